@@ -1,0 +1,182 @@
+"""Limits of a stage: what a request may ask for, what the deployer configures, what is applied.
+
+Three shapes of the same eight fields: `RequestedLimit` (any may be absent), `Limit` (all present: what a stage runs under),
+and `LimitPolicy` (the deployer's default and maximum for one stage). `Policy` is what a stack publishes to its clients.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from cutor.model.errors import InvalidPolicy, InvalidRequest
+
+StageKind = Literal["dependencies", "compile", "run"]
+STAGE_KINDS: Final[tuple[StageKind, ...]] = ("dependencies", "compile", "run")
+
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+
+UNITS: Final[dict[str, str]] = {
+    "wall_time_ms": "milliseconds",
+    "cpu_time_ms": "milliseconds",
+    "memory_bytes": "bytes",
+    "processes": "processes",
+    "stdout_bytes": "bytes",
+    "stderr_bytes": "bytes",
+    "file_size_bytes": "bytes",
+    "open_files": "open files",
+}
+"""Every limit with its unit; the order is that of documents and tables."""
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The limits one stage runs under; all positive.
+
+    ``wall_time_ms`` starts when the program starts, ``cpu_time_ms`` counts the whole process tree, ``memory_bytes`` what the
+    stage's control group may hold (files in its box and /tmp included), ``processes`` processes and threads at one time.
+    """
+
+    wall_time_ms: int
+    cpu_time_ms: int
+    memory_bytes: int
+    processes: int
+    stdout_bytes: int
+    stderr_bytes: int
+    file_size_bytes: int
+    open_files: int
+
+
+class RequestedLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a request asks for in one stage; a field left out takes the deployer's default."""
+
+    wall_time_ms: int | None = None
+    cpu_time_ms: int | None = None
+    memory_bytes: int | None = None
+    processes: int | None = None
+    stdout_bytes: int | None = None
+    stderr_bytes: int | None = None
+    file_size_bytes: int | None = None
+    open_files: int | None = None
+
+
+class RequestedLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The ``limits`` of a request: one optional `RequestedLimit` a stage kind."""
+
+    dependencies: RequestedLimit = RequestedLimit()
+    compile: RequestedLimit = RequestedLimit()
+    run: RequestedLimit = RequestedLimit()
+
+
+class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The deployer's default and maximum for one stage kind."""
+
+    default: Limit
+    maximum: Limit
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one request may hold at the most, whatever its limits."""
+
+    request_bytes: int = 32 * MIB  # files, inputs and expected outputs, decoded, together
+    files: int = 256
+    file_name_bytes: int = 255
+    test_cases: int = 1000
+    args: int = 256
+    arg_bytes: int = 64 << 10  # all arguments of a test case together
+    labels: int = 32
+    label_bytes: int = 256  # a key and its value together
+    submission_wall_time_ms: int = 15 * 60_000  # of all stages together
+
+
+class LimitPolicies(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `LimitPolicy` a stage kind."""
+
+    dependencies: LimitPolicy
+    compile: LimitPolicy
+    run: LimitPolicy
+
+
+def _limit(  # the eight numbers of one row of the table of defaults below
+    wall_s: float, cpu_s: float, memory: int, processes: int, output: int, file_size: int, open_files: int
+) -> Limit:
+    return Limit(
+        wall_time_ms=int(wall_s * 1000),
+        cpu_time_ms=int(cpu_s * 1000),
+        memory_bytes=memory,
+        processes=processes,
+        stdout_bytes=output,
+        stderr_bytes=output,
+        file_size_bytes=file_size,
+        open_files=open_files,
+    )
+
+
+DEFAULT_LIMITS: Final = LimitPolicies(
+    dependencies=LimitPolicy(
+        default=_limit(120, 120, 1 * GIB, 256, MIB, 1 * GIB, 4096),
+        maximum=_limit(600, 1200, 4 * GIB, 1024, 8 * MIB, 8 * GIB, 16384),
+    ),
+    compile=LimitPolicy(
+        default=_limit(60, 30, 512 * MIB, 128, MIB, 64 * MIB, 512),
+        maximum=_limit(300, 300, 2 * GIB, 512, 8 * MIB, 512 * MIB, 4096),
+    ),
+    run=LimitPolicy(
+        default=_limit(10, 5, 256 * MIB, 64, MIB, 16 * MIB, 256),
+        maximum=_limit(120, 120, 2 * GIB, 512, 16 * MIB, 512 * MIB, 4096),
+    ),
+)
+"""What holds where the deployer configures nothing (facts-peers: what a mature engine ships, cut down to two cores)."""
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a stack accepts: limits, bounds and tenants. Published by the stack; clients and builders validate against it."""
+
+    limits: LimitPolicies = DEFAULT_LIMITS
+    bounds: Bounds = Bounds()
+    tenants: dict[str, int] = {"default": 1}
+    max_leases: int = 3  # of one role and submission, before it is parked
+    version: int = 1
+
+
+def resolve(kind: StageKind, requested: RequestedLimit, policy: LimitPolicy) -> Limit:
+    """Return the limits that a stage of ``kind`` runs under.
+
+    Raises `InvalidRequest` with field, value, maximum and unit for a value that is not positive or more than the maximum.
+    """
+    values: dict[str, int] = {}
+    for name, unit in UNITS.items():
+        wanted: int | None = getattr(requested, name)
+        maximum: int = getattr(policy.maximum, name)
+        if wanted is not None and wanted <= 0:
+            raise InvalidRequest(f"limits.{kind}.{name} is {wanted}: it must be from 1 to {maximum} {unit}")
+        if wanted is not None and wanted > maximum:
+            raise InvalidRequest(f"limits.{kind}.{name} is {wanted}: more than the maximum of {maximum} {unit}")
+        values[name] = getattr(policy.default, name) if wanted is None else wanted
+    return Limit(**values)
+
+
+def resolve_all(requested: RequestedLimits, policies: LimitPolicies) -> dict[StageKind, Limit]:
+    """Return the limits of every stage kind; errors as in `resolve`."""
+    return {kind: resolve(kind, getattr(requested, kind), getattr(policies, kind)) for kind in STAGE_KINDS}
+
+
+def check_policy(policy: Policy) -> None:
+    """Raise `InvalidPolicy` for a default above its maximum, or a value that is not positive."""
+    for kind in STAGE_KINDS:
+        stage: LimitPolicy = getattr(policy.limits, kind)
+        for name, unit in UNITS.items():
+            default, maximum = getattr(stage.default, name), getattr(stage.maximum, name)
+            if default <= 0 or maximum <= 0:
+                raise InvalidPolicy(f"limits.{kind}: {name} must be positive ({unit}), found {min(default, maximum)}")
+            if default > maximum:
+                raise InvalidPolicy(f"limits.{kind}: the default {name} {default} is more than the maximum {maximum} {unit}")
+    for name in Bounds.__struct_fields__:
+        if getattr(policy.bounds, name) <= 0:
+            raise InvalidPolicy(f"bounds.{name} must be positive, found {getattr(policy.bounds, name)}")
+    for tenant, weight in policy.tenants.items():
+        if weight <= 0:
+            raise InvalidPolicy(f"tenants.{tenant}: the weight must be positive, found {weight}")
+    if policy.max_leases <= 0:
+        raise InvalidPolicy(f"max_leases must be positive, found {policy.max_leases}")

@@ -1,0 +1,76 @@
+"""Bytes in JSON: text where it is text, base64 where it is not, a reference where it is large."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Final, Literal
+
+import msgspec
+
+from cutor.model.errors import InvalidRequest
+
+INLINE_BYTES: Final = 64 << 10
+"""Contents over this size live in the stream BODIES; the event that names them holds a `BodyRef`."""
+
+RequestEncoding = Literal["utf8", "base64", "hex"]
+StoredEncoding = Literal["utf8", "base64"]
+
+
+class BodyRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A body in the stream BODIES: subject ``cutor.body.<sha256>.<chunk>``, chunks numbered from 0."""
+
+    sha256: str
+    size_bytes: int
+    chunks: int
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Bytes in an event: ``data`` in ``encoding``, or ``body`` where they are stored apart."""
+
+    encoding: StoredEncoding = "utf8"
+    data: str = ""
+    body: BodyRef | None = None
+
+
+class BodyNotResolvedError(LookupError):
+    """A content's bytes live in BODIES and were not fetched: a mistake of the caller."""
+
+
+def pack(data: bytes) -> Content:
+    """Return bytes as an inline content: UTF-8 where they are that, else base64."""
+    encoding, text = encode_text(data)
+    return Content(encoding=encoding, data=text)
+
+
+def unpack(content: Content) -> bytes:
+    """Return the bytes of an inline content. Raises `BodyNotResolvedError` where they live in BODIES."""
+    if content.body is not None:
+        raise BodyNotResolvedError(f"the body {content.body.sha256} was not fetched")
+    return decode_text(content.encoding, content.data)
+
+
+def encode_text(data: bytes) -> tuple[StoredEncoding, str]:
+    """Return encoding and text for bytes: ``utf8`` where they are valid UTF-8, else ``base64``."""
+    try:
+        return "utf8", data.decode()
+    except UnicodeDecodeError:
+        return "base64", base64.b64encode(data).decode()
+
+
+def decode_text(encoding: StoredEncoding, text: str) -> bytes:
+    """Return the bytes that `encode_text` was given."""
+    return text.encode() if encoding == "utf8" else base64.b64decode(text, validate=True)
+
+
+def decode_request_text(where: str, encoding: RequestEncoding, text: str) -> bytes:
+    """Return the bytes of a request's text; raises `InvalidRequest` that names ``where`` it stands."""
+    try:
+        if encoding == "base64":
+            return base64.b64decode(text, validate=True)
+        if encoding == "hex":
+            return bytes.fromhex(text)
+        return text.encode()
+    except (binascii.Error, ValueError) as error:
+        what = "lone surrogates, which UTF-8 cannot hold" if encoding == "utf8" else f"not valid {encoding}: {error}"
+        raise InvalidRequest(f"{where} is {what}") from error

@@ -1,8 +1,8 @@
 """Events to bytes and back. The only place that knows of versions.
 
-An event's body is JSON with ``kind`` and ``version``. A body of an older version goes through its upcaster, a pure function from
-document to document, before it is read as today's type; `UPCASTERS` lists them. Golden files under ``tests/golden`` keep one body
-of every version for ever.
+An event's body is JSON with ``kind`` and ``version``. A body of an older version goes through its upcaster, a pure function
+from document to document, before it is read as today's type; `UPCASTERS` lists them. Golden files under ``tests/golden`` keep
+one body of every version for ever.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class _Head(msgspec.Struct):
     version: int = 1
 
 
-_EVENT: Final = msgspec.json.Decoder(Event)
+_EVENT: Final[msgspec.json.Decoder[Event]] = msgspec.json.Decoder(Event)
 _HEAD: Final = msgspec.json.Decoder(_Head)
-_ENVIRONMENT: Final = msgspec.json.Decoder(EnvironmentEvent)
+_ENVIRONMENT: Final[msgspec.json.Decoder[EnvironmentEvent]] = msgspec.json.Decoder(EnvironmentEvent)
 _POLICY: Final = msgspec.json.Decoder(Policy)
 
 
@@ -63,7 +63,8 @@ def decode(body: bytes) -> Event:
     try:
         if head.version == current:
             return _EVENT.decode(body)
-        return msgspec.convert(_upcast(msgspec.json.decode(body), head.kind, current), Event)
+        event: Event = msgspec.convert(_upcast(msgspec.json.decode(body), head.kind, current), Event)
+        return event
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise EventError(f"{head.kind}: {explain(error)}") from error
 

@@ -8,7 +8,7 @@ from cutor.model.content import Content
 
 
 class Programs(msgspec.Struct, frozen=True, kw_only=True):
-    """Store paths of the programs that every stage needs: ``bash`` runs the scripts, ``sh`` and ``env`` are linked into the jail."""
+    """Store paths of what every stage needs: ``bash`` runs the scripts; ``sh`` and ``env`` are links in the jail."""
 
     bash: str
     sh: str
@@ -19,7 +19,7 @@ class _EnvironmentEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="ki
     version: int = 1
 
 
-class EnvironmentBuilt(_EnvironmentEvent, tag="env-built"):
+class EnvironmentBuilt(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-built"):
     """The environment stands in the store. ``variables`` is the captured block: ``NAME=VALUE`` and a NUL byte, each."""
 
     key: str
@@ -31,7 +31,7 @@ class EnvironmentBuilt(_EnvironmentEvent, tag="env-built"):
     worker: str
 
 
-class EnvironmentRemoved(_EnvironmentEvent, tag="env-removed"):
+class EnvironmentRemoved(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-removed"):
     """The environment is gone from the store, or must not be trusted to be there."""
 
     key: str

@@ -1,8 +1,8 @@
 """The events: every state change of a submission, as it stands in the stream.
 
-One frozen struct a kind, JSON, the kind as an explicit tag in the field ``kind``. Events tolerate unknown fields, and new fields
-have defaults; a changed shape is a new ``version`` with a pure upcaster in ``codec``. Tenant and id stand in the subject,
-the time is the stream's own.
+One frozen struct a kind, JSON, the kind as an explicit tag in the field ``kind``. Events tolerate unknown fields, and new
+fields have defaults; a changed shape is a new ``version`` with a pure upcaster in ``codec``. Tenant and id stand in the
+subject, the time is the stream's own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from cutor.model.content import BodyRef, Content, StoredEncoding, encode_text
-from cutor.model.limits import Limit, RequestedLimits, StageKind
+from cutor.model.limits import Limit, StageKind
 from cutor.model.outcome import Compare, StageOutcome, SubmissionOutcome
 
 Role = Literal["builder", "runner"]
@@ -51,7 +51,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one stage; the same shape for dependencies, compile and every run.
 
-    ``exit_code`` and ``signal`` are never both set; times and memory are null where they were not measured, never 0 for unknown.
+    ``exit_code`` and ``signal`` are never both set; times and memory are null where they were not measured, never 0 for
+    unknown.
     """
 
     outcome: StageOutcome
@@ -93,6 +94,10 @@ class StoredTestCase(msgspec.Struct, frozen=True, kw_only=True):
     expected_output: Content | None = None
 
 
+StoredLimits = dict[str, dict[str, int]]
+"""The ``limits`` of a request as an event holds them: stage kind, then limit, then value; only what was asked for."""
+
+
 class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A validated request, as ``submitted`` holds it: enough for a builder and a runner that know nothing else."""
 
@@ -100,7 +105,7 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     test_cases: tuple[StoredTestCase, ...]
     environment_files: tuple[str, ...] = ()
     cache: bool = True
-    limits: RequestedLimits = RequestedLimits()
+    limits: StoredLimits = {}
     compare: Compare = "trailing_whitespace"
     stop_on_failure: bool = True
     labels: dict[str, str] = {}
@@ -110,7 +115,7 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     version: int = 1
 
 
-class Submitted(_Event, tag="submitted"):
+class Submitted(_Event, frozen=True, kw_only=True, tag="submitted"):
     """A producer handed in a request. First event of a submission."""
 
     request: StoredRequest
@@ -118,13 +123,13 @@ class Submitted(_Event, tag="submitted"):
     caused_by: str | None = None
 
 
-class Leased(_Event, tag="leased"):
+class Leased(_Event, frozen=True, kw_only=True, tag="leased"):
     """A worker took the submission's next step."""
 
     lease: Lease
 
 
-class CacheBuilt(_Event, tag="cache-built"):
+class CacheBuilt(_Event, frozen=True, kw_only=True, tag="cache-built"):
     """The environment stands in the store; ``stage`` is the dependencies stage."""
 
     lease: Lease
@@ -132,14 +137,14 @@ class CacheBuilt(_Event, tag="cache-built"):
     stage: Stage
 
 
-class Compiled(_Event, tag="compiled"):
+class Compiled(_Event, frozen=True, kw_only=True, tag="compiled"):
     """The compile script ended. Only where there is one."""
 
     lease: Lease
     stage: Stage
 
 
-class Ran(_Event, tag="ran"):
+class Ran(_Event, frozen=True, kw_only=True, tag="ran"):
     """One or more consecutive test cases ended: ``stages[0]`` is the test case numbered ``index``, from 0."""
 
     lease: Lease
@@ -147,7 +152,7 @@ class Ran(_Event, tag="ran"):
     stages: tuple[Stage, ...]
 
 
-class Finished(_Event, tag="finished"):
+class Finished(_Event, frozen=True, kw_only=True, tag="finished"):
     """Every stage that was to run has run. Terminal. ``dependencies`` only after a failed build."""
 
     lease: Lease
@@ -156,20 +161,20 @@ class Finished(_Event, tag="finished"):
     message: str | None = None
 
 
-class Cancelled(_Event, tag="cancelled"):
+class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):
     """A producer or an operator stopped the submission. Terminal."""
 
     reason: str | None = None
 
 
-class Rejected(_Event, tag="rejected"):
+class Rejected(_Event, frozen=True, kw_only=True, tag="rejected"):
     """The first event breaks the stack's rules. Terminal."""
 
     lease: Lease
     message: str
 
 
-class Parked(_Event, tag="parked"):
+class Parked(_Event, frozen=True, kw_only=True, tag="parked"):
     """The leases of a role are used up, and no result came of them. Terminal; retrying makes a new submission."""
 
     role: Role
@@ -177,7 +182,7 @@ class Parked(_Event, tag="parked"):
     stage: StageKind | None = None
 
 
-class CacheLost(_Event, tag="cache-lost"):
+class CacheLost(_Event, frozen=True, kw_only=True, tag="cache-lost"):
     """The environment vanished between build and run: the builder takes the submission up again."""
 
     lease: Lease
@@ -185,7 +190,7 @@ class CacheLost(_Event, tag="cache-lost"):
     missing: str
 
 
-class Cleaned(_Event, tag="cleaned"):
+class Cleaned(_Event, frozen=True, kw_only=True, tag="cleaned"):
     """Container and directory of the submission are gone from the worker's host. Follows the terminal event."""
 
     worker: str

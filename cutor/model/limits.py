@@ -31,7 +31,7 @@ UNITS: Final[dict[str, str]] = {
 """Every limit with its unit; the order is that of documents and tables."""
 
 
-class Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """The limits one stage runs under; all positive.
 
     ``wall_time_ms`` starts when the program starts, ``cpu_time_ms`` counts the whole process tree, ``memory_bytes`` what the
@@ -135,7 +135,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     limits: LimitPolicies = DEFAULT_LIMITS
     bounds: Bounds = Bounds()
-    tenants: dict[str, int] = {"default": 1}
+    tenants: dict[str, int] = msgspec.field(default_factory=lambda: {"default": 1})
     max_leases: int = 3  # of one role and submission, before it is parked
     version: int = 1
 
@@ -155,6 +155,20 @@ def resolve(kind: StageKind, requested: RequestedLimit, policy: LimitPolicy) -> 
             raise InvalidRequest(f"limits.{kind}.{name} is {wanted}: more than the maximum of {maximum} {unit}")
         values[name] = getattr(policy.default, name) if wanted is None else wanted
     return Limit(**values)
+
+
+def requested_limits(stored: dict[str, dict[str, int]]) -> RequestedLimits:
+    """Return the limits that an event holds; stages and limits that this cutor does not know are left out."""
+    known = {kind: stored.get(kind, {}) for kind in STAGE_KINDS}
+    return RequestedLimits(
+        **{kind: RequestedLimit(**{name: values[name] for name in UNITS if name in values}) for kind, values in known.items()}
+    )
+
+
+def stored_limits(requested: RequestedLimits) -> dict[str, dict[str, int]]:
+    """Return what a request asks for, as an event holds it: nothing that is left out."""
+    asked: dict[str, dict[str, int]] = msgspec.to_builtins(requested)
+    return asked
 
 
 def resolve_all(requested: RequestedLimits, policies: LimitPolicies) -> dict[StageKind, Limit]:

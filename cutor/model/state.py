@@ -1,0 +1,249 @@
+"""The state of a submission, folded from its events.
+
+Rules, in the order in which `evolve` applies them:
+
+1. An event that names a lease counts only if that lease is the newest of its role.
+2. `TRANSITIONS` says whether an event may happen in a status, and which status follows. What it does not list is a *stray*: an
+   event from elsewhere, or from a worker that lost its lease. It is counted in ``strays`` and changes nothing else.
+3. ``leased(runner)`` forgets what the attempt before it reported of compile and runs; the events themselves stay in the stream.
+4. After a terminal event only ``cleaned`` counts, once.
+
+The state diagram in the docs is drawn from `TRANSITIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from cutor.model.events import (
+    CacheBuilt,
+    CacheLost,
+    Cancelled,
+    Cleaned,
+    Compiled,
+    EnvironmentRef,
+    Event,
+    Finished,
+    Lease,
+    Leased,
+    Parked,
+    Ran,
+    Rejected,
+    Role,
+    Stage,
+    StoredRequest,
+    Submitted,
+    kind_of,
+)
+from cutor.model.limits import StageKind
+from cutor.model.outcome import SubmissionOutcome
+from cutor.model.subjects import Address
+
+Status = Literal["SUBMITTED", "DEPENDENCIES_INSTALLED", "COMPILED", "FINISHED", "CANCELLED", "REJECTED", "PARKED"]
+TERMINAL: Final[frozenset[Status]] = frozenset({"FINISHED", "CANCELLED", "REJECTED", "PARKED"})
+
+TRANSITIONS: Final[dict[tuple[Status | None, str], Status]] = {
+    (None, "submitted"): "SUBMITTED",
+    ("SUBMITTED", "leased(builder)"): "SUBMITTED",
+    ("SUBMITTED", "cache-built"): "DEPENDENCIES_INSTALLED",
+    ("SUBMITTED", "finished"): "FINISHED",
+    ("SUBMITTED", "cancelled"): "CANCELLED",
+    ("SUBMITTED", "rejected"): "REJECTED",
+    ("SUBMITTED", "parked"): "PARKED",
+    ("DEPENDENCIES_INSTALLED", "leased(runner)"): "DEPENDENCIES_INSTALLED",
+    ("DEPENDENCIES_INSTALLED", "compiled"): "COMPILED",
+    ("DEPENDENCIES_INSTALLED", "ran"): "DEPENDENCIES_INSTALLED",
+    ("DEPENDENCIES_INSTALLED", "cache-lost"): "SUBMITTED",
+    ("DEPENDENCIES_INSTALLED", "finished"): "FINISHED",
+    ("DEPENDENCIES_INSTALLED", "cancelled"): "CANCELLED",
+    ("DEPENDENCIES_INSTALLED", "parked"): "PARKED",
+    ("COMPILED", "leased(runner)"): "DEPENDENCIES_INSTALLED",
+    ("COMPILED", "ran"): "COMPILED",
+    ("COMPILED", "cache-lost"): "SUBMITTED",
+    ("COMPILED", "finished"): "FINISHED",
+    ("COMPILED", "cancelled"): "CANCELLED",
+    ("COMPILED", "parked"): "PARKED",
+    ("FINISHED", "cleaned"): "FINISHED",
+    ("CANCELLED", "cleaned"): "CANCELLED",
+    ("REJECTED", "cleaned"): "REJECTED",
+    ("PARKED", "cleaned"): "PARKED",
+}
+"""From (status, event) to the next status; ``leased`` stands with its role, because the two are different steps."""
+
+
+class Stamp(NamedTuple):
+    """Where an event stands: its sequence in the stream, and the stream's own time in nanoseconds since 1970, UTC."""
+
+    sequence: int
+    time_ns: int
+
+
+class Attempts(msgspec.Struct, frozen=True, kw_only=True):
+    """Leases of each role, ever."""
+
+    builder: int = 0
+    runner: int = 0
+
+    def of(self, role: Role) -> int:
+        """Return the leases of a role."""
+        return self.builder if role == "builder" else self.runner
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """A submission as its events tell it. ``last_sequence`` is what the next append must expect."""
+
+    address: Address
+    status: Status
+    request: StoredRequest
+    digest: str
+    submitted_ns: int
+    last_sequence: int
+    caused_by: str | None = None
+    attempts: Attempts = Attempts()
+    lease: Lease | None = None
+    environment: EnvironmentRef | None = None
+    dependencies: Stage | None = None
+    compile: Stage | None = None
+    runs: tuple[Stage, ...] = ()
+    outcome: SubmissionOutcome | None = None
+    message: str | None = None
+    parked_stage: StageKind | None = None
+    environment_losses: int = 0
+    finished_ns: int | None = None
+    cleaned_ns: int | None = None
+    strays: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether a terminal event is there."""
+        return self.status in TERMINAL
+
+
+def initial(address: Address, event: Submitted, stamp: Stamp) -> Submission:
+    """Return the state after a submission's first event."""
+    return Submission(
+        address=address,
+        status=TRANSITIONS[None, "submitted"],
+        request=event.request,
+        digest=event.digest,
+        caused_by=event.caused_by,
+        submitted_ns=stamp.time_ns,
+        last_sequence=stamp.sequence,
+    )
+
+
+def fold(address: Address, events: Iterable[tuple[Event, Stamp]]) -> Submission | None:
+    """Return the state after events in stream order, or None where ``submitted`` is not among them.
+
+    Events before ``submitted`` cannot come from cutor: they are strays, and are counted once there is a state.
+    """
+    state: Submission | None = None
+    early = 0
+    for event, stamp in events:
+        if state is not None:
+            state = evolve(state, event, stamp)
+        elif isinstance(event, Submitted):
+            state = msgspec.structs.replace(initial(address, event, stamp), strays=early)
+        else:
+            early += 1
+    return state
+
+
+def evolve(state: Submission, event: Event, stamp: Stamp) -> Submission:
+    """Return the state after one more event."""
+    status = TRANSITIONS.get((state.status, transition_name(event)))
+    counts = status is not None and _lease_counts(state, event) and _is_first(state, event)
+    if not counts or status is None:
+        return msgspec.structs.replace(state, last_sequence=stamp.sequence, strays=state.strays + 1)
+    change = _CHANGES[type(event)](state, event, stamp)
+    if status in TERMINAL and state.status not in TERMINAL:
+        change |= {"finished_ns": stamp.time_ns}
+    return msgspec.structs.replace(state, **{"status": status, "last_sequence": stamp.sequence, **change})
+
+
+def transition_name(event: Event) -> str:
+    """Return the event's name in `TRANSITIONS`."""
+    return f"leased({event.lease.role})" if isinstance(event, Leased) else kind_of(event)
+
+
+def _lease_counts(state: Submission, event: Event) -> bool:
+    if isinstance(event, Leased):
+        return event.lease.number == state.attempts.of(event.lease.role) + 1
+    if isinstance(event, Submitted | Cancelled | Parked | Cleaned):
+        return True
+    return event.lease == state.lease
+
+
+def _is_first(state: Submission, event: Event) -> bool:
+    """Whether an event that may happen once, or only in order, happens so."""
+    if isinstance(event, Cleaned):
+        return state.cleaned_ns is None
+    if isinstance(event, Ran):
+        return event.index == len(state.runs)
+    return True
+
+
+Change = dict[str, object]
+
+
+def _leased(state: Submission, event: Leased, _stamp: Stamp) -> Change:
+    role = event.lease.role
+    attempts = msgspec.structs.replace(state.attempts, **{role: event.lease.number})
+    forgotten: Change = {"compile": None, "runs": ()} if role == "runner" else {}
+    return {"lease": event.lease, "attempts": attempts, **forgotten}
+
+
+def _cache_built(_state: Submission, event: CacheBuilt, _stamp: Stamp) -> Change:
+    return {"environment": event.environment, "dependencies": event.stage}
+
+
+def _compiled(_state: Submission, event: Compiled, _stamp: Stamp) -> Change:
+    return {"compile": event.stage}
+
+
+def _ran(state: Submission, event: Ran, _stamp: Stamp) -> Change:
+    return {"runs": (*state.runs, *event.stages)}
+
+
+def _cache_lost(state: Submission, _event: CacheLost, _stamp: Stamp) -> Change:
+    losses = state.environment_losses + 1
+    return {"environment": None, "dependencies": None, "compile": None, "runs": (), "environment_losses": losses}
+
+
+def _finished(state: Submission, event: Finished, _stamp: Stamp) -> Change:
+    dependencies = state.dependencies if event.dependencies is None else event.dependencies
+    return {"outcome": event.outcome, "dependencies": dependencies, "message": event.message}
+
+
+def _cancelled(_state: Submission, event: Cancelled, _stamp: Stamp) -> Change:
+    return {"outcome": "CANCELLED", "message": event.reason}
+
+
+def _rejected(_state: Submission, event: Rejected, _stamp: Stamp) -> Change:
+    return {"outcome": "REJECTED", "message": event.message}
+
+
+def _parked(_state: Submission, event: Parked, _stamp: Stamp) -> Change:
+    return {"outcome": "PARKED", "message": event.message, "parked_stage": event.stage}
+
+
+def _cleaned(_state: Submission, _event: Cleaned, stamp: Stamp) -> Change:
+    return {"cleaned_ns": stamp.time_ns}
+
+
+_CHANGES: Final[dict[type, Callable[..., Change]]] = {
+    Leased: _leased,
+    CacheBuilt: _cache_built,
+    Compiled: _compiled,
+    Ran: _ran,
+    CacheLost: _cache_lost,
+    Finished: _finished,
+    Cancelled: _cancelled,
+    Rejected: _rejected,
+    Parked: _parked,
+    Cleaned: _cleaned,
+}
+"""What each event changes beside the status. ``submitted`` is not here: after the first one it is a stray."""

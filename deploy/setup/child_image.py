@@ -1,0 +1,140 @@
+"""The child image `cutor-child:latest`: the base layer, and on top of it one small layer with cutor's own files.
+
+The top layer holds what `deploy/image/contents.txt` lists and the static helper `jail_init.c`. Label `cutor.inputs` is
+a digest over everything that went in: equal digest, nothing to do.
+"""
+
+import hashlib
+import io
+import re
+import shlex
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from aiodocker import Docker
+
+from deploy.setup import machine
+from deploy.setup.console import SetupError, run, step
+from deploy.setup.docker_api import OneShot, created, finish, image_labels
+
+NAME = "cutor-child:latest"
+CONTENTS = Path("deploy/image/contents.txt")
+HELPER_SOURCE = Path("deploy/image/jail_init.c")
+HELPER_DESTINATION = "/opt/cutor/bin/jail-init"
+PROTOCOL = Path("cutor/jail/protocol.py")
+COMPILER_FLAGS = ("-static", "-O2", "-Wall", "-Wextra", "-Werror")
+PRECOMPILE = "python3 -m compileall -q --invalidation-mode unchecked-hash /opt/cutor"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file of the repository and its absolute place in the image."""
+
+    source: Path
+    destination: str
+
+
+def parse_contents(text: str) -> list[Item]:
+    """Lines `SOURCE DESTINATION`; blank lines and what follows `#` are skipped. SetupError on any other line."""
+    items = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        if len(words) != 2 or not words[1].startswith("/") or ".." in PurePosixPath(words[1]).parts:
+            raise SetupError(f"{CONTENTS}, line {number}: want `SOURCE /DESTINATION`, got {line.strip()!r}")
+        items.append(Item(Path(words[0]), words[1]))
+    return items
+
+
+def protocol_version(text: str) -> str | None:
+    """The number in the line `PROTOCOL_VERSION = N` of the stage protocol; None where there is no such line."""
+    match = re.search(r"^PROTOCOL_VERSION(?:\s*:\s*[\w.\[\]]+)?\s*=\s*(\d+)\b", text, re.MULTILINE)
+    return match.group(1) if match else None
+
+
+def inputs_digest(base_id: str, files: Sequence[tuple[str, int, bytes]], commands: Sequence[str]) -> str:
+    """Digest over the base image, every file's place, mode and content, and the commands that make the rest."""
+    digest = hashlib.sha256(base_id.encode())
+    for destination, mode, content in sorted(files):
+        digest.update(f"\0{destination}\0{mode:o}\0{len(content)}\0".encode() + content)
+    for command in commands:
+        digest.update(b"\0" + command.encode())
+    return digest.hexdigest()
+
+
+def read_files(root: Path) -> list[tuple[str, int, bytes]]:
+    """What contents.txt lists: destination, mode, content. SetupError where a source is missing."""
+    files = []
+    for item in parse_contents((root / CONTENTS).read_text()):
+        source = root / item.source
+        if not source.is_file():
+            raise SetupError(f"{CONTENTS} lists {item.source}, which is missing")
+        files.append((item.destination, 0o755 if source.stat().st_mode & 0o100 else 0o644, source.read_bytes()))
+    return files
+
+
+async def compile_helper(source: Path) -> bytes:
+    """The static helper, compiled by the machine's C compiler."""
+    if shutil.which("cc") is None or not machine.has_c_headers():
+        await machine.install(["gcc", "libc6-dev"], "a C compiler, for the helper in the child image")
+    with tempfile.TemporaryDirectory(prefix="cutor-setup-") as scratch:
+        output = Path(scratch) / "jail-init"
+        await run(["cc", *COMPILER_FLAGS, "-o", output, source])
+        return output.read_bytes()
+
+
+def layer(files: Sequence[tuple[str, int, bytes]]) -> bytes:
+    """The top layer as a tar, directories of the files included."""
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        parents = {parent for path, _, _ in files for parent in PurePosixPath(path).parents if parent.name}
+        for parent in sorted(parents):
+            entry = tarfile.TarInfo(str(parent).lstrip("/"))
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(entry)
+        for path, mode, content in sorted(files):
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.size, entry.mode = len(content), mode
+            tar.addfile(entry, io.BytesIO(content))
+    return output.getvalue()
+
+
+async def ensure(docker: Docker, root: Path, base: str) -> None:
+    """Make the child image unless the one that is there has the same inputs."""
+    base_labels = await image_labels(docker, base)
+    if base_labels is None:
+        raise SetupError(f"image {base} vanished while set-up ran; run set-up again")
+    files = read_files(root)
+    helper = root / HELPER_SOURCE
+    inputs = [*files, (str(HELPER_SOURCE), 0, helper.read_bytes())] if helper.is_file() else files
+    digest = inputs_digest(base_labels["Id"], inputs, [*COMPILER_FLAGS, PRECOMPILE])
+    present = await image_labels(docker, NAME)
+    if present is not None and present.get("cutor.inputs") == digest:
+        return
+    with step("child image: top layer"):
+        if helper.is_file():
+            files = [*files, (HELPER_DESTINATION, 0o755, await compile_helper(helper))]
+        await add_layer(docker, base, layer(files), labels(root, digest))
+
+
+def labels(root: Path, digest: str) -> dict[str, str]:
+    """The labels that the top layer adds; the base layer already has the version of Nix."""
+    protocol = root / PROTOCOL
+    version = protocol_version(protocol.read_text()) if protocol.is_file() else None
+    return {"cutor.inputs": digest, **({"cutor.protocol": version} if version else {})}
+
+
+async def add_layer(docker: Docker, base: str, content: bytes, labels: dict[str, str]) -> None:
+    """Put `content` (a tar) over `base`, precompile the Python in it, and name the outcome."""
+    shot = OneShot(base, ["/usr/bin/bash", "-c", PRECOMPILE])
+    repository, _, tag = NAME.partition(":")
+    async with created(docker, shot.configuration()) as container:
+        await container.put_archive("/", content)
+        await finish(container, "precompiling cutor's files in the child image")
+        changes = [f"LABEL {name}={shlex.quote(value)}" for name, value in labels.items()]
+        await container.commit(repository=repository, tag=tag, changes=[*changes, 'CMD ["/usr/bin/bash"]'])

@@ -1,0 +1,96 @@
+"""The few things set-up asks of the Docker Engine, by the library that cutor itself uses, so that both find the same engine."""
+
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from aiodocker import Docker
+from aiodocker.containers import DockerContainer
+from aiodocker.exceptions import DockerError
+
+from deploy.setup.console import SetupError
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """A container that runs one command as root with no network, no capability but `capabilities`, and is removed."""
+
+    image: str
+    command: Sequence[str]
+    capabilities: Sequence[str] = ()
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """volume name to mount point, writable"""
+    environment: Sequence[str] = ("PATH=/usr/bin",)
+    host_config: Mapping[str, Any] = field(default_factory=dict)
+    """further settings of the engine's HostConfig"""
+
+    def configuration(self) -> dict[str, Any]:
+        """The body of the engine's `create` call."""
+        mounts = [
+            {"Type": "volume", "Source": name, "Target": target, "VolumeOptions": {"NoCopy": True}}
+            for name, target in self.volumes.items()
+        ]
+        return {
+            "Image": self.image,
+            "User": "0:0",
+            "Cmd": list(self.command),
+            "Env": list(self.environment),
+            "WorkingDir": "/",
+            "HostConfig": {
+                "NetworkMode": "none",
+                "CapDrop": ["ALL"],
+                "CapAdd": list(self.capabilities),
+                "SecurityOpt": ["no-new-privileges"],
+                "LogConfig": {"Type": "json-file", "Config": {"max-size": "4m"}},
+                "Mounts": mounts,
+                **self.host_config,
+            },
+        }
+
+
+@asynccontextmanager
+async def created(docker: Docker, configuration: dict[str, Any]) -> AsyncIterator[DockerContainer]:
+    """A created container that is removed at the end, whatever happens."""
+    container = await docker.containers.create(configuration, name=f"cutor-setup-{secrets.token_hex(4)}")
+    try:
+        yield container
+    finally:
+        await container.delete(force=True, v=True)
+
+
+async def finish(container: DockerContainer, what: str) -> str:
+    """Start `container`, wait for its end, return what it printed. SetupError where it fails."""
+    await container.start()
+    status = (await container.wait())["StatusCode"]
+    printed = "".join(await container.log(stdout=True, stderr=True))
+    if status != 0:
+        lines = [line for line in printed.splitlines() if line.strip()] or ["no output"]
+        raise SetupError(f"{what} failed with code {status}: {lines[-1].strip()}")
+    return printed
+
+
+async def run_once(docker: Docker, shot: OneShot, what: str) -> str:
+    """Run `shot` and return its output."""
+    async with created(docker, shot.configuration()) as container:
+        return await finish(container, what)
+
+
+async def image_labels(docker: Docker, name: str) -> dict[str, str] | None:
+    """Labels of image `name`, `id` among them as `Id`; None where there is no such image."""
+    try:
+        found = await docker.images.inspect(name)
+    except DockerError as error:
+        if error.status == 404:
+            return None
+        raise
+    return {**(found["Config"].get("Labels") or {}), "Id": str(found["Id"])}
+
+
+async def build(docker: Docker, context: IO[bytes], tag: str) -> None:
+    """Build `tag` by the engine's classic builder from an uncompressed tar with a Dockerfile in it."""
+    try:
+        await docker.images.build(fileobj=context, encoding="identity", tag=tag, forcerm=True)
+    except DockerError as error:
+        raise SetupError(f"image {tag} can't be built: {error.message}") from error

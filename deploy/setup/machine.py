@@ -1,0 +1,41 @@
+"""What set-up finds out about the machine, and the one place that installs packages on it."""
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.setup.console import SetupError, run, say, step
+
+
+def is_root() -> bool:
+    """Whether packages can be installed and an engine started."""
+    return os.geteuid() == 0
+
+
+def has_c_headers() -> bool:
+    """Whether the C library's headers and its static library are installed (Debian's libc6-dev)."""
+    libraries = Path("/usr/lib") / f"{platform.machine()}-linux-gnu" / "libc.a"
+    return Path("/usr/include/stdio.h").is_file() and libraries.is_file()
+
+
+def install_plan(names: Sequence[str], why: str, *, root: bool) -> str:
+    """The line to print before packages are installed. SetupError where that takes root and we are not."""
+    listed = " ".join(names)
+    if not root:
+        raise SetupError(f"{why} is needed: as root, run `apt-get install --no-install-recommends {listed}`")
+    return f"installing as root, from this machine's apt sources: {listed} ({why})"
+
+
+async def install(names: Sequence[str], why: str) -> None:
+    """Install Debian packages on this machine, after saying so; fetch apt's lists where a package is not in them."""
+    say(install_plan(names, why, root=is_root()))
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "-qq", "--yes", "--no-install-recommends", "install", *names]
+    with step(f"installing {' '.join(names)}"):
+        try:
+            await run(command, env=environment)
+        except SetupError:
+            # Lists that are missing or out of date look the same: the package is unknown, or its archive is gone.
+            await run(["apt-get", "-qq", "update"], env=environment)
+            await run(command, env=environment)

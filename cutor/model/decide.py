@@ -110,7 +110,7 @@ def decide_submit(state: Submission | None, digest: str) -> Literal["new", "same
 
 
 def event_message_id(address: Address, event: Event, *, index: int = 0) -> str:
-    """Return the message id of an event; ``index`` tells apart those of one kind under one lease (the first test case of a ``ran``)."""
+    """Return an event's message id; ``index`` is a ``ran`` event's first test case: it tells apart those of one lease."""
     kind = kind_of(event)
     match event:
         case Leased(lease=lease):

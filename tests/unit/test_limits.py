@@ -1,0 +1,90 @@
+"""Limits: what is asked for, what the deployer allows, what is applied."""
+
+import msgspec
+import pytest
+
+from cutor.model.errors import InvalidPolicy, InvalidRequest
+from cutor.model.limits import (
+    DEFAULT_LIMITS,
+    UNITS,
+    Bounds,
+    Limit,
+    LimitPolicy,
+    Policy,
+    RequestedLimit,
+    RequestedLimits,
+    check_policy,
+    requested_limits,
+    resolve,
+    resolve_all,
+    stored_limits,
+)
+
+
+def test_an_omitted_limit_takes_the_default() -> None:
+    assert resolve("run", RequestedLimit(), DEFAULT_LIMITS.run) == DEFAULT_LIMITS.run.default
+
+
+def test_a_limit_asked_for_is_applied_up_to_the_maximum_itself() -> None:
+    maximum = DEFAULT_LIMITS.run.maximum.memory_bytes
+    assert resolve("run", RequestedLimit(memory_bytes=maximum), DEFAULT_LIMITS.run).memory_bytes == maximum
+
+
+@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize("value", [0, -1])
+def test_zero_and_negative_are_refused_with_field_value_maximum_and_unit(name: str, value: int) -> None:
+    maximum = getattr(DEFAULT_LIMITS.run.maximum, name)
+    with pytest.raises(InvalidRequest) as error:
+        resolve("run", RequestedLimit(**{name: value}), DEFAULT_LIMITS.run)
+    assert str(error.value) == f"limits.run.{name} is {value}: it must be from 1 to {maximum} {UNITS[name]}"
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_more_than_the_maximum_is_refused_with_field_value_maximum_and_unit(name: str) -> None:
+    maximum = getattr(DEFAULT_LIMITS.compile.maximum, name)
+    with pytest.raises(InvalidRequest) as error:
+        resolve("compile", RequestedLimit(**{name: maximum + 1}), DEFAULT_LIMITS.compile)
+    assert str(error.value) == f"limits.compile.{name} is {maximum + 1}: more than the maximum of {maximum} {UNITS[name]}"
+
+
+def test_every_stage_kind_has_its_own_limits() -> None:
+    asked = RequestedLimits(compile=RequestedLimit(memory_bytes=1 << 20), run=RequestedLimit(memory_bytes=2 << 20))
+    applied = resolve_all(asked, DEFAULT_LIMITS)
+    assert (applied["compile"].memory_bytes, applied["run"].memory_bytes) == (1 << 20, 2 << 20)
+    assert applied["dependencies"] == DEFAULT_LIMITS.dependencies.default
+
+
+def test_an_event_holds_only_what_was_asked_for_and_reads_what_it_does_not_know() -> None:
+    asked = RequestedLimits(run=RequestedLimit(open_files=7))
+    assert stored_limits(asked) == {"run": {"open_files": 7}}
+    assert requested_limits({"run": {"open_files": 7, "threads": 3}, "link": {"x": 1}}) == asked
+
+
+def test_the_default_policy_holds_together() -> None:
+    check_policy(Policy())
+
+
+def with_default(**values: int) -> Policy:
+    stage = LimitPolicy(
+        default=msgspec.structs.replace(DEFAULT_LIMITS.run.default, **values), maximum=DEFAULT_LIMITS.run.maximum
+    )
+    return Policy(limits=msgspec.structs.replace(DEFAULT_LIMITS, run=stage))
+
+
+@pytest.mark.parametrize(
+    ("policy", "named"),
+    [
+        (with_default(memory_bytes=1 << 50), "limits.run: the default memory_bytes"),
+        (with_default(processes=0), "limits.run: processes must be positive"),
+        (Policy(bounds=Bounds(files=0)), "bounds.files must be positive"),
+        (Policy(tenants={"default": 0}), "tenants.default: the weight must be positive"),
+        (Policy(max_leases=0), "max_leases must be positive"),
+    ],
+)
+def test_a_policy_that_cannot_work_names_the_setting(policy: Policy, named: str) -> None:
+    with pytest.raises(InvalidPolicy, match=named.replace(".", r"\.")):
+        check_policy(policy)
+
+
+def test_every_limit_has_a_unit() -> None:
+    assert tuple(UNITS) == Limit.__struct_fields__ == RequestedLimit.__struct_fields__

@@ -1,0 +1,125 @@
+"""The fold: what each event does to a submission, and what it does not."""
+
+import pytest
+
+from cutor.model.events import CacheLost, Cancelled, Cleaned, Compiled, Event, Parked, Rejected, Stage
+from cutor.model.result import result
+from cutor.model.state import TERMINAL, TRANSITIONS, Attempts, Stamp, fold
+from tests.unit.histories import (
+    ADDRESS,
+    BUILT,
+    ENVIRONMENT,
+    OK,
+    RUNNING,
+    SUBMITTED,
+    after,
+    cache_built,
+    finished,
+    lease,
+    leased,
+    ran,
+)
+
+CLEANED = Cleaned(worker="w", by="worker")
+
+
+def test_a_whole_life() -> None:
+    compiled = Compiled(lease=lease("runner"), stage=OK)
+    state = after(*RUNNING, compiled, ran(0, "OK"), ran(1, "OK"), finished(), CLEANED)
+    assert (state.status, state.outcome, state.strays, state.last_sequence) == ("FINISHED", "OK", 0, 90)
+    assert (state.submitted_ns, state.finished_ns, state.cleaned_ns) == (10**9, 8 * 10**9, 9 * 10**9)
+    assert state.environment == ENVIRONMENT
+    assert state.attempts == Attempts(builder=1, runner=1)
+
+
+@pytest.mark.parametrize(
+    ("events", "status"),
+    [
+        ((SUBMITTED,), "SUBMITTED"),
+        ((SUBMITTED, leased("builder")), "SUBMITTED"),
+        (BUILT, "DEPENDENCIES_INSTALLED"),
+        (RUNNING, "DEPENDENCIES_INSTALLED"),
+        ((*RUNNING, Compiled(lease=lease("runner"), stage=OK)), "COMPILED"),
+        ((*RUNNING, ran(0, "OK", "OK"), finished()), "FINISHED"),
+        ((SUBMITTED, Cancelled()), "CANCELLED"),
+        ((SUBMITTED, leased("builder"), Rejected(lease=lease("builder"), message="no")), "REJECTED"),
+        ((SUBMITTED, Parked(role="builder", message="no")), "PARKED"),
+    ],
+)
+def test_status(events: tuple[Event, ...], status: str) -> None:
+    assert after(*events).status == status
+
+
+def test_a_new_runner_lease_forgets_the_attempt_before_it() -> None:
+    compiled = Compiled(lease=lease("runner"), stage=OK)
+    state = after(*RUNNING, compiled, ran(0, "OK"), leased("runner", 2))
+    assert (state.status, state.compile, state.runs, state.attempts.runner) == ("DEPENDENCIES_INSTALLED", None, (), 2)
+
+
+def test_a_late_result_of_a_lost_lease_changes_nothing() -> None:
+    state = after(*RUNNING, leased("runner", 2), ran(0, "WA", number=1), finished("WRONG_ANSWER", number=1))
+    assert (state.status, state.runs, state.strays, state.last_sequence) == ("DEPENDENCIES_INSTALLED", (), 2, 70)
+
+
+def test_a_lease_of_the_right_number_with_another_token_is_not_the_lease() -> None:
+    stranger = Compiled(lease=lease("runner", 1, token="other"), stage=OK)
+    assert after(*RUNNING, stranger).strays == 1
+
+
+def test_a_lost_environment_goes_back_to_the_builder() -> None:
+    lost = CacheLost(lease=lease("runner"), key="k1", missing="/nix/store/y")
+    state = after(*RUNNING, lost)
+    assert (state.status, state.environment, state.dependencies, state.environment_losses) == ("SUBMITTED", None, None, 1)
+    again = after(*RUNNING, lost, leased("builder", 2), cache_built(2), leased("runner", 2), ran(0, "OK", "OK", number=2))
+    assert (len(again.runs), again.strays) == (2, 0)
+
+
+def test_test_cases_are_counted_once_and_in_order() -> None:
+    state = after(*RUNNING, ran(0, "OK"), ran(0, "OK"), ran(2, "OK"), ran(1, "WA"))
+    assert ([stage.outcome for stage in state.runs], state.strays) == (["OK", "WA"], 2)
+
+
+@pytest.mark.parametrize("late", [leased("runner", 2), ran(0, "OK"), finished(), Cancelled(), SUBMITTED, cache_built()])
+def test_after_the_terminal_event_nothing_but_cleaned_counts(late: Event) -> None:
+    ended = after(*RUNNING, finished())
+    state = after(*RUNNING, finished(), late)
+    assert (state.status, state.outcome, state.finished_ns) == (ended.status, ended.outcome, ended.finished_ns)
+    assert state.strays == 1
+
+
+def test_cleaned_counts_once_and_only_after_the_end() -> None:
+    assert after(*RUNNING, CLEANED).cleaned_ns is None
+    state = after(*RUNNING, finished(), CLEANED, CLEANED)
+    assert (state.cleaned_ns, state.strays) == (6 * 10**9, 1)
+
+
+def test_events_before_submitted_are_strays_and_without_it_there_is_no_submission() -> None:
+    stamp = Stamp(1, 1)
+    assert fold(ADDRESS, [(leased("builder"), stamp)]) is None
+    state = fold(ADDRESS, [(leased("builder"), stamp), (SUBMITTED, Stamp(2, 2))])
+    assert state is not None
+    assert (state.strays, state.status) == (1, "SUBMITTED")
+
+
+def test_no_transition_leaves_a_terminal_status() -> None:
+    assert all(after == before for (before, _), after in TRANSITIONS.items() if before in TERMINAL)
+
+
+def test_results_fill_in_the_test_cases_that_were_not_run_once_it_ended() -> None:
+    running = result(after(*RUNNING, ran(0, "OK")))
+    assert [stage.outcome for stage in running.run] == ["OK"]
+    ended = result(after(*RUNNING, ran(0, "WA"), finished("WRONG_ANSWER")))
+    assert [(stage.outcome, stage.name) for stage in ended.run] == [("WA", None), ("SKIPPED", "two")]
+
+
+def test_only_a_parked_submission_shows_xx() -> None:
+    parked = result(after(*RUNNING, Parked(role="runner", message="no container", stage="run")))
+    assert [stage.outcome for stage in parked.run] == ["XX", "SKIPPED"]
+    build = result(after(SUBMITTED, Parked(role="builder", message="no container", stage="dependencies")))
+    assert build.dependencies == Stage(outcome="XX", message="no container")
+
+
+def test_result_times_are_rfc_3339() -> None:
+    document = result(after(*RUNNING, finished(), CLEANED))
+    assert document.submitted_at == "1970-01-01T00:00:01.000000Z"
+    assert document.cleaned_at == "1970-01-01T00:00:06.000000Z"

@@ -111,35 +111,50 @@ def explain(error: Exception) -> str:
 
 
 def validate(request: Request, policy: Policy, made_up_id: str) -> ValidRequest:
-    """Return the request checked against a policy, with contents decoded.
+    """Return a request decoded and checked against a policy: what every later step relies on.
 
     ``made_up_id`` is taken where the request has no id. Raises `InvalidRequest` for anything the policy or the design refuse.
     """
-    bounds = policy.bounds
     address = check_address(request.tenant, made_up_id if request.id is None else request.id)
-    if address.tenant not in policy.tenants:
-        raise InvalidRequest(f"tenant {address.tenant!r} is not declared; this stack has: {', '.join(sorted(policy.tenants))}")
-    files = _files(request.files, bounds)
-    _check_environment_files(request.environment_files, files)
-    resolve_all(request.limits, policy.limits)
-    test_cases = _test_cases(request.test_cases, bounds)
-    _check_labels(request.labels, bounds)
-    size = sum(map(len, files.values())) + sum(len(case.input) + len(case.expected_output or b"") for case in test_cases)
-    if size > bounds.request_bytes:
-        raise InvalidRequest(
-            f"request: {size} bytes of files and inputs are more than the maximum of {bounds.request_bytes} bytes"
-        )
-    return ValidRequest(
+    decoded = ValidRequest(
         address=address,
-        files=files,
+        files=_decode_files(request.files),
         environment_files=tuple(sorted(set(request.environment_files))),
         cache=request.cache,
         limits=request.limits,
-        test_cases=test_cases,
+        test_cases=tuple(_decode_case(f"test_cases[{n}]", case) for n, case in enumerate(request.test_cases)),
         compare=request.compare,
         stop_on_failure=request.stop_on_failure,
         labels=request.labels,
     )
+    check(decoded, policy)
+    return decoded
+
+
+def check(request: ValidRequest, policy: Policy) -> None:
+    """Check a decoded request against a policy, as a client does before it appends and a builder does again.
+
+    Raises `InvalidRequest` that names field, value, bound and unit.
+    """
+    bounds = policy.bounds
+    if request.address.tenant not in policy.tenants:
+        declared = ", ".join(sorted(policy.tenants))
+        raise InvalidRequest(f"tenant {request.address.tenant!r} is not declared; this stack has: {declared}")
+    _check_files(request.files, bounds)
+    _check_environment_files(request.environment_files, request.files)
+    resolve_all(request.limits, policy.limits)
+    _check_test_cases(request.test_cases, bounds)
+    _check_labels(request.labels, bounds)
+    if (size := size_bytes(request)) > bounds.request_bytes:
+        raise InvalidRequest(
+            f"request: {size} bytes of files and inputs are more than the maximum of {bounds.request_bytes} bytes"
+        )
+
+
+def size_bytes(request: ValidRequest) -> int:
+    """Return the bytes of a request's files, inputs and expected outputs together."""
+    cases = sum(len(case.input) + len(case.expected_output or b"") for case in request.test_cases)
+    return sum(map(len, request.files.values())) + cases
 
 
 def digest(request: ValidRequest) -> str:
@@ -173,34 +188,47 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _files(files: Iterable[File], bounds: Bounds) -> dict[str, bytes]:
+def _decode_files(files: Iterable[File]) -> dict[str, bytes]:
     decoded: dict[str, bytes] = {}
-    for position, file in enumerate(files):
-        where = f"files[{position}]"
-        check_file_name(where, file.name, bounds.file_name_bytes)
+    for file in files:
         if file.name in decoded:
-            raise InvalidRequest(f"{where}.name: {file.name!r} is there twice")
-        decoded[file.name] = decode_request_text(f"{where}.content ({file.name})", file.encoding, file.content)
-    if len(decoded) > bounds.files:
-        raise InvalidRequest(f"files: {len(decoded)} are more than the maximum of {bounds.files} files")
-    for needed in (SHELL_NIX, RUN_SCRIPT):
-        if needed not in decoded:
-            raise InvalidRequest(f"files: {needed} is missing; every submission needs it")
-    _check_no_file_is_a_directory(decoded)
+            raise InvalidRequest(f"files: {file.name!r} is there twice")
+        decoded[file.name] = decode_request_text(f"files: the content of {file.name!r}", file.encoding, file.content)
     return decoded
 
 
-def check_file_name(where: str, name: str, maximum_bytes: int) -> None:
+def _decode_case(where: str, case: TestCase) -> ValidTestCase:
+    expected = case.expected_output
+    return ValidTestCase(
+        name=case.name,
+        input=decode_request_text(f"{where}.input", case.encoding, case.input or ""),
+        args=case.args,
+        expected_output=None if expected is None else decode_request_text(f"{where}.expected_output", case.encoding, expected),
+    )
+
+
+def _check_files(files: dict[str, bytes], bounds: Bounds) -> None:
+    for needed in (SHELL_NIX, RUN_SCRIPT):
+        if needed not in files:
+            raise InvalidRequest(f"files: {needed} is missing; every submission needs it")
+    if len(files) > bounds.files:
+        raise InvalidRequest(f"files: {len(files)} are more than the maximum of {bounds.files} files")
+    for name in files:
+        check_file_name(name, bounds.file_name_bytes)
+    _check_no_file_is_a_directory(files)
+
+
+def check_file_name(name: str, maximum_bytes: int) -> None:
     """Raise `InvalidRequest` for a name that could leave the box or name nothing."""
     if "\0" in name:
-        raise InvalidRequest(f"{where}.name: {name!r} holds a NUL character")
-    if (size := len(_utf8(f"{where}.name", name))) > maximum_bytes:
-        raise InvalidRequest(f"{where}.name: {size} bytes are more than the maximum of {maximum_bytes} bytes")
+        raise InvalidRequest(f"files: the name {name!r} holds a NUL character")
+    if (size := len(_utf8("files: a name", name))) > maximum_bytes:
+        raise InvalidRequest(f"files: the name {name[:40]!r}… has {size} bytes; the maximum is {maximum_bytes} bytes")
     if name.startswith("/"):
-        raise InvalidRequest(f"{where}.name: {name!r} is absolute; it must be relative to the submission")
+        raise InvalidRequest(f"files: the name {name!r} is absolute; it must be relative to the submission")
     for segment in name.split("/"):
         if segment in ("", ".", ".."):
-            raise InvalidRequest(f"{where}.name: {name!r} has the segment {segment!r}; empty, '.' and '..' are refused")
+            raise InvalidRequest(f"files: the name {name!r} has the segment {segment!r}; empty, '.' and '..' are refused")
 
 
 def _check_no_file_is_a_directory(names: Iterable[str]) -> None:
@@ -218,15 +246,16 @@ def _check_environment_files(wanted: Iterable[str], files: dict[str, bytes]) -> 
             raise InvalidRequest(f"environment_files: {name!r} is not among the files")
 
 
-def _test_cases(cases: tuple[TestCase, ...], bounds: Bounds) -> tuple[ValidTestCase, ...]:
+def _check_test_cases(cases: tuple[ValidTestCase, ...], bounds: Bounds) -> None:
     if not cases:
         raise InvalidRequest("test_cases: at least one is needed; one without input runs the program once")
     if len(cases) > bounds.test_cases:
         raise InvalidRequest(f"test_cases: {len(cases)} are more than the maximum of {bounds.test_cases} test cases")
-    return tuple(_test_case(f"test_cases[{position}]", case, bounds) for position, case in enumerate(cases))
+    for position, case in enumerate(cases):
+        _check_test_case(f"test_cases[{position}]", case, bounds)
 
 
-def _test_case(where: str, case: TestCase, bounds: Bounds) -> ValidTestCase:
+def _check_test_case(where: str, case: ValidTestCase, bounds: Bounds) -> None:
     if case.name is not None and len(_utf8(f"{where}.name", case.name)) > bounds.label_bytes:
         raise InvalidRequest(f"{where}.name: more than the maximum of {bounds.label_bytes} bytes")
     if len(case.args) > bounds.args:
@@ -235,13 +264,6 @@ def _test_case(where: str, case: TestCase, bounds: Bounds) -> ValidTestCase:
         raise InvalidRequest(f"{where}.args: together more than the maximum of {bounds.arg_bytes} bytes")
     if any("\0" in arg for arg in case.args):
         raise InvalidRequest(f"{where}.args: an argument holds a NUL character, which no program can be given")
-    expected = case.expected_output
-    return ValidTestCase(
-        name=case.name,
-        input=decode_request_text(f"{where}.input", case.encoding, case.input or ""),
-        args=case.args,
-        expected_output=None if expected is None else decode_request_text(f"{where}.expected_output", case.encoding, expected),
-    )
 
 
 def _check_labels(labels: dict[str, str], bounds: Bounds) -> None:

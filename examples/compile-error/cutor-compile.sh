@@ -1,0 +1,1 @@
+exec gcc -O2 -Wall -o hello hello.c

@@ -1,0 +1,6 @@
+#include <stdio.h>
+
+int main(void) {
+    printf("the semicolon is missing\n")
+    return 0;
+}

@@ -1,0 +1,33 @@
+"""The root of cutor's errors, and the exit codes they stand for.
+
+An error's message is one plain line for the person in front of the terminal: what is wrong, where, and what to do. Errors of the
+core (`cutor.model.errors`) and of the bus (`cutor.bus.errors`) have roots of their own; ``cutor.cli.failures`` gives those an exit
+code too.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+DONE: Final = 0
+"""Done, and the submission's outcome is OK."""
+NOT_OK: Final = 1
+"""Done, and the submission's outcome is not OK."""
+REFUSED: Final = 2
+"""Bad usage, an invalid request or configuration, an unknown id, or a REJECTED submission."""
+UNAVAILABLE: Final = 3
+"""A service cannot be reached, or failed."""
+WAITED_TOO_LONG: Final = 4
+"""The time that the caller gave ran out; what was started goes on."""
+
+
+class CutorError(Exception):
+    """Root of the errors that are made for users; the message is one line, ``exit_code`` what a command ends with."""
+
+    exit_code: ClassVar[int] = UNAVAILABLE
+
+
+class WaitedTooLong(CutorError):
+    """The time that the caller gave ran out; what was started goes on."""
+
+    exit_code = WAITED_TOO_LONG

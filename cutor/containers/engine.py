@@ -1,0 +1,293 @@
+"""Docker, as far as cutor needs it: start a child container with its pipes attached, change its limits, remove it, sweep.
+
+The only importer of aiodocker. One `Engine` a process, one `Child` a container. Errors: those of
+``errors``; everything else is a bug.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import aiohttp
+from aiodocker import Docker
+from aiodocker.containers import DockerContainer
+from aiodocker.exceptions import DockerError
+from aiodocker.stream import Stream
+
+from cutor.containers.errors import EngineFailure, EngineUnreachable, ImageMissing
+from cutor.containers.host_config import ContainerSpec
+
+DEFAULT_SOCKET: Final = "unix:///var/run/docker.sock"
+REQUEST_TIMEOUT_S: Final = 60.0
+STDERR_TAIL_BYTES: Final = 4096
+_STDOUT, _STDERR = 1, 2
+_CANNOT_CONNECT: Final = 900  # aiodocker's number for "no answer at all"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ContainerState:
+    """What Docker says of a container: running or not, and if not, how it ended. ``exists`` is false once it is removed."""
+
+    exists: bool
+    running: bool = False
+    exit_code: int | None = None
+    oom_killed: bool = False
+    error: str = ""
+
+    def describe(self) -> str:
+        """Return one line for a fault's message."""
+        if not self.exists:
+            return "the container is gone"
+        if self.running:
+            return "the container is running"
+        reason = ", killed for want of memory" if self.oom_killed else ""
+        return f"the container ended with {self.exit_code}{reason}{': ' + self.error if self.error else ''}"
+
+
+@dataclass(frozen=True)
+class ContainerSummary:
+    """One line of a listing, for sweeps: what carries an instance's label on this host."""
+
+    id: str
+    name: str
+    state: str
+    labels: dict[str, str]
+
+
+class Child:
+    """A started container with its stdin, stdout and stderr attached. Made by `Engine.start`.
+
+    One task may read (`receive`) while another writes (`send`). stderr is kept as a bounded tail while stdout is read.
+    """
+
+    def __init__(self, engine: Engine, container: DockerContainer, stream: Stream, name: str) -> None:
+        self._engine = engine
+        self._container = container
+        self._stream = stream
+        self._stderr = bytearray()
+        self._ended = False
+        self._removed = False
+        self.id: str = container.id
+        self.name = name
+
+    @property
+    def stderr_tail(self) -> bytes:
+        """The last `STDERR_TAIL_BYTES` of what its init wrote to stderr: for fault messages."""
+        return bytes(self._stderr)
+
+    async def send(self, data: bytes) -> None:
+        """Write to its stdin, waiting while the pipe is full. Raises `EngineFailure` when the connection is gone."""
+        try:
+            await self._stream.write_in(data)
+        except (RuntimeError, OSError, aiohttp.ClientError, DockerError) as error:
+            raise EngineFailure(f"container {self.name}: its standard input is closed ({error})") from error
+
+    async def receive(self) -> bytes:
+        """Return the next piece of its stdout, as it comes; ``b""`` once it ended or the connection closed."""
+        while not self._ended:
+            try:
+                message = await self._stream.read_out()
+            except (OSError, aiohttp.ClientError):
+                message = None  # the connection broke: for the reader the same as its end; `state` tells more
+            if message is None:
+                self._ended = True
+            elif message.stream == _STDERR:
+                self._keep_stderr(message.data)
+            elif message.stream == _STDOUT and message.data:
+                return message.data
+        return b""
+
+    def _keep_stderr(self, data: bytes) -> None:
+        self._stderr += data
+        del self._stderr[:-STDERR_TAIL_BYTES]
+
+    async def close_stdin(self) -> None:
+        """Send end-of-file to its init, which ends then; reading goes on. Nothing happens if it is closed already."""
+        # aiodocker's Stream.close() would close both directions; half of a connection is closed by its transport.
+        response = self._stream._resp
+        transport = response.connection.transport if response is not None and response.connection is not None else None
+        if transport is not None and not transport.is_closing() and transport.can_write_eof():
+            transport.write_eof()
+
+    async def update(self, *, memory_bytes: int | None = None, processes: int | None = None) -> None:
+        """Change its limits while it runs (about 13 ms). Memory includes swap: there is none.
+
+        Raises `EngineFailure`, also when memory in use can't be pressed below the new limit.
+        """
+        body: dict[str, int] = {}
+        if memory_bytes is not None:
+            body |= {"Memory": memory_bytes, "MemorySwap": memory_bytes}
+        if processes is not None:
+            body["PidsLimit"] = processes
+        await self._engine.call(f"update limits of {self.name}", self._engine.post(f"containers/{self.id}/update", body))
+
+    async def kill(self) -> None:
+        """Kill every process in it at once. Nothing happens if it ended or is gone."""
+        await self._ignoring(self._container.kill(signal="KILL"), "kill", {404, 409})
+
+    async def remove(self) -> None:
+        """Kill it if it runs and remove it with its anonymous volumes; safe to call again, and after it died.
+
+        Raises `EngineFailure` if Docker still has it after a minute.
+        """
+        if not self._removed:
+            await self._stream.close()
+            await self._engine.remove(self.id)
+            self._removed = True
+
+    async def state(self) -> ContainerState:
+        """Return what Docker says of it now."""
+        try:
+            shown = await self._engine.call(f"inspect {self.name}", self._container.show(), keep_status={404})
+        except DockerError:
+            return ContainerState(exists=False)
+        state: dict[str, Any] = shown["State"]
+        return ContainerState(
+            exists=True,
+            running=bool(state["Running"]),
+            exit_code=None if state["Running"] else int(state["ExitCode"]),
+            oom_killed=bool(state["OOMKilled"]),
+            error=str(state.get("Error", "")),
+        )
+
+    async def _ignoring(self, request: Awaitable[object], what: str, statuses: set[int]) -> None:
+        try:
+            await self._engine.call(f"{what} {self.name}", request, keep_status=statuses)
+        except DockerError:
+            return  # one of ``statuses``: what was asked for holds already
+
+
+class Engine:
+    """A connection to one Docker Engine: ``async with Engine.connect() as engine``."""
+
+    def __init__(self, docker: Docker, address: str) -> None:
+        self._docker = docker
+        self.address = address
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, docker_host: str | None = None) -> AsyncIterator[Engine]:
+        """Connect to ``docker_host`` (``unix://…`` or ``tcp://…``; null means `DEFAULT_SOCKET`) and check that it answers.
+
+        Raises `EngineUnreachable`. Reads no environment variable: the caller's configuration does.
+        """
+        address = docker_host or DEFAULT_SOCKET
+        try:
+            docker = Docker(url=address)
+        except ValueError as error:
+            raise EngineUnreachable(f"Docker's address {address!r} is not understood: {error}") from error
+        try:
+            engine = cls(docker, address)
+            await engine.version()
+            yield engine
+        finally:
+            await docker.close()
+
+    async def call(self, what: str, request: Awaitable[T], *, keep_status: set[int] | None = None) -> T:
+        """Await one request with a deadline, its errors in this module's terms; those of ``keep_status`` stay `DockerError`."""
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                return await request
+        except TimeoutError as error:
+            raise EngineFailure(f"Docker did not answer within {REQUEST_TIMEOUT_S:.0f} s: {what}") from error
+        except DockerError as error:
+            if keep_status is not None and error.status in keep_status:
+                raise
+            if error.status == _CANNOT_CONNECT:
+                raise self._unreachable(error) from error
+            raise EngineFailure(f"Docker could not {what}: {error.message} (status {error.status})") from error
+        except (OSError, aiohttp.ClientError) as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> EngineUnreachable:
+        return EngineUnreachable(
+            f"no Docker Engine answers at {self.address}: start it (make setup does) or configure another address ({error})"
+        )
+
+    def post(self, path: str, body: dict[str, Any]) -> Awaitable[Any]:
+        """Return a POST request that aiodocker has no method for."""
+        return self._docker._query_json(path, method="POST", data=body)
+
+    async def version(self) -> dict[str, Any]:
+        """Return Docker's version document (``Version``, ``ApiVersion``, ``Arch``, ``KernelVersion`` …)."""
+        return await self.call("say its version", self._docker.version())
+
+    async def start(self, spec: ContainerSpec) -> Child:
+        """Create the container, attach its pipes, start it: in this order, so that not a byte is lost (about 250 ms).
+
+        Raises `ImageMissing`, `EngineFailure`. A container that could not be started is removed again.
+        """
+        container = await self._create(spec)
+        stream = container.attach(stdin=True, stdout=True, stderr=True)
+        try:
+            await self.call(f"attach to {spec.name}", stream.__aenter__())
+            await self.call(f"start {spec.name}", container.start())
+        except BaseException:
+            await stream.close()
+            await asyncio.shield(self.remove(container.id))
+            raise
+        return Child(self, container, stream, spec.name)
+
+    async def _create(self, spec: ContainerSpec) -> DockerContainer:
+        request = self._docker.containers.create(spec.body, name=spec.name)
+        try:
+            return await self.call(f"create {spec.name}", request, keep_status={404})
+        except DockerError as error:
+            image = spec.body["Image"]
+            raise ImageMissing(f"the child image {image!r} is not on this host: build it with make setup") from error
+
+    async def list(self, instance: str) -> list[ContainerSummary]:
+        """Return every container that carries the label of ``instance``, running or not."""
+        filters = f'{{"label": ["cutor={instance}"]}}'
+        found = await self.call("list containers", self._docker.containers.list(all=1, filters=filters))
+        return [
+            ContainerSummary(
+                id=one.id, name=str(one["Names"][0]).lstrip("/"), state=str(one["State"]), labels=dict(one["Labels"] or {})
+            )
+            for one in found
+        ]
+
+    async def remove(self, container_id: str) -> None:
+        """Kill and remove a container; done when Docker no longer has it. Nothing happens if it is gone already.
+
+        Docker answers 409 while another removal runs: then it is waited for. Raises `EngineFailure` after a minute.
+        """
+        container = self._docker.containers.container(container_id)
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                while True:
+                    try:
+                        await self.call("remove a container", container.delete(force=True, v=True), keep_status={404, 409})
+                    except DockerError as error:
+                        if error.status == 404:
+                            return
+                    else:
+                        return
+                    await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            raise EngineFailure(
+                f"Docker still has container {container_id[:12]} {REQUEST_TIMEOUT_S:.0f} s after its removal"
+            ) from error
+
+    async def image_labels(self, image: str) -> dict[str, str]:
+        """Return the labels of an image. Raises `ImageMissing`."""
+        try:
+            shown = await self.call(f"inspect image {image}", self._docker.images.inspect(image), keep_status={404})
+        except DockerError as error:
+            raise ImageMissing(f"the child image {image!r} is not on this host: build it with make setup") from error
+        return dict(shown["Config"].get("Labels") or {})
+
+    async def volume_labels(self, name: str) -> dict[str, str] | None:
+        """Return the labels of a volume, or null where there is no such volume."""
+        request = self._docker._query_json(f"volumes/{name}")
+        try:
+            shown = await self.call(f"inspect volume {name}", request, keep_status={404})
+        except DockerError:
+            return None
+        return dict(shown["Labels"] or {})

@@ -1,0 +1,17 @@
+"""What can go wrong with Docker. Each message is one line: what was asked, what came of it, what to do."""
+
+
+class ContainerError(Exception):
+    """Docker or a container failed cutor: a fault of the infrastructure, never of a user's program."""
+
+
+class EngineFailure(ContainerError):
+    """Docker refused or failed; the message holds what was asked and what Docker said."""
+
+
+class EngineUnreachable(EngineFailure):
+    """No Docker Engine answers; the message names the address and what to do."""
+
+
+class ImageMissing(ContainerError):
+    """The child image is not on this host; the message names it and what to do."""

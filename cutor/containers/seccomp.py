@@ -1,0 +1,165 @@
+"""System calls: one table by purpose, and the two policies made from it.
+
+`container_profile` is what a child container may call at all (Docker's JSON form); everything that the table does not name is
+refused there. `program_policy` is nsjail's policy for the user's program: it takes away again what only the making of a jail
+needs. Both filters hold at once for a jailed program, and the stricter of the two answers.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, Literal
+
+Architecture = Literal["x86_64", "aarch64"]
+
+ALLOWED: Final[dict[str, str]] = {
+    "read and write": """
+        read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek sendfile copy_file_range splice tee
+        readahead fadvise64 sync fsync fdatasync sync_file_range syncfs truncate ftruncate fallocate""",
+    "descriptors": """
+        open openat openat2 creat close close_range dup dup2 dup3 fcntl flock pipe pipe2 memfd_create""",
+    "names and attributes of files": """
+        stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir getdents
+        getdents64 mkdir mkdirat rmdir rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat mknod mknodat
+        chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat umask utime utimes futimesat utimensat statfs fstatfs
+        getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr setxattr lsetxattr fsetxattr
+        removexattr lremovexattr fremovexattr inotify_init inotify_init1 inotify_add_watch inotify_rm_watch""",
+    "memory": """
+        mmap munmap mremap mprotect brk madvise msync mincore mlock mlock2 munlock mlockall munlockall membarrier
+        pkey_alloc pkey_free pkey_mprotect get_mempolicy map_shadow_stack mseal""",
+    "waiting for events": """
+        poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
+        eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime""",
+    "sockets once made (see SOCKETS for which may be made)": """
+        bind listen accept accept4 connect shutdown getsockname getpeername getsockopt setsockopt
+        sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg""",
+    "processes and threads": """
+        clone clone3 fork vfork execve execveat exit exit_group wait4 waitid kill tkill tgkill pidfd_open pidfd_send_signal
+        getpid getppid gettid getpgid setpgid getpgrp getsid setsid set_tid_address set_robust_list get_robust_list rseq
+        futex futex_waitv futex_wake futex_wait futex_requeue arch_prctl prctl getrusage times getcpu restart_syscall
+        getrlimit setrlimit prlimit64""",
+    "scheduling, of the caller's own processes": """
+        sched_yield sched_getaffinity sched_setaffinity sched_getparam sched_setparam sched_getscheduler sched_setscheduler
+        sched_get_priority_max sched_get_priority_min sched_rr_get_interval sched_getattr sched_setattr
+        getpriority setpriority ioprio_get ioprio_set""",
+    "signals": """
+        rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo
+        rt_tgsigqueueinfo sigaltstack pause alarm getitimer setitimer""",
+    "time, reading it and waiting": """
+        clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time
+        timer_create timer_settime timer_gettime timer_getoverrun timer_delete""",
+    "identity; the kernel refuses what the caller's capabilities do not cover": """
+        getuid geteuid getgid getegid getresuid getresgid getgroups setuid setgid setreuid setregid setresuid setresgid
+        setgroups setfsuid setfsgid capget capset uname sysinfo getrandom""",
+    "System V and POSIX message passing, private to each jail's own namespace": """
+        shmget shmat shmdt shmctl semget semop semtimedop semctl msgget msgsnd msgrcv msgctl
+        mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr""",
+    "a process that restricts itself further": """
+        seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self""",
+}
+"""What every process of a child container may call."""
+
+JAIL: Final = "mount umount2 pivot_root chroot unshare sethostname setdomainname"
+"""What making a jail needs, always in a user namespace of its own: allowed in the container, denied to the user's program."""
+
+DENIED: Final[dict[str, str]] = {
+    "another process's memory, registers or descriptors": """
+        ptrace process_vm_readv process_vm_writev process_madvise process_mrelease pidfd_getfd kcmp""",
+    "programs for the kernel, and counters that watch it": "bpf perf_event_open",
+    "page faults handled in user space: makes races in the kernel easy to win": "userfaultfd",
+    "keyrings, which no namespace separates": "add_key request_key keyctl",
+    "files by handle, beneath every mount": "open_by_handle_at name_to_handle_at",
+    "other namespaces and the new mount calls, which nsjail does not use": """
+        setns open_tree open_tree_attr move_mount mount_setattr fsopen fsconfig fsmount fspick statmount listmount""",
+    "memory that is hidden from the kernel's own accounting tools": "memfd_secret",
+    "modules, reboot, clocks, swap, quotas, the kernel's log": """
+        init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff acct quotactl quotactl_fd
+        settimeofday clock_settime clock_adjtime adjtimex syslog vhangup""",
+    "direct access to hardware and segments": "iopl ioperm modify_ldt",
+    "watching whole file systems": "fanotify_init fanotify_mark",
+    "moving pages between memory nodes, for others too": """
+        mbind set_mempolicy set_mempolicy_home_node migrate_pages move_pages""",
+    "rarely used, often broken": "vmsplice lookup_dcookie ustat sysfs uselib remap_file_pages",
+}
+"""Refused with EPERM, each group for its reason; the container's default for a name in neither table is EPERM as well."""
+
+ABSENT: Final = """io_uring_setup io_uring_enter io_uring_register cachestat lsm_get_self_attr lsm_set_self_attr
+    lsm_list_modules setxattrat getxattrat listxattrat removexattrat file_getattr file_setattr"""
+"""Answered with ENOSYS: callers have another way and take it (io_uring is a second, unfiltered way to make system calls)."""
+
+EPERM: Final = 1
+ENOSYS: Final = 38
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
+_NETLINK_ROUTE: Final = 0
+_TIOCSTI: Final = 0x5412  # types into a terminal as if its owner did
+_NAMESPACE_FLAGS: Final = 0x7E02_0000  # CLONE_NEWNS, -CGROUP, -UTS, -IPC, -USER, -PID, -NET; clone(2) has no -TIME
+_PERSONALITIES: Final = (0, 0x0004_0000, 0xFFFF_FFFF)  # Linux, Linux without address randomisation, the question
+
+_DOCKER_NAMES: Final[dict[Architecture, str]] = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
+
+
+def names(table: dict[str, str]) -> list[str]:
+    """Return every name of a table, sorted."""
+    return sorted({name for group in table.values() for name in group.split()})
+
+
+def container_profile(architecture: Architecture = "x86_64") -> str:
+    """Return the seccomp profile of a child container as Docker's JSON text (about 8 KB).
+
+    Jail calls are in it; so it is for containers in which nothing is root of the host's user namespace but a tiny parent.
+    """
+    allowed = sorted(set(names(ALLOWED)) | set(JAIL.split()))
+    rules: list[dict[str, Any]] = [
+        {"names": allowed, "action": "SCMP_ACT_ALLOW"},
+        {"names": names(DENIED), "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM},
+        {"names": sorted(ABSENT.split()), "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS},
+        *(_allow("socket", (0, family)) for family in (_AF_UNIX, _AF_INET, _AF_INET6)),
+        _allow("socket", (0, _AF_NETLINK), (2, _NETLINK_ROUTE)),
+        _allow("socketpair", (0, _AF_UNIX)),
+        *(_allow("personality", (0, value)) for value in _PERSONALITIES),
+        *_allow_unless("ioctl", 1, _TIOCSTI),
+    ]
+    return json.dumps(
+        {"defaultAction": "SCMP_ACT_ERRNO", "architectures": [_DOCKER_NAMES[architecture]], "syscalls": rules},
+        separators=(",", ":"),
+    )
+
+
+def _allow(name: str, *equal: tuple[int, int]) -> dict[str, Any]:
+    args = [{"index": index, "value": value, "op": "SCMP_CMP_EQ"} for index, value in equal]
+    return {"names": [name], "action": "SCMP_ACT_ALLOW", "args": args}
+
+
+def _allow_unless(name: str, index: int, value: int) -> list[dict[str, Any]]:
+    """Allow a call unless the low 32 bits of one argument equal ``value``: one rule for each bit that may differ.
+
+    A plain "not equal" compares 64 bits, while the kernel looks at 32 of them: setting a high bit would walk past it.
+    """
+    return [
+        {
+            "names": [name],
+            "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": index, "value": 1 << bit, "valueTwo": ~value & (1 << bit), "op": "SCMP_CMP_MASKED_EQ"}],
+        }
+        for bit in range(32)
+    ]
+
+
+def program_policy() -> str:
+    """Return nsjail's policy (kafel) for a user's program: a few KB, the same on every architecture that nsjail knows.
+
+    Everything that makes or enters a namespace is refused, ``clone3`` with ENOSYS because a filter can't see its flags:
+    every C library then falls back to ``clone``. The rest repeats the container's denials, so that either filter suffices.
+    """
+    denied = sorted(set(names(DENIED)) | set(JAIL.split()))
+    # kafel keeps the kernel's own name for umount2(2)
+    listed = ", ".join("umount" if name == "umount2" else name for name in denied)
+    absent = ", ".join(sorted({"clone3", *ABSENT.split()}))
+    families = " || ".join(f"family == {family}" for family in (_AF_UNIX, _AF_INET, _AF_INET6))
+    return (
+        f"ERRNO({EPERM}) {{ {listed}, "
+        f"clone {{ (clone_flags & {_NAMESPACE_FLAGS:#x}) != 0 }}, "
+        f"ioctl {{ (cmd & 0xffffffff) == {_TIOCSTI:#x} }}, "
+        f"socket {{ !({families} || (family == {_AF_NETLINK} && protocol == {_NETLINK_ROUTE})) }} }} "
+        f"ERRNO({ENOSYS}) {{ {absent} }} DEFAULT ALLOW"
+    )

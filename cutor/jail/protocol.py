@@ -1,0 +1,103 @@
+"""Frames between the host and the init of a child container, over the container's stdin and stdout.
+
+A frame is: header length (u32, big-endian), body length (u32, big-endian), header, body. The header is a JSON object with a
+string ``type``; the body is bytes, their meaning is the header's. Used on both sides; imports the standard library only.
+
+Neither side trusts a length: `FrameReader` refuses a frame over its bounds as soon as the eight bytes are there. The host decodes
+headers strictly a second time into typed values, because user code runs on the other side of the pipe.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+PROTOCOL_VERSION = 1
+"""Of the frames' contents. The child image carries it as its label ``cutor.protocol``, and an init's first frame as a field."""
+
+MAX_HEADER_BYTES: Final = 1 << 20
+"""The hard maximum of a header; readers set lower ones where they can."""
+
+MAX_BODY_BYTES: Final = 256 << 20
+"""The hard maximum of a body; readers set lower ones where they can."""
+
+_LENGTHS: Final = struct.Struct(">II")
+
+
+class ProtocolError(Exception):
+    """The peer sent what is no frame, or a frame that is not allowed; the connection is of no more use."""
+
+
+class Frame(NamedTuple):
+    """One frame as it was sent. ``header`` is still the JSON text: `decode_header` parses it."""
+
+    header: bytes
+    body: bytes
+
+
+def encode(header: dict[str, Any], body: bytes = b"") -> bytes:
+    """Return a frame's bytes. Raises `ProtocolError` where ``header`` or ``body`` are over the hard maxima."""
+    return encode_prefix(header, len(body)) + body
+
+
+def encode_prefix(header: dict[str, Any], body_bytes: int) -> bytes:
+    """Return a frame's bytes up to its body, for a sender that holds the body in pieces; errors as in `encode`."""
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    if len(text) > MAX_HEADER_BYTES or body_bytes > MAX_BODY_BYTES:
+        raise ProtocolError(f"a frame with {len(text)} bytes of header and {body_bytes} of body is too large to be sent")
+    return _LENGTHS.pack(len(text), body_bytes) + text
+
+
+def decode_header(header: bytes) -> dict[str, Any]:
+    """Return a header as an object that has a string ``type``. Raises `ProtocolError` for anything else."""
+    try:
+        value = json.loads(header.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"a header is not JSON: {type(error).__name__}") from error
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        raise ProtocolError("a header is not an object with a type")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames, whatever the pieces it comes in.
+
+    Bounds are inclusive. It holds one incomplete frame at the most, so its memory is bounded by them plus one piece.
+    """
+
+    def __init__(self, *, max_header_bytes: int = MAX_HEADER_BYTES, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self.max_header_bytes = max_header_bytes
+        self.max_body_bytes = max_body_bytes
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Take the next piece and yield every frame that is now complete. Raises `ProtocolError` for lengths over the bounds."""
+        self._buffer += data
+        while (frame := self._cut()) is not None:
+            yield frame
+
+    def _cut(self) -> Frame | None:
+        if len(self._buffer) < _LENGTHS.size:
+            return None
+        header_bytes, body_bytes = _LENGTHS.unpack_from(self._buffer)
+        if header_bytes > self.max_header_bytes:
+            raise ProtocolError(f"a header of {header_bytes} bytes: more than {self.max_header_bytes}")
+        if body_bytes > self.max_body_bytes:
+            raise ProtocolError(f"a body of {body_bytes} bytes: more than {self.max_body_bytes}")
+        start, end = _LENGTHS.size + header_bytes, _LENGTHS.size + header_bytes + body_bytes
+        if len(self._buffer) < end:
+            return None
+        frame = Frame(bytes(self._buffer[_LENGTHS.size : start]), bytes(self._buffer[start:end]))
+        del self._buffer[:end]
+        return frame
+
+    @property
+    def pending_bytes(self) -> int:
+        """How many bytes of an incomplete frame are held: 0 between frames."""
+        return len(self._buffer)

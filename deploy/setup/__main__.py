@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiodocker import Docker
 
-from deploy.setup import base_image, child_image, volumes
+from deploy.setup import base_image, child_image, package_set, volumes, warm
 from deploy.setup.console import SetupError, cache_directory, fail, say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,6 +19,20 @@ async def set_up(*, refresh: bool) -> None:
         base = await base_image.ensure(docker, refresh=refresh)
         await child_image.ensure(docker, ROOT, base)
         await volumes.ensure(docker)
+        await package_set.ensure(docker, ROOT, refresh=refresh)
+        labels = await volumes.labels_of(docker, volumes.PACKAGES) or {}
+        contents = await volumes.claim(docker)
+        if contents.packages != labels.get("cutor.packages"):
+            contents = await refill(docker)
+        if contents.built != contents.packages:
+            await warm.build(docker, ROOT, contents.packages)
+
+
+async def refill(docker: Docker) -> volumes.Contents:
+    """Fill the packages volume anew: an earlier set-up was ended while it did so."""
+    say("package set: volume is incomplete, filling it anew")
+    await package_set.make(docker, ROOT, refresh=False)
+    return await volumes.claim(docker)
 
 
 def main() -> int:
@@ -29,7 +43,7 @@ def main() -> int:
         try:
             asyncio.run(set_up(refresh="--refresh" in sys.argv[1:]))
         except SetupError as error:
-            fail(str(error))
+            fail(error)
             return 1
     say("set-up is complete")
     return 0

@@ -118,25 +118,37 @@ def sources_file(sources: Iterable[Source], keyring: Path) -> str:
     )
 
 
-def configuration_file(directory: Path) -> str:
-    """apt's settings that put everything it reads and writes under `directory` and see no installed package."""
+def options(directory: Path) -> list[str]:
+    """Arguments of apt-get that put everything it reads and writes under `directory`.
+
+    On the command line, since there they win over the machine's own settings; its proxies and credentials still hold.
+    """
     settings = {
         "Dir::Etc::sourcelist": directory / "debian.sources",
         "Dir::Etc::sourceparts": directory / "none",
         "Dir::Etc::preferences": "/dev/null",
         "Dir::Etc::preferencesparts": directory / "none",
         "Dir::State::lists": directory / "lists",
-        "Dir::State::status": "/dev/null",
+        "Dir::State::status": directory / "status",
         "Dir::State::extended_states": "/dev/null",
         "Dir::Cache": directory / "cache",
+        "Dir::Cache::pkgcache": "pkgcache.bin",
+        "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
         "APT::Default-Release": "",
         "APT::Install-Recommends": "false",
+        "APT::Install-Suggests": "false",
         "APT::Sandbox::User": "root",
         "Acquire::Languages": "none",
         "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
         "Acquire::Retries": "2",
     }
-    return "".join(f'{name} "{value}";\n' for name, value in settings.items())
+    return [f"--option={name}={value}" for name, value in settings.items()]
+
+
+def status_file(assumed: Sequence[str]) -> str:
+    """dpkg's list of installed packages for a machine that has nothing but `assumed`."""
+    stanza = "Package: {}\nStatus: install ok installed\nVersion: 999:999\nArchitecture: all\nMulti-Arch: foreign\n"
+    return "\n".join(f"{stanza.format(name)}Maintainer: nobody\nDescription: assumed\n" for name in assumed)
 
 
 def parse_print_uris(output: str) -> list[Package]:
@@ -152,19 +164,28 @@ def parse_print_uris(output: str) -> list[Package]:
 
 @dataclass(frozen=True)
 class Repository:
-    """Suites that packages are taken from, and the directory that holds our lists and archives of them."""
+    """Suites that packages are taken from, the directory for our lists and archives of them, and what counts as there."""
 
     sources: tuple[Source, ...]
     directory: Path
+    assumed: tuple[str, ...] = ()
 
-    async def refresh(self) -> None:
-        """Write apt's settings and fetch the signed lists (a few MB)."""
+    def path(self, file_name: str) -> Path:
+        """Where the archive that apt calls `file_name` is kept."""
+        return self.directory / "archives" / file_name
+
+    def prepare(self) -> None:
+        """Write the files that apt is pointed to."""
         if not KEYRING.is_file():
             raise SetupError(f"{KEYRING} is missing: install the package debian-archive-keyring")
         for name in ("lists/partial", "cache/archives/partial", "none", "archives"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         (self.directory / "debian.sources").write_text(sources_file(self.sources, KEYRING))
-        (self.directory / "apt.conf").write_text(configuration_file(self.directory))
+        (self.directory / "status").write_text(status_file(self.assumed))
+
+    async def refresh(self) -> None:
+        """Fetch the signed lists (10 MB for a whole release)."""
+        self.prepare()
         try:
             await self._apt("--error-on=any", "update")
         except SetupError as error:
@@ -182,11 +203,11 @@ class Repository:
         """Fetch `packages` unless they are there already; apt checks the digest of both. Paths in the same order."""
         archives = self.directory / "archives"
         await self._apt("download", *(f"{package.name}={package.version}" for package in packages), cwd=archives)
-        return [archives / package.file_name for package in packages]
+        return [self.path(package.file_name) for package in packages]
 
     async def _apt(self, *arguments: str, cwd: Path | None = None) -> bytes:
-        environment = {"APT_CONFIG": str(self.directory / "apt.conf"), "DEBIAN_FRONTEND": "noninteractive"}
-        return await run(["apt-get", "-q", *arguments], env=environment, cwd=cwd)
+        environment = {"DEBIAN_FRONTEND": "noninteractive"}
+        return await run(["apt-get", "-q", *options(self.directory), *arguments], env=environment, cwd=cwd)
 
 
 def mirror_override() -> str | None:

@@ -29,13 +29,13 @@ PACKAGES = (
     *("base-files", "libc-bin", "bash", "coreutils", "nix-bin", "python3-minimal"),
     *("libstdc++6", "zlib1g", "ca-certificates", "bash-static", "busybox-static"),
 )
-DROPPED = re.compile(
-    r"perl|perl-base|perl-modules.*|libperl.*|lib(dbi|dbd-sqlite3|www-curl)-perl|libgdbm.*"  # of nix's helper scripts
-    r"|debconf|libdebconf.*|mawk|original-awk|debianutils"  # of maintainer scripts
-    r"|passwd|login\.defs|libpam.*|libsemanage.*|libsepol.*|libaudit.*|libcap-ng0|libdb5.*"  # of adduser
-    r"|curl|libcurl4t64|openssl|openssl-provider-legacy|libc-gconv-modules-extra|readline-common|xz-utils|bzip2"
+ASSUMED = (
+    *("perl-base", "perl", "libdbi-perl", "libdbd-sqlite3-perl", "libwww-curl-perl"),  # Nix's old helper scripts
+    *("debconf", "libdebconfclient0", "debianutils", "mawk", "passwd", "adduser", "libpam0g"),  # maintainer scripts
+    *("openssl", "openssl-provider-legacy", "curl", "readline-common"),
+    *("base-passwd", "xz-utils", "bzip2"),
 )
-"""Dependencies that only scripts need which never run here, or programs nobody calls."""
+"""Dependencies that count as present: only scripts that never run here need them, or nobody calls them."""
 
 DIRECTORIES = {
     **dict.fromkeys(("nix", "nix/store", "nix/var", "box", "work", "packages", "build", "proc", "sys", "dev"), 0o755),
@@ -77,7 +77,7 @@ def keep_of(package: Package) -> rootfs.Filter:
     if package.name in ("bash-static", "busybox-static"):
         return STATIC_PROGRAMS.get
     if package.name == "ca-certificates":
-        return lambda path: None  # its certificates become one file
+        return lambda _path: None  # its certificates become one file
     return rootfs.keep_useful
 
 
@@ -128,10 +128,10 @@ async def ensure(docker: Docker, *, refresh: bool) -> str:
     if not refresh and await image_labels(docker, name) is not None:
         return name
     mirror = debian_mirror(machine_sources(), mirror_override(), CODENAME)
-    sid = Repository((Source(mirror, "sid", ("main",)),), cache_directory() / "sid")
+    sid = Repository((Source(mirror, "sid", ("main",)),), cache_directory() / "sid", ASSUMED)
     with step("child image: package lists of Debian sid"):
         await sid.refresh()
-        packages = [package for package in await sid.resolve(PACKAGES) if not DROPPED.fullmatch(package.name)]
+        packages = await sid.resolve(PACKAGES)
     with step(f"child image: {len(packages)} packages of Debian sid"):
         archives = await sid.download(packages)
     with step("child image: base layer"), tempfile.TemporaryDirectory(prefix="cutor-setup-") as scratch:

@@ -9,10 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 STARTED_AT = time.monotonic()
+LOG_LINES = 20
+"""How much of a failed program's output is shown."""
 
 
 class SetupError(Exception):
-    """Set-up cannot go on. The message is one line: what is missing, where, what to do."""
+    """Set-up cannot go on. The message is one line: what is missing, where, what to do.
+
+    `log` holds what the failed program printed last, for the reader who wants to know why.
+    """
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
 
 
 def say(text: str) -> None:
@@ -48,14 +57,15 @@ async def run(arguments: Sequence[str | Path], *, env: Mapping[str, str] | None 
         raise SetupError(f"{arguments[0]}: program not found; install it and run set-up again") from missing
     stdout, stderr = await process.communicate()
     if process.returncode != 0:
-        raise SetupError(f"{arguments[0]} ended with code {process.returncode}: {last_line(stderr) or last_line(stdout)}")
+        printed = (stderr or stdout).decode(errors="replace")
+        raise SetupError(f"{arguments[0]} ended with code {process.returncode}: {last_line(printed)}", printed)
     return stdout
 
 
-def last_line(output: bytes) -> str:
-    """The last line of `output` that is not blank; an empty string where there is none."""
-    lines = [line for line in output.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else ""
+def last_line(printed: str) -> str:
+    """The last line that is not blank; an empty string where there is none."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
 
 
 def cache_directory() -> Path:
@@ -64,6 +74,9 @@ def cache_directory() -> Path:
     return Path(base) / "cutor" / "setup"
 
 
-def fail(message: str) -> None:
-    """Print the one line that says why set-up stops."""
-    print(f"setup: {message}", file=sys.stderr, flush=True)
+def fail(error: SetupError) -> None:
+    """Print the last lines of the log, if there is one, and then the one line that says why set-up stops."""
+    printed = [line.rstrip() for line in error.log.splitlines() if line.strip()]
+    for line in printed[-LOG_LINES:]:
+        print(f"    {line}", file=sys.stderr)
+    print(f"setup: {error}", file=sys.stderr, flush=True)

@@ -15,14 +15,14 @@ from deploy.setup.console import SetupError
 
 @dataclass(frozen=True)
 class OneShot:
-    """A container that runs one command as root with no network, no capability but `capabilities`, and is removed."""
+    """A container that runs one command with no network, no capability but `capabilities`, and is removed."""
 
     image: str
     command: Sequence[str]
     capabilities: Sequence[str] = ()
     volumes: Mapping[str, str] = field(default_factory=dict)
     """volume name to mount point, writable"""
-    environment: Sequence[str] = ("PATH=/usr/bin",)
+    user: str = "0:0"
     host_config: Mapping[str, Any] = field(default_factory=dict)
     """further settings of the engine's HostConfig"""
 
@@ -34,9 +34,9 @@ class OneShot:
         ]
         return {
             "Image": self.image,
-            "User": "0:0",
+            "User": self.user,
             "Cmd": list(self.command),
-            "Env": list(self.environment),
+            "Env": ["PATH=/usr/bin"],
             "WorkingDir": "/",
             "HostConfig": {
                 "NetworkMode": "none",
@@ -66,8 +66,7 @@ async def finish(container: DockerContainer, what: str) -> str:
     status = (await container.wait())["StatusCode"]
     printed = "".join(await container.log(stdout=True, stderr=True))
     if status != 0:
-        lines = [line for line in printed.splitlines() if line.strip()] or ["no output"]
-        raise SetupError(f"{what} failed with code {status}: {lines[-1].strip()}")
+        raise SetupError(f"{what} failed with code {status}", printed)
     return printed
 
 

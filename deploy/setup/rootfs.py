@@ -79,10 +79,12 @@ class RootFileSystem:
         Returns the content of the regular files it leaves out, for callers that use them otherwise.
         """
         left_out: dict[str, bytes] = {}
-        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE) as unpack:  # noqa: S607
-            with tarfile.open(fileobj=unpack.stdout, mode="r|") as source:
-                for entry in source:
-                    self._copy(source, entry, keep, left_out)
+        with (
+            subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE) as unpack,  # noqa: S607
+            tarfile.open(fileobj=unpack.stdout, mode="r|") as source,
+        ):
+            for entry in source:
+                self._copy(source, entry, keep, left_out)
         if unpack.returncode != 0:
             raise subprocess.CalledProcessError(unpack.returncode, ["dpkg-deb", str(archive)])
         return left_out
@@ -105,6 +107,16 @@ class RootFileSystem:
         if entry.name not in self._written:
             self._written.add(entry.name)
             self._tar.addfile(entry, content)
+
+
+def read_member(archive: Path, member: str) -> bytes:
+    """Content of the regular file `member` (no leading slash) of a .deb. KeyError where there is none."""
+    with (
+        subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE) as unpack,  # noqa: S607
+        tarfile.open(fileobj=unpack.stdout, mode="r|") as source,
+    ):
+        found = {entry.name: content.read() for entry in source if (content := source.extractfile(entry))}
+    return found[f"./{member}"]
 
 
 def accounts() -> Mapping[str, str]:

@@ -1,28 +1,60 @@
 """The Docker volumes that all instances of this machine share: the Nix store and Nix's database."""
 
+from dataclasses import dataclass
+
 from aiodocker import Docker
+from aiodocker.exceptions import DockerError
 
 from deploy.setup.child_image import NAME
 from deploy.setup.docker_api import OneShot, run_once
 
 STORE = "cutor-nix-store"
 VAR = "cutor-nix-var"
+PACKAGES = "cutor-nix-packages"
 MAPPED_ROOT = 200_000
-"""Host uid and gid that build containers map to root of their user namespace: the owner of both volumes."""
+"""Host uid and gid that build containers map to root of their user namespace: the owner of store and database."""
+
+INSPECT = (
+    f"set -e; chown {MAPPED_ROOT}:{MAPPED_ROOT} /nix/store /nix/var; "
+    "for file in /packages/digest /nix/var/cutor-packages; do if [ -f $file ]; then cat $file; fi; echo; done"
+)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the volumes hold, by digests of the package set; an empty string where there is none."""
+
+    packages: str
+    built: str
+
+
+async def labels_of(docker: Docker, name: str) -> dict[str, str] | None:
+    """Labels of volume `name`; None where there is no such volume."""
+    try:
+        found = await (await docker.volumes.get(name)).show()
+    except DockerError as error:
+        if error.status == 404:
+            return None
+        raise
+    return dict(found.get("Labels") or {})
 
 
 async def ensure(docker: Docker) -> None:
-    """Make both volumes unless they are there, and give their top directories to the mapped root.
-
-    The owner is set every time (0.2 s): a volume whose first set-up was killed looks like any other from outside.
-    """
+    """Make the volumes of store and database unless they are there."""
     for name in (STORE, VAR):
         await docker.volumes.create({"Name": name})
-    owner = f"{MAPPED_ROOT}:{MAPPED_ROOT}"
+
+
+async def claim(docker: Docker) -> Contents:
+    """Give the store to its owner and read which package set is there and which is built.
+
+    Done at every set-up (0.3 s), since a volume whose first set-up was killed looks like any other from outside.
+    """
     shot = OneShot(
         NAME,
-        ["/usr/bin/chown", owner, "/nix/store", "/nix/var"],
+        ["/usr/bin/bash", "-c", INSPECT],
         capabilities=["CHOWN"],
-        volumes={STORE: "/nix/store", VAR: "/nix/var"},
+        volumes={STORE: "/nix/store", VAR: "/nix/var", PACKAGES: "/packages"},
     )
-    await run_once(docker, shot, "handing the Nix store volumes to their owner")
+    packages, built = (await run_once(docker, shot, "reading the Nix volumes")).split("\n")[:2]
+    return Contents(packages, built)

@@ -1,0 +1,143 @@
+"""The offline package set in volume cutor-nix-packages: archives of Debian and the Nix files of `deploy/nix/nixpkgs`.
+
+The volume's label `cutor.packages` is the digest of its contents. The file `digest` in it says the same and is written
+last, so that a volume whose filling was cut short is recognised. Label `cutor.recipe` spares a look at the mirror.
+"""
+
+import hashlib
+import io
+import json
+import struct
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from aiodocker import Docker
+from aiodocker.exceptions import DockerError
+
+from deploy.setup import debian_set
+from deploy.setup.apt import Repository, machine_sources, mirror_override, release_sources
+from deploy.setup.child_image import NAME as IMAGE
+from deploy.setup.console import SetupError, cache_directory, step
+from deploy.setup.debian_set import ASSUMED, RELEASE, Chosen
+from deploy.setup.docker_api import OneShot, created
+from deploy.setup.rootfs import read_member
+from deploy.setup.volumes import PACKAGES as VOLUME
+from deploy.setup.volumes import labels_of
+
+NIX_FILES = Path("deploy/nix/nixpkgs")
+BOOTSTRAP = {"bash": "bin/bash-static", "busybox": "bin/busybox"}
+"""Static programs that run the set's builders, by package of the set: path in its archive."""
+
+
+def nar_digest(content: bytes) -> str:
+    """SHA-256, in hexadecimal, of the Nix archive of one executable file (Nix manual, "Nix Archive format")."""
+
+    def framed(data: bytes) -> bytes:
+        return struct.pack("<Q", len(data)) + data + b"\0" * (-len(data) % 8)
+
+    words = (b"nix-archive-1", b"(", b"type", b"regular", b"executable", b"", b"contents", content, b")")
+    return hashlib.sha256(b"".join(framed(word) for word in words)).hexdigest()
+
+
+def recipe_digest(nix_files: Mapping[str, bytes]) -> str:
+    """Digest of what decides the set's contents, but the state of the mirror."""
+    digest = hashlib.sha256(debian_set.choice_digest().encode())
+    for name, content in sorted(nix_files.items()):
+        digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def contents_digest(small_files: Mapping[str, bytes], chosen: Mapping[str, Chosen]) -> str:
+    """Digest of everything in the set; archives count by the digest they are listed with."""
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in small_files.items()}
+    files |= {archive.file: archive.sha256 for package in chosen.values() for archive in package.archives}
+    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
+
+
+def read_nix_files(root: Path) -> dict[str, bytes]:
+    """The set's own files, by name."""
+    return {path.name: path.read_bytes() for path in sorted((root / NIX_FILES).iterdir()) if path.is_file()}
+
+
+def bootstrap_files(repository: Repository, chosen: Mapping[str, Chosen]) -> dict[str, bytes]:
+    """The builders' programs, and the list of their digests that debian.nix reads."""
+    programs = {
+        name: read_member(repository.path(chosen[name].archives[-1].file_name), member) for name, member in BOOTSTRAP.items()
+    }
+    digests = {name: nar_digest(content) for name, content in programs.items()}
+    files = {f"bootstrap/{name}": content for name, content in programs.items()}
+    return {**files, "bootstrap.json": json.dumps(digests, sort_keys=True).encode()}
+
+
+def write_tar(output: Path, small_files: Mapping[str, bytes], archives: Mapping[str, Path], digest: str) -> None:
+    """Write the volume's contents as a tar: `nixpkgs/…`, and `digest` last."""
+    with tarfile.open(output, "w", format=tarfile.PAX_FORMAT) as tar:
+        for directory in ("nixpkgs", "nixpkgs/bootstrap", "nixpkgs/debs"):
+            entry = tarfile.TarInfo(directory)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(entry)
+        contents = {f"nixpkgs/{name}": content for name, content in small_files.items()}
+        for name, content in [*contents.items(), *((f"nixpkgs/debs/{n}", p) for n, p in archives.items())]:
+            data = content.read_bytes() if isinstance(content, Path) else content
+            add_file(tar, name, data, 0o755 if name.startswith("nixpkgs/bootstrap/") else 0o644)
+        add_file(tar, "digest", digest.encode(), 0o644)
+
+
+def add_file(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
+    """Add a regular file that root owns and all can read."""
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(content), mode
+    tar.addfile(entry, io.BytesIO(content))
+
+
+async def ensure(docker: Docker, root: Path, *, refresh: bool) -> None:
+    """Make and fill the volume unless it was made by the same recipe."""
+    labels = await labels_of(docker, VOLUME)
+    if refresh or labels is None or labels.get("cutor.recipe") != recipe_digest(read_nix_files(root)):
+        await make(docker, root, refresh=refresh)
+
+
+async def make(docker: Docker, root: Path, *, refresh: bool) -> None:
+    """Fetch what the set is made of, and fill a new volume with it. `refresh` takes the packages of today."""
+    nix_files = read_nix_files(root)
+    recipe = recipe_digest(nix_files)
+    sources = release_sources(machine_sources(), mirror_override(), RELEASE)
+    repository = Repository(tuple(sources), cache_directory() / RELEASE, ASSUMED)
+    with step(f"package set: archives of Debian {RELEASE}"):
+        chosen = await debian_set.load_or_fetch(repository, refresh=refresh)
+    small_files = {
+        **nix_files,
+        **bootstrap_files(repository, chosen),
+        "debs.json": debian_set.to_json(chosen).encode(),
+    }
+    digest = contents_digest(small_files, chosen)
+    archives = {a.file: repository.path(a.file_name) for package in chosen.values() for a in package.archives}
+    with step(f"package set: {len(archives)} archives into volume {VOLUME}"):
+        await replace_volume(docker, {"cutor.packages": digest, "cutor.recipe": recipe})
+        with tempfile.TemporaryDirectory(prefix="cutor-setup-") as scratch:
+            contents = Path(scratch) / "packages.tar"
+            write_tar(contents, small_files, archives, digest)
+            await fill_volume(docker, contents)
+
+
+async def replace_volume(docker: Docker, labels: Mapping[str, str]) -> None:
+    """Make the volume anew, empty, with `labels`. SetupError where a container has the old one mounted."""
+    if await labels_of(docker, VOLUME) is not None:
+        volume = await docker.volumes.get(VOLUME)
+        try:
+            await volume.delete()
+        except DockerError as error:
+            raise SetupError(
+                f"volume {VOLUME} is to be replaced, but a container uses it: stop the running stacks (`cutor down`)"
+            ) from error
+    await docker.volumes.create({"Name": VOLUME, "Labels": dict(labels)})
+
+
+async def fill_volume(docker: Docker, contents: Path) -> None:
+    """Unpack `contents` into the volume, through a container that is never started."""
+    shot = OneShot(IMAGE, ["/usr/bin/true"], volumes={VOLUME: "/packages"})
+    with contents.open("rb") as stream:
+        async with created(docker, shot.configuration()) as container:
+            await container.put_archive("/packages", stream)

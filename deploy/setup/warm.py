@@ -1,0 +1,36 @@
+"""Building the offline package set into the store volume, ahead of the first submission."""
+
+from pathlib import Path
+
+from aiodocker import Docker
+
+from deploy.setup.child_image import NAME
+from deploy.setup.console import step
+from deploy.setup.docker_api import OneShot, run_once
+from deploy.setup.volumes import MAPPED_ROOT, PACKAGES, STORE, VAR
+
+SCRIPT = Path("deploy/nix/warm.sh")
+
+
+def build_shot(script: str, digest: str) -> OneShot:
+    """The container that runs `script`: the store's owner, no capability, no network, a read-only root."""
+    owner = f"mode=700,uid={MAPPED_ROOT},gid={MAPPED_ROOT}"
+    return OneShot(
+        NAME,
+        ["/usr/bin/bash", "-euc", script, "warm", digest],
+        volumes={STORE: "/nix/store", VAR: "/nix/var", PACKAGES: "/packages"},
+        user=f"{MAPPED_ROOT}:{MAPPED_ROOT}",
+        host_config={
+            "ReadonlyRootfs": True,
+            "Tmpfs": {
+                "/tmp": f"rw,nosuid,nodev,{owner},size=64m",  # noqa: S108 - in the container
+                "/build": f"rw,nosuid,nodev,exec,{owner},size=2g",
+            },
+        },
+    )
+
+
+async def build(docker: Docker, root: Path, digest: str) -> None:
+    """Build and root every package of the set whose digest is `digest`."""
+    with step("package set: building it into the Nix store"):
+        await run_once(docker, build_shot((root / SCRIPT).read_text(), digest), "building the package set")

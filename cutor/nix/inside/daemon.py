@@ -1,0 +1,121 @@
+"""The build's own nix-daemon: in a container of its own making, so that one kill ends it and every builder of it.
+
+nsjail gives it a process namespace, the mounts it needs (a new instance of devpts, because Nix changes the owner of
+pseudoterminals) and nothing else of the container. It keeps root of the build's user namespace, which may do what a
+daemon with build users must, and is a plain user on the host.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+RUN: Final = Path("/run/cutor")
+SOCKET: Final = RUN / "nix" / "socket"
+ROOT: Final = RUN / "daemon-root"
+"""Nix wants no parent of its build directory to be writable by all, as nsjail's own root directory is."""
+LOG: Final = RUN / "daemon.log"
+LOG_TAIL_BYTES: Final = 4096
+START_SECONDS: Final = 20.0
+OOM_SCORE: Final = 500
+"""Between the jails, which go first, and the build init, which has to report."""
+
+CLIENT_VARIABLES: Final = {
+    "NIX_REMOTE": "daemon",
+    "NIX_DAEMON_SOCKET_PATH": str(SOCKET),
+    "PATH": "/usr/bin",
+    "LANG": "C.UTF-8",
+}
+"""What a program of Nix needs to talk to this daemon."""
+
+_WRITABLE: Final = ("/nix/store", "/nix/var", "/build", str(SOCKET.parent))
+_READ_ONLY: Final = ("/usr", "/etc", "/opt/cutor/bin")
+_DEVICES: Final = ("tty", "null", "zero", "full", "random", "urandom")
+_LINKS: Final = {
+    "/lib": "usr/lib",
+    "/lib64": "usr/lib64",
+    "/bin": "usr/bin",
+    "/dev/fd": "/proc/self/fd",
+    "/dev/ptmx": "pts/ptmx",
+}
+_FILE_SYSTEMS: Final = (
+    "none:/dev/pts:devpts:newinstance,ptmxmode=0666,mode=0620",
+    "none:/dev/shm:tmpfs:size=1048576",
+    "none:/tmp:tmpfs:size=16777216,mode=1777",
+)
+_OPTIONS: Final = (
+    *("-Mo", "-Q", "--keep_caps", "--proc_rw", "--rw", "--disable_rlimits", "--time_limit", "0", "--user", "0", "--group", "0"),
+    *("--disable_clone_newuser", "--disable_clone_newnet", "--disable_clone_newuts", "--disable_clone_newipc"),
+    "--disable_clone_newcgroup",
+)
+
+
+class DaemonError(RuntimeError):
+    """The daemon did not start or ended too early: a fault of cutor or of the machine, with the end of the daemon's log."""
+
+
+class Daemon:
+    """A running nix-daemon; `stop` kills it and everything that it started."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def stop(self) -> None:
+        """Kill the daemon and all its builders, and wait until they are gone; harmless when they are."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def check(self) -> None:
+        """Raise `DaemonError` when the daemon has ended."""
+        if self._process.poll() is not None:
+            raise DaemonError(f"nix-daemon ended with status {self._process.returncode}: {log_tail()}")
+
+
+def start() -> Daemon:
+    """Start the daemon and wait until it answers. Raises `DaemonError` when it does not within `START_SECONDS`."""
+    SOCKET.parent.mkdir(parents=True)
+    ROOT.mkdir()
+    with LOG.open("wb") as log:
+        process = subprocess.Popen(command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={})
+    Path(f"/proc/{process.pid}/oom_score_adj").write_text(str(OOM_SCORE))
+    daemon = Daemon(process)
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers():
+        daemon.check()
+        if time.monotonic() > deadline:
+            raise DaemonError(f"nix-daemon does not answer after {START_SECONDS:.0f} s: {log_tail()}")
+        time.sleep(0.005)
+    return daemon
+
+
+def command() -> list[str]:
+    """Return the command line of nsjail with the daemon in it."""
+    arguments = ["/opt/nsjail/bin/nsjail", *_OPTIONS, "--chroot", str(ROOT)]
+    arguments += [word for path in _WRITABLE for word in ("-B", path)]
+    arguments += [word for path in (*_READ_ONLY, *(f"/dev/{name}" for name in _DEVICES)) for word in ("-R", path)]
+    arguments += [word for system in _FILE_SYSTEMS for word in ("-m", system)]
+    arguments += [word for place, target in _LINKS.items() for word in ("-s", f"{target}:{place}")]
+    variables = CLIENT_VARIABLES | {"NIX_REMOTE": "local", "HOME": "/tmp"}  # noqa: S108 - else it connects to itself
+    arguments += [word for name, value in variables.items() for word in ("-E", f"{name}={value}")]
+    return [*arguments, "--", "/usr/bin/nix-daemon"]
+
+
+def log_tail() -> str:
+    """Return the end of the daemon's log, in one line."""
+    with LOG.open("rb") as log:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - LOG_TAIL_BYTES))
+        return " | ".join(log.read().decode(errors="replace").split("\n"))
+
+
+def _answers() -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(SOCKET))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,80 @@
+"""The program in the first jail: evaluate shell.nix, realise what its shell needs, say which derivations they are.
+
+Nothing here is trusted by the build init: it runs beside Nix, unprivileged, with the daemon's socket as its only way out.
+All limits are those of the stage around it. What Nix prints goes to stderr as it comes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from cutor.nix.inside import store
+from cutor.nix.inside.derivation import Derivation, DerivationError
+
+BOX: Final = "/box"
+RESULT: Final = Path("/home/result.json")
+EXIT_REFUSED: Final = 1
+
+EXPRESSION: Final = """
+let
+  isDerivation = value: builtins.isAttrs value && value.type or null == "derivation";
+  call = value: if !builtins.isFunction value then value
+    else value (if (builtins.functionArgs value) ? inNixShell then { inNixShell = true; } else { });
+  shell = call (import /box/shell.nix);
+  found = builtins.filter isDerivation (
+    if isDerivation shell then [ shell ]
+    else if builtins.isList shell then shell
+    else if builtins.isAttrs shell then builtins.attrValues shell
+    else [ ]);
+  packages = builtins.tryEval (import <nixpkgs> { });
+  set = if packages.success && builtins.isAttrs packages.value then packages.value else { };
+in {
+  shell = if builtins.length found == 1 then (builtins.head found).drvPath
+    else throw "shell.nix must give one derivation, as mkShell does; it gives a ${builtins.typeOf shell} with ${
+      toString (builtins.length found)}";
+  tools = (derivation {
+    name = "cutor-tools"; system = builtins.currentSystem; builder = "/never/built"; __ignoreNulls = true;
+    bash = set.bashInteractive.out or set.bashInteractive or null;
+    coreutils = set.coreutils.out or set.coreutils or null;
+  }).drvPath;
+}
+"""
+"""What nix-shell evaluates: the shell, with ``inNixShell`` where it takes it, and the package set's interactive bash.
+``tools`` is never built: its text names what ``bash``, ``sh`` and ``env`` are taken from."""
+
+
+def main(options: list[str]) -> int:
+    """Evaluate and build with ``options`` of Nix; return the exit code: Nix's own where it failed."""
+    command = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", *options, "--expr", EXPRESSION]
+    evaluated = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    if evaluated.returncode:
+        return evaluated.returncode
+    paths: dict[str, str] = json.loads(evaluated.stdout)
+    wanted = {target for path in paths.values() for target in build_targets(store.read_derivation(path))}
+    if wanted:
+        command = ["nix-build", "--no-out-link", *options, *sorted(wanted)]
+        built = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+        if built.returncode:
+            return built.returncode
+    RESULT.write_text(json.dumps(paths))
+    return 0
+
+
+def build_targets(derivation: Derivation) -> list[str]:
+    """Return what nix-build is asked for: every wanted output of the derivation's inputs, as ``PATH.drv!OUTPUT,…``."""
+    return [f"{path}!{','.join(names)}" for path, names in derivation.inputs.items() if names]
+
+
+if __name__ == "__main__":
+    try:
+        code = main(sys.argv[1:])
+    except (DerivationError, store.StoreError) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the stage's stderr
+        code = EXIT_REFUSED
+    sys.stderr.flush()
+    os._exit(code if code >= 0 else 128 - code)

@@ -1,0 +1,52 @@
+"""Nix's error messages in short, for a person: taken from what it printed, never deciding anything. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MAX_MESSAGE_CHARACTERS: Final = 2000
+MAX_MESSAGE_LINES: Final = 40
+
+_ERROR: Final = re.compile(r"^(\s*)error: *(.*)$")
+_CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_SUMMARY: Final = re.compile(
+    r"build of .* failed$|\d+ dependenc(y|ies) of derivation .* failed|some (errors|outputs|builds)", re.IGNORECASE
+)
+_ADVICE: Final = ("For full logs, run:", "nix log ")
+"""Nix's hint at a log that is gone with the build container."""
+
+
+def error_message(stderr: bytes) -> str | None:
+    """Return the error that Nix printed last, with its place and the log lines it quotes; None where it printed none.
+
+    Nix prints the cause at the end of its trace, indented under an outer ``error:``; after several failed builds it prints
+    a summary that names no cause, which is passed over. At most `MAX_MESSAGE_LINES` lines.
+    """
+    lines = _CONTROL.sub("", stderr.decode(errors="replace")).split("\n")
+    starts = [number for number, line in enumerate(lines) if (found := _ERROR.match(line)) and found[2]]
+    causes = [number for number in starts if not _SUMMARY.search(lines[number])]
+    if not starts:
+        return None
+    chosen = (causes or starts)[-1]
+    return shorten("\n".join(_block(lines, chosen)))
+
+
+def shorten(message: str) -> str:
+    """Return ``message`` cut to `MAX_MESSAGE_CHARACTERS`, marked where it was cut."""
+    return message if len(message) <= MAX_MESSAGE_CHARACTERS else message[: MAX_MESSAGE_CHARACTERS - 2] + " …"
+
+
+def _block(lines: list[str], start: int) -> list[str]:
+    """Return the lines of the error that starts at ``start``, without its indentation: up to a line that is not part of it."""
+    first = _ERROR.match(lines[start])
+    assert first is not None
+    indent = first[1] or " " * 7  # what follows an unindented "error:" is indented by its width
+    block = [f"error: {first[2]}"]
+    for line in lines[start + 1 : start + MAX_MESSAGE_LINES]:
+        if not line.startswith(indent) or _ERROR.match(line):
+            break
+        text = line[len(indent) :].rstrip()
+        if not text.lstrip().startswith(_ADVICE):
+            block.append(text)
+    return block

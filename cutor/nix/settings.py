@@ -1,0 +1,88 @@
+"""Settings of environment builds: which image and volumes, how Nix evaluates, what a build container may have. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from cutor.model.errors import InvalidPolicy
+from cutor.model.limits import MIB
+
+REQUIRED: Final = (2, 34, 5)
+"""The first release of its series without CVE-2026-39860; options and formats that build containers use are those of 2.34."""
+
+_VERSION: Final = re.compile(r"(?:^|\s)(\d+)\.(\d+)(?:\.(\d+))?")
+_SYSTEM: Final = re.compile(r"[a-z0-9_]+-[a-z0-9]+")
+_DOCKER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]*")
+_NAMES: Final = ("image", "store_volume", "var_volume", "packages_volume", "network")
+_NUMBERS: Final = ("cores", "build_directory_bytes", "start_timeout_ms", "collection_timeout_ms")
+
+
+class NixSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How environments are built; every field has a default that works without a network.
+
+    ``nix_path`` is NIX_PATH of the evaluation, ``network`` a Docker network for build containers (``none``: no network).
+    ``restrict_eval`` keeps an evaluation to ``nix_path``, its own files and ``allowed_uris``: it can't list the store.
+    ``cores`` is the CPUs of a build container, and NIX_BUILD_CORES. ``build_directory_bytes`` bounds the directory in which
+    builders work; it is memory, and should be smaller than the memory limit. Times are milliseconds.
+    """
+
+    image: str = "cutor-child:latest"
+    store_volume: str = "cutor-nix-store"
+    var_volume: str = "cutor-nix-var"
+    packages_volume: str = "cutor-nix-packages"
+    nix_path: str = "nixpkgs=/packages/nixpkgs"
+    system: str = "x86_64-linux"
+    network: str = "none"
+    restrict_eval: bool = True
+    allow_import_from_derivation: bool = True
+    allowed_uris: tuple[str, ...] = ()
+    cores: int = 2
+    build_directory_bytes: int = 512 * MIB
+    start_timeout_ms: int = 30_000
+    collection_timeout_ms: int = 600_000
+
+
+def check_settings(settings: NixSettings) -> None:
+    """Raise `InvalidPolicy` naming the first setting that can't work."""
+    for name in _NAMES:
+        value: str = getattr(settings, name)
+        if not _DOCKER_NAME.fullmatch(value):
+            raise InvalidPolicy(f"nix.{name} is {value!r}: it must be a name that Docker takes")
+    if not _SYSTEM.fullmatch(settings.system):
+        raise InvalidPolicy(f"nix.system is {settings.system!r}: it must look like x86_64-linux")
+    for text in (settings.nix_path, *settings.allowed_uris):
+        if not text.isprintable() or not text.isascii() or " " in text:
+            raise InvalidPolicy(f"nix.nix_path and nix.allowed_uris must be plain text without spaces, found {text!r}")
+    for name in _NUMBERS:
+        if (number := getattr(settings, name)) <= 0:
+            raise InvalidPolicy(f"nix.{name} must be positive, found {number}")
+
+
+def evaluation_options(settings: NixSettings) -> tuple[str, ...]:
+    """Return the options of Nix that decide what an expression evaluates to; no shell reads them."""
+    return (
+        *("--option", "system", settings.system),
+        *("--option", "restrict-eval", _flag(settings.restrict_eval)),
+        *("--option", "allow-import-from-derivation", _flag(settings.allow_import_from_derivation)),
+        *("--option", "allowed-uris", " ".join(settings.allowed_uris)),
+        *("-I", "cutor-box=/box"),  # restrict-eval allows what the search path names: the submission's own files
+    )
+
+
+def nix_version(text: str) -> tuple[int, int, int] | None:
+    """Return the version in the output of ``nix --version`` or in a plain version; None where there is none."""
+    found = _VERSION.search(text)
+    return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
+
+
+def nix_version_ok(text: str) -> bool:
+    """Return whether ``nix --version`` prints a release that cutor may use: `REQUIRED` or newer."""
+    version = nix_version(text)
+    return version is not None and version >= REQUIRED
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"

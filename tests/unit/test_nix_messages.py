@@ -1,0 +1,111 @@
+"""What is told of Nix's output: recorded from Nix 2.34.8, in the child image."""
+
+import pytest
+
+from cutor.nix.messages import MAX_MESSAGE_CHARACTERS, error_message
+
+TRACE = """\
+error:
+       … while evaluating attribute 'shell'
+         at «string»:15:3:
+           14| in {
+           15|   shell = if builtins.length found == 1 then (builtins.head found).drvPath
+             |   ^
+
+       … while calling the 'derivationStrict' builtin
+         at «nix-internal»/derivation-internal.nix:37:12:
+           36|
+
+       (stack trace truncated; use '--show-trace' to show the full, detailed trace)
+
+"""
+
+MISSING = (
+    TRACE
+    + """\
+       error: attribute 'nonesuch' missing
+       at /box/shell.nix:1:61:
+            1| { pkgs ? import <nixpkgs> {} }: pkgs.mkShell { packages = [ pkgs.nonesuch ]; }
+             |                                                             ^
+            2|
+"""
+)
+
+BUILDER = """\
+this derivation will be built:
+  /nix/store/qvnx9qfk54ik68h6yr74va7v1cz5kcm5-bad.drv
+building '/nix/store/qvnx9qfk54ik68h6yr74va7v1cz5kcm5-bad.drv'...
+one
+two
+error: Cannot build '/nix/store/qvnx9qfk54ik68h6yr74va7v1cz5kcm5-bad.drv'.
+       Reason: builder failed with exit code 3.
+       Output paths:
+         /nix/store/8x7xpg050z040a05n5b22fqnbfks3cxc-bad
+       Last 2 log lines:
+       > one
+       > two
+       For full logs, run:
+         nix log /nix/store/qvnx9qfk54ik68h6yr74va7v1cz5kcm5-bad.drv
+"""
+
+TWO_BUILDERS = """\
+building '/nix/store/3vxhf4r3zinqwpwx1mgyzv5zy1cifwr2-bad2.drv'...
+
+error: Cannot build '/nix/store/i6rc5fcll4ww9kf2wq99mr68zah1hyic-bad.drv'.
+       Reason: builder failed with exit code 3.
+       Output paths:
+         /nix/store/vsc3vi0pcjfsc6aicasihzgwsag2ap3c-bad
+error: build of '/nix/store/3vxhf4r3zinqwpwx1mgyzv5zy1cifwr2-bad2.drv', '/nix/store/i6rc5fc-bad.drv' failed
+"""
+
+FORBIDDEN = TRACE + "       error: access to absolute path '/etc/shadow' is forbidden in restricted mode\n"
+
+
+def test_the_cause_is_the_last_error_of_a_trace() -> None:
+    message = error_message(MISSING.encode())
+    assert message is not None
+    assert message.splitlines() == [
+        "error: attribute 'nonesuch' missing",
+        "at /box/shell.nix:1:61:",
+        "     1| { pkgs ? import <nixpkgs> {} }: pkgs.mkShell { packages = [ pkgs.nonesuch ]; }",
+        "      |                                                             ^",
+        "     2|",
+    ]
+
+
+def test_a_failed_builder_is_told_with_its_log_and_without_advice_that_cannot_be_followed() -> None:
+    message = error_message(BUILDER.encode())
+    assert message is not None
+    assert message.startswith(
+        "error: Cannot build '/nix/store/qvnx9qfk54ik68h6yr74va7v1cz5kcm5-bad.drv'.\nReason: builder failed"
+    )
+    assert message.endswith("> one\n> two")
+
+
+def test_a_summary_of_failed_builds_gives_way_to_their_cause() -> None:
+    message = error_message(TWO_BUILDERS.encode())
+    assert message is not None
+    assert "builder failed with exit code 3" in message
+    assert "build of" not in message
+
+
+def test_a_summary_alone_is_better_than_nothing() -> None:
+    assert error_message(b"error: build of '/nix/store/a.drv' failed\n") == "error: build of '/nix/store/a.drv' failed"
+
+
+def test_a_one_line_cause() -> None:
+    expected = "error: access to absolute path '/etc/shadow' is forbidden in restricted mode"
+    assert error_message(FORBIDDEN.encode()) == expected
+
+
+@pytest.mark.parametrize("text", [b"", b"trace: hi\n", b"evaluation warning: careful\n", b"error:\n", b"\xff\xfe\n"])
+def test_no_error_no_message(text: bytes) -> None:
+    assert error_message(text) is None
+
+
+def test_control_characters_and_length_are_tamed() -> None:
+    message = error_message(b"\x1b[31;1merror:\x1b[0m it \x07" + b"x" * 10_000)
+    assert message is not None
+    assert message.startswith("error: it xxx")
+    assert len(message) == MAX_MESSAGE_CHARACTERS
+    assert message.endswith("…")

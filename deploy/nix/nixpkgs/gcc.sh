@@ -12,16 +12,23 @@ for library in "$runtime/lib/$triple"/*.so.*; do
   [ -e "$libraries/${library##*/}" ] || ln -s "$library" "$libraries/${library##*/}"
 done
 
-# libc.so and libm.so are texts that name libraries by absolute paths.
-for script in "$libraries"/*.so; do
+# libc.so, libm.so and libm.a are texts that name libraries by absolute paths.
+for script in "$libraries"/*.{so,a}; do
   if [ ! -L "$script" ] && head -c 20 "$script" | grep -q 'GNU ld script'; then
     sed -i "s, \(/usr\)\?/lib/$triple/, $libraries/,g; s, /lib[0-9]*/ld-linux, $libraries/ld-linux,g" "$script"
   fi
 done
 
-# What the driver adds to its own command lines. -isysroot moves /usr/include below $out. A program finds the runtime
-# first, then what else the compiler brings (libgomp, sanitizers). A later -dynamic-linker overrides the driver's own.
-cat > "$internals/specs" <<SPECS
+# The libraries it brings for programs (sanitizers, libgomp) find the runtime and each other.
+for library in "$libraries"/lib{asan,atomic,gomp,itm,lsan,quadmath,tsan,ubsan}.so.*; do
+  if [ ! -L "$library" ]; then patchelf --set-rpath "$runtime/lib/$triple:$libraries" "$library"; fi
+done
+
+# What the driver adds to its own command lines; a specs file replaces all built-in ones, so it starts with these.
+# -isysroot moves /usr/include below $out. A program finds the runtime first, then the libraries above. A later
+# -dynamic-linker overrides the driver's own.
+"$out/bin/gcc" -dumpspecs > built-in-specs
+{ cat built-in-specs; cat <<SPECS; } > "$internals/specs"
 *cpp:
 + -isysroot $out
 

@@ -66,7 +66,7 @@ in
   coreutils = plain "coreutils";
   diffutils = plain "diffutils";
   findutils = plain "findutils";
-  gawk = plain "gawk";
+  gawk = fromDebian { pname = "gawk"; finish = "ln -s gawk $out/bin/awk"; };
   gnugrep = plain "gnugrep";
   gnumake = plain "gnumake";
   gnused = plain "gnused";

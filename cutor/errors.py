@@ -1,8 +1,8 @@
 """The root of cutor's errors, and the exit codes they stand for.
 
-An error's message is one plain line for the person in front of the terminal: what is wrong, where, and what to do. Errors of the
-core (`cutor.model.errors`) and of the bus (`cutor.bus.errors`) have roots of their own; ``cutor.cli.failures`` gives those an exit
-code too.
+An error's message is one plain line for the person in front of the terminal: what is wrong, where, and what to do. Errors of
+the core (`cutor.model.errors`) and of the bus (`cutor.bus.errors`) have roots of their own; ``cutor.cli.failures`` gives those
+an exit code too.
 """
 
 from __future__ import annotations

@@ -1,0 +1,265 @@
+"""What a deployer configures, and where things are. The only reader of the environment and of ``config.toml``.
+
+`Surroundings.read` takes what cutor wants to know from the environment; `load` finds and checks the file. An unknown key, a
+wrong type or a value that cannot work is an `InvalidConfig`: one line that names file and key. The reference page
+``docs/reference/configuration.md`` is generated from the structs here.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from cutor.errors import REFUSED, CutorError
+from cutor.model.errors import InvalidPolicy
+from cutor.model.limits import (
+    DEFAULT_LIMITS,
+    STAGE_KINDS,
+    UNITS,
+    Bounds,
+    Limit,
+    LimitPolicies,
+    LimitPolicy,
+    Policy,
+    RequestedLimit,
+    check_policy,
+)
+from cutor.model.request import explain
+from cutor.model.subjects import TENANT
+from cutor.nix.settings import NixSettings, check_settings
+
+CONFIG_FILE_BYTES: Final = 1 << 20
+DEFAULT_PORT: Final = 4222
+FIRST_FREE_UID: Final = 65536
+"""Below it are the uids of the host's own users; the uids of runner slots must not be any of them."""
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class InvalidConfig(CutorError):
+    """The configuration cannot be read or cannot work; the message names file and key."""
+
+    exit_code = REFUSED
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file: unknown keys are errors."""
+
+
+class StageLimits(_Section, frozen=True, kw_only=True):
+    """Default and maximum of the limits of one stage kind; a limit left out keeps its built-in value."""
+
+    default: RequestedLimit = RequestedLimit()
+    maximum: RequestedLimit = RequestedLimit()
+
+
+class LimitsSettings(_Section, frozen=True, kw_only=True):
+    """One `StageLimits` a stage kind."""
+
+    dependencies: StageLimits = StageLimits()
+    compile: StageLimits = StageLimits()
+    run: StageLimits = StageLimits()
+
+
+class ServerSettings(_Section, frozen=True, kw_only=True):
+    """The NATS server: which one commands and roles talk to, and the port of the embedded one."""
+
+    url: Annotated[str, Meta(description="the server of commands and roles where nothing else names one")] | None = None
+    port: Annotated[int, Meta(ge=1, le=65535, description="the port of the embedded server; must be free then")] | None = None
+
+
+class DockerSettings(_Section, frozen=True, kw_only=True):
+    """The Docker Engine that serves this host, and the image of child containers."""
+
+    host: Annotated[str, Meta(description="address of the engine, `unix://…` or `tcp://…`; else `DOCKER_HOST`")] | None = None
+    image: Annotated[str, Meta(description="image of child containers, made by `make setup`")] = "cutor-child:latest"
+
+
+class BuilderSettings(_Section, frozen=True, kw_only=True):
+    """A builder process."""
+
+    slots: Annotated[int, Meta(ge=1, le=256, description="environment builds at one time")] = 1
+
+
+class RunnerSettings(_Section, frozen=True, kw_only=True):
+    """A runner process."""
+
+    slots: Annotated[int, Meta(ge=1, le=1024, description="submissions at one time; no more than CPUs keeps times true")] = 2
+    uid_base: Annotated[
+        int,
+        Meta(ge=FIRST_FREE_UID, le=2_000_000_000, description="uid and gid of the first slot; one more for each further slot"),
+    ] = 300_000
+
+
+class ProjectorSettings(_Section, frozen=True, kw_only=True):
+    """The projector."""
+
+    database: Annotated[
+        str, Meta(min_length=1, description="the DuckDB file; a relative path starts at the data directory")
+    ] = "projections.duckdb"
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """Everything a deployer configures; every key may be left out."""
+
+    data_directory: (
+        Annotated[str, Meta(min_length=1, description="streams, views and logs of `cutor up`; absolute, or from `~/` on")]
+        | None
+    ) = None
+    max_leases: Annotated[int, Meta(ge=1, description="attempts of one role at a submission before it is parked")] = 3
+    tenants: Annotated[
+        dict[str, Positive], Meta(min_length=1, description="every tenant with its weight; others are refused")
+    ] = msgspec.field(default_factory=lambda: {"default": 1})
+    limits: LimitsSettings = LimitsSettings()
+    bounds: Bounds = Bounds()
+    server: ServerSettings = ServerSettings()
+    docker: DockerSettings = DockerSettings()
+    nix: NixSettings = NixSettings()
+    builder: BuilderSettings = BuilderSettings()
+    runner: RunnerSettings = RunnerSettings()
+    projector: ProjectorSettings = ProjectorSettings()
+
+    def policy(self) -> Policy:
+        """Return what the stack publishes: these limits, bounds and tenants, filled up with the built-in ones."""
+        return Policy(
+            limits=LimitPolicies(**{kind: _policy_of(kind, getattr(self.limits, kind)) for kind in STAGE_KINDS}),
+            bounds=self.bounds,
+            tenants=dict(self.tenants),
+            max_leases=self.max_leases,
+        )
+
+
+def _policy_of(kind: str, stage: StageLimits) -> LimitPolicy:
+    """Return the built-in policy with what is configured in its place; a built-in default gives way to a lower maximum."""
+    built_in: LimitPolicy = getattr(DEFAULT_LIMITS, kind)
+    maximum = {name: _either(getattr(stage.maximum, name), getattr(built_in.maximum, name)) for name in UNITS}
+    default = {
+        name: _either(getattr(stage.default, name), min(getattr(built_in.default, name), maximum[name])) for name in UNITS
+    }
+    return LimitPolicy(default=Limit(**default), maximum=Limit(**maximum))
+
+
+def _either(configured: int | None, built_in: int) -> int:
+    return built_in if configured is None else configured
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What cutor takes from the environment: a file, an address, and the user's directories (XDG base directories)."""
+
+    config_home: Path
+    data_home: Path
+    state_home: Path
+    config_file: Path | None = None
+    server: str | None = None
+    docker_host: str | None = None
+
+    @classmethod
+    def read(cls) -> Surroundings:
+        """Read CUTOR_CONFIG, CUTOR_SERVER, DOCKER_HOST, XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_STATE_HOME; empty means unset."""
+        config_file = os.environ.get("CUTOR_CONFIG")
+        return cls(
+            config_home=_xdg("XDG_CONFIG_HOME", ".config"),
+            data_home=_xdg("XDG_DATA_HOME", ".local/share"),
+            state_home=_xdg("XDG_STATE_HOME", ".local/state"),
+            config_file=Path(config_file) if config_file else None,
+            server=os.environ.get("CUTOR_SERVER") or None,
+            docker_host=os.environ.get("DOCKER_HOST") or None,
+        )
+
+    @property
+    def current_stack(self) -> Path:
+        """The per-user file in which `cutor up` leaves address and credential of its stack."""
+        return self.state_home / "cutor" / "current.json"
+
+    def data_directory(self, config: Config, wanted: Path | None = None) -> Path:
+        """Return the data directory: the wanted one, else the configured one, else the user's default; absolute."""
+        if wanted is not None:
+            return wanted.absolute()
+        return Path(config.data_directory) if config.data_directory else self.data_home / "cutor"
+
+
+def _xdg(variable: str, default: str) -> Path:
+    """Return a base directory; a relative value is ignored, as the XDG specification demands."""
+    value = os.environ.get(variable, "")
+    return Path(value) if value.startswith("/") else Path.home() / default
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration with its origin; ``file`` is null where there is none and every value is built in."""
+
+    config: Config
+    file: Path | None
+    raw: bytes
+
+
+def load(wanted: Path | None, surroundings: Surroundings) -> Loaded:
+    """Return the configuration of ``wanted``, else of CUTOR_CONFIG, else of the user's ``cutor/config.toml`` if there is one.
+
+    Raises `InvalidConfig`, also where a file that was asked for is not there.
+    """
+    file = wanted or surroundings.config_file
+    if file is None:
+        file = surroundings.config_home / "cutor" / "config.toml"
+        if not file.is_file():
+            return Loaded(config=_with_docker_host(Config(), surroundings), file=None, raw=b"")
+    raw = _read(file)
+    return Loaded(config=_with_docker_host(parse(raw, str(file)), surroundings), file=file.absolute(), raw=raw)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            raw = opened.read(CONFIG_FILE_BYTES + 1)
+    except OSError as error:
+        raise InvalidConfig(f"{file}: the configuration cannot be read: {error.strerror}") from error
+    if len(raw) > CONFIG_FILE_BYTES:
+        raise InvalidConfig(f"{file}: more than {CONFIG_FILE_BYTES} bytes; this is no configuration of cutor")
+    return raw
+
+
+def parse(raw: bytes, name: str) -> Config:
+    """Return the configuration in TOML, checked as a whole. Raises `InvalidConfig` that names the file as ``name``."""
+    try:
+        document = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{name}: not valid TOML: {' '.join(str(error).split())}") from error
+    try:
+        config = msgspec.convert(_prepared(document), Config)
+        check(config)
+    except (msgspec.ValidationError, InvalidPolicy) as error:
+        said = explain(error).replace("Object contains unknown field", "unknown key")
+        raise InvalidConfig(f"{name}: {said}") from error
+    return config
+
+
+def check(config: Config) -> None:
+    """Raise `InvalidPolicy` that names the first setting that cannot work."""
+    check_policy(config.policy())
+    check_settings(config.nix)
+    for tenant in config.tenants:
+        if not TENANT.fullmatch(tenant):
+            raise InvalidPolicy(f"tenants: the name {tenant!r} must be 1 to 32 characters of a-z, 0-9 and '-'")
+    if config.data_directory is not None and not Path(config.data_directory).is_absolute():
+        raise InvalidPolicy(f"data_directory: {config.data_directory!r} must be an absolute path, or begin with ~/")
+
+
+def _prepared(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with ``~/`` resolved, and `docker.image` as that of environment builds unless `nix.image` is set."""
+    docker, nix = document.get("docker", {}), document.get("nix", {})
+    if isinstance(docker, dict) and isinstance(nix, dict) and "image" in docker:
+        document = document | {"nix": {"image": docker["image"]} | nix}
+    directory = document.get("data_directory")
+    if isinstance(directory, str) and directory.startswith("~/"):
+        document = document | {"data_directory": str(Path.home() / directory[2:])}
+    return document
+
+
+def _with_docker_host(config: Config, surroundings: Surroundings) -> Config:
+    if config.docker.host or not surroundings.docker_host:
+        return config
+    return msgspec.structs.replace(config, docker=msgspec.structs.replace(config.docker, host=surroundings.docker_host))

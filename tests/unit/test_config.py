@@ -1,0 +1,112 @@
+"""The configuration: what is laid over the built-in values, and what is refused with one line."""
+
+from pathlib import Path
+
+import pytest
+
+from cutor.config import Config, InvalidConfig, Surroundings, load, parse
+from cutor.model.limits import DEFAULT_LIMITS, Policy, check_policy
+
+
+def surroundings(home: Path, **values: object) -> Surroundings:
+    return Surroundings(config_home=home, data_home=home / "share", state_home=home / "state", **values)  # type: ignore[arg-type]
+
+
+def test_nothing_configured_is_the_built_in_policy() -> None:
+    assert Config().policy() == Policy()
+    check_policy(Config().policy())
+
+
+def test_a_partial_table_is_laid_over_the_built_in_limits() -> None:
+    policy = parse(b"[limits.run.default]\nwall_time_ms = 3000\n", "c.toml").policy()
+    assert policy.limits.run.default.wall_time_ms == 3000
+    assert policy.limits.run.default.memory_bytes == DEFAULT_LIMITS.run.default.memory_bytes
+    assert policy.limits.run.maximum == DEFAULT_LIMITS.run.maximum
+    assert policy.limits.compile == DEFAULT_LIMITS.compile
+
+
+def test_a_built_in_default_gives_way_to_a_lower_maximum() -> None:
+    policy = parse(b"[limits.run.maximum]\nwall_time_ms = 2000\n", "c.toml").policy()
+    assert policy.limits.run.default.wall_time_ms == 2000
+
+
+def test_tenants_replace_the_built_in_one() -> None:
+    assert parse(b"[tenants]\ninteractive = 3\nbatch = 1\n", "c.toml").policy().tenants == {"interactive": 3, "batch": 1}
+
+
+def test_the_image_of_docker_is_that_of_environment_builds_too() -> None:
+    assert parse(b'[docker]\nimage = "mine:1"\n', "c.toml").nix.image == "mine:1"
+    assert parse(b'[docker]\nimage = "mine:1"\n[nix]\nimage = "other:1"\n', "c.toml").nix.image == "other:1"
+
+
+REFUSED = [
+    (b"foo = 1", "unknown key `foo`"),
+    (b"[limits.run.default]\nwalltime = 1", "limits.run.default: unknown key `walltime`"),
+    (b"[limits.link.default]\nwall_time_ms = 1", "limits: unknown key `link`"),
+    (b'[limits.run.default]\nwall_time_ms = "1s"', "limits.run.default.wall_time_ms"),
+    (b"[limits.run.default]\nwall_time_ms = 0", "must be positive"),
+    (b"[limits.run.default]\nwall_time_ms = 999999999", "more than the maximum"),
+    (b"[bounds]\nfiles = 0", "bounds.files must be positive"),
+    (b"[tenants]\nUPPER = 1", "tenants"),
+    (b"[tenants]\ndefault = 0", "tenants"),
+    (b"[tenants]\n", "tenants"),
+    (b"[runner]\nslots = 0", "runner.slots"),
+    (b"[runner]\nuid_base = 1000", "runner.uid_base"),
+    (b"[server]\nport = 70000", "server.port"),
+    (b"max_leases = true", "max_leases"),
+    (b'data_directory = "relative"', "data_directory"),
+    (b'[nix]\nnix_path = "a b"', "nix"),
+    (b"docker = 1", "docker"),
+    (b"= 1", "not valid TOML"),
+    (b"\xff", "not valid TOML"),
+]
+
+
+@pytest.mark.parametrize(("raw", "said"), REFUSED, ids=[said for _, said in REFUSED])
+def test_refused_with_one_line_that_names_file_and_key(raw: bytes, said: str) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        parse(raw, "/etc/cutor.toml")
+    message = str(caught.value)
+    assert message.startswith("/etc/cutor.toml: ")
+    assert said in message
+    assert "\n" not in message
+    assert caught.value.exit_code == 2
+
+
+def test_the_file_asked_for_comes_first_then_the_environment_then_the_users(tmp_path: Path) -> None:
+    (tmp_path / "cutor").mkdir()
+    users, environments, wanted = tmp_path / "cutor" / "config.toml", tmp_path / "environment.toml", tmp_path / "wanted.toml"
+    assert load(None, surroundings(tmp_path)).file is None
+    for leases, file in ((4, users), (5, environments), (6, wanted)):
+        file.write_text(f"max_leases = {leases}\n")
+    assert load(None, surroundings(tmp_path)).config.max_leases == 4
+    assert load(None, surroundings(tmp_path, config_file=environments)).config.max_leases == 5
+    assert load(wanted, surroundings(tmp_path, config_file=environments)).config.max_leases == 6
+
+
+def test_a_file_asked_for_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="cannot be read: No such file"):
+        load(tmp_path / "none.toml", surroundings(tmp_path))
+    with pytest.raises(InvalidConfig, match="cannot be read: Is a directory"):
+        load(tmp_path, surroundings(tmp_path))
+
+
+def test_docker_host_of_the_environment_counts_where_none_is_configured(tmp_path: Path) -> None:
+    around = surroundings(tmp_path, docker_host="unix:///run/mine.sock")
+    assert load(None, around).config.docker.host == "unix:///run/mine.sock"
+    file = tmp_path / "c.toml"
+    file.write_text('[docker]\nhost = "unix:///run/other.sock"\n')
+    assert load(file, around).config.docker.host == "unix:///run/other.sock"
+
+
+def test_surroundings_ignore_relative_base_directories(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    monkeypatch.setenv("XDG_DATA_HOME", "/srv/data")
+    monkeypatch.setenv("CUTOR_SERVER", "")
+    read = Surroundings.read()
+    assert read.current_stack == tmp_path / ".local/state/cutor/current.json"
+    assert read.data_directory(Config()) == Path("/srv/data/cutor")
+    assert read.data_directory(Config(data_directory="/srv/x")) == Path("/srv/x")
+    assert read.data_directory(Config(data_directory="/srv/x"), tmp_path) == tmp_path
+    assert read.server is None

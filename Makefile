@@ -1,15 +1,18 @@
-# Targets for users and for CI; each prints what it is about to install or start before it does so.
+# Targets for users and for CI. What needs root or installs packages says so before it does it.
 PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lock clean
+.PHONY: help environment setup demo test check lock clean purge
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## everything submissions need: Python environment, Docker Engine, child image, Nix volumes, offline package set
-	@$(VENV)/python -m deploy.setup
+environment: ## Python environment .venv with the locked dependencies
+	@$(PYTHON) -m deploy.setup.environment
+
+setup: environment ## all that submissions need: engine, child image, Nix volumes, offline package set (REFRESH=1: today's)
+	@$(VENV)/python -m deploy.setup $(if $(REFRESH),--refresh)
 
 demo: setup ## set-up, then the examples on an embedded stack
 	@$(VENV)/python deploy/demo.py
@@ -17,7 +20,21 @@ demo: setup ## set-up, then the examples on an embedded stack
 test: setup ## set-up, then the whole test-suite on real parts
 	@$(VENV)/python -m pytest
 
-check: ## lint, format and types
+check: environment ## lint, format and types
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
+	@$(VENV)/mypy -p deploy.setup
+
+lock: ## choose dependencies anew and write requirements.lock
+	@$(PYTHON) -m venv .setup/lock
+	@.setup/lock/bin/pip install --quiet pip-tools
+	@.setup/lock/bin/pip-compile --quiet --no-config --upgrade --extra dev --build-deps-for editable --strip-extras \
+	  --allow-unsafe --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host \
+	  --no-emit-find-links --output-file requirements.lock pyproject.toml
+
+clean: ## remove the Python environment and the caches of tools
+	@rm -rf .venv .setup .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+
+purge: environment ## remove what set-up made outside the repository: images, Nix volumes, downloads
+	@$(VENV)/python -m deploy.setup --purge

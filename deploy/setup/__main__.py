@@ -1,31 +1,37 @@
 """`python -m deploy.setup`: everything that `make setup` does after the Python environment."""
 
+import argparse
 import asyncio
 import fcntl
 import sys
 from pathlib import Path
 
+import aiohttp
 from aiodocker import Docker
+from aiodocker.exceptions import DockerError
 
-from deploy.setup import base_image, child_image, package_set, volumes, warm
+from deploy.setup import base_image, child_image, engine, package_set, purge, volumes, warm
 from deploy.setup.console import SetupError, cache_directory, fail, say
+from deploy.setup.docker_api import volume_labels
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 async def set_up(*, refresh: bool) -> None:
     """Bring the machine to where submissions can run; what is there already is left alone."""
+    await engine.ensure()
     async with Docker() as docker:
         base = await base_image.ensure(docker, refresh=refresh)
         await child_image.ensure(docker, ROOT, base)
         await volumes.ensure(docker)
         await package_set.ensure(docker, ROOT, refresh=refresh)
-        labels = await volumes.labels_of(docker, volumes.PACKAGES) or {}
+        labels = await volume_labels(docker, volumes.PACKAGES) or {}
         contents = await volumes.claim(docker)
         if contents.packages != labels.get("cutor.packages"):
             contents = await refill(docker)
         if contents.built != contents.packages:
             await warm.build(docker, ROOT, contents.packages)
+    say("set-up is complete")
 
 
 async def refill(docker: Docker) -> volumes.Contents:
@@ -36,17 +42,24 @@ async def refill(docker: Docker) -> volumes.Contents:
 
 
 def main() -> int:
-    """Run set-up under a lock, so that two at once don't race. Returns the exit code."""
+    """Run set-up, or with --purge its undoing, under a lock, so that two at once don't race. Returns the exit code."""
+    arguments = argparse.ArgumentParser(prog="deploy.setup", description=__doc__)
+    arguments.add_argument("--refresh", action="store_true", help="take today's packages of Debian")
+    arguments.add_argument("--purge", action="store_true", help="remove images, Nix volumes and downloads")
+    chosen = arguments.parse_args()
     cache_directory().mkdir(parents=True, exist_ok=True)
     with (cache_directory() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            asyncio.run(set_up(refresh="--refresh" in sys.argv[1:]))
+            asyncio.run(purge.purge() if chosen.purge else set_up(refresh=chosen.refresh))
         except SetupError as error:
             fail(error)
             return 1
-    say("set-up is complete")
+        except (DockerError, aiohttp.ClientError) as error:
+            fail(SetupError(f"the Docker Engine refused or went away: {error}"))
+            return 1
     return 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -22,6 +22,7 @@ from deploy.setup.docker_api import OneShot, build, created, finish, image_label
 from deploy.setup.rootfs import RootFileSystem
 
 CODENAME = "bookworm"
+REPOSITORY = "cutor-base"
 NIX_AT_LEAST = (2, 34, 5)
 """The first release of the 2.34 series with the fix of CVE-2026-39860."""
 
@@ -124,7 +125,7 @@ def nsjail_files() -> dict[str, Path]:
 async def ensure(docker: Docker, *, refresh: bool) -> str:
     """Make the base image unless it is there; return its name. `refresh` takes the packages of today."""
     digest = recipe_digest(nsjail_version())
-    name = f"cutor-base:{digest[:16]}"
+    name = f"{REPOSITORY}:{digest[:16]}"
     if not refresh and await image_labels(docker, name) is not None:
         return name
     mirror = debian_mirror(machine_sources(), mirror_override(), CODENAME)
@@ -161,10 +162,9 @@ async def finish_base(docker: Docker, raw: str, name: str) -> None:
     async with created(docker, shot.configuration()) as container:
         version = nix_version(await finish(container, "the last step of the base image"))
         check_nix_version(version)
-        repository, _, tag = name.partition(":")
         await container.commit(
-            repository=repository,
-            tag=tag,
+            repository=REPOSITORY,
+            tag=name.partition(":")[2],
             changes=[
                 f"LABEL cutor.nix-version={'.'.join(map(str, version))}",
                 'CMD ["/usr/bin/bash"]',

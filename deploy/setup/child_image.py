@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 
 from aiodocker import Docker
 
-from deploy.setup import machine
+from deploy.setup import base_image, machine
 from deploy.setup.console import SetupError, run, step
-from deploy.setup.docker_api import OneShot, created, finish, image_labels
+from deploy.setup.docker_api import OneShot, created, finish, image_labels, image_names, put_files, remove_image
 
 NAME = "cutor-child:latest"
 CONTENTS = Path("deploy/image/contents.txt")
@@ -110,23 +110,31 @@ async def ensure(docker: Docker, root: Path, base: str) -> None:
     if base_labels is None:
         raise SetupError(f"image {base} vanished while set-up ran; run set-up again")
     files = read_files(root)
-    helper = root / HELPER_SOURCE
-    inputs = [*files, (str(HELPER_SOURCE), 0, helper.read_bytes())] if helper.is_file() else files
-    digest = inputs_digest(base_labels["Id"], inputs, [*COMPILER_FLAGS, PRECOMPILE])
+    helper, protocol = read_optional(root / HELPER_SOURCE), read_optional(root / PROTOCOL)
+    version = protocol_version(protocol.decode()) if protocol is not None else None
+    inputs = files if helper is None else [*files, (HELPER_DESTINATION, 0o755, helper)]
+    digest = inputs_digest(base_labels["Id"], inputs, [*COMPILER_FLAGS, PRECOMPILE, version or ""])
     present = await image_labels(docker, NAME)
     if present is not None and present.get("cutor.inputs") == digest:
         return
     with step("child image: top layer"):
-        if helper.is_file():
-            files = [*files, (HELPER_DESTINATION, 0o755, await compile_helper(helper))]
-        await add_layer(docker, base, layer(files), labels(root, digest))
+        if helper is not None:
+            files = [*files, (HELPER_DESTINATION, 0o755, await compile_helper(root / HELPER_SOURCE))]
+        labels = {"cutor.inputs": digest, **({"cutor.protocol": version} if version else {})}
+        await add_layer(docker, base, layer(files), labels)
+    await remove_superseded(docker, base, present["Id"] if present is not None else None)
 
 
-def labels(root: Path, digest: str) -> dict[str, str]:
-    """The labels that the top layer adds; the base layer already has the version of Nix."""
-    protocol = root / PROTOCOL
-    version = protocol_version(protocol.read_text()) if protocol.is_file() else None
-    return {"cutor.inputs": digest, **({"cutor.protocol": version} if version else {})}
+async def remove_superseded(docker: Docker, base: str, child_id: str | None) -> None:
+    """Remove the child image that lost its name just now, and bases of older recipes, unless a container runs on them."""
+    others = [name for name in await image_names(docker, base_image.REPOSITORY) if name != base]
+    for name in [*([child_id] if child_id else []), *others]:
+        await remove_image(docker, name)
+
+
+def read_optional(path: Path) -> bytes | None:
+    """Content of a file that another part of the project brings; None while it does not."""
+    return path.read_bytes() if path.is_file() else None
 
 
 async def add_layer(docker: Docker, base: str, content: bytes, labels: dict[str, str]) -> None:
@@ -134,7 +142,7 @@ async def add_layer(docker: Docker, base: str, content: bytes, labels: dict[str,
     shot = OneShot(base, ["/usr/bin/bash", "-c", PRECOMPILE])
     repository, _, tag = NAME.partition(":")
     async with created(docker, shot.configuration()) as container:
-        await container.put_archive("/", content)
+        await put_files(container, "/", content)
         await finish(container, "precompiling cutor's files in the child image")
         changes = [f"LABEL {name}={shlex.quote(value)}" for name, value in labels.items()]
         await container.commit(repository=repository, tag=tag, changes=[*changes, 'CMD ["/usr/bin/bash"]'])

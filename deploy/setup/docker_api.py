@@ -87,9 +87,58 @@ async def image_labels(docker: Docker, name: str) -> dict[str, str] | None:
     return {**(found["Config"].get("Labels") or {}), "Id": str(found["Id"])}
 
 
+async def remove_image(docker: Docker, name: str) -> bool:
+    """Remove image `name`, where it is there. False where a container uses it."""
+    try:
+        await docker.images.delete(name)
+    except DockerError as error:
+        if error.status not in (404, 409):
+            raise
+        return error.status == 404
+    return True
+
+
+async def image_names(docker: Docker, repository: str) -> list[str]:
+    """Every `repository:tag` there is."""
+    found = await docker.images.list(filters={"reference": [f"{repository}:*"]})
+    return [name for image in found for name in image["RepoTags"] or []]
+
+
 async def build(docker: Docker, context: IO[bytes], tag: str) -> None:
     """Build `tag` by the engine's classic builder from an uncompressed tar with a Dockerfile in it."""
     try:
         await docker.images.build(fileobj=context, encoding="identity", tag=tag, forcerm=True)
     except DockerError as error:
         raise SetupError(f"image {tag} can't be built: {error.message}") from error
+
+
+async def put_files(container: DockerContainer, path: str, content: bytes | IO[bytes]) -> None:
+    """Unpack a tar below `path` of a container that need not run; volumes of the container are written through."""
+    await container.put_archive(path, content)  # type: ignore[no-untyped-call] # aiodocker leaves it untyped
+
+
+async def volume_labels(docker: Docker, name: str) -> dict[str, str] | None:
+    """Labels of volume `name`; None where there is no such volume."""
+    try:
+        found = await (await docker.volumes.get(name)).show()  # type: ignore[no-untyped-call] # aiodocker leaves it untyped
+    except DockerError as error:
+        if error.status == 404:
+            return None
+        raise
+    return dict(found.get("Labels") or {})
+
+
+async def create_volume(docker: Docker, name: str, labels: Mapping[str, str] | None = None) -> None:
+    """Make volume `name`; a volume that is there already stays as it is."""
+    await docker.volumes.create({"Name": name, "Labels": dict(labels or {})})  # type: ignore[no-untyped-call] # aiodocker leaves it untyped
+
+
+async def delete_volume(docker: Docker, name: str) -> bool:
+    """Remove volume `name`. False where a container has it mounted."""
+    try:
+        await (await docker.volumes.get(name)).delete()  # type: ignore[no-untyped-call] # aiodocker leaves it untyped
+    except DockerError as error:
+        if error.status == 409:
+            return False
+        raise
+    return True

@@ -14,17 +14,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aiodocker import Docker
-from aiodocker.exceptions import DockerError
 
 from deploy.setup import debian_set
 from deploy.setup.apt import Repository, machine_sources, mirror_override, release_sources
 from deploy.setup.child_image import NAME as IMAGE
 from deploy.setup.console import SetupError, cache_directory, step
 from deploy.setup.debian_set import ASSUMED, RELEASE, Chosen
-from deploy.setup.docker_api import OneShot, created
+from deploy.setup.docker_api import OneShot, create_volume, created, delete_volume, put_files, volume_labels
 from deploy.setup.rootfs import read_member
 from deploy.setup.volumes import PACKAGES as VOLUME
-from deploy.setup.volumes import labels_of
 
 NIX_FILES = Path("deploy/nix/nixpkgs")
 BOOTSTRAP = {"bash": "bin/bash-static", "busybox": "bin/busybox"}
@@ -78,10 +76,10 @@ def write_tar(output: Path, small_files: Mapping[str, bytes], archives: Mapping[
             entry = tarfile.TarInfo(directory)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(entry)
-        contents = {f"nixpkgs/{name}": content for name, content in small_files.items()}
-        for name, content in [*contents.items(), *((f"nixpkgs/debs/{n}", p) for n, p in archives.items())]:
-            data = content.read_bytes() if isinstance(content, Path) else content
-            add_file(tar, name, data, 0o755 if name.startswith("nixpkgs/bootstrap/") else 0o644)
+        for name, content in small_files.items():
+            add_file(tar, f"nixpkgs/{name}", content, 0o755 if name.startswith("bootstrap/") else 0o644)
+        for name, path in archives.items():
+            add_file(tar, f"nixpkgs/debs/{name}", path.read_bytes(), 0o644)
         add_file(tar, "digest", digest.encode(), 0o644)
 
 
@@ -94,7 +92,7 @@ def add_file(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None
 
 async def ensure(docker: Docker, root: Path, *, refresh: bool) -> None:
     """Make and fill the volume unless it was made by the same recipe."""
-    labels = await labels_of(docker, VOLUME)
+    labels = await volume_labels(docker, VOLUME)
     if refresh or labels is None or labels.get("cutor.recipe") != recipe_digest(read_nix_files(root)):
         await make(docker, root, refresh=refresh)
 
@@ -124,15 +122,9 @@ async def make(docker: Docker, root: Path, *, refresh: bool) -> None:
 
 async def replace_volume(docker: Docker, labels: Mapping[str, str]) -> None:
     """Make the volume anew, empty, with `labels`. SetupError where a container has the old one mounted."""
-    if await labels_of(docker, VOLUME) is not None:
-        volume = await docker.volumes.get(VOLUME)
-        try:
-            await volume.delete()
-        except DockerError as error:
-            raise SetupError(
-                f"volume {VOLUME} is to be replaced, but a container uses it: stop the running stacks (`cutor down`)"
-            ) from error
-    await docker.volumes.create({"Name": VOLUME, "Labels": dict(labels)})
+    if await volume_labels(docker, VOLUME) is not None and not await delete_volume(docker, VOLUME):
+        raise SetupError(f"volume {VOLUME} is to be replaced, but a container uses it: stop the running stacks (`cutor down`)")
+    await create_volume(docker, VOLUME, labels)
 
 
 async def fill_volume(docker: Docker, contents: Path) -> None:
@@ -140,4 +132,4 @@ async def fill_volume(docker: Docker, contents: Path) -> None:
     shot = OneShot(IMAGE, ["/usr/bin/true"], volumes={VOLUME: "/packages"})
     with contents.open("rb") as stream:
         async with created(docker, shot.configuration()) as container:
-            await container.put_archive("/packages", stream)
+            await put_files(container, "/packages", stream)

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from aiodocker import Docker
-from aiodocker.exceptions import DockerError
 
 from deploy.setup.child_image import NAME
-from deploy.setup.docker_api import OneShot, run_once
+from deploy.setup.docker_api import OneShot, create_volume, run_once
 
 STORE = "cutor-nix-store"
 VAR = "cutor-nix-var"
@@ -28,21 +27,10 @@ class Contents:
     built: str
 
 
-async def labels_of(docker: Docker, name: str) -> dict[str, str] | None:
-    """Labels of volume `name`; None where there is no such volume."""
-    try:
-        found = await (await docker.volumes.get(name)).show()
-    except DockerError as error:
-        if error.status == 404:
-            return None
-        raise
-    return dict(found.get("Labels") or {})
-
-
 async def ensure(docker: Docker) -> None:
     """Make the volumes of store and database unless they are there."""
     for name in (STORE, VAR):
-        await docker.volumes.create({"Name": name})
+        await create_volume(docker, name)
 
 
 async def claim(docker: Docker) -> Contents:

@@ -12,7 +12,7 @@ import msgspec
 
 from cutor.model.events import Cancelled, Cleaned, CleanedBy, Event, Lease, Leased, Parked, Role, Submitted, kind_of
 from cutor.model.limits import StageKind
-from cutor.model.state import Status, Submission
+from cutor.model.state import STEP_OF_ROLE, Submission
 from cutor.model.subjects import Address, message_id, submitted_message_id
 
 
@@ -41,12 +41,6 @@ class Clean(msgspec.Struct, frozen=True):
 
 
 Step = NothingToDo | TakeLease | Park | Clean
-
-STEP_OF_ROLE: dict[Role, frozenset[Status]] = {
-    "builder": frozenset({"SUBMITTED"}),
-    "runner": frozenset({"DEPENDENCIES_INSTALLED", "COMPILED"}),
-}
-"""In which statuses a role has something to do."""
 
 
 def decide_step(state: Submission, role: Role, *, worker: str, token: str, max_leases: int) -> Step:
@@ -88,8 +82,8 @@ def _parked(role: Role, message: str, stage: StageKind | None = None) -> Parked:
 
 
 def holds(state: Submission, lease: Lease) -> bool:
-    """Return whether a lease still gives the right to append: it is the newest, and the submission has not ended."""
-    return not state.ended and state.lease == lease
+    """Return whether a lease still gives the right to append: it is the newest, and its step is not done."""
+    return state.lease == lease and state.status in STEP_OF_ROLE[lease.role]
 
 
 def decide_cancel(state: Submission, reason: str | None) -> Cancelled | None:

@@ -74,6 +74,13 @@ TRANSITIONS: Final[dict[tuple[Status | None, str], Status]] = {
 """From (status, event) to the next status; ``leased`` stands with its role, because the two are different steps."""
 
 
+STEP_OF_ROLE: Final[dict[Role, frozenset[Status]]] = {
+    "builder": frozenset({"SUBMITTED"}),
+    "runner": frozenset({"DEPENDENCIES_INSTALLED", "COMPILED"}),
+}
+"""In which statuses a role has something to do, and a lease of it counts."""
+
+
 class Stamp(NamedTuple):
     """Where an event stands: its sequence in the stream, and the stream's own time in nanoseconds since 1970, UTC."""
 
@@ -174,7 +181,7 @@ def _lease_counts(state: Submission, event: Event) -> bool:
         return event.lease.number == state.attempts.of(event.lease.role) + 1
     if isinstance(event, Submitted | Cancelled | Parked | Cleaned):
         return True
-    return event.lease == state.lease
+    return event.lease == state.lease and state.status in STEP_OF_ROLE[event.lease.role]
 
 
 def _is_first(state: Submission, event: Event) -> bool:

@@ -86,6 +86,7 @@ def test_a_lease_holds_until_a_newer_one_or_the_end() -> None:
     assert holds(after(*RUNNING, ran(5, "OK")), mine), "a stray must not kill a healthy run"
     assert not holds(after(*RUNNING, leased("runner", 2)), mine)
     assert not holds(after(*RUNNING, Cancelled()), mine)
+    assert not holds(after(*BUILT), lease("builder")), "the builder's step is done"
 
 
 def test_the_last_lease_that_fails_parks_with_the_reason() -> None:

@@ -1,0 +1,135 @@
+"""Contents of events: what is small stands in the event, what is large in BODIES; readers never see the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from cutor.bus.bodies import Bodies
+from cutor.bus.bodies import BodyRef as StoredBody
+from cutor.model.content import BodyRef, Content, decode_text, encode_text, pack, unpack
+from cutor.model.events import Output, Stage, StoredFile, StoredRequest, StoredTestCase
+from cutor.model.limits import requested_limits, stored_limits
+from cutor.model.request import ValidRequest, ValidTestCase
+from cutor.model.result import Result
+from cutor.model.spill import spilled
+from cutor.model.subjects import Address
+
+
+class Contents:
+    """Requests, stages and results on their way into and out of events."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+
+    async def store_request(self, request: ValidRequest) -> StoredRequest:
+        """Return a request as ``submitted`` holds it; its large contents are in BODIES before this returns."""
+        names = list(request.files)
+        blocks = [request.files[name] for name in names]
+        blocks += [case.input for case in request.test_cases]
+        blocks += [case.expected_output or b"" for case in request.test_cases]
+        contents = await self._pack_all(blocks)
+        inputs = contents[len(names) : len(names) + len(request.test_cases)]
+        expected = contents[len(names) + len(request.test_cases) :]
+        return StoredRequest(
+            files=tuple(StoredFile(name=name, content=content) for name, content in zip(names, contents, strict=False)),
+            test_cases=tuple(
+                StoredTestCase(
+                    name=case.name,
+                    input=given,
+                    args=case.args,
+                    expected_output=None if case.expected_output is None else wanted,
+                )
+                for case, given, wanted in zip(request.test_cases, inputs, expected, strict=True)
+            ),
+            environment_files=request.environment_files,
+            cache=request.cache,
+            limits=stored_limits(request.limits),
+            compare=request.compare,
+            stop_on_failure=request.stop_on_failure,
+            labels=request.labels,
+        )
+
+    async def load_request(self, address: Address, stored: StoredRequest) -> ValidRequest:
+        """Return a stored request with every content fetched; it is decoded, not yet checked."""
+        cases = [
+            ValidTestCase(
+                name=case.name,
+                input=await self.fetch(case.input),
+                args=case.args,
+                expected_output=None if case.expected_output is None else await self.fetch(case.expected_output),
+            )
+            for case in stored.test_cases
+        ]
+        return ValidRequest(
+            address=address,
+            files={file.name: await self.fetch(file.content) for file in stored.files},
+            environment_files=stored.environment_files,
+            cache=stored.cache,
+            limits=requested_limits(stored.limits),
+            test_cases=tuple(cases),
+            compare=stored.compare,
+            stop_on_failure=stored.stop_on_failure,
+            labels=stored.labels,
+        )
+
+    async def fetch(self, content: Content) -> bytes:
+        """Return the bytes of a content, from BODIES where they live there."""
+        if content.body is None:
+            return unpack(content)
+        return await self._bodies.get(_stored_body(content.body))
+
+    async def pack(self, data: bytes) -> Content:
+        """Return a content of these bytes; they are in BODIES when they are large."""
+        return (await self._pack_all([data]))[0]
+
+    async def _pack_all(self, blocks: Sequence[bytes]) -> list[Content]:
+        apart = spilled([len(block) for block in blocks])
+        return [
+            Content(body=await self._put(block)) if position in apart else pack(block) for position, block in enumerate(blocks)
+        ]
+
+    async def _put(self, data: bytes) -> BodyRef:
+        stored = await self._bodies.put(data)
+        return BodyRef(sha256=stored.sha256, size_bytes=stored.size_bytes, chunks=stored.chunks)
+
+    async def spill_stages(self, stages: Sequence[Stage]) -> tuple[Stage, ...]:
+        """Return stages whose large outputs are references to BODIES, as one event can hold them."""
+        outputs = [output for stage in stages for output in (stage.stdout, stage.stderr)]
+        blocks = [decode_text(output.encoding, output.data) for output in outputs]
+        apart = spilled([len(block) for block in blocks])
+        kept = [
+            msgspec.structs.replace(output, encoding="utf8", data="", body=await self._put(block))
+            if position in apart
+            else output
+            for position, (output, block) in enumerate(zip(outputs, blocks, strict=True))
+        ]
+        return tuple(
+            msgspec.structs.replace(stage, stdout=kept[2 * n], stderr=kept[2 * n + 1]) for n, stage in enumerate(stages)
+        )
+
+    async def resolve(self, document: Result) -> Result:
+        """Return a result with every output fetched that lives in BODIES."""
+        return msgspec.structs.replace(
+            document,
+            dependencies=await self._resolve_stage(document.dependencies),
+            compile=await self._resolve_stage(document.compile),
+            run=tuple([stage for run in document.run if (stage := await self._resolve_stage(run))]),
+        )
+
+    async def _resolve_stage(self, stage: Stage | None) -> Stage | None:
+        if stage is None:
+            return None
+        stdout, stderr = await self._resolve_output(stage.stdout), await self._resolve_output(stage.stderr)
+        return msgspec.structs.replace(stage, stdout=stdout, stderr=stderr)
+
+    async def _resolve_output(self, output: Output) -> Output:
+        if not isinstance(output.body, BodyRef):
+            return output
+        encoding, data = encode_text(await self._bodies.get(_stored_body(output.body)))
+        return msgspec.structs.replace(output, encoding=encoding, data=data, body=msgspec.UNSET)
+
+
+def _stored_body(body: BodyRef) -> StoredBody:
+    return StoredBody(sha256=body.sha256, size_bytes=body.size_bytes, chunks=body.chunks)

@@ -1,0 +1,57 @@
+"""What is known of environments: the stream ENVIRONMENTS, read and appended by key."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cutor.bus.connection import Bus
+from cutor.bus.errors import FenceConflict
+from cutor.model.codec import decode_environment, encode
+from cutor.model.environments import EnvironmentBuilt, EnvironmentEvent, EnvironmentRemoved
+from cutor.model.subjects import ENVIRONMENTS, environment_subject
+
+CONFLICTS_AT_MOST: Final = 50
+
+
+class Environments:
+    """Events of environments, over one bus."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def find(self, key: str) -> EnvironmentBuilt | None:
+        """Return the environment that was last built under a key; None where there is none, or it was removed since.
+
+        Whether its paths are still in the store is for the runner's container to see: it says ``cache-lost`` where not.
+        """
+        stored = await self._bus.last(ENVIRONMENTS, environment_subject(key))
+        if stored is None:
+            return None
+        event = decode_environment(stored.body)
+        return event if isinstance(event, EnvironmentBuilt) else None
+
+    async def append_built(self, event: EnvironmentBuilt) -> None:
+        """Record that an environment stands in the store. Building one twice gives the same, so the last one counts."""
+        await self._append(event, f"env/{event.key}/built/{event.worker}")
+
+    async def append_removed(self, event: EnvironmentRemoved, by: str) -> None:
+        """Record that an environment is gone, or is not to be trusted."""
+        await self._append(event, f"env/{event.key}/removed/{by}")
+
+    async def _append(self, event: EnvironmentEvent, message_id: str) -> None:
+        subject = environment_subject(event.key)
+        for _ in range(CONFLICTS_AT_MOST):
+            last = await self._bus.last(ENVIRONMENTS, subject)
+            expected = 0 if last is None else last.sequence
+            try:
+                await self._bus.append(
+                    subject,
+                    encode(event),
+                    message_id=f"{message_id}/{expected}",
+                    fence=subject,
+                    expected_sequence=expected,
+                )
+            except FenceConflict:
+                continue
+            return
+        raise FenceConflict(expected)

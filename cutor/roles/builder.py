@@ -1,0 +1,129 @@
+"""The builder: from ``submitted`` to ``cache-built``, or to the end of a submission whose environment cannot be built.
+
+Consumes ``submitted`` and ``cache-lost``. Appends ``leased``, then ``cache-built``; or ``rejected`` for a request that the stack's
+policy refuses; or ``finished`` for a build that failed; ``cleaned`` after an end. Doing it twice builds the same environment under
+the same key, and only the holder of the newest lease can append: it may crash anywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import msgspec
+
+from cutor.containers.engine import Engine
+from cutor.containers.errors import ContainerError
+from cutor.environments import Environments
+from cutor.journal import Journal
+from cutor.model.environments import EnvironmentBuilt, pack_variables
+from cutor.model.errors import InvalidRequest
+from cutor.model.events import CacheBuilt, EnvironmentRef, Finished, Rejected, Role, Stage
+from cutor.model.limits import resolve
+from cutor.model.request import SHELL_NIX, ValidRequest, check, digest
+from cutor.model.stages import judge
+from cutor.nix.key import EnvironmentInputs, environment_key, private_key
+from cutor.nix.session import Built, BuildSession, SessionFault
+from cutor.roles.context import RoleContext
+from cutor.roles.job import Job, StepFault
+from cutor.roles.loop import serve
+
+log = logging.getLogger(__name__)
+
+
+async def run_builder(context: RoleContext) -> None:
+    """Serve as a builder until the context says stop."""
+    async with Engine.connect(context.config.docker.host) as engine:
+        await serve(context, BuildStep(context, engine), context.config.builder.slots)
+
+
+class BuildStep:
+    """Builds the environment of one submission at a time and slot."""
+
+    role: Role = "builder"
+
+    def __init__(self, context: RoleContext, engine: Engine) -> None:
+        self._context = context
+        self._engine = engine
+        self._settings = context.config.nix
+
+    async def work(self, job: Job) -> None:
+        """See the module."""
+        request = await self._checked_request(job)
+        if request is None:
+            return
+        inputs = await self._inputs(request)
+        key = environment_key(inputs)
+        started = time.monotonic()
+        known = await Environments(job.journal.bus).find(key)
+        if known is not None and job.state.environment_losses == 0:
+            await self._report_built(job, known, self._hit_stage(started), hit=True)
+            return
+        own_key = key if request.cache else private_key(key, str(job.state.address))
+        await self._build(job, request, own_key)
+
+    async def _checked_request(self, job: Job) -> ValidRequest | None:
+        """Return the request if the stack accepts it; else end the submission. A client that checked gets here unharmed."""
+        request = await job.journal.contents.load_request(job.state.address, job.state.request)
+        try:
+            check(request, job.policy)
+            if digest(request) != job.state.digest:
+                raise InvalidRequest("the digest in the event is not that of its request")
+        except InvalidRequest as error:
+            await job.report(Rejected(lease=job.lease, message=str(error)))
+            return None
+        return request
+
+    async def _build(self, job: Job, request: ValidRequest, key: str) -> None:
+        """Build in a child container; report ``cache-built``, or the end. Raises `StepFault`."""
+        limit = resolve("dependencies", request.limits.dependencies, job.policy.limits.dependencies)
+        names = {SHELL_NIX, *request.environment_files}
+        files = {name: data for name, data in request.files.items() if name in names}
+        try:
+            async with BuildSession(
+                self._engine, self._settings, instance=self._context.instance, submission=str(job.state.address)
+            ) as session:
+                report = await session.build(key, files, limit)
+        except (SessionFault, ContainerError) as error:
+            raise StepFault("dependencies", str(error)) from error
+        stage = judge(report.report, limit)
+        if isinstance(report, Built) and stage.outcome == "OK":
+            await self._report_built(job, await self._record(job.journal, key, report), stage, hit=False)
+            return
+        if stage.outcome == "XX":
+            raise StepFault("dependencies", stage.message or "the build reported nothing")
+        await self._report_failed(job, stage, None if isinstance(report, Built) else report.message)
+
+    async def _record(self, journal: Journal, key: str, built: Built) -> EnvironmentBuilt:
+        """Append ``env-built``, so that runners and later submissions find the environment."""
+        environment = built.environment
+        event = EnvironmentBuilt(
+            key=key,
+            derivation=environment.derivation,
+            closure=environment.closure,
+            closure_bytes=environment.closure_bytes,
+            variables=await journal.contents.pack(pack_variables(environment.variables)),
+            programs=environment.programs,
+            worker=self._context.worker,
+        )
+        await Environments(journal.bus).append_built(event)
+        return event
+
+    async def _report_built(self, job: Job, built: EnvironmentBuilt, stage: Stage, *, hit: bool) -> None:
+        reference = EnvironmentRef(key=built.key, derivation=built.derivation, hit=hit)
+        (stage,) = await job.journal.contents.spill_stages([stage])
+        await job.report(CacheBuilt(lease=job.lease, environment=reference, stage=stage))
+
+    async def _report_failed(self, job: Job, stage: Stage, message: str | None) -> None:
+        """End the submission: the stage holds Nix's output, the message its error in short."""
+        (stage,) = await job.journal.contents.spill_stages([stage])
+        stage = msgspec.structs.replace(stage, message=message or stage.message)
+        await job.report(
+            Finished(lease=job.lease, outcome="DEPENDENCY_ERROR", dependencies=stage, message=stage.message)
+        )
+
+    @staticmethod
+    def _hit_stage(started: float) -> Stage:
+        """Return the stage of an environment that was there: nothing ran, so there is neither exit code nor CPU time."""
+        wall_time_ms = round((time.monotonic() - started) * 1000)
+        return Stage(outcome="OK", wall_time_ms=wall_time_ms, message="the environment was there already")

@@ -1,0 +1,43 @@
+"""A job: one leased step of one submission, while a worker does it."""
+
+from __future__ import annotations
+
+from cutor.journal import Journal
+from cutor.model.decide import holds
+from cutor.model.events import Event, Lease
+from cutor.model.limits import Policy, StageKind
+from cutor.model.state import Submission
+
+
+class LeaseLost(Exception):
+    """A newer lease or a terminal event is in the log: stop, append nothing more."""
+
+
+class StepFault(Exception):
+    """A fault of cutor's own, or of its surroundings, in a step: it is retried under another lease, a bounded number of times."""
+
+    def __init__(self, stage: StageKind, reason: str) -> None:
+        super().__init__(reason)
+        self.stage: StageKind = stage
+        self.reason = reason
+
+
+class Job:
+    """The state as this worker knows it, and the way to append under its lease."""
+
+    def __init__(self, journal: Journal, policy: Policy, state: Submission, lease: Lease) -> None:
+        self.journal = journal
+        self.policy = policy
+        self.state = state
+        self.lease = lease
+
+    async def report(self, event: Event, *, index: int = 0) -> None:
+        """Append an event of this job. Raises `LeaseLost` where the lease does not hold any more."""
+
+        def if_held(state: Submission) -> Event | None:
+            return event if holds(state, self.lease) else None
+
+        appended = await self.journal.settle(self.state, if_held, index=index)
+        self.state = appended.state
+        if not appended.done:
+            raise LeaseLost(f"{self.state.address}: lease {self.lease.number} of the {self.lease.role} is over")

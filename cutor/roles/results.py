@@ -1,0 +1,48 @@
+"""Test results on their way into the log."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cutor.model.events import Ran, Stage
+from cutor.roles.job import Job
+
+
+class Results:
+    """Appends ``ran`` events; results that come while an append is in flight go together in the next one."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._index = 0
+        self._waiting: list[Stage] = []
+        self._flight: asyncio.Task[None] | None = None
+
+    async def add(self, stage: Stage) -> None:
+        """Take the next test case's result; raises what the last append raised (`LeaseLost`)."""
+        self._waiting.append(stage)
+        if self._flight is None or self._flight.done():
+            await self._landed()
+            self._flight = asyncio.create_task(self._append())
+
+    async def drain(self) -> None:
+        """Return when every result is in the log."""
+        await self._landed()
+        if self._waiting:
+            await self._append()
+
+    async def abandon(self) -> None:
+        """Stop an append in flight: the work ends without its results."""
+        if self._flight is not None:
+            self._flight.cancel()
+            await asyncio.wait([self._flight])
+
+    async def _landed(self) -> None:
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            await flight
+
+    async def _append(self) -> None:
+        batch, self._waiting = tuple(self._waiting), []
+        index, self._index = self._index, self._index + len(batch)
+        stages = await self._job.journal.contents.spill_stages(batch)
+        await self._job.report(Ran(lease=self._job.lease, index=index, stages=stages), index=index)

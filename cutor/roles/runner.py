@@ -1,0 +1,111 @@
+"""The runner: from ``cache-built`` to ``finished``.
+
+Consumes ``cache-built``. Appends ``leased``, ``compiled`` (where there is a compile script), ``ran`` for every one or more test cases,
+``finished``; ``cache-lost`` where the environment is not in the store any more; ``cleaned`` after an end. It may crash anywhere:
+another lease starts again from the compile stage, and what this one appended counts no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from cutor.containers.engine import Engine
+from cutor.containers.errors import ContainerError
+from cutor.containers.host_config import runner_spec
+from cutor.environments import Environments
+from cutor.jail.session import SessionFault, WorkerSession
+from cutor.model.environments import EnvironmentBuilt, unpack_variables
+from cutor.model.events import CacheLost, Compiled, Finished, Ran, Role, Stage
+from cutor.model.limits import Limit, StageKind, resolve_all
+from cutor.model.outcome import submission_outcome
+from cutor.model.request import COMPILE_SCRIPT, ValidRequest
+from cutor.model.stages import judge
+from cutor.roles.context import RoleContext
+from cutor.roles.job import Job, StepFault
+from cutor.roles.loop import serve
+from cutor.roles.slots import Slots
+
+log = logging.getLogger(__name__)
+
+
+async def run_runner(context: RoleContext) -> None:
+    """Serve as a runner until the context says stop."""
+    async with Engine.connect(context.config.docker.host) as engine:
+        await serve(context, RunStep(context, engine), context.config.runner.slots)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run needs, loaded and decoded."""
+
+    request: ValidRequest
+    environment: EnvironmentBuilt
+    variables: tuple[tuple[bytes, bytes], ...]
+    limits: dict[StageKind, Limit]
+
+
+class RunStep:
+    """Compiles and runs one submission at a time and slot, each in a container of its own."""
+
+    role: Role = "runner"
+
+    def __init__(self, context: RoleContext, engine: Engine) -> None:
+        self._context = context
+        self._engine = engine
+        settings = context.config.runner
+        self._slots = Slots(settings.uid_base, settings.slots)
+
+    async def work(self, job: Job) -> None:
+        """See the module."""
+        environment = await self._environment(job)
+        if environment is None:
+            return
+        work = await self._load(job, environment)
+        try:
+            async with self._container(job, work) as session:
+                await self._stages(job, work, session)
+        except (SessionFault, ContainerError) as error:
+            stage: StageKind = "run" if job.state.compile is not None else "compile"
+            raise StepFault(stage, str(error)) from error
+
+    async def _environment(self, job: Job) -> EnvironmentBuilt | None:
+        """Return the submission's environment; where the log knows it no more, report that and return None."""
+        reference = job.state.environment
+        assert reference is not None, "a runner's step begins after cache-built"
+        environment = await Environments(job.journal.bus).find(reference.key)
+        if environment is None:
+            await job.report(CacheLost(lease=job.lease, key=reference.key, missing="removed from the environments"))
+        return environment
+
+    async def _load(self, job: Job, environment: EnvironmentBuilt) -> Work:
+        contents = job.journal.contents
+        request = await contents.load_request(job.state.address, job.state.request)
+        block = await contents.fetch(environment.variables)
+        return Work(
+            request=request,
+            environment=environment,
+            variables=unpack_variables(block),
+            limits=resolve_all(request.limits, job.policy.limits),
+        )
+
+    async def _stages(self, job: Job, work: Work, session: WorkerSession) -> None:
+        """Compile, run every test case, finish. Raises `SessionFault` and `LeaseLost`."""
+        if COMPILE_SCRIPT in work.request.files:
+            compiled = await self._compile(job, work, session)
+            if compiled.outcome != "OK":
+                await job.report(Finished(lease=job.lease, outcome="COMPILE_ERROR"))
+                return
+        results = Results(job)
+        outcomes: list[StageOutcome] = []
+        for index, case in enumerate(work.request.test_cases):
+            stage = await self._run(work, session, index)
+            outcomes.append(stage.outcome)
+            await results.add(stage)
+            if stage.outcome != "OK" and work.request.stop_on_failure:
+                break
+        await results.drain()
+        await job.report(Finished(lease=job.lease, outcome=submission_outcome(outcomes)))

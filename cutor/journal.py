@@ -7,13 +7,14 @@ client, a role or a command, does it here. Every append carries the fence of its
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Final, NamedTuple
 
 import msgspec
 
+from cutor.bus.appending import Appended as BusAppended
 from cutor.bus.bodies import Bodies
-from cutor.bus.connection import Appended as BusAppended
 from cutor.bus.connection import Bus
 from cutor.bus.errors import FenceConflict
 from cutor.bus.message import Stored
@@ -87,15 +88,18 @@ class Journal:
         """Publish a policy to clients and roles."""
         await self.bus.publish(POLICY_SUBJECT, encode(policy))
 
-    async def entries(self, address: Address) -> list[Entry]:
-        """Return every message of a submission in stream order; none where the id is unknown."""
-        first = event_subject(address, "submitted")
-        return [_entry(stored) for stored in await self.bus.history(fence(address), first)]
+    async def entries(self, address: Address, *, at_least: int = 0) -> list[Entry]:
+        """Return every message of a submission in stream order; none where the id is unknown.
 
-    async def state(self, address: Address) -> Submission | None:
-        """Return the folded state of a submission, or None where the id is unknown."""
+        ``at_least`` is a sequence that the answer must reach: one that an append or a conflict has told of.
+        """
+        first = event_subject(address, "submitted")
+        return [_entry(stored) for stored in await self.bus.history(fence(address), first, at_least=at_least)]
+
+    async def state(self, address: Address, *, at_least: int = 0) -> Submission | None:
+        """Return the folded state of a submission, or None where the id is unknown. ``at_least`` as in `entries`."""
         state: Submission | None = None
-        for entry in await self.entries(address):
+        for entry in await self.entries(address, at_least=at_least):
             state = advance(address, state, entry)
         return state
 
@@ -116,12 +120,13 @@ class Journal:
         for _ in range(CONFLICTS_AT_MOST):
             try:
                 appended = await self._append(address, event, expected_sequence=0)
-            except FenceConflict:
-                pass
+            except FenceConflict as conflict:
+                newest = conflict.last_sequence
             else:
                 if not appended.duplicate:
                     return initial(address, event, Stamp(appended.sequence, time.time_ns()))
-            state = await self.state(address)
+                newest = appended.sequence
+            state = await self.state(address, at_least=newest)
             if state is None:
                 continue
             if decide_submit(state, event.digest) == "conflict":
@@ -143,13 +148,15 @@ class Journal:
                 return Appended(state, done=False)
             try:
                 appended = await self._append(state.address, event, state.last_sequence, index)
-            except FenceConflict:
-                pass
+            except FenceConflict as conflict:
+                newest = conflict.last_sequence
             else:
                 if not appended.duplicate:
                     stamp = Stamp(appended.sequence, time.time_ns())
                     return Appended(evolve(state, event, stamp), done=True)
-            state, found = await self._find(state.address, event_message_id(state.address, event, index=index))
+                newest = appended.sequence
+            message_id = event_message_id(state.address, event, index=index)
+            state, found = await self._find(state.address, message_id, at_least=newest)
             if found:
                 return Appended(state, done=True)
         raise JournalBusy(f"{state.address}: an event could not be appended; something else writes under this id")
@@ -163,17 +170,17 @@ class Journal:
             expected_sequence=expected_sequence,
         )
 
-    async def _find(self, address: Address, message_id: str) -> tuple[Submission, bool]:
+    async def _find(self, address: Address, message_id: str, *, at_least: int) -> tuple[Submission, bool]:
         state: Submission | None = None
         found = False
-        for entry in await self.entries(address):
+        for entry in await self.entries(address, at_least=at_least):
             state = advance(address, state, entry)
             found = found or entry.stored.message_id == message_id
         if state is None:
             raise SubmissionUnknown(f"{address} vanished from the stream")
         return state, found
 
-    async def watch(self, address: Address) -> AsyncIterator[tuple[Entry, Submission]]:
+    async def watch(self, address: Address) -> AsyncGenerator[tuple[Entry, Submission], None]:
         """Yield every message of a submission with the state after it, from the first on, until its terminal event.
 
         Raises `SubmissionUnknown`.
@@ -183,14 +190,15 @@ class Journal:
             raise SubmissionUnknown(f"no submission {address.id!r} of the tenant {address.tenant!r} is known")
         state: Submission | None = None
         messages = self.bus.read(EVENTS, filter=fence(address), from_sequence=first.sequence, follow=True)
-        async for stored in messages:
-            entry = _entry(stored)
-            state = advance(address, state, entry)
-            if state is None:
-                continue
-            yield entry, state
-            if state.ended:
-                return
+        async with aclosing(messages):
+            async for stored in messages:
+                entry = _entry(stored)
+                state = advance(address, state, entry)
+                if state is None:
+                    continue
+                yield entry, state
+                if state.ended:
+                    return
 
 
 def advance(address: Address, state: Submission | None, entry: Entry) -> Submission | None:

@@ -1,14 +1,15 @@
 """The builder: from ``submitted`` to ``cache-built``, or to the end of a submission whose environment cannot be built.
 
-Consumes ``submitted`` and ``cache-lost``. Appends ``leased``, then ``cache-built``; or ``rejected`` for a request that the stack's
-policy refuses; or ``finished`` for a build that failed; ``cleaned`` after an end. Doing it twice builds the same environment under
-the same key, and only the holder of the newest lease can append: it may crash anywhere.
+Consumes ``submitted`` and ``cache-lost``. Appends ``leased``, then ``cache-built``; or ``rejected`` for a request that the
+stack's policy refuses; or ``finished`` for a build that failed; ``cleaned`` after an end. Doing it twice builds the same
+environment under the same key, and only the holder of the newest lease can append: it may crash anywhere.
 """
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import time
+from collections.abc import Mapping
 
 import msgspec
 
@@ -23,12 +24,11 @@ from cutor.model.limits import resolve
 from cutor.model.request import SHELL_NIX, ValidRequest, check, digest
 from cutor.model.stages import judge
 from cutor.nix.key import EnvironmentInputs, environment_key, private_key
-from cutor.nix.session import Built, BuildSession, SessionFault
+from cutor.nix.report import Built
+from cutor.nix.session import BuildSession, SessionFault
 from cutor.roles.context import RoleContext
 from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import serve
-
-log = logging.getLogger(__name__)
 
 
 async def run_builder(context: RoleContext) -> None:
@@ -52,15 +52,31 @@ class BuildStep:
         request = await self._checked_request(job)
         if request is None:
             return
-        inputs = await self._inputs(request)
-        key = environment_key(inputs)
+        files = {name: request.files[name] for name in sorted({SHELL_NIX, *request.environment_files})}
         started = time.monotonic()
+        key = await self._key(files)
         known = await Environments(job.journal.bus).find(key)
         if known is not None and job.state.environment_losses == 0:
             await self._report_built(job, known, self._hit_stage(started), hit=True)
             return
-        own_key = key if request.cache else private_key(key, str(job.state.address))
-        await self._build(job, request, own_key)
+        await self._build(job, request, key if request.cache else private_key(key, str(job.state.address)), files)
+
+    async def _key(self, files: Mapping[str, bytes]) -> str:
+        """Return the environment's key. Image and package set are asked for each time: ``make setup`` may have changed them."""
+        try:
+            image, packages = await asyncio.gather(
+                self._engine.image_labels(self._settings.image), self._engine.volume_labels(self._settings.packages_volume)
+            )
+        except ContainerError as error:
+            raise StepFault("dependencies", str(error)) from error
+        return environment_key(
+            EnvironmentInputs(
+                files=files,
+                settings=self._settings,
+                packages_digest=(packages or {}).get("cutor.packages", ""),
+                nix_version=image.get("cutor.nix-version", ""),
+            )
+        )
 
     async def _checked_request(self, job: Job) -> ValidRequest | None:
         """Return the request if the stack accepts it; else end the submission. A client that checked gets here unharmed."""
@@ -74,11 +90,9 @@ class BuildStep:
             return None
         return request
 
-    async def _build(self, job: Job, request: ValidRequest, key: str) -> None:
+    async def _build(self, job: Job, request: ValidRequest, key: str, files: Mapping[str, bytes]) -> None:
         """Build in a child container; report ``cache-built``, or the end. Raises `StepFault`."""
         limit = resolve("dependencies", request.limits.dependencies, job.policy.limits.dependencies)
-        names = {SHELL_NIX, *request.environment_files}
-        files = {name: data for name, data in request.files.items() if name in names}
         try:
             async with BuildSession(
                 self._engine, self._settings, instance=self._context.instance, submission=str(job.state.address)
@@ -118,9 +132,7 @@ class BuildStep:
         """End the submission: the stage holds Nix's output, the message its error in short."""
         (stage,) = await job.journal.contents.spill_stages([stage])
         stage = msgspec.structs.replace(stage, message=message or stage.message)
-        await job.report(
-            Finished(lease=job.lease, outcome="DEPENDENCY_ERROR", dependencies=stage, message=stage.message)
-        )
+        await job.report(Finished(lease=job.lease, outcome="DEPENDENCY_ERROR", dependencies=stage, message=stage.message))
 
     @staticmethod
     def _hit_stage(started: float) -> Stage:

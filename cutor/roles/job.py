@@ -14,7 +14,7 @@ class LeaseLost(Exception):
 
 
 class StepFault(Exception):
-    """A fault of cutor's own, or of its surroundings, in a step: it is retried under another lease, a bounded number of times."""
+    """A fault of cutor's own, or of its surroundings: the step is retried under another lease, a bounded number of times."""
 
     def __init__(self, stage: StageKind, reason: str) -> None:
         super().__init__(reason)

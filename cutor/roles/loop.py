@@ -63,7 +63,7 @@ class Loop:
     async def run(self) -> None:
         """Serve until the context's ``stop`` is set; then let the running jobs finish for a while, and hand back the rest."""
         self._policy = await self._journal.policy()
-        async with self._listening(), contextlib.aclosing(self._queues()) as queues:
+        async with self._listening(), self._queues() as queues:
             self._context.ready()
             while not self._context.stop.is_set():
                 delivery = await self._next(queues)
@@ -215,3 +215,9 @@ class Loop:
             task.cancel()
         if left:
             await asyncio.wait(left)
+
+
+async def serve(context: RoleContext, step: Step, slots: int) -> None:
+    """Connect to the log and run a role's loop until the context says stop."""
+    async with Bus.connect(context.server, name=f"cutor {step.role} {context.worker}") as bus:
+        await Loop(context, Journal(bus), step, slots).run()

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from types import TracebackType
+from typing import Self
 
 from cutor.model.events import Ran, Stage
 from cutor.roles.job import Job
 
 
 class Results:
-    """Appends ``ran`` events; results that come while an append is in flight go together in the next one."""
+    """Appends ``ran`` events; results that come while an append is in flight go together in the next one.
+
+    ``async with Results(job) as results``: when the block ends well, every result is in the log; when it ends in an error,
+    what was not yet appended is left out.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -24,14 +30,21 @@ class Results:
             await self._landed()
             self._flight = asyncio.create_task(self._append())
 
-    async def drain(self) -> None:
-        """Return when every result is in the log."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            await self._abandon()
+            return
         await self._landed()
         if self._waiting:
             await self._append()
 
-    async def abandon(self) -> None:
-        """Stop an append in flight: the work ends without its results."""
+    async def _abandon(self) -> None:
+        """Stop an append in flight: the work ended without its results."""
         if self._flight is not None:
             self._flight.cancel()
             await asyncio.wait([self._flight])

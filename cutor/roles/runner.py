@@ -1,32 +1,28 @@
 """The runner: from ``cache-built`` to ``finished``.
 
-Consumes ``cache-built``. Appends ``leased``, ``compiled`` (where there is a compile script), ``ran`` for every one or more test cases,
-``finished``; ``cache-lost`` where the environment is not in the store any more; ``cleaned`` after an end. It may crash anywhere:
-another lease starts again from the compile stage, and what this one appended counts no more.
+Consumes ``cache-built``. Appends ``leased``, ``compiled`` (where there is a compile script), ``ran`` for every one or more test
+cases, ``finished``; ``cache-lost`` where the environment is not in the store any more; ``cleaned`` after an end. It may crash
+anywhere: another lease starts again from the compile stage, and what this one appended counts no more.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
-from cutor.containers.host_config import runner_spec
 from cutor.environments import Environments
 from cutor.jail.session import SessionFault, WorkerSession
 from cutor.model.environments import EnvironmentBuilt, unpack_variables
-from cutor.model.events import CacheLost, Compiled, Finished, Ran, Role, Stage
+from cutor.model.events import CacheLost, Finished, Role
 from cutor.model.limits import Limit, StageKind, resolve_all
-from cutor.model.outcome import submission_outcome
+from cutor.model.outcome import StageOutcome, submission_outcome
 from cutor.model.request import COMPILE_SCRIPT, ValidRequest
-from cutor.model.stages import judge
 from cutor.roles.context import RoleContext
 from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import serve
+from cutor.roles.results import Results
 from cutor.roles.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -99,13 +95,33 @@ class RunStep:
             if compiled.outcome != "OK":
                 await job.report(Finished(lease=job.lease, outcome="COMPILE_ERROR"))
                 return
-        results = Results(job)
+        async with Results(job) as results:
+            outcomes = await self._test_cases(work, session, results)
+        await job.report(Finished(lease=job.lease, outcome=submission_outcome(outcomes)))
+
+    async def _test_cases(self, work: Work, session: WorkerSession, results: Results) -> list[StageOutcome]:
         outcomes: list[StageOutcome] = []
-        for index, case in enumerate(work.request.test_cases):
+        for index in range(len(work.request.test_cases)):
             stage = await self._run(work, session, index)
             outcomes.append(stage.outcome)
             await results.add(stage)
             if stage.outcome != "OK" and work.request.stop_on_failure:
                 break
-        await results.drain()
-        await job.report(Finished(lease=job.lease, outcome=submission_outcome(outcomes)))
+        return outcomes
+
+    async def _compile(self, job: Job, work: Work, session: WorkerSession) -> Stage:
+        stage = judge(await session.run_compile(work.limits["compile"]), work.limits["compile"])
+        if stage.outcome == "XX":
+            raise StepFault("compile", stage.message or "")
+        (stored,) = await job.journal.contents.spill_stages([stage])
+        await job.report(Compiled(lease=job.lease, stage=stored))
+        return stage
+
+    async def _run(self, work: Work, session: WorkerSession, index: int) -> Stage:
+        case, limit = work.request.test_cases[index], work.limits["run"]
+        report = await session.run_test(index, args=case.args, stdin=case.input, limit=limit)
+        expected, compare = case.expected_output, work.request.compare
+        stage = judge(report, limit, name=case.name, expected_output=expected, compare=compare)
+        if stage.outcome == "XX":
+            raise StepFault("run", stage.message or "")
+        return stage

@@ -1,0 +1,129 @@
+"""Requests that may be repeated until they are answered: the management API and the reads that build on it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from cutor.bus.errors import ApiRefused, BusError, StreamMissing
+from cutor.bus.link import Link, NoAnswer, NoResponders
+
+ATTEMPT_S: Final = 2.0
+"""How long one attempt waits for its answer before the same request is sent again."""
+PAUSE_S: Final = 0.02
+"""Pause before the first repetition; it doubles up to `PAUSE_MAX_S`."""
+PAUSE_MAX_S: Final = 0.5
+DEFAULT_TIMEOUT_S: Final = 5.0
+
+STREAM_NOT_FOUND: Final = 10059
+CONSUMER_NOT_FOUND: Final = 10014
+_PASSING: Final = frozenset({10008, 10009})
+"""The cluster elects a leader: 10008 temporarily unavailable, 10009 not leader."""
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+class Deadline:
+    """A moment on the event loop's clock, and growing pauses on the way to it."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.at = self._loop.time() + timeout_s
+        self._pause_s = PAUSE_S
+
+    @property
+    def passed(self) -> bool:
+        """Whether the time is up."""
+        return self._loop.time() >= self.at
+
+    def attempt(self, attempt_s: float = ATTEMPT_S) -> float:
+        """Until when one attempt may last."""
+        return min(self.at, self._loop.time() + attempt_s)
+
+    async def pause(self) -> None:
+        """Wait a little, longer each time, and never past the deadline."""
+        await asyncio.sleep(max(0.0, min(self._pause_s, self.at - self._loop.time())))
+        self._pause_s = min(self._pause_s * 2, PAUSE_MAX_S)
+
+
+async def until_answered(
+    link: Link,
+    attempt: Callable[[float], Awaitable[T]],
+    *,
+    timeout_s: float,
+    unserved: Callable[[], Awaitable[None]] | None = None,
+) -> T:
+    """Repeat a harmless request until it is answered; BusUnreachable when the time is up.
+
+    `attempt` gets the loop time at which it must give up. `unserved` is asked once when the server says that nothing
+    listens there: it raises the error that names the cause (no such stream); if it returns, the request is repeated (an
+    election is under way).
+    """
+    deadline = Deadline(timeout_s)
+    reason = "no answer in time"
+    while True:
+        try:
+            return await attempt(deadline.attempt())
+        except NoAnswer as error:
+            reason = str(error)
+        except NoResponders as error:
+            reason = str(error)
+            if unserved is not None:
+                await unserved()
+                unserved = None
+        if deadline.passed:
+            raise link.unreachable(reason)
+        await deadline.pause()
+
+
+class Api:
+    """JetStream's management requests as raw JSON: the client library's configuration classes lack the newer fields."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def call(self, what: str, subject: str, payload: Json | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Json:
+        """Ask `$JS.API.<subject>`; `what` names the request in errors. ApiRefused, StreamMissing, BusUnreachable."""
+        body = json.dumps(payload).encode() if payload is not None else b""
+
+        async def attempt(until: float) -> Json:
+            message = await self._link.ask(f"$JS.API.{subject}", body, until=until)
+            answer = _decode(what, message.data)
+            if answer.get("error", {}).get("err_code") in _PASSING:
+                raise NoAnswer("the cluster has no leader at the moment")
+            return answer
+
+        answer = await until_answered(self._link, attempt, timeout_s=timeout_s)
+        error = answer.get("error")
+        if error is None:
+            return answer
+        code = int(error.get("err_code") or error.get("code") or 0)
+        if code == STREAM_NOT_FOUND:
+            raise StreamMissing(f"{what}: the server at {self._link.address} has no such stream: run `cutor streams apply`")
+        raise ApiRefused(what, code, str(error.get("description", "no description")))
+
+    async def stream_info(self, stream: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Json:
+        """The server's `config` and `state` of one stream; StreamMissing."""
+        return await self.call(f"stream {stream}", f"STREAM.INFO.{stream}", timeout_s=timeout_s)
+
+    async def require_stream(self, stream: str) -> None:
+        """Raise StreamMissing if the server holds no such stream."""
+        await self.stream_info(stream)
+
+    async def stream_of(self, subject: str) -> str | None:
+        """The name of the stream that takes this subject; None if none does."""
+        answer = await self.call(f"streams for {subject}", "STREAM.NAMES", {"subject": subject})
+        names = answer.get("streams") or []
+        return str(names[0]) if names else None
+
+
+def _decode(what: str, body: bytes) -> Json:
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise BusError(f"{what}: the server's answer is not JSON") from error

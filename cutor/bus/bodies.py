@@ -1,0 +1,128 @@
+"""Large contents: cut into chunks under the hash of the whole, written once, read back verified.
+
+Subject `cutor.body.<sha256>.<chunk>`, chunks from 0 on, each `CHUNK_BYTES` long except the last. The chunk size is part of
+what is stored: with another one, equal contents would no longer find each other, so it never changes. An empty content has
+no chunks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from cutor.bus.errors import BodyCorrupt, BodyMissing
+
+if TYPE_CHECKING:
+    from cutor.bus.connection import Bus
+
+BODIES: Final = "BODIES"
+CHUNK_BYTES: Final = 512 << 10
+"""Half of NATS's default largest message, so that any server takes it."""
+AT_ONCE: Final = 8
+"""Chunks in flight for one content: 4 MiB."""
+MAX_BYTES: Final = 256 << 20
+"""The largest content that is read back, whatever a reference says."""
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+T = TypeVar("T")
+
+
+class BodyRef(msgspec.Struct, frozen=True):
+    """Where a content is: its SHA-256 in lower-case hexadecimal, its length, and the number of its chunks."""
+
+    sha256: str
+    size_bytes: int
+    chunks: int
+
+
+def chunks_of(size_bytes: int) -> int:
+    """The number of chunks of a content."""
+    return -(-size_bytes // CHUNK_BYTES)
+
+
+def reference_of(data: bytes) -> BodyRef:
+    """The reference of a content, stored or not."""
+    return BodyRef(hashlib.sha256(data).hexdigest(), len(data), chunks_of(len(data)))
+
+
+def body_subject(sha256: str, chunk: int) -> str:
+    """The subject of one chunk."""
+    return f"cutor.body.{sha256}.{chunk}"
+
+
+def check_reference(ref: BodyRef) -> None:
+    """Refuse a reference that contradicts itself or asks for more than `MAX_BYTES`: BodyCorrupt. It may come from anyone."""
+    if not _SHA256.fullmatch(ref.sha256):
+        raise BodyCorrupt(f"a reference names {ref.sha256[:80]!r}, which is no SHA-256")
+    if not 0 <= ref.size_bytes <= MAX_BYTES:
+        raise BodyCorrupt(f"body {ref.sha256}: {ref.size_bytes} bytes, allowed are 0 to {MAX_BYTES}")
+    if ref.chunks != chunks_of(ref.size_bytes):
+        raise BodyCorrupt(f"body {ref.sha256}: {ref.size_bytes} bytes are {chunks_of(ref.size_bytes)} chunks, not {ref.chunks}")
+
+
+class Bodies:
+    """Contents in the stream BODIES."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def put(self, data: bytes) -> BodyRef:
+        """Store a content; when this returns, all of it is in the stream. Storing it again, also at the same time, is fine.
+
+        BodyCorrupt if the stream holds something else under this name (only another program can have written it).
+        """
+        ref = reference_of(data)
+        view = memoryview(data)
+
+        async def put_chunk(chunk: int) -> None:
+            await self._put_chunk(ref, chunk, bytes(view[chunk * CHUNK_BYTES : (chunk + 1) * CHUNK_BYTES]))
+
+        await _for_each(range(ref.chunks), put_chunk)
+        return ref
+
+    async def get(self, ref: BodyRef) -> bytes:
+        """Read a content and verify it. Errors: BodyMissing, BodyCorrupt."""
+        check_reference(ref)
+        parts = await _for_each(range(ref.chunks), lambda chunk: self._get_chunk(ref, chunk))
+        data = b"".join(parts)
+        if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
+            raise BodyCorrupt(f"body {ref.sha256}: what is stored is not what was put there")
+        return data
+
+    async def _put_chunk(self, ref: BodyRef, chunk: int, data: bytes) -> None:
+        subject = body_subject(ref.sha256, chunk)
+        if await self._bus.append_once(subject, data):
+            return
+        held = await self._bus.last(BODIES, subject, consistent=True)
+        if held is None or held.body != data:
+            raise BodyCorrupt(f"body {ref.sha256}: chunk {chunk} holds something else already")
+
+    async def _get_chunk(self, ref: BodyRef, chunk: int) -> bytes:
+        subject = body_subject(ref.sha256, chunk)
+        held = await self._bus.last(BODIES, subject) or await self._bus.last(BODIES, subject, consistent=True)
+        if held is None:
+            raise BodyMissing(f"body {ref.sha256}: chunk {chunk} of {ref.chunks} is not in the stream {BODIES}")
+        return held.body
+
+
+async def _for_each(chunks: Sequence[int], work: Callable[[int], Awaitable[T]]) -> list[T]:
+    """`work` for every chunk, `AT_ONCE` at a time; results in order. The first error ends the rest."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(chunk: int) -> T:
+        async with room:
+            return await work(chunk)
+
+    tasks = [asyncio.ensure_future(one(chunk)) for chunk in chunks]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

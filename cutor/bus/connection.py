@@ -1,0 +1,169 @@
+"""The bus: cutor's one way to the event log. It knows bytes, subjects and headers, and nothing of what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
+
+from cutor.bus.api import Api, Json
+from cutor.bus.appending import DEFAULT_TIMEOUT_S, Appended, Appending, fence_headers
+from cutor.bus.link import Link
+from cutor.bus.message import Stored
+from cutor.bus.reader import DEFAULT_BATCH, Range, Reader
+from cutor.bus.reading import Reading
+from cutor.bus.subscription import Notices
+
+EVENTS: Final = "EVENTS"
+
+
+class Bus:
+    """A connection to NATS JetStream. Make one with `Bus.connect`; it reconnects by itself, without end."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.api = Api(link)
+        self._reading = Reading(link, self.api)
+        self._appending = Appending(link, self.api, self._reading)
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, server_url: str, *, name: str, connect_timeout_s: float = 2.0) -> AsyncIterator[Bus]:
+        """`async with Bus.connect(url, name=…) as bus:`; the address is `nats://user:password@host:port` or `tls://…`.
+
+        `name` shows up in the server's monitoring. Errors: BusUnreachable at once if the first connect fails, BusError for
+        an address that is none, a server that is too old or has no JetStream.
+        """
+        bus = cls(await Link.open(server_url, name=name, connect_timeout_s=connect_timeout_s))
+        try:
+            yield bus
+        finally:
+            await bus.close()
+
+    async def close(self) -> None:
+        """Close the connection; what still waits gets BusClosed."""
+        await self.link.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a server is connected at this moment."""
+        return self.link.connected
+
+    @property
+    def address(self) -> str:
+        """The server's address without the credential."""
+        return self.link.address
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    async def append(
+        self,
+        subject: str,
+        body: bytes,
+        *,
+        message_id: str,
+        fence: str,
+        expected_sequence: int,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> Appended:
+        """Append one message if the newest one under `fence` (a subject with wildcards) has `expected_sequence` (0: none).
+
+        The same `message_id` makes it idempotent: an append that is in the log already, from a lost answer or another process,
+        returns with `duplicate` (read again then: more may have happened since).
+        FenceConflict: another message came first, nothing was stored, or ours was stored earlier and is no longer the newest.
+        AppendUnconfirmed: no answer within `timeout_s`; AppendRefused: never.
+        """
+        fenced = fence_headers(message_id, fence, expected_sequence, headers)
+        return await self._appending.fenced(subject, body, fenced, timeout_s=timeout_s)
+
+    async def append_once(self, subject: str, body: bytes, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> bool:
+        """Write the one message that a subject holds for ever: True if stored now, False if one was there already."""
+        return await self._appending.once(subject, body, timeout_s=timeout_s)
+
+    async def publish(self, subject: str, body: bytes, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> int:
+        """Store a message without a fence and return its sequence; after a lost answer it may be stored twice."""
+        return (await self._appending.plain(subject, body, timeout_s=timeout_s)).sequence
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def history(
+        self,
+        filter: str,  # noqa: A002 - the word of NATS
+        first: str,
+        *,
+        stream: str = EVENTS,
+        at_least: int = 0,
+        consistent: bool = False,
+        timeout_s: float = 5.0,
+    ) -> list[Stored]:
+        """All messages of one submission in order; empty if there is none on the subject `first`, which must be unique and
+        oldest.
+
+        With one replica this sees every acknowledged append. With three it may lack the newest ones, unless `at_least`
+        names a sequence it must reach (that of one's own append, or `FenceConflict.last_sequence`) or `consistent` asks the
+        leader for the newest one first (one more round trip).
+        """
+        return await self._reading.history(
+            stream, matching=filter, first=first, at_least=at_least, consistent=consistent, timeout_s=timeout_s
+        )
+
+    async def last(self, stream: str, subject: str, *, consistent: bool = False) -> Stored | None:
+        """The newest message on a subject (wildcards allowed), from the leader if `consistent`; None if there is none."""
+        read = self._reading.leader if consistent else self._reading.direct
+        return await read(stream, {"last_by_subj": subject})
+
+    async def get(self, stream: str, sequence: int, *, consistent: bool = False) -> Stored | None:
+        """The message with this sequence; None if there is none."""
+        read = self._reading.leader if consistent else self._reading.direct
+        return await read(stream, {"seq": sequence})
+
+    async def read(
+        self,
+        stream: str,
+        *,
+        filter: str | Sequence[str] = (),  # noqa: A002 - as above
+        from_sequence: int = 1,
+        until_sequence: int | None = None,
+        follow: bool = False,
+        batch: int = DEFAULT_BATCH,
+    ) -> AsyncGenerator[Stored, None]:
+        """Messages one by one in stream order; see `read_batches`. Leave early with `contextlib.aclosing`."""
+        batches = self.read_batches(
+            stream, filter=filter, from_sequence=from_sequence, until_sequence=until_sequence, follow=follow, batch=batch
+        )
+        async with aclosing(batches):
+            async for messages in batches:
+                for message in messages:
+                    yield message
+
+    async def read_batches(
+        self,
+        stream: str,
+        *,
+        filter: str | Sequence[str] = (),  # noqa: A002 - as above
+        from_sequence: int = 1,
+        until_sequence: int | None = None,
+        follow: bool = False,
+        batch: int = DEFAULT_BATCH,
+    ) -> AsyncGenerator[list[Stored], None]:
+        """What has arrived, in lists of 1 to `batch` messages: for those who commit by the batch.
+
+        Ends after `until_sequence`, else at the end that the stream had when it began, and never with `follow`. Survives
+        restarts of the server. StreamRewound if the stream is shorter than `from_sequence - 1` or loses what was read;
+        StreamMissing.
+        """
+        filters = (filter,) if isinstance(filter, str) else tuple(filter)
+        reader = Reader(self.link, self.api, Range(stream, filters, from_sequence, until_sequence, follow), batch)
+        batches = reader.batches()
+        async with aclosing(batches):
+            async for messages in batches:
+                yield messages
+
+    def subscribe(self, subject: str, *, on_gap: Callable[[], None] | None = None) -> Notices:
+        """Notices on a subject; see `Notices`."""
+        return Notices(self.link, subject, on_gap)
+
+    async def stream_info(self, stream: str) -> Json:
+        """The server's `config` and `state` (`messages`, `first_seq`, `last_seq`, `bytes` …) of a stream; StreamMissing."""
+        return await self.api.stream_info(stream)

@@ -1,0 +1,181 @@
+"""Pulling from a consumer with pulls of our own: short expiries, idle heartbeats, several in flight.
+
+The server delivers a consumer's messages under their own subjects, so a message does not say which pull it answers. The
+bookkeeping (`PullWindow`, pure) therefore counts messages owed over all pulls; the end of a pull says how many of its
+messages will not come. Status lines do come under the pull's own reply subject. `PullInbox` is the shell: one subscription,
+many pulls.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from cutor.bus.link import Link
+from cutor.bus.message import DeliveryPlace, Stored, from_delivery, is_delivery, parse_delivery
+
+EXPIRES_S: Final = 5.0
+"""How long a pull waits in the server. Short: what is lost with it is lost for this long at most."""
+HEARTBEAT_S: Final = 1.0
+"""How often the server says that an idle pull is still known to it. Half of the expiry at most (the server's rule)."""
+SILENCE_S: Final = 3.0
+"""After this long without a word the pulls count as lost (server restarted, consumer deleted unseen)."""
+GRACE_S: Final = 1.0
+"""How much later than its expiry the end of a pull may be heard."""
+NS_PER_S: Final = 1_000_000_000
+
+
+@dataclass(slots=True)
+class PullWindow:
+    """How many messages are still owed by the pulls in flight, and whether they can be believed to be alive."""
+
+    silence_s: float = SILENCE_S
+    owed: int = 0
+    _ends: dict[int, float] = field(default_factory=dict)
+    _heard: float = 0.0
+
+    def sent(self, number: int, batch: int, expires_s: float, now: float) -> None:
+        """Pull `number` asks for `batch` messages."""
+        if not self.owed:
+            self._heard = now
+        self._ends = {pull: end for pull, end in self._ends.items() if self.owed and end >= now}
+        self._ends[number] = now + expires_s + GRACE_S
+        self.owed += batch
+
+    def delivered(self, now: float) -> None:
+        """One message came."""
+        self.owed = max(0, self.owed - 1)
+        self._heard = now
+
+    def alive(self, now: float) -> None:
+        """A heartbeat came."""
+        self._heard = now
+
+    def ended(self, number: int, undelivered: int | None, now: float) -> None:
+        """Pull `number` is over; the server still owed it `undelivered` messages (None: not said)."""
+        if self._ends.pop(number, None) is None:
+            return
+        self._heard = now
+        self.owed = max(0, self.owed - (undelivered or 0)) if self._ends else 0
+
+    def lost(self) -> None:
+        """The connection or the consumer went away, and all pulls with it."""
+        self.owed = 0
+        self._ends.clear()
+
+    def stale(self, now: float) -> bool:
+        """Whether messages are owed by pulls that must be dead: silent for too long, or all past their end."""
+        if not self.owed:
+            return False
+        return now - self._heard > self.silence_s or all(end < now for end in self._ends.values())
+
+
+@dataclass(frozen=True, slots=True)
+class PullEnd:
+    """A status line that ended a pull: `status` 404 or 408 (nothing there, time is up), 409 (see `description`), 503
+    (nobody listens).
+    """
+
+    number: int
+    status: int
+    description: str
+    undelivered: int | None
+
+    @property
+    def consumer_gone(self) -> bool:
+        """Whether the consumer is not there (any more), as opposed to a pull that simply ended."""
+        return self.status == 503 or "deleted" in self.description.lower() or "leadership" in self.description.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The server still knows a pull; `last_consumer_sequence` is the newest one it has delivered on this consumer."""
+
+    last_consumer_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A delivered message, its place in the consumer, and where to acknowledge it."""
+
+    stored: Stored
+    place: DeliveryPlace
+    reply: str
+
+
+def read_pull_answer(message: Msg) -> Arrival | Heartbeat | PullEnd:
+    """What a message to a pull's reply subject is."""
+    if is_delivery(message.reply):
+        place = parse_delivery(message.reply)
+        return Arrival(from_delivery(message.subject, place, message.headers, message.data), place, message.reply)
+    headers = message.headers or {}
+    status = int(headers.get("Status") or 0)
+    if status == 100:
+        return Heartbeat(int(headers.get("Nats-Last-Consumer") or 0))
+    undelivered = headers.get("Nats-Pending-Messages")
+    number = message.subject.rpartition(".")[2]
+    return PullEnd(
+        int(number) if number.isdecimal() else 0,
+        status,
+        headers.get("Description", ""),
+        int(undelivered) if undelivered is not None else None,
+    )
+
+
+def pull_request(batch: int, *, expires_s: float | None, max_bytes: int | None = None) -> bytes:
+    """The body of a pull; `expires_s` None asks for what is there now and nothing else."""
+    request: dict[str, int | bool] = {"batch": batch}
+    if expires_s is None:
+        request["no_wait"] = True
+    else:
+        request["expires"] = int(expires_s * NS_PER_S)
+        heartbeat_s = min(HEARTBEAT_S, expires_s / 2)
+        if heartbeat_s >= 0.1:
+            request["idle_heartbeat"] = int(heartbeat_s * NS_PER_S)
+    if max_bytes is not None:
+        request["max_bytes"] = max_bytes
+    return json.dumps(request).encode()
+
+
+class PullInbox:
+    """The subscription that one or more consumers' messages come to."""
+
+    def __init__(self, link: Link, stream: str, on_answer: Callable[[Arrival | Heartbeat | PullEnd], None]) -> None:
+        self._link = link
+        self._stream = stream
+        self._on_answer = on_answer
+        self._prefix = link.new_inbox()
+        self._last_number = 0
+        self._subscription: Subscription | None = None
+
+    async def open(self) -> None:
+        """Subscribe. The server handles it before any pull, since both go over the same connection in this order."""
+        self._subscription = await self._link.subscribe_raw(f"{self._prefix}.*", self._arrived)
+
+    async def close(self) -> None:
+        """Unsubscribe at once: messages on their way are lost here and redelivered after `ack_wait`."""
+        if self._subscription is not None:
+            await self._link.unsubscribe(self._subscription)
+
+    async def drain(self) -> None:
+        """Unsubscribe, but handle what the server sent before it knew."""
+        if self._subscription is not None:
+            await self._link.drain(self._subscription)
+
+    def next_number(self) -> int:
+        """A number for the next pull, so that it can be booked before it is sent."""
+        self._last_number += 1
+        return self._last_number
+
+    async def pull(self, consumer: str, number: int, body: bytes) -> None:
+        """Send one pull; its answers come to `on_answer`."""
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{consumer}"
+        await self._link.send(subject, body, reply=f"{self._prefix}.{number}")
+
+    def _arrived(self, message: Msg) -> None:
+        self._on_answer(read_pull_answer(message))

@@ -1,0 +1,213 @@
+"""Reading a stream in order, in bulk, from any sequence on, through restarts of the server.
+
+A reader uses an ephemeral pull consumer without acknowledgements. Its deliveries are numbered without gaps, so a lost one
+is noticed at the next message or heartbeat; then, and when the server has forgotten the consumer, the reader makes a new
+one behind the last message it has seen. Nothing is skipped and nothing comes twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from cutor.bus.api import Api, Json
+from cutor.bus.errors import ApiRefused, BusClosed, BusError, StreamMissing, StreamRewound
+from cutor.bus.link import Link
+from cutor.bus.message import Stored
+from cutor.bus.pull import EXPIRES_S, NS_PER_S, Arrival, Heartbeat, PullEnd, PullInbox, PullWindow, pull_request
+
+log = logging.getLogger("cutor.bus")
+
+DEFAULT_BATCH: Final = 1000
+PULL_BYTES: Final = 16 << 20
+"""Most bytes of one pull; more than the largest message."""
+FORGOTTEN_AFTER_S: Final = 30
+"""The server drops the consumer of a reader that has not pulled for so long; the reader makes a new one when it goes on."""
+TICK_S: Final = 0.5
+RETRY_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What to read: `filters` (subjects, none = all), from a sequence on, up to and with another, or on and on."""
+
+    stream: str
+    filters: Sequence[str]
+    from_sequence: int
+    until_sequence: int | None
+    follow: bool
+
+
+class Reader:
+    """One pass over a stream; iterate `batches` once."""
+
+    def __init__(self, link: Link, api: Api, wanted: Range, batch: int) -> None:
+        if wanted.from_sequence < 1:
+            raise BusError(f"sequences start at 1, not at {wanted.from_sequence}")
+        if wanted.follow and wanted.until_sequence is not None:
+            raise BusError("a reader that follows has no last sequence: give until_sequence or follow, not both")
+        if batch < 1:
+            raise BusError(f"a batch has 1 message or more, not {batch}")
+        self._link = link
+        self._api = api
+        self._wanted = wanted
+        self._batch = batch
+        self._inbox = PullInbox(link, wanted.stream, self._heard)
+        self._window = PullWindow()
+        self._buffer: deque[Stored] = deque()
+        self._changed = asyncio.Event()
+        self._consumer: str | None = None
+        self._expected = 1
+        self._position = wanted.from_sequence - 1
+        self._created: str | None = None
+        self._last: int | None = wanted.until_sequence
+        self._ended = False
+
+    async def batches(self) -> AsyncGenerator[list[Stored], None]:
+        """Lists of what has arrived, in stream order, none empty, none longer than the batch size.
+
+        Ends at the last sequence wanted, or at the end that the stream had when the reading began; never if it follows.
+        Errors: StreamMissing, StreamRewound, BusUnreachable, BusClosed.
+        """
+        end_watch = self._link.watch(lost=self._connection_changed, back=self._connection_changed)
+        try:
+            await self._inbox.open()
+            while True:
+                if self._buffer:
+                    yield self._take()
+                    continue
+                if self._ended:
+                    return
+                await self._advance()
+        finally:
+            end_watch()
+            await self._clean_up()
+
+    def _take(self) -> list[Stored]:
+        count = min(self._batch, len(self._buffer))
+        return [self._buffer.popleft() for _ in range(count)]
+
+    async def _advance(self) -> None:
+        """One step towards more messages: a consumer, a pull, or waiting for something to happen."""
+        now = asyncio.get_running_loop().time()
+        if self._link.closed:
+            raise BusClosed(f"the connection to {self._link.address} is closed")
+        if self._window.stale(now):
+            self._window.lost()
+        if self._consumer is None:
+            await self._make_consumer()
+            return
+        self._changed.clear()
+        if self._link.connected and self._window.owed + len(self._buffer) <= self._batch:
+            number = self._inbox.next_number()
+            self._window.sent(number, self._batch, EXPIRES_S, now)
+            await self._inbox.pull(self._consumer, number, pull_request(self._batch, expires_s=EXPIRES_S, max_bytes=PULL_BYTES))
+            return
+        try:
+            async with asyncio.timeout(TICK_S):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    # -- the consumer ----------------------------------------------------------------------------------------------
+
+    async def _make_consumer(self) -> None:
+        """A new consumer behind the last message seen; the stream must still be the one that was read so far."""
+        info = await self._api.stream_info(self._wanted.stream)
+        self._check_same_stream(info)
+        if self._last is None and not self._wanted.follow:
+            self._last = int(info["state"]["last_seq"])
+        name = f"reader-{secrets.token_hex(8)}"
+        try:
+            made = await self._api.call(
+                f"reader of stream {self._wanted.stream}",
+                f"CONSUMER.CREATE.{self._wanted.stream}.{name}",
+                {"stream_name": self._wanted.stream, "config": self._consumer_config(name), "action": "create"},
+            )
+        except ApiRefused as error:
+            raise BusError(f"cannot read stream {self._wanted.stream}: {error}") from error
+        self._consumer = name
+        self._expected = 1
+        self._window.lost()
+        if not self._wanted.follow and int(made.get("num_pending", 0)) == 0:
+            self._ended = True
+
+    def _check_same_stream(self, info: Json) -> None:
+        last_sequence = int(info["state"]["last_seq"])
+        if self._position > last_sequence or (self._created is not None and info["created"] != self._created):
+            raise StreamRewound(self._wanted.stream, self._position, last_sequence)
+        self._created = info["created"]
+
+    def _consumer_config(self, name: str) -> Json:
+        config: Json = {
+            "name": name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self._position + 1,
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": FORGOTTEN_AFTER_S * NS_PER_S,
+        }
+        if self._wanted.filters:
+            config["filter_subjects"] = list(self._wanted.filters)
+        return config
+
+    async def _clean_up(self) -> None:
+        """Leave nothing behind; what cannot be said now, the server forgets by itself."""
+        await self._inbox.close()
+        if self._consumer is not None and self._link.connected:
+            with suppress(BusError):
+                await self._api.call(
+                    "end of a reader", f"CONSUMER.DELETE.{self._wanted.stream}.{self._consumer}", timeout_s=1.0
+                )
+
+    # -- what arrives ----------------------------------------------------------------------------------------------
+
+    def _connection_changed(self) -> None:
+        self._window.lost()
+        self._changed.set()
+
+    def _heard(self, answer: Arrival | Heartbeat | PullEnd) -> None:
+        now = asyncio.get_running_loop().time()
+        match answer:
+            case Arrival():
+                self._arrived(answer, now)
+            case Heartbeat():
+                self._window.alive(now)
+                if answer.last_consumer_sequence >= self._expected:
+                    self._start_over("a delivery was lost")
+            case PullEnd():
+                self._window.ended(answer.number, answer.undelivered, now)
+                if answer.consumer_gone:
+                    self._start_over(answer.description or "nobody answers for it")
+        self._changed.set()
+
+    def _arrived(self, arrival: Arrival, now: float) -> None:
+        place = arrival.place
+        if place.consumer != self._consumer or self._ended:
+            return
+        self._window.delivered(now)
+        if place.consumer_sequence != self._expected:
+            self._start_over("a delivery was lost")
+            return
+        self._expected += 1
+        self._position = place.stream_sequence
+        if self._last is None or place.stream_sequence <= self._last:
+            self._buffer.append(arrival.stored)
+        if not self._wanted.follow and (place.pending == 0 or (self._last is not None and place.stream_sequence >= self._last)):
+            self._ended = True
+
+    def _start_over(self, reason: str) -> None:
+        log.debug("reader of %s at %d makes a new consumer: %s", self._wanted.stream, self._position, reason)
+        self._consumer = None
+        self._window.lost()
+
+
+__all__ = ["DEFAULT_BATCH", "Range", "Reader", "StreamMissing", "StreamRewound"]

@@ -263,3 +263,8 @@ def _with_docker_host(config: Config, surroundings: Surroundings) -> Config:
     if config.docker.host or not surroundings.docker_host:
         return config
     return msgspec.structs.replace(config, docker=msgspec.structs.replace(config.docker, host=surroundings.docker_host))
+
+
+def environment_for_role(server: str) -> dict[str, str]:
+    """Return the environment of a role process: this one's, with the server's address and credential in CUTOR_SERVER."""
+    return {**os.environ, "CUTOR_SERVER": server, "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,90 @@
+"""The data directory of a stack: what is in it and who may read it.
+
+```
+<data>/instance      the stack's random name, kept for ever: the label of its containers
+<data>/lock          held by the supervisor and every role process for as long as it lives
+<data>/config.toml   the configuration that the running stack was started with
+<data>/nats/         the server's store: the streams, which are the truth
+<data>/log/          one log a process
+```
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Final
+
+from cutor.errors import REFUSED, CutorError
+
+INSTANCE: Final = re.compile(r"[0-9a-f]{12}", re.ASCII)
+PRIVATE: Final = 0o700
+
+
+class DataDirectoryUnusable(CutorError):
+    """The data directory cannot be made, read or written; the message names it."""
+
+    exit_code = REFUSED
+
+
+class DataDirectory:
+    """The paths under one data directory. Nothing is made or read before `prepare`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock = path / "lock"
+        self.instance_file = path / "instance"
+        self.config_file = path / "config.toml"
+        self.server = path / "nats"
+        self.logs = path / "log"
+
+    def exists(self) -> bool:
+        """Whether a stack was ever here."""
+        return self.lock.is_file()
+
+    def prepare(self) -> None:
+        """Make the directory, for its owner alone. Raises `DataDirectoryUnusable`."""
+        try:
+            self.path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            self.logs.mkdir(mode=PRIVATE, exist_ok=True)
+        except OSError as error:
+            raise DataDirectoryUnusable(f"{self.path} cannot be the data directory: {error.strerror}") from error
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise DataDirectoryUnusable(f"{self.path} cannot be the data directory: not writable for this user")
+
+    def instance(self) -> str | None:
+        """Return the stack's name, or None where there is none yet. Raises `DataDirectoryUnusable` for a damaged one."""
+        try:
+            name = self.instance_file.read_text().strip()
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataDirectoryUnusable(f"{self.instance_file} cannot be read: {error}") from error
+        if not INSTANCE.fullmatch(name):
+            raise DataDirectoryUnusable(f"{self.instance_file} holds {name[:40]!r} instead of twelve hexadecimal digits")
+        return name
+
+    def make_instance(self) -> str:
+        """Return the stack's name, made up at the first time. To be called under the lock."""
+        known = self.instance()
+        if known is None:
+            known = secrets.token_hex(6)
+            write_privately(self.instance_file, f"{known}\n".encode())
+        return known
+
+
+def write_privately(path: Path, content: bytes) -> None:
+    """Replace a file at once with one that only its owner can read: readers see the old content or the new, never a part."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as opened:  # noqa: PTH123 - a descriptor, not a path
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,152 @@
+"""The lock of a data directory: it decides who is alive, where a pid alone would be a guess.
+
+The supervisor (or a role that runs by itself) holds an flock on ``<data>/lock`` for life, and its role processes inherit the
+open file: the lock is free only when all of them are dead. The file says who took it; that is believed only for a process
+that is still the same one (its start time is compared).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from cutor.errors import CutorError
+from cutor.stack.data import DataDirectoryUnusable
+
+POLL_S: Final = 0.02
+ATTEMPTS: Final = 5
+_HOLDER_BYTES: Final = 4096
+
+
+class AlreadyRunning(CutorError):
+    """Another process holds the lock of the data directory; the message names its pid."""
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who took the lock: its pid, and when that process started (clock ticks since boot: field 22 of ``/proc/PID/stat``)."""
+
+    pid: int
+    started_ticks: int
+
+
+class Lock:
+    """A held lock. It lasts until `release` and until every process that inherited `descriptor` has ended."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    @classmethod
+    def take(cls, path: Path) -> Lock:
+        """Take the lock of a prepared data directory. Raises `AlreadyRunning` and `DataDirectoryUnusable`."""
+        descriptor = _open(path, os.O_RDWR | os.O_CREAT)
+        if not _lock_soon(descriptor):
+            holder = read_holder(path)
+            os.close(descriptor)
+            who = f" with pid {holder.pid}" if holder else ""
+            raise AlreadyRunning(f"{path.parent} is in use by a process{who}; `cutor down --data {path.parent}` stops it")
+        mine = Holder(pid=os.getpid(), started_ticks=start_time_ticks(os.getpid()) or 0)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, msgspec.json.encode(mine), 0)
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Give up this process's share in the lock."""
+        os.close(self.descriptor)
+
+
+def _lock_soon(descriptor: int) -> bool:
+    """Lock an open file; a few attempts, because `is_free` holds it for a moment."""
+    for _ in range(ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(POLL_S)
+        else:
+            return True
+    return False
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds the lock: every process of that stack is dead."""
+    try:
+        descriptor = _open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def wait_free(path: Path, timeout_s: float) -> bool:
+    """Wait until nobody holds the lock; False when the time ran out."""
+    deadline = time.monotonic() + timeout_s
+    while not is_free(path):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Return who says to have taken the lock, or None where the file says nothing that can be read."""
+    try:
+        descriptor = _open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        return msgspec.json.decode(os.read(descriptor, _HOLDER_BYTES), type=Holder)
+    except msgspec.DecodeError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def send_to_holder(path: Path, number: signal.Signals) -> bool:
+    """Signal the process that holds the lock; False where it is gone.
+
+    The pidfd is opened before the start time is compared: a pid that was given to another process meanwhile is never hit.
+    """
+    holder = read_holder(path)
+    if holder is None:
+        return False
+    try:
+        descriptor = os.pidfd_open(holder.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if start_time_ticks(holder.pid) != holder.started_ticks:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def start_time_ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None where it is gone (proc(5): field 22 of ``stat``)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def _open(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DataDirectoryUnusable(f"{path} cannot be opened: {error.strerror}") from error

@@ -1,0 +1,47 @@
+"""Log files of a stack: appended to by one process, bounded in size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from cutor.text import escape
+
+LOG_BYTES: Final = 16 << 20
+"""A log that grew to this size is kept once under ``.1``, and a new one begun."""
+
+
+class Log:
+    """One log file. Writing never raises for a full disk: the stack goes on without its log."""
+
+    def __init__(self, path: Path, limit_bytes: int = LOG_BYTES) -> None:
+        self.path = path
+        self._limit_bytes = limit_bytes
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, data: bytes) -> None:
+        """Append, beginning a new file where this one is full."""
+        try:
+            if self._file.tell() >= self._limit_bytes:
+                self._file.close()
+                self.path.replace(self.path.with_name(self.path.name + ".1"))
+                self._file = self.path.open("ab", buffering=0)
+            self._file.write(data)
+        except OSError:
+            return  # a disk that is full for a log is full for the streams: the server says so where it counts
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def last_lines(path: Path, count: int, limit_bytes: int = 8192) -> list[str]:
+    """Return the last lines of a log, control characters escaped; none where there is no log."""
+    try:
+        with path.open("rb") as opened:
+            opened.seek(max(0, opened.seek(0, 2) - limit_bytes))
+            text = opened.read().decode(errors="replace")
+    except OSError:
+        return []
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return [escape(line) for line in lines[-count:]]

@@ -1,0 +1,129 @@
+"""The process of one role: what ``cutor builder``, ``cutor runner`` and ``cutor projector`` do around the role itself.
+
+By itself, a role has a data directory with an instance name and a lock of its own. Under ``cutor up`` it belongs to the stack's
+instance, holds the stack's lock through an inherited descriptor, ends when the supervisor dies, and says when it is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import uvloop
+
+from cutor.config import Config
+from cutor.errors import DONE, REFUSED, CutorError
+from cutor.roles.context import RoleContext
+from cutor.stack.data import DataDirectory
+from cutor.stack.lock import Lock
+from cutor.stack.process import announce_ready, end_with_parent
+
+STOP_TIMEOUT_S: Final = 20
+"""A role that did not end so long after SIGTERM is ended by the kernel (SIGALRM): its work is delivered again elsewhere."""
+WORKER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+
+Role = Callable[[RoleContext], Awaitable[None]]
+
+
+class BadWorkerName(CutorError):
+    """The name of a worker has characters that it may not have."""
+
+    exit_code = REFUSED
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What a supervisor gives its role processes: its pid, the readiness pipe, the inherited lock."""
+
+    parent_pid: int
+    ready_descriptor: int
+
+
+@dataclass(frozen=True)
+class RoleSettings:
+    """One role process: its name in messages, where it works, for which server."""
+
+    role: str
+    server: str
+    data: Path
+    config: Config
+    worker: str | None = None
+    supervision: Supervision | None = None
+
+
+def run_role(settings: RoleSettings, role: Role) -> int:
+    """Run a role until SIGTERM or SIGINT; a second one ends the process at once. Returns the exit code.
+
+    Raises what the role raises, `AlreadyRunning` and `DataDirectoryUnusable`.
+    """
+    if settings.supervision is not None:
+        end_with_parent(settings.supervision.parent_pid)
+    if settings.worker is not None and not WORKER.fullmatch(settings.worker):
+        raise BadWorkerName(f"worker {settings.worker!r}: it must be 1 to 64 characters of A-Z, a-z, 0-9, '_', '.' and '-'")
+    _log_to_stderr()
+    data = DataDirectory(settings.data)
+    data.prepare()
+    lock = None if settings.supervision is not None else Lock.take(data.lock)
+    try:
+        uvloop.run(_serve(settings, role, data.make_instance()))
+    finally:
+        if lock is not None:
+            lock.release()
+    return DONE
+
+
+async def _serve(settings: RoleSettings, role: Role, instance: str) -> None:
+    stop = asyncio.Event()
+    _listen_for_signals(stop)
+    context = RoleContext(
+        server=settings.server,
+        instance=instance,
+        worker=settings.worker or f"{settings.role}-{instance}",
+        config=_with_database(settings.config, settings.data),
+        ready=_ready(settings),
+        stop=stop,
+    )
+    await role(context)
+
+
+def _listen_for_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def asked_to_stop() -> None:
+        stop.set()
+        signal.alarm(STOP_TIMEOUT_S)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop)
+
+
+def _ready(settings: RoleSettings) -> Callable[[], None]:
+    def ready() -> None:
+        logging.getLogger("cutor").info("the %s is ready", settings.role)
+        if settings.supervision is not None:
+            announce_ready(settings.supervision.ready_descriptor)
+
+    return ready
+
+
+def _with_database(config: Config, data: Path) -> Config:
+    """Return the configuration with the projector's database as an absolute path."""
+    projector = msgspec.structs.replace(config.projector, database=str(data / config.projector.database))
+    return msgspec.structs.replace(config, projector=projector)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )

@@ -1,0 +1,114 @@
+"""A role process is kept running: it comes back when it is killed, is given up when that is hopeless, and ends when told to."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from cutor.stack.keeper import Keeper, Orders, RoleGivenUp
+from cutor.stack.logs import Log
+
+SERVING = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print("serving", flush=True)
+os.write(int(sys.argv[2]), b"ready\\n")
+while True:
+    time.sleep(60)
+"""
+STUBBORN = SERVING.replace("lambda *_: sys.exit(0)", "signal.SIG_IGN")
+BROKEN = "import sys; print('no \\x1b[31mluck'); sys.exit(3)"
+
+
+@asynccontextmanager
+async def kept(program: str, log: Path) -> AsyncIterator[tuple[Keeper, Orders, asyncio.Task[None], list[bytes]]]:
+    """Run a program under a keeper; it is gone at the end, whatever the test did."""
+    shown: list[bytes] = []
+    keeper = Keeper(
+        "role",
+        [sys.executable, "-c", program],
+        environment=os.environ,
+        inherited=(),
+        log=Log(log),
+        show=lambda _, line: shown.append(line),
+    )
+    orders = Orders(stop=asyncio.Event(), halt=asyncio.Event())
+    task = asyncio.create_task(keeper.run(orders))
+    try:
+        yield keeper, orders, task, shown
+    finally:
+        orders.stop.set()
+        orders.halt.set()
+        await asyncio.wait([task])
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110 - what is waited for happens in another process
+            await asyncio.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def test_a_killed_role_comes_back_by_itself(tmp_path: Path) -> None:
+    async with kept(SERVING, tmp_path / "role.log") as (keeper, _, _, shown):
+        await asyncio.wait_for(keeper.ready.wait(), 20)
+        assert keeper.process is not None
+        first = keeper.process.pid
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: shown.count(b"serving") == 2)
+        assert keeper.process is not None
+        assert keeper.process.pid != first
+        assert any(b"SIGKILL" in line for line in shown)
+    assert (tmp_path / "role.log").read_bytes().count(b"serving") == 2
+
+
+async def test_a_role_that_dies_at_once_is_given_up_with_one_line(tmp_path: Path) -> None:
+    async with kept(BROKEN, tmp_path / "role.log") as (keeper, _, task, _):
+        with pytest.raises(RoleGivenUp) as caught:
+            await asyncio.wait_for(task, 30)
+        assert not keeper.ready.is_set()
+    assert "5 times in a row" in str(caught.value)
+    assert "exit code 3" in str(caught.value)
+    assert str(caught.value).endswith("no \\x1b[31mluck")
+    assert "\n" not in str(caught.value)
+
+
+async def test_stop_ends_it_in_an_orderly_way(tmp_path: Path) -> None:
+    async with kept(SERVING, tmp_path / "role.log") as (keeper, orders, task, _):
+        await asyncio.wait_for(keeper.ready.wait(), 20)
+        assert keeper.process is not None
+        pid = keeper.process.pid
+        orders.stop.set()
+        await asyncio.wait_for(task, 20)
+        assert not is_alive(pid)
+
+
+async def test_halt_ends_one_that_does_not_listen(tmp_path: Path) -> None:
+    async with kept(STUBBORN, tmp_path / "role.log") as (keeper, orders, task, _):
+        await asyncio.wait_for(keeper.ready.wait(), 20)
+        assert keeper.process is not None
+        pid = keeper.process.pid
+        orders.stop.set()
+        await asyncio.sleep(0.1)
+        assert is_alive(pid)
+        orders.halt.set()
+        await asyncio.wait_for(task, 5)
+        assert not is_alive(pid)
+
+
+async def test_cancelling_the_keeper_leaves_no_process(tmp_path: Path) -> None:
+    async with kept(STUBBORN, tmp_path / "role.log") as (keeper, _, task, _):
+        await asyncio.wait_for(keeper.ready.wait(), 20)
+        assert keeper.process is not None
+        pid = keeper.process.pid
+        task.cancel()
+        await asyncio.wait([task])
+        assert not is_alive(pid)

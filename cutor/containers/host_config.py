@@ -23,7 +23,7 @@ RUNNER_MODULE: Final = "cutor.jail.inside.worker_init"
 BUILD_UID: Final = 200_000
 """Root of a builder's user namespace, as the host sees it; it owns the store volumes."""
 
-OPEN_FILES_CEILING: Final = 65_536
+OPEN_FILES_CEILING: Final = 16_384
 """Hard limit of a container; the jail's helper lowers it to the stage's own."""
 
 _MIB: Final = 1 << 20

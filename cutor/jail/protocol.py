@@ -3,15 +3,14 @@
 A frame is: header length (u32, big-endian), body length (u32, big-endian), header, body. The header is a JSON object with a
 string ``type``; the body is bytes, their meaning is the header's. Used on both sides; imports the standard library only.
 
-Neither side trusts a length: `FrameReader` refuses a frame over its bounds as soon as the eight bytes are there. The host decodes
-headers strictly a second time into typed values, because user code runs on the other side of the pipe.
+Neither side trusts a length: `FrameReader` refuses a frame over its bounds as soon as its eight bytes are there. The host
+decodes headers strictly into typed values besides, because user code runs on the other side of the pipe.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 PROTOCOL_VERSION = 1
@@ -76,11 +75,13 @@ class FrameReader:
         self.max_body_bytes = max_body_bytes
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """Take the next piece and yield every frame that is now complete. Raises `ProtocolError` for lengths over the bounds."""
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take the next piece and return the frames now complete. Raises `ProtocolError` for lengths over the bounds."""
         self._buffer += data
+        frames = []
         while (frame := self._cut()) is not None:
-            yield frame
+            frames.append(frame)
+        return frames
 
     def _cut(self) -> Frame | None:
         if len(self._buffer) < _LENGTHS.size:

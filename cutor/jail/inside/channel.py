@@ -1,0 +1,79 @@
+"""What the stage routine and jail-init say to each other (``deploy/image/jail_init.c`` is the other end): pure encoding.
+
+A job goes over as a memory file and the program's three descriptors, because variables may be 128 KiB each; reports come back
+as one packet of 16 bytes each. Both ends are on one machine: host byte order.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+_JOB: Final = struct.Struct("=IIII")
+_LIMIT: Final = struct.Struct("=QQQ")
+_REPORT: Final = struct.Struct("=IiQ")
+REPORT_BYTES: Final = _REPORT.size
+
+# resource numbers of Linux (asm-generic/resource.h); Debian's python3-minimal has no module "resource"
+FSIZE, STACK, CORE, NPROC, NOFILE = 1, 3, 4, 6, 7
+UNLIMITED: Final = (1 << 64) - 1
+
+
+class Kind(enum.IntEnum):
+    """What jail-init reports. ``value`` is an errno for EXEC_FAILED and BROKEN, the raw wait status for ENDED, else 0."""
+
+    READY = 1
+    STARTED = 2
+    EXEC_FAILED = 3
+    ENDED = 4
+    BROKEN = 5
+
+
+class Report(NamedTuple):
+    """One report; ``monotonic_ns`` is the kernel's monotonic clock when it happened."""
+
+    kind: Kind
+    value: int
+    monotonic_ns: int
+
+
+class Program(NamedTuple):
+    """What is executed: ``arguments[0]`` is its absolute path in the jail; variables are exactly these."""
+
+    arguments: Sequence[bytes]
+    variables: Sequence[tuple[bytes, bytes]]
+    directory: bytes = b"/box"
+
+
+def pack_job(program: Program, limits: Mapping[int, tuple[int, int]]) -> bytes:
+    """Return a job: the program, and its rlimits as resource → (soft, hard).
+
+    Raises ValueError for a NUL byte in a string, or a variable's name that is empty or holds ``=``: no process can have those.
+    """
+    variables = [_variable(name, value) for name, value in program.variables]
+    strings = [program.directory, *program.arguments, *variables]
+    if any(b"\0" in string for string in strings):
+        raise ValueError("a NUL byte in an argument or a variable")
+    return b"".join(
+        (
+            _JOB.pack(len(limits), len(program.arguments), len(variables), 0),
+            *(_LIMIT.pack(resource, soft, hard) for resource, (soft, hard) in limits.items()),
+            *(string + b"\0" for string in strings),
+        )
+    )
+
+
+def _variable(name: bytes, value: bytes) -> bytes:
+    if not name or b"=" in name:
+        raise ValueError(f"not a name of a variable: {name[:40]!r}")
+    return name + b"=" + value
+
+
+def parse_report(packet: bytes) -> Report:
+    """Return a report. Raises ValueError for a packet of another form."""
+    if len(packet) != REPORT_BYTES:
+        raise ValueError(f"a report of {len(packet)} bytes")
+    kind, value, monotonic_ns = _REPORT.unpack(packet)
+    return Report(Kind(kind), value, monotonic_ns)

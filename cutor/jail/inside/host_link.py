@@ -1,0 +1,86 @@
+"""The init's end of the pipe to the host: commands in on stdin, frames out on stdout."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from cutor.jail.protocol import FrameReader, ProtocolError, decode_header, encode_prefix
+
+_READ_BYTES: Final = 1 << 18
+CANCEL: Final = "cancel"
+
+
+class Command(NamedTuple):
+    """What the host asks for: the decoded header and the body."""
+
+    header: dict[str, Any]
+    body: bytes
+
+    @property
+    def name(self) -> str:
+        """The header's ``type``."""
+        return str(self.header["type"])
+
+    def field(self, name: str, kind: type) -> Any:
+        """Return a field of the header. Raises `ProtocolError` where it is missing or of another type."""
+        value = self.header.get(name)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ProtocolError(f"a command {self.name} needs a field {name} of type {kind.__name__}")
+        return value
+
+
+class HostLink:
+    """Reads commands and sends frames. The stage routine watches `fileno` and asks `interrupted` when there is something.
+
+    A cancel holds for good: whatever is asked for after it is not done. End-of-file says that the host is gone: a cancel too.
+    """
+
+    def __init__(self, read_fd: int = 0, write_fd: int = 1) -> None:
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+        self._reader = FrameReader()
+        self._waiting: deque[Command] = deque()
+        self._closed = False
+        self.cancelled = False
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when the host sends something or goes away."""
+        return self._read_fd
+
+    def next(self) -> Command | None:
+        """Wait for the next command; null once the host closed its end. Raises `ProtocolError`."""
+        while not self._waiting:
+            if self._closed:
+                return None
+            self._read()
+        return self._waiting.popleft()
+
+    def interrupted(self) -> bool:
+        """Take what can be read now; return whether the running stage is to be cancelled. Call when `fileno` is readable."""
+        self._read()
+        return self.cancelled
+
+    def _read(self) -> None:
+        data = os.read(self._read_fd, _READ_BYTES)
+        if not data:
+            self._closed = self.cancelled = True
+        for frame in self._reader.feed(data):
+            command = Command(decode_header(frame.header), frame.body)
+            if command.name == CANCEL:
+                self.cancelled = True
+            else:
+                self._waiting.append(command)
+
+    def send(self, header: dict[str, Any], body: Sequence[bytes] = ()) -> None:
+        """Send one frame, its body in pieces that are written one after the other. Blocks while the host does not read."""
+        self._write(encode_prefix(header, sum(map(len, body))))
+        for piece in body:
+            self._write(piece)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._write_fd, view) :]

@@ -1,0 +1,176 @@
+"""From what was seen of a stage to what is reported of it: pure."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from cutor.jail.inside import channel
+
+KilledBy = Literal["wall_time", "cpu_time", "stdout", "stderr", "cancel"]
+
+MIN_CPU_WAIT_NS: Final = 1_000_000
+QUOTA_PERIOD_NS: Final = 100_000_000
+JAIL_TASKS: Final = 3
+"""Tasks in a runner's container beside the program's own: the init, nsjail, jail-init."""
+STACK_BYTES: Final = 64 << 20
+"""Soft limit of the stack: deep recursion works, and threads, which reserve as much each, still can be many. No hard limit."""
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""Exit codes, as shells give them, where the environment's own program can't be executed."""
+MS_NS: Final = 1_000_000
+_OUR_ERRORS: Final = frozenset({errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EPERM})
+
+
+class Limits(NamedTuple):
+    """What the routine enforces; memory and the number of tasks are the container's control group's."""
+
+    wall_time_ms: int
+    cpu_time_ms: int
+    processes: int
+    stdout_bytes: int
+    stderr_bytes: int
+    file_size_bytes: int
+    open_files: int
+
+
+class Output(NamedTuple):
+    """One of the two outputs: the kept prefix in pieces, and how much was printed."""
+
+    kept: Sequence[bytes] = ()
+    total_bytes: int = 0
+
+
+class Seen(NamedTuple):
+    """What the routine saw of a stage.
+
+    ``status`` is the program's raw wait status, null where it never ended by itself; ``exec_errno`` says why it never began.
+    ``peak_bytes`` are the control group's watermark before and after. ``fault`` is a failure of the machinery.
+    """
+
+    status: int | None
+    exec_errno: int | None
+    killed_by: KilledBy | None
+    oom_kills: int
+    cpu_ns: int | None
+    wall_ns: int | None
+    peak_before_bytes: int | None
+    peak_after_bytes: int | None
+    stdout: Output
+    stderr: Output
+    fault: str | None
+
+
+class Result(NamedTuple):
+    """What is reported: the fields of the host's ``StageReport``."""
+
+    exit_code: int | None = None
+    signal_number: int | None = None
+    killed_by: KilledBy | None = None
+    oom_kills: int = 0
+    cpu_time_ms: int | None = None
+    wall_time_ms: int | None = None
+    memory_peak_bytes: int | None = None
+    stdout: Output = Output()
+    stderr: Output = Output()
+    fault: str | None = None
+
+    def header(self) -> dict[str, Any]:
+        """Return the report's fields for a frame's header; the two outputs as lengths, their bytes are the frame's body."""
+        fields = self._asdict()
+        for name in ("stdout", "stderr"):
+            output: Output = fields.pop(name)
+            fields[f"{name}_bytes"] = sum(map(len, output.kept))
+            fields[f"{name}_bytes_total"] = output.total_bytes
+        return fields
+
+    def body(self) -> list[bytes]:
+        """Return the frame's body in pieces: stdout, then stderr."""
+        return [*self.stdout.kept, *self.stderr.kept]
+
+
+def conclude(seen: Seen, limits: Limits) -> Result:
+    """Return the report of a stage.
+
+    A limit that was passed between two looks at the clocks counts like a kill. Where the kernel's OOM killer took the jail's
+    own processes, nothing is known of the program but that: no fault. A jail that vanished for no known reason is one.
+    """
+    exit_code, signal_number, stderr, fault = None, None, seen.stderr, seen.fault
+    if seen.status is not None:
+        exit_code, signal_number = split_status(seen.status)
+    elif seen.exec_errno in _OUR_ERRORS:
+        fault = fault or f"the program could not be started: {os.strerror(seen.exec_errno)}"
+    elif seen.exec_errno is not None:
+        exit_code, stderr = _never_began(seen.exec_errno, limits)
+    killed_by = seen.killed_by or _passed(seen, limits)
+    if exit_code is None and signal_number is None and killed_by is None:
+        fault = None if seen.oom_kills else fault or "the jail ended without a report"
+    return Result(
+        exit_code=exit_code,
+        signal_number=signal_number,
+        killed_by=killed_by,
+        oom_kills=seen.oom_kills,
+        cpu_time_ms=_ms(seen.cpu_ns),
+        wall_time_ms=_ms(seen.wall_ns),
+        memory_peak_bytes=_peak(seen.peak_before_bytes, seen.peak_after_bytes),
+        stdout=seen.stdout,
+        stderr=stderr,
+        fault=fault,
+    )
+
+
+def split_status(status: int) -> tuple[int | None, int | None]:
+    """Return exit code and signal number of a raw wait status: exactly one of them is not null."""
+    if os.WIFSIGNALED(status):
+        return None, os.WTERMSIG(status)
+    return os.WEXITSTATUS(status), None
+
+
+def _never_began(number: int, limits: Limits) -> tuple[int, Output]:
+    """Return exit code and stderr where the environment's own shell can't be executed: its fault, said as a shell would."""
+    text = f"cutor: the environment's bash can't be executed: {os.strerror(number)}\n".encode()
+    return NOT_FOUND if number == errno.ENOENT else NOT_EXECUTABLE, Output([text[: limits.stderr_bytes]], len(text))
+
+
+def _passed(seen: Seen, limits: Limits) -> KilledBy | None:
+    if seen.cpu_ns is not None and seen.cpu_ns > limits.cpu_time_ms * MS_NS:
+        return "cpu_time"
+    if seen.wall_ns is not None and seen.wall_ns > limits.wall_time_ms * MS_NS:
+        return "wall_time"
+    return None
+
+
+def _ms(ns: int | None) -> int | None:
+    return None if ns is None else (max(ns, 0) + MS_NS // 2) // MS_NS
+
+
+def _peak(before: int | None, after: int | None) -> int | None:
+    """Return the watermark where this stage raised it: only then it is this stage's own peak; else nothing is known."""
+    return after if before is not None and after is not None and after > before else None
+
+
+def rlimits(limits: Limits) -> dict[int, tuple[int, int]]:
+    """Return the program's own limits: resource number → (soft, hard).
+
+    NPROC counts in the jail's user namespace (Linux 5.14), jail-init included; older kernels count the slot's whole uid.
+    """
+    tasks = limits.processes + JAIL_TASKS
+    return {
+        channel.CORE: (0, 0),
+        channel.FSIZE: (limits.file_size_bytes, limits.file_size_bytes),
+        channel.NOFILE: (limits.open_files, limits.open_files),
+        channel.NPROC: (tasks, tasks),
+        channel.STACK: (STACK_BYTES, channel.UNLIMITED),
+    }
+
+
+def cpu_wait_ns(remaining_ns: int, cpus: int, quota_cpus: float | None) -> int:
+    """Return how long ``remaining_ns`` of CPU time last at the least: with all CPUs busy, and no more than the quota.
+
+    Within any time t a quota lets through q · (t + two of its periods) at the most.
+    """
+    soonest = remaining_ns // cpus
+    if quota_cpus is not None:
+        soonest = max(soonest, int(remaining_ns / quota_cpus) - 2 * QUOTA_PERIOD_NS)
+    return max(soonest, MIN_CPU_WAIT_NS)

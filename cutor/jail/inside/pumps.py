@@ -1,0 +1,72 @@
+"""Both ends of a program's pipes: feeding its stdin, taking its output. Neither ever blocks; epoll says when to go on."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+_PIECE_BYTES: Final = 1 << 17
+
+
+class Pipe:
+    """Our end of one of a program's pipes."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self._open = True
+
+    def close(self) -> None:
+        """Close it; nothing happens the second time."""
+        if self._open:
+            self._open = False
+            os.close(self.fd)
+
+
+class Sink(Pipe):
+    """Takes what a program prints: keeps the first ``limit_bytes``, counts everything."""
+
+    def __init__(self, fd: int, limit_bytes: int) -> None:
+        super().__init__(fd)
+        self.total_bytes = 0
+        self.kept: list[bytes] = []
+        self.ended = False
+        self._limit_bytes = limit_bytes
+
+    @property
+    def over(self) -> bool:
+        """Whether more was printed than is kept."""
+        return self.total_bytes > self._limit_bytes
+
+    def take(self) -> None:
+        """Read once; sets `ended` at the pipe's end."""
+        try:
+            data = os.read(self.fd, _PIECE_BYTES)
+        except BlockingIOError:
+            return
+        self.ended = not data
+        if room := max(self._limit_bytes - self.total_bytes, 0):
+            self.kept.append(data[:room])
+        self.total_bytes += len(data)
+
+
+class Feed(Pipe):
+    """Gives a program its input. A program that reads none of it, or closes it early, is no failure."""
+
+    def __init__(self, fd: int, data: bytes) -> None:
+        super().__init__(fd)
+        self._rest = memoryview(data)
+
+    @property
+    def done(self) -> bool:
+        """Whether everything was written, or nobody will read any more."""
+        return not self._rest
+
+    def give(self) -> None:
+        """Write once."""
+        try:
+            self._rest = self._rest[os.write(self.fd, self._rest[:_PIECE_BYTES]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._rest = memoryview(b"")

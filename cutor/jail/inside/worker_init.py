@@ -1,0 +1,237 @@
+"""The init of a runner's container: takes one submission from the host, runs its stages in jails, reports each at once.
+
+Process 1 of the container, without any privilege. It speaks frames with the host (``protocol``):
+
+    ← ready      protocol, cgroup, kernel, box (overlay or copy), store (masked or plain)
+    → job        files, programs, policy, copy_box; body: the files' bytes, then the variables' block
+    ← accepted   box_bytes
+    → stage      kind (compile or run), index, script, args, limit, memory_bytes; body: stdin
+    ← report     kind, index, box_bytes and what `measure.Result` says; body: stdout, then stderr
+    → cancel     holds for good: a running stage is killed, later ones are reported as cancelled at once
+    ← fault      message: the init's own failure, after which it ends
+
+It ends when its stdin does. Between stages nothing of the user's is left running: that is checked.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: PTH (its import costs an init 8 ms)
+import os
+import signal
+import sys
+import time
+from typing import Any, Final
+
+from cutor.jail.inside import box
+from cutor.jail.inside.box import BoxError
+from cutor.jail.inside.cgroup import Cgroup, CgroupError
+from cutor.jail.inside.channel import Program
+from cutor.jail.inside.host_link import Command, HostLink
+from cutor.jail.inside.measure import Limits, Result
+from cutor.jail.inside.nsjail_args import DEVICES, Bind, Jail, Layered, Link, Masked, Mount, Tmpfs, nsjail_command
+from cutor.jail.inside.stage import run_stage
+from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
+
+STORE: Final = "/nix/store"
+BASE: Final = "/box/base"
+"""What the submission brought and its compile stage left: the box of the compile stage, the lower layer of every run."""
+COPY: Final = "copy"
+MASK: Final = "/tmp/mask"  # noqa: S108 (the container's own /tmp, which no jail sees)
+ETC: Final = "/tmp/etc"  # noqa: S108
+SETTLE_S: Final = 5.0
+MASKED_SINCE: Final = (5, 11)
+"""The first Linux that mounts an overlay in a user namespace."""
+LAYERED_SINCE: Final = (6, 6)
+"""The first Linux whose tmpfs keeps the extended attributes that a writable overlay there needs."""
+TMP_INODES: Final = 65_536
+
+ETC_FILES: Final = {
+    "passwd": "cutor:x:1000:1000::/tmp:/bin/sh\n",
+    "group": "cutor:x:1000:\n",
+    "hosts": "127.0.0.1 localhost\n::1 localhost\n",
+}
+"""What programs look up about themselves; the image's own files are not in the jail."""
+
+
+class WorkerFault(Exception):
+    """The init can't go on; the host is told why and discards the container."""
+
+
+class Worker:
+    """One submission: its box, its environment, the jails for its stages."""
+
+    def __init__(self, link: HostLink, cgroup: Cgroup) -> None:
+        self._link = link
+        self._cgroup = cgroup
+        kernel = kernel_version(os.uname().release)
+        self._masked = kernel >= MASKED_SINCE
+        self._layered = kernel >= LAYERED_SINCE
+        self._variables: list[tuple[bytes, bytes]] = []
+        self._programs: dict[str, str] = {}
+        self._policy = ""
+        self._tasks = cgroup.tasks()
+
+    def serve(self) -> None:
+        """Answer the host's commands until it goes away. Raises `WorkerFault`, `ProtocolError`, `BoxError`."""
+        self._link.send(
+            {
+                "type": "ready",
+                "protocol": PROTOCOL_VERSION,
+                "cgroup": self._cgroup.version,
+                "kernel": os.uname().release,
+                "box": "overlay" if self._layered else "copy",
+                "store": "masked" if self._masked else "plain",
+            }
+        )
+        while (command := self._link.next()) is not None:
+            if command.type == "job":
+                self._accept(command)
+            elif command.type == "stage":
+                self._stage(command)
+            else:
+                raise ProtocolError(f"a command {command.type} that this init does not know")
+
+    def _accept(self, command: Command) -> None:
+        """Write the files into the box and keep the environment."""
+        position = 0
+        for file in command.field("files", list):
+            name, size = file["name"], file["bytes"]
+            box.write_file(BASE, name, command.body[position : position + size])
+            position += size
+        self._variables = parse_variables(command.body[position:])
+        self._programs = command.field("programs", dict)
+        self._policy = command.field("policy", str)
+        self._layered = self._layered and not command.field("copy_box", bool)
+        self._link.send({"type": "accepted", "box_bytes": box.used_bytes(BASE)})
+
+    def _stage(self, command: Command) -> None:
+        kind = command.field("kind", str)
+        result = Result(killed_by="cancel") if self._link.cancelled else self._run_jailed(command, kind)
+        self._settle()
+        header = {
+            "type": "report",
+            "kind": kind,
+            "index": command.field("index", int),
+            "box_bytes": box.used_bytes(BASE),
+            **result.header(),
+        }
+        self._link.send(header, result.body())
+
+    def _run_jailed(self, command: Command, kind: str) -> Result:
+        copied = kind == "run" and not self._layered
+        if copied:
+            box.copy_tree(BASE, f"/box/{COPY}")
+        jail = Jail(os.getuid(), os.getgid(), self._mounts(kind, command.field("memory_bytes", int)), self._policy)
+        try:
+            return run_stage(
+                nsjail_command(jail),
+                self._program(command),
+                stage_limits(command.field("limit", dict)),
+                command.body,
+                host=self._link,
+                cgroup=self._cgroup,
+            )
+        finally:
+            if copied:
+                self._settle()
+                box.remove_tree("/box", COPY)
+
+    def _program(self, command: Command) -> Program:
+        bash = self._programs["bash"].encode()
+        arguments = [bash, command.field("script", str).encode(), *(one.encode() for one in command.field("args", list))]
+        return Program(arguments, self._variables)
+
+    def _mounts(self, kind: str, memory_bytes: int) -> tuple[Mount, ...]:
+        """Return what a stage sees. Files in memory are bounded by the stage's memory: whichever is reached first ends it."""
+        store: Mount = Masked(STORE, MASK, STORE) if self._masked else Bind(STORE, STORE)
+        working: Mount
+        if kind == "compile":
+            working = Bind(BASE, "/box", writable=True)
+        elif self._layered:
+            working = Layered(BASE, "/box", memory_bytes, TMP_INODES)
+        else:
+            working = Bind(f"/box/{COPY}", "/box", writable=True)
+        return (
+            store,
+            working,
+            Tmpfs("/tmp", memory_bytes, TMP_INODES),  # noqa: S108 (the jail's own)
+            Bind(ETC, "/etc"),
+            Link("/bin/sh", self._programs["sh"]),
+            Link("/usr/bin/env", self._programs["env"]),
+            *DEVICES,
+            Tmpfs("/dev/shm", memory_bytes, TMP_INODES),  # noqa: S108 (the jail's own)
+        )
+
+    def _settle(self) -> None:
+        """Make sure that nothing but this process is left. Raises `WorkerFault` where something can't be got rid of."""
+        deadline = time.monotonic() + SETTLE_S
+        while True:
+            reap()
+            if self._cgroup.tasks() <= self._tasks:
+                return
+            if time.monotonic() > deadline:
+                raise WorkerFault(f"{self._cgroup.tasks() - self._tasks} processes of a stage did not end")
+            kill_everything_else()
+            time.sleep(0.001)
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """Return major and minor of a kernel's release: ``6.18.44-x`` is (6, 18)."""
+    major, minor = release.split(".")[:2]
+    return int(major), int("".join(character for character in minor if character.isdigit()) or "0")
+
+
+def parse_variables(block: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the variables of a block of ``NAME=VALUE`` and a NUL byte, each. Raises `ProtocolError` for another form."""
+    if block and not block.endswith(b"\0"):
+        raise ProtocolError("the block of variables does not end with a NUL byte")
+    pairs = (entry.partition(b"=") for entry in block.split(b"\0")[:-1])
+    return [(name, value) for name, _, value in pairs]
+
+
+def stage_limits(limit: dict[str, Any]) -> Limits:
+    """Return the limits of a stage command: the fields of the model's Limit, of which memory is the control group's."""
+    try:
+        return Limits(**{name: int(limit[name]) for name in Limits._fields})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(f"a stage's limit is not complete: {error}") from error
+
+
+def kill_everything_else() -> None:
+    """Kill every process of this container but this one, its process 1. Elsewhere it would hit strangers: refused."""
+    if os.getpid() != 1:
+        raise WorkerFault("the init is not process 1 of its container")
+    try:
+        os.kill(-1, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # there is none
+
+
+def reap() -> None:
+    """Collect every child that has ended, orphans of jails included."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return  # there is none left
+
+
+def prepare() -> None:
+    """Make the directories of the container's own memory that jails are built from."""
+    os.mkdir(BASE, 0o755)
+    os.mkdir(MASK)
+    os.chmod(MASK, 0o111)  # noqa: S103 (of an empty directory)
+    os.mkdir(ETC, 0o755)
+    for name, text in ETC_FILES.items():
+        box.write_file(ETC, name, text.encode())
+
+
+def main() -> None:
+    """Serve one submission. Exit code 0 when the host went away, 1 after a fault (which the host was told)."""
+    link = HostLink()
+    try:
+        prepare()
+        Worker(link, Cgroup()).serve()
+    except (WorkerFault, ProtocolError, BoxError, CgroupError, OSError) as error:
+        link.send({"type": "fault", "message": f"{type(error).__name__}: {error}"})
+        sys.exit(1)

@@ -64,7 +64,7 @@ def check_settings(settings: NixSettings) -> None:
 def evaluation_options(settings: NixSettings) -> tuple[str, ...]:
     """Return the options of Nix that decide what an expression evaluates to; no shell reads them."""
     return (
-        *("--option", "system", settings.system),
+        *("--option", "eval-system", settings.system),
         *("--option", "restrict-eval", _flag(settings.restrict_eval)),
         *("--option", "allow-import-from-derivation", _flag(settings.allow_import_from_derivation)),
         *("--option", "allowed-uris", " ".join(settings.allowed_uris)),

@@ -12,7 +12,7 @@ from cutor.nix.settings import NixSettings
 INPUTS = EnvironmentInputs(
     files={"shell.nix": b"{ }", "lib/a.nix": b"1"}, settings=NixSettings(), packages_digest="p1", nix_version="2.34.8"
 )
-KEY = "89b561a95dba86e5860222dc1d544d5ff0bcea2966a58a801dde67b94c6c2b09"
+KEY = "f4a84034e437c6cc4575b4e64577f41b9e679b8c8912bde877f856a1a5c00ed3"
 
 
 def test_the_key_never_changes_by_itself() -> None:

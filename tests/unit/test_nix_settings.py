@@ -40,7 +40,7 @@ def test_options_say_what_the_settings_say() -> None:
     assert pairs["restrict-eval"] == "false"
     assert pairs["allow-import-from-derivation"] == "true"
     assert pairs["allowed-uris"] == "https://a/ https://b/"
-    assert pairs["system"] == "x86_64-linux"
+    assert pairs["eval-system"] == "x86_64-linux"
 
 
 @pytest.mark.parametrize(

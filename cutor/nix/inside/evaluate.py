@@ -35,8 +35,8 @@ let
   set = if packages.success && builtins.isAttrs packages.value then packages.value else { };
 in {
   shell = if builtins.length found == 1 then (builtins.head found).drvPath
-    else throw "shell.nix must give one derivation, as mkShell does; it gives a ${builtins.typeOf shell} with ${
-      toString (builtins.length found)}";
+    else throw "shell.nix must give one derivation, as mkShell does; it gives ${toString (builtins.length found)} (type: ${
+      builtins.typeOf shell})";
   tools = (derivation {
     name = "cutor-tools"; system = builtins.currentSystem; builder = "/never/built"; __ignoreNulls = true;
     bash = set.bashInteractive.out or set.bashInteractive or null;
@@ -70,11 +70,11 @@ def build_targets(derivation: Derivation) -> list[str]:
     return [f"{path}!{','.join(names)}" for path, names in derivation.inputs.items() if names]
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Do what `main` does with this process's arguments, and end as it ended."""
     try:
         code = main(sys.argv[1:])
     except (DerivationError, store.StoreError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the stage's stderr
+        print(f"error: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the stage's stderr
         code = EXIT_REFUSED
-    sys.stderr.flush()
     os._exit(code if code >= 0 else 128 - code)

@@ -1,0 +1,225 @@
+"""The entry point of a build container: one environment, from files to captured variables and roots.
+
+    root of the container ──▶ maps ids, becomes nobody, waits            (namespace)
+      └ root of the build's user namespace: this module
+          ├ shares the store's lock; takes one job from the host         (store, HostLink)
+          ├ nix-daemon on the shared store volumes                       (daemon)
+          ├ jail 1, with the daemon's socket: evaluate and build         (evaluate)
+          ├ closure of what nix-shell would realise; the daemon is killed
+          ├ jail 2, without a socket: set-up script and hook, captured   (shell, variables)
+          └ roots; the result to the host
+
+It follows no name and believes no file that a jail could have touched: what it takes from them is paths that are checked
+against the store, and bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Final, NamedTuple
+
+from cutor.jail.inside import box
+from cutor.jail.inside.box import BoxError
+from cutor.jail.inside.cgroup import Cgroup, CgroupError
+from cutor.jail.inside.channel import Program
+from cutor.jail.inside.host_link import HostLink
+from cutor.jail.inside.jail_process import Ids
+from cutor.jail.inside.measure import Result
+from cutor.jail.inside.nsjail_args import nsjail_command
+from cutor.jail.inside.stage import run_stage
+from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
+from cutor.nix.inside import daemon, jails, namespace, store
+from cutor.nix.inside.daemon import DaemonError
+from cutor.nix.inside.derivation import Derivation
+from cutor.nix.inside.files import FilesError, make_directory, read_file
+from cutor.nix.inside.job import Job, decode_job, refused, remaining, succeeded, together
+from cutor.nix.inside.shell import DUMP_PROGRAM, EXIT_TOO_LARGE, ShellError, script, shell_of
+from cutor.nix.inside.store import Closure, StoreError
+from cutor.nix.inside.variables import MAX_TOTAL_BYTES, CaptureError, Variables, read_capture, search_path
+
+IN_NAMESPACE: Final = "CUTOR_IN_NAMESPACE"
+JAILED: Final = Ids(namespace.JAIL_ID, namespace.JAIL_ID)
+MAX_RESULT_BYTES: Final = 4096
+MAX_CAPTURE_BYTES: Final = MAX_TOTAL_BYTES + (64 << 10)
+
+
+class Refused(Exception):
+    """The submission's own failure, with the report of its stage; the message is for the user, where there is one."""
+
+    def __init__(self, result: Result, message: str | None = None) -> None:
+        super().__init__(message)
+        self.result = refused(result)
+        self.message = message
+
+
+class Realised(NamedTuple):
+    """What stands in the store after the first jail: the shell, the tools, and the closure of both."""
+
+    path: str
+    shell: Derivation
+    tools: Derivation
+    roots: tuple[str, ...]
+    closure: Closure
+
+    def tool(self, package: bytes, program: str) -> str | None:
+        """Return the path of a program of the package set's, where the set has the package."""
+        path = self.tools.environment.get(package)
+        return f"{path.decode()}/bin/{program}" if path else None
+
+
+class Build:
+    """One build: its job, its clocks, its way through the two jails."""
+
+    def __init__(self, job: Job, link: HostLink, cgroup: Cgroup) -> None:
+        self._job = job
+        self._link = link
+        self._cgroup = cgroup
+
+    def run(self) -> None:
+        """Build, and tell the host how it ended. Raises one of `FAULTS` where cutor failed."""
+        try:
+            self._built()
+        except Refused as failure:
+            header = {"type": "failed", "report": failure.result.header(), "message": failure.message}
+            self._link.send(header, failure.result.body())
+
+    def _built(self) -> None:
+        self._prepare()
+        own_daemon = daemon.start()
+        started_ns = time.monotonic_ns()
+        try:
+            first = self._evaluate()
+            realised = self._realised(first)
+        finally:
+            own_daemon.stop()
+        elapsed_ms = (time.monotonic_ns() - started_ns) // 1_000_000
+        result, variables = self._capture(realised, first, elapsed_ms)
+        programs = self._programs(realised, variables, result)
+        store.make_roots(self._job.key, realised.roots)
+        header = {
+            "type": "built",
+            "report": result.header(),
+            "derivation": realised.path,
+            "closure": realised.closure.paths,
+            "closure_bytes": realised.closure.size_bytes,
+            "programs": programs,
+        }
+        self._link.send(header, [*result.body(), *(b"%b=%b\0" % variable for variable in variables)])
+
+    def _prepare(self) -> None:
+        for directory in (jails.SOURCES, jails.HOME, jails.CAPTURE):
+            make_directory(directory, namespace.JAIL_ID)
+        make_directory(jails.ATTRIBUTES, 0)
+        make_directory(jails.MASK, 0, 0o111)
+        for name, data in self._job.files:
+            box.write_file(jails.SOURCES, name, data)
+
+    def _evaluate(self) -> Result:
+        """Run Nix in the first jail. Raises `Refused` where it fails or passes a limit."""
+        job = self._job
+        arguments = ["/usr/bin/python3", "-S", "-c", EVALUATE, *job.options]
+        variables = daemon.CLIENT_VARIABLES | {"HOME": "/home", "NIX_PATH": job.nix_path, "IN_NIX_SHELL": "pure"}
+        program = Program(
+            [argument.encode() for argument in arguments],
+            [(name.encode(), value.encode()) for name, value in variables.items()],
+        )
+        command = nsjail_command(jails.evaluation_jail(job.policy, network=job.network))
+        if job.network:
+            command.insert(1, "--disable_clone_newnet")
+        first = run_stage(command, program, job.limits, b"", host=self._link, cgroup=self._cgroup, run_as=JAILED)
+        if not succeeded(first):
+            raise Refused(first)
+        return first
+
+    def _realised(self, first: Result) -> Realised:
+        """Return what the first jail left, as the store has it: nothing else that it wrote is believed."""
+        text = read_file(f"{jails.HOME}/result.json", MAX_RESULT_BYTES)
+        try:
+            paths = json.loads(text or b"")
+            path, tools_path = str(paths["shell"]), str(paths["tools"])
+            shell, tools = store.read_derivation(path), store.read_derivation(tools_path)
+            roots = (*store.realised_for(shell), *store.realised_for(tools))
+        except (ValueError, KeyError, TypeError) as error:  # DerivationError is a ValueError
+            raise Refused(first, f"the evaluation left no shell that can be read: {error}") from error
+        return Realised(path, shell, tools, roots, store.closure_of(roots))
+
+    def _capture(self, realised: Realised, first: Result, elapsed_ms: int) -> tuple[Result, Variables]:
+        """Run set-up script and hook in the second jail. Raises `Refused` where no environment comes out."""
+        job = self._job
+        bash = realised.tool(b"bash", "bash")
+        try:
+            shell = shell_of(realised.shell, job.cores)
+        except ShellError as error:
+            raise Refused(first, str(error)) from error
+        for name, data in shell.files.items():
+            box.write_file(jails.ATTRIBUTES, name, data)
+        links = {"/bin/sh": bash or DUMP_PROGRAM}
+        if env := realised.tool(b"coreutils", "env"):
+            links["/usr/bin/env"] = env
+        arguments = [bash or DUMP_PROGRAM, "-c", script(bash, jails.CAPTURE_FILE)]
+        program = Program([argument.encode() for argument in arguments], tuple(shell.variables.items()))
+        command = nsjail_command(jails.capture_jail(job.policy, links))
+        limits = remaining(job.limits, first, elapsed_ms)
+        second = run_stage(command, program, limits, b"", host=self._link, cgroup=self._cgroup, run_as=JAILED)
+        result = together(first, second)
+        if second.exit_code == EXIT_TOO_LARGE and second.killed_by is None:
+            raise Refused(result, TOO_LARGE)
+        if not succeeded(result):
+            raise Refused(result, f"the shellHook ended with exit code {second.exit_code}" if second.exit_code else None)
+        block = read_file(f"{jails.CAPTURE}/variables", MAX_CAPTURE_BYTES)
+        try:
+            return result, read_capture(block or b"")
+        except CaptureError as error:
+            raise Refused(result, str(error)) from error
+
+    def _programs(self, realised: Realised, variables: Variables, result: Result) -> dict[str, str]:
+        """Return what runs scripts, and what ``sh`` and ``env`` are: of the environment's PATH, else of the package set."""
+        closure = frozenset(realised.closure.paths)
+        directories = search_path(variables)
+        bash = store.find_program("bash", directories, closure) or realised.tool(b"bash", "bash")
+        env = store.find_program("env", directories, closure) or realised.tool(b"coreutils", "env")
+        if bash is None or env is None:
+            raise Refused(result, "neither the environment nor <nixpkgs> has bash and env: add bash and coreutils to packages")
+        sh = store.find_program("sh", (*directories, bash.rpartition("/")[0]), closure)
+        return {"bash": bash, "sh": sh or bash, "env": env}
+
+
+EVALUATE: Final = "import sys; sys.path.insert(0, '/opt/cutor'); from cutor.nix.inside.evaluate import run; run()"
+TOO_LARGE: Final = (
+    "the environment is too large to be passed to a program: Linux takes 128 KiB a variable and 2 MiB together;"
+    " don't export large values in the shellHook"
+)
+FAULTS: Final = (StoreError, DaemonError, FilesError, BoxError, CgroupError, ProtocolError, OSError)
+
+
+def serve() -> int:
+    """Take one job and do it, as root of the namespace; return the exit code."""
+    link = HostLink()
+    try:
+        store.hold_lock(lambda: link.send({"type": "waiting"}))
+        cgroup = Cgroup()
+        link.send({"type": "ready", "protocol": PROTOCOL_VERSION, "nix_version": nix_version()})
+        if (command := link.next()) is not None:
+            Build(decode_job(command), link, cgroup).run()
+    except FAULTS as error:
+        link.send({"type": "fault", "message": f"{type(error).__name__}: {error}"[:2000]})
+        return 1
+    return 0
+
+
+def nix_version() -> str:
+    """Return what ``nix --version`` prints, in the image that this runs in."""
+    done = subprocess.run(["/usr/bin/nix", "--version"], env={}, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return done.stdout.decode(errors="replace").strip()[:80]
+
+
+def main() -> None:
+    """Enter the namespace, then serve. Started anew inside: a process that changed its ids may not write its own /proc."""
+    if IN_NAMESPACE in os.environ:
+        sys.exit(serve())
+    os.environ[IN_NAMESPACE] = "1"
+    sys.exit(namespace.run_in_namespace(lambda: os.execv(sys.executable, sys.orig_argv)))  # noqa: S606 - no shell is wanted

@@ -1,0 +1,175 @@
+"""What a build container says, as typed values: every frame is hostile until it is decoded here. Pure.
+
+The init in the container is cutor's, but user code ran beside it; so each header is decoded strictly, each number and path
+has a bound, and what must agree (lengths, closure and programs) is compared.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from cutor.jail.protocol import Frame, ProtocolError
+from cutor.model.environments import Programs, unpack_variables
+from cutor.model.limits import Limit
+from cutor.model.outcome import KilledBy, StageReport
+from cutor.nix.inside.derivation import is_store_path
+from cutor.nix.inside.variables import MAX_TOTAL_BYTES, CaptureError, Variables, check_size
+
+MAX_HEADER_BYTES: Final = 1 << 20
+MAX_CLOSURE_PATHS: Final = 10_000
+MAX_PROGRESS_BYTES: Final = 64 << 10
+
+Count = Annotated[int, Meta(ge=0, le=1 << 50)]
+Text = Annotated[str, Meta(max_length=2000)]
+_PROGRAM: Final = re.compile(r"(/nix/store/[^/\0]+)(?:/[^/\0]+)+")
+
+
+class _Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+    """A frame's header."""
+
+
+class Ready(_Header, frozen=True, kw_only=True, tag="ready"):
+    """The init holds the lock on the store and takes a job; ``protocol`` is its version of the frames."""
+
+    protocol: int
+    nix_version: Annotated[str, Meta(max_length=80)]
+
+
+class Waiting(_Header, frozen=True, kw_only=True, tag="waiting"):
+    """A garbage collection has to end first."""
+
+
+class Progress(_Header, frozen=True, kw_only=True, tag="progress"):
+    """The body is the next piece of what Nix prints; pieces may be left out, not reordered."""
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The numbers of a `StageReport`. Its outputs stand in the frame's body, stdout first; here are their lengths."""
+
+    exit_code: Annotated[int, Meta(ge=0, le=255)] | None
+    signal_number: Annotated[int, Meta(ge=1, le=64)] | None
+    killed_by: KilledBy | None
+    oom_kills: Count
+    cpu_time_ms: Count | None
+    wall_time_ms: Count | None
+    memory_peak_bytes: Count | None
+    stdout_bytes: Count
+    stdout_bytes_total: Count
+    stderr_bytes: Count
+    stderr_bytes_total: Count
+    fault: Text | None
+
+
+class BuiltHeader(_Header, frozen=True, kw_only=True, tag="built"):
+    """The environment stands and is rooted. The body ends with its variables, packed as in events."""
+
+    report: Measured
+    derivation: str
+    closure: Annotated[tuple[str, ...], Meta(max_length=MAX_CLOSURE_PATHS)]
+    closure_bytes: Count
+    programs: Programs
+
+
+class FailedHeader(_Header, frozen=True, kw_only=True, tag="failed"):
+    """The submission's own failure. ``message`` is the init's, where it knows better than Nix's output."""
+
+    report: Measured
+    message: Text | None
+
+
+class FaultHeader(_Header, frozen=True, kw_only=True, tag="fault"):
+    """The machinery failed; nothing is known of the submission."""
+
+    message: Text
+
+
+class BuiltEnvironment(msgspec.Struct, frozen=True, kw_only=True):
+    """What a build gives: ``derivation`` of the shell, ``closure`` in the store (sorted) and its size as archives, the captured
+    ``variables`` sorted by name, and ``programs`` within the closure.
+    """
+
+    key: str
+    derivation: str
+    closure: tuple[str, ...]
+    closure_bytes: int
+    variables: Variables
+    programs: Programs
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """A build that succeeded; ``report`` is that of the dependencies stage, and classifies as OK."""
+
+    environment: BuiltEnvironment
+    report: StageReport
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """A build that failed by the submission's fault or its limits; ``report`` never classifies as OK or XX."""
+
+    report: StageReport
+    message: str
+
+
+BuildReport = Built | Failed
+BuildFrame = Ready | Waiting | Progress | BuiltHeader | FailedHeader | FaultHeader
+
+_DECODER: Final[msgspec.json.Decoder[BuildFrame]] = msgspec.json.Decoder(BuildFrame)
+
+
+def decode_header(frame: Frame) -> BuildFrame:
+    """Return a frame's header as a value. Raises `ProtocolError` for anything that the init of a build would not send."""
+    try:
+        return _DECODER.decode(frame.header)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProtocolError(f"a header that no build sends: {str(error)[:200]}") from error
+
+
+def decode_report(measured: Measured, body: bytes, limit: Limit) -> tuple[StageReport, bytes]:
+    """Return the stage's report with its outputs, and the rest of the body. Raises `ProtocolError` where they don't agree."""
+    ends = measured.stdout_bytes, measured.stdout_bytes + measured.stderr_bytes
+    kept_too_much = measured.stdout_bytes > limit.stdout_bytes or measured.stderr_bytes > limit.stderr_bytes
+    counted = measured.stdout_bytes_total < measured.stdout_bytes or measured.stderr_bytes_total < measured.stderr_bytes
+    if len(body) < ends[1] or kept_too_much or counted:
+        raise ProtocolError("the lengths of a stage's output do not agree with its frame")
+    numbers = msgspec.structs.asdict(measured)
+    del numbers["stdout_bytes"], numbers["stderr_bytes"]
+    return StageReport(**numbers, stdout=body[: ends[0]], stderr=body[ends[0] : ends[1]]), body[ends[1] :]
+
+
+def decode_environment(key: str, header: BuiltHeader, block: bytes) -> BuiltEnvironment:
+    """Return the environment of a finished build. Raises `ProtocolError` for paths or variables that can't be one's."""
+    closure = frozenset(header.closure)
+    if not all(is_store_path(path) for path in closure) or len(closure) != len(header.closure):
+        raise ProtocolError("the closure holds what is not a store path, or one twice")
+    if not is_store_path(header.derivation) or not header.derivation.endswith(".drv"):
+        raise ProtocolError("the derivation is not the path of one")
+    for program in (header.programs.bash, header.programs.sh, header.programs.env):
+        found = _PROGRAM.fullmatch(program)
+        if found is None or found[1] not in closure or "/../" in program or len(program) > 4096:
+            raise ProtocolError("a program is not in the closure")
+    return BuiltEnvironment(
+        key=key,
+        derivation=header.derivation,
+        closure=tuple(sorted(closure)),
+        closure_bytes=header.closure_bytes,
+        variables=_variables(block),
+        programs=header.programs,
+    )
+
+
+def _variables(block: bytes) -> Variables:
+    if len(block) > MAX_TOTAL_BYTES:
+        raise ProtocolError("the variables are larger than can be passed to a program")
+    try:
+        variables = unpack_variables(block)
+        check_size(dict(variables))
+    except (ValueError, CaptureError) as error:
+        raise ProtocolError(f"the variables are no block of them: {str(error)[:200]}") from error
+    names = [name for name, _ in variables]
+    if names != sorted(set(names)) or b"" in names:
+        raise ProtocolError("the variables are not sorted by name, or one is there twice")
+    return variables

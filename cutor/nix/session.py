@@ -1,0 +1,201 @@
+"""The host's end of an environment build: one child container, one build, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from cutor.containers.engine import Child, Engine
+from cutor.containers.host_config import BUILD_UID, BuilderStorage, ContainerSpec, Identity, Resources, Tmpfs, builder_spec
+from cutor.containers.seccomp import program_policy
+from cutor.jail.protocol import PROTOCOL_VERSION, Frame, FrameReader, ProtocolError, encode
+from cutor.model.limits import MIB, Limit
+from cutor.model.outcome import StageReport, classify
+from cutor.model.stages import explain
+from cutor.nix.inside.jails import WORK
+from cutor.nix.messages import error_message, shorten
+from cutor.nix.report import (
+    MAX_HEADER_BYTES,
+    MAX_PROGRESS_BYTES,
+    BuildFrame,
+    BuildReport,
+    Built,
+    BuiltHeader,
+    Failed,
+    FailedHeader,
+    FaultHeader,
+    Progress,
+    Ready,
+    Waiting,
+    decode_environment,
+    decode_header,
+    decode_report,
+)
+from cutor.nix.settings import NixSettings, evaluation_options, nix_version_ok
+
+INIT_MODULE: Final = "cutor.nix.inside.build_init"
+OWN_MEMORY_BYTES: Final = 64 * MIB
+"""What cutor's own processes in the container may take beside the limit: two small Pythons, nsjail, an idle nix-daemon."""
+OWN_PROCESSES: Final = 16
+WORK_BYTES: Final = 256 * MIB
+WORK_INODES: Final = 65_536
+"""Of the directory with the submission's files and the evaluation's home (Nix's caches): memory of the build's."""
+GRACE_S: Final = 30.0
+"""Beyond the wall time limit: the start of the daemon, the closure, the kill at the limit, the transfer."""
+
+OnProgress = Callable[[bytes], None]
+
+
+class SessionFault(Exception):
+    """cutor, Docker or the machine failed, or the container said what no build says: the step is to be retried."""
+
+
+class BuildSession:
+    """One build in one container: ``async with BuildSession(engine, settings, instance=…, submission=…) as session``.
+
+    The container is removed when the block is left, however it is left; a cancelled build is killed with it.
+    """
+
+    def __init__(self, engine: Engine, settings: NixSettings, *, instance: str, submission: str) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._identity = Identity(instance, secrets.token_hex(6), submission)
+        self._child: Child | None = None
+        self._frames: list[Frame] = []
+        self._reader = FrameReader(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=MAX_PROGRESS_BYTES)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._child is not None:
+            await asyncio.shield(self._child.remove())
+
+    async def build(
+        self, key: str, files: Mapping[str, bytes], limit: Limit, on_progress: OnProgress | None = None
+    ) -> BuildReport:
+        """Build the environment of ``files`` (``shell.nix`` and what it imports, by name) under ``key``.
+
+        ``limit`` holds for evaluation, builders and capture together. ``on_progress`` is given what Nix prints, piece by piece.
+        Raises `SessionFault`, or an error of `cutor.containers` where Docker fails. To be called once.
+        """
+        assert self._child is None, "a session builds once"
+        child = self._child = await self._engine.start(self._spec(limit))
+        await self._until_ready(child)
+        self._reader.max_body_bytes = limit.stdout_bytes + limit.stderr_bytes + (2 * MIB)
+        await child.send(self._job(key, files, limit))
+        try:
+            async with asyncio.timeout(limit.wall_time_ms / 1000 + GRACE_S):
+                return await self._until_done(child, key, limit, on_progress)
+        except TimeoutError as error:
+            raise SessionFault(f"the build container says nothing {GRACE_S:.0f} s after the build's time was up") from error
+
+    def _spec(self, limit: Limit) -> ContainerSpec:
+        settings = self._settings
+        work = Tmpfs(WORK, WORK_BYTES, WORK_INODES, BUILD_UID, "0755", executable=True)
+        return builder_spec(
+            self._identity,
+            image=settings.image,
+            module=INIT_MODULE,
+            resources=Resources(limit.memory_bytes + OWN_MEMORY_BYTES, limit.processes + OWN_PROCESSES, settings.cores),
+            storage=BuilderStorage(
+                store_volume=settings.store_volume,
+                var_volume=settings.var_volume,
+                packages_volume=settings.packages_volume,
+                build_bytes=min(settings.build_directory_bytes, limit.memory_bytes * 3 // 4),
+                extra=(work,),
+            ),
+            network=settings.network,
+        )
+
+    def _job(self, key: str, files: Mapping[str, bytes], limit: Limit) -> bytes:
+        header = {
+            "type": "build",
+            "key": key,
+            "files": [[name, len(data)] for name, data in files.items()],
+            "limit": msgspec.to_builtins(limit),
+            "nix_path": self._settings.nix_path,
+            "cores": self._settings.cores,
+            "options": list(evaluation_options(self._settings)),
+            "policy": program_policy(),
+            "network": self._settings.network != "none",
+        }
+        return encode(header, b"".join(files.values()))
+
+    async def _until_ready(self, child: Child) -> None:
+        """Wait for the init to take a job; longer where a garbage collection has to end first."""
+        settings = self._settings
+        try:
+            async with asyncio.timeout(settings.start_timeout_ms / 1000) as deadline:
+                while not isinstance(header := decode_header(await self._next(child)), Ready):
+                    if not isinstance(header, Waiting):
+                        raise SessionFault(self._unexpected(header, child))
+                    deadline.reschedule(asyncio.get_running_loop().time() + settings.collection_timeout_ms / 1000)
+        except TimeoutError as error:
+            raise SessionFault(f"the build container did not become ready in time{self._stderr(child)}") from error
+        except ProtocolError as error:
+            raise SessionFault(f"the build container broke the protocol: {error}") from error
+        if header.protocol != PROTOCOL_VERSION:
+            raise SessionFault(f"the child image speaks protocol {header.protocol}, not {PROTOCOL_VERSION}: run make setup")
+        if not nix_version_ok(header.nix_version):
+            raise SessionFault(f"the child image holds Nix {header.nix_version}, which is not safe: run make setup")
+
+    async def _until_done(self, child: Child, key: str, limit: Limit, on_progress: OnProgress | None) -> BuildReport:
+        try:
+            while True:
+                frame = await self._next(child)
+                match decode_header(frame):
+                    case Progress():
+                        if on_progress is not None:
+                            on_progress(frame.body)
+                    case BuiltHeader() as header:
+                        report, block = decode_report(header.report, frame.body, limit)
+                        if classify(report) != "OK":
+                            raise ProtocolError("a build succeeded with a report that says otherwise")
+                        return Built(environment=decode_environment(key, header, block), report=report)
+                    case FailedHeader() as header:
+                        report, _ = decode_report(header.report, frame.body, limit)
+                        return self._failed(report, header.message, limit)
+                    case header:
+                        raise SessionFault(self._unexpected(header, child))
+        except ProtocolError as error:
+            raise SessionFault(f"the build container broke the protocol: {error}") from error
+
+    async def _next(self, child: Child) -> Frame:
+        """Return the next frame. Raises `SessionFault` where the container ends instead, `ProtocolError` for no frame."""
+        while not self._frames:
+            data = await child.receive()
+            if not data:
+                state = await child.state()
+                raise SessionFault(f"the build container ended without a result: {state.describe()}{self._stderr(child)}")
+            self._frames += self._reader.feed(data)
+        return self._frames.pop(0)
+
+    @staticmethod
+    def _failed(report: StageReport, message: str | None, limit: Limit) -> Failed:
+        """Return the failure in words: the limit where one was passed, else the init's word, else Nix's own error."""
+        outcome = classify(report)
+        if outcome == "XX":
+            raise SessionFault(explain(outcome, report, limit) or "the build failed for no known reason")
+        if outcome == "OK":
+            raise ProtocolError("a build failed with a report that says otherwise")
+        told = explain(outcome, report, limit) or message or error_message(report.stderr)
+        return Failed(report=report, message=shorten(told or f"the build ended as {outcome} and printed no error"))
+
+    @staticmethod
+    def _unexpected(header: BuildFrame, child: Child) -> str:
+        if isinstance(header, FaultHeader):
+            return f"the build container failed: {header.message}"
+        return f"the build container sent {type(header).__name__} where it may not{BuildSession._stderr(child)}"
+
+    @staticmethod
+    def _stderr(child: Child) -> str:
+        tail = child.stderr_tail.decode(errors="replace").strip()
+        return f"; it printed: {tail[-1000:]!r}" if tail else ""

@@ -51,11 +51,14 @@ class Step(Protocol):
 class Loop:
     """One role's loop: as many jobs at once as there are slots."""
 
-    def __init__(self, context: RoleContext, journal: Journal, step: Step, slots: int) -> None:
+    def __init__(
+        self, context: RoleContext, journal: Journal, step: Step, slots: int, *, retry_delay_s: float = RETRY_DELAY_S
+    ) -> None:
         self._context = context
         self._journal = journal
         self._step = step
         self._slots = slots
+        self._retry_delay_s = retry_delay_s
         self._policy = Policy()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._work: dict[Address, asyncio.Task[None]] = {}
@@ -102,7 +105,7 @@ class Loop:
                 await delivery.ack()
         except StepFault as fault:
             log.warning("%s: %s; handed back", subject, fault.reason)
-            await delivery.nak(RETRY_DELAY_S)
+            await delivery.nak(self._retry_delay_s)
         except LeaseLost as lost:
             log.info("%s", lost)
         except BusError as error:
@@ -112,7 +115,7 @@ class Loop:
             raise
         except Exception:
             log.exception("%s: a bug; handed back", subject)
-            await delivery.nak(RETRY_DELAY_S)
+            await delivery.nak(self._retry_delay_s)
 
     async def _attend(self, subject: str) -> bool:
         """Decide what a delivery asks for, and do it. Returns whether it can be acknowledged."""

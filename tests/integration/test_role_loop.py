@@ -1,0 +1,282 @@
+"""The loop of builder and runner against a real nats-server: leases, retries, parking, cancelling, strangers' messages.
+
+The step is a script of the test: what a real builder and runner do under a lease has tests of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.bus.embedded import EmbeddedServer
+from cutor.bus.topology import apply, default_text
+from cutor.bus.topology_file import parse
+from cutor.config import Config
+from cutor.journal import Journal, SubmissionConflict
+from cutor.model.decide import decide_cancel
+from cutor.model.events import CacheBuilt, Event, Finished, Lease, Leased, Role, kind_of
+from cutor.model.limits import Policy
+from cutor.model.request import ValidRequest, request_from, validate
+from cutor.model.state import Submission
+from cutor.model.subjects import Address, event_subject
+from cutor.roles.context import RoleContext
+from cutor.roles.job import Job, StepFault
+from cutor.roles.loop import Loop
+from tests.unit.histories import ENVIRONMENT, OK
+
+Work = Callable[[Job], Awaitable[None]]
+
+
+def request(submission_id: str, run: str = "true") -> ValidRequest:
+    files = [{"name": "shell.nix", "content": "{}"}, {"name": "cutor-run.sh", "content": run}]
+    return validate(request_from({"id": submission_id, "files": files, "test_cases": [{}]}), Policy(), "unused")
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    async with await EmbeddedServer.start(tmp_path / "nats") as server, Bus.connect(server.url, name="test") as bus:
+        await apply(bus, parse(default_text(), ["default"]))
+        journal = Journal(bus)
+        await journal.publish_policy(Policy(max_leases=2))
+        yield journal
+
+
+class Scripted:
+    """A step whose work is a function of the test."""
+
+    def __init__(self, role: Role, work: Work) -> None:
+        self.role: Role = role
+        self._work = work
+
+    async def work(self, job: Job) -> None:
+        await self._work(job)
+
+
+@asynccontextmanager
+async def role(journal: Journal, work: Work, name: Role = "builder", worker: str = "w1") -> AsyncIterator[None]:
+    """Run a loop until the block ends."""
+    stop, ready = asyncio.Event(), asyncio.Event()
+    context = RoleContext("", "test", worker, Config(), ready.set, stop)
+    loop = asyncio.create_task(Loop(context, journal, Scripted(name, work), 2, retry_delay_s=0.05).run())
+    await asyncio.wait([loop, asyncio.create_task(ready.wait())], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        yield
+    finally:
+        stop.set()
+        await loop
+
+
+async def until(journal: Journal, address: Address, holds: Callable[[Submission], bool]) -> Submission:
+    async with asyncio.timeout(20):
+        while not holds(state := await journal.known(address)):
+            await asyncio.sleep(0.02)
+    return state
+
+
+async def kinds(journal: Journal, address: Address) -> list[str]:
+    return [kind_of(entry.event) for entry in await journal.entries(address) if not isinstance(entry.event, ValueError)]
+
+
+async def end(job: Job) -> None:
+    await job.report(Finished(lease=job.lease, outcome="DEPENDENCY_ERROR"))
+
+
+async def build(job: Job) -> None:
+    await job.report(CacheBuilt(lease=job.lease, environment=ENVIRONMENT, stage=OK))
+
+
+async def test_a_step_is_leased_done_and_cleaned_once(journal: Journal) -> None:
+    submitted = await journal.submit(request("a"))
+    async with role(journal, end):
+        state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
+    assert await kinds(journal, submitted.address) == ["submitted", "leased", "finished", "cleaned"]
+    assert (state.outcome, state.attempts.builder, state.strays) == ("DEPENDENCY_ERROR", 1, 0)
+
+
+async def test_the_next_role_takes_over_where_the_first_is_done(journal: Journal) -> None:
+    async def run(job: Job) -> None:
+        await job.report(Finished(lease=job.lease, outcome="OK"))
+
+    async with role(journal, build), role(journal, run, "runner"):
+        submitted = await journal.submit(request("b"))
+        await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
+    expected = ["submitted", "leased", "cache-built", "leased", "finished", "cleaned"]
+    assert await kinds(journal, submitted.address) == expected
+
+
+async def test_a_fault_is_retried_under_a_new_lease_and_then_parked(journal: Journal) -> None:
+    async def fail(_job: Job) -> None:
+        raise StepFault("dependencies", "no container could be started")
+
+    submitted = await journal.submit(request("c"))
+    async with role(journal, fail):
+        state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
+    assert await kinds(journal, submitted.address) == ["submitted", "leased", "leased", "parked", "cleaned"]
+    assert state.message == "2 builder leases failed; the last: no container could be started"
+
+
+async def test_a_bug_is_retried_and_bounded_too(journal: Journal) -> None:
+    async def explode(_job: Job) -> None:
+        raise ZeroDivisionError
+
+    submitted = await journal.submit(request("d"))
+    async with role(journal, explode):
+        state = await until(journal, submitted.address, lambda state: state.ended)
+    assert (state.status, state.attempts.builder) == ("PARKED", 2)
+
+
+async def test_a_worker_that_lost_its_lease_appends_nothing_more(journal: Journal) -> None:
+    leased, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(job: Job) -> None:
+        leased.set()
+        await go_on.wait()
+        await end(job)
+
+    submitted = await journal.submit(request("e"))
+    async with role(journal, slow):
+        await leased.wait()
+        taken = Leased(lease=Lease(role="builder", worker="other", token="other", number=2))
+        await journal.settle(await journal.known(submitted.address), lambda _state: taken)
+        go_on.set()
+        await asyncio.sleep(0.3)
+    state = await journal.known(submitted.address)
+    assert (state.status, state.lease, state.strays) == ("SUBMITTED", taken.lease, 0)
+    assert await kinds(journal, submitted.address) == ["submitted", "leased", "leased"]
+
+
+async def test_a_strangers_event_does_not_kill_a_healthy_run(journal: Journal) -> None:
+    leased, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(job: Job) -> None:
+        leased.set()
+        await go_on.wait()
+        await end(job)
+
+    submitted = await journal.submit(request("f"))
+    address = submitted.address
+    async with role(journal, slow):
+        await leased.wait()
+        await journal.bus.publish(event_subject(address, "exploded"), b"no event at all")
+        go_on.set()
+        state = await until(journal, address, lambda state: state.cleaned_ns is not None)
+    assert (state.status, state.strays) == ("FINISHED", 1)
+
+
+async def test_cancelling_stops_the_work_within_a_second(journal: Journal) -> None:
+    leased, stopped = asyncio.Event(), asyncio.Event()
+
+    async def endless(_job: Job) -> None:
+        leased.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            stopped.set()
+
+    submitted = await journal.submit(request("g"))
+    async with role(journal, endless):
+        await leased.wait()
+        await journal.settle(submitted, lambda state: decide_cancel(state, "typo"))
+        async with asyncio.timeout(1):
+            await stopped.wait()
+        state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
+    assert (state.status, state.message) == ("CANCELLED", "typo")
+    assert await kinds(journal, submitted.address) == ["submitted", "leased", "cancelled", "cleaned"]
+
+
+async def test_a_cancel_notice_that_the_stream_does_not_confirm_stops_nothing(journal: Journal) -> None:
+    leased, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(job: Job) -> None:
+        leased.set()
+        await go_on.wait()
+        await end(job)
+
+    submitted = await journal.submit(request("h"))
+    async with role(journal, slow):
+        await leased.wait()
+        await journal.bus.publish(event_subject(submitted.address, "cancelled"), b"{}")
+        await asyncio.sleep(0.3)
+        go_on.set()
+        state = await until(journal, submitted.address, lambda state: state.ended)
+    assert (state.status, state.strays) == ("FINISHED", 1)
+
+
+async def test_a_queued_submission_that_was_cancelled_is_cleaned_by_who_receives_it(journal: Journal) -> None:
+    submitted = await journal.submit(request("i"))
+    await journal.settle(submitted, lambda state: decide_cancel(state, None))
+    async with role(journal, end):
+        await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
+    assert await kinds(journal, submitted.address) == ["submitted", "cancelled", "cleaned"]
+
+
+async def test_messages_of_no_submission_are_dropped_and_the_rest_goes_on(journal: Journal) -> None:
+    await journal.bus.publish("cutor.ev.default.nobody.cache-lost", b"garbage")
+    await journal.bus.publish("cutor.ev.default.Bad!.submitted", b"garbage")
+    await journal.bus.publish("cutor.ev.default.poison.submitted", b"garbage")
+    async with role(journal, end):
+        submitted = await journal.submit(request("j"))
+        await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
+
+
+async def test_a_shutdown_hands_back_what_runs(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cutor.roles.loop.SHUTDOWN_GRACE_S", 0.1)
+    leased = asyncio.Event()
+
+    async def endless(_job: Job) -> None:
+        leased.set()
+        await asyncio.sleep(3600)
+
+    submitted = await journal.submit(request("k"))
+    async with role(journal, endless):
+        await leased.wait()
+    async with role(journal, end, worker="w2"):
+        state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
+    assert (state.outcome, state.attempts.builder) == ("DEPENDENCY_ERROR", 2)
+
+
+async def test_the_same_body_twice_is_one_submission_from_many_producers_at_once(journal: Journal) -> None:
+    states = await asyncio.gather(*(journal.submit(request("l")) for _ in range(20)))
+    assert len({state.last_sequence for state in states}) == 1
+    assert await kinds(journal, Address("default", "l")) == ["submitted"]
+
+
+async def test_another_body_under_a_known_id_is_a_conflict(journal: Journal) -> None:
+    await journal.submit(request("m"))
+    with pytest.raises(SubmissionConflict, match="the id 'm' is taken by a submission with another body"):
+        await journal.submit(request("m", "false"))
+
+
+async def test_an_append_whose_answer_was_lost_counts_once(journal: Journal) -> None:
+    """The event is in the stream, but its writer does not know: the same append again finds it by its message id."""
+    submitted = await journal.submit(request("n"))
+    lease = Lease(role="builder", worker="w", token="t", number=1)
+    first = await journal.settle(submitted, lambda _state: Leased(lease=lease))
+    again = await journal.settle(submitted, lambda _state: Leased(lease=lease))
+    assert (first.done, again.done) == (True, True)
+    assert await kinds(journal, submitted.address) == ["submitted", "leased"]
+    assert again.state == await journal.known(submitted.address)
+
+
+async def test_watch_yields_every_event_until_the_end(journal: Journal) -> None:
+    submitted = await journal.submit(request("o"))
+    seen: list[Event] = []
+    async with role(journal, end):
+        async for entry, _state in journal.watch(submitted.address):
+            assert not isinstance(entry.event, ValueError)
+            seen.append(entry.event)
+    assert [kind_of(event) for event in seen] == ["submitted", "leased", "finished"]
+
+
+async def test_large_contents_live_in_bodies_and_come_back_unseen(journal: Journal) -> None:
+    script = "#" + "x" * 200_000
+    submitted = await journal.submit(request("p", script))
+    stored = next(file for file in submitted.request.files if file.name == "cutor-run.sh")
+    assert stored.content.body is not None
+    loaded = await journal.contents.load_request(submitted.address, submitted.request)
+    assert loaded == request("p", script)

@@ -46,7 +46,7 @@ DIRECTORIES = {
 STATIC_PROGRAMS = {"usr/bin/bash-static": "opt/cutor/bin/bash-static", "usr/bin/busybox": "opt/cutor/bin/busybox"}
 
 FINISH = (
-    "set -e; /usr/sbin/ldconfig; python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3*; nix --version"
+    "set -e; /usr/sbin/ldconfig; python3 -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3*; nix --version"
 )
 """Run once in the image: the loader's cache, and compiled modules (2 ms of every Python start)."""
 

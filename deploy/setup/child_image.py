@@ -27,7 +27,7 @@ HELPER_SOURCE = Path("deploy/image/jail_init.c")
 HELPER_DESTINATION = "/opt/cutor/bin/jail-init"
 PROTOCOL = Path("cutor/jail/protocol.py")
 COMPILER_FLAGS = ("-static", "-O2", "-Wall", "-Wextra", "-Werror")
-PRECOMPILE = "python3 -m compileall -q --invalidation-mode unchecked-hash /opt/cutor"
+PRECOMPILE = "python3 -m compileall -q -f --invalidation-mode unchecked-hash /opt/cutor"
 
 
 @dataclass(frozen=True)
@@ -104,23 +104,44 @@ def layer(files: Sequence[tuple[str, int, bytes]]) -> bytes:
     return output.getvalue()
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What the top layer is to hold: files of contents.txt, the helper's source, the protocol's version, their digest."""
+
+    files: Sequence[tuple[str, int, bytes]]
+    helper: bytes | None
+    protocol: str | None
+    digest: str
+
+
+def wanted(root: Path, base_id: str) -> Wanted:
+    """Read the repository at `root` for a top layer on the image `base_id`."""
+    files = read_files(root)
+    helper, protocol = read_optional(root / HELPER_SOURCE), read_optional(root / PROTOCOL)
+    version = protocol_version(protocol.decode()) if protocol is not None else None
+    inputs = files if helper is None else [*files, (HELPER_DESTINATION, 0o755, helper)]
+    return Wanted(files, helper, version, inputs_digest(base_id, inputs, [*COMPILER_FLAGS, PRECOMPILE, version or ""]))
+
+
+def read_optional(path: Path) -> bytes | None:
+    """Content of a file that another part of the project brings; None while it does not."""
+    return path.read_bytes() if path.is_file() else None
+
+
 async def ensure(docker: Docker, root: Path, base: str) -> None:
     """Make the child image unless the one that is there has the same inputs."""
     base_labels = await image_labels(docker, base)
     if base_labels is None:
         raise SetupError(f"image {base} vanished while set-up ran; run set-up again")
-    files = read_files(root)
-    helper, protocol = read_optional(root / HELPER_SOURCE), read_optional(root / PROTOCOL)
-    version = protocol_version(protocol.decode()) if protocol is not None else None
-    inputs = files if helper is None else [*files, (HELPER_DESTINATION, 0o755, helper)]
-    digest = inputs_digest(base_labels["Id"], inputs, [*COMPILER_FLAGS, PRECOMPILE, version or ""])
+    top = wanted(root, base_labels["Id"])
     present = await image_labels(docker, NAME)
-    if present is not None and present.get("cutor.inputs") == digest:
+    if present is not None and present.get("cutor.inputs") == top.digest:
         return
     with step("child image: top layer"):
-        if helper is not None:
-            files = [*files, (HELPER_DESTINATION, 0o755, await compile_helper(root / HELPER_SOURCE))]
-        labels = {"cutor.inputs": digest, **({"cutor.protocol": version} if version else {})}
+        files = list(top.files)
+        if top.helper is not None:
+            files.append((HELPER_DESTINATION, 0o755, await compile_helper(root / HELPER_SOURCE)))
+        labels = {"cutor.inputs": top.digest, **({"cutor.protocol": top.protocol} if top.protocol else {})}
         await add_layer(docker, base, layer(files), labels)
     await remove_superseded(docker, base, present["Id"] if present is not None else None)
 
@@ -130,11 +151,6 @@ async def remove_superseded(docker: Docker, base: str, child_id: str | None) -> 
     others = [name for name in await image_names(docker, base_image.REPOSITORY) if name != base]
     for name in [*([child_id] if child_id else []), *others]:
         await remove_image(docker, name)
-
-
-def read_optional(path: Path) -> bytes | None:
-    """Content of a file that another part of the project brings; None while it does not."""
-    return path.read_bytes() if path.is_file() else None
 
 
 async def add_layer(docker: Docker, base: str, content: bytes, labels: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ let
     finish = ''
       ln -sf python3.11 $out/bin/python3
       ln -sf python3 $out/bin/python
-      PYTHONHASHSEED=0 $out/bin/python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash $out/lib/python3.11
+      PYTHONHASHSEED=0 $out/bin/python3 -m compileall -q -f -j 0 --invalidation-mode unchecked-hash $out/lib/python3.11
     '';
   } // {
     pythonVersion = "3.11";

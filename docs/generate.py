@@ -1,4 +1,4 @@
-"""Writes the pages that are made from code: ``python docs/generate.py``; with ``--check`` it only says which are out of date."""
+"""Writes the pages that are made from code: ``python docs/generate.py``. With ``--check`` it only says which are stale."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def states() -> str:
     lines = [
         "# The states of a submission",
         "",
-        "Made from `TRANSITIONS` in `cutor/model/state.py` by `python docs/generate.py`. An event that is not drawn at a state is a stray",
-        "there: it is counted, and changes nothing else. Every state of the second row is terminal: only `cleaned` follows, once.",
+        "Made from `TRANSITIONS` in `cutor/model/state.py` by `python docs/generate.py`. An event that is not drawn at a state",
+        "is a stray there: it is counted, and changes nothing else. After a terminal status only `cleaned` follows, once.",
         "",
         "```mermaid",
         "stateDiagram-v2",

@@ -8,7 +8,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_generated_pages_are_current() -> None:
-    done = subprocess.run([sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "docs/generate.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"run `python docs/generate.py`: {done.stdout}{done.stderr}"
 
 

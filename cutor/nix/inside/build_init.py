@@ -37,6 +37,7 @@ from cutor.nix.inside.daemon import DaemonError
 from cutor.nix.inside.derivation import Derivation
 from cutor.nix.inside.files import FilesError, make_directory, read_file
 from cutor.nix.inside.job import Job, decode_job, refused, remaining, succeeded, together
+from cutor.nix.inside.progress import ProgressLink
 from cutor.nix.inside.shell import DUMP_PROGRAM, EXIT_TOO_LARGE, ShellError, script, shell_of
 from cutor.nix.inside.store import Closure, StoreError
 from cutor.nix.inside.variables import MAX_TOTAL_BYTES, CaptureError, Variables, read_capture, search_path
@@ -130,7 +131,9 @@ class Build:
         command = nsjail_command(jails.evaluation_jail(job.policy, network=job.network))
         if job.network:
             command.insert(1, "--disable_clone_newnet")
-        first = run_stage(command, program, job.limits, b"", host=self._link, cgroup=self._cgroup, run_as=JAILED)
+        progress = ProgressLink(self._link, f"{jails.HOME}/progress", namespace.JAIL_ID)
+        first = run_stage(command, program, job.limits, b"", host=progress, cgroup=self._cgroup, run_as=JAILED)
+        progress.close()
         if not succeeded(first):
             raise Refused(first)
         return first

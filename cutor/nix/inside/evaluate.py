@@ -18,6 +18,10 @@ from cutor.nix.inside.derivation import Derivation, DerivationError
 
 BOX: Final = "/box"
 RESULT: Final = Path("/home/result.json")
+PROGRESS: Final = Path("/home/progress")
+"""A named pipe to the build init, for the eyes of who waits; losing some of it is no harm."""
+PIECE_BYTES: Final = 4096
+"""What a named pipe takes whole or not at all (pipe(7), PIPE_BUF)."""
 EXIT_REFUSED: Final = 1
 
 EXPRESSION: Final = """
@@ -50,19 +54,34 @@ in {
 
 def main(options: list[str]) -> int:
     """Evaluate and build with ``options`` of Nix; return the exit code: Nix's own where it failed."""
-    command = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", *options, "--expr", EXPRESSION]
-    evaluated = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
-    if evaluated.returncode:
-        return evaluated.returncode
-    paths: dict[str, str] = json.loads(evaluated.stdout)
+    code, output = nix("nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", *options, "--expr", EXPRESSION)
+    if code:
+        return code
+    paths: dict[str, str] = json.loads(output)
     wanted = {target for path in paths.values() for target in build_targets(store.read_derivation(path))}
     if wanted:
-        command = ["nix-build", "--no-out-link", *options, *sorted(wanted)]
-        built = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
-        if built.returncode:
-            return built.returncode
+        code, _ = nix("nix-build", "--no-out-link", *options, *sorted(wanted))
+        if code:
+            return code
     RESULT.write_text(json.dumps(paths))
     return 0
+
+
+def nix(*command: str) -> tuple[int, bytes]:
+    """Run a command of Nix; return its exit code and its stdout. What it says to stderr is passed on at once."""
+    progress = os.open(PROGRESS, os.O_WRONLY | os.O_NONBLOCK)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while data := os.read(process.stderr.fileno(), PIECE_BYTES):
+            os.write(2, data)
+            try:
+                os.write(progress, data)
+            except BlockingIOError:
+                continue  # nobody has taken the last piece yet: this one is not shown
+        output = process.stdout.read()
+    os.close(progress)
+    return process.returncode, output
 
 
 def build_targets(derivation: Derivation) -> list[str]:

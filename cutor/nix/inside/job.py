@@ -27,8 +27,8 @@ class Job(NamedTuple):
 
 def decode_job(command: Command) -> Job:
     """Return the job in a command. Raises `ProtocolError` for any other command: the host and the image don't match."""
-    if command.type != COMMAND:
-        raise ProtocolError(f"a build init can't {command.type}")
+    if command.name != COMMAND:
+        raise ProtocolError(f"a build init can't {command.name}")
     return Job(
         key=command.field("key", str),
         files=_files(command.field("files", list), command.body),

@@ -1,0 +1,70 @@
+"""What Nix prints, passed on to the host while the stage runs.
+
+The stage routine watches one descriptor of the host's. `ProgressLink` gives it an epoll descriptor that stands for two: the
+host's pipe, and a named pipe in the jail's home into which the evaluation copies what Nix prints. Pieces may be lost, never
+reordered; the stage's own stderr is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from typing import Final
+
+from cutor.jail.inside.host_link import HostLink
+
+PIECE_BYTES: Final = 16 << 10
+INTERVAL_NS: Final = 200_000_000
+"""At most one piece this often: 80 KiB a second, whatever a builder prints."""
+
+
+class ProgressLink:
+    """A stage's host: cancels as the host link says, and sends what comes through the named pipe ``path``, which it makes."""
+
+    def __init__(self, link: HostLink, path: str, owner: int) -> None:
+        self._link = link
+        os.mkfifo(path, 0o600)
+        os.chown(path, owner, owner)
+        # open for writing too: a pipe without a writer would be readable, with nothing in it, for ever
+        self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._epoll = select.epoll()
+        self._epoll.register(link.fileno(), select.EPOLLIN)
+        self._epoll.register(self._pipe, select.EPOLLIN)
+        self._pending = b""
+        self._last_ns = 0
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch."""
+        return self._epoll.fileno()
+
+    def interrupted(self) -> bool:
+        """Take what there is; return whether the stage is to be cancelled."""
+        cancelled = False
+        for fd, _ in self._epoll.poll(0):
+            if fd == self._pipe:
+                self._take()
+            else:
+                cancelled = self._link.interrupted()
+        return cancelled
+
+    def close(self) -> None:
+        """Send what was held back, and stop."""
+        self._take()
+        self._send()
+        self._epoll.close()
+        os.close(self._pipe)
+
+    def _take(self) -> None:
+        try:
+            self._pending = (self._pending + os.read(self._pipe, PIECE_BYTES))[-PIECE_BYTES:]
+        except BlockingIOError:
+            return
+        if time.monotonic_ns() - self._last_ns >= INTERVAL_NS:
+            self._send()
+
+    def _send(self) -> None:
+        if self._pending:
+            self._link.send({"type": "progress"}, [self._pending])
+            self._pending = b""
+            self._last_ns = time.monotonic_ns()

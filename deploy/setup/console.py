@@ -22,6 +22,8 @@ class SetupError(Exception):
     def __init__(self, message: str, log: str = "") -> None:
         super().__init__(message)
         self.log = log
+        if log:
+            self.add_note(log)
 
 
 def say(text: str) -> None:

@@ -24,9 +24,15 @@ let
     allowSubstitutes = false;
   } // { inherit mkDerivation initialPath; shell = "${self.bash}/bin/bash"; hostPlatform = { inherit system; isLinux = true; }; };
 
+  # Arguments may be a function of the final attributes, and are overridden as such.
+  toFunction = x: if builtins.isFunction x then x else _: x;
+  changed = change: final: previous:
+    let result = toFunction change previous;
+    in if builtins.isFunction result then change final previous else result;
   mkDerivation = arguments:
-    let attributes = if builtins.isFunction arguments then lib.fix arguments else arguments;
-    in make attributes;
+    make (lib.fix (toFunction arguments)) // {
+      overrideAttrs = change: mkDerivation (lib.extends (changed change) (toFunction arguments));
+    };
 
   # Attributes become environment variables of the build; `meta` and `passthru` never do.
   make = attributes: builtins.derivation (
@@ -43,11 +49,7 @@ let
       builder = attributes.builder or "${self.bash}/bin/bash";
       args = attributes.args or [ "-e" ./build.sh ];
     })
-  // {
-    meta = attributes.meta or { };
-    overrideAttrs = change: make (attributes // (
-      let f = change attributes; in if builtins.isFunction f then change (make attributes) attributes else f));
-  }
+  // { meta = attributes.meta or { }; }
   // attributes.passthru or { };
 
   # The same merging as nixpkgs: inputs of `inputsFrom` are added unless they are among them, its hooks run first.

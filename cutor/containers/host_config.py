@@ -1,9 +1,9 @@
 """Specifications of child containers: pure functions from a few numbers to Docker's request body.
 
 A runner's container holds no root and no capability. A builder's holds a root with SETUID and SETGID for the tiny parent that
-maps a range of ids into a user namespace, and nothing else. Both have a read-only root file system, no network, no swap, no log.
-System paths are unmasked, because a jail in them mounts a /proc of its own: tolerable only while no user's code in them is root
-of the host's user namespace (who is could write ``core_pattern``).
+maps a range of ids into a user namespace, and nothing else. Both have a read-only root file system, no network, no swap and no
+log. System paths are unmasked, because a jail in them mounts a /proc of its own: tolerable only while no user's code in them is
+root of the host's user namespace (who is could write ``core_pattern``).
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from cutor.bus.appending import Appended as BusAppended
 from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
 from cutor.bus.errors import FenceConflict
 from cutor.bus.message import Stored
+from cutor.bus.verdict import Appended as BusAppended
 from cutor.contents import Contents
 from cutor.errors import CutorError
 from cutor.model.codec import EventError, decode, decode_policy, encode

@@ -168,7 +168,7 @@ def requested_limits(stored: dict[str, dict[str, int]]) -> RequestedLimits:
 def stored_limits(requested: RequestedLimits) -> dict[str, dict[str, int]]:
     """Return what a request asks for, as an event holds it: nothing that is left out."""
     asked: dict[str, dict[str, int]] = msgspec.to_builtins(requested)
-    return asked
+    return {kind: limits for kind, limits in asked.items() if limits}
 
 
 def resolve_all(requested: RequestedLimits, policies: LimitPolicies) -> dict[StageKind, Limit]:

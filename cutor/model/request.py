@@ -15,7 +15,7 @@ import msgspec
 
 from cutor.model.content import RequestEncoding, decode_request_text
 from cutor.model.errors import InvalidRequest
-from cutor.model.limits import Bounds, Policy, RequestedLimits, resolve_all
+from cutor.model.limits import Bounds, Policy, RequestedLimits, resolve_all, stored_limits
 from cutor.model.outcome import Compare
 from cutor.model.subjects import Address, check_address
 
@@ -167,7 +167,7 @@ def digest(request: ValidRequest) -> str:
         "files": {name: _sha256(data) for name, data in sorted(request.files.items())},
         "environment_files": request.environment_files,
         "cache": request.cache,
-        "limits": request.limits,
+        "limits": stored_limits(request.limits),
         "test_cases": [
             [
                 case.name,

@@ -7,25 +7,29 @@ anywhere: another lease starts again from the compile stage, and what this one a
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
+from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
 from cutor.environments import Environments
+from cutor.jail import session as jail
 from cutor.jail.session import SessionFault, WorkerSession
 from cutor.model.environments import EnvironmentBuilt, unpack_variables
-from cutor.model.events import CacheLost, Finished, Role
+from cutor.model.events import CacheLost, Compiled, Finished, Role, Stage
 from cutor.model.limits import Limit, StageKind, resolve_all
 from cutor.model.outcome import StageOutcome, submission_outcome
-from cutor.model.request import COMPILE_SCRIPT, ValidRequest
+from cutor.model.request import COMPILE_SCRIPT, ValidRequest, size_bytes
+from cutor.model.stages import judge
 from cutor.roles.context import RoleContext
 from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import serve
 from cutor.roles.results import Results
 from cutor.roles.slots import Slots
-
-log = logging.getLogger(__name__)
 
 
 async def run_runner(context: RoleContext) -> None:
@@ -43,6 +47,11 @@ class Work:
     variables: tuple[tuple[bytes, bytes], ...]
     limits: dict[StageKind, Limit]
 
+    @property
+    def first_limit(self) -> Limit:
+        """Limits of the stage that comes first: the container is made with them."""
+        return self.limits["compile" if COMPILE_SCRIPT in self.request.files else "run"]
+
 
 class RunStep:
     """Compiles and runs one submission at a time and slot, each in a container of its own."""
@@ -54,6 +63,7 @@ class RunStep:
         self._engine = engine
         settings = context.config.runner
         self._slots = Slots(settings.uid_base, settings.slots)
+        self._storage = RunnerStorage(store_volume=context.config.nix.store_volume)
 
     async def work(self, job: Job) -> None:
         """See the module."""
@@ -87,6 +97,22 @@ class RunStep:
             variables=unpack_variables(block),
             limits=resolve_all(request.limits, job.policy.limits),
         )
+
+    @asynccontextmanager
+    async def _container(self, job: Job, work: Work) -> AsyncIterator[WorkerSession]:
+        """Lend a container that holds the submission; it is removed however the block ends."""
+        resources = first_resources(work)
+        config = self._context.config
+        identity = Identity(self._context.instance, secrets.token_hex(6), str(job.state.address))
+        with self._slots.uid() as uid:
+            spec = runner_spec(identity, image=config.docker.image, uid=uid, resources=resources, storage=self._storage)
+            session = WorkerSession(await self._engine.start(spec), resources)
+            try:
+                await session.ready()
+                await session.hand_over(jail.Submission(work.request.files, work.variables, work.environment.programs))
+                yield session
+            finally:
+                await asyncio.shield(session.close())
 
     async def _stages(self, job: Job, work: Work, session: WorkerSession) -> None:
         """Compile, run every test case, finish. Raises `SessionFault` and `LeaseLost`."""
@@ -125,3 +151,13 @@ class RunStep:
         if stage.outcome == "XX":
             raise StepFault("run", stage.message or "")
         return stage
+
+
+def first_resources(work: Work) -> Resources:
+    """Return what a container is made with: what its first stage may take, so that it need not be changed before."""
+    limit, stdin = work.first_limit, 0 if COMPILE_SCRIPT in work.request.files else len(work.request.test_cases[0].input)
+    files_bytes = size_bytes(work.request)
+    variables_bytes = sum(len(name) + len(value) + 2 for name, value in work.variables)
+    hand_over_bytes = jail.OWN_MEMORY_BYTES + 3 * (files_bytes + variables_bytes)
+    memory_bytes = max(jail.stage_memory_bytes(limit, files_bytes, stdin), hand_over_bytes)
+    return Resources(memory_bytes=memory_bytes, processes=limit.processes + jail.OWN_TASKS)

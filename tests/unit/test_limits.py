@@ -58,6 +58,8 @@ def test_an_event_holds_only_what_was_asked_for_and_reads_what_it_does_not_know(
     asked = RequestedLimits(run=RequestedLimit(open_files=7))
     assert stored_limits(asked) == {"run": {"open_files": 7}}
     assert requested_limits({"run": {"open_files": 7, "threads": 3}, "link": {"x": 1}}) == asked
+    assert stored_limits(requested_limits({"run": {"open_files": 7}})) == {"run": {"open_files": 7}}
+    assert stored_limits(requested_limits({})) == {}
 
 
 def test_the_default_policy_holds_together() -> None:

@@ -120,6 +120,7 @@ def test_the_digest_sees_through_encodings_order_and_defaults() -> None:
         files=[{"name": "cutor-run.sh", "content": "dHJ1ZQ==", "encoding": "base64"}, FILES[0]],
         test_cases=[{"input": "", "args": []}],
         cache=True,
+        limits={"run": {}},
     )
     assert digest(check(same)) == digest(plain)
 
@@ -139,6 +140,7 @@ def test_the_digest_sees_through_encodings_order_and_defaults() -> None:
         {"stop_on_failure": False},
         {"labels": {"a": "b"}},
         {"limits": {"run": {"open_files": 9}}},
+        {"limits": {"compile": {"open_files": 9}}},
         {"environment_files": ["shell.nix"]},
     ],
 )

@@ -1,3 +1,86 @@
-"""cutor: a remote code execution engine, an event-sourced pipeline on NATS JetStream."""
+"""cutor: a remote code execution engine, an event-sourced pipeline on NATS JetStream.
+
+The names below are the Python interface: ``from cutor import Client``. They are loaded when they are first used, so that the
+command line, and whatever needs one module only, starts quickly.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from cutor.bus.errors import BusError, BusUnreachable
+    from cutor.client import Client, Receipt, Update
+    from cutor.errors import CutorError, WaitedTooLong
+    from cutor.journal import PolicyMissing, SubmissionConflict, SubmissionUnknown
+    from cutor.model.errors import InvalidRequest
+    from cutor.model.events import EnvironmentRef, Output, Signal, Stage
+    from cutor.model.limits import Limit, Policy, RequestedLimit, RequestedLimits
+    from cutor.model.request import File, Request, TestCase
+    from cutor.model.result import Result
+    from cutor.stack.finding import NoStack
 
 __version__ = "0.1.0"
+
+_HOMES: Final = {
+    "BusError": "cutor.bus.errors",
+    "BusUnreachable": "cutor.bus.errors",
+    "Client": "cutor.client",
+    "CutorError": "cutor.errors",
+    "EnvironmentRef": "cutor.model.events",
+    "File": "cutor.model.request",
+    "InvalidRequest": "cutor.model.errors",
+    "Limit": "cutor.model.limits",
+    "NoStack": "cutor.stack.finding",
+    "Output": "cutor.model.events",
+    "Policy": "cutor.model.limits",
+    "PolicyMissing": "cutor.journal",
+    "Receipt": "cutor.client",
+    "Request": "cutor.model.request",
+    "RequestedLimit": "cutor.model.limits",
+    "RequestedLimits": "cutor.model.limits",
+    "Result": "cutor.model.result",
+    "Signal": "cutor.model.events",
+    "Stage": "cutor.model.events",
+    "SubmissionConflict": "cutor.journal",
+    "SubmissionUnknown": "cutor.journal",
+    "TestCase": "cutor.model.request",
+    "Update": "cutor.client",
+    "WaitedTooLong": "cutor.errors",
+}
+"""Every public name with the module that it comes from."""
+
+__all__ = [
+    "BusError",
+    "BusUnreachable",
+    "Client",
+    "CutorError",
+    "EnvironmentRef",
+    "File",
+    "InvalidRequest",
+    "Limit",
+    "NoStack",
+    "Output",
+    "Policy",
+    "PolicyMissing",
+    "Receipt",
+    "Request",
+    "RequestedLimit",
+    "RequestedLimits",
+    "Result",
+    "Signal",
+    "Stage",
+    "SubmissionConflict",
+    "SubmissionUnknown",
+    "TestCase",
+    "Update",
+    "WaitedTooLong",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cutor' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

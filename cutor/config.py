@@ -67,10 +67,13 @@ class LimitsSettings(_Section, frozen=True, kw_only=True):
 
 
 class ServerSettings(_Section, frozen=True, kw_only=True):
-    """The NATS server: which one commands and roles talk to, and the port of the embedded one."""
+    """The NATS server: which one commands and roles talk to, the port of the embedded one, and the streams in it."""
 
     url: Annotated[str, Meta(description="the server of commands and roles where nothing else names one")] | None = None
     port: Annotated[int, Meta(ge=1, le=65535, description="the port of the embedded server; must be free then")] | None = None
+    streams: Annotated[str, Meta(description="a `streams.yaml` of one's own instead of the shipped one; absolute")] | None = (
+        None
+    )
 
 
 class DockerSettings(_Section, frozen=True, kw_only=True):
@@ -244,8 +247,9 @@ def check(config: Config) -> None:
     for tenant in config.tenants:
         if not TENANT.fullmatch(tenant):
             raise InvalidPolicy(f"tenants: the name {tenant!r} must be 1 to 32 characters of a-z, 0-9 and '-'")
-    if config.data_directory is not None and not Path(config.data_directory).is_absolute():
-        raise InvalidPolicy(f"data_directory: {config.data_directory!r} must be an absolute path, or begin with ~/")
+    for key, path in (("data_directory", config.data_directory), ("server.streams", config.server.streams)):
+        if path is not None and not Path(path).is_absolute():
+            raise InvalidPolicy(f"{key}: {path!r} must be an absolute path")
 
 
 def _prepared(document: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ async def check_docker(engine: Engine, config: Config) -> None:
         labels = await engine.image_labels(image)
         if (found := labels.get(PROTOCOL_LABEL)) != str(PROTOCOL_VERSION):
             raise PieceMissing(
-                f"the image {image!r} speaks version {found or 'none'} of the stage protocol and this cutor {PROTOCOL_VERSION}: "
+                f"the image {image!r} speaks version {found or 'none'} of the stage protocol, this cutor {PROTOCOL_VERSION}: "
                 "build it again with `make setup`"
             )
     for volume in (config.nix.store_volume, config.nix.var_volume, config.nix.packages_volume):

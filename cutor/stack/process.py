@@ -78,17 +78,8 @@ class Process:
 
     async def wait(self) -> int:
         """Return its exit code, negative for a signal, once it has ended."""
-        if self._child.poll() is not None:
-            return self._child.returncode
-        loop = asyncio.get_running_loop()
-        descriptor = os.pidfd_open(self._child.pid)
-        ended = asyncio.Event()
-        loop.add_reader(descriptor, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
+        if self._child.poll() is None:
+            await exited(self._child.pid)
         return self._child.wait()
 
     async def until_ready(self) -> bool:
@@ -104,6 +95,19 @@ class Process:
         """Let go of its pipes, also where a process that it started holds on to them."""
         for pipe in self._pipes:
             pipe.transport.close()
+
+
+async def exited(pid: int) -> None:
+    """Return once a child process has ended; it stays a zombie until its owner waits for it."""
+    loop = asyncio.get_running_loop()
+    descriptor = os.pidfd_open(pid)
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def describe_exit(code: int) -> str:

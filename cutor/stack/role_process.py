@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import signal
 import sys
@@ -41,10 +42,11 @@ class BadWorkerName(CutorError):
 
 @dataclass(frozen=True)
 class Supervision:
-    """What a supervisor gives its role processes: its pid, the readiness pipe, the inherited lock."""
+    """What a supervisor gives its role processes: its pid, and the descriptors of readiness pipe and lock."""
 
     parent_pid: int
     ready_descriptor: int
+    lock_descriptor: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def run_role(settings: RoleSettings, role: Role) -> int:
     Raises what the role raises, `AlreadyRunning` and `DataDirectoryUnusable`.
     """
     if settings.supervision is not None:
-        end_with_parent(settings.supervision.parent_pid)
+        _join(settings.supervision)
     if settings.worker is not None and not WORKER.fullmatch(settings.worker):
         raise BadWorkerName(f"worker {settings.worker!r}: it must be 1 to 64 characters of A-Z, a-z, 0-9, '_', '.' and '-'")
     _log_to_stderr()
@@ -78,6 +80,13 @@ def run_role(settings: RoleSettings, role: Role) -> int:
         if lock is not None:
             lock.release()
     return DONE
+
+
+def _join(supervision: Supervision) -> None:
+    """Become part of a stack. Processes that this one starts inherit neither pipe nor lock."""
+    end_with_parent(supervision.parent_pid)
+    os.set_inheritable(supervision.ready_descriptor, False)
+    os.set_inheritable(supervision.lock_descriptor, False)
 
 
 async def _serve(settings: RoleSettings, role: Role, instance: str) -> None:

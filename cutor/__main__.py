@@ -1,0 +1,5 @@
+"""``python -m cutor``: the command line."""
+
+from cutor.cli import main
+
+main()

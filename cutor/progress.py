@@ -1,0 +1,80 @@
+"""Where a submission stands and what an event says, each in a few words for people. Pure."""
+
+from __future__ import annotations
+
+from cutor.model.events import (
+    CacheBuilt,
+    CacheLost,
+    Cancelled,
+    Cleaned,
+    Compiled,
+    Event,
+    Finished,
+    Leased,
+    Parked,
+    Ran,
+    Rejected,
+    Stage,
+    Submitted,
+)
+from cutor.model.request import COMPILE_SCRIPT
+from cutor.model.state import Submission
+
+
+def progress(state: Submission) -> str:
+    """Return what a submission waits for or does now; its outcome once it has ended."""
+    if state.ended:
+        return str(state.outcome)
+    worker = None if state.lease is None else state.lease.role
+    if state.status == "SUBMITTED":
+        return "building the environment" if worker == "builder" else "waiting for a builder"
+    if worker != "runner":
+        return "waiting for a runner"
+    has_compile_script = any(file.name == COMPILE_SCRIPT for file in state.request.files)
+    if state.status == "DEPENDENCIES_INSTALLED" and has_compile_script:
+        return "compiling"
+    total = len(state.request.test_cases)
+    return f"running {min(len(state.runs) + 1, total)}/{total}"
+
+
+def summarize(event: Event) -> str:
+    """Return what an event says, in one line. Strings of users and workers are in it as they came."""
+    match event:
+        case Submitted(request=request, caused_by=cause):
+            again = f", caused by {cause}" if cause else ""
+            return f"{len(request.files)} files, {len(request.test_cases)} test cases{again}"
+        case Leased(lease=lease):
+            return f"{lease.role} {lease.worker}, lease {lease.number}"
+        case CacheBuilt(environment=environment, stage=stage):
+            return f"environment {environment.key[:12]} {'was there' if environment.hit else 'built'}, {_stage(stage)}"
+        case Compiled(stage=stage):
+            return _stage(stage)
+        case Ran(index=index, stages=stages):
+            return ", ".join(f"{position}: {_stage(stage)}" for position, stage in enumerate(stages, index + 1))
+        case _:
+            return _summarize_end(event)
+
+
+def _summarize_end(event: Event) -> str:
+    match event:
+        case Finished(outcome=outcome):
+            return outcome
+        case Cancelled(reason=reason):
+            return reason or ""
+        case Rejected(message=message):
+            return message
+        case Parked(role=role, message=message):
+            return f"{role}: {message}"
+        case CacheLost(key=key, missing=missing):
+            return f"environment {key[:12]}: {missing}"
+        case Cleaned(worker=worker, by=by):
+            return f"by {by}: {worker}"
+        case _:
+            raise AssertionError(f"no summary for {type(event).__name__}")
+
+
+def _stage(stage: Stage) -> str:
+    """Return ``OK in 12 ms``, with the name of a test case in front."""
+    name = f"{stage.name} " if stage.name else ""
+    took = "" if stage.wall_time_ms is None else f" in {stage.wall_time_ms} ms"
+    return f"{name}{stage.outcome}{took}"

@@ -1,0 +1,196 @@
+"""The supervisor: what ``cutor up`` runs. It starts the server and the roles, keeps them running, and ends them.
+
+Its start, each step undone in reverse order when a later one fails: `streams.yaml` read · lock · what Docker must have ·
+leftovers of a dead life removed · server · streams and policy · roles · all ready · current-stack file. A process that dies is
+started again, until that is hopeless: then the whole stack ends with one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cutor.bus.connection import Bus
+from cutor.bus.topology import Topology, apply
+from cutor.config import Config, environment_for_role
+from cutor.containers.engine import Engine
+from cutor.containers.errors import ContainerError
+from cutor.errors import CutorError
+from cutor.journal import Journal
+from cutor.stack import current, streams
+from cutor.stack.data import DataDirectory, write_privately
+from cutor.stack.keeper import Keeper, Orders, first_of
+from cutor.stack.lock import Lock
+from cutor.stack.logs import Log
+from cutor.stack.preflight import check_docker, remove_containers
+from cutor.stack.server import KeptServer
+
+ROLES: Final = ("builder", "runner", "projector")
+CONTAINER_ROLES: Final = frozenset({"builder", "runner"})
+READY_TIMEOUT_S: Final = 60.0
+SWEEP_TIMEOUT_S: Final = 60.0
+HALTED_SWEEP_TIMEOUT_S: Final = 5.0
+
+
+class NotReady(CutorError):
+    """A role did not get ready in time; the message names it and its log."""
+
+
+class ContainersLeft(CutorError):
+    """Containers of the stack could not be removed at its end."""
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """What a stack is started with. ``config_raw`` is the configuration file as it was read: the roles get the same."""
+
+    data: DataDirectory
+    config: Config
+    config_raw: bytes
+    current_file: Path
+    port: int | None = None
+    roles: Sequence[str] = ROLES
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A stack that serves: the server's address without its credential, and where its data is."""
+
+    address: str
+    data: Path
+
+    def __str__(self) -> str:
+        return f"cutor is ready at {self.address}, data in {self.data}"
+
+
+Show = Callable[[str, bytes], None]
+"""Takes the name of a process and a line that it printed."""
+
+
+class Supervisor:
+    """One life of a stack."""
+
+    def __init__(self, settings: StackSettings, orders: Orders, show: Show) -> None:
+        self._settings = settings
+        self._data = settings.data
+        self._orders = orders
+        self._show = show
+
+    async def run(self, on_ready: Callable[[Ready], None]) -> None:
+        """Run the stack until ``orders.stop``. Nothing of it runs when this returns or raises.
+
+        Raises `AlreadyRunning`, `PieceMissing`, `NotReady`, `RoleGivenUp`, `ServerGivenUp`, `ContainersLeft` and the errors of
+        data directory, bus and containers.
+        """
+        topology = streams.wanted(self._settings.config)
+        self._data.prepare()
+        lock = Lock.take(self._data.lock)
+        try:
+            instance = self._data.make_instance()
+            write_privately(self._data.config_file, self._settings.config_raw)
+            server = KeptServer(self._data.server, self._settings.port, self._orders, self._say)
+            async with self._containers(instance), server:
+                await self._set_up(server.url, topology)
+                try:
+                    await self._keep(server, lock, lambda: self._announce(server, instance, on_ready))
+                finally:
+                    current.remove(self._settings.current_file, instance)
+        finally:
+            lock.release()
+
+    def _say(self, line: str) -> None:
+        self._show("cutor", line.encode())
+
+    @asynccontextmanager
+    async def _containers(self, instance: str) -> AsyncIterator[None]:
+        """Check what Docker must have; remove containers of a dead life now, and those of this life in the end."""
+        if not CONTAINER_ROLES & set(self._settings.roles):
+            yield
+            return
+        async with Engine.connect(self._settings.config.docker.host) as engine:
+            await check_docker(engine, self._settings.config)
+            if removed := await remove_containers(engine, instance):
+                self._say(f"removed {removed} containers that a former life of this stack left behind")
+        try:
+            yield
+        finally:
+            await self._sweep(instance)
+
+    async def _sweep(self, instance: str) -> None:
+        timeout_s = HALTED_SWEEP_TIMEOUT_S if self._orders.halt.is_set() else SWEEP_TIMEOUT_S
+        try:
+            async with asyncio.timeout(timeout_s), Engine.connect(self._settings.config.docker.host) as engine:
+                await remove_containers(engine, instance)
+        except (TimeoutError, ContainerError) as error:
+            why = str(error) or f"Docker took more than {timeout_s:.0f} s"
+            raise ContainersLeft(
+                f"containers may be left ({why}): `cutor down --data {self._data.path}` removes them"
+            ) from error
+
+    async def _set_up(self, server: str, topology: Topology) -> None:
+        """Make streams and consumers as wanted, and publish what the stack accepts."""
+        async with Bus.connect(server, name="cutor up") as bus:
+            await apply(bus, topology)
+            await Journal(bus).publish_policy(self._settings.config.policy())
+
+    async def _keep(self, server: KeptServer, lock: Lock, announce: Callable[[], None]) -> None:
+        """Keep server and roles running until ``orders.stop``, or until one of them is given up; then the roles end."""
+        keepers = [self._keeper(role, server.url, lock) for role in self._settings.roles]
+        failures: list[Exception] = []
+
+        async def watched(work: Coroutine[Any, Any, None]) -> None:
+            try:
+                await work
+            except Exception as error:
+                failures.append(error)
+                self._orders.stop.set()
+
+        works = [*(keeper.run(self._orders) for keeper in keepers), server.keep(), self._until_ready(keepers, announce)]
+        tasks = [asyncio.create_task(watched(work)) for work in works]
+        try:
+            await self._orders.stop.wait()
+        finally:
+            self._orders.stop.set()
+            await asyncio.wait(tasks)
+        if failures:
+            raise failures[0]
+
+    def _keeper(self, role: str, server: str, lock: Lock) -> Keeper:
+        return Keeper(
+            role,
+            role_command(role, self._data, lock),
+            environment=environment_for_role(server),
+            inherited=[lock.descriptor],
+            log=Log(self._data.logs / f"{role}.log"),
+            show=self._show,
+        )
+
+    async def _until_ready(self, keepers: Sequence[Keeper], announce: Callable[[], None]) -> None:
+        """Announce the stack once every role is ready. Raises `NotReady`."""
+        for keeper in keepers:
+            await first_of(keeper.ready.wait(), self._orders.stop.wait(), asyncio.sleep(READY_TIMEOUT_S))
+            if self._orders.stop.is_set():
+                return
+            if not keeper.ready.is_set():
+                log = self._data.logs / f"{keeper.role}.log"
+                raise NotReady(f"the {keeper.role} was not ready after {READY_TIMEOUT_S:.0f} s: see {log}")
+        announce()
+
+    def _announce(self, server: KeptServer, instance: str, on_ready: Callable[[Ready], None]) -> None:
+        stack = current.CurrentStack(server=server.url, data=str(self._data.path), instance=instance)
+        current.write(self._settings.current_file, stack)
+        on_ready(Ready(server.address, self._data.path))
+
+
+def role_command(role: str, data: DataDirectory, lock: Lock) -> list[str]:
+    """Return the command of a role process; the server's address goes in the environment, where no process list shows it."""
+    return [
+        *(sys.executable, "-m", "cutor", "--config", str(data.config_file), role, "--data", str(data.path)),
+        *("--parent", str(os.getpid()), "--lock-fd", str(lock.descriptor)),
+    ]

@@ -1,0 +1,144 @@
+"""A directory as a request: what is sent, and what is refused by name."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cutor.model.errors import InvalidRequest
+from cutor.model.limits import Bounds, Policy
+from cutor.model.request import validate
+from cutor.submission_directory import read_directory
+
+BOUNDS = Bounds()
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    box = tmp_path / "box"
+    box.mkdir()
+    (box / "shell.nix").write_text("{}")
+    (box / "cutor-run.sh").write_text("true")
+    return box
+
+
+def test_every_regular_file_is_sent_under_its_relative_name(box: Path) -> None:
+    (box / "deep" / "er").mkdir(parents=True)
+    (box / "deep" / "er" / "data").write_bytes(b"\xff\x00")
+    (box / ".hidden").write_text("seen")
+    request = read_directory(box, BOUNDS)
+    assert [file.name for file in request.files] == [".hidden", "cutor-run.sh", "deep/er/data", "shell.nix"]
+    assert validate(request, Policy(), "x").files["deep/er/data"] == b"\xff\x00"
+
+
+def test_no_settings_is_one_test_case_with_empty_input(box: Path) -> None:
+    (case,) = read_directory(box, BOUNDS).test_cases
+    assert case.input is None
+
+
+def test_settings_are_the_rest_of_the_request_and_are_not_sent(box: Path) -> None:
+    (box / "submission.toml").write_text('id = "mine"\nlabels = { a = "b" }\n[limits.run]\nwall_time_ms = 100\n')
+    request = read_directory(box, BOUNDS)
+    assert (request.id, request.labels, request.limits.run.wall_time_ms) == ("mine", {"a": "b"}, 100)
+    assert len(request.test_cases) == 1
+    assert "submission.toml" not in {file.name for file in request.files}
+
+
+def test_settings_deeper_down_are_a_file_like_any_other(box: Path) -> None:
+    (box / "deep").mkdir()
+    (box / "deep" / "submission.toml").write_text("no toml")
+    assert "deep/submission.toml" in {file.name for file in read_directory(box, BOUNDS).files}
+
+
+@pytest.mark.parametrize("example", sorted(path.parent for path in EXAMPLES.glob("*/shell.nix")), ids=lambda path: path.name)
+def test_the_examples_are_requests(example: Path) -> None:
+    validate(read_directory(example, BOUNDS), Policy(), "x")
+
+
+def link(box: Path) -> None:
+    (box / "bad").symlink_to("/etc/passwd")
+
+
+def link_to_directory(box: Path) -> None:
+    (box / "bad").symlink_to("/etc")
+
+
+def fifo(box: Path) -> None:
+    os.mkfifo(box / "bad")
+
+
+def unix_socket(box: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(box / "bad"))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(link, "a link"), (link_to_directory, "a link"), (fifo, "a FIFO"), (unix_socket, "a socket")],
+    ids=["link", "link to a directory", "FIFO", "socket"],
+)
+def test_anything_but_a_regular_file_is_refused_by_name(box: Path, make: Callable[[Path], None], kind: str) -> None:
+    make(box)
+    with pytest.raises(InvalidRequest, match=f"'bad' is {kind}"):
+        read_directory(box, BOUNDS)
+
+
+def test_a_link_in_place_of_the_settings_is_refused(box: Path) -> None:
+    (box / "submission.toml").symlink_to("/etc/hostname")
+    with pytest.raises(InvalidRequest, match=r"'submission.toml' is a link"):
+        read_directory(box, BOUNDS)
+
+
+def test_a_name_that_is_not_utf8_is_refused(box: Path) -> None:
+    (box / os.fsdecode(b"bad\xff")).write_text("")
+    with pytest.raises(InvalidRequest, match="not UTF-8"):
+        read_directory(box, BOUNDS)
+
+
+def test_no_more_is_read_than_the_bounds_allow(box: Path) -> None:
+    with (box / "large").open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    with pytest.raises(InvalidRequest, match="more than the maximum of 1000 bytes"):
+        read_directory(box, Bounds(request_bytes=1000))
+
+
+def test_more_files_than_the_bound_are_refused(box: Path) -> None:
+    assert len(read_directory(box, Bounds(files=2)).files) == 2
+    (box / "submission.toml").write_text("")
+    assert len(read_directory(box, Bounds(files=2)).files) == 2
+    (box / "third").write_text("")
+    with pytest.raises(InvalidRequest, match="more than the maximum of 2 files"):
+        read_directory(box, Bounds(files=2))
+
+
+def test_endless_nesting_ends_at_the_length_of_names(box: Path) -> None:
+    (box / "/".join(["d"] * 200)).mkdir(parents=True)
+    with pytest.raises(InvalidRequest, match="bytes; the maximum is 255 bytes"):
+        read_directory(box, BOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("= 1", "not valid TOML"),
+        ("unknown = 1", "unknown field `unknown`"),
+        ("[[files]]\nname = 'x'", "files: the files are those of the directory"),
+        ("[limits.run]\nwall_time_ms = '1s'", "limits.run.wall_time_ms"),
+        ("test_cases = 1", "test_cases"),
+    ],
+)
+def test_bad_settings_are_refused_with_one_line_that_names_the_file(box: Path, settings: str, said: str) -> None:
+    (box / "submission.toml").write_text(settings)
+    with pytest.raises(InvalidRequest) as caught:
+        read_directory(box, BOUNDS)
+    assert str(caught.value).startswith("submission.toml: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="none: the directory cannot be read: No such file"):
+        read_directory(tmp_path / "none", BOUNDS)

@@ -29,11 +29,13 @@ from cutor.nix.session import BuildSession, SessionFault
 from cutor.roles.context import RoleContext
 from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import serve
+from cutor.roles.sweep import sweep
 
 
 async def run_builder(context: RoleContext) -> None:
     """Serve as a builder until the context says stop."""
     async with Engine.connect(context.config.docker.host) as engine:
+        await sweep(engine, context.instance, "builder")
         await serve(context, BuildStep(context, engine), context.config.builder.slots)
 
 

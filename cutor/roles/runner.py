@@ -30,11 +30,13 @@ from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import serve
 from cutor.roles.results import Results
 from cutor.roles.slots import Slots
+from cutor.roles.sweep import sweep
 
 
 async def run_runner(context: RoleContext) -> None:
     """Serve as a runner until the context says stop."""
     async with Engine.connect(context.config.docker.host) as engine:
+        await sweep(engine, context.instance, "runner")
         await serve(context, RunStep(context, engine), context.config.runner.slots)
 
 

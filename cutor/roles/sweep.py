@@ -1,0 +1,23 @@
+"""What a role does first: remove the containers that a dead life of it left behind on this host."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from cutor.containers.engine import Engine
+from cutor.model.events import Role
+
+log = logging.getLogger(__name__)
+
+
+async def sweep(engine: Engine, instance: str, role: Role) -> None:
+    """Remove every container of an instance and role.
+
+    None of them can belong to a living process: an instance is held by a lock, and runs one process of each role. The
+    submissions that they served are delivered again.
+    """
+    left = [found for found in await engine.list(instance) if found.labels.get("cutor.role") == role]
+    await asyncio.gather(*(engine.remove(found.id) for found in left))
+    if left:
+        log.warning("removed %d containers of a %s that died", len(left), role)

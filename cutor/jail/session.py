@@ -25,7 +25,7 @@ from cutor.model.limits import MIB, Limit
 from cutor.model.outcome import StageReport
 from cutor.model.request import COMPILE_SCRIPT, RUN_SCRIPT
 
-OWN_MEMORY_BYTES: Final = 24 * MIB
+OWN_MEMORY_BYTES: Final = 12 * MIB
 """What cutor's own processes in the container hold beside a stage: see `stage_memory_bytes`."""
 OWN_TASKS: Final = 3
 """The init, nsjail, jail-init: beside the program's own processes and threads."""
@@ -138,7 +138,7 @@ class WorkerSession:
             "script": script,
             "args": list(args),
             "limit": msgspec.to_builtins(limit),
-            "memory_bytes": limit.memory_bytes,
+            "memory_bytes": memory_bytes,
         }
         seconds = CANCEL_S if self._cancelled else limit.wall_time_ms / 1000 + STAGE_GRACE_S
         self._reader.max_body_bytes = limit.stdout_bytes + limit.stderr_bytes

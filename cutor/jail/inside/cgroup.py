@@ -27,16 +27,18 @@ class Files(NamedTuple):
     cpu: str
     oom: str
     tasks: str
+    usage: str
     peak: str
     quota: str
 
 
 FILES: Final[dict[Version, Files]] = {
-    "v2": Files("cpu.stat", "memory.events", "pids.current", "memory.peak", "cpu.max"),
+    "v2": Files("cpu.stat", "memory.events", "pids.current", "memory.current", "memory.peak", "cpu.max"),
     "v1": Files(
         "cpuacct/cpuacct.usage",
         "memory/memory.oom_control",
         "pids/pids.current",
+        "memory/memory.usage_in_bytes",
         "memory/memory.max_usage_in_bytes",
         "cpu/cpu.cfs_quota_us",
     ),
@@ -98,6 +100,7 @@ class Cgroup:
         self._cpu = _open(root, files.cpu)
         self._oom = _open(root, files.oom)
         self._tasks = _open(root, files.tasks)
+        self._usage = _open(root, files.usage)
         self._peak = _open(root, files.peak) if os.path.exists(f"{root}/{files.peak}") else None
         self.quota_cpus = parse_quota_cpus(self.version, _read(root, files.quota))
 
@@ -112,6 +115,10 @@ class Cgroup:
     def tasks(self) -> int:
         """Return how many processes and threads there are now."""
         return parse_number(os.pread(self._tasks, _READ_BYTES, 0))
+
+    def memory_bytes(self) -> int:
+        """Return the memory the container holds now, page cache and files in memory included."""
+        return parse_number(os.pread(self._usage, _READ_BYTES, 0))
 
     def memory_peak_bytes(self) -> int | None:
         """Return the most memory the container ever held, page cache included; null where the kernel keeps no watermark."""

@@ -46,7 +46,8 @@ class Seen(NamedTuple):
     """What the routine saw of a stage.
 
     ``status`` is the program's raw wait status, null where it never ended by itself; ``exec_errno`` says why it never began.
-    ``peak_bytes`` are the control group's watermark before and after. ``fault`` is a failure of the machinery.
+    ``memory_before`` is what the control group held, and its watermark, when the jail stood; ``peak_after_bytes`` the watermark
+    after the end. ``fault`` is a failure of the machinery.
     """
 
     status: int | None
@@ -55,7 +56,7 @@ class Seen(NamedTuple):
     oom_kills: int
     cpu_ns: int | None
     wall_ns: int | None
-    peak_before_bytes: int | None
+    memory_before: tuple[int, int] | None
     peak_after_bytes: int | None
     stdout: Output
     stderr: Output
@@ -113,7 +114,7 @@ def conclude(seen: Seen, limits: Limits) -> Result:
         oom_kills=seen.oom_kills,
         cpu_time_ms=_ms(seen.cpu_ns),
         wall_time_ms=_ms(seen.wall_ns),
-        memory_peak_bytes=_peak(seen.peak_before_bytes, seen.peak_after_bytes),
+        memory_peak_bytes=_peak(seen.memory_before, seen.peak_after_bytes),
         stdout=seen.stdout,
         stderr=stderr,
         fault=fault,
@@ -145,9 +146,15 @@ def _ms(ns: int | None) -> int | None:
     return None if ns is None else (max(ns, 0) + MS_NS // 2) // MS_NS
 
 
-def _peak(before: int | None, after: int | None) -> int | None:
-    """Return the watermark where this stage raised it: only then it is this stage's own peak; else nothing is known."""
-    return after if before is not None and after is not None and after > before else None
+def _peak(before: tuple[int, int] | None, after: int | None) -> int | None:
+    """Return what the program added to the control group at its highest, page cache and files in memory included.
+
+    The watermark can't be reset from inside: it is this stage's own only where this stage raised it; else nothing is known.
+    """
+    if before is None or after is None:
+        return None
+    usage, watermark = before
+    return after - usage if after > watermark else None
 
 
 def rlimits(limits: Limits) -> dict[int, tuple[int, int]]:

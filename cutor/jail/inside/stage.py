@@ -91,7 +91,7 @@ class _Stage:
         self._deadline_ns = 0  # of the phase: the jail's making, its end, draining
         self._clocks: tuple[int, int] | None = None  # while the program runs: wall deadline, next look at its CPU time
         self._oom_baseline = cgroup.oom_kills()
-        self._peak_baseline = cgroup.memory_peak_bytes()
+        self._memory_baseline: tuple[int, int] | None = None
         self._cpu_baseline_ns: int | None = None
         self._cpu_ns: int | None = None
         self._started_ns: int | None = None
@@ -180,6 +180,8 @@ class _Stage:
         self._forget(self._jail.nsjail_pidfd)  # from here on the jail's own end counts
         self._watch(self._jail.jail_pidfd, self._on_jail_end)
         self._cpu_baseline_ns = self._used_cpu_ns()
+        peak_bytes = self._cgroup.memory_peak_bytes()
+        self._memory_baseline = None if peak_bytes is None else (self._cgroup.memory_bytes(), peak_bytes)
         self._jail.hand_over(self._job, self._theirs)
         self._close_theirs()
 
@@ -288,7 +290,7 @@ class _Stage:
             oom_kills=self._cgroup.oom_kills() - self._oom_baseline,
             cpu_ns=self._cpu_ns,
             wall_ns=wall_ns,
-            peak_before_bytes=self._peak_baseline,
+            memory_before=self._memory_baseline,
             peak_after_bytes=self._cgroup.memory_peak_bytes(),
             stdout=Output(self._stdout.kept, self._stdout.total_bytes),
             stderr=Output(self._stderr.kept, self._stderr.total_bytes),

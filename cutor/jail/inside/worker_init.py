@@ -143,7 +143,11 @@ class Worker:
         return Program(arguments, self._variables)
 
     def _mounts(self, kind: str, memory_bytes: int) -> tuple[Mount, ...]:
-        """Return what a stage sees. Files in memory are bounded by the stage's memory: whichever is reached first ends it."""
+        """Return what a stage sees.
+
+        ``memory_bytes`` is the container's own limit: files in memory may grow up to it, so that filling them is answered by
+        the OOM killer like any other memory. They die with the jail, and their memory is free again.
+        """
         store: Mount = Masked(STORE, MASK, STORE) if self._masked else Bind(STORE, STORE)
         working: Mount
         if kind == "compile":

@@ -5,6 +5,7 @@ import asyncio
 import fcntl
 import sys
 from pathlib import Path
+from typing import IO
 
 import aiohttp
 from aiodocker import Docker
@@ -41,6 +42,15 @@ async def refill(docker: Docker) -> volumes.Contents:
     return await volumes.claim(docker)
 
 
+def wait_for(lock: IO[str]) -> None:
+    """Take the lock; say so where another set-up holds it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("another set-up is running: waiting for its end")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
 def main() -> int:
     """Run set-up, or with --purge its undoing, under a lock, so that two at once don't race. Returns the exit code."""
     arguments = argparse.ArgumentParser(prog="deploy.setup", description=__doc__)
@@ -49,7 +59,7 @@ def main() -> int:
     chosen = arguments.parse_args()
     cache_directory().mkdir(parents=True, exist_ok=True)
     with (cache_directory() / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        wait_for(lock)
         try:
             asyncio.run(purge.purge() if chosen.purge else set_up(refresh=chosen.refresh))
         except SetupError as error:

@@ -19,7 +19,16 @@ from aiodocker import Docker
 
 from deploy.setup import base_image, machine
 from deploy.setup.console import SetupError, run, step
-from deploy.setup.docker_api import OneShot, created, finish, image_labels, image_names, put_files, remove_image
+from deploy.setup.docker_api import (
+    OneShot,
+    created,
+    finish,
+    image_labels,
+    image_names,
+    put_files,
+    remove_image,
+    remove_unnamed_images,
+)
 
 NAME = "cutor-child:latest"
 CONTENTS = Path("deploy/image/contents.txt")
@@ -27,7 +36,7 @@ HELPER_SOURCE = Path("deploy/image/jail_init.c")
 HELPER_DESTINATION = "/opt/cutor/bin/jail-init"
 PROTOCOL = Path("cutor/jail/protocol.py")
 COMPILER_FLAGS = ("-static", "-O2", "-Wall", "-Wextra", "-Werror")
-PRECOMPILE = "python3 -m compileall -q -f --invalidation-mode unchecked-hash /opt/cutor"
+PRECOMPILE = f"{base_image.COMPILE} /opt/cutor"
 
 
 @dataclass(frozen=True)
@@ -143,14 +152,15 @@ async def ensure(docker: Docker, root: Path, base: str) -> None:
             files.append((HELPER_DESTINATION, 0o755, await compile_helper(root / HELPER_SOURCE)))
         labels = {"cutor.inputs": top.digest, **({"cutor.protocol": top.protocol} if top.protocol else {})}
         await add_layer(docker, base, layer(files), labels)
-    await remove_superseded(docker, base, present["Id"] if present is not None else None)
+    await remove_superseded(docker, base)
 
 
-async def remove_superseded(docker: Docker, base: str, child_id: str | None) -> None:
-    """Remove the child image that lost its name just now, and bases of older recipes, unless a container runs on them."""
-    others = [name for name in await image_names(docker, base_image.REPOSITORY) if name != base]
-    for name in [*([child_id] if child_id else []), *others]:
-        await remove_image(docker, name)
+async def remove_superseded(docker: Docker, base: str) -> None:
+    """Remove child images that lost their name, and bases of older recipes, unless a container runs on them."""
+    await remove_unnamed_images(docker, "cutor.inputs")
+    for name in await image_names(docker, base_image.REPOSITORY):
+        if name != base:
+            await remove_image(docker, name)
 
 
 async def add_layer(docker: Docker, base: str, content: bytes, labels: dict[str, str]) -> None:

@@ -1,5 +1,6 @@
 """The few things set-up asks of the Docker Engine, by the library that cutor itself uses, so that both find the same engine."""
 
+import json
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -104,6 +105,13 @@ async def image_names(docker: Docker, repository: str) -> list[str]:
     return [name for image in found for name in image["RepoTags"] or []]
 
 
+async def remove_unnamed_images(docker: Docker, label: str) -> None:
+    """Remove images with `label` that have lost their name to newer ones, unless a container runs on them."""
+    found = await docker.images.list(filters={"dangling": ["true"], "label": [label]})
+    for image in found:
+        await remove_image(docker, image["Id"])
+
+
 async def build(docker: Docker, context: IO[bytes], tag: str) -> None:
     """Build `tag` by the engine's classic builder from an uncompressed tar with a Dockerfile in it."""
     try:
@@ -142,3 +150,9 @@ async def delete_volume(docker: Docker, name: str) -> bool:
             return False
         raise
     return True
+
+
+async def volume_users(docker: Docker, name: str) -> list[str]:
+    """Names of the containers, running or not, that have volume `name` mounted."""
+    found = await docker.containers.list(all=True, filters=json.dumps({"volume": [name]}))
+    return [container["Names"][0].removeprefix("/") for container in found]

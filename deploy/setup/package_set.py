@@ -4,12 +4,14 @@ The volume's label `cutor.packages` is the digest of its contents. The file `dig
 last, so that a volume whose filling was cut short is recognised. Label `cutor.recipe` spares a look at the mirror.
 """
 
+import asyncio
 import hashlib
 import io
 import json
 import struct
 import tarfile
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,15 +20,17 @@ from aiodocker import Docker
 from deploy.setup import debian_set
 from deploy.setup.apt import Repository, machine_sources, mirror_override, release_sources
 from deploy.setup.child_image import NAME as IMAGE
-from deploy.setup.console import SetupError, cache_directory, step
+from deploy.setup.console import SetupError, cache_directory, say, step
 from deploy.setup.debian_set import ASSUMED, RELEASE, Chosen
-from deploy.setup.docker_api import OneShot, create_volume, created, delete_volume, put_files, volume_labels
+from deploy.setup.docker_api import OneShot, create_volume, created, delete_volume, put_files, volume_labels, volume_users
 from deploy.setup.rootfs import read_member
 from deploy.setup.volumes import PACKAGES as VOLUME
 
 NIX_FILES = Path("deploy/nix/nixpkgs")
 BOOTSTRAP = {"bash": "bin/bash-static", "busybox": "bin/busybox"}
 """Static programs that run the set's builders, by package of the set: path in its archive."""
+IN_USE_TIMEOUT_S = 60.0
+"""Longer than a build of the set takes; a stack with submissions in its queue has to be stopped."""
 
 
 def nar_digest(content: bytes) -> str:
@@ -121,9 +125,14 @@ async def make(docker: Docker, root: Path, *, refresh: bool) -> None:
 
 
 async def replace_volume(docker: Docker, labels: Mapping[str, str]) -> None:
-    """Make the volume anew, empty, with `labels`. SetupError where a container has the old one mounted."""
-    if await volume_labels(docker, VOLUME) is not None and not await delete_volume(docker, VOLUME):
-        raise SetupError(f"volume {VOLUME} is to be replaced, but a container uses it: stop the running stacks (`cutor down`)")
+    """Make the volume anew, empty, with `labels`. Waits for containers that have the old one mounted; SetupError if long."""
+    deadline = time.monotonic() + IN_USE_TIMEOUT_S
+    while await volume_labels(docker, VOLUME) is not None and not await delete_volume(docker, VOLUME):
+        users = ", ".join(await volume_users(docker, VOLUME))
+        if time.monotonic() > deadline:
+            raise SetupError(f"volume {VOLUME} is to be replaced, but is in use by {users}: stop those (`cutor down`)")
+        say(f"package set: waiting for {users or 'a container that just ended'}, which uses the volume to be replaced")
+        await asyncio.sleep(2)
     await create_volume(docker, VOLUME, labels)
 
 

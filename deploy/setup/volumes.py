@@ -13,10 +13,16 @@ PACKAGES = "cutor-nix-packages"
 MAPPED_ROOT = 200_000
 """Host uid and gid that build containers map to root of their user namespace: the owner of store and database."""
 
-INSPECT = (
-    f"set -e; chown {MAPPED_ROOT}:{MAPPED_ROOT} /nix/store /nix/var; "
-    "for file in /packages/digest /nix/var/cutor-packages; do if [ -f $file ]; then cat $file; fi; echo; done"
-)
+INSPECT = f"""set -e
+for directory in /nix/store /nix/var; do
+  [ "$(stat -c %u $directory)" = {MAPPED_ROOT} ] || chown {MAPPED_ROOT}:{MAPPED_ROOT} $directory
+done
+for file in /packages/digest /nix/var/cutor-packages; do
+  if [ -f $file ]; then cat $file; fi
+  echo
+done
+"""
+"""A volume that has its owner is left alone: a daemon gives the store to another group, and may be at work now."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +33,13 @@ class Contents:
     built: str
 
 
-async def ensure(docker: Docker) -> None:
+async def ensure(docker: Docker, store: str = STORE, var: str = VAR) -> None:
     """Make the volumes of store and database unless they are there."""
-    for name in (STORE, VAR):
+    for name in (store, var):
         await create_volume(docker, name)
 
 
-async def claim(docker: Docker) -> Contents:
+async def claim(docker: Docker, store: str = STORE, var: str = VAR) -> Contents:
     """Give the store to its owner and read which package set is there and which is built.
 
     Done at every set-up (0.3 s), since a volume whose first set-up was killed looks like any other from outside.
@@ -42,7 +48,7 @@ async def claim(docker: Docker) -> Contents:
         NAME,
         ["/usr/bin/bash", "-c", INSPECT],
         capabilities=["CHOWN"],
-        volumes={STORE: "/nix/store", VAR: "/nix/var", PACKAGES: "/packages"},
+        volumes={store: "/nix/store", var: "/nix/var", PACKAGES: "/packages"},
     )
     packages, built = (await run_once(docker, shot, "reading the Nix volumes")).split("\n")[:2]
     return Contents(packages, built)

@@ -12,13 +12,13 @@ from deploy.setup.volumes import MAPPED_ROOT, PACKAGES, STORE, VAR
 SCRIPT = Path("deploy/nix/warm.sh")
 
 
-def build_shot(script: str, digest: str) -> OneShot:
+def build_shot(script: str, digest: str, store: str = STORE, var: str = VAR) -> OneShot:
     """The container that runs `script`: the store's owner, no capability, no network, a read-only root."""
     owner = f"mode=700,uid={MAPPED_ROOT},gid={MAPPED_ROOT}"
     return OneShot(
         NAME,
         ["/usr/bin/bash", "-euc", script, "warm", digest],
-        volumes={STORE: "/nix/store", VAR: "/nix/var", PACKAGES: "/packages"},
+        volumes={store: "/nix/store", var: "/nix/var", PACKAGES: "/packages"},
         user=f"{MAPPED_ROOT}:{MAPPED_ROOT}",
         host_config={
             "ReadonlyRootfs": True,

@@ -77,7 +77,7 @@ async def test_labels_say_what_went_in(docker: Docker, labels: Mapping[str, str]
     base = f"{base_image.REPOSITORY}:{base_image.recipe_digest(base_image.nsjail_version())[:16]}"
     found = await image_labels(docker, base)
     assert found is not None
-    assert labels["cutor.inputs"] == child_image.wanted(ROOT, found["Id"]).digest
+    assert labels["cutor.inputs"] == child_image.wanted(ROOT, found["Id"]).digest, "files changed since `make setup`"
 
 
 async def test_nix_is_the_version_of_the_label_and_safe(docker: Docker, labels: Mapping[str, str]) -> None:
@@ -164,8 +164,8 @@ async def test_listed_files_are_in_the_image_as_they_are_in_the_repository(docke
 async def test_store_and_database_belong_to_the_mapped_root(docker: Docker) -> None:
     shot = OneShot(
         child_image.NAME,
-        ["/usr/bin/stat", "-c", "%u:%g", "/nix/store", "/nix/var"],
+        ["/usr/bin/stat", "-c", "%u", "/nix/store", "/nix/var"],
         user="1000:1000",
         volumes={volumes.STORE: "/nix/store", volumes.VAR: "/nix/var"},
     )
-    assert await run_once(docker, shot, "stat") == f"{volumes.MAPPED_ROOT}:{volumes.MAPPED_ROOT}\n" * 2
+    assert await run_once(docker, shot, "stat") == f"{volumes.MAPPED_ROOT}\n" * 2

@@ -6,17 +6,32 @@ import os
 import secrets
 import tarfile
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 
 import pytest
 import pytest_asyncio
 from aiodocker import Docker
 
+from cutor.containers.engine import Engine
+from cutor.model.limits import GIB, MIB, Limit
+from cutor.nix.report import Built
+from cutor.nix.session import BuildSession
+from cutor.nix.settings import NixSettings
 from deploy.setup import child_image, engine, volumes, warm
 from deploy.setup.console import SetupError
-from deploy.setup.docker_api import OneShot, build, image_labels, remove_image, run_once, volume_labels
+from deploy.setup.docker_api import OneShot, build, delete_volume, image_labels, remove_image, run_once, volume_labels
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+GENEROUS = Limit(
+    wall_time_ms=120_000,
+    cpu_time_ms=240_000,
+    memory_bytes=2 * GIB,
+    processes=256,
+    stdout_bytes=MIB,
+    stderr_bytes=MIB,
+    file_size_bytes=GIB,
+    open_files=1024,
+)
 
 NIX_SETTINGS = """
 export HOME=/tmp NIX_REMOTE=local NIX_PATH=nixpkgs=/packages/nixpkgs NIX_CONFIG='
@@ -71,10 +86,12 @@ async def empty_image(docker: Docker, paths: Mapping[str, str]) -> AsyncIterator
     await remove_image(docker, name)
 
 
-async def nix(docker: Docker, script: str, files: Mapping[str, str] | None = None) -> str:
-    """Run a script as the store's owner, with Nix, on the shared volumes; `files` are written beside it first."""
+async def nix(
+    docker: Docker, script: str, files: Mapping[str, str] | None = None, on: tuple[str, str] = (volumes.STORE, volumes.VAR)
+) -> str:
+    """Run a script as the store's owner, with Nix, on the volumes `on`; `files` are written beside it first."""
     writes = "".join(f"cat > {name} <<'END-OF-FILE'\n{text}\nEND-OF-FILE\n" for name, text in (files or {}).items())
-    return await run_once(docker, warm.build_shot(NIX_SETTINGS + writes + script, ""), "nix")
+    return await run_once(docker, warm.build_shot(NIX_SETTINGS + writes + script, "", *on), "nix")
 
 
 async def run(docker: Docker, image: str, paths: Mapping[str, str], script: str, *names: str) -> str:
@@ -369,9 +386,40 @@ async def test_a_package_that_the_set_lacks_fails_by_its_name(docker: Docker, pa
 
 
 async def test_everything_is_built_and_rooted(docker: Docker, paths: Mapping[str, str]) -> None:
-    shot = replace(
-        warm.build_shot("", ""), command=["/usr/bin/bash", "-c", "cd /nix/var/nix/gcroots/cutor-packages; readlink *"]
-    )
-    rooted = (await run_once(docker, shot, "readlink")).splitlines()
+    rooted = (await nix(docker, "cd /nix/var/nix/gcroots/cutor-packages; readlink *")).splitlines()
     assert set(paths.values()) <= set(rooted)
     assert len([path for path in rooted if path.endswith(".drv")]) == len(paths)
+
+
+async def test_closures_hold_the_runtime_and_nothing_needless(docker: Docker, paths: Mapping[str, str]) -> None:
+    for name in ("python3", "gcc", "nodejs", "lua", "coreutils"):
+        closure = (await nix(docker, f"nix-store --query --requisites {paths[name]}")).split()
+        assert set(closure) == {paths[name], paths["runtime"]}, name
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def empty_store(docker: Docker) -> AsyncIterator[tuple[str, str]]:
+    """Volumes of an empty store and its database."""
+    token = secrets.token_hex(4)
+    store, var = f"cutor-test-store-{token}", f"cutor-test-var-{token}"
+    await volumes.ensure(docker, store, var)
+    await volumes.claim(docker, store, var)
+    yield store, var
+    for name in (store, var):
+        await delete_volume(docker, name)
+
+
+async def test_the_whole_set_builds_in_a_sandbox_and_comes_out_the_same(
+    docker: Docker, empty_store: tuple[str, str], paths: Mapping[str, str]
+) -> None:
+    shell = "{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { packages = with pkgs; [ python3 gcc nodejs lua ]; }"
+    store, var = empty_store
+    settings = NixSettings(store_volume=store, var_volume=var)
+    async with (
+        Engine.connect() as client,
+        BuildSession(client, settings, instance="test-package-set", submission="default/cold") as session,
+    ):
+        report = await session.build("5e" * 32, {"shell.nix": shell.encode()}, GENEROUS)
+    assert isinstance(report, Built), report
+    query = f"nix-store --query --hash {' '.join(paths.values())}"
+    assert await nix(docker, query, on=empty_store) == await nix(docker, query)

@@ -45,7 +45,8 @@ let
     shim = ./node-shim.c;
     finish = ''
       ln -sf node $out/bin/nodejs
-      $gcc/bin/gcc -O2 -Wall -Werror -shared -fPIC -DHERE="\"$out\"" -o $out/lib/$triple/libnode-shim.so $shim
+      $gcc/bin/gcc -O2 -Wall -Werror -shared -fPIC -s -DHERE="\"$out\"" -o $out/lib/$triple/libnode-shim.so $shim
+      patchelf --set-rpath $runtime/lib/$triple $out/lib/$triple/libnode-shim.so  # gcc's own would make node depend on gcc
       patchelf --add-needed libnode-shim.so $out/bin/node
     '';
   };

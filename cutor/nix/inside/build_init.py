@@ -140,13 +140,12 @@ class Build:
 
     def _realised(self, first: Result) -> Realised:
         """Return what the first jail left, as the store has it: nothing else that it wrote is believed."""
-        text = read_file(f"{jails.HOME}/result.json", MAX_RESULT_BYTES)
         try:
-            paths = json.loads(text or b"")
+            paths = json.loads(read_file(f"{jails.HOME}/result.json", MAX_RESULT_BYTES) or b"")
             path, tools_path = str(paths["shell"]), str(paths["tools"])
             shell, tools = store.read_derivation(path), store.read_derivation(tools_path)
             roots = (*store.realised_for(shell), *store.realised_for(tools))
-        except (ValueError, KeyError, TypeError) as error:  # DerivationError is a ValueError
+        except (FilesError, ValueError, KeyError, TypeError) as error:  # DerivationError is a ValueError
             raise Refused(first, f"the evaluation left no shell that can be read: {error}") from error
         return Realised(path, shell, tools, roots, store.closure_of(roots))
 
@@ -168,15 +167,14 @@ class Build:
         command = nsjail_command(jails.capture_jail(job.policy, links))
         limits = remaining(job.limits, first, elapsed_ms)
         second = run_stage(command, program, limits, b"", host=self._link, cgroup=self._cgroup, run_as=JAILED)
-        result = together(first, second)
+        result = together(first, second, elapsed_ms)
         if second.exit_code == EXIT_TOO_LARGE and second.killed_by is None:
             raise Refused(result, TOO_LARGE)
         if not succeeded(result):
             raise Refused(result, f"the shellHook ended with exit code {second.exit_code}" if second.exit_code else None)
-        block = read_file(f"{jails.CAPTURE}/variables", MAX_CAPTURE_BYTES)
         try:
-            return result, read_capture(block or b"")
-        except CaptureError as error:
+            return result, read_capture(read_file(f"{jails.CAPTURE}/variables", MAX_CAPTURE_BYTES) or b"")
+        except (CaptureError, FilesError) as error:
             raise Refused(result, str(error)) from error
 
     def _programs(self, realised: Realised, variables: Variables, result: Result) -> dict[str, str]:

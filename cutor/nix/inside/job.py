@@ -63,13 +63,13 @@ def remaining(limits: Limits, spent: Result, elapsed_ms: int) -> Limits:
     )
 
 
-def together(first: Result, second: Result) -> Result:
-    """Return one report of two stages that ran one after the other: it ended as the second did, and used what both used."""
+def together(first: Result, second: Result, elapsed_ms: int) -> Result:
+    """Return one report of two stages: ended as the second did, used what both used; ``elapsed_ms`` as in `remaining`."""
     peaks = [peak for peak in (first.memory_peak_bytes, second.memory_peak_bytes) if peak is not None]
     return second._replace(
         oom_kills=first.oom_kills + second.oom_kills,
         cpu_time_ms=_sum(first.cpu_time_ms, second.cpu_time_ms),
-        wall_time_ms=_sum(first.wall_time_ms, second.wall_time_ms),
+        wall_time_ms=_sum(elapsed_ms, second.wall_time_ms),
         memory_peak_bytes=max(peaks) if peaks else None,
         stdout=_joined(first.stdout, second.stdout),
         stderr=_joined(first.stderr, second.stderr),

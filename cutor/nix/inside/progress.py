@@ -31,6 +31,8 @@ class ProgressLink:
         self._epoll = select.epoll()
         self._epoll.register(link.fileno(), select.EPOLLIN)
         self._epoll.register(self._pipe, select.EPOLLIN)
+        self._timer: int = os.timerfd_create(time.CLOCK_MONOTONIC, flags=os.TFD_CLOEXEC | os.TFD_NONBLOCK)  # type: ignore[attr-defined] # Python 3.13
+        self._epoll.register(self._timer, select.EPOLLIN)
         self._pending = b""
         self._last_ns = 0
 
@@ -44,6 +46,9 @@ class ProgressLink:
         for fd, _ in self._epoll.poll(0):
             if fd == self._pipe:
                 self._take()
+            elif fd == self._timer:
+                os.read(self._timer, 8)
+                self._send()
             else:
                 cancelled = self._link.interrupted()
         return cancelled
@@ -53,15 +58,18 @@ class ProgressLink:
         self._take()
         self._send()
         self._epoll.close()
+        os.close(self._timer)
         os.close(self._pipe)
 
     def _take(self) -> None:
         try:
-            self._pending = (self._pending + os.read(self._pipe, PIECE_BYTES))[-PIECE_BYTES:]
+            data = os.read(self._pipe, PIECE_BYTES)
         except BlockingIOError:
             return
-        if time.monotonic_ns() - self._last_ns >= INTERVAL_NS:
-            self._send()
+        if not self._pending:
+            wait_ns = max(self._last_ns + INTERVAL_NS - time.monotonic_ns(), 1)
+            os.timerfd_settime_ns(self._timer, initial=wait_ns)  # type: ignore[attr-defined] # Python 3.13
+        self._pending = (self._pending + data)[-PIECE_BYTES:]
 
     def _send(self) -> None:
         if self._pending:

@@ -1,0 +1,142 @@
+"""Fixtures with real environment builds: a pytest plugin (``pytest_plugins = ["tests.nix_builds"]``).
+
+`builds` makes environments in real build containers, on the store volumes that set-up made. Keys begin with `TEST_KEYS`: their
+roots are removed at the end. A container that a test leaves behind fails it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, Final
+
+import pytest
+from msgspec.structs import replace
+
+from cutor.containers.engine import Engine
+from cutor.containers.errors import EngineUnreachable, ImageMissing
+from cutor.containers.host_config import ContainerSpec, Identity, Resources, builder_spec
+from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
+from cutor.nix.report import BuildReport, Built, BuiltEnvironment, Failed
+from cutor.nix.session import INIT_MODULE, BuildSession, OnProgress
+from cutor.nix.settings import NixSettings
+
+TEST_KEYS: Final = "7e57"
+LIMIT: Final = replace(DEFAULT_LIMITS.dependencies.default, wall_time_ms=60_000)
+
+
+class Builds:
+    """Builds environments in containers of one instance, which is this test's own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.instance = f"test-{secrets.token_hex(4)}"
+        self.settings = NixSettings()
+
+    async def build(
+        self, files: str | Mapping[str, str], *, key: str | None = None, on_progress: OnProgress | None = None, **limits: int
+    ) -> BuildReport:
+        """Build a shell.nix, or files by name, with some limits changed."""
+        texts = {"shell.nix": files} if isinstance(files, str) else files
+        limit: Limit = replace(LIMIT, **limits)
+        async with BuildSession(self.engine, self.settings, instance=self.instance, submission="default/test") as session:
+            contents = {name: text.encode(errors="surrogateescape") for name, text in texts.items()}
+            return await session.build(key or new_key(), contents, limit, on_progress)
+
+    async def built(self, files: str | Mapping[str, str], **limits: Any) -> BuiltEnvironment:
+        """Build what must succeed."""
+        report = await self.build(files, **limits)
+        assert isinstance(report, Built), report
+        return report.environment
+
+    async def failed(self, files: str | Mapping[str, str], **limits: Any) -> Failed:
+        """Build what must fail."""
+        report = await self.build(files, **limits)
+        assert isinstance(report, Failed), report
+        return report
+
+    async def in_store(self, script: str) -> str:
+        """Run a script of bash as the owner of the store volumes; return what it prints."""
+        return await run_in_store(self.engine, script)
+
+    async def containers(self) -> list[str]:
+        """Names of the containers that exist."""
+        return [container.name for container in await self.engine.list(self.instance)]
+
+
+def new_key() -> str:
+    """Return a key that no other test has."""
+    return TEST_KEYS + secrets.token_hex(30)
+
+
+def variables(environment: BuiltEnvironment) -> dict[str, bytes]:
+    """Return captured variables by name."""
+    return {name.decode(): value for name, value in environment.variables}
+
+
+def builder_container(engine: Engine, command: list[str]) -> ContainerSpec:
+    """Return a container like a build's, with another command in it."""
+    spec = builder_spec(
+        Identity("test-store", secrets.token_hex(6)),
+        image=NixSettings().image,
+        module=INIT_MODULE,
+        resources=Resources(1024 * MIB, 256, 2),
+    )
+    spec.body["Cmd"] = command
+    return spec
+
+
+async def run_in_store(engine: Engine, script: str) -> str:
+    """Run a script of bash in a container with the store volumes, as their owner."""
+    spec = builder_container(engine, ["/usr/bin/bash", "-euc", script])
+    spec.body["User"] = "200000:200000"
+    child = await engine.start(spec)
+    try:
+        printed = b""
+        while data := await child.receive():
+            printed += data
+        state = await child.state()
+        assert not state.exit_code, (script, state, child.stderr_tail)
+        return printed.decode()
+    finally:
+        await child.remove()
+
+
+async def _set_up() -> str | None:
+    """Return what is missing, or null."""
+    try:
+        async with Engine.connect() as engine:
+            await engine.image_labels(NixSettings().image)
+            return None if await engine.volume_labels(NixSettings().packages_volume) else "the package set is missing"
+    except (EngineUnreachable, ImageMissing) as error:
+        return str(error)
+
+
+async def _remove_roots() -> None:
+    async with Engine.connect() as engine:
+        await run_in_store(engine, f"rm -rf /nix/var/nix/gcroots/cutor/{TEST_KEYS}*")
+
+
+@pytest.fixture(scope="session")
+def nix_set_up() -> Iterator[None]:
+    """Docker, image and package set; where set-up has not run, a visible skip on a laptop and a failure in CI."""
+    if missing := asyncio.run(_set_up()):
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{missing}: run make setup")
+        pytest.skip(f"{missing}: run make setup")
+    yield
+    asyncio.run(_remove_roots())
+
+
+@pytest.fixture
+async def builds(nix_set_up: None) -> AsyncIterator[Builds]:
+    """Environment builds; fails the test that leaves a container behind."""
+    async with Engine.connect() as engine:
+        made = Builds(engine)
+        yield made
+        left = await made.containers()
+        for container in await engine.list(made.instance):
+            await engine.remove(container.id)
+        assert left == [], "containers were left behind"

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +130,8 @@ async def ensure() -> None:
         if action is Action.INSTALL:
             await machine.install(["docker.io"], "the Docker Engine")
             action = decide(look(answering=await answers()))
+        if action is Action.INSTALL:
+            raise SetupError("docker.io was installed, yet there is no dockerd: see `apt-get install docker.io`")
         await PERFORM[action]()
 
 
@@ -149,30 +151,31 @@ async def use() -> None:
 async def wait_for_running() -> None:
     """Wait for an engine that somebody else started."""
     with step("waiting for the dockerd that is running"):
-        await wait_until_answers(lambda: None if is_running("dockerd") else "it ended")
+        await wait_until_answers(lambda: None if is_running("dockerd") else "it ended", "the log of whoever started it")
 
 
 async def start_service() -> None:
     """Start the engine as systemd's service."""
-    say("starting the Docker Engine as root: systemctl start docker (its log: journalctl -u docker)")
+    log = "journalctl -u docker"
+    say(f"starting the Docker Engine as root: systemctl start docker (its log: {log})")
     with step("Docker Engine"):
         await run(["systemctl", "start", "docker"])
-        await wait_until_answers(lambda: None)
+        await wait_until_answers(lambda: None, log)
 
 
 async def start_by_hand() -> None:
     """Start dockerd detached from this terminal, and leave it running."""
-    remove_leftovers()
+    remove_leftovers(PID_FILES)
     say(f"starting the Docker Engine as root: dockerd (its log: {LOG}); it keeps running after set-up")
     with step("Docker Engine"):
         process = spawn()
-        await wait_until_answers(lambda: None if process.poll() is None else f"dockerd ended with {process.returncode}")
+        await wait_until_answers(lambda: end_of(process), str(LOG))
         say(f"Docker Engine: dockerd is process {process.pid}")
 
 
-def remove_leftovers() -> None:
+def remove_leftovers(files: Mapping[Path, str]) -> None:
     """Remove the pid files of an engine that was killed: with them a new one refuses to start."""
-    for file, process in PID_FILES.items():
+    for file, process in files.items():
         if file.is_file() and is_stale(file.read_text(), process, process_name):
             say(f"removing {file}, left by a {process} that is gone")
             file.unlink()
@@ -192,22 +195,24 @@ def spawn() -> subprocess.Popen[bytes]:
         )
 
 
-async def wait_until_answers(failure: Callable[[], str | None]) -> None:
+def end_of(process: subprocess.Popen[bytes]) -> str | None:
+    """How `process` ended; None while it runs."""
+    return None if process.poll() is None else f"dockerd ended with code {process.returncode}"
+
+
+async def wait_until_answers(failure: Callable[[], str | None], log: str) -> None:
     """Return as soon as an engine answers; SetupError after a minute, or as soon as `failure` gives a reason."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while not await answers():
         reason = failure() or ("no answer after a minute" if time.monotonic() > deadline else None)
         if reason:
-            raise SetupError(f"the Docker Engine did not start: {reason}; see {LOG}", log_tail())
+            raise SetupError(f"the Docker Engine did not start: {reason}; see {log}", tail(Path(log)))
         await asyncio.sleep(0.2)
 
 
-def log_tail() -> str:
-    """The last lines of the engine's log."""
-    try:
-        return "\n".join(LOG.read_text(errors="replace").splitlines()[-LOG_LINES:])
-    except OSError:
-        return ""
+def tail(log: Path) -> str:
+    """The last lines of a log; nothing where it is no file."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:]) if log.is_file() else ""
 
 
 PERFORM = {

@@ -31,7 +31,8 @@ async def install(names: Sequence[str], why: str) -> None:
     """Install Debian packages on this machine, after saying so; fetch apt's lists where a package is not in them."""
     say(install_plan(names, why, root=is_root()))
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "-qq", "--yes", "--no-install-recommends", "install", *names]
+    wait_for_others = "--option=DPkg::Lock::Timeout=120"
+    command = ["apt-get", "-qq", "--yes", wait_for_others, "--no-install-recommends", "install", *names]
     with step(f"installing {' '.join(names)}"):
         try:
             await run(command, env=environment)

@@ -1,11 +1,13 @@
 """What set-up does about the Docker Engine, decided from facts alone."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from deploy.setup.console import SetupError
-from deploy.setup.engine import PERFORM, Action, Facts, decide, is_stale
+from deploy.setup.engine import PERFORM, Action, Facts, decide, is_stale, process_name, remove_leftovers, tail
 
 NOTHING = Facts(
     answers=False, address=None, root=True, socket=False, running=False, installed=False, systemd=False
@@ -68,3 +70,21 @@ def test_every_action_but_installing_is_performed_by_the_table() -> None:
 )
 def test_stale_pid_file(text: str, processes: dict[int, str], stale: bool) -> None:
     assert is_stale(text, "dockerd", processes.get) is stale
+
+
+def test_only_what_a_dead_engine_left_is_removed(tmp_path: Path) -> None:
+    ours = process_name(os.getpid())
+    assert ours is not None
+    contents = {"alive": str(os.getpid()), "dead": "4194305", "reused": str(os.getpid()), "empty": ""}
+    for name, text in contents.items():
+        (tmp_path / name).write_text(text)
+    names = {"alive": ours, "dead": ours, "reused": "dockerd", "empty": ours, "missing": ours}
+    remove_leftovers({tmp_path / name: process for name, process in names.items()})
+    assert [file.name for file in tmp_path.iterdir()] == ["alive"]
+
+
+def test_tail_of_a_log_and_of_what_is_none(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("".join(f"{n}\n" for n in range(100)))
+    assert tail(log).splitlines() == [str(n) for n in range(80, 100)]
+    assert tail(Path("journalctl -u docker")) == ""

@@ -17,10 +17,10 @@ from msgspec.structs import replace
 
 from cutor.containers.engine import Engine
 from cutor.containers.errors import EngineUnreachable, ImageMissing
-from cutor.containers.host_config import ContainerSpec, Identity, Resources, builder_spec
+from cutor.containers.host_config import BuilderStorage, ContainerSpec, Identity, Resources, builder_spec
 from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
 from cutor.nix.report import BuildReport, Built, BuiltEnvironment, Failed
-from cutor.nix.session import INIT_MODULE, BuildSession, OnProgress
+from cutor.nix.session import INIT_MODULE, WORK_TMPFS, BuildSession, OnProgress
 from cutor.nix.settings import NixSettings
 
 TEST_KEYS: Final = "7e57"
@@ -83,6 +83,7 @@ def builder_container(engine: Engine, command: list[str]) -> ContainerSpec:
         image=NixSettings().image,
         module=INIT_MODULE,
         resources=Resources(1024 * MIB, 256, 2),
+        storage=BuilderStorage(extra=(WORK_TMPFS,)),
     )
     spec.body["Cmd"] = command
     return spec

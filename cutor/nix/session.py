@@ -42,9 +42,8 @@ INIT_MODULE: Final = "cutor.nix.inside.build_init"
 OWN_MEMORY_BYTES: Final = 64 * MIB
 """What cutor's own processes in the container may take beside the limit: two small Pythons, nsjail, an idle nix-daemon."""
 OWN_PROCESSES: Final = 16
-WORK_BYTES: Final = 256 * MIB
-WORK_INODES: Final = 65_536
-"""Of the directory with the submission's files and the evaluation's home (Nix's caches): memory of the build's."""
+WORK_TMPFS: Final = Tmpfs(WORK, 256 * MIB, 65_536, BUILD_UID, "0755", executable=True)
+"""The directory with the submission's files and the evaluation's home (Nix's caches): memory of the build's."""
 GRACE_S: Final = 30.0
 """Beyond the wall time limit: the start of the daemon, the closure, the kill at the limit, the transfer."""
 
@@ -53,6 +52,22 @@ OnProgress = Callable[[bytes], None]
 
 class SessionFault(Exception):
     """cutor, Docker or the machine failed, or the container said what no build says: the step is to be retried."""
+
+
+def encode_job(settings: NixSettings, key: str, files: Mapping[str, bytes], limit: Limit) -> bytes:
+    """Return the frame that asks the init of a build container for an environment."""
+    header = {
+        "type": "build",
+        "key": key,
+        "files": [[name, len(data)] for name, data in files.items()],
+        "limit": msgspec.to_builtins(limit),
+        "nix_path": settings.nix_path,
+        "cores": settings.cores,
+        "options": list(evaluation_options(settings)),
+        "policy": program_policy(),
+        "network": settings.network != "none",
+    }
+    return encode(header, b"".join(files.values()))
 
 
 class BuildSession:
@@ -90,7 +105,7 @@ class BuildSession:
         child = self._child = await self._engine.start(self._spec(limit))
         await self._until_ready(child)
         self._reader.max_body_bytes = limit.stdout_bytes + limit.stderr_bytes + (2 * MIB)
-        await child.send(self._job(key, files, limit))
+        await child.send(encode_job(self._settings, key, files, limit))
         try:
             async with asyncio.timeout(limit.wall_time_ms / 1000 + GRACE_S):
                 return await self._until_done(child, key, limit, on_progress)
@@ -99,7 +114,6 @@ class BuildSession:
 
     def _spec(self, limit: Limit) -> ContainerSpec:
         settings = self._settings
-        work = Tmpfs(WORK, WORK_BYTES, WORK_INODES, BUILD_UID, "0755", executable=True)
         return builder_spec(
             self._identity,
             image=settings.image,
@@ -110,24 +124,10 @@ class BuildSession:
                 var_volume=settings.var_volume,
                 packages_volume=settings.packages_volume,
                 build_bytes=min(settings.build_directory_bytes, limit.memory_bytes * 3 // 4),
-                extra=(work,),
+                extra=(WORK_TMPFS,),
             ),
             network=settings.network,
         )
-
-    def _job(self, key: str, files: Mapping[str, bytes], limit: Limit) -> bytes:
-        header = {
-            "type": "build",
-            "key": key,
-            "files": [[name, len(data)] for name, data in files.items()],
-            "limit": msgspec.to_builtins(limit),
-            "nix_path": self._settings.nix_path,
-            "cores": self._settings.cores,
-            "options": list(evaluation_options(self._settings)),
-            "policy": program_policy(),
-            "network": self._settings.network != "none",
-        }
-        return encode(header, b"".join(files.values()))
 
     async def _until_ready(self, child: Child) -> None:
         """Wait for the init to take a job; longer where a garbage collection has to end first."""

@@ -1,0 +1,169 @@
+"""Limits of a build hold for evaluator and builders together; what a hostile shell.nix tries gives it nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from cutor.model.limits import MIB
+from cutor.model.outcome import classify
+from tests.nix_builds import Builds, variables
+
+
+def core_pattern() -> bytes:
+    return Path("/proc/sys/kernel/core_pattern").read_bytes()
+
+
+def shell(attributes: str) -> str:
+    return f"{{ pkgs ? import <nixpkgs> {{ }} }}: pkgs.mkShell {{ {attributes} }}"
+
+
+def builder(script: str) -> str:
+    """Return a shell that needs a derivation which runs ``script`` in a builder, new every time."""
+    return shell(
+        f"packages = [ (pkgs.runCommand \"hostile-{secrets.token_hex(4)}\" {{ python = pkgs.python3; }} ''\n{script}\n'') ];"
+    )
+
+
+SPIN: Final = "while :; do :; done"
+GROW: Final = "x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done"
+GROW_NIX: Final = "let l = builtins.genList (x: x) 100000000; in builtins.deepSeq l l"
+SPIN_NIX: Final = (
+    'builtins.foldl\' (a: b: builtins.seq (builtins.hashString "sha512" (toString b)) a) 0 (builtins.genList (x: x) 3000000)'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "limits", "outcome", "message"),
+    [
+        (shell(f'shellHook = "{SPIN}";'), {"wall_time_ms": 1500}, "TLE_WALL", "took longer than 1500 ms"),
+        (shell(f'shellHook = "{SPIN}";'), {"cpu_time_ms": 700}, "TLE_CPU", "used more than 700 ms of CPU time"),
+        (shell('shellHook = "sleep 60";'), {"wall_time_ms": 1000}, "TLE_WALL", "took longer than 1000 ms"),
+        (SPIN_NIX, {"cpu_time_ms": 700}, "TLE_CPU", "used more than 700 ms of CPU time"),
+        (builder(SPIN), {"cpu_time_ms": 1000}, "TLE_CPU", "used more than 1000 ms of CPU time"),
+        (builder("sleep 60"), {"wall_time_ms": 1500}, "TLE_WALL", "took longer than 1500 ms"),
+        (GROW_NIX, {"memory_bytes": 256 * MIB}, "MLE", "needed more than 268435456 bytes of memory"),
+        (builder(GROW), {"memory_bytes": 256 * MIB}, "MLE", "needed more than 268435456 bytes of memory"),
+        (shell(f'shellHook = "{GROW}";'), {"memory_bytes": 256 * MIB}, "MLE", "needed more than 268435456 bytes of memory"),
+        (builder("yes"), {"stderr_bytes": 100_000}, "OLE", "printed more than 100000 bytes to stderr"),
+        (shell('shellHook = "yes";'), {"stdout_bytes": 50_000}, "OLE", "printed more than 50000 bytes to stdout"),
+    ],
+)
+async def test_a_limit_ends_the_build_and_is_named(
+    builds: Builds, text: str, limits: dict[str, int], outcome: str, message: str
+) -> None:
+    began = time.monotonic()
+    failed = await builds.failed(text, **limits)
+    assert classify(failed.report) == outcome, failed
+    assert failed.message == message
+    assert time.monotonic() - began < 10
+
+
+async def test_one_limit_is_shared_by_build_and_hook(builds: Builds) -> None:
+    text = shell(
+        f'shellHook = "sleep 1.2"; packages = [ (pkgs.runCommand "nap-{secrets.token_hex(4)}" {{ }} "sleep 1.2; touch $out") ];'
+    )
+    failed = await builds.failed(text, wall_time_ms=2200)
+    assert classify(failed.report) == "TLE_WALL"
+    assert failed.report.wall_time_ms is not None
+    assert failed.report.wall_time_ms >= 2190
+
+
+async def test_processes_are_bounded(builds: Builds) -> None:
+    fork = "import os, time; [os.fork() or time.sleep(20) for _ in range(200)]"
+    failed = await builds.failed(builder(f"$python/bin/python3 -c '{fork}'"), processes=40)
+    assert "Resource temporarily unavailable" in failed.report.stderr.decode()
+    assert classify(failed.report) == "RE"
+
+
+async def test_a_builder_that_fills_its_disk_hurts_itself_alone(builds: Builds) -> None:
+    failed = await builds.failed(builder("head -c 400M /dev/zero > big; touch $out"), memory_bytes=256 * MIB)
+    assert "No space left on device" in failed.message
+    assert classify(failed.report) == "RE"
+
+
+async def test_a_build_beside_a_hostile_one_is_unharmed(builds: Builds) -> None:
+    hostile = builds.failed(builder(GROW), memory_bytes=256 * MIB)
+    good = builds.built(shell('packages = [ pkgs.python3 ]; shellHook = "export OK=1";'))
+    _, environment = await asyncio.gather(hostile, good)
+    assert variables(environment)["OK"] == b"1"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('builtins.readFile "/etc/shadow"', "error: access to absolute path '/etc/shadow' is forbidden"),
+        ('builtins.toJSON (builtins.readDir "/nix/store")', "error: access to absolute path '/nix/store' is forbidden"),
+        ('builtins.toJSON (builtins.readDir "/run/cutor/nix")', "error: access to absolute path '/run/cutor/nix' is forbidden"),
+        ('import (builtins.fetchurl "http://169.254.169.254/latest")', "error: access to URI 'http://169.254.169.254/latest'"),
+        ('builtins.exec [ "/usr/bin/id" ]', "error: attribute 'exec' missing"),
+        (
+            'derivation { name = "x"; system = builtins.currentSystem; builder = "/bin/sh"; needs = derivation {'
+            ' name = "open"; system = builtins.currentSystem; builder = "/bin/sh"; __noChroot = true; }; }',
+            "has '__noChroot' set, but that's not allowed when 'sandbox' is 'true'",
+        ),
+    ],
+)
+async def test_what_an_evaluation_must_not_do(builds: Builds, text: str, message: str) -> None:
+    failed = await builds.failed(text)
+    assert message in failed.message
+
+
+async def test_an_evaluation_reads_nothing_of_the_image_even_unrestricted(builds: Builds) -> None:
+    builds.settings = type(builds.settings)(restrict_eval=False)
+    tried = ("/etc/shadow", "/etc/hostname", "/nix/var/nix/db/db.sqlite", "/proc/1/environ", "/opt/cutor/bin/jail-init")
+    for path in tried:
+        failed = await builds.failed(f'builtins.readFile "{path}"')
+        assert any(words in failed.message for words in ("does not exist", "No such file", "Permission denied")), failed.message
+
+
+PROBE: Final = r"""
+  attempt() { if ( eval "$2" ) >/dev/null 2>&1; then echo "$1: yes"; else echo "$1: no"; fi; }
+  attempt core_pattern 'echo x > /proc/sys/kernel/core_pattern'
+  attempt sysrq 'echo h > /proc/sysrq-trigger'
+  attempt chmod-dependency 'chmod -R u+w "$python"'
+  attempt write-dependency 'echo x > "$python/new"'
+  attempt write-store 'echo x > /nix/store/new'
+  attempt state 'ls /nix/var/nix'
+  attempt socket 'ls /run/cutor'
+  attempt init 'ls /opt/cutor/cutor'
+  attempt list-store 'ls /nix/store'
+  attempt root-files 'cat /etc/shadow /root/.profile'
+  attempt mount 'mount -t tmpfs none /tmp'
+  attempt other-processes 'test "$(ls -d /proc/[0-9]* | wc -l)" -gt 12'
+  attempt network '(exec 3<>/dev/tcp/1.1.1.1/53)'
+"""
+
+
+async def test_a_hook_reaches_nothing(builds: Builds) -> None:
+    before = core_pattern()
+    report = await builds.build(shell(f"packages = [ pkgs.python3 ]; python = pkgs.python3; shellHook = ''{PROBE}'';"))
+    said = dict(line.split(": ") for line in report.report.stdout.decode().splitlines())
+    assert len(said) == PROBE.count("\n  attempt ")
+    assert [name for name, reached in said.items() if reached == "yes"] == []
+    assert core_pattern() == before
+
+
+async def test_a_builder_reaches_nothing(builds: Builds) -> None:
+    before = core_pattern()
+    report = await builds.build(builder(f"{PROBE}\ntouch $out"))
+    said = dict(line.split(": ") for line in report.report.stderr.decode().splitlines() if line.endswith((": yes", ": no")))
+    reached = {name for name, answer in said.items() if answer == "yes"}
+    assert len(said) == PROBE.count("\n  attempt ")
+    assert reached <= {"write-store", "list-store"}, reached  # Nix gives each build a /nix/store of its own
+    assert core_pattern() == before
+    assert await builds.in_store("test -e /nix/store/new && echo there || true") == ""
+
+
+async def test_the_store_is_consistent_after_a_build_was_killed(builds: Builds) -> None:
+    name = f"cut-{secrets.token_hex(4)}"
+    text = shell(f'packages = [ (pkgs.runCommand "{name}" {{ }} "mkdir $out; echo half > $out/file; sleep $naps") ];')
+    failed = await builds.failed(text.replace("$naps", "60"), wall_time_ms=1500)
+    assert classify(failed.report) == "TLE_WALL"
+    environment = await builds.built(text.replace("$naps", "0"))
+    assert any(path.endswith(name) for path in environment.closure)

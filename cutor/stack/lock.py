@@ -55,8 +55,13 @@ class Lock:
         os.pwrite(descriptor, msgspec.json.encode(mine), 0)
         return cls(descriptor)
 
-    def release(self) -> None:
-        """Give up this process's share in the lock."""
+    def release(self, *, orderly: bool) -> None:
+        """Give up this process's share in the lock; after an orderly end, in which nothing was left, its name goes, too.
+
+        A free lock that names a holder therefore tells of a process that died: `cutor down` cleans up after it.
+        """
+        if orderly:
+            os.ftruncate(self.descriptor, 0)
         os.close(self.descriptor)
 
 

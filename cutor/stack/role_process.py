@@ -78,7 +78,7 @@ def run_role(settings: RoleSettings, role: Role) -> int:
         uvloop.run(_serve(settings, role, data.make_instance()))
     finally:
         if lock is not None:
-            lock.release()
+            lock.release(orderly=True)
     return DONE
 
 

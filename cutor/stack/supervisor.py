@@ -91,18 +91,25 @@ class Supervisor:
         topology = streams.wanted(self._settings.config)
         self._data.prepare()
         lock = Lock.take(self._data.lock)
+        orderly = True
         try:
-            instance = self._data.make_instance()
-            write_privately(self._data.config_file, self._settings.config_raw)
-            server = KeptServer(self._data.server, self._settings.port, self._orders, self._say)
-            async with self._containers(instance), server:
-                await self._set_up(server.url, topology)
-                try:
-                    await self._keep(server, lock, lambda: self._announce(server, instance, on_ready))
-                finally:
-                    current.remove(self._settings.current_file, instance)
+            await self._run_locked(lock, topology, on_ready)
+        except ContainersLeft:
+            orderly = False
+            raise
         finally:
-            lock.release()
+            lock.release(orderly=orderly)
+
+    async def _run_locked(self, lock: Lock, topology: Topology, on_ready: Callable[[Ready], None]) -> None:
+        instance = self._data.make_instance()
+        write_privately(self._data.config_file, self._settings.config_raw)
+        server = KeptServer(self._data.server, self._settings.port, self._orders, self._say)
+        async with self._containers(instance), server:
+            await self._set_up(server.url, topology)
+            try:
+                await self._keep(server, lock, lambda: self._announce(server, instance, on_ready))
+            finally:
+                current.remove(self._settings.current_file, instance)
 
     def _say(self, line: str) -> None:
         self._show("cutor", line.encode())

@@ -1,0 +1,42 @@
+"""``cutor down``: stop a stack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cutor.cli.options import Wanted, config_option, data_option, examples
+from cutor.stack import current
+from cutor.stack.data import DataDirectory
+from cutor.stack.stopping import STOP_TIMEOUT_S, Stopped, stop_stack
+
+
+@click.command("down", epilog=examples("cutor down", "cutor down --data /srv/two"))
+@data_option
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0), default=STOP_TIMEOUT_S, show_default=True, help="Seconds to wait."
+)
+@config_option
+@click.pass_obj
+def command(wanted: Wanted, data: Path | None, timeout_s: float) -> None:
+    """Stop a stack, and remove what a dead one left behind.
+
+    Without --data it is the stack that was started last. Returns when every process of it has ended and its containers are
+    gone. Its data stays.
+    """
+    directory = DataDirectory(_find_data(wanted, data))
+    docker_host = wanted.loaded.config.docker.host
+    click.echo(_describe(stop_stack(directory, wanted.surroundings.current_stack, docker_host, timeout_s), directory.path))
+
+
+def _find_data(wanted: Wanted, data: Path | None) -> Path:
+    if data is None and (stack := current.read(wanted.surroundings.current_stack)) is not None:
+        return Path(stack.data)
+    return wanted.surroundings.data_directory(wanted.loaded.config, data)
+
+
+def _describe(stopped: Stopped, data: Path) -> str:
+    if stopped.was_dead:
+        return f"the stack of {data} had died; what it left behind is removed ({stopped.containers_removed} containers)"
+    return f"the stack of {data} is stopped" if stopped.was_running else f"no stack is running in {data}"

@@ -1,0 +1,46 @@
+"""From an error to what the user sees: one line and an exit code. Anything that is not listed is a bug of cutor's."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from cutor.bus.errors import BusError, TopologyError
+from cutor.containers.errors import ContainerError
+from cutor.errors import REFUSED, UNAVAILABLE, CutorError
+from cutor.model.errors import InvalidPolicy, InvalidRequest
+
+_EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
+    (InvalidRequest, REFUSED),
+    (InvalidPolicy, REFUSED),
+    (TopologyError, REFUSED),
+    (BusError, UNAVAILABLE),
+    (ContainerError, UNAVAILABLE),
+    (OSError, UNAVAILABLE),
+)
+"""Errors with roots of their own; the first match counts."""
+
+
+def exit_code_of(error: Exception) -> int | None:
+    """Return the exit code of an error that is made for users, or None for a bug."""
+    if isinstance(error, CutorError):
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        return REFUSED
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), None)
+
+
+def line_of(error: Exception) -> str:
+    """Return what is wrong, in one line."""
+    text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        text = f"{text.rstrip('.')}; see `{error.ctx.command_path} --help`"
+    return " ".join(text.split()) or type(error).__name__
+
+
+def bug_line(error: Exception) -> str:
+    """Return the line for an error that nobody foresaw."""
+    return (
+        f"a bug in cutor: {type(error).__name__}: {line_of(error)} (see where with `cutor --traceback …`, and please report it)"
+    )

@@ -1,0 +1,118 @@
+"""The entry point: finds the command, and turns whatever goes wrong into one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Final, NamedTuple
+
+import click
+import msgspec
+
+from cutor import __version__
+from cutor.cli.failures import bug_line, exit_code_of, line_of
+from cutor.cli.options import Wanted, server_option, traceback_option
+from cutor.errors import DONE, UNAVAILABLE
+
+INTERRUPTED: Final = 130
+"""What shells give a command that SIGINT ended."""
+
+
+class Entry(NamedTuple):
+    """A command: the module whose ``command`` it is, and its line in the overview."""
+
+    module: str
+    summary: str
+
+
+COMMANDS: Final = {
+    "up": Entry("up", "Start a stack on this machine: server, builder, runner, projector."),
+    "down": Entry("down", "Stop a stack, and remove what a dead one left behind."),
+    "submit": Entry("submit", "Submit a directory or a JSON request."),
+    "status": Entry("status", "Show what is known of a submission."),
+    "watch": Entry("watch", "Follow a submission to its end."),
+    "cancel": Entry("cancel", "Stop a submission."),
+    "events": Entry("events", "List the events of a submission, or the newest of all."),
+    "query": Entry("query", "Ask the projections in SQL."),
+    "streams": Entry("streams", "Compare the server's streams with streams.yaml, or make them so."),
+    "doctor": Entry("doctor", "Check whether this machine and its stack have what they need."),
+    "builder": Entry("builder", "Run a builder by itself, against any NATS server."),
+    "runner": Entry("runner", "Run a runner by itself, against any NATS server."),
+    "projector": Entry("projector", "Run a projector by itself, against any NATS server."),
+}
+"""Every command, in the order of the overview."""
+
+
+class Commands(click.Group):
+    """The group of `COMMANDS`; a command's module is imported when it is called, the overview imports none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click names it
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click names it
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command: click.Command = import_module(f"cutor.cli.{entry.module}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click names it
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 done and OK; 1 the submission's outcome is not OK; 2 bad usage, invalid request, unknown id, or "
+    "REJECTED; 3 a service cannot be reached or failed; 4 waited too long.",
+)
+@click.version_option(__version__, prog_name="cutor", message="%(prog)s %(version)s")
+@server_option
+@traceback_option
+def cli() -> None:
+    """Run programs that others wrote: isolated, limited, and with every step in a log that can be replayed."""
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code. Errors are one line on stderr."""
+    wanted = Wanted()
+    try:
+        code = cli.main(arguments, prog_name="cutor", standalone_mode=False, obj=wanted)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return DONE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("cutor: interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _reader_gone()
+    except Exception as error:
+        return _fail(error, wanted)
+    return code if isinstance(code, int) else DONE
+
+
+def _fail(error: Exception, wanted: Wanted) -> int:
+    """Report an error; with ``--json`` there is a document for it, too."""
+    code = exit_code_of(error)
+    line = bug_line(error) if code is None else line_of(error)
+    code = UNAVAILABLE if code is None else code
+    if wanted.traceback:
+        traceback.print_exception(error)
+    if wanted.json:
+        click.echo(msgspec.json.encode({"error": {"message": line, "exit_code": code}}))
+    click.echo(f"cutor: {line}", err=True)
+    return code
+
+
+def _reader_gone() -> int:
+    """End quietly when the reader of our output (``| head``) has closed it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains when it flushes at its end
+    return DONE

@@ -1,0 +1,49 @@
+"""What the commands of the three roles share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cutor.cli.options import Wanted, data_option, examples, server_option
+from cutor.stack.role_process import Role, RoleSettings, Supervision, run_role
+
+
+def role_command(name: str, role: Role, purpose: str) -> click.Command:
+    """Return the command that runs a role by itself; the hidden options are those of the supervisor."""
+
+    @click.command(
+        name,
+        help=f"{purpose}\n\nIt runs until SIGTERM or Ctrl-C: what is in work is then finished or handed back; a second signal "
+        "ends it at once. Without --data it keeps a directory of its own beneath the default data directory.",
+        epilog=examples(
+            f"cutor {name} --server nats://user:password@nats.example.org:4222", f"cutor {name} --data /srv/{name}"
+        ),
+    )
+    @server_option
+    @data_option
+    @click.option("--worker", metavar="NAME", help="Name of this process in leases; unique among running processes.")
+    @click.option("--parent", type=int, hidden=True)
+    @click.option("--ready-fd", type=int, hidden=True)
+    @click.option("--lock-fd", type=int, hidden=True)
+    @click.pass_obj
+    def command(
+        wanted: Wanted, data: Path | None, worker: str | None, parent: int | None, ready_fd: int | None, lock_fd: int | None
+    ) -> int:
+        supervision = None
+        if parent is not None and ready_fd is not None and lock_fd is not None:
+            supervision = Supervision(parent_pid=parent, ready_descriptor=ready_fd, lock_descriptor=lock_fd)
+        config = wanted.loaded.config
+        directory = data.absolute() if data else wanted.surroundings.data_directory(config) / "roles" / name
+        settings = RoleSettings(
+            role=name,
+            server=wanted.find_server(),
+            data=directory,
+            config=config,
+            worker=worker,
+            supervision=supervision,
+        )
+        return run_role(settings, role)
+
+    return command

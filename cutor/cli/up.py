@@ -1,0 +1,134 @@
+"""``cutor up``: a stack on this machine, in the foreground or in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from cutor.cli.failures import bug_line, exit_code_of, line_of
+from cutor.cli.options import Wanted, config_option, data_option, examples
+from cutor.errors import DONE, UNAVAILABLE
+from cutor.stack.data import DataDirectory
+from cutor.stack.detach import Report, report, start_detached
+from cutor.stack.keeper import Orders
+from cutor.stack.supervisor import ROLES, Ready, Show, StackSettings, Supervisor
+from cutor.text import escape
+
+
+def _parse_roles(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    wanted = [role for role in value.split(",") if role]
+    for role in wanted:
+        if role not in ROLES:
+            raise click.BadParameter(f"{role!r} is not one of {', '.join(ROLES)}")
+    return tuple(role for role in ROLES if role in wanted)
+
+
+@click.command(
+    "up",
+    epilog=examples(
+        "cutor up                              in the foreground, until Ctrl-C",
+        "cutor up --detach                     in the background; `cutor down` stops it",
+        "cutor up --data /srv/two --port 4300  a second stack beside the first",
+    ),
+)
+@data_option
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the server; without it 4222 if free, else a free one.")
+@click.option("--detach", is_flag=True, help="Return when every role is ready; the stack goes on in the background.")
+@click.option(
+    "--roles",
+    default=",".join(ROLES),
+    show_default=True,
+    callback=_parse_roles,
+    help="Roles to start here; others may run elsewhere.",
+)
+@click.option("--report-fd", type=int, hidden=True)
+@config_option
+@click.pass_obj
+def command(
+    wanted: Wanted, data: Path | None, port: int | None, detach: bool, roles: tuple[str, ...], report_fd: int | None
+) -> int:
+    """Start a stack on this machine: server, builder, runner, projector.
+
+    The server listens on 127.0.0.1 alone. Everything is kept in the data directory; commands find the stack by themselves. A
+    role that dies is started again. Ctrl-C ends the stack in an orderly way, a second one at once.
+    """
+    loaded = wanted.loaded
+    settings = StackSettings(
+        data=DataDirectory(wanted.surroundings.data_directory(loaded.config, data)),
+        config=loaded.config,
+        config_raw=loaded.raw,
+        current_file=wanted.surroundings.current_stack,
+        port=port or loaded.config.server.port,
+        roles=roles,
+    )
+    if detach:
+        return _up_detached(settings, loaded.file)
+    if report_fd is not None:
+        return _up_for_report(settings, report_fd)
+    return _up(settings, lambda ready: click.echo(f"{ready}; Ctrl-C stops it"))
+
+
+def _up_detached(settings: StackSettings, config_file: Path | None) -> int:
+    settings.data.prepare()
+    config = [] if config_file is None else ["--config", str(config_file)]
+    port = [] if settings.port is None else ["--port", str(settings.port)]
+    command = [sys.executable, "-P", "-m", "cutor", "up", *config, *port, "--data", str(settings.data.path)]
+    said = start_detached([*command, "--roles", ",".join(settings.roles)], settings.data.logs / "supervisor.log")
+    click.echo(said.line if said.exit_code == DONE else f"cutor: {said.line}", err=said.exit_code != DONE)
+    return said.exit_code
+
+
+def _up_for_report(settings: StackSettings, descriptor: int) -> int:
+    """Run in the background: the report goes to the command that waits, everything else to the log."""
+    waiting = [descriptor]
+    os.set_inheritable(descriptor, False)
+
+    def tell(line: str, exit_code: int) -> None:
+        if waiting:
+            report(waiting.pop(), Report(line=line, exit_code=exit_code))
+
+    try:
+        return _up(settings, lambda ready: tell(f"{ready}; `cutor down` stops it", DONE), echo_roles=False)
+    except Exception as error:
+        code = exit_code_of(error)
+        tell(bug_line(error) if code is None else line_of(error), UNAVAILABLE if code is None else code)
+        raise
+
+
+def _up(settings: StackSettings, on_ready: Callable[[Ready], None], *, echo_roles: bool = True) -> int:
+    def show(process: str, line: bytes) -> None:
+        if echo_roles or process == "cutor":
+            click.echo(f"{process:<9} | {escape(line.decode(errors='replace'))}", err=True)
+
+    asyncio.run(_supervise(settings, on_ready, show))
+    return DONE
+
+
+async def _supervise(settings: StackSettings, on_ready: Callable[[Ready], None], show: Show) -> None:
+    orders = Orders(stop=asyncio.Event(), halt=asyncio.Event())
+    _listen_for_signals(orders)
+    await Supervisor(settings, orders, show).run(on_ready)
+
+
+def _listen_for_signals(orders: Orders) -> None:
+    """Stop at the first signal, halt at the second; a third one ends the process as it would any other."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def signalled() -> None:
+        if not orders.stop.is_set():
+            orders.stop.set()
+            return
+        orders.halt.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in numbers:
+        loop.add_signal_handler(number, signalled)

@@ -1,0 +1,82 @@
+"""Starting a stack in the background: the caller waits until it serves, or says why it does not."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from cutor.errors import UNAVAILABLE
+from cutor.stack.logs import last_lines
+
+LAST_LINES: Final = 5
+_REPORT_BYTES: Final = 1 << 16
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What the background process says of its start: a line for the user, and the exit code of the command."""
+
+    line: str
+    exit_code: int
+
+
+def start_detached(command: Sequence[str], log: Path) -> Report:
+    """Start ``command`` with ``--report-fd N`` in a session of its own, away from the terminal; return what it reports.
+
+    One that ends without a report is described by the last lines of its log. When the wait is interrupted it is ended.
+    """
+    read_end, write_end = os.pipe()
+    try:
+        with log.open("ab") as output:
+            child = subprocess.Popen(
+                [*command, "--report-fd", str(write_end)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[write_end],
+                start_new_session=True,
+                cwd="/",
+            )
+    finally:
+        os.close(write_end)
+    try:
+        raw = _read_line(read_end)
+    except BaseException:
+        child.terminate()
+        child.wait()
+        raise
+    finally:
+        os.close(read_end)
+    return msgspec.json.decode(raw, type=Report) if raw else _unexplained(child, log)
+
+
+def report(descriptor: int, said: Report) -> None:
+    """Tell the waiting command how the start went."""
+    try:
+        os.write(descriptor, msgspec.json.encode(said) + b"\n")
+    except BrokenPipeError:
+        return  # the command was interrupted; this process goes on, or ends, all the same
+    finally:
+        os.close(descriptor)
+
+
+def _read_line(descriptor: int) -> bytes:
+    """Return the report, empty where the other end was closed without one."""
+    raw = b""
+    while not raw.endswith(b"\n") and len(raw) < _REPORT_BYTES:
+        select.select([descriptor], [], [])
+        if not (piece := os.read(descriptor, _REPORT_BYTES)):
+            return b""
+        raw += piece
+    return raw
+
+
+def _unexplained(child: subprocess.Popen[bytes], log: Path) -> Report:
+    code = child.wait()
+    said = " | ".join(last_lines(log, LAST_LINES))
+    return Report(line=f"the stack ended with {code} while it started; the last of {log}: {said}", exit_code=UNAVAILABLE)

@@ -1,0 +1,70 @@
+"""Stopping a stack from the outside, and removing what one left behind that was killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cutor.containers.engine import Engine
+from cutor.errors import REFUSED, CutorError, WaitedTooLong
+from cutor.stack import current
+from cutor.stack.data import DataDirectory
+from cutor.stack.lock import is_free, read_holder, send_to_holder, wait_free
+from cutor.stack.preflight import remove_containers
+
+SERVER_LOCK: Final = "nats-server.lock"
+"""The embedded server's own lock, beneath its directory (`cutor.bus.embedded`)."""
+STOP_TIMEOUT_S: Final = 90.0
+
+
+class NoSuchStack(CutorError):
+    """There was never a stack in this data directory."""
+
+    exit_code = REFUSED
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What `stop_stack` found and did. ``was_running``: a supervisor obeyed; ``was_dead``: one had been killed before."""
+
+    was_running: bool
+    was_dead: bool
+    containers_removed: int = 0
+
+
+def stop_stack(data: DataDirectory, current_file: Path, docker_host: str | None, timeout_s: float = STOP_TIMEOUT_S) -> Stopped:
+    """Stop the stack of a data directory and wait until every process of it is gone.
+
+    A stack whose supervisor was killed has its containers and its current-stack file removed. Raises `NoSuchStack`,
+    `WaitedTooLong` and the errors of containers.
+    """
+    if not data.exists():
+        raise NoSuchStack(f"{data.path} is not the data directory of a stack: name the one of `cutor up --data`")
+    was_running = not is_free(data.lock) and send_to_holder(data.lock, signal.SIGTERM)
+    if not wait_free(data.lock, timeout_s) or not wait_free(data.server / SERVER_LOCK, timeout_s):
+        holder = read_holder(data.lock)
+        who = f" (pid {holder.pid})" if holder else ""
+        raise WaitedTooLong(f"the stack of {data.path} has not ended within {timeout_s:g} s{who}: see {data.logs}, or kill it")
+    if read_holder(data.lock) is None:  # the supervisor ended in an orderly way, or never was
+        return Stopped(was_running=was_running, was_dead=False)
+    return Stopped(was_running=was_running, was_dead=True, containers_removed=_clean_up(data, current_file, docker_host))
+
+
+def _clean_up(data: DataDirectory, current_file: Path, docker_host: str | None) -> int:
+    """Remove what a killed supervisor left behind; return how many containers."""
+    instance = data.instance()
+    removed = 0
+    if instance is not None:
+        removed = asyncio.run(_remove_containers(instance, docker_host))
+        current.remove(current_file, instance)
+    os.truncate(data.lock, 0)
+    return removed
+
+
+async def _remove_containers(instance: str, docker_host: str | None) -> int:
+    async with Engine.connect(docker_host) as engine:
+        return await remove_containers(engine, instance)

@@ -7,12 +7,13 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 from cutor.bus.api import Api, Json
-from cutor.bus.appending import DEFAULT_TIMEOUT_S, Appended, Appending, fence_headers
+from cutor.bus.appending import DEFAULT_TIMEOUT_S, Appending
 from cutor.bus.link import Link
 from cutor.bus.message import Stored
 from cutor.bus.reader import DEFAULT_BATCH, Range, Reader
 from cutor.bus.reading import Reading
 from cutor.bus.subscription import Notices
+from cutor.bus.verdict import Appended, fence_headers
 
 EVENTS: Final = "EVENTS"
 
@@ -167,3 +168,6 @@ class Bus:
     async def stream_info(self, stream: str) -> Json:
         """The server's `config` and `state` (`messages`, `first_seq`, `last_seq`, `bytes` …) of a stream; StreamMissing."""
         return await self.api.stream_info(stream)
+
+
+__all__ = ["Appended", "Bus"]

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Final, Self
 
 from cutor.bus.api import until_answered
 from cutor.bus.errors import BusClosed, BusError
+from cutor.bus.inbox import PullInbox
 from cutor.bus.link import Link, NoAnswer
 from cutor.bus.message import Stored
-from cutor.bus.pull import EXPIRES_S, Arrival, Heartbeat, PullEnd, PullInbox, PullWindow, pull_request
+from cutor.bus.pull import EXPIRES_S, Arrival, Heartbeat, PullEnd, PullWindow, pull_request
 from cutor.bus.turns import Turns
 
 if TYPE_CHECKING:

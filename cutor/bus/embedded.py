@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import importlib.metadata
+import json
 import os
 import re
 import secrets
@@ -28,6 +29,8 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError, BusUnreachable, ServerFailed
 
 PREFERRED_PORT: Final = 4222
+NOBODY_MAY: Final = ["$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", "$JS.API.STREAM.MSG.DELETE.>"]
+"""Requests that would end the log. A stream's deny_delete and deny_purge do not stop its own deletion; permissions do."""
 USER: Final = "cutor"
 MAX_PAYLOAD_BYTES: Final = 8 << 20
 """Largest message; the streams' max_msg_size says the same."""
@@ -42,7 +45,8 @@ POLL_S: Final = 0.02
 ATTEMPTS_AT_A_PORT: Final = 5
 FLAGS_SINCE: Final = (2, 14)
 """The first version that knows `feature_flags`; an older one refuses the field."""
-LOG_TAIL_LINES: Final = 8
+LOG_TAIL_LINES: Final = 3
+LOG_TAIL_BYTES: Final = 4096
 
 _IN_USE: Final = "address already in use"
 _WRAPPER: Final = Path(__file__).with_name("die_with_parent.py")
@@ -85,10 +89,11 @@ def server_configuration(settings: ServerSettings) -> str:
         f'  sync_interval: "{settings.sync_interval}"\n'
         f"  strict: true\n"
         f"}}\n"
-        f"authorization {{\n"
+        f"authorization {{ users: [ {{\n"
         f'  user: "{USER}"\n'
         f'  password: "{settings.password}"\n'
-        f"}}\n"
+        f"  permissions: {{ publish: {{ deny: {json.dumps(NOBODY_MAY)} }} }}\n"
+        f"}} ] }}\n"
     )
 
 
@@ -147,20 +152,25 @@ class EmbeddedServer:
             for attempt in range(ATTEMPTS_AT_A_PORT):
                 chosen = port or (PREFERRED_PORT if attempt == 0 and _is_free(host, PREFERRED_PORT) else _free_port(host))
                 settings = ServerSettings(directory, host, chosen, password, sync_interval, flags)
-                server = cls(settings, _spawn(binary, settings, lock))
                 try:
-                    await server._ready(deadline)
+                    return await cls._launch(binary, settings, lock, deadline)
                 except _PortTaken as error:
                     if port is not None:
                         raise ServerFailed(f"port {port} of {host} is in use: choose another one") from error
-                    continue
-                except BaseException:
-                    await server.stop()
-                    raise
-                return server
             raise ServerFailed(f"no free port found on {host} in {ATTEMPTS_AT_A_PORT} attempts")
         finally:
             os.close(lock)
+
+    @classmethod
+    async def _launch(cls, binary: Path, settings: ServerSettings, lock: int, deadline: float) -> EmbeddedServer:
+        """Start the process and wait until it is ready; nothing of it is left if that fails."""
+        server = cls(settings, _spawn(binary, settings, lock))
+        try:
+            await server._ready(deadline)
+        except BaseException:
+            await server.stop()
+            raise
+        return server
 
     async def __aenter__(self) -> Self:
         return self
@@ -236,16 +246,17 @@ class EmbeddedServer:
             await asyncio.sleep(POLL_S)
         raise ServerFailed(f"nats-server was not ready in time, see {self.log_path}: {self.log_tail()}")
 
-    def log_tail(self, lines: int = LOG_TAIL_LINES) -> str:
-        """The last lines of the log, joined by ` | `."""
+    def log_tail(self) -> str:
+        """What the log says last: its errors if there are any, joined by ` | `."""
         try:
             with self.log_path.open("rb") as file:
                 file.seek(0, os.SEEK_END)
-                file.seek(max(0, file.tell() - 200 * lines))
-                text = file.read().decode("utf-8", "replace")
+                file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
+                lines = file.read().decode("utf-8", "replace").splitlines()
         except OSError as error:
             return f"no log: {error.strerror}"
-        return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())
+        errors = [line for line in lines if "[FTL]" in line or "[ERR]" in line]
+        return " | ".join(line.strip() for line in (errors or lines)[-LOG_TAIL_LINES:])
 
 
 class _PortTaken(Exception):

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Mapping
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import nats.errors
 from nats.aio.client import Client
@@ -57,6 +58,16 @@ def public_address(server_url: str) -> str:
     return ",".join(shown)
 
 
+def _credential(server_url: str) -> dict[str, str]:
+    """The address's credential as arguments: in the address alone, it is not sent to servers that a cluster announces."""
+    parts = urlsplit(server_url)
+    if parts.username is None:
+        return {}
+    if parts.password is None:
+        return {"token": unquote(parts.username)}
+    return {"user": unquote(parts.username), "password": unquote(parts.password)}
+
+
 def check_address(server_url: str) -> list[str]:
     """The servers of `nats://[user:password@]host[:port]` or `tls://…`, several with commas between them."""
     servers = [url.strip() for url in server_url.split(",")]
@@ -91,7 +102,7 @@ class Link:
         self._client = _GuardedClient()
         self._opened = False
         self._closing = False
-        self._failures = 0
+        self._ending = False
         self._up = asyncio.Event()
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._collecting: dict[str, _Handler] = {}
@@ -109,6 +120,8 @@ class Link:
         try:
             await link._connect(connect_timeout_s)
             await link._check_server(connect_timeout_s)
+            if len(link._servers) > 1:
+                link._client.set_server_pool(link._servers)
         except BaseException:
             await link.close()
             raise
@@ -116,26 +129,44 @@ class Link:
         return link
 
     async def _connect(self, timeout_s: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_s * 2 * len(self._servers)):
-                await self._client.connect(
-                    self._servers,
-                    name=self._name,
-                    error_cb=self._on_error,
-                    disconnected_cb=self._on_lost,
-                    reconnected_cb=self._on_back,
-                    closed_cb=self._on_closed,
-                    connect_timeout=timeout_s,  # type: ignore[arg-type]  # annotated int, passed on to asyncio.wait_for
-                    reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # likewise
-                    max_reconnect_attempts=-1,
-                    ping_interval=PING_INTERVAL_S,
-                    flush_timeout=FLUSH_TIMEOUT_S,
-                )
-        except (_FirstConnectFailed, OSError, nats.errors.Error) as error:
-            raise self.unreachable(_reason(error.__cause__ or error)) from error
+        """Try each server once; the library, given several, would try them without end."""
+        for server in random.sample(self._servers, len(self._servers)):
+            self._client = _GuardedClient()
+            try:
+                await self._connect_to(server, timeout_s)
+                break
+            except (_FirstConnectFailed, OSError, nats.errors.Error) as error:
+                await self._close_client()
+                failure = error.__cause__ or error
+        else:
+            raise self.unreachable(_reason(failure)) from failure
         self._up.set()
         self._inbox = self._client.new_inbox()
         await self.subscribe_raw(f"{self._inbox}.*", self._answered)
+
+    async def _connect_to(self, server: str, timeout_s: float) -> None:
+        async with asyncio.timeout(2 * timeout_s):
+            await self._client.connect(
+                server,
+                name=self._name,
+                error_cb=self._on_error,
+                disconnected_cb=self._on_lost,
+                reconnected_cb=self._on_back,
+                closed_cb=self._on_closed,
+                connect_timeout=timeout_s,  # type: ignore[arg-type]  # annotated int, passed on to asyncio.wait_for
+                reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # likewise
+                max_reconnect_attempts=-1,
+                **_credential(server),
+                ping_interval=PING_INTERVAL_S,
+                flush_timeout=FLUSH_TIMEOUT_S,
+            )
+
+    async def _close_client(self) -> None:
+        """Close the library's client; it reports what fails meanwhile, which no longer matters."""
+        self._ending = True
+        if not self._client.is_closed:
+            await self._client.close()
+        self._ending = False
 
     async def _check_server(self, timeout_s: float) -> None:
         version = self._client.connected_server_version
@@ -158,8 +189,7 @@ class Link:
             callback()
         for future in self._waiting.values():
             _fail(future, BusClosed("the bus was closed"))
-        if not self._client.is_closed:
-            await self._client.close()
+        await self._close_client()
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -213,17 +243,15 @@ class Link:
     # -- what the client library reports ---------------------------------------------------------------------------
 
     async def _on_error(self, error: Exception) -> None:
-        if self._opened or self._inbox:
+        if self._inbox or self._ending:
             log.debug("nats: %s", _reason(error))
             return
-        self._failures += 1
-        if self._failures >= len(self._servers):
-            raise _FirstConnectFailed from error
+        raise _FirstConnectFailed from error  # out of the library's endless attempts at a first connect
 
     async def _on_lost(self) -> None:
-        self._up.clear()
-        if self._closing:
+        if self._closing or self._ending:
             return
+        self._up.clear()
         log.warning("connection to %s lost, connecting again until it works", self.address)
         for future in self._waiting.values():
             _fail(future, NoAnswer("connection lost"))

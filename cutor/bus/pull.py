@@ -9,14 +9,10 @@ many pulls.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-
-from cutor.bus.link import Link
 from cutor.bus.message import DeliveryPlace, Stored, from_delivery, is_delivery, parse_delivery
 
 EXPIRES_S: Final = 5.0
@@ -108,17 +104,17 @@ class Arrival:
     reply: str
 
 
-def read_pull_answer(message: Msg) -> Arrival | Heartbeat | PullEnd:
-    """What a message to a pull's reply subject is."""
-    if is_delivery(message.reply):
-        place = parse_delivery(message.reply)
-        return Arrival(from_delivery(message.subject, place, message.headers, message.data), place, message.reply)
-    headers = message.headers or {}
+def read_pull_answer(subject: str, reply: str, headers: Mapping[str, str] | None, data: bytes) -> Arrival | Heartbeat | PullEnd:
+    """What a message that came to a pull's reply subject is."""
+    if is_delivery(reply):
+        place = parse_delivery(reply)
+        return Arrival(from_delivery(subject, place, headers, data), place, reply)
+    headers = headers or {}
     status = int(headers.get("Status") or 0)
     if status == 100:
         return Heartbeat(int(headers.get("Nats-Last-Consumer") or 0))
     undelivered = headers.get("Nats-Pending-Messages")
-    number = message.subject.rpartition(".")[2]
+    number = subject.rpartition(".")[2]
     return PullEnd(
         int(number) if number.isdecimal() else 0,
         status,
@@ -140,42 +136,3 @@ def pull_request(batch: int, *, expires_s: float | None, max_bytes: int | None =
     if max_bytes is not None:
         request["max_bytes"] = max_bytes
     return json.dumps(request).encode()
-
-
-class PullInbox:
-    """The subscription that one or more consumers' messages come to."""
-
-    def __init__(self, link: Link, stream: str, on_answer: Callable[[Arrival | Heartbeat | PullEnd], None]) -> None:
-        self._link = link
-        self._stream = stream
-        self._on_answer = on_answer
-        self._prefix = link.new_inbox()
-        self._last_number = 0
-        self._subscription: Subscription | None = None
-
-    async def open(self) -> None:
-        """Subscribe. The server handles it before any pull, since both go over the same connection in this order."""
-        self._subscription = await self._link.subscribe_raw(f"{self._prefix}.*", self._arrived)
-
-    async def close(self) -> None:
-        """Unsubscribe at once: messages on their way are lost here and redelivered after `ack_wait`."""
-        if self._subscription is not None:
-            await self._link.unsubscribe(self._subscription)
-
-    async def drain(self) -> None:
-        """Unsubscribe, but handle what the server sent before it knew."""
-        if self._subscription is not None:
-            await self._link.drain(self._subscription)
-
-    def next_number(self) -> int:
-        """A number for the next pull, so that it can be booked before it is sent."""
-        self._last_number += 1
-        return self._last_number
-
-    async def pull(self, consumer: str, number: int, body: bytes) -> None:
-        """Send one pull; its answers come to `on_answer`."""
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{consumer}"
-        await self._link.send(subject, body, reply=f"{self._prefix}.{number}")
-
-    def _arrived(self, message: Msg) -> None:
-        self._on_answer(read_pull_answer(message))

@@ -18,9 +18,10 @@ from typing import Final
 
 from cutor.bus.api import Api, Json
 from cutor.bus.errors import ApiRefused, BusClosed, BusError, StreamMissing, StreamRewound
+from cutor.bus.inbox import PullInbox
 from cutor.bus.link import Link
 from cutor.bus.message import Stored
-from cutor.bus.pull import EXPIRES_S, NS_PER_S, Arrival, Heartbeat, PullEnd, PullInbox, PullWindow, pull_request
+from cutor.bus.pull import EXPIRES_S, NS_PER_S, Arrival, Heartbeat, PullEnd, PullWindow, pull_request
 
 log = logging.getLogger("cutor.bus")
 

@@ -8,6 +8,7 @@ many steps as messages are missing.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
@@ -71,16 +72,20 @@ class Reading:
     async def history(
         self, stream: str, *, matching: str, first: str, at_least: int, consistent: bool, timeout_s: float
     ) -> list[Stored]:
-        """See `Bus.history`."""
-        if consistent:
-            newest = await self.leader(stream, {"last_by_subj": matching}, timeout_s=timeout_s)
-            at_least = max(at_least, newest.sequence if newest else 0)
-        opening = await self.direct(stream, {"last_by_subj": first}, timeout_s=timeout_s)
+        """See `Bus.history`. Two round trips for one message, four for more, however many lie behind them in the stream."""
+        read = self.leader if consistent else self.direct
+        opening, newest = await asyncio.gather(
+            self.direct(stream, {"last_by_subj": first}, timeout_s=timeout_s),
+            read(stream, {"last_by_subj": matching}, timeout_s=timeout_s),
+        )
+        at_least = max(at_least, newest.sequence if newest else 0)
         if opening is None and at_least:
             opening = await self.leader(stream, {"last_by_subj": first}, timeout_s=timeout_s)
         if opening is None:
             return []
-        messages = await self._from(stream, opening.sequence, matching, timeout_s) or [opening]
+        messages = [opening]
+        if opening.sequence < at_least:
+            messages += await self._behind(stream, opening.sequence, matching, timeout_s)
         while messages[-1].sequence < at_least:
             query = {"seq": messages[-1].sequence + 1, "next_by_subj": matching}
             following = await self.leader(stream, query, timeout_s=timeout_s)
@@ -89,31 +94,36 @@ class Reading:
             messages.append(following)
         return messages
 
-    async def _from(self, stream: str, sequence: int, matching: str, timeout_s: float) -> list[Stored]:
-        """All messages from `sequence` on that match, as far as the replica that answers has them."""
+    async def _behind(self, stream: str, sequence: int, matching: str, timeout_s: float) -> list[Stored]:
+        """All matching messages behind `sequence`, as far as the replica that answers has them; there must be one at least.
+
+        Asks for one message first, whose answer says how many follow, then for exactly so many: a server that is asked for
+        more looks for them through the whole rest of the stream (26 ms instead of 0.5 with 300,000 messages behind).
+        """
         messages: list[Stored] = []
-        more = True
-        while more:
-            batch, more = await self._batch(stream, sequence, matching, timeout_s)
+        pending = 1
+        while pending > 0:
+            batch, pending = await self._batch(stream, sequence + 1, matching, min(pending, BATCH), timeout_s)
+            if not batch:
+                break
             messages += batch
-            if batch:
-                sequence = batch[-1].sequence + 1
+            sequence = batch[-1].sequence
         return messages
 
-    async def _batch(self, stream: str, sequence: int, matching: str, timeout_s: float) -> tuple[list[Stored], bool]:
-        """One batched direct get: its messages, and whether more are waiting."""
-        body = msgspec.json.encode({"seq": sequence, "next_by_subj": matching, "batch": BATCH, "max_bytes": BATCH_BYTES})
+    async def _batch(self, stream: str, sequence: int, matching: str, count: int, timeout_s: float) -> tuple[list[Stored], int]:
+        """One batched direct get: its messages, and how many more are waiting."""
+        body = msgspec.json.encode({"seq": sequence, "next_by_subj": matching, "batch": count, "max_bytes": BATCH_BYTES})
 
-        async def attempt(until: float) -> tuple[list[Stored], bool]:
+        async def attempt(until: float) -> tuple[list[Stored], int]:
             *answers, end = await self._link.ask_many(f"$JS.API.DIRECT.GET.{stream}", body, until=until)
             status = end.headers or {}
             if status.get("Status") != "204":
                 _expect_not_found(stream, status)
-                return [], False
+                return [], 0
             batch = [stored for answer in answers if (stored := from_direct(answer.headers, answer.data))]
             if batch and int(status.get("Nats-Last-Sequence", 0)) != batch[-1].sequence:
                 raise NoAnswer("the batch is not complete")
-            return batch, bool(batch) and int(status.get("Nats-Num-Pending", 0)) > 0
+            return batch, int(status.get("Nats-Num-Pending", 0))
 
         return await until_answered(self._link, attempt, timeout_s=timeout_s, unserved=lambda: self._api.require_stream(stream))
 

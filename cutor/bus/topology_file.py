@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 
 from cutor.bus.errors import TopologyError
-from cutor.bus.topology import ConsumerSpec, JsonValue, StreamSpec, Topology
+from cutor.bus.topology_diff import ConsumerSpec, JsonValue, StreamSpec, Topology
 
 SOURCE: Final = "streams.yaml"
 PLACEHOLDER: Final = "{tenant}"

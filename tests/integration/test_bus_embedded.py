@@ -1,0 +1,167 @@
+"""The embedded server as a process: ports, credential, store, log, and its end."""
+
+import asyncio
+import os
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.bus.embedded import EmbeddedServer, _free_port
+from cutor.bus.errors import BusUnreachable, ServerFailed
+
+HOST = "127.0.0.1"
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def command_line_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+async def gone(pid: int, within_s: float = 5.0) -> bool:
+    deadline = time.monotonic() + within_s
+    while alive(pid) and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    return not alive(pid)
+
+
+async def test_start_answer_and_stop(tmp_path: Path) -> None:
+    server = await EmbeddedServer.start(tmp_path / "a b" / 'quo"ted', port=_free_port(HOST))
+    async with Bus.connect(server.url, name="test") as bus:
+        assert bus.address == f"nats://{HOST}:{server.port}"
+    assert server.running
+    await server.stop()
+    await server.stop()
+    assert not server.running
+    assert await server.wait() == 0 or server._process.returncode == 1
+    assert await gone(server.pid)
+
+
+async def test_files_are_the_owners_alone(tmp_path: Path) -> None:
+    async with await EmbeddedServer.start(tmp_path / "nats", port=_free_port(HOST)) as server:
+        assert stat.S_IMODE((tmp_path / "nats").stat().st_mode) == 0o700
+        for name in ("nats-server.conf", "nats-password"):
+            assert stat.S_IMODE((tmp_path / "nats" / name).stat().st_mode) == 0o600
+        password = (tmp_path / "nats" / "nats-password").read_text().strip()
+        command_line = command_line_of(server.pid)
+        assert "nats-server.conf" in command_line
+        assert password not in command_line
+
+
+async def test_a_restart_keeps_credential_and_messages(tmp_path: Path) -> None:
+    port = _free_port(HOST)
+    async with await EmbeddedServer.start(tmp_path, port=port) as first:
+        url = first.url
+        async with Bus.connect(url, name="test") as bus:
+            await bus.api.call("stream", "STREAM.CREATE.T", {"name": "T", "subjects": ["t"], "storage": "file"})
+            await bus.publish("t", b"kept")
+    async with await EmbeddedServer.start(tmp_path, port=port) as second:
+        assert second.url == url
+        async with Bus.connect(url, name="test") as bus:
+            stored = await bus.get("T", 1, consistent=True)
+            assert stored is not None
+            assert stored.body == b"kept"
+
+
+async def test_a_demanded_port_that_is_taken_is_a_clear_error(tmp_path: Path) -> None:
+    async with await EmbeddedServer.start(tmp_path / "first", port=_free_port(HOST)) as first:
+        with pytest.raises(ServerFailed, match=f"port {first.port} of 127.0.0.1 is in use: choose another one"):
+            await EmbeddedServer.start(tmp_path / "second", port=first.port)
+        assert first.running
+
+
+async def test_without_a_demand_two_servers_find_two_ports(tmp_path: Path) -> None:
+    async with await EmbeddedServer.start(tmp_path / "1") as first, await EmbeddedServer.start(tmp_path / "2") as second:
+        assert first.port != second.port
+        with pytest.raises(BusUnreachable, match="Authorization Violation"):
+            async with Bus.connect(first.url.replace(str(first.port), str(second.port)), name="test"):
+                pass
+
+
+async def test_two_servers_never_share_a_store(tmp_path: Path) -> None:
+    async with await EmbeddedServer.start(tmp_path, port=_free_port(HOST)) as first:
+        with pytest.raises(ServerFailed, match=r"another nats-server still uses .*cutor down"):
+            await EmbeddedServer.start(tmp_path, start_timeout_s=0.3)
+        starting = asyncio.create_task(EmbeddedServer.start(tmp_path))
+        await asyncio.sleep(0.1)
+        await first.stop()
+    async with await starting as second:
+        assert second.running
+
+
+async def test_a_server_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "jetstream").write_text("a file where the store's directory has to be")
+    with pytest.raises(
+        ServerFailed, match=r"nats-server ended with code 1 while starting: .*storage directory is not a directory$"
+    ):
+        await EmbeddedServer.start(tmp_path, port=_free_port(HOST))
+    (tmp_path / "jetstream").unlink()
+    async with await EmbeddedServer.start(tmp_path, port=_free_port(HOST)) as server:
+        assert server.running
+
+
+async def test_the_end_of_the_server_is_noticed(tmp_path: Path) -> None:
+    async with await EmbeddedServer.start(tmp_path, port=_free_port(HOST)) as server:
+        waiting = asyncio.create_task(server.wait())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        os.kill(server.pid, signal.SIGKILL)
+        assert await asyncio.wait_for(waiting, 2) == -signal.SIGKILL
+
+
+async def test_always_synchronous_writes_are_accepted(tmp_path: Path) -> None:
+    async with await EmbeddedServer.start(tmp_path, port=_free_port(HOST), sync_interval="always") as server:
+        async with Bus.connect(server.url, name="test") as bus:
+            info = await bus.api.call("account", "INFO")
+            assert info["limits"]["max_storage"] != 0
+        assert 'sync_interval: "always"' in (tmp_path / "nats-server.conf").read_text()
+
+
+def start_parent(directory: Path) -> subprocess.Popen[str]:
+    """A process that starts a server, prints its pid and waits."""
+    program = textwrap.dedent(
+        """
+        import asyncio, pathlib, sys, time
+        from cutor.bus.embedded import EmbeddedServer
+        server = asyncio.run(EmbeddedServer.start(pathlib.Path(sys.argv[1]), port=int(sys.argv[2])))
+        print(server.pid, flush=True)
+        time.sleep(60)
+        """
+    )
+    arguments = [sys.executable, "-c", program, str(directory), str(_free_port(HOST))]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+
+async def test_the_server_dies_with_its_parent(tmp_path: Path) -> None:
+    with start_parent(tmp_path) as parent:
+        try:
+            assert parent.stdout
+            pid = int(parent.stdout.readline())
+            assert alive(pid)
+        finally:
+            parent.kill()
+    assert await gone(pid)
+    async with await EmbeddedServer.start(tmp_path, port=_free_port(HOST)) as server:
+        assert server.running
+
+
+def test_the_example_configuration_of_a_server_of_ones_own_is_valid() -> None:
+    from cutor.bus.embedded import find_binary
+
+    path = Path(__file__).parents[2] / "deploy" / "nats" / "single.conf"
+    environment = {**os.environ, "CUTOR_NATS_PASSWORD": "x"}
+    said = subprocess.run([find_binary(), "-t", "-c", path], capture_output=True, text=True, env=environment, check=False)
+    assert said.returncode == 0, said.stderr

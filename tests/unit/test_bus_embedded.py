@@ -1,0 +1,66 @@
+"""The embedded server's configuration as text."""
+
+from pathlib import Path
+
+import pytest
+
+from cutor.bus.embedded import ServerSettings, quoted, server_configuration
+from cutor.bus.errors import BusError
+from cutor.bus.link import check_address, public_address
+
+
+def settings(**changes: object) -> ServerSettings:
+    values = {"directory": Path("/data/nats"), "host": "127.0.0.1", "port": 4222, "password": "secret", **changes}
+    return ServerSettings(**values)  # type: ignore[arg-type]
+
+
+def test_what_the_pitfalls_ask_for_is_written_down() -> None:
+    text = server_configuration(settings())
+    assert "feature_flags { js_ack_fc_v2: false }" in text
+    assert "strict: true" in text
+    assert "max_payload: 8388608" in text
+    assert 'sync_interval: "2m"' in text
+    assert 'listen: "127.0.0.1:4222"' in text
+    assert "$JS.API.STREAM.DELETE.>" in text
+
+
+def test_an_older_server_gets_no_feature_flags() -> None:
+    assert "feature_flags" not in server_configuration(settings(feature_flags=False))
+
+
+@pytest.mark.parametrize("interval", ["always", "500ms", "10s", "2m", "1h"])
+def test_sync_intervals(interval: str) -> None:
+    assert f'sync_interval: "{interval}"' in server_configuration(settings(sync_interval=interval))
+
+
+@pytest.mark.parametrize("interval", ["", "never", "0s", "2", '2m"\nport: 1'])
+def test_sync_intervals_that_are_none(interval: str) -> None:
+    with pytest.raises(BusError, match="sync_interval"):
+        server_configuration(settings(sync_interval=interval))
+
+
+def test_a_path_is_quoted_and_cannot_end_its_string() -> None:
+    assert quoted('/a "b" \\c') == '"/a \\"b\\" \\\\c"'
+    with pytest.raises(BusError, match="control character"):
+        quoted("/a\nport: 1")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://user:pass@host:4222", "nats://host:4222"),
+        ("tls://token@host", "tls://host"),
+        ("nats://u:p@a:1, nats://u:p@b:2", "nats://a:1,nats://b:2"),
+        ("host:4222", "nats://host:4222"),
+    ],
+)
+def test_the_address_is_shown_without_the_credential(url: str, shown: str) -> None:
+    assert public_address(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url", ["", "host:4222", "http://host", "nats://", "nats://host:port", "nats://host:99999", "nats://a,b"]
+)
+def test_an_address_that_is_none_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(BusError, match="not valid"):
+        check_address(url)

@@ -189,9 +189,10 @@ class Repository:
         try:
             await self._apt("--error-on=any", "update")
         except SetupError as error:
-            mirror = self.sources[0]
+            wanted = f"{self.sources[0].uri} {self.sources[0].suite}"
             raise SetupError(
-                f"the package lists of {mirror.uri} {mirror.suite} can't be fetched ({error}); set {MIRROR_SETTING}"
+                f"the package lists of {wanted} can't be fetched: set {MIRROR_SETTING} to a mirror of Debian that answers",
+                error.log,
             ) from error
 
     async def resolve(self, names: Sequence[str]) -> list[Package]:

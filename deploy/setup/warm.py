@@ -1,5 +1,6 @@
 """Building the offline package set into the store volume, ahead of the first submission."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from aiodocker import Docker
@@ -9,15 +10,15 @@ from deploy.setup.console import step
 from deploy.setup.docker_api import OneShot, run_once
 from deploy.setup.volumes import MAPPED_ROOT, PACKAGES, STORE, VAR
 
-SCRIPT = Path("deploy/nix/warm.sh")
+SCRIPT = Path("deploy/nix/warm.py")
 
 
-def build_shot(script: str, digest: str, store: str = STORE, var: str = VAR) -> OneShot:
-    """The container that runs `script`: the store's owner, no capability, no network, a read-only root."""
+def build_shot(command: Sequence[str], store: str = STORE, var: str = VAR) -> OneShot:
+    """The container that runs `command` with Nix: the store's owner, no capability, no network, a read-only root."""
     owner = f"mode=700,uid={MAPPED_ROOT},gid={MAPPED_ROOT}"
     return OneShot(
         NAME,
-        ["/usr/bin/bash", "-euc", script, "warm", digest],
+        command,
         volumes={store: "/nix/store", var: "/nix/var", PACKAGES: "/packages"},
         user=f"{MAPPED_ROOT}:{MAPPED_ROOT}",
         host_config={
@@ -32,5 +33,6 @@ def build_shot(script: str, digest: str, store: str = STORE, var: str = VAR) -> 
 
 async def build(docker: Docker, root: Path, digest: str) -> None:
     """Build and root every package of the set whose digest is `digest`."""
+    command = ["/usr/bin/python3", "-c", (root / SCRIPT).read_text(), digest]
     with step("package set: building it into the Nix store"):
-        await run_once(docker, build_shot((root / SCRIPT).read_text(), digest), "building the package set")
+        await run_once(docker, build_shot(command), "building the package set")

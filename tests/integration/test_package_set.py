@@ -91,7 +91,7 @@ async def nix(
 ) -> str:
     """Run a script as the store's owner, with Nix, on the volumes `on`; `files` are written beside it first."""
     writes = "".join(f"cat > {name} <<'END-OF-FILE'\n{text}\nEND-OF-FILE\n" for name, text in (files or {}).items())
-    return await run_once(docker, warm.build_shot(NIX_SETTINGS + writes + script, "", *on), "nix")
+    return await run_once(docker, warm.build_shot(["/usr/bin/bash", "-euc", NIX_SETTINGS + writes + script], *on), "nix")
 
 
 async def run(docker: Docker, image: str, paths: Mapping[str, str], script: str, *names: str) -> str:

@@ -8,7 +8,6 @@ import hashlib
 import io
 import re
 import shlex
-import shutil
 import tarfile
 import tempfile
 from collections.abc import Sequence
@@ -89,7 +88,7 @@ def read_files(root: Path) -> list[tuple[str, int, bytes]]:
 
 async def compile_helper(source: Path) -> bytes:
     """The static helper, compiled by the machine's C compiler."""
-    if shutil.which("cc") is None or not machine.has_c_headers():
+    if not await machine.compiles_statically():
         await machine.install(["gcc", "libc6-dev"], "a C compiler, for the helper in the child image")
     with tempfile.TemporaryDirectory(prefix="cutor-setup-") as scratch:
         output = Path(scratch) / "jail-init"

@@ -1,7 +1,7 @@
 """What set-up finds out about the machine, and the one place that installs packages on it."""
 
 import os
-import platform
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +13,16 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
-def has_c_headers() -> bool:
-    """Whether the C library's headers and its static library are installed (Debian's libc6-dev)."""
-    libraries = Path("/usr/lib") / f"{platform.machine()}-linux-gnu" / "libc.a"
-    return Path("/usr/include/stdio.h").is_file() and libraries.is_file()
+async def compiles_statically(compiler: str = "cc") -> bool:
+    """Whether there is a C compiler with the C library's headers and static library (Debian: gcc, libc6-dev)."""
+    with tempfile.TemporaryDirectory(prefix="cutor-setup-") as scratch:
+        source = Path(scratch) / "empty.c"
+        source.write_text('#include <stdio.h>\nint main(void) { return puts(""); }\n')
+        try:
+            await run([compiler, "-static", "-o", source.with_suffix(""), source])
+        except SetupError:
+            return False
+    return True
 
 
 def install_plan(names: Sequence[str], why: str, *, root: bool) -> str:

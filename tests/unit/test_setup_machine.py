@@ -4,7 +4,7 @@ import pytest
 
 from deploy.setup.console import SetupError, fail, last_line
 from deploy.setup.environment import stamp
-from deploy.setup.machine import install_plan
+from deploy.setup.machine import compiles_statically, install_plan
 
 
 def test_installing_is_announced_with_packages_and_reason() -> None:
@@ -33,3 +33,7 @@ def test_last_line(printed: str, line: str) -> None:
 def test_environment_is_made_anew_when_lock_metadata_or_python_change() -> None:
     stamps = {stamp(b"lock", b"meta", "3.11.2"), stamp(b"Lock", b"meta", "3.11.2"), stamp(b"lock", b"Meta", "3.11.2")}
     assert len(stamps | {stamp(b"lock", b"meta", "3.11.3")}) == 4
+
+
+async def test_a_machine_without_compiler_is_noticed() -> None:
+    assert not await compiles_statically("no-such-compiler")

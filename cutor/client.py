@@ -103,18 +103,28 @@ class Client:
         """Return the limits, bounds and tenants that the stack publishes."""
         return await self.journal.policy()
 
-    async def submit(self, request: Submittable, *, id: str | None = None, tenant: str | None = None) -> Receipt:  # noqa: A002
+    async def submit(
+        self,
+        request: Submittable,
+        *,
+        id: str | None = None,  # noqa: A002 - the word of request and result
+        tenant: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Receipt:
         """Hand in a request: the struct, a mapping of its shape, or the path of a directory or JSON file.
 
-        ``id`` and ``tenant`` take the place of the request's. Checked against the stack's policy first: nothing is appended
-        that it refuses. The same id and body twice is one submission. Raises `InvalidRequest`, `SubmissionConflict`.
+        ``id`` and ``tenant`` take the place of the request's, ``labels`` are added to its own. Checked against the stack's
+        policy first: nothing is appended that it refuses. The same id and body twice is one submission. Raises
+        `InvalidRequest`, `SubmissionConflict`.
         """
         policy = await self.policy()
         loaded = await asyncio.to_thread(load_request, request, policy)
-        if id is not None:
-            loaded = msgspec.structs.replace(loaded, id=id)
-        if tenant is not None:
-            loaded = msgspec.structs.replace(loaded, tenant=tenant)
+        loaded = msgspec.structs.replace(
+            loaded,
+            id=loaded.id if id is None else id,
+            tenant=loaded.tenant if tenant is None else tenant,
+            labels=loaded.labels | dict(labels or {}),
+        )
         valid = validate(loaded, policy, made_up_id=secrets.token_hex(8))
         state = await self.journal.submit(valid)
         return Receipt(
@@ -140,7 +150,7 @@ class Client:
             async with asyncio.timeout(timeout_s):
                 return await self._document(await self._ended(address))
         except TimeoutError as error:
-            raise WaitedTooLong(f"{id} has not ended within {timeout_s:g} s; it goes on: `cutor watch {id}`") from error
+            raise still_running(id, timeout_s) from error
 
     async def watch(self, id: str, tenant: str = "default") -> AsyncGenerator[Update, None]:  # noqa: A002
         """Yield every event of a submission from the first on, until its terminal event. Raises `SubmissionUnknown`."""
@@ -179,6 +189,11 @@ class Client:
 
     async def _document(self, state: Submission) -> Result:
         return await self.journal.contents.resolve(result(state))
+
+
+def still_running(submission_id: str, timeout_s: float | None) -> WaitedTooLong:
+    """Return the error of a wait whose time ran out."""
+    return WaitedTooLong(f"{submission_id} has not ended within {timeout_s:g} s; it goes on: `cutor watch {submission_id}`")
 
 
 def load_request(request: Submittable, policy: Policy) -> Request:

@@ -20,6 +20,9 @@ UNAVAILABLE: Final = 3
 WAITED_TOO_LONG: Final = 4
 """The time that the caller gave ran out; what was started goes on."""
 
+INTERRUPTED: Final = 130
+"""Ended by Ctrl-C; what shells give a command that SIGINT ended."""
+
 
 class CutorError(Exception):
     """Root of the errors that are made for users; the message is one line, ``exit_code`` what a command ends with."""

@@ -14,10 +14,7 @@ import msgspec
 from cutor import __version__
 from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.options import Wanted, server_option, traceback_option
-from cutor.errors import DONE, UNAVAILABLE
-
-INTERRUPTED: Final = 130
-"""What shells give a command that SIGINT ended."""
+from cutor.errors import DONE, INTERRUPTED, UNAVAILABLE
 
 
 class Entry(NamedTuple):

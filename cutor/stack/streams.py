@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cutor.bus.errors import TopologyError
-from cutor.bus.topology import Topology, default_text
+from cutor.bus.topology import default_text
+from cutor.bus.topology_diff import Topology
 from cutor.bus.topology_file import parse
 from cutor.config import Config
 

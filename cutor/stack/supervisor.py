@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from cutor.bus.connection import Bus
-from cutor.bus.topology import Topology, apply
+from cutor.bus.topology import apply
+from cutor.bus.topology_diff import Topology
 from cutor.config import Config, environment_for_role
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError

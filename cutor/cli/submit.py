@@ -1,0 +1,142 @@
+"""``cutor submit``: hand in a request, and wait for its end if wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import aclosing
+from pathlib import Path
+
+import click
+
+from cutor.cli.options import Wanted, examples, json_option, server_option
+from cutor.cli.output import StatusLine, exit_code_of_outcome, print_json
+from cutor.cli.render import print_result
+from cutor.client import REQUEST_JSON_BYTES, Client, Receipt, parse_bounded, read_json, still_running
+from cutor.errors import DONE, INTERRUPTED
+from cutor.model.request import Request
+from cutor.model.result import Result
+
+
+def _parse_labels(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
+    labels = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{pair!r} is not KEY=VALUE")
+        labels[key] = value
+    return labels
+
+
+@click.command(
+    "submit",
+    epilog=examples(
+        "cutor submit examples/c-primes --wait",
+        "cutor submit request.json --json",
+        "generate | cutor submit - --wait --timeout 60 --label course=introduction",
+    ),
+)
+@click.argument("source", metavar="DIR|FILE.json|-", type=click.Path(exists=True, allow_dash=True))
+@click.option("--wait", is_flag=True, help="Return when the submission has ended, and show its result.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: exit with 4 after so long."
+)
+@click.option("--id", "submission_id", help="Its id: the same id and content twice is one submission. Made up if absent.")
+@click.option("--tenant", help="Its tenant instead of the request's.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", callback=_parse_labels, help="Add a label; repeatable.")
+@json_option
+@server_option
+@click.pass_obj
+def command(
+    wanted: Wanted,
+    source: str,
+    wait: bool,
+    timeout_s: float | None,
+    submission_id: str | None,
+    tenant: str | None,
+    labels: dict[str, str],
+) -> int:
+    """Submit a directory or a JSON request.
+
+    Of a directory every regular file is sent; its submission.toml holds the rest of the request: test cases, limits, labels.
+    Without --wait the id is printed, and `cutor status ID` shows what came of it. Ctrl-C while waiting leaves the submission
+    running.
+    """
+    if timeout_s is not None and not wait:
+        raise click.UsageError("--timeout is how long --wait waits: give both", click.get_current_context())
+    request = _read(source)
+    session = _Session(wanted.find_server(), as_json=wanted.json)
+    try:
+        return asyncio.run(session.run(request, submission_id, tenant, labels, wait=wait, timeout_s=timeout_s))
+    except KeyboardInterrupt:
+        if session.receipt is None:
+            raise
+        click.echo(f"cutor: {session.receipt.id} goes on: `cutor watch {session.receipt.id}` follows it", err=True)
+        return INTERRUPTED
+
+
+def _read(source: str) -> Request | Path:
+    """Return the request in a file or on stdin; a directory stays a path, because the stack's bounds limit its reading."""
+    if source == "-":
+        return parse_bounded(sys.stdin.buffer.read(REQUEST_JSON_BYTES + 1))
+    path = Path(source)
+    return path if path.is_dir() else read_json(path)
+
+
+class _Session:
+    """One submission by this command."""
+
+    def __init__(self, server: str, *, as_json: bool) -> None:
+        self.receipt: Receipt | None = None
+        self._server = server
+        self._as_json = as_json
+
+    async def run(
+        self,
+        request: Request | Path,
+        submission_id: str | None,
+        tenant: str | None,
+        labels: dict[str, str],
+        *,
+        wait: bool,
+        timeout_s: float | None,
+    ) -> int:
+        """Submit, and wait if wanted; returns the exit code."""
+        async with Client(self._server) as client:
+            self.receipt = await client.submit(request, id=submission_id, tenant=tenant, labels=labels)
+            if not wait:
+                self._print_receipt(self.receipt)
+                return DONE
+            return self._print_result(await self._wait(client, self.receipt, timeout_s))
+
+    async def _wait(self, client: Client, receipt: Receipt, timeout_s: float | None) -> Result:
+        """Return the result at the terminal event, showing on the way what is being done. Raises `WaitedTooLong`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await follow(client, receipt.id, receipt.tenant)
+        except TimeoutError as error:
+            raise still_running(receipt.id, timeout_s) from error
+
+    def _print_receipt(self, receipt: Receipt) -> None:
+        if self._as_json:
+            print_json(receipt)
+        else:
+            click.echo(receipt.id)
+
+    def _print_result(self, result: Result) -> int:
+        if self._as_json:
+            print_json(result)
+        else:
+            print_result(result)
+        return exit_code_of_outcome(result)
+
+
+async def follow(client: Client, submission_id: str, tenant: str) -> Result:
+    """Return a submission's result at its terminal event; a terminal shows meanwhile what is being done."""
+    with StatusLine() as line:
+        line.show(f"{submission_id}: submitted")
+        updates = client.watch(submission_id, tenant)
+        async with aclosing(updates):
+            async for update in updates:
+                line.show(f"{submission_id}: {update.summary}")
+    return await client.result(submission_id, tenant)

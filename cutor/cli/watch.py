@@ -1,0 +1,48 @@
+"""``cutor watch``: every event of a submission as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import click
+
+from cutor.cli.options import Wanted, examples, json_option, server_option, tenant_option
+from cutor.cli.output import exit_code_of_outcome, print_json
+from cutor.client import Client, Update
+from cutor.errors import INTERRUPTED
+from cutor.text import escape
+
+
+@click.command("watch", epilog=examples("cutor watch 6f1c2a"))
+@click.argument("submission_id", metavar="ID")
+@tenant_option
+@json_option
+@server_option
+@click.pass_obj
+def command(wanted: Wanted, submission_id: str, tenant: str) -> int:
+    """Follow a submission to its end.
+
+    A line an event, those of the past first; with --json a document a line. Ctrl-C leaves the submission running.
+    """
+    try:
+        return asyncio.run(_watch(wanted, submission_id, tenant))
+    except KeyboardInterrupt:
+        click.echo(f"cutor: {submission_id} goes on: `cutor watch {submission_id}` follows it", err=True)
+        return INTERRUPTED
+
+
+async def _watch(wanted: Wanted, submission_id: str, tenant: str) -> int:
+    async with Client(wanted.find_server()) as client:
+        updates = client.watch(submission_id, tenant)
+        async with aclosing(updates):
+            async for update in updates:
+                _print(update, as_json=wanted.json)
+        return exit_code_of_outcome(await client.result(submission_id, tenant))
+
+
+def _print(update: Update, *, as_json: bool) -> None:
+    if as_json:
+        print_json(update)
+    else:
+        click.echo(f"{update.at}  {update.kind:<11}  {escape(update.what)}  [{escape(update.summary)}]")

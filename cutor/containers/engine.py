@@ -83,9 +83,12 @@ class Child:
 
     async def send(self, data: bytes) -> None:
         """Write to its stdin, waiting while the pipe is full. Raises `EngineFailure` when the connection is gone."""
+        transport = self._transport()
+        if transport is None or transport.is_closing():
+            raise EngineFailure(f"container {self.name}: its standard input is closed")
         try:
             await self._stream.write_in(data)
-        except (RuntimeError, OSError, aiohttp.ClientError, DockerError) as error:
+        except (RuntimeError, OSError, aiohttp.ClientError) as error:
             raise EngineFailure(f"container {self.name}: its standard input is closed ({error})") from error
 
     async def receive(self) -> bytes:
@@ -110,10 +113,15 @@ class Child:
     async def close_stdin(self) -> None:
         """Send end-of-file to its init, which ends then; reading goes on. Nothing happens if it is closed already."""
         # aiodocker's Stream.close() would close both directions; half of a connection is closed by its transport.
-        response = self._stream._resp
-        transport = response.connection.transport if response is not None and response.connection is not None else None
+        transport = self._transport()
         if transport is not None and not transport.is_closing() and transport.can_write_eof():
             transport.write_eof()
+
+    def _transport(self) -> asyncio.WriteTransport | None:
+        """Return the attached connection's transport, null once the connection is gone; aiodocker has no public way to it."""
+        response = self._stream._resp
+        connection = None if response is None else response.connection
+        return None if connection is None else connection.transport
 
     async def update(self, *, memory_bytes: int | None = None, processes: int | None = None) -> None:
         """Change its limits while it runs (about 13 ms). Memory includes swap: there is none.

@@ -7,10 +7,12 @@ no name of the user's can lead out of it. Copying is the way of kernels that hav
 from __future__ import annotations
 
 # Descriptors of directories, which pathlib has not:
-# ruff: noqa: PTH102, PTH208
+# ruff: noqa: PTH102
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from typing import Final
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -98,26 +100,29 @@ def _copy_directory(source: int, target: int, depth: int) -> None:
                 os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
             elif stat.S_ISDIR(facts.st_mode):
                 os.mkdir(name, 0o700, dir_fd=target)
-                _copy_directory(_open_any(source, name, _DIRECTORY), os.open(name, _DIRECTORY, dir_fd=target), depth - 1)
+                with _readable(source, name, facts.st_mode):
+                    below = os.open(name, _DIRECTORY, dir_fd=source), os.open(name, _DIRECTORY, dir_fd=target)
+                    _copy_directory(*below, depth - 1)
                 os.chmod(name, stat.S_IMODE(facts.st_mode), dir_fd=target)
             elif stat.S_ISREG(facts.st_mode):
-                _copy_file(_open_any(source, name, _READ), target, name, stat.S_IMODE(facts.st_mode))
+                with _readable(source, name, facts.st_mode):
+                    _copy_file(os.open(name, _READ, dir_fd=source), target, name, stat.S_IMODE(facts.st_mode))
     finally:
         os.close(source)
         os.close(target)
 
 
-def _open_any(parent: int, name: str, flags: int) -> int:
-    """Open what we own, also where its mode forbids it: the mode is put back, nothing else runs meanwhile."""
+@contextmanager
+def _readable(parent: int, name: str, mode: int) -> Iterator[None]:
+    """Make what we own readable for us while the block lasts, whatever its owner's program made of its mode."""
+    if mode & stat.S_IRUSR and (mode & stat.S_IXUSR or not stat.S_ISDIR(mode)):
+        yield
+        return
+    os.chmod(name, stat.S_IMODE(mode) | 0o500, dir_fd=parent)
     try:
-        return os.open(name, flags, dir_fd=parent)
-    except PermissionError:
-        mode = stat.S_IMODE(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-        os.chmod(name, mode | 0o500, dir_fd=parent)
-        try:
-            return os.open(name, flags, dir_fd=parent)
-        finally:
-            os.chmod(name, mode, dir_fd=parent)
+        yield
+    finally:
+        os.chmod(name, stat.S_IMODE(mode), dir_fd=parent)
 
 
 def _copy_file(source: int, directory: int, name: str, mode: int) -> None:
@@ -132,30 +137,36 @@ def _copy_file(source: int, directory: int, name: str, mode: int) -> None:
 
 
 def remove_tree(root: str, name: str) -> None:
-    """Remove ``name`` beneath ``root``, however deep: what lies in a directory of a directory is moved up first.
+    """Remove the directory ``name`` beneath ``root``, however deep: a directory in it is moved up before its own turn comes.
 
-    Needs no more than three descriptors and no recursion. Nothing else may run in the box meanwhile.
+    Needs two descriptors and no recursion. Nothing else may run in the box meanwhile.
     """
     top = os.open(root, _DIRECTORY)
     try:
         waiting = [name]
-        count = 0
+        numbers = count(1)
         while waiting:
             current = waiting.pop()
-            fd = _open_any(top, current, _DIRECTORY)
-            os.fchmod(fd, 0o700)
-            try:
-                for entry in os.listdir(fd):
-                    if stat.S_ISDIR(os.stat(entry, dir_fd=fd, follow_symlinks=False).st_mode):
-                        count += 1
-                        moved = f"{name}.removing.{count}"
-                        os.chmod(entry, 0o700, dir_fd=fd)
-                        os.rename(entry, moved, src_dir_fd=fd, dst_dir_fd=top)
-                        waiting.append(moved)
-                    else:
-                        os.unlink(entry, dir_fd=fd)
-            finally:
-                os.close(fd)
+            os.chmod(current, 0o700, dir_fd=top)
+            for entry in _remove_files(os.open(current, _DIRECTORY, dir_fd=top)):
+                moved = f"{name}.removing.{next(numbers)}"
+                os.rename(f"{current}/{entry}", moved, src_dir_fd=top, dst_dir_fd=top)
+                waiting.append(moved)
             os.rmdir(current, dir_fd=top)
     finally:
         os.close(top)
+
+
+def _remove_files(directory: int) -> list[str]:
+    """Remove everything in a directory that is none itself; return the directories, made ours to move. Closes it."""
+    directories = []
+    try:
+        for entry in os.listdir(directory):
+            if stat.S_ISDIR(os.stat(entry, dir_fd=directory, follow_symlinks=False).st_mode):
+                os.chmod(entry, 0o700, dir_fd=directory)
+                directories.append(entry)
+            else:
+                os.unlink(entry, dir_fd=directory)
+    finally:
+        os.close(directory)
+    return directories

@@ -1,0 +1,151 @@
+"""Real containers for the tests of stages: a submission in one, with the programs of the offline package set.
+
+Every container carries the label of this test process; `left_over` names what is still there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+import msgspec
+import pytest
+
+from cutor.containers.engine import Child, Engine
+from cutor.containers.errors import ContainerError
+from cutor.containers.host_config import ContainerSpec, Identity, Resources, RunnerStorage, runner_spec
+from cutor.jail.session import Submission, WorkerSession
+from cutor.model.environments import Programs
+from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
+from cutor.model.outcome import StageReport
+
+IMAGE: Final = "cutor-child:latest"
+INSTANCE: Final = f"test-{os.getpid()}"
+UID: Final = 310_000 + os.getpid() % 10_000
+"""Beside the ids of any stack on this machine."""
+
+STORAGE: Final = RunnerStorage()
+RESOURCES: Final = Resources(memory_bytes=256 * MIB, processes=64)
+LIMIT: Final = msgspec.structs.replace(
+    DEFAULT_LIMITS.run.default, wall_time_ms=5000, cpu_time_ms=3000, memory_bytes=64 * MIB, processes=32
+)
+
+_packages: dict[str, str] = {}
+
+
+def limit(**changed: int) -> Limit:
+    """Return `LIMIT` with some of its numbers changed."""
+    return msgspec.structs.replace(LIMIT, **changed)
+
+
+def unavailable(reason: str) -> None:
+    """Skip visibly on a laptop, fail in CI."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason}: run `make setup`")
+    pytest.skip(f"{reason}: run `make setup`")
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[Engine]:
+    """Connect to Docker; without it, or without the child image, see `unavailable`."""
+    try:
+        async with Engine.connect() as engine:
+            await engine.image_labels(IMAGE)
+            yield engine
+    except ContainerError as error:
+        unavailable(str(error))
+
+
+def identity() -> Identity:
+    """Return a new container's identity."""
+    return Identity(INSTANCE, secrets.token_hex(6), "default/test")
+
+
+def spec(storage: RunnerStorage = STORAGE, resources: Resources = RESOURCES) -> ContainerSpec:
+    """Return a runner's container as a stack makes it."""
+    return runner_spec(identity(), image=IMAGE, uid=UID, resources=resources, storage=storage)
+
+
+async def say(engine: Engine, command: str) -> str:
+    """Return what a shell command of the image's prints, in a container as runners have them."""
+    made = spec()
+    made.body["Cmd"] = ["/usr/bin/bash", "-c", command]
+    child = await engine.start(made)
+    try:
+        pieces = []
+        while data := await child.receive():
+            pieces.append(data)
+        return b"".join(pieces).decode()
+    finally:
+        await child.remove()
+
+
+async def packages(engine: Engine) -> dict[str, str]:
+    """Return the programs of the offline package set that the store holds: name without version → store path."""
+    if not _packages:
+        listing = await say(engine, "cd /nix/store; for name in *; do [ -d $name/bin ] && echo $name; done")
+        for name in listing.split():
+            _packages[name.split("-")[1]] = f"/nix/store/{name}"
+    if not {"bash", "coreutils", "python3", "gcc"} <= set(_packages):
+        unavailable("the store volume holds no package set")
+    return _packages
+
+
+async def submission(engine: Engine, files: Mapping[str, str | bytes], *, copy_box: bool = False) -> Submission:
+    """Return a submission with bash, coreutils, Python and gcc on its PATH."""
+    found = await packages(engine)
+    path = ":".join(f"{found[name]}/bin" for name in ("bash", "coreutils", "python3", "gcc"))
+    return Submission(
+        files={name: text.encode() if isinstance(text, str) else text for name, text in files.items()},
+        variables=((b"HOME", b"/tmp"), (b"PATH", path.encode())),
+        programs=Programs(bash=f"{found['bash']}/bin/bash", sh=f"{found['bash']}/bin/sh", env=f"{found['coreutils']}/bin/env"),
+        copy_box=copy_box,
+    )
+
+
+class Stages:
+    """A submission in its container, its session, and short ways to run test cases of it."""
+
+    def __init__(self, engine: Engine, child: Child, session: WorkerSession) -> None:
+        self.engine = engine
+        self.child = child
+        self.session = session
+        self._count = 0
+
+    async def run(self, *args: str, stdin: bytes = b"", **limits: int) -> StageReport:
+        """Run the next test case with these arguments, under `LIMIT` with changes."""
+        self._count += 1
+        return await self.session.run_test(self._count - 1, args=args, stdin=stdin, limit=limit(**limits))
+
+
+@asynccontextmanager
+async def stages(
+    files: Mapping[str, str | bytes], *, copy_box: bool = False, storage: RunnerStorage = STORAGE
+) -> AsyncIterator[Stages]:
+    """Start a container and hand a submission over; afterwards the container is gone, checked."""
+    async with connected() as engine:
+        child = await engine.start(spec(storage))
+        try:
+            session = WorkerSession(child, RESOURCES)
+            await session.ready()
+            await session.hand_over(await submission(engine, files, copy_box=copy_box))
+            yield Stages(engine, child, session)
+        finally:
+            await asyncio.shield(child.remove())
+        assert not (await child.state()).exists
+
+
+def scripts(**cases: str) -> dict[str, str | bytes]:
+    """Return files whose run script does what the case named by its first argument says, with the other arguments."""
+    return {"cutor-run.sh": 'case=$1; shift; . "cases/$case"', **{f"cases/{name}": text for name, text in cases.items()}}
+
+
+def facts(report: StageReport) -> dict[str, object]:
+    """Return what a report says of the program's end: the fields that are not empty, without times and outputs."""
+    names = ("exit_code", "signal_number", "killed_by", "fault")
+    found = {name: getattr(report, name) for name in names if getattr(report, name) is not None}
+    return {**found, "oom": True} if report.oom_kills else found

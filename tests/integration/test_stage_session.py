@@ -1,0 +1,161 @@
+"""A session's own life: cancelling, lost containers, inits that fail, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+import pytest
+
+from cutor.containers.engine import Engine
+from cutor.containers.errors import EngineFailure, EngineUnreachable, ImageMissing
+from cutor.jail.protocol import encode
+from cutor.jail.session import SessionFault, Submission, WorkerSession
+from cutor.model.environments import Programs
+from cutor.model.limits import MIB
+from cutor.model.outcome import classify
+from tests.integration.stage_support import INSTANCE, LIMIT, RESOURCES, connected, facts, scripts, spec, stages, submission
+
+
+async def test_a_cancel_stops_the_running_stage_within_a_second_and_holds() -> None:
+    async with stages(scripts(sleep="echo begun; sleep 30", hello="echo hello")) as running:
+        task = asyncio.create_task(running.run("sleep", wall_time_ms=30_000))
+        await asyncio.sleep(0.3)
+        started = time.monotonic()
+        await running.session.cancel()
+        report = await task
+        assert time.monotonic() - started < 1
+        later = await running.run("hello")
+    assert (classify(report), report.stdout) == ("CANCELLED", b"begun\n")
+    assert (facts(later), later.stdout) == ({"killed_by": "cancel"}, b"")
+
+
+async def test_a_cancel_that_comes_with_the_stage_is_not_lost() -> None:
+    async with stages(scripts(sleep="sleep 30")) as running:
+        task = asyncio.create_task(running.run("sleep", wall_time_ms=30_000))
+        await asyncio.sleep(0)
+        await running.session.cancel()
+        async with asyncio.timeout(2):
+            assert classify(await task) == "CANCELLED"
+
+
+async def test_a_container_killed_in_the_middle_is_a_fault_that_says_so() -> None:
+    async with stages(scripts(sleep="sleep 30")) as running:
+        task = asyncio.create_task(running.run("sleep", wall_time_ms=30_000))
+        await asyncio.sleep(0.3)
+        await running.child.kill()
+        with pytest.raises(SessionFault, match="the container ended with 137"):
+            await task
+        with pytest.raises(SessionFault, match="connection to the container ended"):
+            await running.run("sleep")
+        await running.child.kill()
+        await running.child.remove()
+        await running.child.remove()
+
+
+async def test_the_init_ends_when_the_host_goes_away() -> None:
+    async with stages(scripts(sleep="sleep 30")) as running:
+        task = asyncio.create_task(running.run("sleep", wall_time_ms=30_000))
+        await asyncio.sleep(0.3)
+        await running.child.close_stdin()
+        assert classify(await task) == "CANCELLED"
+        assert await running.child.receive() == b""
+        async with asyncio.timeout(5):
+            while (await running.child.state()).running:
+                await asyncio.sleep(0.02)
+
+
+async def test_what_is_no_frame_ends_the_init_with_a_word() -> None:
+    async with connected() as engine:
+        child = await engine.start(spec())
+        try:
+            session = WorkerSession(child, RESOURCES)
+            await session.ready()
+            await child.send(encode({"type": "dance"}))
+            with pytest.raises(SessionFault, match="a command dance that this init does not know"):
+                await session.hand_over(Submission({}, (), Programs(bash="/b", sh="/s", env="/e")))
+        finally:
+            await child.remove()
+
+
+async def test_names_that_lead_out_of_the_box_are_refused_inside_too() -> None:
+    async with connected() as engine:
+        child = await engine.start(spec())
+        try:
+            session = WorkerSession(child, RESOURCES)
+            await session.ready()
+            with pytest.raises(SessionFault, match=r"not a name of a file in the box: '../x'"):
+                await session.hand_over(await submission(engine, {"../x": "x"}))
+        finally:
+            await child.remove()
+
+
+async def test_an_environment_whose_bash_is_gone_or_too_large_is_judged_as_a_shell_would() -> None:
+    async with connected() as engine:
+        whole = await submission(engine, {"cutor-run.sh": "echo hello"})
+        gone = msgspec.structs.replace(whole.programs, bash="/nix/store/none/bin/bash")
+        for changed, exit_code in (
+            (Submission(whole.files, whole.variables, gone), 127),
+            (Submission(whole.files, ((b"BIG", b"x" * (1 << 18)),), whole.programs), 126),
+            (Submission(whole.files, ((b"BIG", b"x" * (1 << 16)),), whole.programs), 0),
+        ):
+            child = await engine.start(spec())
+            try:
+                session = WorkerSession(child, RESOURCES)
+                await session.ready()
+                await session.hand_over(changed)
+                report = await session.run_test(0, args=(), stdin=b"", limit=LIMIT)
+            finally:
+                await child.remove()
+            assert facts(report) == {"exit_code": exit_code}
+            assert (b"can't be executed" in report.stderr) == (exit_code != 0)
+
+
+async def test_twenty_megabytes_of_files_arrive() -> None:
+    data = bytes(range(256)) * (80 << 10)
+    async with stages(
+        {**scripts(sum="cat data/* | wc -c; cmp data/0 data/1"), "data/0": data[:MIB], "data/1": data}
+    ) as running:
+        report = await running.run("sum")
+    assert report.stdout.splitlines()[0].decode() == str(len(data) + MIB)
+
+
+async def test_many_test_cases_in_one_container() -> None:
+    async with stages(scripts(echo="cat")) as running:
+        for index in range(50):
+            report = await running.run("echo", stdin=str(index).encode())
+            assert report.stdout == str(index).encode()
+
+
+async def test_errors_of_docker_are_one_line_that_helps() -> None:
+    with pytest.raises(EngineUnreachable, match=r"no Docker Engine answers at unix:///nowhere.sock"):
+        async with Engine.connect("unix:///nowhere.sock"):
+            pass
+    with pytest.raises(EngineUnreachable, match="is not understood"):
+        async with Engine.connect("nonsense"):
+            pass
+    async with connected() as engine:
+        made = spec()
+        made.body["Image"] = "cutor-nothing:latest"
+        with pytest.raises(ImageMissing, match="'cutor-nothing:latest' is not on this host"):
+            await engine.start(made)
+        with pytest.raises(ImageMissing):
+            await engine.image_labels("cutor-nothing:latest")
+        assert await engine.volume_labels("cutor-nothing") is None
+        broken = spec()
+        broken.body["Cmd"] = ["/nothing"]
+        with pytest.raises(EngineFailure, match="could not start"):
+            await engine.start(broken)
+        assert await engine.list(INSTANCE) == []
+
+
+async def test_a_sweep_finds_and_removes_what_a_dead_life_left() -> None:
+    async with connected() as engine:
+        child = await engine.start(spec())
+        (found,) = await engine.list(INSTANCE)
+        assert (found.id, found.name, found.state) == (child.id, child.name, "running")
+        assert {"cutor": INSTANCE, "cutor.role": "runner", "cutor.submission": "default/test"}.items() <= found.labels.items()
+        await asyncio.gather(engine.remove(found.id), engine.remove(found.id), child.remove())
+        assert await engine.list(INSTANCE) == []
+        assert not (await child.state()).exists

@@ -155,8 +155,8 @@ async def ensure(docker: Docker, root: Path, base: str) -> None:
 
 
 async def remove_superseded(docker: Docker, base: str) -> None:
-    """Remove child images that lost their name, and bases of older recipes, unless a container runs on them."""
-    await remove_unnamed_images(docker, "cutor.inputs")
+    """Remove bases and child images that lost their name, and bases of older recipes, unless a container runs on them."""
+    await remove_unnamed_images(docker, "cutor.nix-version")
     for name in await image_names(docker, base_image.REPOSITORY):
         if name != base:
             await remove_image(docker, name)

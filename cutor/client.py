@@ -56,7 +56,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     tenant: str
     sequence: int
-    at: str
+    time: str
     kind: str
     what: str
     status: Status
@@ -164,7 +164,7 @@ class Client:
                     id=address.id,
                     tenant=address.tenant,
                     sequence=entry.stored.sequence,
-                    at=rfc3339(entry.stored.time_ns),
+                    time=rfc3339(entry.stored.time_ns),
                     kind=subject.kind if subject else "unknown",
                     what=str(event) if isinstance(event, EventError) else summarize(event),
                     status=state.status,

@@ -30,7 +30,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One message of the stream. ``event`` is its body as it stands there; null where that is no JSON."""
 
     sequence: int
-    at: str
+    time: str
     tenant: str | None
     id: str | None
     kind: str
@@ -113,7 +113,7 @@ def line_of(stored: Stored) -> Line:
         what = str(error)
     return Line(
         sequence=stored.sequence,
-        at=rfc3339(stored.time_ns),
+        time=rfc3339(stored.time_ns),
         tenant=subject.address.tenant if subject else None,
         id=subject.address.id if subject else None,
         kind=subject.kind if subject else stored.subject,
@@ -137,4 +137,4 @@ def _print_lines(lines: Sequence[Line], *, with_id: bool) -> None:
 
 def _cells(line: Line, *, with_id: bool) -> list[str]:
     submission = [escape(f"{line.tenant}/{line.id}" if line.id else "")] if with_id else []
-    return [str(line.sequence), line.at, *submission, escape(line.kind), escape(line.what)]
+    return [str(line.sequence), line.time, *submission, escape(line.kind), escape(line.what)]

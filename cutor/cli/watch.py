@@ -45,4 +45,4 @@ def _print(update: Update, *, as_json: bool) -> None:
     if as_json:
         print_json(update)
     else:
-        click.echo(f"{update.at}  {update.kind:<11}  {escape(update.what)}  [{escape(update.summary)}]")
+        click.echo(f"{update.time}  {update.kind:<11}  {escape(update.what)}  [{escape(update.summary)}]")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from cutor.config import Config
 from cutor.containers.engine import Engine
 from cutor.errors import CutorError
 from cutor.jail.protocol import PROTOCOL_VERSION
 
-PROTOCOL_LABEL = "cutor.protocol"
+PROTOCOL_LABEL: Final = "cutor.protocol"
+NIX_VERSION_LABEL: Final = "cutor.nix-version"
 
 
 class PieceMissing(CutorError):

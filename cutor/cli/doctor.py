@@ -1,0 +1,44 @@
+"""``cutor doctor``: is everything there that submissions need?"""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from cutor.cli.checks import Finding, examine
+from cutor.cli.options import Wanted, examples, json_option, server_option
+from cutor.cli.output import print_json
+from cutor.errors import DONE, UNAVAILABLE
+from cutor.text import escape
+
+
+@click.command("doctor", epilog=examples("cutor doctor", "cutor doctor --json"))
+@json_option
+@server_option
+@click.pass_obj
+def command(wanted: Wanted) -> int:
+    """Check whether this machine and its stack have what they need.
+
+    A line each: ok, warn or FAIL, what is there, and what to do. Nothing is changed. Exit code 3 if anything fails.
+    """
+    findings = asyncio.run(_examine(wanted))
+    if wanted.json:
+        print_json(findings)
+    return UNAVAILABLE if any(finding.verdict == "fail" for finding in findings) else DONE
+
+
+async def _examine(wanted: Wanted) -> list[Finding]:
+    findings = []
+    async for finding in examine(wanted):
+        findings.append(finding)
+        if not wanted.json:
+            _print(finding)
+    return findings
+
+
+def _print(finding: Finding) -> None:
+    colour = {"ok": "green", "warn": "yellow", "fail": "red"}[finding.verdict]
+    word = "FAIL" if finding.verdict == "fail" else finding.verdict
+    remedy = f": {finding.remedy}" if finding.remedy else ""
+    click.echo(f"{click.style(f'{word:<4}', fg=colour)}  {finding.what:<14}  {escape(finding.detail + remedy)}")

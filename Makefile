@@ -24,7 +24,6 @@ check: environment ## lint, format and types
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
-	@$(VENV)/mypy -p deploy.setup
 
 lock: ## choose dependencies anew and write requirements.lock
 	@$(PYTHON) -m venv .setup/lock

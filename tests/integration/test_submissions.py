@@ -1,0 +1,214 @@
+"""What a submission can count on, end to end on a live stack: state between stages, exact bytes, endings told apart."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import subprocess
+from typing import Any
+
+import pytest
+
+from cutor import Client
+from cutor.environments import Environments
+from cutor.model.environments import EnvironmentRemoved
+from cutor.model.limits import Bounds, Policy
+from cutor.model.request import request_from, validate
+from tests.live_stack import EXAMPLES, Stack
+
+PYTHON = (EXAMPLES / "python-three-tests" / "shell.nix").read_text()
+
+
+def request(run: str, *, shell: str = PYTHON, **more: Any) -> bytes:
+    files = [{"name": "shell.nix", "content": shell}, {"name": "cutor-run.sh", "content": run}]
+    files += [{"name": name, "content": content} for name, content in more.pop("files", {}).items()]
+    return json.dumps({"files": files, "test_cases": [{}], **more}).encode()
+
+
+def submit(stack: Stack, run: str, **more: Any) -> dict[str, Any]:
+    return stack.result("-", stdin=request(run, **more))
+
+
+def first(stack: Stack, run: str, **more: Any) -> dict[str, Any]:
+    stage: dict[str, Any] = submit(stack, run, **more)["run"][0]
+    return stage
+
+
+def test_each_test_case_starts_from_what_compile_left_and_sees_nothing_of_another(stack: Stack) -> None:
+    run = "cat built; ls | tr '\\n' ' '; echo mine > left; echo changed > built; echo x > /tmp/left; ls /tmp"
+    files = {"cutor-compile.sh": "echo from compile > built; echo y > /tmp/gone; mkdir sub; echo z > sub/file"}
+    result = submit(stack, run, files=files, test_cases=[{}, {}], stop_on_failure=False)
+    outputs = [stage["stdout"]["data"] for stage in result["run"]]
+    assert outputs == ["from compile\nbuilt cutor-compile.sh cutor-run.sh shell.nix sub left\n"] * 2
+
+
+@pytest.mark.parametrize(
+    ("program", "outcome", "exit_code", "signal"),
+    [
+        ("exit 139", "RE", 139, None),
+        ("kill -SEGV $$", "SG", None, 11),
+        ("kill -KILL $$", "SG", None, 9),
+        ("exit 0", "OK", 0, None),
+        ("no-such-command", "RE", 127, None),
+    ],
+)
+def test_endings_are_told_apart(stack: Stack, program: str, outcome: str, exit_code: int | None, signal: int | None) -> None:
+    stage = first(stack, program)
+    number = None if stage["signal"] is None else stage["signal"]["number"]
+    assert (stage["outcome"], stage["exit_code"], number) == (outcome, exit_code, signal)
+
+
+def test_bytes_are_exact_both_ways(stack: Stack) -> None:
+    data = bytes(range(256)) * 40
+    case = {"input": base64.b64encode(data).decode(), "expected_output": base64.b64encode(data).decode(), "encoding": "base64"}
+    stage = first(stack, "exec cat", test_cases=[case], compare="exact")
+    assert (stage["outcome"], stage["stdout"]["encoding"]) == ("OK", "base64")
+    assert base64.b64decode(stage["stdout"]["data"]) == data
+
+
+def test_no_input_is_an_empty_standard_input(stack: Stack) -> None:
+    assert first(stack, "wc -c")["stdout"]["data"].strip() == "0"
+
+
+def test_too_much_output_is_cut_and_ends_the_stage(stack: Stack) -> None:
+    stage = first(stack, "yes", limits={"run": {"stdout_bytes": 1000}})
+    assert (stage["outcome"], stage["stdout"]["data"], stage["stdout"]["truncated"]) == ("OLE", "y\n" * 500, True)
+    assert stage["stdout"]["bytes_total"] > 1000
+
+
+def test_output_of_more_than_64_kib_comes_back_whole(stack: Stack) -> None:
+    stage = first(stack, "python3 -c 'print(\"x\" * 300000)'")
+    assert (stage["outcome"], stage["stdout"]["data"]) == ("OK", "x" * 300_000 + "\n")
+    assert "body" not in stage["stdout"]
+
+
+def test_wall_time_is_limited(stack: Stack) -> None:
+    stage = first(stack, "echo before; sleep 30", limits={"run": {"wall_time_ms": 300}})
+    assert (stage["outcome"], stage["stdout"]["data"], stage["exit_code"]) == ("TLE_WALL", "before\n", None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "program", "outcome"),
+    [
+        ({"file_size_bytes": 1000}, "head -c 5000 /dev/zero > big", "SG or RE or FSE"),
+        ({"open_files": 16}, "python3 -c 'l=[open(\"/dev/null\") for _ in range(50)]'", "RE"),
+        ({"processes": 8}, "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 5 & done; wait", "RE"),
+    ],
+)
+def test_other_limits_hold(stack: Stack, limit: dict[str, int], program: str, outcome: str) -> None:
+    stage = first(stack, program, limits={"run": limit | {"wall_time_ms": 8000}})
+    assert stage["outcome"] in outcome.split(" or "), stage
+
+
+def test_a_compile_step_may_use_more_than_a_run(stack: Stack) -> None:
+    hog = "python3 -c 'bytearray(150 << 20)'"
+    limits = {"compile": {"memory_bytes": 256 << 20}, "run": {"memory_bytes": 64 << 20}}
+    result = submit(stack, hog, files={"cutor-compile.sh": hog}, limits=limits)
+    assert (result["compile"]["outcome"], result["run"][0]["outcome"]) == ("OK", "MLE")
+
+
+def test_nothing_of_host_image_or_network_is_there(stack: Stack) -> None:
+    connect = 'import socket; socket.create_connection(("1.1.1.1", 53), 2)'
+    stage = first(stack, f"ls /; ls /usr; ls /nix/store; cat /proc/1/environ; python3 -c '{connect}'")
+    assert stage["outcome"] == "RE"
+    assert set(stage["stdout"]["data"].split()) == {"bin", "box", "dev", "etc", "nix", "proc", "tmp", "usr"}
+    assert "unreachable" in stage["stderr"]["data"]
+
+
+def test_stop_on_failure_and_its_opposite(stack: Stack) -> None:
+    cases = [{"expected_output": "1"}, {"expected_output": "2"}, {"expected_output": "1"}]
+    stopped = submit(stack, "echo 1", test_cases=cases)
+    assert [stage["outcome"] for stage in stopped["run"]] == ["OK", "WA", "SKIPPED"]
+    through = submit(stack, "echo 1", test_cases=cases, stop_on_failure=False)
+    assert [stage["outcome"] for stage in through["run"]] == ["OK", "WA", "OK"]
+    assert stopped["outcome"] == through["outcome"] == "WRONG_ANSWER"
+
+
+def test_arguments_arrive_as_they_are(stack: Stack) -> None:
+    args = ["two words", "$HOME", "`id`", "", "é", "'", "; exit 3"]
+    stage = first(stack, 'printf "%s\\n" "$@"', test_cases=[{"args": args}])
+    assert stage["stdout"]["data"].splitlines() == args
+
+
+def test_fifty_test_cases_go_into_few_events(stack: Stack) -> None:
+    result = submit(stack, "cat", test_cases=[{"input": str(n), "expected_output": str(n)} for n in range(50)])
+    assert result["outcome"] == "OK"
+    assert len(result["run"]) == 50
+
+
+def test_cancelling_a_running_submission(stack: Stack) -> None:
+    submitted = stack.cutor("submit", "-", "--json", stdin=request("sleep 100", limits={"run": {"wall_time_ms": 110_000}}))
+    identity = json.loads(submitted.stdout)["id"]
+
+    async def until_running_then_cancel() -> None:
+        async with Client(stack.server) as client:
+            async for update in client.watch(identity):
+                if update.kind == "leased" and update.what.startswith("runner"):
+                    await asyncio.sleep(0.5)
+                    await client.cancel(identity)
+
+    asyncio.run(until_running_then_cancel())
+    for _ in range(100):
+        result = json.loads(stack.cutor("status", identity, "--json").stdout)
+        if result["cleaned_at"]:
+            break
+    assert (result["status"], result["outcome"]) == ("CANCELLED", "CANCELLED")
+    assert containers(stack, identity) == []
+
+
+def containers(stack: Stack, identity: str) -> list[str]:
+    label = f"label=cutor.submission=default/{identity}"
+    listed = subprocess.run(["docker", "ps", "-aq", "--filter", label], capture_output=True, text=True, check=True)
+    return listed.stdout.split()
+
+
+def test_a_finished_submission_leaves_no_container(stack: Stack) -> None:
+    result = submit(stack, "true")
+    for _ in range(100):
+        if json.loads(stack.cutor("status", result["id"], "--json").stdout)["cleaned_at"]:
+            break
+    assert containers(stack, result["id"]) == []
+
+
+def test_cache_false_builds_its_own_or_uses_what_is_there(stack: Stack) -> None:
+    shell = PYTHON.replace("packages", f'ONLY_HERE = "{stack.instance}"; packages')
+    alone = submit(stack, "printf %s $ONLY_HERE", shell=shell, cache=False)
+    again = submit(stack, "printf %s $ONLY_HERE", shell=shell, cache=True)
+    kept = submit(stack, "printf %s $ONLY_HERE", shell=shell, cache=False)
+    assert [result["environment"]["hit"] for result in (alone, again, kept)] == [False, False, True]
+    assert alone["run"][0]["stdout"]["data"] == stack.instance
+
+
+def test_a_client_that_does_not_check_is_refused_by_the_builder(stack: Stack) -> None:
+    """The log holds a request over the stack's limits: it ends as REJECTED, with the line that the client would have got."""
+    boundless = Policy(bounds=Bounds(label_bytes=10_000))
+    document = json.loads(request("true", labels={"long": "x" * 1000}))
+    valid = validate(request_from(document), boundless, secrets.token_hex(8))
+
+    async def append() -> None:
+        async with Client(stack.server) as client:
+            await client.journal.submit(valid)
+
+    asyncio.run(append())
+    waited = stack.cutor("watch", valid.address.id)
+    result = json.loads(stack.cutor("status", valid.address.id, "--json").stdout)
+    assert (waited.returncode, result["status"], result["outcome"]) == (2, "REJECTED", "REJECTED")
+    assert result["message"] == "labels.long: key and value are more than the maximum of 256 bytes"
+
+
+def test_an_environment_that_vanished_is_built_again(stack: Stack) -> None:
+    """`cache-lost`: the record of the environment is withdrawn between build and run."""
+    shell = PYTHON.replace("packages", f'LOST = "{secrets.token_hex(4)}"; packages')
+    before = submit(stack, "printf %s $LOST", shell=shell)
+    key = before["environment"]["key"]
+
+    async def withdraw() -> None:
+        async with Client(stack.server) as client:
+            environments = Environments(client.journal.bus)
+            await environments.append_removed(EnvironmentRemoved(key=key, reason="a test"), "test")
+
+    asyncio.run(withdraw())
+    after = submit(stack, "printf %s $LOST", shell=shell)
+    assert (after["outcome"], after["environment"]["key"], after["environment"]["hit"]) == ("OK", key, False)

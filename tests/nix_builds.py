@@ -10,12 +10,13 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import pytest
 from msgspec.structs import replace
 
-from cutor.containers.engine import Engine
+from cutor.containers.engine import Child, Engine
 from cutor.containers.errors import EngineUnreachable, ImageMissing
 from cutor.containers.host_config import BuilderStorage, ContainerSpec, Identity, Resources, builder_spec
 from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
@@ -59,7 +60,13 @@ class Builds:
 
     async def in_store(self, script: str) -> str:
         """Run a script of bash as the owner of the store volumes; return what it prints."""
-        return await run_in_store(self.engine, script)
+        return await run_in_store(self.engine, script, self.settings)
+
+    @asynccontextmanager
+    async def holding(self, command: list[str]) -> AsyncIterator[Child]:
+        """Run a command as the owner of the store volumes while the block lasts."""
+        async with store_container(self.engine, command, self.settings) as child:
+            yield child
 
     async def containers(self) -> list[str]:
         """Names of the containers that exist."""
@@ -76,33 +83,40 @@ def variables(environment: BuiltEnvironment) -> dict[str, bytes]:
     return {name.decode(): value for name, value in environment.variables}
 
 
-def builder_container(engine: Engine, command: list[str]) -> ContainerSpec:
+def builder_container(command: list[str], settings: NixSettings) -> ContainerSpec:
     """Return a container like a build's, with another command in it."""
     spec = builder_spec(
         Identity("test-store", secrets.token_hex(6)),
-        image=NixSettings().image,
+        image=settings.image,
         module=INIT_MODULE,
         resources=Resources(1024 * MIB, 256, 2),
-        storage=BuilderStorage(extra=(WORK_TMPFS,)),
+        storage=BuilderStorage(store_volume=settings.store_volume, var_volume=settings.var_volume, extra=(WORK_TMPFS,)),
     )
     spec.body["Cmd"] = command
     return spec
 
 
-async def run_in_store(engine: Engine, script: str) -> str:
-    """Run a script of bash in a container with the store volumes, as their owner."""
-    spec = builder_container(engine, ["/usr/bin/bash", "-euc", script])
+@asynccontextmanager
+async def store_container(engine: Engine, command: list[str], settings: NixSettings) -> AsyncIterator[Child]:
+    """Run a command as the owner of the store volumes while the block lasts."""
+    spec = builder_container(command, settings)
     spec.body["User"] = "200000:200000"
     child = await engine.start(spec)
     try:
+        yield child
+    finally:
+        await child.remove()
+
+
+async def run_in_store(engine: Engine, script: str, settings: NixSettings) -> str:
+    """Run a script of bash in a container with the store volumes, as their owner."""
+    async with store_container(engine, ["/usr/bin/bash", "-euc", script], settings) as child:
         printed = b""
         while data := await child.receive():
             printed += data
         state = await child.state()
         assert not state.exit_code, (script, state, child.stderr_tail)
         return printed.decode()
-    finally:
-        await child.remove()
 
 
 async def _set_up() -> str | None:
@@ -117,7 +131,7 @@ async def _set_up() -> str | None:
 
 async def _remove_roots() -> None:
     async with Engine.connect() as engine:
-        await run_in_store(engine, f"rm -rf /nix/var/nix/gcroots/cutor/{TEST_KEYS}*")
+        await run_in_store(engine, f"rm -rf /nix/var/nix/gcroots/cutor/{TEST_KEYS}*", NixSettings())
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ from cutor.nix.report import (
     decode_header,
     decode_report,
 )
-from cutor.nix.settings import NixSettings, evaluation_options, nix_version_ok
+from cutor.nix.settings import NixSettings, daemon_configuration, evaluation_options, nix_version_ok
 
 INIT_MODULE: Final = "cutor.nix.inside.build_init"
 OWN_MEMORY_BYTES: Final = 64 * MIB
@@ -64,6 +64,7 @@ def encode_job(settings: NixSettings, key: str, files: Mapping[str, bytes], limi
         "nix_path": settings.nix_path,
         "cores": settings.cores,
         "options": list(evaluation_options(settings)),
+        "daemon_configuration": daemon_configuration(settings),
         "policy": program_policy(),
         "network": settings.network != "none",
     }
@@ -145,7 +146,7 @@ class BuildSession:
         if header.protocol != PROTOCOL_VERSION:
             raise SessionFault(f"the child image speaks protocol {header.protocol}, not {PROTOCOL_VERSION}: run make setup")
         if not nix_version_ok(header.nix_version):
-            raise SessionFault(f"the child image holds Nix {header.nix_version}, which is not safe: run make setup")
+            raise SessionFault(f"the child image holds {header.nix_version!r}, which is no safe Nix: run make setup")
 
     async def _until_done(self, child: Child, key: str, limit: Limit, on_progress: OnProgress | None) -> BuildReport:
         try:

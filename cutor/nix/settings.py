@@ -25,6 +25,7 @@ class NixSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     ``nix_path`` is NIX_PATH of the evaluation, ``network`` a Docker network for build containers (``none``: no network).
     ``restrict_eval`` keeps an evaluation to ``nix_path``, its own files and ``allowed_uris``: it can't list the store.
+    ``substituters`` are binary caches, whose paths must be signed by one of ``trusted_public_keys``; both need a network.
     ``cores`` is the CPUs of a build container, and NIX_BUILD_CORES. ``build_directory_bytes`` bounds the directory in which
     builders work; it is memory, and should be smaller than the memory limit. Times are milliseconds.
     """
@@ -39,6 +40,8 @@ class NixSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     restrict_eval: bool = True
     allow_import_from_derivation: bool = True
     allowed_uris: tuple[str, ...] = ()
+    substituters: tuple[str, ...] = ()
+    trusted_public_keys: tuple[str, ...] = ()
     cores: int = 2
     build_directory_bytes: int = 512 * MIB
     start_timeout_ms: int = 30_000
@@ -53,9 +56,9 @@ def check_settings(settings: NixSettings) -> None:
             raise InvalidPolicy(f"nix.{name} is {value!r}: it must be a name that Docker takes")
     if not _SYSTEM.fullmatch(settings.system):
         raise InvalidPolicy(f"nix.system is {settings.system!r}: it must look like x86_64-linux")
-    for text in (settings.nix_path, *settings.allowed_uris):
+    for text in (settings.nix_path, *settings.allowed_uris, *settings.substituters, *settings.trusted_public_keys):
         if not text.isprintable() or not text.isascii() or " " in text:
-            raise InvalidPolicy(f"nix.nix_path and nix.allowed_uris must be plain text without spaces, found {text!r}")
+            raise InvalidPolicy(f"nix.nix_path, uris, substituters and keys must be plain text without spaces, found {text!r}")
     for name in _NUMBERS:
         if (number := getattr(settings, name)) <= 0:
             raise InvalidPolicy(f"nix.{name} must be positive, found {number}")
@@ -70,6 +73,17 @@ def evaluation_options(settings: NixSettings) -> tuple[str, ...]:
         *("--option", "allowed-uris", " ".join(settings.allowed_uris)),
         *("-I", "cutor-box=/box"),  # restrict-eval allows what the search path names: the submission's own files
     )
+
+
+def daemon_configuration(settings: NixSettings) -> str:
+    """Return what is added to the image's ``nix.conf`` for the daemon of a build, in that file's form."""
+    lines = {
+        "cores": str(settings.cores),
+        "max-jobs": str(settings.cores),
+        "substituters": " ".join(settings.substituters),
+        "trusted-public-keys": " ".join(settings.trusted_public_keys),
+    }
+    return "".join(f"{name} = {value}\n" for name, value in lines.items())
 
 
 def nix_version(text: str) -> tuple[int, int, int] | None:

@@ -31,7 +31,7 @@ def reference():
     store.hold_lock(lambda: None)
     job = decode_job(link.next())
     build_init.Build(job, link, cgroup)._prepare()
-    running = daemon.start()
+    running = daemon.start(job.daemon_configuration)
     dump = f"exec {shell.DUMP_PROGRAM} -p -c {shell.quote(shell._DUMP)} dump /home/variables"
     command = ["/usr/bin/nix-shell", "--pure", "/box/shell.nix", *job.options, "--run", dump]
     given = daemon.CLIENT_VARIABLES | {"HOME": "/tmp", "NIX_PATH": job.nix_path}
@@ -54,7 +54,7 @@ sys.exit(namespace.run_in_namespace(lambda: os.execv(sys.executable, sys.orig_ar
 
 async def nix_shell(builds: Builds, text: str) -> dict[str, bytes]:
     """Return what the real nix-shell passes to a command, without what describes the shell, its directory called /tmp."""
-    child = await builds.engine.start(builder_container(builds.engine, ["/usr/bin/python3", "-S", "-E", "-c", REFERENCE]))
+    child = await builds.engine.start(builder_container(["/usr/bin/python3", "-S", "-E", "-c", REFERENCE], builds.settings))
     try:
         await child.send(encode_job(builds.settings, new_key(), {"shell.nix": text.encode()}, LIMIT))
         reader = FrameReader()

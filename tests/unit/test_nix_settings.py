@@ -4,7 +4,14 @@ import msgspec
 import pytest
 
 from cutor.model.errors import InvalidPolicy
-from cutor.nix.settings import NixSettings, check_settings, evaluation_options, nix_version, nix_version_ok
+from cutor.nix.settings import (
+    NixSettings,
+    check_settings,
+    daemon_configuration,
+    evaluation_options,
+    nix_version,
+    nix_version_ok,
+)
 
 
 def test_the_defaults_are_valid() -> None:
@@ -25,6 +32,7 @@ def test_an_unknown_setting_is_refused() -> None:
         (NixSettings(system="linux"), r"nix\.system is 'linux': it must look like x86_64-linux"),
         (NixSettings(nix_path="nixpkgs=/a b"), r"without spaces"),
         (NixSettings(allowed_uris=("https://a\n",)), r"plain text"),
+        (NixSettings(substituters=("https://a\nsandbox = false",)), r"plain text"),
         (NixSettings(cores=0), r"nix\.cores must be positive, found 0"),
         (NixSettings(start_timeout_ms=-1), r"nix\.start_timeout_ms"),
     ],
@@ -41,6 +49,16 @@ def test_options_say_what_the_settings_say() -> None:
     assert pairs["allow-import-from-derivation"] == "true"
     assert pairs["allowed-uris"] == "https://a/ https://b/"
     assert pairs["eval-system"] == "x86_64-linux"
+
+
+def test_the_daemon_is_told_of_substituters_and_processors() -> None:
+    settings = NixSettings(cores=3, substituters=("https://a", "https://b"), trusted_public_keys=("k:1",))
+    assert daemon_configuration(settings).splitlines() == [
+        "cores = 3",
+        "max-jobs = 3",
+        "substituters = https://a https://b",
+        "trusted-public-keys = k:1",
+    ]
 
 
 @pytest.mark.parametrize(

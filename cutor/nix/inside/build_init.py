@@ -90,7 +90,7 @@ class Build:
 
     def _built(self) -> None:
         self._prepare()
-        own_daemon = daemon.start()
+        own_daemon = daemon.start(self._job.daemon_configuration)
         started_ns = time.monotonic_ns()
         try:
             first = self._evaluate()

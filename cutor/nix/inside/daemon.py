@@ -76,12 +76,15 @@ class Daemon:
             raise DaemonError(f"nix-daemon ended with status {self._process.returncode}: {log_tail()}")
 
 
-def start() -> Daemon:
-    """Start the daemon and wait until it answers. Raises `DaemonError` when it does not within `START_SECONDS`."""
+def start(configuration: str) -> Daemon:
+    """Start the daemon and wait until it answers; ``configuration`` comes after the image's ``nix.conf``.
+
+    Raises `DaemonError` when it does not answer within `START_SECONDS`.
+    """
     SOCKET.parent.mkdir(parents=True)
     ROOT.mkdir()
     with LOG.open("wb") as log:
-        process = subprocess.Popen(command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={})
+        process = subprocess.Popen(command(configuration), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={})
     Path(f"/proc/{process.pid}/oom_score_adj").write_text(str(OOM_SCORE))
     daemon = Daemon(process)
     deadline = time.monotonic() + START_SECONDS
@@ -93,14 +96,15 @@ def start() -> Daemon:
     return daemon
 
 
-def command() -> list[str]:
+def command(configuration: str) -> list[str]:
     """Return the command line of nsjail with the daemon in it."""
     arguments = ["/opt/nsjail/bin/nsjail", *_OPTIONS, "--chroot", str(ROOT)]
     arguments += [word for path in _WRITABLE for word in ("-B", path)]
     arguments += [word for path in (*_READ_ONLY, *(f"/dev/{name}" for name in _DEVICES)) for word in ("-R", path)]
     arguments += [word for system in _FILE_SYSTEMS for word in ("-m", system)]
     arguments += [word for place, target in _LINKS.items() for word in ("-s", f"{target}:{place}")]
-    variables = CLIENT_VARIABLES | {"NIX_REMOTE": "local", "HOME": "/tmp"}  # noqa: S108 - else it connects to itself
+    variables = CLIENT_VARIABLES | {"HOME": "/tmp", "NIX_CONFIG": configuration}  # noqa: S108 - its own
+    variables["NIX_REMOTE"] = "local"  # on an empty volume it would connect to itself
     arguments += [word for name, value in variables.items() for word in ("-E", f"{name}={value}")]
     return [*arguments, "--", "/usr/bin/nix-daemon"]
 

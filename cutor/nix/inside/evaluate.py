@@ -15,6 +15,7 @@ from typing import Final
 
 from cutor.nix.inside import store
 from cutor.nix.inside.derivation import Derivation, DerivationError
+from cutor.nix.inside.files import FilesError
 
 BOX: Final = "/box"
 RESULT: Final = Path("/home/result.json")
@@ -93,7 +94,7 @@ def run() -> None:
     """Do what `main` does with this process's arguments, and end as it ended."""
     try:
         code = main(sys.argv[1:])
-    except (DerivationError, store.StoreError) as error:
+    except (DerivationError, FilesError, store.StoreError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the stage's stderr
         code = EXIT_REFUSED
     os._exit(code if code >= 0 else 128 - code)

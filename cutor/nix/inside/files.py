@@ -27,10 +27,14 @@ def read_file(path: str, max_bytes: int) -> bytes | None:
         return None
     except OSError as error:
         raise FilesError(f"{path} is not a file that can be read: {error.strerror}") from error
-    with open(handle, "rb") as file:  # noqa: PTH123 - a descriptor opened without following a link
+    try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise FilesError(f"{path} is not a regular file")
-        data = file.read(max_bytes + 1)
+        data = b""
+        while piece := os.read(handle, max_bytes + 1 - len(data)):
+            data += piece
+    finally:
+        os.close(handle)
     if len(data) > max_bytes:
         raise FilesError(f"{path} is larger than {max_bytes} bytes")
     return data

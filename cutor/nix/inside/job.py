@@ -21,6 +21,7 @@ class Job(NamedTuple):
     nix_path: str
     cores: int
     options: tuple[str, ...]
+    daemon_configuration: str
     policy: str
     network: bool
 
@@ -36,6 +37,7 @@ def decode_job(command: Command) -> Job:
         nix_path=command.field("nix_path", str),
         cores=command.field("cores", int),
         options=tuple(command.field("options", list)),
+        daemon_configuration=command.field("daemon_configuration", str),
         policy=command.field("policy", str),
         network=command.field("network", bool),
     )

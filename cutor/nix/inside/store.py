@@ -15,6 +15,7 @@ from typing import Final
 
 from cutor.nix.inside import daemon, derivation
 from cutor.nix.inside.derivation import Derivation, is_store_path
+from cutor.nix.inside.files import read_file
 
 STATE: Final = Path("/nix/var/cutor")
 LOCK: Final = STATE / "builds.lock"
@@ -55,17 +56,12 @@ def hold_lock(on_wait: Callable[[], None]) -> None:
 
 
 def read_derivation(path: str) -> Derivation:
-    """Return the derivation stored at ``path``. Raises `DerivationError` or `StoreError`."""
+    """Return the derivation stored at ``path``. Raises `DerivationError`, `StoreError` or `FilesError`."""
     if not is_store_path(path) or not path.endswith(".drv"):
         raise StoreError(f"{path[:300]!r} is not the path of a derivation")
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise StoreError(f"the derivation {path} can't be read: {error.strerror}") from error
-    with open(handle, "rb") as file:  # noqa: PTH123 - a descriptor opened without following a link
-        text = file.read(MAX_DERIVATION_BYTES + 1)
-    if len(text) > MAX_DERIVATION_BYTES:
-        raise derivation.DerivationError(f"the derivation {path} is larger than {MAX_DERIVATION_BYTES} bytes")
+    text = read_file(path, MAX_DERIVATION_BYTES)
+    if text is None:
+        raise StoreError(f"the derivation {path} is not in the store")
     return derivation.parse(text)
 
 

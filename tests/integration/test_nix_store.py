@@ -1,0 +1,103 @@
+"""A store of the test's own: cold builds, the lock against garbage collection, half-made roots, containers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+from collections.abc import AsyncIterator
+
+import pytest
+from aiodocker import Docker
+from aiodocker.volumes import DockerVolume
+from msgspec.structs import replace
+
+from cutor.containers import host_config
+from cutor.containers.host_config import ContainerSpec
+from cutor.jail.protocol import PROTOCOL_VERSION, encode
+from cutor.nix import session
+from cutor.nix.session import SessionFault
+from deploy.setup import volumes
+from tests.nix_builds import Builds, new_key, variables
+
+SHELL = '{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { shellHook = "export A=1"; }'
+
+COLLECTOR = """
+import fcntl, os, sys
+os.makedirs("/nix/var/cutor", exist_ok=True)
+lock = os.open("/nix/var/cutor/builds.lock", os.O_RDWR | os.O_CREAT, 0o600)
+fcntl.flock(lock, fcntl.LOCK_EX)
+os.makedirs("/nix/var/nix/gcroots/cutor/.half-made-0", exist_ok=True)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+async def own_store(builds: Builds) -> AsyncIterator[Builds]:
+    """Builds on two empty volumes, which are removed at the end."""
+    names = [f"cutor-test-{kind}-{secrets.token_hex(4)}" for kind in ("store", "var")]
+    async with Docker() as docker:
+        try:
+            await volumes.ensure(docker, *names)
+            await volumes.claim(docker, *names)
+            builds.settings = replace(builds.settings, store_volume=names[0], var_volume=names[1])
+            yield builds
+        finally:
+            for name in names:
+                await DockerVolume(docker, name).delete()
+
+
+async def test_a_build_waits_for_a_collection_and_clears_what_dead_builds_left(own_store: Builds) -> None:
+    builds = own_store
+    async with builds.holding(["/usr/bin/python3", "-S", "-c", COLLECTOR]) as collector:
+        assert await collector.receive() == b"locked\n"
+        builds.settings = replace(builds.settings, start_timeout_ms=20_000, collection_timeout_ms=400)
+        with pytest.raises(SessionFault, match="did not become ready in time"):
+            await builds.build(SHELL)
+        builds.settings = replace(builds.settings, collection_timeout_ms=30_000)
+        waiting = asyncio.create_task(builds.build(SHELL))
+        done, _ = await asyncio.wait({waiting}, timeout=0.8)
+        assert not done, "a build ran while the store was being collected"
+        await collector.close_stdin()
+        report = await waiting
+    assert variables(report.environment)["A"] == b"1"  # type: ignore[union-attr]
+    assert b"building" in report.report.stderr, "the store was empty"
+    listing = await builds.in_store("ls -A /nix/var/nix/gcroots/cutor")
+    assert ".half-made-0" in listing, "a build that had to wait was not alone"
+    await builds.built(SHELL)
+    assert ".half-made-0" not in await builds.in_store("ls -A /nix/var/nix/gcroots/cutor")
+
+
+def saying(**header: object) -> str:
+    """Return a script that sends one frame."""
+    return f"base64 -d <<< {base64.b64encode(encode(header)).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("printf garbage-garbage-garbage", "broke the protocol"),
+        ("echo trouble >&2; exit 7", "ended without a result: the container ended with 7; it printed: 'trouble'"),
+        ("sleep 30", "did not become ready in time"),
+        (saying(type="fault", message="no more disk here"), "the build container failed: no more disk here"),
+        (saying(type="progress"), "sent Progress where it may not"),
+        (saying(type="ready", protocol=999, nix_version="nix (Nix) 2.34.8"), "speaks protocol 999"),
+        (saying(type="ready", protocol=PROTOCOL_VERSION, nix_version="nix (Nix) 2.34.4"), "no safe Nix"),
+    ],
+)
+async def test_a_container_that_misbehaves_is_a_fault_of_ours(
+    builds: Builds, monkeypatch: pytest.MonkeyPatch, script: str, message: str
+) -> None:
+    def other(*args: object, **kwargs: object) -> ContainerSpec:
+        spec = original(*args, **kwargs)  # type: ignore[arg-type]
+        spec.body["Cmd"] = ["/usr/bin/bash", "-c", script]
+        return spec
+
+    original = host_config.builder_spec
+    monkeypatch.setattr(session, "builder_spec", other)
+    builds.settings = replace(builds.settings, start_timeout_ms=2000)
+    with pytest.raises(SessionFault) as caught:
+        await builds.build(SHELL, key=new_key())
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

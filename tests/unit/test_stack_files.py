@@ -1,0 +1,162 @@
+"""Data directory, lock, current-stack file and logs: what they hold, who may read them, what they refuse."""
+
+import os
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+
+from cutor.config import Config, ServerSettings, Surroundings
+from cutor.stack import current
+from cutor.stack.current import CurrentStack, CurrentStackDamaged
+from cutor.stack.data import DataDirectory, DataDirectoryUnusable
+from cutor.stack.finding import NoStack, find_server
+from cutor.stack.lock import AlreadyRunning, Lock, is_free, read_holder, send_to_holder, start_time_ticks, wait_free
+from cutor.stack.logs import Log, last_lines
+
+STACK = CurrentStack(server="nats://cutor:secret@127.0.0.1:4222", data="/data", instance="0123456789ab")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_data_directory_is_its_owners_alone(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path / "deep" / "data")
+    assert not data.exists()
+    data.prepare()
+    assert mode(data.path) == 0o700
+    assert mode(data.logs) == 0o700
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    with pytest.raises(DataDirectoryUnusable, match=r"data cannot be the data directory: File exists"):
+        DataDirectory(tmp_path / "data").prepare()
+
+
+def test_the_instance_is_made_once_and_kept(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+    data.prepare()
+    assert data.instance() is None
+    made = data.make_instance()
+    assert data.make_instance() == made == data.instance()
+    assert mode(data.instance_file) == 0o600
+
+
+def test_a_damaged_instance_is_refused(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+    data.instance_file.write_text("../../etc")
+    with pytest.raises(DataDirectoryUnusable, match="instead of twelve hexadecimal digits"):
+        data.make_instance()
+
+
+def test_a_lock_is_held_once_and_names_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    lock = Lock.take(path)
+    assert not is_free(path)
+    holder = read_holder(path)
+    assert holder is not None
+    assert (holder.pid, holder.started_ticks) == (os.getpid(), start_time_ticks(os.getpid()))
+    with pytest.raises(AlreadyRunning, match=f"with pid {os.getpid()}"):
+        Lock.take(path)
+    lock.release(orderly=False)
+    assert is_free(path)
+    assert read_holder(path) == holder
+
+
+def test_an_orderly_end_leaves_no_name(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    Lock.take(path).release(orderly=True)
+    assert read_holder(path) is None
+    Lock.take(path).release(orderly=True)
+
+
+def test_a_lock_lasts_until_the_last_inheritor_has_gone(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    lock = Lock.take(path)
+    inherited = os.dup(lock.descriptor)
+    lock.release(orderly=True)
+    assert not wait_free(path, timeout_s=0.0)
+    os.close(inherited)
+    assert wait_free(path, timeout_s=0.0)
+
+
+def test_a_pid_that_was_given_to_another_process_is_never_signalled(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_text(f'{{"pid": {os.getpid()}, "started_ticks": 1}}')
+    assert not send_to_holder(path, signal.SIGKILL)
+
+
+def test_no_holder_is_nobody_to_signal(tmp_path: Path) -> None:
+    assert not send_to_holder(tmp_path / "none", signal.SIGKILL)
+    (tmp_path / "lock").write_text("garbage")
+    assert not send_to_holder(tmp_path / "lock", signal.SIGKILL)
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataDirectoryUnusable):
+        Lock.take(tmp_path / "lock")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_current_stack_file_is_private_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "cutor" / "current.json"
+    current.write(path, STACK)
+    assert mode(path) == 0o600
+    assert current.read(path) == STACK
+    assert [entry.name for entry in path.parent.iterdir()] == ["current.json"]
+
+
+def test_only_the_owner_of_the_current_stack_file_removes_it(tmp_path: Path) -> None:
+    path = tmp_path / "current.json"
+    current.write(path, STACK)
+    assert not current.remove(path, "ba9876543210")
+    assert current.remove(path, STACK.instance)
+    assert current.read(path) is None
+    assert not current.remove(path, STACK.instance)
+
+
+def test_a_damaged_current_stack_file_is_named_without_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "current.json"
+    path.write_text('{"server": "nats://cutor:secret@')
+    with pytest.raises(CurrentStackDamaged, match=r"current.json cannot be read") as caught:
+        current.read(path)
+    assert "secret" not in str(caught.value)
+    assert not current.remove(path, STACK.instance)
+
+
+def test_the_server_is_the_option_then_the_environment_then_the_configuration_then_the_current_stack(tmp_path: Path) -> None:
+    def around(server: str | None) -> Surroundings:
+        return Surroundings(config_home=tmp_path, data_home=tmp_path, state_home=tmp_path, server=server)
+
+    configured = Config(server=ServerSettings(url="nats://configured"))
+    with pytest.raises(NoStack) as caught:
+        find_server(None, around(None), Config())
+    assert caught.value.exit_code == 3
+    current.write(around(None).current_stack, STACK)
+    assert find_server(None, around(None), Config()) == STACK.server
+    assert find_server(None, around(None), configured) == "nats://configured"
+    assert find_server(None, around("nats://environment"), configured) == "nats://environment"
+    assert find_server("nats://option", around("nats://environment"), configured) == "nats://option"
+
+
+def test_a_log_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "role.log"
+    log = Log(path, limit_bytes=100)
+    for number in range(50):
+        log.write(f"line {number:04}\n".encode())
+    log.close()
+    old = path.with_name("role.log.1")
+    assert path.stat().st_size < 120
+    assert old.stat().st_size < 120
+    assert last_lines(path, 1) == ["line 0049"]
+
+
+def test_last_lines_show_no_control_characters(tmp_path: Path) -> None:
+    path = tmp_path / "role.log"
+    path.write_bytes(b"first\n\n\x1b[31mlast\xff\n")
+    assert last_lines(path, 5) == ["first", "\\x1b[31mlast\N{REPLACEMENT CHARACTER}"]
+    assert last_lines(tmp_path / "none", 5) == []

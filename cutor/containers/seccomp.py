@@ -83,7 +83,8 @@ DENIED: Final[dict[str, str]] = {
 }
 """Refused with EPERM, each group for its reason; the container's default for a name in neither table is EPERM as well."""
 
-ABSENT: Final = """io_uring_setup io_uring_enter io_uring_register cachestat lsm_get_self_attr lsm_set_self_attr
+ABSENT: Final = """io_uring_setup io_uring_enter io_uring_register
+    io_setup io_submit io_cancel io_getevents io_pgetevents io_destroy cachestat lsm_get_self_attr lsm_set_self_attr
     lsm_list_modules setxattrat getxattrat listxattrat removexattrat file_getattr file_setattr"""
 """Answered with ENOSYS: callers have another way and take it (io_uring is a second, unfiltered way to make system calls)."""
 

@@ -42,8 +42,11 @@ def encode(header: dict[str, Any], body: bytes = b"") -> bytes:
 
 
 def encode_prefix(header: dict[str, Any], body_bytes: int) -> bytes:
-    """Return a frame's bytes up to its body, for a sender that holds the body in pieces; errors as in `encode`."""
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    """Return a frame's bytes up to its body, for a sender that holds the body in pieces; errors as in `encode`.
+
+    What UTF-8 can't carry (half a surrogate pair, as in an odd name of a file) becomes a question mark.
+    """
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
     if len(text) > MAX_HEADER_BYTES or body_bytes > MAX_BODY_BYTES:
         raise ProtocolError(f"a frame with {len(text)} bytes of header and {body_bytes} of body is too large to be sent")
     return _LENGTHS.pack(len(text), body_bytes) + text

@@ -18,6 +18,7 @@ from __future__ import annotations
 # Importing pathlib costs an init 8 ms:
 # ruff: noqa: PTH101, PTH102
 import os
+import re
 import signal
 import sys
 import time
@@ -182,8 +183,10 @@ class Worker:
 
 def kernel_version(release: str) -> tuple[int, int]:
     """Return major and minor of a kernel's release: ``6.18.44-x`` is (6, 18)."""
-    major, minor = release.split(".")[:2]
-    return int(major), int("".join(character for character in minor if character.isdigit()) or "0")
+    found = re.match(r"(\d+)\.(\d+)", release)
+    if found is None:
+        raise WorkerFault(f"the kernel's release is not understood: {release!r}")
+    return int(found[1]), int(found[2])
 
 
 def parse_variables(block: bytes) -> list[tuple[bytes, bytes]]:

@@ -1,0 +1,91 @@
+"""What a child container may do, as Docker is told: nothing that the threat model does not name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cutor.containers.host_config import BuilderStorage, Identity, Resources, RunnerStorage, Tmpfs, builder_spec, runner_spec
+
+IDENTITY = Identity("one", "abc", "default/s1")
+RESOURCES = Resources(memory_bytes=256 << 20, processes=64, cpus=1.5)
+RUNNER = runner_spec(IDENTITY, image="image", uid=300_007, resources=RESOURCES)
+BUILDER = builder_spec(IDENTITY, image="image", module="cutor.nix.inside.build_init", resources=RESOURCES)
+
+
+@pytest.mark.parametrize("body", [RUNNER.body, BUILDER.body], ids=["runner", "builder"])
+def test_both_are_closed_in(body: dict[str, object]) -> None:
+    host = body["HostConfig"]
+    assert isinstance(host, dict)
+    assert host["CapDrop"] == ["ALL"]
+    assert "no-new-privileges" in host["SecurityOpt"]
+    assert any(option.startswith("seccomp={") for option in host["SecurityOpt"])
+    assert host["ReadonlyRootfs"] is True
+    assert (host["NetworkMode"], host["IpcMode"]) == ("none", "none")
+    assert (host["Memory"], host["MemorySwap"]) == (256 << 20, 256 << 20)
+    assert (host["PidsLimit"], host["NanoCpus"]) == (64, 1_500_000_000)
+    assert host["LogConfig"]["Type"] == "none"
+    assert "Privileged" not in host
+    assert "Binds" not in host
+    assert all(mount["Type"] == "volume" for mount in host["Mounts"])
+    assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]} == {"core": 0, "nofile": 16_384}
+    for options in host["Tmpfs"].values():
+        assert {"nosuid", "nodev"} <= set(options.split(","))
+        assert "size=" in options
+        assert "nr_inodes=" in options
+
+
+def test_a_runner_is_its_slots_uid_and_has_no_capability() -> None:
+    host = RUNNER.body["HostConfig"]
+    assert RUNNER.body["User"] == "300007:300007"
+    assert "CapAdd" not in host
+    (store,) = host["Mounts"]
+    assert (store["Source"], store["Target"], store["ReadOnly"]) == ("cutor-nix-store", "/nix/store", True)
+    assert store["VolumeOptions"] == {"NoCopy": True}
+    assert set(host["Tmpfs"]) == {"/box", "/tmp"}
+    assert host["Tmpfs"]["/box"].endswith("mode=0700,uid=300007,gid=300007")
+    assert ",exec," in host["Tmpfs"]["/box"]
+    assert ",noexec," in host["Tmpfs"]["/tmp"]
+
+
+def test_a_builders_root_can_only_map_ids() -> None:
+    host = BUILDER.body["HostConfig"]
+    assert BUILDER.body["User"] == "0:0"
+    assert host["CapAdd"] == ["SETUID", "SETGID"]
+    mounts = {mount["Target"]: (mount["Source"], mount["ReadOnly"]) for mount in host["Mounts"]}
+    assert mounts == {
+        "/nix/store": ("cutor-nix-store", False),
+        "/nix/var": ("cutor-nix-var", False),
+        "/packages": ("cutor-nix-packages", True),
+    }
+    assert all("uid=200000,gid=200000" in options for options in host["Tmpfs"].values())
+
+
+def test_what_can_be_chosen_is_chosen() -> None:
+    storage = BuilderStorage(packages_volume=None, build_bytes=1000, extra=(Tmpfs("/work", 5, 6, 7, "0755"),))
+    body = builder_spec(IDENTITY, image="image", module="m", resources=RESOURCES, storage=storage, network="egress").body
+    assert body["HostConfig"]["NetworkMode"] == "egress"
+    assert "size=1000," in body["HostConfig"]["Tmpfs"]["/build"]
+    assert body["HostConfig"]["Tmpfs"]["/work"] == "rw,nosuid,nodev,noexec,size=5,nr_inodes=6,mode=0755,uid=7,gid=7"
+    assert [mount["Target"] for mount in body["HostConfig"]["Mounts"]] == ["/nix/store", "/nix/var"]
+    runner = runner_spec(
+        IDENTITY, image="image", uid=1, resources=RESOURCES, storage=RunnerStorage(box_bytes=9, store_volume="v")
+    )
+    assert "size=9," in runner.body["HostConfig"]["Tmpfs"]["/box"]
+
+
+def test_labels_and_name_say_whose_it_is() -> None:
+    assert RUNNER.name == "cutor-one-runner-abc"
+    assert RUNNER.body["Labels"] == {"cutor": "one", "cutor.role": "runner", "cutor.submission": "default/s1"}
+    warm = runner_spec(Identity("one", "abc"), image="image", uid=1, resources=RESOURCES)
+    assert "cutor.submission" not in warm.body["Labels"]
+
+
+def test_the_command_runs_a_module_of_the_images_and_nothing_of_the_users() -> None:
+    command = RUNNER.body["Cmd"]
+    assert command[:4] == ["/usr/bin/python3", "-S", "-E", "-c"]
+    assert command[4] == "import sys; sys.path[0] = '/opt/cutor'; from cutor.jail.inside.worker_init import main; main()"
+    assert RUNNER.body["Entrypoint"] == []
+    assert (RUNNER.body["OpenStdin"], RUNNER.body["StdinOnce"]) == (True, True)
+    json.dumps(RUNNER.body)

@@ -1,0 +1,90 @@
+"""The init's end of the pipe to the host, on real pipes; and the small parsers of the worker init."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from cutor.jail.inside.host_link import Command, HostLink
+from cutor.jail.inside.worker_init import kernel_version, parse_variables, stage_limits
+from cutor.jail.protocol import FrameReader, ProtocolError, decode_header, encode
+from cutor.model.environments import pack_variables
+from cutor.model.limits import UNITS
+
+
+@pytest.fixture
+def pipes() -> tuple[HostLink, int, int]:
+    """Return a link, the end the host writes to, and the end the host reads from."""
+    their_read, our_write = os.pipe()
+    our_read, their_write = os.pipe()
+    return HostLink(our_read, our_write), their_write, their_read
+
+
+def test_commands_come_in_order_then_the_end(pipes: tuple[HostLink, int, int]) -> None:
+    link, write, _ = pipes
+    os.write(write, encode({"type": "one"}, b"body") + encode({"type": "two"}))
+    os.close(write)
+    first, second = link.next(), link.next()
+    assert first is not None
+    assert second is not None
+    assert (first.name, first.body, second.name) == ("one", b"body", "two")
+    assert link.next() is None
+    assert link.cancelled
+
+
+def test_a_cancel_behind_a_command_is_known_when_the_command_is_taken(pipes: tuple[HostLink, int, int]) -> None:
+    link, write, _ = pipes
+    os.write(write, encode({"type": "stage"}) + encode({"type": "cancel"}) + encode({"type": "stage"}))
+    command = link.next()
+    assert command is not None
+    assert command.name == "stage"
+    assert link.cancelled
+
+
+def test_a_running_stage_is_interrupted_by_a_cancel_or_the_hosts_end_only(pipes: tuple[HostLink, int, int]) -> None:
+    link, write, _ = pipes
+    os.write(write, encode({"type": "stage"}))
+    assert not link.interrupted()
+    os.write(write, encode({"type": "cancel"})[:5])
+    assert not link.interrupted()
+    os.close(write)
+    assert link.interrupted()
+
+
+def test_frames_to_the_host_come_whole(pipes: tuple[HostLink, int, int]) -> None:
+    link, _, read = pipes
+    link.send({"type": "report", "text": "odd \udcff name"}, [b"a", b"", b"bc"])
+    (frame,) = FrameReader().feed(os.read(read, 1 << 16))
+    assert (decode_header(frame.header), frame.body) == ({"type": "report", "text": "odd ? name"}, b"abc")
+
+
+def test_fields_of_commands_are_checked() -> None:
+    command = Command({"type": "stage", "index": 1, "flag": True}, b"")
+    assert command.field("index", int) == 1
+    for name, kind in (("index", str), ("flag", int), ("missing", int)):
+        with pytest.raises(ProtocolError, match=f"a command stage needs a field {name} of type {kind.__name__}"):
+            command.field(name, kind)
+
+
+def test_variables_of_any_bytes() -> None:
+    variables = ((b"A", b"multi\nline = \xff"), (b"EMPTY", b""), (b"BASH_FUNC_x%%", b"() { :; }"))
+    assert parse_variables(pack_variables(variables)) == list(variables)
+    assert parse_variables(b"") == []
+    with pytest.raises(ProtocolError, match="does not end with a NUL byte"):
+        parse_variables(b"A=1")
+
+
+def test_limits_of_a_stage_command() -> None:
+    whole = dict.fromkeys(UNITS, 1)
+    assert stage_limits(whole).open_files == 1
+    with pytest.raises(ProtocolError, match="a stage's limit is not complete"):
+        stage_limits({name: 1 for name in whole if name != "open_files"})
+
+
+@pytest.mark.parametrize(
+    ("release", "version"),
+    [("6.18.44-fc-v657", (6, 18)), ("5.10.0-28-amd64", (5, 10)), ("6.6", (6, 6)), ("6.12-rc3", (6, 12))],
+)
+def test_kernel_versions(release: str, version: tuple[int, int]) -> None:
+    assert kernel_version(release) == version

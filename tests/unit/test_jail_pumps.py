@@ -1,0 +1,67 @@
+"""Both ends of a program's pipes, on real pipes."""
+
+from __future__ import annotations
+
+import os
+
+from cutor.jail.inside.pumps import Feed, Sink
+
+
+def test_a_sink_keeps_the_first_bytes_and_counts_all() -> None:
+    read, write = os.pipe()
+    sink = Sink(read, 5)
+    sink.take()
+    assert (sink.total_bytes, sink.ended) == (0, False)
+    for piece in (b"abc", b"defg", b"h"):
+        os.write(write, piece)
+        sink.take()
+    assert (b"".join(sink.kept), sink.total_bytes, sink.over) == (b"abcde", 8, True)
+    os.close(write)
+    sink.take()
+    assert sink.ended
+    sink.close()
+    sink.close()
+
+
+def test_exactly_the_limit_is_not_over() -> None:
+    read, write = os.pipe()
+    sink = Sink(read, 3)
+    os.write(write, b"abc")
+    os.close(write)
+    sink.take()
+    sink.take()
+    assert (sink.over, sink.ended, sink.kept) == (False, True, [b"abc"])
+    sink.close()
+
+
+def test_a_feed_goes_on_where_the_pipe_was_full() -> None:
+    read, write = os.pipe()
+    data = bytes(range(256)) * 1000
+    feed = Feed(write, data)
+    got = b""
+    while not feed.done:
+        feed.give()
+        feed.give()  # full now: nothing happens
+        got += os.read(read, 1 << 20)
+    feed.close()
+    assert got + os.read(read, 1 << 20) == data
+    os.close(read)
+
+
+def test_a_reader_that_went_away_ends_the_feed() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    feed = Feed(write, b"x" * 100)
+    feed.give()
+    assert feed.done
+    feed.close()
+
+
+def test_no_input_is_done_at_once() -> None:
+    read, write = os.pipe()
+    feed = Feed(write, b"")
+    feed.give()
+    assert feed.done
+    feed.close()
+    assert os.read(read, 1) == b""
+    os.close(read)

@@ -1,0 +1,199 @@
+"""The host's end against a container that says anything: every lie is a `SessionFault`, every silence ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from cutor.containers.engine import ContainerState
+from cutor.containers.errors import EngineFailure
+from cutor.containers.host_config import Resources
+from cutor.jail import session as session_module
+from cutor.jail.protocol import FrameReader, decode_header, encode
+from cutor.jail.session import OWN_MEMORY_BYTES, OWN_TASKS, SessionFault, Submission, WorkerSession, stage_memory_bytes
+from cutor.model.environments import Programs
+from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
+
+LIMIT: Limit = msgspec.structs.replace(DEFAULT_LIMITS.run.default, stdout_bytes=10, stderr_bytes=10)
+SUBMISSION = Submission({"cutor-run.sh": b"exit 0"}, ((b"A", b"1"),), Programs(bash="/b", sh="/s", env="/e"))
+READY = {"type": "ready", "protocol": 1, "cgroup": "v2", "kernel": "6.18", "box": "overlay", "store": "masked"}
+ACCEPTED = {"type": "accepted", "box_bytes": 4096}
+REPORT: dict[str, Any] = {
+    "type": "report",
+    "kind": "run",
+    "index": 0,
+    "box_bytes": 4096,
+    "exit_code": 0,
+    "signal_number": None,
+    "killed_by": None,
+    "oom_kills": 0,
+    "cpu_time_ms": 1,
+    "wall_time_ms": 2,
+    "memory_peak_bytes": None,
+    "stdout_bytes": 2,
+    "stdout_bytes_total": 2,
+    "stderr_bytes": 1,
+    "stderr_bytes_total": 1,
+    "fault": None,
+}
+
+
+class Scripted:
+    """A container that answers with what it was given, then is silent or gone; it notes what it was asked."""
+
+    def __init__(self, *answers: bytes, gone: bool = False) -> None:
+        self._answers = list(answers)
+        self._gone = gone
+        self._reader = FrameReader()
+        self.commands: list[dict[str, Any]] = []
+        self.bodies: list[bytes] = []
+        self.updates: list[tuple[int | None, int | None]] = []
+        self.stderr_tail = b"last words"
+
+    async def send(self, data: bytes) -> None:
+        if self._gone and not self._answers:
+            raise EngineFailure("its standard input is closed")
+        for frame in self._reader.feed(data):
+            self.commands.append(decode_header(frame.header))
+            self.bodies.append(frame.body)
+
+    async def receive(self) -> bytes:
+        if self._answers:
+            return self._answers.pop(0)
+        if self._gone:
+            return b""
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def update(self, *, memory_bytes: int | None = None, processes: int | None = None) -> None:
+        self.updates.append((memory_bytes, processes))
+
+    async def state(self) -> ContainerState:
+        return ContainerState(exists=True, exit_code=137, oom_killed=True)
+
+
+def made(*answers: bytes, gone: bool = False) -> tuple[WorkerSession, Scripted]:
+    """Return a session with a scripted container."""
+    child = Scripted(*answers, gone=gone)
+    return WorkerSession(child, Resources(512 * MIB, 64)), child  # type: ignore[arg-type]
+
+
+def report(body: bytes = b"oue", **changed: object) -> bytes:
+    """Return a report's frame."""
+    return encode({**REPORT, **changed}, body)
+
+
+async def run(session: WorkerSession, index: int = 0) -> object:
+    """Run a test case."""
+    return await session.run_test(index, args=("a",), stdin=b"in", limit=LIMIT)
+
+
+async def test_a_submission_in_order() -> None:
+    first = {"kind": "compile", "box_bytes": 10_000}
+    session, child = made(encode(READY), encode(ACCEPTED), report(**first), report(), report(index=1))
+    assert (await session.ready()).box == "overlay"
+    await session.hand_over(SUBMISSION)
+    compiled = await session.run_compile(LIMIT)
+    ran = await session.run_test(0, args=("a",), stdin=b"in", limit=LIMIT)
+    await run(session, 1)
+    assert (compiled.stdout, compiled.stderr, ran.exit_code) == (b"ou", b"e", 0)
+    assert [command["type"] for command in child.commands] == ["job", "stage", "stage", "stage"]
+    assert child.bodies == [b"exit 0A=1\0", b"", b"in", b"in"]
+    assert child.commands[0]["files"] == [{"name": "cutor-run.sh", "bytes": 6}]
+    assert child.commands[2]["args"] == ["a"]
+
+
+async def test_limits_are_changed_where_they_differ_and_only_there() -> None:
+    session, child = made(encode(ACCEPTED), report(kind="compile", box_bytes=10_000), report(box_bytes=10_000), report(index=1))
+    await session.hand_over(SUBMISSION)
+    await session.run_compile(LIMIT)
+    await run(session)
+    await run(session, 1)
+    tasks = LIMIT.processes + OWN_TASKS
+    assert child.updates == [(stage_memory_bytes(LIMIT, 4096, 0), tasks), (stage_memory_bytes(LIMIT, 10_000, 2), tasks)]
+    assert stage_memory_bytes(LIMIT, 5, 6) == LIMIT.memory_bytes + OWN_MEMORY_BYTES + 5 + 6 + 20
+
+
+async def test_a_large_submission_gets_room_to_be_taken_apart() -> None:
+    session, child = made(encode(ACCEPTED))
+    await session.hand_over(Submission({"cutor-run.sh": bytes(200 * MIB)}, (), SUBMISSION.programs))
+    assert child.updates == [(OWN_MEMORY_BYTES + 600 * MIB, 64)]
+
+
+LIES = {
+    "another index": (report(index=1), "reported run 1, not run 0"),
+    "another kind": (report(kind="compile"), "reported compile 0, not run 0"),
+    "an output over its limit": (report(b"x" * 12, stdout_bytes=11, stdout_bytes_total=11), "under a limit of 10"),
+    "a prefix that is too short": (report(stdout_bytes_total=5), "keeps 2 of 5 bytes of stdout"),
+    "lengths beside the body": (report(b"ou"), "outputs are not its body"),
+    "exit code and signal": (report(signal_number=9), "both an exit code and a signal"),
+    "a body over everything": (report(b"x" * 21), "a body of 21 bytes: more than 20"),
+    "a negative time": (report(cpu_time_ms=-1), "no runner's init sends"),
+    "an exit code over 255": (report(exit_code=256), "no runner's init sends"),
+    "an unknown field": (report(extra=1), "no runner's init sends"),
+    "a missing field": (
+        encode({name: value for name, value in REPORT.items() if name != "fault"}, b"oue"),
+        "no runner's init sends",
+    ),
+    "text for a number": (report(wall_time_ms="2"), "no runner's init sends"),
+    "a frame of another time": (encode(READY), "sent Ready where it may not"),
+    "a body where there is none": (encode(ACCEPTED, b"x"), "a body where there is none"),
+    "its own failure": (encode({"type": "fault", "message": "no room"}), "the container's init failed: no room"),
+    "no JSON": (b"\0\0\0\1\0\0\0\0{", "no runner's init sends"),
+    "a huge header": (b"\xff" * 8, "more than 65536"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_lies_are_faults(lie: str) -> None:
+    answer, message = LIES[lie]
+    session, _ = made(answer)
+    with pytest.raises(SessionFault, match=message):
+        await run(session)
+
+
+async def test_an_image_of_another_version_says_what_to_do() -> None:
+    session, _ = made(encode({**READY, "protocol": 7}))
+    with pytest.raises(SessionFault, match="speaks protocol 7, not 1: run make setup"):
+        await session.ready()
+
+
+async def test_a_container_that_is_gone_is_described() -> None:
+    session, _ = made(gone=True)
+    with pytest.raises(SessionFault, match="the container ended with 137, killed for want of memory; 'last words'"):
+        await session.ready()
+    with pytest.raises(SessionFault, match="the container ended with 137"):
+        await run(session)
+
+
+async def test_silence_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("READY_S", "HAND_OVER_S", "CANCEL_S"):
+        monkeypatch.setattr(session_module, name, 0.01)
+    monkeypatch.setattr(session_module, "STAGE_GRACE_S", 0.01 - LIMIT.wall_time_ms / 1000)
+    session, _ = made()
+    with pytest.raises(SessionFault, match="did not become ready in time"):
+        await session.ready()
+    with pytest.raises(SessionFault, match="did not take the submission in time"):
+        await session.hand_over(SUBMISSION)
+    with pytest.raises(SessionFault, match="did not report the run stage in time"):
+        await run(session)
+
+
+async def test_an_init_that_does_not_obey_a_cancel_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "CANCEL_S", 0.01)
+    session, child = made()
+    task = asyncio.create_task(run(session))
+    await asyncio.sleep(0)
+    await session.cancel()
+    with pytest.raises(SessionFault, match="did not report the run stage in time"):
+        await task
+    assert [command["type"] for command in child.commands] == ["stage", "cancel"]
+
+
+async def test_a_submission_over_the_protocols_maximum_is_refused_here() -> None:
+    session, _ = made()
+    with pytest.raises(SessionFault, match="too large for the protocol"):
+        await session.run_test(0, args=("x" * (2 * MIB),), stdin=b"", limit=LIMIT)

@@ -1,7 +1,7 @@
 """The event log: the only package that imports nats. It knows bytes, subjects and headers, not what they mean.
 
 Reading order: ``errors``, ``message``, ``link``, ``api``, ``reading``, ``verdict``, ``appending``, ``connection`` (the `Bus`),
-``pull``, ``inbox``, ``reader``, ``turns``, ``consumer``, ``subscription``, ``bodies``, ``topology_diff``, ``topology_file``,
-``topology``, ``embedded``.
+``pull``, ``inbox``, ``reader``, ``turns``, ``delivery``, ``consumer``, ``subscription``, ``bodies``, ``topology_diff``,
+``topology_file``, ``topology``, ``die_with_parent``, ``embedded``.
 Pure, which a test checks: ``errors``, ``message``, ``verdict``, ``pull``, ``turns``, ``topology_diff``, ``topology_file``.
 """

@@ -117,7 +117,7 @@ class Api:
 
     async def stream_of(self, subject: str) -> str | None:
         """The name of the stream that takes this subject; None if none does."""
-        answer = await self.call(f"streams for {subject}", "STREAM.NAMES", {"subject": subject})
+        answer = await self.call(f"streams for {subject}", "STREAM.NAMES", {"subject": subject}, timeout_s=ATTEMPT_S)
         names = answer.get("streams") or []
         return str(names[0]) if names else None
 

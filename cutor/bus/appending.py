@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Final, NoReturn
 
 from cutor.bus.api import Api, Deadline
-from cutor.bus.errors import AppendRefused, AppendUnconfirmed, FenceConflict
+from cutor.bus.errors import ApiRefused, AppendRefused, AppendUnconfirmed, BusUnreachable, FenceConflict
 from cutor.bus.link import Link, NoAnswer, NoResponders
 from cutor.bus.message import MESSAGE_ID
 from cutor.bus.reading import Reading
 from cutor.bus.verdict import EXPECTED, Appended, Conflict, Passing, Refused, judge
 
-DEFAULT_TIMEOUT_S: Final = 10.0
+DEFAULT_TIMEOUT_S: Final = 15.0
+"""A cluster needs up to 9 s to choose a new leader (the longest election timeout of NATS)."""
 HEADER_ROOM_BYTES: Final = 1024
 """What headers may add to a body when the size is checked before sending."""
 NO_RESPONDERS: Final = 503
@@ -79,9 +80,16 @@ class Appending:
         try:
             return judge((await self._link.ask(subject, body, until=until, headers=headers)).data)
         except NoResponders:
-            nobody = f"no stream takes {subject} at {self._link.address}: run `cutor streams apply`"
-            gone = await self._api.stream_of(subject) is None
-            return Refused(NO_RESPONDERS, nobody) if gone else Passing(NO_RESPONDERS, nobody)
+            return await self._nobody_listens(subject)
+
+    async def _nobody_listens(self, subject: str) -> Passing | Refused:
+        """Tell a stream that is not there from one that has no leader at the moment."""
+        nobody = f"no stream takes {subject} at {self._link.address}: run `cutor streams apply`"
+        try:
+            missing = await self._api.stream_of(subject) is None
+        except (BusUnreachable, ApiRefused):
+            missing = False
+        return Refused(NO_RESPONDERS, nobody) if missing else Passing(NO_RESPONDERS, "the stream has no leader at the moment")
 
     def _give_up(self, subject: str, reason: Passing | Refused, unanswered: bool) -> NoReturn:
         if unanswered:

@@ -1,8 +1,8 @@
 """Work from durable consumers: deliveries for whoever has a free slot, heartbeats while the work is done, fair turns
 between tenants.
 
-A call of `next` is a free slot: never more messages are pulled than there are callers, because a message that waits in a
-local buffer uses up its `ack_wait`. A message that arrives when its caller is gone is handed back at once.
+A call of `next` is a free slot: no more messages are pulled than there are callers, because a message that waits in a local
+buffer is kept from a worker that is free. One that arrives when no caller waits (any more) is handed back after `SHELF_S`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from cutor.bus.api import until_answered
+from cutor.bus.delivery import Delivery
 from cutor.bus.errors import BusClosed, BusError
 from cutor.bus.inbox import PullInbox
-from cutor.bus.link import Link, NoAnswer
-from cutor.bus.message import Stored
+from cutor.bus.link import NoAnswer
 from cutor.bus.pull import EXPIRES_S, Arrival, Heartbeat, PullEnd, PullWindow, pull_request
 from cutor.bus.turns import Turns
 
@@ -36,95 +34,9 @@ ASK_S: Final = 1.0
 RETRY_S: Final = 0.25
 """First pause after a consumer could not be reached; doubles up to `RETRY_MAX_S`."""
 RETRY_MAX_S: Final = 2.0
+SHELF_S: Final = 0.02
+"""How long a message without a caller is kept for the next one: the gap between two calls of one task."""
 COMPLAIN_EVERY_S: Final = 30.0
-CONFIRM_TIMEOUT_S: Final = 5.0
-
-
-class Delivery:
-    """One delivery of one message: the right to handle it for `ack_wait`, renewed by `in_progress`.
-
-    The clock belongs to the message, not to this delivery: after a redelivery, an acknowledgement or heartbeat of the
-    earlier holder still counts. That is why every append of a role is fenced.
-    """
-
-    __slots__ = ("_arrival", "_link")
-
-    def __init__(self, link: Link, arrival: Arrival) -> None:
-        self._link = link
-        self._arrival = arrival
-
-    @property
-    def stored(self) -> Stored:
-        """The message."""
-        return self._arrival.stored
-
-    @property
-    def consumer(self) -> str:
-        """The consumer that delivered it."""
-        return self._arrival.place.consumer
-
-    @property
-    def delivered_count(self) -> int:
-        """1 at the first delivery. May repeat after a crash of the server: do not number leases with it."""
-        return self._arrival.place.delivered_count
-
-    @property
-    def pending(self) -> int:
-        """Messages that still wait behind this one."""
-        return self._arrival.place.pending
-
-    async def ack(self, *, confirm: bool = False) -> None:
-        """It is done. With `confirm`, wait until the server has noted it (BusUnreachable if it does not answer)."""
-        if not confirm:
-            await self._link.send(self._arrival.reply, b"+ACK")
-            return
-
-        async def attempt(until: float) -> None:
-            await self._link.ask(self._arrival.reply, b"+ACK", until=until)
-
-        await until_answered(self._link, attempt, timeout_s=CONFIRM_TIMEOUT_S)
-
-    async def nak(self, delay_s: float = 0.0) -> None:
-        """Hand it back, to be delivered again after `delay_s`."""
-        body = b'-NAK {"delay": %d}' % int(delay_s * 1_000_000_000) if delay_s > 0 else b"-NAK"
-        await self._link.send(self._arrival.reply, body)
-
-    async def term(self, reason: str) -> None:
-        """Never deliver it again; the server publishes an advisory with the reason (one line)."""
-        await self._link.send(self._arrival.reply, b"+TERM " + " ".join(reason.split()).encode())
-
-    async def in_progress(self) -> None:
-        """Start its `ack_wait` anew. Not sent while the connection is lost (it would come too late)."""
-        if self._link.connected:
-            await self._link.send(self._arrival.reply, b"+WPI")
-
-    @asynccontextmanager
-    async def kept_alive(self, every_s: float = 10.0) -> AsyncIterator[None]:
-        """Send `in_progress` at once, every `every_s` (a third of `ack_wait`) and after each reconnect, until left."""
-        again = asyncio.Event()
-        end_watch = self._link.watch(back=again.set)
-        task = asyncio.create_task(self._beat(every_s, again), name="kept-alive")
-        try:
-            yield
-        finally:
-            end_watch()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def _beat(self, every_s: float, again: asyncio.Event) -> None:
-        while True:
-            again.clear()
-            try:
-                await self.in_progress()
-            except BusClosed:
-                return
-            except BusError as error:
-                log.warning("heartbeat for sequence %d not sent: %s", self.stored.sequence, error)
-            try:
-                async with asyncio.timeout(every_s):
-                    await again.wait()
-            except TimeoutError:
-                continue
 
 
 @dataclass(slots=True)
@@ -154,6 +66,7 @@ class _Desk:
         self._stream = stream
         self._callers: deque[asyncio.Future[Delivery]] = deque()
         self._lanes = {consumer: self._lane(consumer) for consumer in consumers}
+        self._shelf: deque[Delivery] = deque()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._returns: set[asyncio.Task[None]] = set()
@@ -180,6 +93,8 @@ class _Desk:
         May be called by many tasks at once: each call is one free slot. Cancelling a call loses nothing.
         """
         await self._start()
+        if self._shelf:
+            return self._shelf.popleft()
         caller: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         self._callers.append(caller)
         self._changed.set()
@@ -205,6 +120,8 @@ class _Desk:
             await asyncio.gather(self._task, return_exceptions=True)
         for lane in self._lanes.values():
             await lane.inbox.drain()
+        while self._shelf:
+            self._hand_back(self._shelf.popleft())
         if self._returns:
             await asyncio.gather(*self._returns, return_exceptions=True)
         self._dismiss(self._closed_error())
@@ -216,7 +133,7 @@ class _Desk:
 
     def _leave(self, caller: asyncio.Future[Delivery]) -> None:
         if caller.done() and not caller.cancelled() and caller.exception() is None:
-            self._hand_back(caller.result())
+            self._hand_out(caller.result())
         caller.cancel()
 
     def _dismiss(self, error: BusError) -> None:
@@ -235,9 +152,19 @@ class _Desk:
             if not caller.done():
                 caller.set_result(delivery)
                 return
-        self._hand_back(delivery)
+        if self._closed:
+            self._hand_back(delivery)
+            return
+        self._shelf.append(delivery)
+        asyncio.get_running_loop().call_later(SHELF_S, self._clear_from_shelf, delivery)
+
+    def _clear_from_shelf(self, delivery: Delivery) -> None:
+        if delivery in self._shelf:
+            self._shelf.remove(delivery)
+            self._hand_back(delivery)
 
     def _hand_back(self, delivery: Delivery) -> None:
+        self._lanes[delivery.consumer].empty = False
         task = asyncio.get_running_loop().create_task(delivery.nak(), name="hand-back")
         self._returns.add(task)
         task.add_done_callback(self._handed_back)

@@ -24,4 +24,5 @@ def main() -> None:
     os.execv(program[0], program)  # noqa: S606 - the very purpose; arguments are a list, no shell
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from cutor.bus.connection import Bus
-from cutor.bus.errors import BusError, BusUnreachable, ServerFailed
+from cutor.bus.errors import BusError, ServerFailed
 
 PREFERRED_PORT: Final = 4222
 NOBODY_MAY: Final = ["$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", "$JS.API.STREAM.MSG.DELETE.>"]
@@ -239,7 +239,7 @@ class EmbeddedServer:
                 if _IN_USE in tail:
                     raise _PortTaken
                 raise ServerFailed(f"nats-server ended with code {self._process.returncode} while starting: {tail}")
-            with suppress(BusUnreachable):
+            with suppress(BusError):
                 async with Bus.connect(self.url, name="cutor start", connect_timeout_s=1.0):
                     if self.running:  # else another server, with the same password, answered on this port
                         return

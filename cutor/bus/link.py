@@ -58,14 +58,18 @@ def public_address(server_url: str) -> str:
     return ",".join(shown)
 
 
-def _credential(server_url: str) -> dict[str, str]:
-    """The address's credential as arguments: in the address alone, it is not sent to servers that a cluster announces."""
+def _credential(server_url: str) -> tuple[str | None, str | None, str | None]:
+    """User, password and token of an address.
+
+    They are handed to the library apart from it: in the address alone, they are not sent to the servers that a cluster
+    announces. Several addresses share the credential of the one that was connected first.
+    """
     parts = urlsplit(server_url)
     if parts.username is None:
-        return {}
+        return None, None, None
     if parts.password is None:
-        return {"token": unquote(parts.username)}
-    return {"user": unquote(parts.username), "password": unquote(parts.password)}
+        return None, None, unquote(parts.username)
+    return unquote(parts.username), unquote(parts.password), None
 
 
 def check_address(server_url: str) -> list[str]:
@@ -145,6 +149,7 @@ class Link:
         await self.subscribe_raw(f"{self._inbox}.*", self._answered)
 
     async def _connect_to(self, server: str, timeout_s: float) -> None:
+        user, password, token = _credential(server)
         async with asyncio.timeout(2 * timeout_s):
             await self._client.connect(
                 server,
@@ -156,7 +161,9 @@ class Link:
                 connect_timeout=timeout_s,  # type: ignore[arg-type]  # annotated int, passed on to asyncio.wait_for
                 reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # likewise
                 max_reconnect_attempts=-1,
-                **_credential(server),
+                user=user,
+                password=password,
+                token=token,
                 ping_interval=PING_INTERVAL_S,
                 flush_timeout=FLUSH_TIMEOUT_S,
             )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cutor.bus.api import Api, Json
-from cutor.bus.errors import ApiRefused, BusClosed, BusError, StreamMissing, StreamRewound
+from cutor.bus.errors import ApiRefused, BusClosed, BusError, BusUnreachable, StreamRewound
 from cutor.bus.inbox import PullInbox
 from cutor.bus.link import Link
 from cutor.bus.message import Stored
@@ -31,7 +31,6 @@ PULL_BYTES: Final = 16 << 20
 FORGOTTEN_AFTER_S: Final = 30
 """The server drops the consumer of a reader that has not pulled for so long; the reader makes a new one when it goes on."""
 TICK_S: Final = 0.5
-RETRY_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ class Reader:
         if self._window.stale(now):
             self._window.lost()
         if self._consumer is None:
-            await self._make_consumer()
+            await self._make_or_wait()
             return
         self._changed.clear()
         if self._link.connected and self._window.owed + len(self._buffer) <= self._batch:
@@ -117,6 +116,15 @@ class Reader:
             return
 
     # -- the consumer ----------------------------------------------------------------------------------------------
+
+    async def _make_or_wait(self) -> None:
+        """A follower that has begun waits for a server without end; everyone else is told that there is none."""
+        try:
+            await self._make_consumer()
+        except BusUnreachable:
+            if not self._wanted.follow or self._created is None:
+                raise
+            log.warning("stream %s cannot be read at the moment; trying again until it can", self._wanted.stream)
 
     async def _make_consumer(self) -> None:
         """A new consumer behind the last message seen; the stream must still be the one that was read so far."""
@@ -209,6 +217,3 @@ class Reader:
         log.debug("reader of %s at %d makes a new consumer: %s", self._wanted.stream, self._position, reason)
         self._consumer = None
         self._window.lost()
-
-
-__all__ = ["DEFAULT_BATCH", "Range", "Reader", "StreamMissing", "StreamRewound"]

@@ -174,9 +174,13 @@ async def test_a_consumer_that_is_deleted_and_made_again_is_pulled_again(own_bus
         assert time.monotonic() - began < 4
 
 
-async def test_a_consumer_that_does_not_exist_is_complained_about(own_bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_consumer_that_does_not_exist_is_complained_about_once(
+    own_bus: Bus, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutor.bus.consumer.RETRY_MAX_S", 0.01)
+    monkeypatch.setattr("cutor.bus.consumer.TICK_S", 0.02)
     async with WorkQueue(own_bus, "EVENTS", "nobody") as queue:
-        assert await queue.next(2.5) is None
+        assert await queue.next(0.5) is None
     (line,) = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
     assert "consumer nobody of stream EVENTS does not answer" in line
     assert "cutor streams plan" in line

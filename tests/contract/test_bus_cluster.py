@@ -1,0 +1,163 @@
+"""The same bus on a cluster of three: other answers of the server, the same promises."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.bus.consumer import WorkQueue
+from cutor.bus.embedded import _free_port, find_binary
+from cutor.bus.errors import BusError, FenceConflict
+from cutor.bus.topology import apply, default_text, parse, plan
+from tests.nats_server import appender
+
+HOST = "127.0.0.1"
+REPLICATED = default_text().replace("num_replicas: 1 ", "num_replicas: 3 ")
+
+
+class Cluster:
+    """Three servers on free ports."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._ports = [_free_port(HOST) for _ in range(6)]
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.url = ",".join(f"nats://u:p%40ss@{HOST}:{port}" for port in self._ports[:3])
+
+    def start(self, number: int) -> None:
+        routes = ", ".join(f'"nats://{HOST}:{port}"' for port in self._ports[3:])
+        configuration = self._directory / f"{number}.conf"
+        configuration.write_text(
+            f'server_name: "n{number}"\nlisten: "{HOST}:{self._ports[number]}"\nlog_file: "{self._directory}/{number}.log"\n'
+            f'max_payload: 8388608\njetstream {{ store_dir: "{self._directory}/{number}" }}\n'
+            f'authorization {{ user: "u", password: "p@ss" }}\n'
+            f'cluster {{ name: "c", listen: "{HOST}:{self._ports[3 + number]}", routes: [{routes}] }}\n'
+        )
+        self._processes[number] = subprocess.Popen([find_binary(), "-c", configuration])
+
+    def kill(self, number: int) -> None:
+        process = self._processes.pop(number)
+        process.kill()
+        process.wait()
+
+    def kill_all(self) -> None:
+        for number in list(self._processes):
+            self.kill(number)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    directory = Path(tempfile.mkdtemp(prefix="cutor-test-cluster-"))
+    three = Cluster(directory)
+    try:
+        for number in range(3):
+            three.start(number)
+        asyncio.run(prepare(three))
+        yield three
+    finally:
+        three.kill_all()
+        shutil.rmtree(directory)
+
+
+async def prepare(cluster: Cluster) -> None:
+    """Wait for the cluster's first leader and make the streams."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                async with Bus.connect(cluster.url, name="test set-up", connect_timeout_s=1) as bus:
+                    await apply(bus, parse(REPLICATED, ["default"]))
+                    return
+            except BusError:
+                await asyncio.sleep(0.2)
+
+
+@pytest.fixture
+async def bus(cluster: Cluster) -> AsyncIterator[Bus]:
+    async with Bus.connect(cluster.url, name="test") as connected:
+        yield connected
+
+
+async def test_three_replicas_are_read_back(bus: Bus) -> None:
+    assert await plan(bus, parse(REPLICATED, ["default"])) == []
+
+
+async def test_of_many_writers_at_once_one_wins(bus: Bus) -> None:
+    """The server answers 10164 to those it cannot compare yet; they ask again and then lose."""
+
+    async def write(number: int) -> str:
+        try:
+            await bus.append(
+                "cutor.ev.default.race.submitted",
+                b"",
+                message_id=f"w{number}",
+                fence="cutor.ev.default.race.>",
+                expected_sequence=0,
+            )
+        except FenceConflict:
+            return "conflict"
+        return "won"
+
+    assert Counter(await asyncio.gather(*(write(number) for number in range(20)))) == {"won": 1, "conflict": 19}
+
+
+async def test_a_stale_retry_is_a_duplicate_here_and_the_caller_sees_no_difference(bus: Bus) -> None:
+    append = appender(bus)
+    first = await append("dup", "submitted", 0)
+    again = await bus.append(
+        "cutor.ev.default.dup.submitted",
+        b"{}",
+        message_id="default/dup/submitted/0",
+        fence="cutor.ev.default.dup.>",
+        expected_sequence=0,
+    )
+    assert (again.sequence, again.duplicate) == (first, True)
+
+
+async def test_one_reads_ones_own_writes(bus: Bus) -> None:
+    """A direct get may be answered by a replica that is behind; `at_least` and `consistent` make up for it."""
+    append = appender(bus)
+    for number in range(40):
+        sequence = 0
+        for kind in ("submitted", "leased", "cache-built"):
+            sequence = await append(f"own{number}", kind, sequence)
+            subjects = f"cutor.ev.default.own{number}.>", f"cutor.ev.default.own{number}.submitted"
+            newest = (await bus.history(*subjects, at_least=sequence))[-1]
+            assert newest.sequence == sequence
+            assert (await bus.history(*subjects, consistent=True))[-1] == newest
+
+
+async def test_everything_goes_on_when_the_leader_dies(cluster: Cluster, bus: Bus) -> None:
+    append = appender(bus)
+    leader = int((await bus.stream_info("EVENTS"))["cluster"]["leader"].removeprefix("n"))
+    last = int((await bus.stream_info("EVENTS"))["state"]["last_seq"])
+    seen: list[str] = []
+
+    async def read() -> None:
+        async with aclosing(bus.read("EVENTS", filter="cutor.ev.*.*.ran", from_sequence=last + 1, follow=True)) as reading:
+            async for stored in reading:
+                seen.append(stored.subject)
+                if len(seen) == 60:
+                    return
+
+    async with asyncio.timeout(30), WorkQueue(bus, "EVENTS", "builder-default") as queue:
+        delivery = await queue.next()
+        assert delivery is not None
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read())
+            for number in range(60):
+                if number == 20:
+                    cluster.kill(leader)
+                await append(f"leader{number}", "ran", 0)
+        await delivery.ack(confirm=True)
+        assert await queue.next() is not None
+    assert seen == [f"cutor.ev.default.leader{number}.ran" for number in range(60)]
+    cluster.start(leader)

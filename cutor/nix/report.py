@@ -130,11 +130,16 @@ def decode_header(frame: Frame) -> BuildFrame:
 
 def decode_report(measured: Measured, body: bytes, limit: Limit) -> tuple[StageReport, bytes]:
     """Return the stage's report with its outputs, and the rest of the body. Raises `ProtocolError` where they don't agree."""
+    if measured.exit_code is not None and measured.signal_number is not None:
+        raise ProtocolError("a report with both an exit code and a signal")
     ends = measured.stdout_bytes, measured.stdout_bytes + measured.stderr_bytes
-    kept_too_much = measured.stdout_bytes > limit.stdout_bytes or measured.stderr_bytes > limit.stderr_bytes
-    counted = measured.stdout_bytes_total < measured.stdout_bytes or measured.stderr_bytes_total < measured.stderr_bytes
-    if len(body) < ends[1] or kept_too_much or counted:
-        raise ProtocolError("the lengths of a stage's output do not agree with its frame")
+    right = (
+        measured.stdout_bytes == min(measured.stdout_bytes_total, limit.stdout_bytes)
+        and measured.stderr_bytes == min(measured.stderr_bytes_total, limit.stderr_bytes)
+        and ends[1] <= len(body)
+    )
+    if not right:
+        raise ProtocolError("the lengths of a stage's output do not agree with its frame, or with its limit")
     numbers = msgspec.structs.asdict(measured)
     del numbers["stdout_bytes"], numbers["stderr_bytes"]
     return StageReport(**numbers, stdout=body[: ends[0]], stderr=body[ends[0] : ends[1]]), body[ends[1] :]

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 
 import pytest
+from msgspec.structs import replace
 
 from cutor.model.outcome import classify
 from cutor.nix.report import Built
@@ -56,6 +57,15 @@ async def test_files_that_shell_nix_imports(builds: Builds) -> None:
     assert variables(environment)["text"] == b"two\nlines"
     copied = variables(environment)["copied"].decode()
     assert copied in environment.closure
+
+
+async def test_an_environment_that_brings_its_own_bash_where_there_is_no_nixpkgs(builds: Builds) -> None:
+    builds.settings = replace(builds.settings, nix_path="nixpkgs=/packages/none", restrict_eval=False)
+    environment = await builds.built('(import /packages/nixpkgs { }).mkShell { shellHook = "export A=$(command -v env)"; }')
+    assert environment.programs.env.encode() == variables(environment)["A"]
+    assert environment.programs.bash.startswith(environment.closure)
+    failed = await builds.failed('derivation { name = "bare"; system = builtins.currentSystem; builder = "/none"; }')
+    assert failed.message.startswith("neither the environment nor <nixpkgs> has bash and env")
 
 
 async def test_a_shell_that_asks_whether_it_is_one(builds: Builds) -> None:

@@ -34,7 +34,7 @@ def reference():
     running = daemon.start(job.daemon_configuration)
     dump = f"exec {shell.DUMP_PROGRAM} -p -c {shell.quote(shell._DUMP)} dump /home/variables"
     command = ["/usr/bin/nix-shell", "--pure", "/box/shell.nix", *job.options, "--run", dump]
-    given = daemon.CLIENT_VARIABLES | {"HOME": "/tmp", "NIX_PATH": job.nix_path}
+    given = daemon.CLIENT_VARIABLES | {"HOME": "/tmp", "NIX_PATH": job.nix_path, "NIX_CONFIG": f"cores = {job.cores}"}
     program = Program([word.encode() for word in command], [(n.encode(), v.encode()) for n, v in given.items()])
     jail = jails.evaluation_jail(job.policy, network=False)
     jail = jail._replace(mounts=(*jail.mounts, Bind("/opt/cutor/bin", "/opt/cutor/bin")))

@@ -27,7 +27,7 @@ REPORT: dict[str, Any] = {
     "stdout_bytes": 3,
     "stdout_bytes_total": 3,
     "stderr_bytes": 2,
-    "stderr_bytes_total": 9,
+    "stderr_bytes_total": 2,
     "fault": None,
 }
 BUILT: dict[str, Any] = {
@@ -53,7 +53,7 @@ def built(**changes: object) -> BuiltHeader:
 def test_a_finished_build() -> None:
     header = built()
     report, rest = decode_report(header.report, b"outer" + pack_variables(VARIABLES), LIMIT)
-    assert (report.stdout, report.stderr, report.stderr_bytes_total, report.wall_time_ms) == (b"out", b"er", 9, 34)
+    assert (report.stdout, report.stderr, report.stderr_bytes_total, report.wall_time_ms) == (b"out", b"er", 2, 34)
     environment = decode_environment("k", header, rest)
     assert environment.closure == (PYTHON, BASH)
     assert environment.variables == VARIABLES
@@ -99,11 +99,17 @@ def test_a_header_that_no_build_sends(header: bytes) -> None:
         ({"stdout_bytes": LIMIT.stdout_bytes + 1, "stdout_bytes_total": 1 << 30}, b"x" * (LIMIT.stdout_bytes + 10)),
         ({"stderr_bytes_total": 1}, b"outer"),
         ({"stdout_bytes_total": 2}, b"outer"),
+        ({"stderr_bytes_total": 9}, b"outer"),
     ],
 )
 def test_lengths_that_do_not_agree(changes: dict[str, Any], body: bytes) -> None:
     with pytest.raises(ProtocolError, match="lengths"):
         decode_report(built(report=REPORT | changes).report, body, LIMIT)
+
+
+def test_an_exit_code_and_a_signal_exclude_each_other() -> None:
+    with pytest.raises(ProtocolError, match="both"):
+        decode_report(built(report=REPORT | {"signal_number": 9}).report, b"outer", LIMIT)
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,9 @@ from cutor.jail.inside.channel import Program
 from cutor.jail.inside.host_link import HostLink
 from cutor.jail.inside.jail_process import Ids
 from cutor.jail.inside.measure import Result
-from cutor.jail.inside.nsjail_args import nsjail_command
+from cutor.jail.inside.nsjail_args import Jail, nsjail_command
 from cutor.jail.inside.stage import run_stage
+from cutor.jail.inside.worker_init import MASKED_SINCE, kernel_version
 from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
 from cutor.nix.inside import daemon, jails, namespace, store
 from cutor.nix.inside.daemon import DaemonError
@@ -159,12 +160,9 @@ class Build:
             raise Refused(first, str(error)) from error
         for name, data in shell.files.items():
             box.write_file(jails.ATTRIBUTES, name, data)
-        links = {"/bin/sh": bash or DUMP_PROGRAM}
-        if env := realised.tool(b"coreutils", "env"):
-            links["/usr/bin/env"] = env
         arguments = [bash or DUMP_PROGRAM, "-c", script(bash, jails.CAPTURE_FILE)]
         program = Program([argument.encode() for argument in arguments], tuple(shell.variables.items()))
-        command = nsjail_command(jails.capture_jail(job.policy, links))
+        command = nsjail_command(self._capture_jail(realised))
         limits = remaining(job.limits, first, elapsed_ms)
         second = run_stage(command, program, limits, b"", host=self._link, cgroup=self._cgroup, run_as=JAILED)
         result = together(first, second, elapsed_ms)
@@ -176,6 +174,13 @@ class Build:
             return result, read_capture(read_file(f"{jails.CAPTURE}/variables", MAX_CAPTURE_BYTES) or b"")
         except (CaptureError, FilesError) as error:
             raise Refused(result, str(error)) from error
+
+    def _capture_jail(self, realised: Realised) -> Jail:
+        links = {"/bin/sh": realised.tool(b"bash", "sh") or DUMP_PROGRAM}
+        if env := realised.tool(b"coreutils", "env"):
+            links["/usr/bin/env"] = env
+        masked = kernel_version(os.uname().release) >= MASKED_SINCE
+        return jails.capture_jail(self._job.policy, links, masked=masked)
 
     def _programs(self, realised: Realised, variables: Variables, result: Result) -> dict[str, str]:
         """Return what runs scripts, and what ``sh`` and ``env`` are: of the environment's PATH, else of the package set."""

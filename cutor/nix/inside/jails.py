@@ -47,13 +47,13 @@ def evaluation_jail(policy: str, *, network: bool) -> Jail:
     return Jail(JAIL_ID, JAIL_ID, mounts, policy)
 
 
-def capture_jail(policy: str, links: dict[str, str]) -> Jail:
+def capture_jail(policy: str, links: dict[str, str], *, masked: bool) -> Jail:
     """Return the jail around the hook: what a stage's jail shows, and nothing of Nix but store paths that are known.
 
-    ``links`` are the places of ``sh`` and ``env``, with the store paths they lead to.
+    ``links`` are the places of ``sh`` and ``env``, with the store paths they lead to. ``masked``: the store can't be listed.
     """
     mounts: tuple[Mount, ...] = (
-        Masked("/nix/store", MASK, "/nix/store"),
+        Masked("/nix/store", MASK, "/nix/store") if masked else Bind("/nix/store", "/nix/store"),
         Bind(DUMP_PROGRAM, DUMP_PROGRAM),
         *DEVICES,
         *_TMP,

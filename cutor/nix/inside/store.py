@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -74,8 +74,10 @@ def realised_for(shell: Derivation) -> list[str]:
     return wanted
 
 
-def closure_of(paths: Iterable[str]) -> Closure:
+def closure_of(paths: Sequence[str]) -> Closure:
     """Return the closure of valid store paths, as the daemon knows it. Raises `StoreError` when one is not valid."""
+    if not paths:
+        return Closure((), 0)
     command = ["/usr/bin/nix", "--extra-experimental-features", "nix-command", "path-info", "--offline"]
     command += ["--json", "--json-format", "1", "--recursive", "--", *paths]
     done = subprocess.run(command, env=daemon.CLIENT_VARIABLES, stdin=subprocess.DEVNULL, capture_output=True, check=False)

@@ -1,0 +1,211 @@
+"""Bad input, on real parts: one clear line, the documented exit code, and nothing half-done."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from cutor.bus.connection import Bus
+from tests.bare_stack import SOURCES, User, one_line, request
+
+FILES = [{"name": name, "content": content} for name, content in SOURCES.items()]
+
+
+def with_file(name: str, content: str = "", **more: str) -> bytes:
+    return request(files=[*FILES, {"name": name, "content": content, **more}])
+
+
+def events_in_stream(user: User) -> int:
+    async def count() -> int:
+        async with Bus.connect(user.stack.server, name="test") as bus:
+            return int((await bus.stream_info("EVENTS"))["state"]["messages"])
+
+    return asyncio.run(count())
+
+
+BAD_REQUESTS = {
+    "no shell.nix": (request(files=FILES[1:]), "shell.nix is missing"),
+    "no cutor-run.sh": (request(files=FILES[:1]), "cutor-run.sh is missing"),
+    "name with ..": (with_file("../x"), "'../x' has the segment '..'"),
+    "absolute name": (with_file("/etc/passwd"), "'/etc/passwd' is absolute"),
+    "empty name": (with_file(""), "segment ''"),
+    "name with NUL": (with_file("a\0b"), "NUL"),
+    "name twice": (with_file("shell.nix"), "'shell.nix' is there twice"),
+    "file as a directory": (
+        request(files=[*FILES, {"name": "a", "content": ""}, {"name": "a/b", "content": ""}]),
+        "'a' is a file",
+    ),
+    "bad base64": (with_file("x", "!!!", encoding="base64"), "not valid base64"),
+    "bad hex": (with_file("x", "zz", encoding="hex"), "not valid hex"),
+    "unknown encoding": (with_file("x", "", encoding="rot13"), "encoding"),
+    "unknown field": (request(wish="please"), "unknown field `wish`"),
+    "unknown limit": (request(limits={"run": {"walltime": 1}}), "unknown field `walltime`"),
+    "zero limit": (request(limits={"run": {"wall_time_ms": 0}}), "limits.run.wall_time_ms is 0"),
+    "negative limit": (request(limits={"compile": {"processes": -1}}), "limits.compile.processes is -1"),
+    "too large limit": (request(limits={"run": {"memory_bytes": 1 << 50}}), "more than the maximum of 2147483648 bytes"),
+    "limit of a wrong type": (request(limits={"run": {"wall_time_ms": "1s"}}), "limits.run.wall_time_ms"),
+    "no test case": (request(test_cases=[]), "test_cases: at least one"),
+    "no test cases at all": (json.dumps({"files": FILES}).encode(), "missing required field `test_cases`"),
+    "over the size limit": (with_file("large", "x" * 70_000), "more than the maximum of 65536 bytes"),
+    "unknown tenant": (request(tenant="nobody"), "tenant 'nobody' is not declared"),
+    "bad tenant": (request(tenant="No Body"), "tenant 'No Body'"),
+    "bad id": (request(id="../x"), "id '../x'"),
+    "empty id": (request(id=""), "id ''"),
+    "not JSON": (b"{", "request: "),
+    "not UTF-8": (b"\xff\xfe", "request: "),
+    "nothing": (b"", "request: "),
+    "an array": (b"[]", "request: "),
+}
+
+
+@pytest.mark.parametrize(("raw", "said"), BAD_REQUESTS.values(), ids=BAD_REQUESTS)
+def test_a_bad_request_is_refused_and_nothing_is_appended(bare: User, raw: bytes, said: str) -> None:
+    before = events_in_stream(bare)
+    done = bare.cutor("submit", "-", stdin=raw)
+    assert said in one_line(done, 2)
+    assert done.stdout == ""
+    assert events_in_stream(bare) == before
+
+
+def test_a_bad_request_with_json_is_a_document(bare: User) -> None:
+    done = bare.cutor("submit", "-", "--json", stdin=request(files=[]))
+    line = one_line(done, 2)
+    assert json.loads(done.stdout) == {"error": {"message": line.removeprefix("cutor: ").rstrip("\n"), "exit_code": 2}}
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    for name, content in SOURCES.items():
+        (tmp_path / name).write_text(content)
+    return tmp_path
+
+
+def test_a_link_in_a_directory_is_refused_by_name(bare: User, box: Path) -> None:
+    (box / "secret").symlink_to("/etc/passwd")
+    assert "'secret' is a link" in one_line(bare.cutor("submit", str(box)), 2)
+
+
+def test_a_fifo_in_a_directory_does_not_hang(bare: User, box: Path) -> None:
+    os.mkfifo(box / "pipe")
+    assert "'pipe' is a FIFO" in one_line(bare.cutor("submit", str(box)), 2)
+
+
+def test_a_directory_over_the_size_limit_is_refused(bare: User, box: Path) -> None:
+    (box / "large").write_bytes(b"x" * 70_000)
+    assert "more than the maximum of 65536 bytes" in one_line(bare.cutor("submit", str(box)), 2)
+
+
+def test_bad_settings_of_a_directory_are_named(bare: User, box: Path) -> None:
+    (box / "submission.toml").write_text("[limits.run]\nwall_time_ms = 0\n")
+    assert "limits.run.wall_time_ms is 0" in one_line(bare.cutor("submit", str(box)), 2)
+    (box / "submission.toml").write_text("wish = 1\n")
+    assert "submission.toml: " in one_line(bare.cutor("submit", str(box)), 2)
+
+
+@pytest.mark.parametrize("command", ["status", "watch", "cancel", "events"])
+def test_an_unknown_id(bare: User, command: str) -> None:
+    assert "'no-such'" in one_line(bare.cutor(command, "no-such"), 2)
+
+
+@pytest.mark.parametrize("command", ["status", "watch", "cancel", "events"])
+def test_an_id_that_cannot_be_one(bare: User, command: str) -> None:
+    assert "id 'a.b'" in one_line(bare.cutor(command, "a.b"), 2)
+
+
+def test_the_same_id_with_another_body_is_a_conflict(bare: User) -> None:
+    assert bare.cutor("submit", "-", "--id", "taken", stdin=request()).returncode == 0
+    before = events_in_stream(bare)
+    assert bare.cutor("submit", "-", "--id", "taken", stdin=request()).stdout == "taken\n"
+    assert "'taken' is taken" in one_line(bare.cutor("submit", "-", "--id", "taken", stdin=request(labels={"a": "b"})), 2)
+    assert events_in_stream(bare) == before
+
+
+COMMANDS_THAT_CONNECT = [["submit", "-"], ["status", "x"], ["watch", "x"], ["cancel", "x"], ["events"], ["streams", "plan"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS_THAT_CONNECT, ids=" ".join)
+def test_nats_out_of_reach(user: User, command: list[str]) -> None:
+    done = user.cutor(*command, "--server", "nats://cutor:secret@127.0.0.1:1", stdin=request())
+    line = one_line(done, 3)
+    assert "nats://127.0.0.1:1" in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize("command", COMMANDS_THAT_CONNECT, ids=" ".join)
+def test_no_stack_anywhere(user: User, command: list[str]) -> None:
+    assert "`cutor up`" in one_line(user.cutor(*command, stdin=request()), 3)
+
+
+def test_a_server_address_that_is_none(user: User) -> None:
+    assert "not valid" in one_line(user.cutor("status", "x", "--server", "http://127.0.0.1"), 3)
+
+
+BAD_STREAMS = {
+    "not YAML": "streams: [",
+    "empty": "",
+    "unknown setting": "streams: {EVENTS: {subjects: [cutor.ev.>], wish: 1}}",
+}
+
+
+@pytest.mark.parametrize("text", BAD_STREAMS.values(), ids=BAD_STREAMS)
+def test_a_bad_streams_yaml_changes_nothing(bare: User, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "streams.yaml"
+    file.write_text(text)
+    for action in ("plan", "apply"):
+        assert str(file) in one_line(bare.cutor("streams", action, str(file)), 2)
+    plan = bare.cutor("streams", "plan")
+    assert (plan.returncode, plan.stdout) == (0, "the server has streams and consumers as wanted\n")
+
+
+def test_up_with_a_bad_streams_yaml_starts_nothing(user: User) -> None:
+    (user.home / "streams.yaml").write_text("streams: 5")
+    config = user.home / "c.toml"
+    config.write_text(f'[server]\nstreams = "{user.home / "streams.yaml"}"\n')
+    assert "streams.yaml" in one_line(user.up("--config", str(config)), 2)
+    assert not (user.stack.data / "nats").exists()
+    assert not (user.home / "cutor" / "current.json").exists()
+
+
+def test_up_without_docker_starts_nothing(user: User) -> None:
+    done = user.cutor(
+        "up", "--detach", "--data", str(user.stack.data), "--roles", "builder", DOCKER_HOST=f"unix://{user.home}/no.sock"
+    )
+    assert "no Docker Engine answers" in one_line(done, 3)
+    assert not (user.stack.data / "nats").exists()
+
+
+def test_up_without_the_image_says_what_makes_it(user: User) -> None:
+    config = user.home / "c.toml"
+    config.write_text('[docker]\nimage = "cutor-no-such-image:latest"\n')
+    line = one_line(user.up("--config", str(config), roles=["runner"]), 3)
+    assert "cutor-no-such-image:latest" in line
+    assert "make setup" in line
+
+
+def test_up_without_a_volume_says_what_makes_it(user: User) -> None:
+    config = user.home / "c.toml"
+    config.write_text('[nix]\nstore_volume = "cutor-no-such-volume"\n')
+    line = one_line(user.up("--config", str(config), roles=["builder"]), 3)
+    assert "cutor-no-such-volume" in line
+    assert "make setup" in line
+
+
+def test_up_with_a_bad_configuration_starts_nothing(user: User) -> None:
+    config = user.home / "c.toml"
+    config.write_text("[limits.run.default]\nwall_time_ms = 0\n")
+    assert str(config) in one_line(user.up("--config", str(config)), 2)
+    assert not user.stack.data.exists()
+
+
+def test_up_where_the_data_directory_cannot_be(user: User) -> None:
+    user.stack.data.write_text("a file is in the way")
+    assert "cannot be the data directory" in one_line(user.up(), 2)
+    user.stack.data.unlink()
+
+
+def test_down_where_there_was_never_a_stack(user: User) -> None:
+    assert "not the data directory of a stack" in one_line(user.down(), 2)

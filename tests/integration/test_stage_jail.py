@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from tests.integration.stage_support import LIMIT, scripts, stages
@@ -118,11 +119,12 @@ ls $(dirname $(dirname $(command -v python3))) > /dev/null; echo "known $?"
 touch /nix/store/x; echo "write $?"
 chmod 755 /nix/store; echo "chmod $?"
 rm -f "$(command -v python3)"; echo "remove $?"
+ls /nix/store/.links; echo "links $?"
 """
     async with stages(scripts(store=script)) as running:
         report = await running.run("store")
-    assert report.stdout.decode().splitlines() == ["list 2", "known 0", "write 1", "chmod 1", "remove 1"]
-    assert b"Permission denied" in report.stderr
+    assert report.stdout.decode().splitlines() == ["list 2", "known 0", "write 1", "chmod 1", "remove 1", "links 2"]
+    assert report.stderr.count(b"Permission denied") == 2
 
 
 async def test_process_1_and_the_outside_are_out_of_reach() -> None:
@@ -162,3 +164,15 @@ async def test_gcc_python_and_threads_run_under_the_policies() -> None:
         report = await running.run("go")
     assert (compiled.exit_code, compiled.stderr) == (0, b"")
     assert (report.stdout, report.exit_code) == (b"c\npy\n", 0)
+
+
+async def test_two_that_run_beside_each_other_share_no_lock_socket_or_queue() -> None:
+    hold = """exec python3 -c "
+import ctypes, fcntl, shutil, socket, sys, time
+program = open(shutil.which('bash')); fcntl.flock(program, fcntl.LOCK_EX | fcntl.LOCK_NB)
+socket.socket(1).bind('\\0cutor-beside'); server = socket.create_server(('127.0.0.1', 4242))
+libc = ctypes.CDLL(None); print(libc.msgget(77, 0), libc.msgget(77, 0o1600) >= 0, flush=True); time.sleep(1)
+" """
+    async with stages(scripts(hold=hold)) as one, stages(scripts(hold=hold)) as other:
+        reports = await asyncio.gather(one.run("hold"), other.run("hold"))
+    assert [(report.stdout, report.stderr) for report in reports] == [(b"-1 True\n", b"")] * 2

@@ -50,10 +50,10 @@ class Link(NamedTuple):
 
 
 class Masked(NamedTuple):
-    """A read-only directory of the container whose own names can't be listed: ``mask`` is an empty directory of mode 0111.
+    """A read-only directory of the container whose own names can't be listed: ``mask`` is a directory of mode 0111.
 
-    An overlay of the two takes the mode of the upper one. It gives every jail inodes of its own besides, so that locks
-    and watches on the directory's files are seen by no other jail.
+    An overlay of the two takes modes from the upper one: empty directories of mode 0 in ``mask`` close those below. It
+    gives every jail inodes of its own besides, so that locks and watches on the directory's files are seen by no other.
     """
 
     source: str

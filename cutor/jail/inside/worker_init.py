@@ -228,6 +228,7 @@ def prepare() -> None:
     """Make the directories of the container's own memory that jails are built from."""
     os.mkdir(BASE, 0o755)
     os.mkdir(MASK)
+    os.mkdir(f"{MASK}/.links", 0)  # where Nix keeps every file of an optimised store under its hash
     os.chmod(MASK, 0o111)  # noqa: S103 (of an empty directory)
     os.mkdir(ETC, 0o755)
     for name, text in ETC_FILES.items():

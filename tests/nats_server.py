@@ -18,7 +18,7 @@ from typing import Final
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, _free_port
+from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.topology import apply, default_text, parse
 
 TENANTS: Final = ["default", "batch"]
@@ -31,7 +31,7 @@ class OwnServer:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.server: EmbeddedServer | None = None
-        self.port = _free_port("127.0.0.1")
+        self.port = free_port("127.0.0.1")
 
     async def start(self) -> None:
         """Start it (again), on the same port and store."""
@@ -70,7 +70,7 @@ def nats_server() -> Iterator[EmbeddedServer]:
 
 
 async def _start_with_streams(directory: Path) -> EmbeddedServer:
-    server = await EmbeddedServer.start(directory, port=_free_port("127.0.0.1"))
+    server = await EmbeddedServer.start(directory, port=free_port("127.0.0.1"))
     await apply_streams(server.url)
     return server
 

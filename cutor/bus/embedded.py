@@ -150,7 +150,7 @@ class EmbeddedServer:
         try:
             password = _password(directory)
             for attempt in range(ATTEMPTS_AT_A_PORT):
-                chosen = port or (PREFERRED_PORT if attempt == 0 and _is_free(host, PREFERRED_PORT) else _free_port(host))
+                chosen = port or (PREFERRED_PORT if attempt == 0 and _is_free(host, PREFERRED_PORT) else free_port(host))
                 settings = ServerSettings(directory, host, chosen, password, sync_interval, flags)
                 try:
                     return await cls._launch(binary, settings, lock, deadline)
@@ -351,7 +351,8 @@ def _is_free(host: str, port: int) -> bool:
         return True
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
+    """A port of `host` that is free at this moment (and may be taken in the next)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.bind((host, 0))

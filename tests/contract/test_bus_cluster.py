@@ -15,7 +15,7 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WorkQueue
-from cutor.bus.embedded import _free_port, find_binary
+from cutor.bus.embedded import free_port, find_binary
 from cutor.bus.errors import BusError, FenceConflict
 from cutor.bus.topology import apply, default_text, parse, plan
 from tests.nats_server import appender
@@ -29,7 +29,7 @@ class Cluster:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._ports = [_free_port(HOST) for _ in range(6)]
+        self._ports = [free_port(HOST) for _ in range(6)]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self.url = ",".join(f"nats://u:p%40ss@{HOST}:{port}" for port in self._ports[:3])
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, _free_port
+from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.errors import BusError, BusUnreachable
 from tests.nats_server import Append, OwnServer
 
@@ -16,7 +16,7 @@ from tests.nats_server import Append, OwnServer
 async def test_refused_is_said_at_once_and_without_noise(caplog: pytest.LogCaptureFixture) -> None:
     began = time.monotonic()
     with pytest.raises(BusUnreachable) as caught:
-        async with Bus.connect(f"nats://user:secret@127.0.0.1:{_free_port('127.0.0.1')}", name="test"):
+        async with Bus.connect(f"nats://user:secret@127.0.0.1:{free_port('127.0.0.1')}", name="test"):
             pass
     assert time.monotonic() - began < 1
     assert "secret" not in str(caught.value)
@@ -57,7 +57,7 @@ async def test_tls_is_not_quietly_left_out(nats_server: EmbeddedServer) -> None:
 
 
 async def test_the_second_address_is_tried(nats_server: EmbeddedServer) -> None:
-    dead = f"nats://127.0.0.1:{_free_port('127.0.0.1')}"
+    dead = f"nats://127.0.0.1:{free_port('127.0.0.1')}"
     async with Bus.connect(f"{dead},{nats_server.url}", name="test") as bus:
         assert bus.connected
 

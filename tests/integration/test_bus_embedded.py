@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, _free_port
+from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.errors import BusUnreachable, ServerFailed
 
 HOST = "127.0.0.1"
@@ -39,7 +39,7 @@ async def gone(pid: int, within_s: float = 5.0) -> bool:
 
 
 async def test_start_answer_and_stop(tmp_path: Path) -> None:
-    server = await EmbeddedServer.start(tmp_path / "a b" / 'quo"ted', port=_free_port(HOST))
+    server = await EmbeddedServer.start(tmp_path / "a b" / 'quo"ted', port=free_port(HOST))
     async with Bus.connect(server.url, name="test") as bus:
         assert bus.address == f"nats://{HOST}:{server.port}"
     assert server.running
@@ -51,7 +51,7 @@ async def test_start_answer_and_stop(tmp_path: Path) -> None:
 
 
 async def test_files_are_the_owners_alone(tmp_path: Path) -> None:
-    async with await EmbeddedServer.start(tmp_path / "nats", port=_free_port(HOST)) as server:
+    async with await EmbeddedServer.start(tmp_path / "nats", port=free_port(HOST)) as server:
         assert stat.S_IMODE((tmp_path / "nats").stat().st_mode) == 0o700
         for name in ("nats-server.conf", "nats-password"):
             assert stat.S_IMODE((tmp_path / "nats" / name).stat().st_mode) == 0o600
@@ -62,7 +62,7 @@ async def test_files_are_the_owners_alone(tmp_path: Path) -> None:
 
 
 async def test_a_restart_keeps_credential_and_messages(tmp_path: Path) -> None:
-    port = _free_port(HOST)
+    port = free_port(HOST)
     async with await EmbeddedServer.start(tmp_path, port=port) as first:
         url = first.url
         async with Bus.connect(url, name="test") as bus:
@@ -77,7 +77,7 @@ async def test_a_restart_keeps_credential_and_messages(tmp_path: Path) -> None:
 
 
 async def test_a_demanded_port_that_is_taken_is_a_clear_error(tmp_path: Path) -> None:
-    async with await EmbeddedServer.start(tmp_path / "first", port=_free_port(HOST)) as first:
+    async with await EmbeddedServer.start(tmp_path / "first", port=free_port(HOST)) as first:
         with pytest.raises(ServerFailed, match=f"port {first.port} of 127.0.0.1 is in use: choose another one"):
             await EmbeddedServer.start(tmp_path / "second", port=first.port)
         assert first.running
@@ -92,7 +92,7 @@ async def test_without_a_demand_two_servers_find_two_ports(tmp_path: Path) -> No
 
 
 async def test_two_servers_never_share_a_store(tmp_path: Path) -> None:
-    async with await EmbeddedServer.start(tmp_path, port=_free_port(HOST)) as first:
+    async with await EmbeddedServer.start(tmp_path, port=free_port(HOST)) as first:
         with pytest.raises(ServerFailed, match=r"another nats-server still uses .*cutor down"):
             await EmbeddedServer.start(tmp_path, start_timeout_s=0.3)
         starting = asyncio.create_task(EmbeddedServer.start(tmp_path))
@@ -107,14 +107,14 @@ async def test_a_server_that_cannot_start_says_why_and_leaves_nothing(tmp_path: 
     with pytest.raises(
         ServerFailed, match=r"nats-server ended with code 1 while starting: .*storage directory is not a directory$"
     ):
-        await EmbeddedServer.start(tmp_path, port=_free_port(HOST))
+        await EmbeddedServer.start(tmp_path, port=free_port(HOST))
     (tmp_path / "jetstream").unlink()
-    async with await EmbeddedServer.start(tmp_path, port=_free_port(HOST)) as server:
+    async with await EmbeddedServer.start(tmp_path, port=free_port(HOST)) as server:
         assert server.running
 
 
 async def test_the_end_of_the_server_is_noticed(tmp_path: Path) -> None:
-    async with await EmbeddedServer.start(tmp_path, port=_free_port(HOST)) as server:
+    async with await EmbeddedServer.start(tmp_path, port=free_port(HOST)) as server:
         waiting = asyncio.create_task(server.wait())
         await asyncio.sleep(0.05)
         assert not waiting.done()
@@ -123,7 +123,7 @@ async def test_the_end_of_the_server_is_noticed(tmp_path: Path) -> None:
 
 
 async def test_always_synchronous_writes_are_accepted(tmp_path: Path) -> None:
-    async with await EmbeddedServer.start(tmp_path, port=_free_port(HOST), sync_interval="always") as server:
+    async with await EmbeddedServer.start(tmp_path, port=free_port(HOST), sync_interval="always") as server:
         async with Bus.connect(server.url, name="test") as bus:
             info = await bus.api.call("account", "INFO")
             assert info["limits"]["max_storage"] != 0
@@ -141,7 +141,7 @@ def start_parent(directory: Path) -> subprocess.Popen[str]:
         time.sleep(60)
         """
     )
-    arguments = [sys.executable, "-c", program, str(directory), str(_free_port(HOST))]
+    arguments = [sys.executable, "-c", program, str(directory), str(free_port(HOST))]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 
@@ -154,7 +154,7 @@ async def test_the_server_dies_with_its_parent(tmp_path: Path) -> None:
         finally:
             parent.kill()
     assert await gone(pid)
-    async with await EmbeddedServer.start(tmp_path, port=_free_port(HOST)) as server:
+    async with await EmbeddedServer.start(tmp_path, port=free_port(HOST)) as server:
         assert server.running
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, _free_port
+from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.errors import BusError, TopologyError
 from cutor.bus.topology import Change, apply, default_text, parse, plan
 from tests.nats_server import TENANTS, appender
@@ -14,7 +14,7 @@ from tests.nats_server import TENANTS, appender
 @pytest.fixture
 async def empty(tmp_path_factory: pytest.TempPathFactory):
     """A bus on a server that has no streams."""
-    server = await EmbeddedServer.start(tmp_path_factory.mktemp("nats"), port=_free_port("127.0.0.1"))
+    server = await EmbeddedServer.start(tmp_path_factory.mktemp("nats"), port=free_port("127.0.0.1"))
     async with server, Bus.connect(server.url, name="test") as bus:
         yield bus
 

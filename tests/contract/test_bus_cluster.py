@@ -15,7 +15,7 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WorkQueue
-from cutor.bus.embedded import free_port, find_binary
+from cutor.bus.embedded import find_binary, free_port
 from cutor.bus.errors import BusError, FenceConflict
 from cutor.bus.topology import apply, default_text, parse, plan
 from tests.nats_server import appender

@@ -41,7 +41,7 @@ class Environments:
     async def _append(self, event: EnvironmentEvent, message_id: str) -> None:
         subject = environment_subject(event.key)
         for _ in range(CONFLICTS_AT_MOST):
-            last = await self._bus.last(ENVIRONMENTS, subject)
+            last = await self._bus.last(ENVIRONMENTS, subject, consistent=True)
             expected = 0 if last is None else last.sequence
             try:
                 await self._bus.append(

@@ -33,9 +33,13 @@ class Ready(_Header, frozen=True, kw_only=True, tag="ready"):
 
 
 class Accepted(_Header, frozen=True, kw_only=True, tag="accepted"):
-    """The submission is in the box, which takes ``box_bytes`` of memory."""
+    """The submission is in the box, which takes ``box_bytes`` of memory.
+
+    ``missing`` is a store path of its environment that this host's store does not hold, or null where all are there.
+    """
 
     box_bytes: Count
+    missing: Text | None
 
 
 class Report(_Header, frozen=True, kw_only=True, tag="report"):

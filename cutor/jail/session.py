@@ -44,16 +44,26 @@ class SessionFault(Exception):
     """cutor, Docker or the machine failed, or the container said what no init says; the message is one line."""
 
 
+class EnvironmentMissing(Exception):
+    """The store of this host does not hold the whole environment; ``path`` is the first of it that is missing."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} is not in the store")
+        self.path = path
+
+
 @dataclass(frozen=True)
 class Submission:
     """What a runner's container is given: the files by name, the exact variables of every stage, and where its programs are.
 
+    ``closure`` is every store path of the environment: the init looks whether they are there before anything runs.
     ``copy_box`` makes every run work in a copy of the box, for a host whose kernel refuses the overlay.
     """
 
     files: Mapping[str, bytes]
     variables: Sequence[tuple[bytes, bytes]]
     programs: Programs
+    closure: Sequence[str] = ()
     copy_box: bool = False
 
 
@@ -90,12 +100,16 @@ class WorkerSession:
         return header
 
     async def hand_over(self, submission: Submission) -> None:
-        """Send files and environment; they are in the box when this returns. Raises `SessionFault`, `EngineFailure`."""
-        block = pack_variables(tuple(submission.variables))
-        body = b"".join(submission.files.values()) + block
+        """Send files and environment; they are in the box when this returns.
+
+        Raises `EnvironmentMissing`, `SessionFault`, `EngineFailure`.
+        """
+        closure = "\n".join(submission.closure).encode()
+        body = b"".join([*submission.files.values(), closure, pack_variables(tuple(submission.variables))])
         header = {
             "type": "job",
             "files": [{"name": name, "bytes": len(data)} for name, data in submission.files.items()],
+            "closure_bytes": len(closure),
             "programs": msgspec.to_builtins(submission.programs),
             "policy": program_policy(),
             "copy_box": submission.copy_box,
@@ -106,6 +120,8 @@ class WorkerSession:
             await self._send(header, body)
             accepted, _ = await self._expect(Accepted)
         self._box_bytes = accepted.box_bytes
+        if accepted.missing is not None:
+            raise EnvironmentMissing(accepted.missing)
 
     async def run_compile(self, limit: Limit) -> StageReport:
         """Run ``cutor-compile.sh``; what it changes in the box stays. Raises `SessionFault`, `EngineFailure`."""

@@ -185,27 +185,38 @@ class Loop:
 
     @contextlib.asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
-        """Stop the work on submissions that are cancelled, as long as this lasts."""
-        async with self._journal.bus.subscribe(CANCEL_SUBJECT) as notices:
+        """Stop the work on submissions that are cancelled, as long as this lasts.
+
+        After a lost connection every running submission is looked up: its notice may have been missed.
+        """
+        missed = asyncio.Event()
+        async with self._journal.bus.subscribe(CANCEL_SUBJECT, on_gap=missed.set) as notices:
 
             async def listen() -> None:
                 async for notice in notices:
-                    await self._cancelled(notice.subject)
+                    if (parsed := parse_event_subject(notice.subject)) is not None:
+                        await self._stop_if_ended(parsed.address)
 
-            listener = asyncio.create_task(listen(), name="listen for cancelled submissions")
+            async def look_again() -> None:
+                while await missed.wait():
+                    missed.clear()
+                    for address in list(self._work):
+                        await self._stop_if_ended(address)
+
+            listeners = [asyncio.create_task(listen()), asyncio.create_task(look_again())]
             try:
                 yield
             finally:
-                listener.cancel()
-                await asyncio.wait([listener])
+                for listener in listeners:
+                    listener.cancel()
+                await asyncio.wait(listeners)
 
-    async def _cancelled(self, subject: str) -> None:
+    async def _stop_if_ended(self, address: Address) -> None:
         """Stop the work on a submission, once the stream confirms that it ended: a core message alone proves nothing."""
-        parsed = parse_event_subject(subject)
-        if parsed is None or parsed.address not in self._work:
+        if address not in self._work:
             return
-        state = await self._journal.state(parsed.address)
-        work = self._work.get(parsed.address)
+        state = await self._journal.state(address)
+        work = self._work.get(address)
         if work is not None and state is not None and state.ended:
             work.cancel()
 

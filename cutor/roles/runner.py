@@ -18,7 +18,7 @@ from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
 from cutor.environments import Environments
 from cutor.jail import session as jail
-from cutor.jail.session import SessionFault, WorkerSession
+from cutor.jail.session import EnvironmentMissing, SessionFault, WorkerSession
 from cutor.model.environments import EnvironmentBuilt, unpack_variables
 from cutor.model.events import CacheLost, Compiled, Finished, Role, Stage
 from cutor.model.limits import Limit, StageKind, resolve_all
@@ -49,6 +49,11 @@ class Work:
     variables: tuple[tuple[bytes, bytes], ...]
     limits: dict[StageKind, Limit]
 
+    def hand_over(self) -> jail.Submission:
+        """Return what the container is given."""
+        environment = self.environment
+        return jail.Submission(self.request.files, self.variables, environment.programs, environment.closure)
+
     @property
     def first_limit(self) -> Limit:
         """Limits of the stage that comes first: the container is made with them."""
@@ -76,6 +81,8 @@ class RunStep:
         try:
             async with self._container(job, work) as session:
                 await self._stages(job, work, session)
+        except EnvironmentMissing as error:
+            await job.report(CacheLost(lease=job.lease, key=work.environment.key, missing=error.path))
         except (SessionFault, ContainerError) as error:
             stage: StageKind = "run" if job.state.compile is not None else "compile"
             raise StepFault(stage, str(error)) from error
@@ -111,7 +118,7 @@ class RunStep:
             session = WorkerSession(await self._engine.start(spec), resources)
             try:
                 await session.ready()
-                await session.hand_over(jail.Submission(work.request.files, work.variables, work.environment.programs))
+                await session.hand_over(work.hand_over())
                 yield session
             finally:
                 await asyncio.shield(session.close())
@@ -160,6 +167,7 @@ def first_resources(work: Work) -> Resources:
     limit, stdin = work.first_limit, 0 if COMPILE_SCRIPT in work.request.files else len(work.request.test_cases[0].input)
     files_bytes = size_bytes(work.request)
     variables_bytes = sum(len(name) + len(value) + 2 for name, value in work.variables)
-    hand_over_bytes = jail.OWN_MEMORY_BYTES + 3 * (files_bytes + variables_bytes)
+    closure_bytes = sum(len(path) + 1 for path in work.environment.closure)
+    hand_over_bytes = jail.OWN_MEMORY_BYTES + 3 * (files_bytes + variables_bytes + closure_bytes)
     memory_bytes = max(jail.stage_memory_bytes(limit, files_bytes, stdin), hand_over_bytes)
     return Resources(memory_bytes=memory_bytes, processes=limit.processes + jail.OWN_TASKS)

@@ -7,8 +7,10 @@ import base64
 import json
 import secrets
 import subprocess
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from cutor import Client
@@ -198,17 +200,41 @@ def test_a_client_that_does_not_check_is_refused_by_the_builder(stack: Stack) ->
     assert result["message"] == "labels.long: key and value are more than the maximum of 256 bytes"
 
 
-def test_an_environment_that_vanished_is_built_again(stack: Stack) -> None:
-    """`cache-lost`: the record of the environment is withdrawn between build and run."""
+def test_an_environment_whose_record_was_withdrawn_is_built_again(stack: Stack) -> None:
     shell = PYTHON.replace("packages", f'LOST = "{secrets.token_hex(4)}"; packages')
     before = submit(stack, "printf %s $LOST", shell=shell)
     key = before["environment"]["key"]
 
-    async def withdraw() -> None:
-        async with Client(stack.server) as client:
-            environments = Environments(client.journal.bus)
-            await environments.append_removed(EnvironmentRemoved(key=key, reason="a test"), "test")
+    async def withdraw(environments: Environments) -> None:
+        await environments.append_removed(EnvironmentRemoved(key=key, reason="a test"), "test")
 
-    asyncio.run(withdraw())
+    with_environments(stack, withdraw)
     after = submit(stack, "printf %s $LOST", shell=shell)
     assert (after["outcome"], after["environment"]["key"], after["environment"]["hit"]) == ("OK", key, False)
+
+
+def test_an_environment_that_is_not_in_the_store_any_more_is_built_again(stack: Stack) -> None:
+    """A hit is believed by the builder and checked by the runner: `cache-lost`, then a second build."""
+    shell = PYTHON.replace("packages", f'LOST = "{secrets.token_hex(4)}"; packages')
+    key = submit(stack, "printf %s $LOST", shell=shell)["environment"]["key"]
+    gone = "/nix/store/" + "0" * 32 + "-collected"
+
+    async def lose_a_path(environments: Environments) -> None:
+        built = await environments.find(key)
+        assert built is not None
+        await environments.append_built(msgspec.structs.replace(built, closure=(*built.closure, gone), worker="test"))
+
+    with_environments(stack, lose_a_path)
+    after = submit(stack, "printf %s $LOST", shell=shell)
+    assert (after["outcome"], after["environment"]["hit"], after["attempts"]) == ("OK", False, {"builder": 2, "runner": 2})
+    listed = json.loads(stack.cutor("events", after["id"], "--json").stdout)
+    kinds = [event["kind"] for event in listed if event["kind"] not in ("leased", "cleaned")]
+    assert kinds == ["submitted", "cache-built", "cache-lost", "cache-built", "ran", "finished"]
+
+
+def with_environments(stack: Stack, act: Callable[[Environments], Awaitable[None]]) -> None:
+    async def connected() -> None:
+        async with Client(stack.server) as client:
+            await act(Environments(client.journal.bus))
+
+    asyncio.run(connected())

@@ -20,7 +20,7 @@ from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
 LIMIT: Limit = msgspec.structs.replace(DEFAULT_LIMITS.run.default, stdout_bytes=10, stderr_bytes=10)
 SUBMISSION = Submission({"cutor-run.sh": b"exit 0"}, ((b"A", b"1"),), Programs(bash="/b", sh="/s", env="/e"))
 READY = {"type": "ready", "protocol": 1, "cgroup": "v2", "kernel": "6.18", "box": "overlay", "store": "masked"}
-ACCEPTED = {"type": "accepted", "box_bytes": 4096}
+ACCEPTED = {"type": "accepted", "box_bytes": 4096, "missing": None}
 REPORT: dict[str, Any] = {
     "type": "report",
     "kind": "run",

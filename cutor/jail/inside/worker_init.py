@@ -3,8 +3,9 @@
 Process 1 of the container, without any privilege. It speaks frames with the host (``protocol``):
 
     ← ready      protocol, cgroup, kernel, box (overlay or copy), store (masked or plain)
-    → job        files, programs, policy, copy_box; body: the files' bytes, then the variables' block
-    ← accepted   box_bytes
+    → job        files, closure_bytes, programs, policy, copy_box;
+                 body: the files' bytes, then the closure's store paths, a line each, then the variables' block
+    ← accepted   box_bytes, missing (a path of the closure that the store does not hold)
     → stage      kind (compile or run), index, script, args, limit, memory_bytes; body: stdin
     ← report     kind, index, box_bytes and what `measure.Result` says; body: stdout, then stderr
     → cancel     holds for good: a running stage is killed, later ones are reported as cancelled at once
@@ -100,11 +101,13 @@ class Worker:
             name, size = file["name"], file["bytes"]
             box.write_file(BASE, name, command.body[position : position + size])
             position += size
-        self._variables = parse_variables(command.body[position:])
+        closure_end = position + command.field("closure_bytes", int)
+        missing = missing_path(command.body[position:closure_end])
+        self._variables = parse_variables(command.body[closure_end:])
         self._programs = command.field("programs", dict)
         self._policy = command.field("policy", str)
         self._layered = self._layered and not command.field("copy_box", bool)
-        self._link.send({"type": "accepted", "box_bytes": box.used_bytes(BASE)})
+        self._link.send({"type": "accepted", "box_bytes": box.used_bytes(BASE), "missing": missing})
 
     def _stage(self, command: Command) -> None:
         kind = command.field("kind", str)
@@ -195,6 +198,11 @@ def parse_variables(block: bytes) -> list[tuple[bytes, bytes]]:
         raise ProtocolError("the block of variables does not end with a NUL byte")
     pairs = (entry.partition(b"=") for entry in block.split(b"\0")[:-1])
     return [(name, value) for name, _, value in pairs]
+
+
+def missing_path(closure: bytes) -> str | None:
+    """Return the first of these store paths, a line each, that is not in the store; None where all are (2 µs a path)."""
+    return next((path.decode() for path in closure.split(b"\n") if path and not os.path.lexists(path)), None)
 
 
 def stage_limits(limit: dict[str, Any]) -> Limits:

@@ -170,7 +170,7 @@ async def test_two_that_run_beside_each_other_share_no_lock_socket_or_queue() ->
     hold = """exec python3 -c "
 import ctypes, fcntl, shutil, socket, sys, time
 program = open(shutil.which('bash')); fcntl.flock(program, fcntl.LOCK_EX | fcntl.LOCK_NB)
-socket.socket(1).bind('\\0cutor-beside'); server = socket.create_server(('127.0.0.1', 4242))
+beside = socket.socket(1); beside.bind('\\0cutor-beside'); server = socket.create_server(('127.0.0.1', 4242))
 libc = ctypes.CDLL(None); print(libc.msgget(77, 0), libc.msgget(77, 0o1600) >= 0, flush=True); time.sleep(1)
 " """
     async with stages(scripts(hold=hold)) as one, stages(scripts(hold=hold)) as other:

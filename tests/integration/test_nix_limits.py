@@ -117,8 +117,7 @@ async def test_what_an_evaluation_must_not_do(builds: Builds, text: str, message
 async def test_an_evaluation_reads_nothing_of_the_image_even_unrestricted(builds: Builds) -> None:
     builds.settings = type(builds.settings)(restrict_eval=False)
     tried = ("/etc/shadow", "/etc/hostname", "/nix/var/nix/db/db.sqlite", "/proc/1/environ", "/opt/cutor/bin/jail-init")
-    for path in tried:
-        failed = await builds.failed(f'builtins.readFile "{path}"')
+    for failed in await asyncio.gather(*(builds.failed(f'builtins.readFile "{path}"') for path in tried)):
         assert any(words in failed.message for words in ("does not exist", "No such file", "Permission denied")), failed.message
 
 

@@ -49,7 +49,7 @@ _FILE_SYSTEMS: Final = (
     "none:/tmp:tmpfs:size=16777216,mode=1777",
 )
 _OPTIONS: Final = (
-    *("-Mo", "-Q", "--keep_caps", "--proc_rw", "--rw", "--disable_rlimits", "--time_limit", "0", "--user", "0", "--group", "0"),
+    *("-Mo", "-q", "--keep_caps", "--proc_rw", "--rw", "--disable_rlimits", "--time_limit", "0", "--user", "0", "--group", "0"),
     *("--disable_clone_newuser", "--disable_clone_newnet", "--disable_clone_newuts", "--disable_clone_newipc"),
     "--disable_clone_newcgroup",
 )
@@ -66,7 +66,7 @@ class Daemon:
         self._process = process
 
     def stop(self) -> None:
-        """Kill the daemon and all its builders, and wait until they are gone; harmless when they are."""
+        """Kill nsjail: the kernel then kills the daemon, and with it all of its namespace. Harmless when it is gone."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 

@@ -41,7 +41,7 @@ def reference():
     jail = jail._replace(mounts=(*jail.mounts, Bind("/opt/cutor/bin", "/opt/cutor/bin")))
     result = run_stage(nsjail_command(jail), program, job.limits, b"", host=link, cgroup=cgroup, run_as=build_init.JAILED)
     running.stop()
-    block = read_file("/work/home/variables", 1 << 22) or b""
+    block = read_file(f"{jails.HOME}/variables", 1 << 22) or b""
     link.send({"type": "reference", "report": result.header()}, [*result.body(), block])
     return 0
 

@@ -9,7 +9,7 @@ from cutor.nix.inside import daemon
 from cutor.nix.inside.namespace import JAIL_ID
 from cutor.nix.inside.shell import ATTRIBUTES_DIRECTORY, DUMP_PROGRAM
 
-WORK: Final = "/work"
+WORK: Final = "/environment"
 """The container's own directory for a build; its parts are what the jails see."""
 SOURCES: Final = f"{WORK}/sources"
 HOME: Final = f"{WORK}/home"

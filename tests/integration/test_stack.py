@@ -1,0 +1,332 @@
+"""A stack of real processes: it starts as a whole or not at all, keeps running what dies, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from aiodocker import Docker
+
+from cutor.containers.engine import Engine
+from cutor.stack.data import DataDirectory
+from cutor.stack.lock import is_free, read_holder
+from tests.bare_stack import User, one_line, request
+
+
+def until(true: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def processes(user: User) -> dict[int, str]:
+    """Return pid and command line of every process that works in this user's data directory."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(user.stack.data) in command:
+                found[int(entry.name)] = command
+    return found
+
+
+def pid_of(user: User, word: str) -> int:
+    """Return the pid of the one process whose command line holds a word."""
+    (pid,) = [pid for pid, command in processes(user).items() if word in command]
+    return pid
+
+
+def supervisor(user: User) -> int:
+    holder = read_holder(user.stack.data / "lock")
+    assert holder is not None
+    return holder.pid
+
+
+def current_file(user: User) -> Path:
+    return user.home / "XDG_STATE_HOME" / "cutor" / "current.json"
+
+
+def check_nothing_left(user: User) -> None:
+    until(lambda: not processes(user), 10)
+    assert is_free(user.stack.data / "lock")
+    assert not current_file(user).exists()
+
+
+@contextmanager
+def foreground(user: User, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `cutor up` in the foreground until it is ready; it is gone at the end, whatever the test did."""
+    command = [sys.executable, "-m", "cutor", "up", "--data", str(user.stack.data), *args]
+    process = subprocess.Popen(
+        command, env=user.stack.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("cutor is ready at nats://127.0.0.1:"), process.stderr
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_detached_up_returns_when_ready_and_down_leaves_only_data(user: User) -> None:
+    started = user.up()
+    assert started.returncode == 0, started.stderr
+    assert started.stdout.startswith("cutor is ready at nats://127.0.0.1:")
+    assert "password" not in started.stdout
+    assert current_file(user).stat().st_mode & 0o777 == 0o600
+    assert user.cutor("submit", "-", "--id", "kept", stdin=request()).returncode == 0
+    ended = user.down()
+    assert (ended.returncode, ended.stderr) == (0, "")
+    check_nothing_left(user)
+    assert user.up().returncode == 0
+    assert json.loads(user.cutor("status", "kept", "--json").stdout)["status"] == "SUBMITTED"
+
+
+def test_down_without_a_directory_stops_the_current_stack(user: User) -> None:
+    assert user.up().returncode == 0
+    ended = user.cutor("down")
+    assert str(user.stack.data) in ended.stdout
+    check_nothing_left(user)
+
+
+def test_down_twice_says_that_nothing_runs(user: User) -> None:
+    assert user.up().returncode == 0
+    assert user.down().returncode == 0
+    again = user.down()
+    assert (again.returncode, again.stdout) == (0, f"no stack is running in {user.stack.data}\n")
+
+
+def test_a_second_up_on_the_same_data_names_the_pid(user: User) -> None:
+    assert user.up().returncode == 0
+    before = processes(user)
+    line = one_line(user.up(), 3)
+    assert f"pid {supervisor(user)}" in line
+    assert processes(user) == before
+    assert user.cutor("events").returncode == 0
+
+
+def test_two_stacks_do_not_disturb_each_other(user: User, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = User(tmp_path_factory.mktemp("other"))
+    assert user.up().returncode == 0
+    assert other.up().returncode == 0
+    try:
+        assert user.stack.server != other.stack.server
+        assert user.cutor("submit", "-", "--id", "mine", stdin=request()).returncode == 0
+        assert one_line(other.cutor("status", "mine"), 2)
+    finally:
+        assert other.down().returncode == 0
+    assert user.cutor("status", "mine").returncode == 0
+
+
+def test_a_demanded_port_that_is_busy_starts_nothing(user: User) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        assert f"port {port}" in one_line(user.up("--port", str(port)), 3)
+        check_nothing_left(user)
+
+
+def test_a_demanded_port_is_taken(user: User) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert f"127.0.0.1:{port}," in user.up("--port", str(port)).stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_stack_in_the_foreground(user: User, number: signal.Signals) -> None:
+    with foreground(user, "--roles", "builder") as process:
+        process.send_signal(number)
+        assert process.wait(30) == 0
+        check_nothing_left(user)
+
+
+def test_a_second_signal_ends_it_at_once(user: User) -> None:
+    with foreground(user, "--roles", "builder") as process:
+        role = pid_of(user, " builder --data")
+        os.kill(role, signal.SIGSTOP)  # it can't obey SIGTERM any more
+        process.send_signal(signal.SIGINT)
+        until(lambda: b"State:\tT" in Path(f"/proc/{role}/status").read_bytes())
+        time.sleep(0.2)
+        assert process.poll() is None
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+        assert time.monotonic() - started < 5
+        check_nothing_left(user)
+
+
+def test_a_killed_role_comes_back_by_itself(user: User) -> None:
+    assert user.up(roles=["builder"]).returncode == 0
+    first = pid_of(user, " builder --data")
+    os.kill(first, signal.SIGKILL)
+    until(lambda: any(" builder --data" in command and pid != first for pid, command in processes(user).items()))
+    log = user.stack.data / "log" / "builder.log"
+    until(lambda: log.read_bytes().count(b"is ready") == 2)
+
+
+def test_a_killed_server_comes_back_at_the_same_address(user: User) -> None:
+    assert user.up().returncode == 0
+    assert user.cutor("submit", "-", "--id", "kept", stdin=request()).returncode == 0
+    first = pid_of(user, "nats-server.conf")
+    os.kill(first, signal.SIGKILL)
+
+    def answers() -> bool:
+        return user.cutor("status", "kept").returncode == 0
+
+    until(answers)
+    assert pid_of(user, "nats-server.conf") != first
+
+
+def test_a_killed_supervisor_takes_all_processes_with_it_and_down_cleans_up(user: User) -> None:
+    assert user.up(roles=["builder"]).returncode == 0
+    instance = user.stack.instance
+    os.kill(supervisor(user), signal.SIGKILL)
+    until(lambda: not processes(user), 30)
+    assert is_free(user.stack.data / "lock")
+    container = make_container(instance)
+    ended = user.down()
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "had died" in ended.stdout
+    assert "(1 containers)" in ended.stdout
+    assert container not in containers(instance)
+    check_nothing_left(user)
+    assert "no stack is running" in user.down().stdout
+
+
+def test_up_after_a_killed_supervisor_removes_what_it_left(user: User) -> None:
+    assert user.up(roles=["builder"]).returncode == 0
+    os.kill(supervisor(user), signal.SIGKILL)
+    until(lambda: is_free(user.stack.data / "lock"), 30)
+    container = make_container(user.stack.instance)
+    assert user.up(roles=["builder"]).returncode == 0
+    assert container not in containers(user.stack.instance)
+
+
+def test_down_leaves_no_container(user: User) -> None:
+    assert user.up(roles=["builder"]).returncode == 0
+    make_container(user.stack.instance)
+    assert user.down().returncode == 0
+    assert containers(user.stack.instance) == []
+
+
+def test_interrupting_a_detached_start_leaves_nothing(user: User) -> None:
+    command = [sys.executable, "-m", "cutor", "up", "--detach", "--data", str(user.stack.data), "--roles", "builder"]
+    starting = subprocess.Popen(command, env=user.stack.environment, stderr=subprocess.PIPE, text=True)
+    until((user.stack.data / "lock").exists)
+    starting.send_signal(signal.SIGINT)
+    _, said = starting.communicate(timeout=60)
+    assert starting.returncode == 130
+    assert said.strip() == "cutor: interrupted"  # behind the ^C that a terminal shows
+    check_nothing_left(user)
+
+
+def test_no_process_shows_the_credential(user: User) -> None:
+    assert user.up(roles=["builder"]).returncode == 0
+    password = user.stack.server.partition("cutor:")[2].partition("@")[0]
+    assert len(password) > 20
+    assert all(password not in command for command in processes(user).values())
+    logs = [path.read_text() for path in (user.stack.data / "log").iterdir()]
+    assert all(password not in text for text in logs)
+
+
+def test_the_roles_get_the_configuration_that_the_stack_was_started_with(user: User) -> None:
+    config = user.home / "c.toml"
+    config.write_text("max_leases = 7\n")
+    assert user.up("--config", str(config)).returncode == 0
+    config.write_text("no toml at all")
+    assert DataDirectory(user.stack.data).config_file.read_text() == "max_leases = 7\n"
+
+
+def test_a_role_by_itself_serves_against_any_server(user: User) -> None:
+    assert user.up().returncode == 0
+    alone = user.home / "alone"
+    command = [sys.executable, "-m", "cutor", "builder", "--server", user.stack.server, "--data", str(alone)]
+    role = subprocess.Popen(command, env=user.stack.environment, stderr=subprocess.PIPE, text=True)
+    try:
+        assert role.stderr is not None
+        assert "the builder is ready" in role.stderr.readline()
+        again = user.cutor("builder", "--server", user.stack.server, "--data", str(alone))
+        assert f"pid {role.pid}" in one_line(again, 3)
+        role.send_signal(signal.SIGTERM)
+        assert role.wait(30) == 0
+    finally:
+        if role.poll() is None:
+            role.kill()
+        role.communicate()
+    assert (alone / "instance").read_text().strip() != user.stack.instance
+    assert is_free(alone / "lock")
+
+
+def test_a_role_without_its_server_is_one_line(user: User) -> None:
+    done = user.cutor("builder", "--server", "nats://127.0.0.1:1", "--data", str(user.home / "alone"))
+    assert "cannot reach NATS" in one_line(done, 3)
+
+
+def test_a_bad_worker_name_is_refused(user: User) -> None:
+    done = user.cutor("builder", "--server", "nats://127.0.0.1:1", "--worker", "a b")
+    assert "worker 'a b'" in one_line(done, 2)
+
+
+def test_streams_are_made_by_up_and_published_limits_are_the_configured(user: User) -> None:
+    config = user.home / "c.toml"
+    config.write_text("[limits.run.maximum]\nwall_time_ms = 1234\n[tenants]\ndefault = 1\nbatch = 2\n")
+    assert user.up("--config", str(config)).returncode == 0
+    plan = user.cutor("streams", "plan", "--config", str(config))
+    assert plan.stdout == "the server has streams and consumers as wanted\n"
+    too_long = request(limits={"run": {"wall_time_ms": 1235}})
+    assert "more than the maximum of 1234" in one_line(user.cutor("submit", "-", stdin=too_long), 2)
+    assert user.cutor("submit", "-", "--tenant", "batch", stdin=request()).returncode == 0
+
+
+def test_streams_apply_makes_what_is_missing(user: User) -> None:
+    assert user.up().returncode == 0
+    config = user.home / "c.toml"
+    config.write_text("[tenants]\nnew = 1\n")
+    planned = json.loads(user.cutor("streams", "plan", "--json", "--config", str(config)).stdout)
+    assert [(one["change"], one["consumer"]) for one in planned] == [("create", "builder-new"), ("create", "runner-new")]
+    applied = user.cutor("streams", "apply", "--config", str(config))
+    assert applied.stdout.count("create consumer") == 2
+    assert user.cutor("submit", "-", "--tenant", "new", stdin=request()).returncode == 0
+    assert "nothing" not in user.cutor("streams", "apply", "--config", str(config)).stderr
+
+
+def containers(instance: str) -> list[str]:
+    async def find() -> list[str]:
+        async with Engine.connect() as engine:
+            return [container.id for container in await engine.list(instance)]
+
+    return asyncio.run(find())
+
+
+def make_container(instance: str) -> str:
+    """Make a container such as a role of this instance would leave behind; return its id."""
+
+    async def create() -> str:
+        async with Docker() as docker:
+            container = await docker.containers.create({"Image": "cutor-child:latest", "Labels": {"cutor": instance}})
+            return str(container.id)
+
+    return asyncio.run(create())
+
+
+def test_the_server_listens_on_the_loopback_alone(user: User) -> None:
+    assert user.up().returncode == 0
+    port = int(user.stack.server.rpartition(":")[2])
+    lines = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+    listening = [local for _, local, _, state, *_ in lines if state == "0A" and local.endswith(f":{port:04X}")]
+    assert listening == [f"0100007F:{port:04X}"]

@@ -31,6 +31,7 @@ from cutor.model.limits import (
 )
 from cutor.model.request import explain
 from cutor.model.subjects import TENANT
+from cutor.nix.inside.namespace import HOST_ID_BASE, ID_COUNT
 from cutor.nix.settings import NixSettings, check_settings
 
 CONFIG_FILE_BYTES: Final = 1 << 20
@@ -247,9 +248,18 @@ def check(config: Config) -> None:
     for tenant in config.tenants:
         if not TENANT.fullmatch(tenant):
             raise InvalidPolicy(f"tenants: the name {tenant!r} must be 1 to 32 characters of a-z, 0-9 and '-'")
+    _check_uids(config.runner)
     for key, path in (("data_directory", config.data_directory), ("server.streams", config.server.streams)):
         if path is not None and not Path(path).is_absolute():
             raise InvalidPolicy(f"{key}: {path!r} must be an absolute path")
+
+
+def _check_uids(runner: RunnerSettings) -> None:
+    """Raise `InvalidPolicy` where a slot would have the uid of something inside a build container."""
+    first, last = runner.uid_base, runner.uid_base + runner.slots - 1
+    if first < HOST_ID_BASE + ID_COUNT and last >= HOST_ID_BASE:
+        taken = f"{HOST_ID_BASE} to {HOST_ID_BASE + ID_COUNT - 1}"
+        raise InvalidPolicy(f"runner.uid_base: the slots' uids {first} to {last} overlap those of build containers, {taken}")
 
 
 def _prepared(document: dict[str, Any]) -> dict[str, Any]:

@@ -31,19 +31,21 @@ def role_command(name: str, role: Role, purpose: str) -> click.Command:
     def command(
         wanted: Wanted, data: Path | None, worker: str | None, parent: int | None, ready_fd: int | None, lock_fd: int | None
     ) -> int:
-        supervision = None
-        if parent is not None and ready_fd is not None and lock_fd is not None:
-            supervision = Supervision(parent_pid=parent, ready_descriptor=ready_fd, lock_descriptor=lock_fd)
         config = wanted.loaded.config
-        directory = data.absolute() if data else wanted.surroundings.data_directory(config) / "roles" / name
         settings = RoleSettings(
             role=name,
             server=wanted.find_server(),
-            data=directory,
+            data=data.absolute() if data else wanted.surroundings.data_directory(config) / "roles" / name,
             config=config,
             worker=worker,
-            supervision=supervision,
+            supervision=_supervision(parent, ready_fd, lock_fd),
         )
         return run_role(settings, role)
 
     return command
+
+
+def _supervision(parent: int | None, ready_fd: int | None, lock_fd: int | None) -> Supervision | None:
+    if parent is None or ready_fd is None or lock_fd is None:
+        return None
+    return Supervision(parent_pid=parent, ready_descriptor=ready_fd, lock_descriptor=lock_fd)

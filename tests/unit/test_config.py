@@ -52,6 +52,8 @@ REFUSED = [
     (b"[tenants]\n", "tenants"),
     (b"[runner]\nslots = 0", "runner.slots"),
     (b"[runner]\nuid_base = 1000", "runner.uid_base"),
+    (b"[runner]\nuid_base = 199999", "runner.uid_base: the slots' uids 199999 to 200000 overlap"),
+    (b"[runner]\nuid_base = 265535", "runner.uid_base: the slots' uids 265535 to 265536 overlap"),
     (b"[server]\nport = 70000", "server.port"),
     (b"max_leases = true", "max_leases"),
     (b'data_directory = "relative"', "data_directory"),
@@ -82,6 +84,11 @@ def test_the_file_asked_for_comes_first_then_the_environment_then_the_users(tmp_
     assert load(None, surroundings(tmp_path)).config.max_leases == 4
     assert load(None, surroundings(tmp_path, config_file=environments)).config.max_leases == 5
     assert load(wanted, surroundings(tmp_path, config_file=environments)).config.max_leases == 6
+
+
+def test_uids_just_beside_those_of_build_containers_are_fine() -> None:
+    assert parse(b"[runner]\nuid_base = 199998\n", "c").runner.uid_base == 199_998
+    assert parse(b"[runner]\nuid_base = 265536\n", "c").runner.uid_base == 265_536
 
 
 def test_a_file_asked_for_must_be_there(tmp_path: Path) -> None:

@@ -1,0 +1,252 @@
+"""The reference pages of command line and configuration, made from the code: ``python -m cutor.cli.reference [DIRECTORY]``.
+
+A test compares the pages in ``docs/reference`` with what this makes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from cutor.cli.main import COMMANDS, cli
+from cutor.config import (
+    BuilderSettings,
+    Config,
+    DockerSettings,
+    ProjectorSettings,
+    RunnerSettings,
+    ServerSettings,
+    parse,
+)
+from cutor.model.limits import STAGE_KINDS, UNITS, Bounds
+from cutor.nix.settings import NixSettings
+
+MADE_BY: Final = "Made by `python -m cutor.cli.reference`; a test checks that it is current."
+
+SECTIONS: Final[tuple[tuple[str, type[msgspec.Struct]], ...]] = (
+    ("server", ServerSettings),
+    ("docker", DockerSettings),
+    ("builder", BuilderSettings),
+    ("runner", RunnerSettings),
+    ("projector", ProjectorSettings),
+    ("bounds", Bounds),
+    ("nix", NixSettings),
+)
+"""Tables of the file with keys of their own; `limits` and `tenants` have sections of the page."""
+
+WORDS: Final[dict[str, dict[str, str]]] = {
+    "bounds": {
+        "request_bytes": "bytes of a request's files, inputs and expected outputs together, decoded",
+        "files": "files of a request",
+        "file_name_bytes": "bytes of a file's name, directories included",
+        "test_cases": "test cases of a request",
+        "args": "arguments of a test case",
+        "arg_bytes": "bytes of a test case's arguments together",
+        "labels": "labels of a request",
+        "label_bytes": "bytes of a label, key and value together",
+        "submission_wall_time_ms": "milliseconds of all stages of a submission together",
+    },
+    "nix": {
+        "image": "image of build containers; `docker.image` unless set",
+        "store_volume": "Docker volume with the Nix store",
+        "var_volume": "Docker volume with Nix's database",
+        "packages_volume": "Docker volume with the offline package set",
+        "nix_path": "`NIX_PATH` of evaluations",
+        "system": "system that environments are built for",
+        "network": "Docker network of build containers; `none` is no network",
+        "restrict_eval": "whether evaluations see nothing but `nix_path`, their own files and `allowed_uris`",
+        "allow_import_from_derivation": "whether evaluations may import what they build",
+        "allowed_uris": "prefixes of addresses that evaluations may fetch",
+        "substituters": "binary caches that builds may fetch from",
+        "trusted_public_keys": "keys whose signatures on fetched paths count",
+        "cores": "CPUs of a build container",
+        "build_directory_bytes": "bytes of the directory in which builds work; it is memory",
+        "start_timeout_ms": "milliseconds that a build container has to start",
+        "collection_timeout_ms": "milliseconds that a collection of garbage has",
+    },
+}
+"""What the keys of structs mean that are defined outside of `cutor.config`."""
+
+_WORDS_OF_TYPES: Final = {"StrType": "text", "BoolType": "true or false", "VarTupleType": "list of texts"}
+
+ENVIRONMENT: Final = (
+    ("CUTOR_CONFIG", "the configuration file, where `--config` names none"),
+    ("CUTOR_SERVER", "the server of commands, roles and clients, where `--server` names none"),
+    ("DOCKER_HOST", "the address of the Docker Engine, where `docker.host` names none"),
+    ("XDG_CONFIG_HOME", "`cutor/config.toml` in it is the user's configuration file; else `~/.config`"),
+    ("XDG_DATA_HOME", "`cutor` in it is the default data directory; else `~/.local/share`"),
+    ("XDG_STATE_HOME", "`cutor/current.json` in it tells commands of the stack that was started last; else `~/.local/state`"),
+)
+
+EXAMPLE: Final = """\
+# Two tenants: what people wait for gets three turns of four.
+[tenants]
+interactive = 3
+batch = 1
+
+# A limit that is left out keeps its built-in value. A request over a maximum is refused.
+[limits.run.default]
+wall_time_ms = 5000
+memory_bytes = 134217728  # 128 MiB
+
+[limits.run.maximum]
+wall_time_ms = 30000
+
+[bounds]
+test_cases = 200
+
+[runner]
+slots = 4
+"""
+
+
+WHERE: Final = """\
+One TOML file: that of `--config`, else of `CUTOR_CONFIG`, else `~/.config/cutor/config.toml` if it is there. Every key may be
+left out. An unknown key, a wrong type or a value that cannot work is refused with one line that names file and key.
+
+`cutor up` keeps a copy in its data directory, with which its roles work until it is started again. Limits, bounds and tenants
+are published in the stack: clients and builders check requests against those, whatever their own file says.
+"""
+
+TENANTS: Final = """\
+## [tenants]
+
+Every tenant with its weight, a positive integer. Built in: `default = 1`; a table here takes its place. Requests of other
+tenants are refused. Builders and runners serve tenants in turns, as often as their weights say: none waits behind another
+one's flood.
+"""
+
+LIMITS: Final = """\
+## [limits.STAGE.default] and [limits.STAGE.maximum]
+
+STAGE is `dependencies`, `compile` or `run`. A request that leaves a limit out gets the default; one over the maximum is
+refused. A built-in default that is over a configured maximum gives way to it. Built in, as default / maximum:
+"""
+
+
+def cli_page() -> str:
+    """Return the page of the command line."""
+    context = click.Context(cli, info_name="cutor")
+    lines = ["# Command line", "", MADE_BY, "", "```", "cutor [OPTIONS] COMMAND [ARGS]...", "```", "", *_options(cli, context)]
+    lines += ["", " ".join(str(cli.epilog).split()), ""]
+    lines += ["Errors are one plain line on standard error. With `--json`, an error is a document on standard output, too:"]
+    lines += ['`{"error": {"message": …, "exit_code": …}}`.', "", "| command | |", "|---|---|"]
+    lines += [f"| [`{name}`](#cutor-{name}) | {entry.summary} |" for name, entry in COMMANDS.items()]
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None, name
+        lines += _command(command, click.Context(command, info_name=name, parent=context))
+    return "\n".join(lines) + "\n"
+
+
+def _command(command: click.Command, context: click.Context) -> Iterator[str]:
+    """Yield the section of a command, and of those beneath it."""
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield from ("", f"## {context.command_path}", "", "```", f"{context.command_path} {usage}", "```", "")
+    for paragraph in str(command.help).split("\n\n"):
+        yield from (" ".join(paragraph.split()), "")
+    yield from _options(command, context)
+    examples = [line.strip() for line in str(command.epilog).splitlines()[2:]]
+    yield from ("", "```console", *(f"$ {line}" for line in examples), "```")
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from _command(inner, click.Context(inner, info_name=name, parent=context))
+
+
+def _options(command: click.Command, context: click.Context) -> Iterator[str]:
+    """Yield the table of a command's options, as its help shows them."""
+    yield from ("| option | |", "|---|---|")
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None:
+            name, text = (" ".join(part.split()).replace("|", "\\|") for part in record)
+            yield f"| `{name}` | {text} |"
+
+
+def configuration_page() -> str:
+    """Return the page of the configuration. Raises `InvalidConfig` where its example does not work."""
+    parse(EXAMPLE.encode(), "the example of the reference")
+    lines = ["# Configuration", "", MADE_BY, "", *WHERE.splitlines(), "", "```toml", *EXAMPLE.splitlines(), "```", ""]
+    lines += [
+        "## Top level",
+        "",
+        *_keys("", Config, only=("data_directory", "max_leases")),
+        "",
+        *TENANTS.splitlines(),
+        "",
+        *_limits(),
+    ]
+    for name, section in SECTIONS:
+        lines += ["", f"## [{name}]", "", *_keys(name, section)]
+    lines += ["", "## Environment", "", "| variable | |", "|---|---|"]
+    lines += [f"| `{name}` | {text} |" for name, text in ENVIRONMENT]
+    return "\n".join(lines) + "\n"
+
+
+def _limits() -> Iterator[str]:
+    """Yield the built-in limits of every stage."""
+    policy = Config().policy()
+    yield from (*LIMITS.splitlines(), "")
+    yield from ("| limit | unit | " + " | ".join(STAGE_KINDS) + " |", "|---|---|" + "---|" * len(STAGE_KINDS))
+    for name, unit in UNITS.items():
+        stages = [getattr(policy.limits, kind) for kind in STAGE_KINDS]
+        cells = [f"{getattr(stage.default, name)} / {getattr(stage.maximum, name)}" for stage in stages]
+        yield f"| `{name}` | {unit} | " + " | ".join(cells) + " |"
+
+
+def _keys(section: str, struct: type[msgspec.Struct], only: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the table of a struct's keys."""
+    yield from ("| key | type | built in | |", "|---|---|---|---|")
+    for field in msgspec.inspect.type_info(struct).fields:  # type: ignore[attr-defined]
+        if only and field.name not in only:
+            continue
+        text = _description(field.type) or WORDS[section][field.name]
+        yield f"| `{field.name}` | {_type(field.type)} | {_default(field.default)} | {text} |"
+
+
+def _description(kind: Any) -> str | None:
+    """Return what stands in the annotation of a field."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        extra = kind.extra_json_schema or {}
+        return str(extra["description"]) if "description" in extra else _description(kind.type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return next((text for one in kind.types if (text := _description(one))), None)
+    return None
+
+
+def _type(kind: Any) -> str:
+    """Return the type of a key in a word, with its bounds."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _type(kind.type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return next(_type(one) for one in kind.types if not isinstance(one, msgspec.inspect.NoneType))
+    if isinstance(kind, msgspec.inspect.IntType):
+        low = "" if kind.ge is None else f" from {kind.ge}"
+        return f"integer{low}" + ("" if kind.le is None else f" to {kind.le}")
+    return _WORDS_OF_TYPES[type(kind).__name__]
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"`{msgspec.json.encode(value).decode()}`"
+
+
+PAGES: Final = {"cli.md": cli_page, "configuration.md": configuration_page}
+
+
+def main() -> int:
+    """Write the pages into a directory, `docs/reference` without one."""
+    directory = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference")
+    for name, page in PAGES.items():
+        (directory / name).write_text(page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

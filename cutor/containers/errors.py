@@ -15,3 +15,7 @@ class EngineUnreachable(EngineFailure):
 
 class ImageMissing(ContainerError):
     """The child image is not on this host; the message names it and what to do."""
+
+
+class SessionFault(ContainerError):
+    """A child container failed, or said what no init of cutor's says: the step is to be retried in another one."""

@@ -15,11 +15,11 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from cutor.containers.engine import Child
-from cutor.containers.errors import EngineFailure
+from cutor.containers.errors import EngineFailure, SessionFault
 from cutor.containers.host_config import Resources
 from cutor.containers.seccomp import program_policy
 from cutor.jail.protocol import PROTOCOL_VERSION, Frame, FrameReader, ProtocolError, encode
-from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, WorkerFrame, decode_frame, stage_report
+from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, WorkerFrame, decode_frame, report_of
 from cutor.model.environments import Programs, pack_variables
 from cutor.model.limits import MIB, Limit
 from cutor.model.outcome import StageReport
@@ -38,10 +38,6 @@ CANCEL_S: Final = 1.0
 """How long the init may take to report after a cancel; then the container is as good as lost."""
 
 F = TypeVar("F", Ready, Accepted, Report)
-
-
-class SessionFault(Exception):
-    """cutor, Docker or the machine failed, or the container said what no init says; the message is one line."""
 
 
 class EnvironmentMissing(Exception):
@@ -169,7 +165,7 @@ class WorkerSession:
             raise SessionFault(f"the container reported {report.kind} {report.index}, not {kind} {index}")
         self._box_bytes = report.box_bytes
         try:
-            return stage_report(report, body, limit)
+            return report_of(report, body, limit)
         except ProtocolError as error:
             raise SessionFault(f"the container broke the protocol: {error}") from error
 

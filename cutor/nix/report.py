@@ -12,10 +12,10 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from cutor.jail.measured import Count, Measured, Text
 from cutor.jail.protocol import Frame, ProtocolError
 from cutor.model.environments import Programs, unpack_variables
-from cutor.model.limits import Limit
-from cutor.model.outcome import KilledBy, StageReport
+from cutor.model.outcome import StageReport
 from cutor.nix.inside.derivation import is_store_path
 from cutor.nix.inside.variables import MAX_TOTAL_BYTES, CaptureError, Variables, check_size
 
@@ -23,8 +23,6 @@ MAX_HEADER_BYTES: Final = 1 << 20
 MAX_CLOSURE_PATHS: Final = 10_000
 MAX_PROGRESS_BYTES: Final = 64 << 10
 
-Count = Annotated[int, Meta(ge=0, le=1 << 50)]
-Text = Annotated[str, Meta(max_length=2000)]
 _PROGRAM: Final = re.compile(r"(/nix/store/[^/\0]+)(?:/[^/\0]+)+")
 
 
@@ -45,23 +43,6 @@ class Waiting(_Header, frozen=True, kw_only=True, tag="waiting"):
 
 class Progress(_Header, frozen=True, kw_only=True, tag="progress"):
     """The body is the next piece of what Nix prints; pieces may be left out, not reordered."""
-
-
-class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The numbers of a `StageReport`. Its outputs stand in the frame's body, stdout first; here are their lengths."""
-
-    exit_code: Annotated[int, Meta(ge=0, le=255)] | None
-    signal_number: Annotated[int, Meta(ge=1, le=64)] | None
-    killed_by: KilledBy | None
-    oom_kills: Count
-    cpu_time_ms: Count | None
-    wall_time_ms: Count | None
-    memory_peak_bytes: Count | None
-    stdout_bytes: Count
-    stdout_bytes_total: Count
-    stderr_bytes: Count
-    stderr_bytes_total: Count
-    fault: Text | None
 
 
 class BuiltHeader(_Header, frozen=True, kw_only=True, tag="built"):
@@ -126,23 +107,6 @@ def decode_header(frame: Frame) -> BuildFrame:
         return _DECODER.decode(frame.header)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ProtocolError(f"a header that no build sends: {str(error)[:200]}") from error
-
-
-def decode_report(measured: Measured, body: bytes, limit: Limit) -> tuple[StageReport, bytes]:
-    """Return the stage's report with its outputs, and the rest of the body. Raises `ProtocolError` where they don't agree."""
-    if measured.exit_code is not None and measured.signal_number is not None:
-        raise ProtocolError("a report with both an exit code and a signal")
-    ends = measured.stdout_bytes, measured.stdout_bytes + measured.stderr_bytes
-    right = (
-        measured.stdout_bytes == min(measured.stdout_bytes_total, limit.stdout_bytes)
-        and measured.stderr_bytes == min(measured.stderr_bytes_total, limit.stderr_bytes)
-        and ends[1] <= len(body)
-    )
-    if not right:
-        raise ProtocolError("the lengths of a stage's output do not agree with its frame, or with its limit")
-    numbers = msgspec.structs.asdict(measured)
-    del numbers["stdout_bytes"], numbers["stderr_bytes"]
-    return StageReport(**numbers, stdout=body[: ends[0]], stderr=body[ends[0] : ends[1]]), body[ends[1] :]
 
 
 def decode_environment(key: str, header: BuiltHeader, block: bytes) -> BuiltEnvironment:

@@ -11,8 +11,10 @@ from typing import Final, Self
 import msgspec
 
 from cutor.containers.engine import Child, Engine
+from cutor.containers.errors import SessionFault
 from cutor.containers.host_config import BUILD_UID, BuilderStorage, ContainerSpec, Identity, Resources, Tmpfs, builder_spec
 from cutor.containers.seccomp import program_policy
+from cutor.jail.measured import stage_report
 from cutor.jail.protocol import PROTOCOL_VERSION, Frame, FrameReader, ProtocolError, encode
 from cutor.model.limits import MIB, Limit
 from cutor.model.outcome import StageReport, classify
@@ -34,7 +36,6 @@ from cutor.nix.report import (
     Waiting,
     decode_environment,
     decode_header,
-    decode_report,
 )
 from cutor.nix.settings import NixSettings, daemon_configuration, evaluation_options, nix_version_ok
 
@@ -48,10 +49,6 @@ GRACE_S: Final = 30.0
 """Beyond the wall time limit: the start of the daemon, the closure, the kill at the limit, the transfer."""
 
 OnProgress = Callable[[bytes], None]
-
-
-class SessionFault(Exception):
-    """cutor, Docker or the machine failed, or the container said what no build says: the step is to be retried."""
 
 
 def encode_job(settings: NixSettings, key: str, files: Mapping[str, bytes], limit: Limit) -> bytes:
@@ -157,12 +154,12 @@ class BuildSession:
                         if on_progress is not None:
                             on_progress(frame.body)
                     case BuiltHeader() as header:
-                        report, block = decode_report(header.report, frame.body, limit)
+                        report, block = stage_report(header.report, frame.body, limit)
                         if classify(report) != "OK":
                             raise ProtocolError("a build succeeded with a report that says otherwise")
                         return Built(environment=decode_environment(key, header, block), report=report)
                     case FailedHeader() as header:
-                        report, _ = decode_report(header.report, frame.body, limit)
+                        report, _ = stage_report(header.report, frame.body, limit)
                         return self._failed(report, header.message, limit)
                     case header:
                         raise SessionFault(self._unexpected(header, child))

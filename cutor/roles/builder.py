@@ -25,7 +25,7 @@ from cutor.model.request import SHELL_NIX, ValidRequest, check, digest
 from cutor.model.stages import judge
 from cutor.nix.key import EnvironmentInputs, environment_key, private_key
 from cutor.nix.report import Built
-from cutor.nix.session import BuildSession, SessionFault
+from cutor.nix.session import BuildSession
 from cutor.roles.context import RoleContext
 from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import serve
@@ -100,7 +100,7 @@ class BuildStep:
                 self._engine, self._settings, instance=self._context.instance, submission=str(job.state.address)
             ) as session:
                 report = await session.build(key, files, limit)
-        except (SessionFault, ContainerError) as error:
+        except ContainerError as error:
             raise StepFault("dependencies", str(error)) from error
         stage = judge(report.report, limit)
         if isinstance(report, Built) and stage.outcome == "OK":

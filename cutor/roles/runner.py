@@ -18,7 +18,7 @@ from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
 from cutor.environments import Environments
 from cutor.jail import session as jail
-from cutor.jail.session import EnvironmentMissing, SessionFault, WorkerSession
+from cutor.jail.session import EnvironmentMissing, WorkerSession
 from cutor.model.environments import EnvironmentBuilt, unpack_variables
 from cutor.model.events import CacheLost, Compiled, Finished, Role, Stage
 from cutor.model.limits import Limit, StageKind, resolve_all
@@ -83,7 +83,7 @@ class RunStep:
                 await self._stages(job, work, session)
         except EnvironmentMissing as error:
             await job.report(CacheLost(lease=job.lease, key=work.environment.key, missing=error.path))
-        except (SessionFault, ContainerError) as error:
+        except ContainerError as error:
             stage: StageKind = "run" if job.state.compile is not None else "compile"
             raise StepFault(stage, str(error)) from error
 

@@ -13,10 +13,10 @@ from aiodocker.volumes import DockerVolume
 from msgspec.structs import replace
 
 from cutor.containers import host_config
+from cutor.containers.errors import SessionFault
 from cutor.containers.host_config import ContainerSpec
 from cutor.jail.protocol import PROTOCOL_VERSION, encode
 from cutor.nix import session
-from cutor.nix.session import SessionFault
 from deploy.setup import volumes
 from tests.nix_builds import Builds, new_key, variables
 

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from cutor.containers.engine import ContainerState
-from cutor.containers.errors import EngineFailure
+from cutor.containers.errors import EngineFailure, SessionFault
 from cutor.containers.host_config import Resources
 from cutor.jail import session as session_module
 from cutor.jail.protocol import FrameReader, decode_header, encode
-from cutor.jail.session import OWN_MEMORY_BYTES, OWN_TASKS, SessionFault, Submission, WorkerSession, stage_memory_bytes
+from cutor.jail.session import OWN_MEMORY_BYTES, OWN_TASKS, Submission, WorkerSession, stage_memory_bytes
 from cutor.model.environments import Programs
 from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
 
@@ -128,7 +128,7 @@ LIES = {
     "another kind": (report(kind="compile"), "reported compile 0, not run 0"),
     "an output over its limit": (report(b"x" * 12, stdout_bytes=11, stdout_bytes_total=11), "under a limit of 10"),
     "a prefix that is too short": (report(stdout_bytes_total=5), "keeps 2 of 5 bytes of stdout"),
-    "lengths beside the body": (report(b"ou"), "outputs are not its body"),
+    "lengths beside the body": (report(b"ou"), "outputs are not in its body"),
     "exit code and signal": (report(signal_number=9), "both an exit code and a signal"),
     "a body over everything": (report(b"x" * 21), "a body of 21 bytes: more than 20"),
     "a negative time": (report(cpu_time_ms=-1), "no runner's init sends"),

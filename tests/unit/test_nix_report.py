@@ -5,10 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from cutor.jail.measured import stage_report
 from cutor.jail.protocol import Frame, ProtocolError
 from cutor.model.environments import pack_variables
 from cutor.model.limits import DEFAULT_LIMITS
-from cutor.nix.report import BuiltHeader, Progress, Ready, Waiting, decode_environment, decode_header, decode_report
+from cutor.nix.report import BuiltHeader, Progress, Ready, Waiting, decode_environment, decode_header
 
 LIMIT = DEFAULT_LIMITS.dependencies.default
 BASH = "/nix/store/pibc6zqd6iq2q3jh5z8kkkdggi8ix3fb-bash"
@@ -52,7 +53,7 @@ def built(**changes: object) -> BuiltHeader:
 
 def test_a_finished_build() -> None:
     header = built()
-    report, rest = decode_report(header.report, b"outer" + pack_variables(VARIABLES), LIMIT)
+    report, rest = stage_report(header.report, b"outer" + pack_variables(VARIABLES), LIMIT)
     assert (report.stdout, report.stderr, report.stderr_bytes_total, report.wall_time_ms) == (b"out", b"er", 2, 34)
     environment = decode_environment("k", header, rest)
     assert environment.closure == (PYTHON, BASH)
@@ -84,7 +85,7 @@ def test_small_frames() -> None:
         msgspec.json.encode(BUILT | {"report": REPORT | {"exit_code": 256}}),
         msgspec.json.encode(BUILT | {"report": REPORT | {"killed_by": "me"}}),
         msgspec.json.encode(BUILT | {"report": REPORT | {"cpu_time_ms": 1 << 60}}),
-        msgspec.json.encode({"type": "failed", "report": REPORT, "message": "x" * 2001}),
+        msgspec.json.encode({"type": "failed", "report": REPORT, "message": "x" * 8193}),
     ],
 )
 def test_a_header_that_no_build_sends(header: bytes) -> None:
@@ -103,13 +104,13 @@ def test_a_header_that_no_build_sends(header: bytes) -> None:
     ],
 )
 def test_lengths_that_do_not_agree(changes: dict[str, Any], body: bytes) -> None:
-    with pytest.raises(ProtocolError, match="lengths"):
-        decode_report(built(report=REPORT | changes).report, body, LIMIT)
+    with pytest.raises(ProtocolError, match="a report"):
+        stage_report(built(report=REPORT | changes).report, body, LIMIT)
 
 
 def test_an_exit_code_and_a_signal_exclude_each_other() -> None:
     with pytest.raises(ProtocolError, match="both"):
-        decode_report(built(report=REPORT | {"signal_number": 9}).report, b"outer", LIMIT)
+        stage_report(built(report=REPORT | {"signal_number": 9}).report, b"outer", LIMIT)
 
 
 @pytest.mark.parametrize(

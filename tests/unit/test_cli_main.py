@@ -1,0 +1,144 @@
+"""The command line itself: every command has help and an example, and every misuse is one line on stderr and exit code 2."""
+
+import json
+from collections.abc import Iterator
+
+import click
+import pytest
+
+import cutor
+from cutor.bus.errors import BusUnreachable, TopologyError
+from cutor.cli.failures import exit_code_of, line_of
+from cutor.cli.main import COMMANDS, cli, run
+from cutor.containers.errors import EngineUnreachable
+from cutor.errors import WaitedTooLong
+from cutor.journal import SubmissionConflict, SubmissionUnknown
+from cutor.model.errors import InvalidPolicy, InvalidRequest
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {sub}", inner) for sub, inner in command.commands.items())
+
+
+ALL = dict(commands())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_has_help_and_examples(name: str) -> None:
+    command = ALL[name]
+    assert command.help
+    assert f"cutor {name}" in str(command.epilog)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.help, f"{name} {parameter.opts[0]}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_overview_says_the_same_as_the_command(name: str) -> None:
+    help_text = ALL[name].help
+    assert help_text is not None
+    first = " ".join(help_text.split("\n\n")[0].split())
+    assert first.startswith(COMMANDS[name].summary.removesuffix(".")), first
+
+
+def test_an_unknown_command_is_none_of_ours() -> None:
+    assert cli.get_command(click.Context(cli), "no-such") is None
+
+
+MISUSES = [
+    ["no-such-command"],
+    ["--no-such-option"],
+    ["submit"],
+    ["submit", "/no/such/place"],
+    ["submit", "-", "--label", "no-equals-sign"],
+    ["submit", "-", "--timeout", "5"],
+    ["submit", "-", "--wait", "--timeout", "-1"],
+    ["status"],
+    ["status", "one", "two"],
+    ["events", "one", "--last", "5"],
+    ["events", "one", "--follow"],
+    ["events", "--last", "0"],
+    ["up", "--port", "0"],
+    ["up", "--port", "70000"],
+    ["up", "--roles", "builder,chef"],
+    ["down", "--timeout", "soon"],
+    ["streams", "drop"],
+    ["--config", "/no/such/file", "status", "x"],
+]
+
+
+@pytest.mark.parametrize("arguments", MISUSES, ids=" ".join)
+def test_misuse_is_one_line_and_exit_code_2(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("cutor: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_with_json_an_error_is_a_document_too(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", "x", "--json", "--config", "/no/such/file"]) == 2
+    out, err = capfd.readouterr()
+    document = json.loads(out)
+    assert document["error"]["exit_code"] == 2
+    assert err == f"cutor: {document['error']['message']}\n"
+
+
+def test_no_command_shows_the_overview(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    out, err = capfd.readouterr()
+    assert all(name in out for name in COMMANDS)
+    assert err == ""
+
+
+def test_version(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capfd.readouterr().out == f"cutor {cutor.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidRequest("x"), 2),
+        (InvalidPolicy("x"), 2),
+        (TopologyError("x"), 2),
+        (SubmissionUnknown("x"), 2),
+        (SubmissionConflict("x"), 2),
+        (BusUnreachable("x"), 3),
+        (EngineUnreachable("x"), 3),
+        (OSError(28, "No space left on device"), 3),
+        (WaitedTooLong("x"), 4),
+        (ZeroDivisionError("x"), None),
+    ],
+)
+def test_exit_codes_of_the_design(error: Exception, code: int | None) -> None:
+    assert exit_code_of(error) == code
+
+
+def test_a_message_of_several_lines_becomes_one() -> None:
+    assert line_of(InvalidRequest("one\n  two\tthree")) == "one two three"
+
+
+def test_a_bug_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(cli, "main", broken)
+    assert run(["status", "x"]) == 3
+    err = capfd.readouterr().err
+    assert err.startswith("cutor: a bug in cutor: ZeroDivisionError: by zero")
+    assert err.count("\n") == 1
+
+
+def test_public_names_are_those_of_their_modules() -> None:
+    assert set(cutor.__all__) == {*cutor._HOMES, "__version__"}
+    assert all(getattr(cutor, name) is not None for name in cutor.__all__)
+    with pytest.raises(AttributeError):
+        _ = cutor.no_such_name

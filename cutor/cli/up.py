@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -67,6 +68,8 @@ def command(
         port=port or loaded.config.server.port,
         roles=roles,
     )
+    if report_fd is None and (wanted.surroundings.server or loaded.config.server.url):
+        click.echo("note: CUTOR_SERVER or `server.url` names a server: commands talk to that one, not to this stack", err=True)
     if detach:
         return _up_detached(settings, loaded.file)
     if report_fd is not None:
@@ -104,7 +107,8 @@ def _up_for_report(settings: StackSettings, descriptor: int) -> int:
 def _up(settings: StackSettings, on_ready: Callable[[Ready], None], *, echo_roles: bool = True) -> int:
     def show(process: str, line: bytes) -> None:
         if echo_roles or process == "cutor":
-            click.echo(f"{process:<9} | {escape(line.decode(errors='replace'))}", err=True)
+            with suppress(OSError):  # a terminal that is gone must not stop what reads the roles' output
+                click.echo(f"{process:<9} | {escape(line.decode(errors='replace'))}", err=True)
 
     asyncio.run(_supervise(settings, on_ready, show))
     return DONE

@@ -330,3 +330,26 @@ def test_the_server_listens_on_the_loopback_alone(user: User) -> None:
     lines = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
     listening = [local for _, local, _, state, *_ in lines if state == "0A" and local.endswith(f":{port:04X}")]
     assert listening == [f"0100007F:{port:04X}"]
+
+
+def test_up_says_when_commands_will_talk_to_another_server(user: User) -> None:
+    done = user.cutor(
+        "up", "--detach", "--data", str(user.stack.data), "--roles", "", CUTOR_SERVER="nats://nats.example.org:4222"
+    )
+    assert done.returncode == 0
+    assert "commands talk to that one" in done.stderr
+    assert user.cutor("status", "x").returncode == 2
+
+
+def test_nobody_reading_its_terminal_does_not_stop_it(user: User) -> None:
+    with foreground(user, "--roles", "builder") as process:
+        assert process.stderr is not None
+        process.stderr.close()  # nobody reads what it shows any more
+        first = pid_of(user, " builder --data")
+        os.kill(first, signal.SIGKILL)
+        until(lambda: any(" builder --data" in command and pid != first for pid, command in processes(user).items()))
+        log = user.stack.data / "log" / "builder.log"
+        until(lambda: log.read_bytes().count(b"is ready") == 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        check_nothing_left(user)

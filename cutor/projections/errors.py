@@ -1,0 +1,31 @@
+"""What can go wrong with the views, as one line for people."""
+
+from __future__ import annotations
+
+from cutor.errors import REFUSED, CutorError, WaitedTooLong
+
+
+class ProjectorBusy(CutorError):
+    """Another projector writes the same file."""
+
+
+class ViewsUnwritable(CutorError):
+    """The file of the views, or its directory, cannot be made or written."""
+
+
+class ViewsRejected(Exception):
+    """A file of views that cannot be continued: damaged, made by other rules, or of another stream. It is to be made anew."""
+
+
+class QueryError(CutorError):
+    """The question cannot be answered as it stands: wrong SQL, a statement that is not allowed, or too large an answer."""
+
+    exit_code = REFUSED
+
+
+class QueryUnavailable(CutorError):
+    """No projector answers questions at this server."""
+
+
+class QueryTimeout(WaitedTooLong):
+    """The question took longer than it was given."""

@@ -1,0 +1,116 @@
+"""From messages of a stream to rows for the fold. Pure.
+
+The fold's SQL reads the fields of a body that is known to be an event; whether it is one, `cutor.model.codec` decides here, by
+the same rules as everywhere else. A body of an older version goes to the fold as today's version, and to the views as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, Protocol
+
+from cutor.model.codec import UPCASTERS, EventError, decode, decode_environment, encode
+from cutor.model.events import kind_of
+from cutor.model.subjects import ENVIRONMENTS, EVENTS
+
+UPCAST_KINDS: Final = frozenset(kind for kind, _ in UPCASTERS)
+FAULT_CHARACTERS: Final = 300
+"""Longest text that says why a body cannot be read."""
+
+
+class Message(Protocol):
+    """What a row is made of; `cutor.bus.message.Stored` is one."""
+
+    @property
+    def sequence(self) -> int: ...  # noqa: D102 - the words of `Stored`
+    @property
+    def subject(self) -> str: ...  # noqa: D102
+    @property
+    def time_ns(self) -> int: ...  # noqa: D102
+    @property
+    def message_id(self) -> str | None: ...  # noqa: D102
+    @property
+    def body(self) -> bytes: ...  # noqa: D102
+
+
+class Columns(NamedTuple):
+    """One row of the table ``incoming``, column by column (see ``sql/session.sql``)."""
+
+    sequence: int
+    time_ns: int
+    subject: str
+    message_id: str | None
+    body: str | None
+    raw: bytes | None
+    document: str | None
+    fault: str | None
+
+
+class Row(NamedTuple):
+    """A message for the fold. ``kind`` is the event's, None where there is none to be read: it says which statements matter."""
+
+    kind: str | None
+    columns: Columns
+
+
+class _Read(NamedTuple):
+    """What a body turned out to be; ``document`` is what the fold reads in its place, if not the body itself."""
+
+    kind: str | None
+    document: str | None = None
+    fault: str | None = None
+
+
+def _read_event(body: bytes) -> _Read:
+    event = decode(body)
+    kind = kind_of(event)
+    return _Read(kind, encode(event).decode() if kind in UPCAST_KINDS else None)
+
+
+def _read_environment(body: bytes) -> _Read:
+    return _Read(str(type(decode_environment(body)).__struct_config__.tag))
+
+
+READERS: Final[dict[str, Callable[[bytes], _Read]]] = {EVENTS: _read_event, ENVIRONMENTS: _read_environment}
+"""For every stream that is followed, what reads its bodies; each raises `EventError`."""
+
+
+def rows(stream: str, messages: Iterable[Message]) -> list[Row]:
+    """Return the rows of a stream's messages, in the same order. A body that is no event becomes a row that says so."""
+    reader = READERS[stream]
+    return [_row(message, reader) for message in messages]
+
+
+def _row(message: Message, reader: Callable[[bytes], _Read]) -> Row:
+    try:
+        kind, document, fault = reader(message.body)
+    except EventError as error:
+        kind, document, fault = None, None, str(error)[:FAULT_CHARACTERS]
+    body, raw = _text(message.body)
+    if raw is not None and fault is None:
+        kind, fault = None, "not UTF-8"
+    return Row(kind, Columns(message.sequence, message.time_ns, message.subject, message.message_id, body, raw, document, fault))
+
+
+def _text(body: bytes) -> tuple[str, None] | tuple[None, bytes]:
+    try:
+        return body.decode(), None
+    except UnicodeDecodeError:
+        return None, body
+
+
+def unfoldable(row: Row, reason: str) -> Row:
+    """Return a row that the fold leaves alone: it becomes a message that could not be read, for ``reason``."""
+    fault = f"cannot be folded: {reason}"[:FAULT_CHARACTERS]
+    return Row(None, row.columns._replace(document=None, fault=fault))
+
+
+def fingerprint(message: Message) -> str:
+    """Return the SHA-256, in hex, of all that a message is in its stream."""
+    digest = hashlib.sha256()
+    for part in (str(message.sequence), str(message.time_ns), message.subject, message.message_id or ""):
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(4, "big") + data)
+    digest.update(message.body)
+    return digest.hexdigest()

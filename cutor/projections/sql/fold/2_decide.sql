@@ -1,0 +1,72 @@
+-- Fold: for every submission in the batch the state after it, from the state before and its events in order. `list_sort` goes by
+-- the first field, the sequence. (`list(… ORDER BY sequence)` does the same in three times the time.)
+CREATE OR REPLACE TEMP TABLE folded AS
+WITH histories AS (
+    SELECT
+        tenant,
+        id,
+        max(sequence) AS last_sequence,
+        list_sort(list({
+            'sequence': sequence,
+            'time_ns': time_ns,
+            'name': name,
+            'next': next,
+            'lease': lease,
+            'index': index,
+            'stages': stages,
+            'passed': passed,
+            'has_dependencies': has_dependencies
+        })) AS history
+    FROM step
+    WHERE id IS NOT NULL
+    GROUP BY tenant, id
+), starts AS (
+    SELECT
+        tenant,
+        id,
+        histories.last_sequence,
+        history,
+        coalesce(old.began, 0) AS had_begun,
+        coalesce(old.compiled > 0 OR old.runs > 0 OR old.dependencies > 0, FALSE) AS had_stages,
+        {
+            'status': coalesce(old.status, 1),
+            'builder_leases': coalesce(old.builder_leases, 0),
+            'runner_leases': coalesce(old.runner_leases, 0),
+            'lease': old.lease,
+            'losses': coalesce(old.losses, 0),
+            'runs': coalesce(old.runs, 0),
+            'passed': coalesce(old.passed, 0),
+            'began': coalesce(old.began, 0),
+            'compiled': old.compiled,
+            'submitted': old.submitted,
+            'built': old.built,
+            'dependencies': old.dependencies,
+            'ended': old.ended,
+            'cleaned_ns': old.cleaned_ns,
+            'strays': coalesce(old.strays, 0),
+            'ignored': []::BIGINT[]
+        } AS state
+    FROM histories LEFT JOIN folds.submissions AS old USING (tenant, id)
+), ends AS (
+    SELECT
+        tenant,
+        id,
+        last_sequence,
+        had_begun,
+        had_stages,
+        list_reduce(
+            list_transform(history, lambda event: {'state': if(TRUE, NULL, state), 'event': event}),
+            lambda before, now: {'state': evolve(before.state, now.event), 'event': NULL},
+            {'state': state, 'event': NULL}
+        ).state AS state
+    FROM starts
+)
+SELECT * EXCLUDE (state), unnest(state) FROM ends;
+
+INSERT OR REPLACE INTO folds.submissions BY NAME SELECT * EXCLUDE (had_begun, had_stages, ignored) FROM folded;
+
+-- The events that changed a state.
+CREATE OR REPLACE TEMP TABLE counted AS
+SELECT step.sequence, step.kind, step.tenant, step.id, step.time_ns
+FROM step JOIN folded USING (tenant, id)
+WHERE NOT list_contains(ignored, step.sequence);

@@ -1,0 +1,95 @@
+-- What an attempt reported before another one began, or before the environment was lost, is no longer current.
+-- when: leased cache-lost finished
+UPDATE stages SET is_current = FALSE
+FROM folded
+WHERE folded.had_stages
+    AND stages.is_current
+    AND stages.tenant = folded.tenant
+    AND stages.id = folded.id
+    AND if(stages.stage = 'dependencies', stages.sequence IS DISTINCT FROM folded.dependencies, stages.sequence < folded.began);
+
+-- The stages that the batch's events report.
+-- when: cache-built compiled ran finished
+INSERT INTO stages BY NAME
+WITH documents AS (
+    SELECT
+        counted.*,
+        from_json(
+            CASE kind
+                WHEN 'ran' THEN json_extract(coalesce(document, body), '$.stages')
+                WHEN 'finished' THEN json_array(json_extract(coalesce(document, body), '$.dependencies'))
+                ELSE json_array(json_extract(coalesce(document, body), '$.stage'))
+            END,
+            '[{"outcome": "VARCHAR", "name": "VARCHAR", "exit_code": "BIGINT", "signal": {"number": "BIGINT", "name": "VARCHAR"},
+               "cpu_time_ms": "BIGINT", "wall_time_ms": "BIGINT", "memory_peak_bytes": "BIGINT",
+               "stdout": {"bytes_total": "BIGINT", "truncated": "BOOLEAN"},
+               "stderr": {"bytes_total": "BIGINT", "truncated": "BOOLEAN"},
+               "limits": {"wall_time_ms": "BIGINT", "cpu_time_ms": "BIGINT", "memory_bytes": "BIGINT", "processes": "BIGINT",
+                   "stdout_bytes": "BIGINT", "stderr_bytes": "BIGINT", "file_size_bytes": "BIGINT", "open_files": "BIGINT"},
+               "message": "VARCHAR"}]'
+        ) AS reports
+    FROM counted JOIN incoming USING (sequence)
+    WHERE kind IN ('cache-built', 'compiled', 'ran', 'finished')
+), exploded AS (
+    SELECT * EXCLUDE (reports), unnest(reports) AS report, generate_subscripts(reports, 1) - 1 AS place FROM documents
+)
+SELECT
+    exploded.tenant,
+    exploded.id,
+    CASE exploded.kind WHEN 'ran' THEN 'run' WHEN 'compiled' THEN 'compile' ELSE 'dependencies' END AS stage,
+    step.lease.number AS attempt,
+    if(exploded.kind = 'ran', index + place, NULL) AS test_case,
+    report.name AS name,
+    report.outcome AS outcome,
+    report.exit_code AS exit_code,
+    report.signal.number AS signal,
+    report.signal.name AS signal_name,
+    report.cpu_time_ms AS cpu_time_ms,
+    report.wall_time_ms AS wall_time_ms,
+    report.memory_peak_bytes AS memory_peak_bytes,
+    coalesce(report.stdout.bytes_total, 0) AS stdout_bytes,
+    coalesce(report.stdout.truncated, FALSE) AS stdout_truncated,
+    coalesce(report.stderr.bytes_total, 0) AS stderr_bytes,
+    coalesce(report.stderr.truncated, FALSE) AS stderr_truncated,
+    report.limits AS limits,
+    report.message AS message,
+    step.worker AS worker,
+    utc(exploded.time_ns) AS reported_at,
+    sequence,
+    if(exploded.kind IN ('ran', 'compiled'), sequence > began, sequence IS NOT DISTINCT FROM dependencies) AS is_current
+FROM exploded JOIN step USING (sequence) JOIN folded ON (folded.tenant, folded.id) = (exploded.tenant, exploded.id)
+WHERE report.outcome IS NOT NULL
+ORDER BY sequence, place;
+
+-- At the end: the stages that were not come to (`_runs` and `_or_fault` of `cutor.model.result`).
+-- when: finished cancelled rejected parked
+INSERT INTO stages BY NAME
+WITH ended AS (
+    SELECT folded.*, ends.time, ends.message, ends.parked_stage, requests.test_case_names
+    FROM folded
+    JOIN counted ON counted.sequence = folded.ended
+    JOIN folds.ends ON ends.sequence = folded.ended
+    JOIN folds.requests ON requests.sequence = folded.submitted
+), missing AS (
+    SELECT *, 'run' AS stage, unnest(range(runs, len(test_case_names))) AS test_case FROM ended
+    UNION ALL
+    SELECT *, 'dependencies', NULL FROM ended WHERE parked_stage = 'dependencies' AND dependencies IS NULL
+    UNION ALL
+    SELECT *, 'compile', NULL FROM ended WHERE parked_stage = 'compile' AND compiled IS NULL
+), judged AS (
+    SELECT *, coalesce(stage = parked_stage AND (test_case IS NULL OR test_case = runs), FALSE) AS stopped_here FROM missing
+)
+SELECT
+    tenant,
+    id,
+    stage,
+    if(stage = 'dependencies', builder_leases, runner_leases) AS attempt,
+    test_case,
+    if(stage = 'run', test_case_names[test_case + 1], NULL) AS name,
+    if(stopped_here, 'XX', 'SKIPPED') AS outcome,
+    if(stopped_here, message, NULL) AS message,
+    time AS reported_at,
+    ended AS sequence,
+    TRUE AS is_current
+FROM judged
+ORDER BY ended, stage, test_case;

@@ -23,15 +23,15 @@ class Message(Protocol):
     """What a row is made of; `cutor.bus.message.Stored` is one."""
 
     @property
-    def sequence(self) -> int: ...  # noqa: D102 - the words of `Stored`
+    def sequence(self) -> int: ...
     @property
-    def subject(self) -> str: ...  # noqa: D102
+    def subject(self) -> str: ...
     @property
-    def time_ns(self) -> int: ...  # noqa: D102
+    def time_ns(self) -> int: ...
     @property
-    def message_id(self) -> str | None: ...  # noqa: D102
+    def message_id(self) -> str | None: ...
     @property
-    def body(self) -> bytes: ...  # noqa: D102
+    def body(self) -> bytes: ...
 
 
 class Columns(NamedTuple):
@@ -90,7 +90,9 @@ def _row(message: Message, reader: Callable[[bytes], _Read]) -> Row:
     body, raw = _text(message.body)
     if raw is not None and fault is None:
         kind, fault = None, "not UTF-8"
-    return Row(kind, Columns(message.sequence, message.time_ns, message.subject, message.message_id, body, raw, document, fault))
+    return Row(
+        kind, Columns(message.sequence, message.time_ns, message.subject, message.message_id, body, raw, document, fault)
+    )
 
 
 def _text(body: bytes) -> tuple[str, None] | tuple[None, bytes]:

@@ -57,7 +57,7 @@ def transitions() -> list[TransitionRow]:
     """Return the transition table, one row an event and role; under a lease, only the steps of its role count."""
     numbers = {row.name: row.number for row in statuses()}
     table = {(status, event): numbers[to] for (status, event), to in TRANSITIONS.items()}
-    steps: dict[str, Collection[Status | None]] = {"": numbers.keys(), **STEP_OF_ROLE}
+    steps: dict[str, Collection[Status | None]] = {"": numbers.keys(), **{role: set(of) for role, of in STEP_OF_ROLE.items()}}
     return [
         TransitionRow(event, role, [table.get((status, event)) if status in steps[role] else None for status in numbers])
         for event in sorted({event for _, event in TRANSITIONS})
@@ -88,7 +88,9 @@ class Statement(NamedTuple):
 def fold_statements(stream: str) -> tuple[Statement, ...]:
     """Return the statements that fold one batch of a stream, in order."""
     scripts = (path.read_text() for path in sorted((SQL / FOLDS[stream]).glob("*.sql")))
-    return tuple(_statement(text) for script in scripts for text in re.split(r";\s*$", script, flags=re.MULTILINE) if text.strip())
+    return tuple(
+        _statement(text) for script in scripts for text in re.split(r";\s*$", script, flags=re.MULTILINE) if text.strip()
+    )
 
 
 def _statement(text: str) -> Statement:

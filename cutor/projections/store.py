@@ -11,13 +11,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import BinaryIO, Final, NamedTuple, Self
 
 import duckdb
 
 from cutor.projections import schema
-from cutor.projections.errors import ViewsRejected
-from cutor.projections.rows import Row, unfoldable
+from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
+from cutor.projections.rows import Message, Row, fingerprint, rows, unfoldable
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,10 @@ WAL_BYTES: Final = 64 << 20
 """The write-ahead log is worked into the file when it is longer than this."""
 NEVER_BYTES: Final = 1 << 60
 """DuckDB is told to leave checkpoints to us: none may happen while the file is being copied."""
+MEMORY_BYTES: Final = 2 << 30
 FOLD_ERRORS: Final = (duckdb.DataError, duckdb.ProgrammingError)
 """What a message can do to the fold; anything else is a fault of disk, memory or cutor's, and ends the projector."""
+STORAGE_ERRORS: Final = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 
 class Position(NamedTuple):
@@ -34,15 +36,6 @@ class Position(NamedTuple):
 
     sequence: int
     fingerprint: str
-
-
-class Batch(NamedTuple):
-    """Rows of one stream in its order, and the position after them. ``time_ns`` is the last message's."""
-
-    stream: str
-    rows: Sequence[Row]
-    position: Position
-    time_ns: int
 
 
 START: Final = Position(0, "")
@@ -60,23 +53,30 @@ class Store:
             for stream in schema.FOLDS
         }
         self._positions = self._read_positions()
+        self.commits = 0
+        self._copies = 0
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open a file, or make it where there is none.
 
-        Raises `ViewsRejected` for a file that is damaged or folded by other rules, duckdb.IOException where it cannot be
-        written.
+        Raises `ViewsRejected` for a file that is damaged or folded by other rules, `ProjectorBusy` where another program
+        has it open.
         """
         try:
-            connection = duckdb.connect(path, config={"autoinstall_known_extensions": False, "python_enable_replacements": False})
-        except duckdb.IOException:
-            raise
+            connection = duckdb.connect(
+                path, config={"autoinstall_known_extensions": False, "python_enable_replacements": False}
+            )
         except duckdb.Error as error:
+            if "lock on file" in str(error):
+                raise ProjectorBusy(f"{path}: another program has the file open: {one_line(error)}") from error
             raise ViewsRejected(f"the file is damaged: {one_line(error)}") from error
         try:
             _prepare(connection)
             return cls(path, connection)
+        except duckdb.Error as error:
+            connection.close()
+            raise ViewsRejected(f"the file is damaged: {one_line(error)}") from error
         except BaseException:
             connection.close()
             raise
@@ -93,43 +93,49 @@ class Store:
         found = self._connection.execute("SELECT stream, sequence, fingerprint FROM checkpoint").fetchall()
         return {stream: Position(sequence, mark) for stream, sequence, mark in found}
 
-    def apply(self, batch: Batch) -> None:
-        """Fold a batch in and commit. A message that the fold cannot take becomes a row that says so; it never stops the rest."""
+    def apply(self, stream: str, messages: Sequence[Message]) -> None:
+        """Fold messages of a stream in, in its order, and commit. None of them stops the rest: see `unfoldable`.
+
+        Raises `ViewsUnwritable` where the disk is full or memory runs out; nothing of the batch is in the file then.
+        """
         try:
-            self._apply(batch)
+            self._fold(stream, messages, rows(stream, messages))
+        except STORAGE_ERRORS as error:
+            raise ViewsUnwritable(f"{self.path}: the views cannot be written: {one_line(error)}") from error
+
+    def _fold(self, stream: str, messages: Sequence[Message], batch: Sequence[Row]) -> None:
+        """Commit a batch; where the fold refuses it, each half by itself, down to the message that it refuses."""
+        try:
+            self._commit(stream, messages[-1], batch)
         except FOLD_ERRORS as error:
-            if len(batch.rows) == 1:
-                self._apply_unfoldable(batch, error)
+            if len(batch) == 1:
+                log.error("%s %d (%s): %s", stream, messages[0].sequence, messages[0].subject, one_line(error))
+                self._commit(stream, messages[0], [unfoldable(batch[0], one_line(error))])
                 return
-            middle = len(batch.rows) // 2
-            for rows in (batch.rows[:middle], batch.rows[middle:]):
-                self.apply(batch._replace(rows=rows, position=self._position_of(batch, rows), time_ns=rows[-1].columns.time_ns))
+            middle = len(batch) // 2
+            self._fold(stream, messages[:middle], batch[:middle])
+            self._fold(stream, messages[middle:], batch[middle:])
 
-    def _position_of(self, batch: Batch, rows: Sequence[Row]) -> Position:
-        """The position after some of a batch's rows; a fingerprint is known for the last of the batch alone."""
-        last = rows[-1].columns.sequence
-        return batch.position if last == batch.position.sequence else Position(last, "")
-
-    def _apply_unfoldable(self, batch: Batch, error: duckdb.Error) -> None:
-        row = batch.rows[0]
-        log.error("%s %d (%s) cannot be folded: %s", batch.stream, row.columns.sequence, row.columns.subject, one_line(error))
-        self._apply(batch._replace(rows=[unfoldable(row, one_line(error))]))
-
-    def _apply(self, batch: Batch) -> None:
+    def _commit(self, stream: str, last: Message, batch: Sequence[Row]) -> None:
+        position = Position(last.sequence, fingerprint(last))
+        faults = sum(row.columns.fault is not None for row in batch)
+        kinds = {row.kind for row in batch}
         with self._transaction():
             self._connection.execute("TRUNCATE incoming")
-            self._appender.append_rows(row.columns for row in batch.rows)
+            self._appender.append_rows(row.columns for row in batch)
             self._appender.flush()
-            kinds = {row.kind for row in batch.rows}
-            for wanted, statement in self._folds[batch.stream]:
+            for wanted, statement in self._folds[stream]:
                 if not wanted or not wanted.isdisjoint(kinds):
                     self._connection.execute(statement)
             self._connection.execute(
                 "UPDATE checkpoint SET sequence = $2, fingerprint = $3, time = make_timestamp($4 // 1000), "
                 "messages = messages + $5, undecodable = undecodable + $6 WHERE stream = $1",
-                [batch.stream, *batch.position, batch.time_ns, len(batch.rows), sum(row.columns.fault is not None for row in batch.rows)],
+                [stream, *position, last.time_ns, len(batch), faults],
             )
-        self._positions[batch.stream] = batch.position
+        self._positions[stream] = position
+        self.commits += 1
+        if faults:
+            log.warning("%s: %d of the messages up to %d are no events that this cutor knows", stream, faults, last.sequence)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -142,23 +148,36 @@ class Store:
             self._connection.execute("ROLLBACK")
             raise
 
-    def checkpoint_if_due(self) -> None:
-        """Work the write-ahead log into the file where it has grown long."""
-        if wal_path(self.path).exists() and wal_path(self.path).stat().st_size > WAL_BYTES:
-            self.checkpoint()
+    def work_in(self) -> None:
+        """Work the write-ahead log into the file where it has grown long, and nobody copies the file."""
+        wal = wal_path(self.path)
+        if not self._copies and wal.exists() and wal.stat().st_size > WAL_BYTES:
+            self._connection.execute("CHECKPOINT")
 
-    def checkpoint(self) -> None:
-        """Work the write-ahead log into the file: the file alone then holds everything that is committed."""
+    def begin_copy(self) -> BinaryIO:
+        """Return the file opened for copying; it holds everything that is committed, and until `end_copy` that does not change.
+
+        Commits go on meanwhile: they go to the write-ahead log, and to blocks that the file's header does not refer to. Only
+        a checkpoint writes that header, and there is none until then.
+        """
         self._connection.execute("CHECKPOINT")
+        opened = self.path.open("rb")
+        self._copies += 1
+        return opened
+
+    def end_copy(self) -> None:
+        """Say that a copy is done."""
+        self._copies -= 1
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the tables of an empty file, check the rules of another one, and set up the session."""
     connection.execute(f"SET checkpoint_threshold = '{NEVER_BYTES}B'")
+    connection.execute(f"SET memory_limit = '{MEMORY_BYTES}B'")
     tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     if not tables:
         _make_tables(connection)
-    elif "rules" not in tables or connection.execute("SELECT digest FROM rules").fetchall() != [(schema.rules_digest(),)]:
+    elif "rules" not in tables or connection.execute("SELECT digest FROM folds.rules").fetchall() != [(schema.rules_digest(),)]:
         raise ViewsRejected("the file was folded by the rules of another version of cutor")
     connection.execute(schema.session_script())
     connection.executemany("INSERT INTO transition VALUES ($1, $2, $3)", schema.transitions())
@@ -170,7 +189,7 @@ def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("BEGIN")
     for script in schema.table_scripts():
         connection.execute(script)
-    connection.execute("INSERT INTO rules VALUES ($1)", [schema.rules_digest()])
+    connection.execute("INSERT INTO folds.rules VALUES ($1)", [schema.rules_digest()])
     connection.executemany("INSERT INTO folds.status VALUES ($1, $2)", schema.statuses())
     connection.executemany(
         "INSERT INTO checkpoint VALUES ($1, $2, NULL, $3, 0, 0)", [(stream, *START) for stream in schema.FOLDS]
@@ -186,5 +205,3 @@ def wal_path(path: Path) -> Path:
 def one_line(error: BaseException) -> str:
     """Return the first line of an error of DuckDB's, which says what is wrong."""
     return str(error).strip().split("\n", 1)[0] or type(error).__name__
-
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -147,7 +146,12 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Views]:
 ids = itertools.count()
 
 
-@settings(max_examples=100, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=100,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.data())
 def test_the_views_equal_the_fold(views: Views, data: st.DataObject) -> None:
     """Several submissions at once, their events interleaved, some bodies garbage, some events twice, in batches of any size."""

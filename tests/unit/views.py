@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from cutor.model.codec import encode
 from cutor.model.events import EnvironmentRef, Event, kind_of
 from cutor.model.result import Result
 from cutor.model.subjects import EVENTS, Address, event_subject
-from cutor.projections.rows import fingerprint, rows
-from cutor.projections.store import Batch, Position, Store
+from cutor.projections.store import Store
+from tests.unit.histories import ADDRESS
 
 STAGE_COLUMNS = (
     "outcome, name, exit_code, signal, signal_name, cpu_time_ms, wall_time_ms, memory_peak_bytes, stdout_bytes, "
@@ -46,10 +44,9 @@ class Views:
     def apply(self, messages: Sequence[Written], *, stream: str = EVENTS, batch: int = 1000) -> None:
         for start in range(0, len(messages), batch):
             part = messages[start : start + batch]
-            position = Position(part[-1].sequence, fingerprint(part[-1]))
-            self.store.apply(Batch(stream, rows(stream, part), position, part[-1].time_ns))
+            self.store.apply(stream, part)
 
-    def happen(self, *events: Event, address: Address = Address("default", "s1"), batch: int = 1000) -> list[Written]:
+    def happen(self, *events: Event, address: Address = ADDRESS, batch: int = 1000) -> list[Written]:
         messages = []
         for event in events:
             self.sequence += 1
@@ -89,10 +86,10 @@ def as_view_shows(stage: Any) -> dict[str, Any]:
 
 def current_stages(views: Views, address: Address, kind: str) -> list[dict[str, Any]]:
     found = views.query(
-        f"SELECT coalesce(stdout_bytes, 0) AS stdout_bytes, coalesce(stderr_bytes, 0) AS stderr_bytes, "
-        f"coalesce(stdout_truncated, FALSE) AS stdout_truncated, coalesce(stderr_truncated, FALSE) AS stderr_truncated, "
-        f"* EXCLUDE (stdout_bytes, stderr_bytes, stdout_truncated, stderr_truncated) FROM stages "
-        f"WHERE tenant = $1 AND id = $2 AND stage = $3 AND is_current ORDER BY test_case",
+        "SELECT coalesce(stdout_bytes, 0) AS stdout_bytes, coalesce(stderr_bytes, 0) AS stderr_bytes, "
+        "coalesce(stdout_truncated, FALSE) AS stdout_truncated, coalesce(stderr_truncated, FALSE) AS stderr_truncated, "
+        "* EXCLUDE (stdout_bytes, stderr_bytes, stdout_truncated, stderr_truncated) FROM stages "
+        "WHERE tenant = $1 AND id = $2 AND stage = $3 AND is_current ORDER BY test_case",
         *address,
         kind,
     )

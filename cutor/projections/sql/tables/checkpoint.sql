@@ -17,8 +17,6 @@ COMMENT ON COLUMN checkpoint.messages IS 'Messages folded in since the file was 
 COMMENT ON COLUMN checkpoint.undecodable IS 'Those among them that could not be read as events';
 
 -- By which rules this file was folded; a projector with other rules makes it anew.
-CREATE TABLE rules (
+CREATE TABLE folds.rules (
     digest VARCHAR NOT NULL
 );
-COMMENT ON TABLE rules IS 'By which rules this file was folded';
-COMMENT ON COLUMN rules.digest IS 'SHA-256 of the SQL and of the transition table';

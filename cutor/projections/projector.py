@@ -1,0 +1,138 @@
+"""The projector: follows EVENTS and ENVIRONMENTS and keeps the views.
+
+Consumes every message of both streams, appends nothing. What makes it idempotent is the checkpoint that commits with the views:
+after a crash at any point it goes on behind the last message that is folded in. A file that does not belong to the stream (any
+more), is damaged or made by other rules, or vanishes, is made anew from the stream, loudly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final
+
+from cutor.bus.connection import Bus
+from cutor.bus.errors import BusUnreachable, StreamRewound
+from cutor.model.subjects import ENVIRONMENTS, EVENTS
+from cutor.projections.errors import ViewsRejected
+from cutor.projections.query_service import QueryService
+from cutor.projections.rows import fingerprint
+from cutor.projections.snapshots import Snapshots
+from cutor.projections.views_file import held
+from cutor.projections.writer import Writer
+from cutor.roles.context import RoleContext
+
+log = logging.getLogger(__name__)
+
+STREAMS: Final = (EVENTS, ENVIRONMENTS)
+BATCH: Final = 20_000
+"""Most messages of one transaction; an idle projector commits each message at once."""
+WATCH_S: Final = 1.0
+"""Between two looks at whether the file is still there."""
+RETRY_S: Final = 1.0
+
+
+async def run_projector(context: RoleContext) -> None:
+    """Keep the views and answer queries until the context says stop."""
+    path = Path(context.config.projector.database)
+    with held(path):
+        async with Bus.connect(context.server, name=f"cutor projector {context.worker}") as bus:
+            writer = Writer(path)
+            snapshots = Snapshots(writer)
+            try:
+                await writer.open()
+                async with QueryService(bus, snapshots):
+                    await Projector(context, bus, writer).run()
+            finally:
+                await writer.close()
+                snapshots.remove()
+
+
+class Projector:
+    """Follows the streams over one bus into one file."""
+
+    def __init__(self, context: RoleContext, bus: Bus, writer: Writer) -> None:
+        self._context = context
+        self._bus = bus
+        self._writer = writer
+        self._verified = asyncio.Event()
+        self._behind: dict[str, int] = {}
+        self._is_ready = False
+
+    async def run(self) -> None:
+        """Follow until the context says stop; make the file anew as often as it takes."""
+        end_watch = self._bus.link.watch(back=self._verified.clear)
+        try:
+            while not self._context.stop.is_set():
+                try:
+                    await self._follow_until_stopped()
+                except (ViewsRejected, StreamRewound) as reason:
+                    log.error("%s: %s; the views are made anew", self._writer.path, reason)
+                    await self._writer.give_up()
+                    await self._writer.open()
+                except BusUnreachable as error:
+                    log.warning("%s", error)
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            end_watch()
+
+    async def _follow_until_stopped(self) -> None:
+        """Follow both streams; the first error of either ends the other, and is raised."""
+        await self._verify()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                work = [tasks.create_task(self._follow(stream), name=f"follow {stream}") for stream in STREAMS]
+                work.append(tasks.create_task(self._watch_file(), name="watch the file"))
+                await self._context.stop.wait()
+                for task in work:
+                    task.cancel()
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+
+    async def _follow(self, stream: str) -> None:
+        """Fold a stream in, in batches of what has arrived meanwhile."""
+        self._tell_ready()
+        start = self._writer.position(stream).sequence + 1
+        async with aclosing(self._bus.read_batches(stream, from_sequence=start, follow=True, batch=BATCH)) as batches:
+            async for messages in batches:
+                if not self._verified.is_set():
+                    await self._verify()
+                await self._writer.apply(stream, messages)
+                self._behind[stream] -= len(messages)
+                self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        """Say once that the role serves: the views have caught up, or are on the way of a long catching up."""
+        if not self._is_ready and all(behind <= 0 or behind > BATCH for behind in self._behind.values()):
+            self._is_ready = True
+            self._context.ready()
+
+    async def _watch_file(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            self._writer.check_in_place()
+
+    async def _verify(self) -> None:
+        """Check that the streams are the ones that the views were folded from: at the start, and after a lost connection.
+
+        A server that came back may have lost a tail that it had acknowledged, and may have filled it with other messages.
+        """
+        self._verified.set()
+        for stream in STREAMS:
+            await self._verify_stream(stream)
+
+    async def _verify_stream(self, stream: str) -> None:
+        position = self._writer.position(stream)
+        state = (await self._bus.stream_info(stream))["state"]
+        first, last = int(state["first_seq"]), int(state["last_seq"])
+        self._behind[stream] = last - position.sequence
+        if position.sequence > last:
+            raise ViewsRejected(f"{stream} ends at {last}, before the {position.sequence} that the views have come to")
+        if 0 < position.sequence < first - 1:
+            raise ViewsRejected(f"{stream} begins at {first}: what came after {position.sequence} is gone")
+        if position.sequence >= max(first, 1):
+            message = await self._bus.get(stream, position.sequence, consistent=True)
+            if message is None or fingerprint(message) != position.fingerprint:
+                raise ViewsRejected(f"{stream} holds another message at {position.sequence} than the one that was folded in")

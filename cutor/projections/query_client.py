@@ -1,0 +1,60 @@
+"""Questions in SQL to the projector of a stack."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from cutor.bus.connection import Bus
+from cutor.bus.service import NobodyServes, NoReply, request
+from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
+from cutor.projections.query_service import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, SUBJECT, Failure, Question
+
+MARGIN_S: Final = 5.0
+"""What an answer may take on its way beyond the time that the query is given."""
+
+
+class Column(NamedTuple):
+    """A column of an answer; ``type`` is DuckDB's name of it."""
+
+    name: str
+    type: str
+
+
+class Table(NamedTuple):
+    """An answer. Values are those of JSON: times, UUIDs, intervals, blobs and numbers like NaN are text
+    as DuckDB writes it.
+
+    ``truncated`` says that there were more rows than were asked for.
+    """
+
+    columns: list[Column]
+    rows: list[list[Any]]
+    truncated: bool
+
+
+async def query(bus: Bus, sql: str, timeout_s: float = DEFAULT_TIMEOUT_S, *, rows: int = DEFAULT_ROWS) -> Table:
+    """Ask the projector; the answer sees everything that it had committed when the question came.
+
+    Raises `QueryError` (the statement is wrong, not allowed, or its answer too large), `QueryTimeout` (stopped after
+    ``timeout_s``), `QueryUnavailable` (no projector answers, or it has too much to do); one line each.
+    """
+    question = Question(sql=sql, timeout_s=timeout_s, rows=rows)
+    try:
+        answer = await request(bus, SUBJECT, msgspec.json.encode(question), timeout_s=timeout_s + MARGIN_S)
+    except NobodyServes as error:
+        raise QueryUnavailable(f"no projector answers queries at {bus.address}: is one running (`cutor up`)?") from error
+    except NoReply as error:
+        raise QueryTimeout(f"the projector at {bus.address} did not answer in {timeout_s + MARGIN_S:g} s") from error
+    return _table(json.loads(answer, parse_constant=str))
+
+
+def _table(document: dict[str, Any]) -> Table:
+    if "error" in document:
+        failure = msgspec.convert(document, Failure)
+        kinds = {"query": QueryError, "timeout": QueryTimeout, "unavailable": QueryUnavailable}
+        raise kinds[failure.kind](failure.error)
+    columns = [Column(column["name"], column["type"]) for column in document["columns"]]
+    return Table(columns, document["rows"], document["truncated"])

@@ -1,0 +1,137 @@
+"""Answers questions in SQL while the projector writes: request and reply on the subject `SUBJECT`.
+
+A question's document: ``sql``, and ``timeout_s`` and ``rows`` if they are to be other than the defaults. The answer's:
+``columns``, ``rows`` and ``truncated``, or ``error`` with ``kind`` (``query``: the question is at fault, ``timeout``,
+``unavailable``). Every question runs in a process of its own (`query_worker`) on a copy of the views that holds all that was
+committed when it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+import msgspec
+
+from cutor.bus.connection import Bus
+from cutor.bus.service import Service
+from cutor.projections.errors import ViewsRejected
+from cutor.projections.snapshots import Snapshots
+
+log = logging.getLogger(__name__)
+
+SUBJECT: Final = "cutor.query"
+DEFAULT_TIMEOUT_S: Final = 10.0
+LONGEST_TIMEOUT_S: Final = 120.0
+DEFAULT_ROWS: Final = 10_000
+MOST_ROWS: Final = 1_000_000
+SQL_CHARACTERS: Final = 100_000
+ANSWER_BYTES: Final = 32 << 20
+"""Most bytes of an answer's rows."""
+MEMORY_BYTES: Final = 512 << 20
+AT_ONCE: Final = 2
+"""Questions that run at one time."""
+WAITING: Final = 32
+"""Further questions that may wait for their turn; more are turned away."""
+
+_WORKER: Final = Path(__file__).with_name("query_worker.py")
+
+
+class Question(msgspec.Struct, kw_only=True):
+    """What is asked. ``rows`` is the most rows wanted: what goes beyond is left out, and the answer says so."""
+
+    sql: str
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    rows: int = DEFAULT_ROWS
+
+
+class Failure(msgspec.Struct, kw_only=True):
+    """Why there is no answer; ``error`` is one line."""
+
+    error: str
+    kind: Literal["query", "timeout", "unavailable"] = "query"
+
+
+class QueryService:
+    """Serves questions as long as its ``async with`` lasts."""
+
+    def __init__(self, bus: Bus, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+        self._service = Service(bus, SUBJECT, self._serve)
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._present = 0
+
+    async def __aenter__(self) -> Self:
+        await self._service.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._service.__aexit__(kind, error, trace)
+
+    async def _serve(self, body: bytes) -> bytes:
+        """Return the answer to a question's document."""
+        try:
+            question = msgspec.json.decode(body, type=Question)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _failed(f"not a question: {error}")
+        if len(question.sql) > SQL_CHARACTERS:
+            return _failed(f"the statement has more than {SQL_CHARACTERS} characters")
+        if self._present >= AT_ONCE + WAITING:
+            return _failed("too many questions wait already: ask again later", "unavailable")
+        timeout_s = min(max(question.timeout_s, 0.1), LONGEST_TIMEOUT_S)
+        self._present += 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                async with self._turns:
+                    return await self._answer(question, timeout_s)
+        except TimeoutError:
+            return _failed(f"the query took longer than {timeout_s:g} s and was stopped", "timeout")
+        except ViewsRejected as error:
+            return _failed(f"{error}: ask again", "unavailable")
+        finally:
+            self._present -= 1
+
+    async def _answer(self, question: Question, timeout_s: float) -> bytes:
+        document = {
+            "snapshot": str(await self._snapshots.current()),
+            "sql": question.sql,
+            "rows": min(max(question.rows, 1), MOST_ROWS),
+            "answer_bytes": ANSWER_BYTES,
+            "memory_bytes": MEMORY_BYTES,
+            "cpu_s": int(timeout_s) + 1,
+        }
+        answer = await _run_worker(msgspec.json.encode(document) + b"\n")
+        return answer or _failed("the query was stopped: it needs more memory or time than it may have")
+
+
+async def _run_worker(document: bytes) -> bytes:
+    """Run a worker on a question; return what it wrote, empty where it died. It never outlives this call."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        str(_WORKER),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={"LANG": "C.UTF-8"},
+        cwd="/",
+    )
+    try:
+        written, _ = await process.communicate(document)
+        return written
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+def _failed(error: str, kind: Literal["query", "timeout", "unavailable"] = "query") -> bytes:
+    return msgspec.json.encode(Failure(error=error, kind=kind))

@@ -1,0 +1,80 @@
+"""Where the views lie: a file that one projector at a time may write, and what else belongs to it.
+
+Beside ``projections.duckdb``: ``.wal`` (DuckDB's), ``.lock`` (who writes), ``.snapshot`` (what queries read) and ``.aside``
+(the last file that could not be continued, kept for a look at it).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
+from cutor.projections.store import Store, wal_path
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Be the only projector of a file as long as this lasts. Makes its directory, for the owner alone, where there is none.
+
+    Raises `ProjectorBusy` where another one lives, `ViewsUnwritable` where the directory cannot be written.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(beside(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ViewsUnwritable(f"{path}: the views cannot be written: {error.strerror}; see [projector] database") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ProjectorBusy(f"{path}: another projector writes this file; end it, or set [projector] database") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def open_or_make_anew(path: Path) -> Store:
+    """Open a file of views; one that cannot be continued is set aside, and an empty one made."""
+    if not path.exists():
+        wal_path(path).unlink(missing_ok=True)
+    else:
+        try:
+            with path.open("r+b"):
+                pass
+        except OSError as error:
+            raise ViewsUnwritable(f"{path}: the views cannot be written: {error.strerror}") from error
+    try:
+        return Store.open(path)
+    except ViewsRejected as rejection:
+        log.error("%s: %s; the views are made anew", path, rejection)
+        set_aside(path)
+        return Store.open(path)
+
+
+def set_aside(path: Path) -> None:
+    """Move a file of views out of the way; a file that was set aside before gives way to it."""
+    aside = beside(path, "aside")
+    for old, new in ((path, aside), (wal_path(path), wal_path(aside))):
+        new.unlink(missing_ok=True)
+        if old.exists():
+            old.rename(new)
+
+
+def is_same_file(path: Path, inode: int) -> bool:
+    """Return whether a path still leads to the file that was opened there."""
+    try:
+        return path.stat().st_ino == inode
+    except FileNotFoundError:
+        return False
+
+
+def beside(path: Path, what: str) -> Path:
+    """Return the path of something that belongs to a file of views."""
+    return path.with_name(f"{path.name}.{what}")

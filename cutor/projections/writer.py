@@ -1,0 +1,112 @@
+"""The one thread that touches the file of the views."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import duckdb
+
+from cutor.projections.errors import ViewsRejected
+from cutor.projections.rows import Message
+from cutor.projections.store import Position, Store
+from cutor.projections.views_file import is_same_file, open_or_make_anew, set_aside
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Writer:
+    """The open file of views: calls go to its thread, one after the other, and the event loop stays free.
+
+    A call that is cancelled still runs to its end in the thread; the next one comes after it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="views")
+        self._store: Store | None = None
+        self._inode = 0
+        self._lives = 0
+        self._no_copy = asyncio.Lock()
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """What identifies the committed contents: changes with every commit, and when the file is made anew."""
+        return self._lives, self._open_store().commits
+
+    def position(self, stream: str) -> Position:
+        """Return how far the views have come in a stream."""
+        return self._open_store().position(stream)
+
+    async def open(self) -> None:
+        """Open the file, or make it (anew). Raises `ViewsUnwritable` and `ProjectorBusy`."""
+        self._store = await self._call(lambda: open_or_make_anew(self.path))
+        self._inode = self.path.stat().st_ino
+        self._lives += 1
+
+    async def apply(self, stream: str, messages: Sequence[Message]) -> None:
+        """Fold messages in and commit. Raises `ViewsRejected` where the file is not there any more; else as `Store.apply`."""
+
+        def write() -> None:
+            self.check_in_place()
+            self._open_store().apply(stream, messages)
+            self._open_store().work_in()
+
+        await self._call(write)
+
+    def check_in_place(self) -> None:
+        """Raise `ViewsRejected` where the file was removed or replaced: what is committed now would be seen by nobody."""
+        if not is_same_file(self.path, self._inode):
+            raise ViewsRejected("the file was removed or replaced while it was written")
+
+    @asynccontextmanager
+    async def copying(self) -> AsyncIterator[tuple[tuple[int, int], BinaryIO]]:
+        """Give the file, opened, in a state that lasts as long as this; commits go on meanwhile."""
+        async with self._no_copy:
+            store = self._open_store()
+
+            def begin() -> tuple[tuple[int, int], BinaryIO]:
+                source = store.begin_copy()
+                return self.version, source
+
+            version, source = await self._call(begin)
+            try:
+                yield version, source
+            finally:
+                source.close()
+                await self._call(store.end_copy)
+
+    async def give_up(self) -> None:
+        """Close the file and set it aside, to be made anew."""
+        await self._close_store()
+        await self._call(lambda: set_aside(self.path))
+
+    async def close(self) -> None:
+        """Close the file after what is under way; everything that is committed is in it."""
+        await self._close_store()
+        self._thread.shutdown()
+
+    async def _close_store(self) -> None:
+        async with self._no_copy:
+            store, self._store = self._store, None
+            if store is None:
+                return
+            try:
+                await self._call(store.close)
+            except duckdb.Error as error:  # the file is gone or broken: what is to be kept is committed already
+                log.warning("%s: closing: %s", self.path, error)
+
+    def _open_store(self) -> Store:
+        if self._store is None:
+            raise ViewsRejected("the views are being made anew")
+        return self._store
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -13,7 +13,7 @@ from cutor.client import Client
 
 @click.command("cancel", epilog=examples("cutor cancel 6f1c2a", 'cutor cancel 6f1c2a --reason "the contest is over"'))
 @click.argument("submission_id", metavar="ID")
-@click.option("--reason", help="Why; it becomes the result's message.")
+@click.option("--reason", metavar="TEXT", help="Why; it becomes the result's message.")
 @tenant_option
 @json_option
 @server_option

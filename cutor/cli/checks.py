@@ -25,7 +25,9 @@ from cutor.errors import CutorError
 from cutor.jail.protocol import PROTOCOL_VERSION
 from cutor.journal import Journal
 from cutor.model.limits import Policy
+from cutor.model.subjects import EVENTS
 from cutor.nix.settings import REQUIRED, nix_version_ok
+from cutor.projections.query_client import query
 from cutor.stack import current
 from cutor.stack.finding import find_server
 from cutor.stack.preflight import NIX_VERSION_LABEL, PROTOCOL_LABEL
@@ -33,6 +35,8 @@ from cutor.stack.streams import wanted as wanted_streams
 
 OLDEST_PYTHON: Final = (3, 11)
 DISK_WARNING_PERCENT: Final = 80
+PROJECTOR_TIMEOUT_S: Final = 5.0
+LAG_WARNING_EVENTS: Final = 10_000
 CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -170,6 +174,7 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
             yield ok("server", f"JetStream answers at {bus.address}")
             yield await check_streams(bus, config)
             yield await check_policy(bus, config)
+            yield await check_projector(bus)
     except current.CurrentStackDamaged as error:
         yield fail("stack", line_of(error), "")
     except CutorError as error:
@@ -195,3 +200,16 @@ async def check_policy(bus: Bus, config: Config) -> Finding:
     if published != config.policy():
         return warn("limits", "the stack publishes others than this configuration", "start it again, or `cutor streams apply`")
     return ok("limits", "published as configured")
+
+
+async def check_projector(bus: Bus) -> Finding:
+    """Check that a projector answers queries, and how far behind the stream it is."""
+    try:
+        answer = await query(bus, "SELECT max(sequence) FROM events", PROJECTOR_TIMEOUT_S)
+    except CutorError as error:
+        return fail("projector", line_of(error), "")
+    seen = int(answer.rows[0][0] or 0)
+    behind = int((await bus.stream_info(EVENTS))["state"]["last_seq"]) - seen
+    if behind > LAG_WARNING_EVENTS:
+        return warn("projector", f"{behind} events behind the stream", "it catches up by itself; its log says why if not")
+    return ok("projector", f"answers; its views hold the events up to sequence {seen}")

@@ -15,7 +15,13 @@ from cutor.stack.stopping import STOP_TIMEOUT_S, Stopped, stop_stack
 @click.command("down", epilog=examples("cutor down", "cutor down --data /srv/two"))
 @data_option
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0), default=STOP_TIMEOUT_S, show_default=True, help="Seconds to wait."
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=STOP_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest time to wait; exit code 4 after it.",
 )
 @config_option
 @click.pass_obj

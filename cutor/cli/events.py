@@ -43,7 +43,12 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     epilog=examples("cutor events 6f1c2a", "cutor events 6f1c2a --json", "cutor events --last 100", "cutor events --follow"),
 )
 @click.argument("submission_id", metavar="[ID]", required=False)
-@click.option("--last", type=click.IntRange(1, 100_000), help=f"Without ID: how many of the newest.  [default: {DEFAULT_LAST}]")
+@click.option(
+    "--last",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help=f"Without ID: how many of the newest.  [default: {DEFAULT_LAST}]",
+)
 @click.option("--follow", is_flag=True, help="Without ID: go on with what comes, until Ctrl-C; with --json a document a line.")
 @tenant_option
 @json_option

@@ -92,7 +92,9 @@ def traceback_option(command: Decorated) -> Decorated:
 
 def tenant_option(command: Decorated) -> Decorated:
     """Add ``--tenant``."""
-    return click.option("--tenant", default="default", show_default=True, help="Tenant of the submission.")(command)
+    return click.option("--tenant", metavar="NAME", default="default", show_default=True, help="Tenant of the submission.")(
+        command
+    )
 
 
 def data_option(command: Decorated) -> Decorated:

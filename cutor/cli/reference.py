@@ -163,7 +163,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
     yield from ("| option | |", "|---|---|")
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
-        if record is not None:
+        if record is not None and isinstance(parameter, click.Option) and "--help" not in parameter.opts:
             name, text = (" ".join(part.split()).replace("|", "\\|") for part in record)
             yield f"| `{name}` | {text} |"
 

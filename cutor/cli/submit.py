@@ -41,8 +41,10 @@ def _parse_labels(_: click.Context, __: click.Parameter, pairs: tuple[str, ...])
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: exit with 4 after so long."
 )
-@click.option("--id", "submission_id", help="Its id: the same id and content twice is one submission. Made up if absent.")
-@click.option("--tenant", help="Its tenant instead of the request's.")
+@click.option(
+    "--id", "submission_id", metavar="ID", help="Its id: the same id and content twice is one submission. Made up if absent."
+)
+@click.option("--tenant", metavar="NAME", help="Its tenant instead of the request's.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", callback=_parse_labels, help="Add a label; repeatable.")
 @json_option
 @server_option

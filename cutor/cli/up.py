@@ -33,19 +33,25 @@ def _parse_roles(_: click.Context, __: click.Parameter, value: str) -> tuple[str
 @click.command(
     "up",
     epilog=examples(
-        "cutor up                              in the foreground, until Ctrl-C",
-        "cutor up --detach                     in the background; `cutor down` stops it",
-        "cutor up --data /srv/two --port 4300  a second stack beside the first",
+        "cutor up                              # in the foreground, until Ctrl-C",
+        "cutor up --detach                     # in the background; `cutor down` stops it",
+        "cutor up --data /srv/two --port 4300  # a second stack beside the first",
     ),
 )
 @data_option
-@click.option("--port", type=click.IntRange(1, 65535), help="Port of the server; without it 4222 if free, else a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Port of the server; without it 4222 if free, else a free one.",
+)
 @click.option("--detach", is_flag=True, help="Return when every role is ready; the stack goes on in the background.")
 @click.option(
     "--roles",
     default=",".join(ROLES),
     show_default=True,
     callback=_parse_roles,
+    metavar="NAMES",
     help="Roles to start here; others may run elsewhere.",
 )
 @click.option("--report-fd", type=int, hidden=True)

@@ -1,0 +1,107 @@
+"""``cutor query``: SQL over everything that ever happened."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import click
+import duckdb
+
+from cutor.bus.connection import Bus
+from cutor.cli.options import Wanted, examples, json_option, server_option
+from cutor.errors import CutorError
+from cutor.projections.format import to_csv, to_json, to_parquet, to_text
+from cutor.projections.query_client import Table, query
+from cutor.projections.query_service import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, MOST_ROWS, SQL_CHARACTERS
+
+FORMATS: Final = ("table", "json", "csv", "parquet")
+
+
+class AnswerNotWritten(CutorError):
+    """The answer could not be written as a Parquet file."""
+
+
+@click.command(
+    "query",
+    epilog=examples(
+        'cutor query "select outcome, count(*) from submissions group by all"',
+        "cutor query \"select * from stages where outcome = 'TLE_CPU'\" --format csv",
+        'cutor query "from events" --rows 1000000 --format parquet --output events.parquet',
+        "cutor query - < question.sql",
+    ),
+)
+@click.argument("sql", metavar="SQL|-")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print the answer."
+)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to a file instead.")
+@click.option(
+    "--rows",
+    type=click.IntRange(1, MOST_ROWS),
+    metavar="N",
+    default=DEFAULT_ROWS,
+    show_default=True,
+    help="Most rows; an answer says if it had more.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0, LONGEST_TIMEOUT_S, min_open=True),
+    default=DEFAULT_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest time that the question may take.",
+)
+@json_option
+@server_option
+@click.pass_obj
+def command(wanted: Wanted, sql: str, form: str, output: Path | None, rows: int, timeout_s: float) -> None:
+    """Ask the projections in SQL.
+
+    The projector answers, in DuckDB's SQL, from everything that it had committed when the question came; nothing can be
+    changed. `show tables` and `describe submissions` say what there is.
+    """
+    form = "json" if wanted.json else form
+    wanted.json = form == "json"
+    if form == "parquet" and output is None and sys.stdout.isatty():
+        raise click.UsageError("a Parquet file is not for a terminal: name one with --output", click.get_current_context())
+    question = _read_question() if sql == "-" else sql
+    answer = asyncio.run(_ask(wanted.find_server(), question, timeout_s, rows))
+    _write(answer, form, output)
+
+
+def _read_question() -> str:
+    return sys.stdin.read(SQL_CHARACTERS + 1)  # one more than the service takes: it says so
+
+
+async def _ask(server: str, sql: str, timeout_s: float, rows: int) -> Table:
+    async with Bus.connect(server, name="cutor query") as bus:
+        return await query(bus, sql, timeout_s, rows=rows)
+
+
+def _write(answer: Table, form: str, output: Path | None) -> None:
+    if form == "parquet":
+        content = _parquet(answer)
+    else:
+        content = {"table": to_text, "json": to_json, "csv": to_csv}[form](answer).removesuffix("\n").encode() + b"\n"
+    if answer.truncated and form in ("csv", "parquet"):
+        click.echo(f"note: the answer has more than these {len(answer.rows)} rows: ask for more with --rows", err=True)
+    if output is None:
+        click.echo(content, nl=False)
+    else:
+        output.write_bytes(content)
+
+
+def _parquet(answer: Table) -> bytes:
+    """Return the answer as a Parquet file. Raises `AnswerNotWritten`."""
+    with tempfile.TemporaryDirectory(prefix="cutor-query-") as directory:
+        file = Path(directory) / "answer.parquet"
+        try:
+            to_parquet(answer, file)
+        except duckdb.Error as error:
+            raise AnswerNotWritten(f"the answer cannot be written as a Parquet file: {error}") from error
+        return file.read_bytes()

@@ -1,0 +1,56 @@
+"""The reference pages of command line and configuration are those of today's code, and say something about everything."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cutor.cli.main import COMMANDS
+from cutor.cli.reference import PAGES, SECTIONS, WORDS, configuration_page
+from cutor.config import Config, Surroundings
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_is_current(name: str) -> None:
+    assert (REFERENCE / name).read_text() == PAGES[name](), "run `python -m cutor.cli.reference`"
+
+
+def test_every_command_has_a_section() -> None:
+    page = PAGES["cli.md"]()
+    assert all(f"\n## cutor {name}\n" in page for name in COMMANDS)
+
+
+def test_every_key_of_the_configuration_is_documented() -> None:
+    page = configuration_page()
+    for name, struct in SECTIONS:
+        section = page.partition(f"\n## [{name}]\n")[2].partition("\n## ")[0]
+        for key in struct.__struct_fields__:
+            assert f"| `{key}` |" in section, f"{name}.{key}"
+    assert {name for name, _ in SECTIONS} | {"data_directory", "max_leases", "tenants", "limits"} == set(
+        Config.__struct_fields__
+    )
+
+
+def test_no_word_is_about_a_key_that_is_gone() -> None:
+    structs = dict(SECTIONS)
+    for section, words in WORDS.items():
+        assert set(words) == set(structs[section].__struct_fields__)
+
+
+def test_every_variable_of_the_environment_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Spy(dict[str, str]):
+        def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
+            asked.append(key)
+            return super().get(key, default)  # type: ignore[arg-type]
+
+    import os
+
+    monkeypatch.setattr("cutor.config.os.environ", Spy(os.environ))
+    Surroundings.read()
+    page = configuration_page()
+    assert len(asked) == len(msgspec.structs.fields(Surroundings))
+    assert all(f"| `{name}` |" in page for name in asked)

@@ -73,7 +73,13 @@ def runs(result: Result) -> str:
 
 def table(examples: list[Shown], seconds: float) -> Table:
     """Return the table of all examples: outcome, and the wall time of every stage. It fits 80 columns."""
-    drawn = Table(title=f"example submissions, after {seconds:.1f} s", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(
+        title=f"example submissions, after {seconds:.1f} s",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for heading, side in (("example", "left"), ("outcome", "left"), ("dependencies", "right"), ("compile", "right")):
         drawn.add_column(heading, justify="right" if side == "right" else "left", no_wrap=True)
     drawn.add_column("runs", no_wrap=True)

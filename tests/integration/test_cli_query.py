@@ -1,0 +1,147 @@
+"""``cutor query`` and what ``doctor`` says of a projector, on a stack with nothing but one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tests.bare_stack import User, one_line, request
+
+
+@pytest.fixture(scope="module")
+def projected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+    """A stack with a projector and three queued submissions, whose views hold them."""
+    user = User(tmp_path_factory.mktemp("projected"))
+    started = user.up(roles=["projector"])
+    assert started.returncode == 0, started.stderr
+    try:
+        for number in range(3):
+            labels = {"quote": "a,\"b'\n", "number": str(number)}
+            assert user.cutor("submit", "-", "--id", f"s{number}", stdin=request(labels=labels)).returncode == 0
+        wait_for(user, 3)
+        yield user
+    finally:
+        ended = user.down()
+        assert ended.returncode == 0, ended.stderr
+
+
+def count(user: User) -> int | None:
+    """Return how many submissions the views hold, or None where nobody answers."""
+    done = user.cutor("query", "select count(*) from submissions", "--json")
+    return json.loads(done.stdout)["rows"][0][0] if done.returncode == 0 else None
+
+
+def wait_for(user: User, submissions: int) -> None:
+    deadline = time.monotonic() + 30
+    while count(user) != submissions:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_table_for_people(projected: User) -> None:
+    done = projected.cutor("query", "select id, status from submissions order by id")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line.split() for line in (lines[0], *lines[2:5])] == [["id", "status"], *([f"s{n}", "SUBMITTED"] for n in range(3))]
+    assert lines[5] == "(3 rows)"
+
+
+def test_one_json_document(projected: User) -> None:
+    for option in (["--json"], ["--format", "json"]):
+        done = projected.cutor("query", "select id from submissions order by id", *option)
+        document = json.loads(done.stdout)
+        assert document["rows"] == [["s0"], ["s1"], ["s2"]]
+        assert document["truncated"] is False
+
+
+def test_csv_that_a_reader_reads_back(projected: User) -> None:
+    done = projected.cutor("query", "select id, 'a,\"b\n' as odd from submissions order by id", "--format", "csv")
+    assert list(csv.reader(done.stdout.splitlines(keepends=True))) == [["id", "odd"], *([f"s{n}", 'a,"b\n'] for n in range(3))]
+
+
+def test_parquet_that_duckdb_reads_back(projected: User, tmp_path: Path) -> None:
+    file = tmp_path / "answer.parquet"
+    done = projected.cutor(
+        "query", "select id, 7 as n from submissions order by id", "--format", "parquet", "--output", str(file)
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    with duckdb.connect() as connection:
+        assert connection.execute(f"select * from '{file}'").fetchall() == [("s0", 7), ("s1", 7), ("s2", 7)]
+
+
+def test_an_output_that_cannot_be_written_is_one_line(projected: User) -> None:
+    done = projected.cutor("query", "select 1", "--output", "/no/such/directory/file")
+    assert "No such file or directory" in one_line(done, 3)
+
+
+def test_a_question_from_standard_input(projected: User) -> None:
+    done = projected.cutor("query", "-", "--json", stdin=b"select 40 + 2 as answer")
+    assert json.loads(done.stdout)["rows"] == [[42]]
+
+
+def test_more_rows_than_asked_for_are_said_to_be_missing(projected: User) -> None:
+    done = projected.cutor("query", "select * from range(10)", "--rows", "2", "--format", "csv")
+    assert len(done.stdout.splitlines()) == 3
+    assert "more than these 2 rows" in done.stderr
+
+
+BAD_QUESTIONS = [
+    "selec 1",
+    "select * from no_such_table",
+    "drop table submissions",
+    "insert into events select 1",
+    "",
+    "select 1; select 2",
+]
+
+
+@pytest.mark.parametrize("sql", BAD_QUESTIONS)
+def test_a_bad_question_is_one_line(projected: User, sql: str) -> None:
+    one_line(projected.cutor("query", sql), 2)
+    assert count(projected) == 3
+
+
+def test_a_question_that_takes_too_long_is_exit_code_4(projected: User) -> None:
+    endless = "select count(*) from range(1000000000) a, range(1000000) b"
+    one_line(projected.cutor("query", endless, "--timeout", "0.5"), 4)
+    assert count(projected) == 3
+
+
+def test_without_a_projector_it_says_so(bare: User) -> None:
+    assert "no projector answers" in one_line(bare.cutor("query", "select 1"), 3)
+
+
+def test_doctor_asks_the_projector(projected: User, bare: User) -> None:
+    answering = {one["what"]: one for one in json.loads(projected.cutor("doctor", "--json").stdout)}
+    assert answering["projector"]["verdict"] == "ok"
+    silent = bare.cutor("doctor", "--json")
+    assert silent.returncode == 3
+    assert {one["what"]: one["verdict"] for one in json.loads(silent.stdout)}["projector"] == "fail"
+
+
+def test_a_killed_projector_whose_file_is_gone_comes_back_with_the_same_views(projected: User) -> None:
+    before = projected.cutor("query", "select * exclude (time) from events order by sequence", "--json").stdout
+    data = projected.stack.data
+    (pid,) = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if is_projector(path, data)]
+    os.kill(pid, signal.SIGKILL)
+    for file in data.glob("projections.duckdb*"):
+        file.unlink()
+    assert projected.cutor("status", "s0").returncode == 0
+    wait_for(projected, 3)
+    assert projected.cutor("query", "select * exclude (time) from events order by sequence", "--json").stdout == before
+
+
+def is_projector(cmdline: Path, data: Path) -> bool:
+    try:
+        command = cmdline.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return False
+    return f"projector --data {data}" in command

@@ -62,8 +62,7 @@ def current_file(user: User) -> Path:
 
 
 def check_nothing_left(user: User) -> None:
-    until(lambda: not processes(user), 10)
-    assert is_free(user.stack.data / "lock")
+    until(lambda: not processes(user) and is_free(user.stack.data / "lock"), 10)
     assert not current_file(user).exists()
 
 
@@ -196,8 +195,7 @@ def test_a_killed_supervisor_takes_all_processes_with_it_and_down_cleans_up(user
     assert user.up(roles=["builder"]).returncode == 0
     instance = user.stack.instance
     os.kill(supervisor(user), signal.SIGKILL)
-    until(lambda: not processes(user), 30)
-    assert is_free(user.stack.data / "lock")
+    until(lambda: not processes(user) and is_free(user.stack.data / "lock"), 30)
     container = make_container(instance)
     ended = user.down()
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -49,7 +49,7 @@ async def kept(program: str, log: Path) -> AsyncIterator[tuple[Keeper, Orders, a
 
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110 - what is waited for happens in another process
+        while not true():
             await asyncio.sleep(0.01)
 
 

@@ -41,9 +41,11 @@ async def query(bus: Bus, sql: str, timeout_s: float = DEFAULT_TIMEOUT_S, *, row
     Raises `QueryError` (the statement is wrong, not allowed, or its answer too large), `QueryTimeout` (stopped after
     ``timeout_s``), `QueryUnavailable` (no projector answers, or it has too much to do); one line each.
     """
-    question = Question(sql=sql, timeout_s=timeout_s, rows=rows)
     try:
-        answer = await request(bus, SUBJECT, msgspec.json.encode(question), timeout_s=timeout_s + MARGIN_S)
+        question = msgspec.json.encode(Question(sql=sql, timeout_s=timeout_s, rows=rows))
+        answer = await request(bus, SUBJECT, question, timeout_s=timeout_s + MARGIN_S)
+    except UnicodeEncodeError as error:
+        raise QueryError("the statement is not UTF-8") from error
     except NobodyServes as error:
         raise QueryUnavailable(f"no projector answers queries at {bus.address}: is one running (`cutor up`)?") from error
     except NoReply as error:

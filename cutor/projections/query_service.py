@@ -42,6 +42,9 @@ WAITING: Final = 32
 _WORKER: Final = Path(__file__).with_name("query_worker.py")
 
 
+FailureKind = Literal["query", "timeout", "unavailable"]
+
+
 class Question(msgspec.Struct, kw_only=True):
     """What is asked. ``rows`` is the most rows wanted: what goes beyond is left out, and the answer says so."""
 
@@ -54,7 +57,15 @@ class Failure(msgspec.Struct, kw_only=True):
     """Why there is no answer; ``error`` is one line."""
 
     error: str
-    kind: Literal["query", "timeout", "unavailable"] = "query"
+    kind: FailureKind = "query"
+
+
+class _NotAnswered(Exception):
+    """Carries the document that says why."""
+
+    def __init__(self, error: str, kind: FailureKind = "query") -> None:
+        super().__init__(error)
+        self.failure = Failure(error=error, kind=kind)
 
 
 class QueryService:
@@ -76,27 +87,38 @@ class QueryService:
         await self._service.__aexit__(kind, error, trace)
 
     async def _serve(self, body: bytes) -> bytes:
-        """Return the answer to a question's document."""
+        """Return the answer to a question's document, or the document that says why there is none."""
+        self._present += 1
+        try:
+            return await self._take_turn(self._read(body))
+        except _NotAnswered as reason:
+            return msgspec.json.encode(reason.failure)
+        except ViewsRejected as rejection:
+            return msgspec.json.encode(Failure(error=f"{rejection}: ask again", kind="unavailable"))
+        except Exception:
+            log.exception("a query was not answered")
+            return msgspec.json.encode(Failure(error="a fault of the projector's: its log has more", kind="unavailable"))
+        finally:
+            self._present -= 1
+
+    def _read(self, body: bytes) -> Question:
+        if self._present > AT_ONCE + WAITING:
+            raise _NotAnswered("too many questions wait already: ask again later", "unavailable")
         try:
             question = msgspec.json.decode(body, type=Question)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return _failed(f"not a question: {error}")
+            raise _NotAnswered(f"not a question: {error}") from error
         if len(question.sql) > SQL_CHARACTERS:
-            return _failed(f"the statement has more than {SQL_CHARACTERS} characters")
-        if self._present >= AT_ONCE + WAITING:
-            return _failed("too many questions wait already: ask again later", "unavailable")
+            raise _NotAnswered(f"the statement has more than {SQL_CHARACTERS} characters")
+        return question
+
+    async def _take_turn(self, question: Question) -> bytes:
         timeout_s = min(max(question.timeout_s, 0.1), LONGEST_TIMEOUT_S)
-        self._present += 1
         try:
-            async with asyncio.timeout(timeout_s):
-                async with self._turns:
-                    return await self._answer(question, timeout_s)
-        except TimeoutError:
-            return _failed(f"the query took longer than {timeout_s:g} s and was stopped", "timeout")
-        except ViewsRejected as error:
-            return _failed(f"{error}: ask again", "unavailable")
-        finally:
-            self._present -= 1
+            async with asyncio.timeout(timeout_s), self._turns:
+                return await self._answer(question, timeout_s)
+        except TimeoutError as error:
+            raise _NotAnswered(f"the query took longer than {timeout_s:g} s and was stopped", "timeout") from error
 
     async def _answer(self, question: Question, timeout_s: float) -> bytes:
         document = {
@@ -108,7 +130,9 @@ class QueryService:
             "cpu_s": int(timeout_s) + 1,
         }
         answer = await _run_worker(msgspec.json.encode(document) + b"\n")
-        return answer or _failed("the query was stopped: it needs more memory or time than it may have")
+        if not answer:
+            raise _NotAnswered("the query was stopped: it needs more memory or time than it may have")
+        return answer
 
 
 async def _run_worker(document: bytes) -> bytes:
@@ -131,7 +155,3 @@ async def _run_worker(document: bytes) -> bytes:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-
-
-def _failed(error: str, kind: Literal["query", "timeout", "unavailable"] = "query") -> bytes:
-    return msgspec.json.encode(Failure(error=error, kind=kind))

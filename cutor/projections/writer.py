@@ -73,8 +73,8 @@ class Writer:
             store = self._open_store()
 
             def begin() -> tuple[tuple[int, int], BinaryIO]:
-                source = store.begin_copy()
-                return self.version, source
+                self.check_in_place()
+                return self.version, store.begin_copy()
 
             version, source = await self._call(begin)
             try:

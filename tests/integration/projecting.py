@@ -1,0 +1,79 @@
+"""A projector on a real server, and histories for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from cutor.bus.connection import Bus
+from cutor.config import Config, ProjectorSettings
+from cutor.model.codec import encode
+from cutor.model.events import Cleaned, Event, kind_of
+from cutor.model.subjects import Address, event_subject, fence
+from cutor.projections.errors import QueryUnavailable
+from cutor.projections.projector import run_projector
+from cutor.projections.query_client import query
+from cutor.roles.context import RoleContext
+from tests.unit.histories import RUNNING, finished, ran
+
+FINISHED = (*RUNNING, ran(0, "OK", "WA"), finished("WRONG_ANSWER"), Cleaned(worker="w", by="worker"))
+PATIENCE_S = 20.0
+
+
+async def happen(bus: Bus, identity: str, *events: Event, after: int = 0) -> int:
+    """Append events of one submission; returns the sequence of the last."""
+    address = Address("default", identity)
+    for event in events:
+        appended = await bus.append(
+            event_subject(address, kind_of(event)),
+            encode(event),
+            message_id=f"{identity}/{kind_of(event)}/{after}",
+            fence=fence(address),
+            expected_sequence=after,
+        )
+        after = appended.sequence
+    return after
+
+
+async def happen_to_many(bus: Bus, count: int, prefix: str) -> None:
+    """Append the whole life of many submissions, interleaved."""
+    names = [f"{prefix}{number}" for number in range(count)]
+    for start in range(0, count, 50):
+        await asyncio.gather(*(happen(bus, name, *FINISHED) for name in names[start : start + 50]))
+
+
+@asynccontextmanager
+async def projector(server: str, database: Path) -> AsyncIterator[asyncio.Task[None]]:
+    """A projector as a task of this process, ready."""
+    ready, stop = asyncio.Event(), asyncio.Event()
+    config = msgspec.structs.replace(Config(), projector=ProjectorSettings(database=str(database)))
+    context = RoleContext(server=server, instance="test", worker="p", config=config, ready=ready.set, stop=stop)
+    task = asyncio.create_task(run_projector(context))
+    try:
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait([task, waiting], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            waiting.cancel()
+            await task
+        assert ready.is_set()
+        yield task
+    finally:
+        stop.set()
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(task, PATIENCE_S)
+
+
+async def until(bus: Bus, sql: str, wanted: object) -> None:
+    """Wait until a query's only value is what is wanted."""
+    deadline = time.monotonic() + PATIENCE_S
+    found: object = None
+    while found != [[wanted]]:
+        with contextlib.suppress(QueryUnavailable):  # while the views are made anew
+            found = (await query(bus, sql)).rows
+        assert time.monotonic() < deadline, f"{sql}: {found}, not {wanted}"

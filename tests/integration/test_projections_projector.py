@@ -1,0 +1,188 @@
+"""The projector on a real server: events become views, once each, through kills, deleted files and changed streams."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.environments import Environments
+from cutor.model.content import pack
+from cutor.model.environments import EnvironmentBuilt, EnvironmentRemoved, Programs
+from cutor.model.subjects import EVENTS
+from cutor.projections.errors import ProjectorBusy
+from cutor.projections.query_client import query
+from tests.integration.projecting import FINISHED, PATIENCE_S, happen, happen_to_many, projector, until
+from tests.nats_server import OwnServer
+from tests.unit.histories import RUNNING
+
+VIEWS = ("events", "submissions", "stages", "environments", "environment_events")
+
+
+@asynccontextmanager
+async def projector_process(server: str, database: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A projector as a process that may be killed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.integration.projector_process", server, str(database), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def differences(one: Path, other: Path) -> dict[str, int]:
+    """Rows of each view that the two files do not share, by EXCEPT both ways."""
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{one}' AS one (READ_ONLY)")
+        connection.execute(f"ATTACH '{other}' AS other (READ_ONLY)")
+        found = {}
+        for view in (*VIEWS, "checkpoint"):
+            left, right = f"SELECT * FROM one.{view}", f"SELECT * FROM other.{view}"
+            sql = f"SELECT count(*) FROM (({left} EXCEPT ALL {right}) UNION ALL ({right} EXCEPT ALL {left}))"
+            [(found[view],)] = connection.execute(sql).fetchall()
+        return found
+
+
+async def test_events_become_views(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> None:
+    await happen(own_bus, "before", *FINISHED)
+    async with projector(own_server.url, tmp_path / "data" / "views.duckdb"):
+        last = await happen(own_bus, "after", *RUNNING)
+        await own_bus.publish("cutor.ev.default.after.leased", b"\xff not an event")
+        await until(own_bus, "SELECT max(sequence) FROM events", last + 1)
+        answer = await query(own_bus, "SELECT id, status, outcome, test_cases_passed, strays FROM submissions ORDER BY id")
+        assert answer.rows == [
+            ["after", "DEPENDENCIES_INSTALLED", None, 0, 1],
+            ["before", "FINISHED", "WRONG_ANSWER", 1, 0],
+        ]
+        assert [column.name for column in answer.columns] == ["id", "status", "outcome", "test_cases_passed", "strays"]
+        answer = await query(own_bus, "SELECT stage, test_case, outcome FROM stages WHERE id = 'before' ORDER BY ALL")
+        assert answer.rows == [["dependencies", None, "OK"], ["run", 0, "OK"], ["run", 1, "WA"]]
+        answer = await query(own_bus, "SELECT undecodable FROM checkpoint WHERE stream = 'EVENTS'")
+        assert answer.rows == [[1]]
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["views.duckdb", "views.duckdb.lock"]
+
+
+async def test_environments_come_from_both_streams(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> None:
+    environments = Environments(own_bus)
+    built = EnvironmentBuilt(
+        key="k1",
+        derivation="/nix/store/x.drv",
+        closure=("/nix/store/a", "/nix/store/b"),
+        closure_bytes=300,
+        variables=pack(b""),
+        programs=Programs(bash="b", sh="s", env="e"),
+        worker="w",
+    )
+    async with projector(own_server.url, tmp_path / "views.duckdb"):
+        await environments.append_built(built)
+        await happen(own_bus, "uses", *FINISHED)
+        row = "SELECT derivation, closure_paths, closure_bytes, builds, uses, hits, removed FROM environments"
+        await until(own_bus, "SELECT uses FROM environments WHERE builds = 1", 1)
+        assert (await query(own_bus, row)).rows == [["/nix/store/x.drv", 2, 300, 1, 1, 0, False]]
+        await environments.append_removed(EnvironmentRemoved(key="k1", reason="collected"), "gc")
+        await until(own_bus, "SELECT removal_reason FROM environments WHERE removed", "collected")
+
+
+async def test_a_killed_projector_goes_on_where_it_was(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> None:
+    """Killed over and over while events come in, it folds every one of them in exactly once."""
+    database, untouched = tmp_path / "killed.duckdb", tmp_path / "untouched.duckdb"
+    events = asyncio.create_task(happen_to_many(own_bus, 400, "k"))
+    for _ in range(4):
+        async with projector_process(own_server.url, database) as process:
+            assert process.stdout is not None
+            assert await asyncio.wait_for(process.stdout.readline(), PATIENCE_S) == b"ready\n"
+            await asyncio.sleep(random.uniform(0.05, 0.4))
+            process.send_signal(signal.SIGKILL)
+    await events
+    for path in (database, untouched):
+        async with projector(own_server.url, path):
+            await until(own_bus, "SELECT count(*) FROM events", 400 * len(FINISHED))
+    assert differences(database, untouched) == dict.fromkeys((*VIEWS, "checkpoint"), 0)
+
+
+async def test_a_deleted_file_is_made_anew_and_equals_the_old_one(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> None:
+    database, old = tmp_path / "views.duckdb", tmp_path / "old.duckdb"
+    await happen_to_many(own_bus, 60, "d")
+    async with projector(own_server.url, database):
+        await until(own_bus, "SELECT count(*) FROM events", 60 * len(FINISHED))
+        (tmp_path / "views.duckdb.snapshot").rename(old)
+        database.unlink()
+        await happen(own_bus, "later", *RUNNING)
+        await until(own_bus, "SELECT count(*) FROM events", 60 * len(FINISHED) + len(RUNNING))
+    with duckdb.connect(database) as connection:  # what came later aside, the files are equal
+        connection.execute("DELETE FROM events WHERE id = 'later'")
+        connection.execute("DELETE FROM stages WHERE id = 'later'")
+        connection.execute("DELETE FROM folds.submissions WHERE id = 'later'")
+        connection.execute(f"DELETE FROM folds.builds WHERE sequence > {60 * len(FINISHED)}")
+        connection.execute("CHECKPOINT")
+    assert {view: count for view, count in differences(database, old).items() if view != "checkpoint"} == dict.fromkeys(
+        VIEWS, 0
+    )
+
+
+async def test_a_file_that_does_not_fit_the_stream_is_made_anew(
+    own_server: OwnServer, own_bus: Bus, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Past the stream's end; of another stream; of other rules; no database at all."""
+    database = tmp_path / "views.duckdb"
+    await happen(own_bus, "only", *FINISHED)
+    count = len(FINISHED)
+    damages = {
+        "UPDATE checkpoint SET sequence = 99 WHERE stream = 'EVENTS'": "ends at 7, before the 99",
+        "UPDATE checkpoint SET fingerprint = 'x' WHERE stream = 'EVENTS'": "holds another message at 7",
+        "UPDATE folds.rules SET digest = 'x'": "the rules of another version",
+    }
+    async with projector(own_server.url, database):
+        await until(own_bus, "SELECT count(*) FROM events", count)
+    for damage, reason in damages.items():
+        with duckdb.connect(database) as connection:
+            connection.execute(damage)
+            connection.execute("DELETE FROM events")
+        caplog.clear()
+        async with projector(own_server.url, database):
+            await until(own_bus, "SELECT count(*) FROM events", count)
+        assert reason in caplog.text
+        assert (tmp_path / "views.duckdb.aside").exists()
+    database.write_bytes(b"no database" * 1000)
+    caplog.clear()
+    async with projector(own_server.url, database):
+        await until(own_bus, "SELECT count(*) FROM events", count)
+    assert "the file is damaged" in caplog.text
+
+
+async def test_the_projector_lives_through_a_restart_of_the_server(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> None:
+    async with projector(own_server.url, tmp_path / "views.duckdb"):
+        await happen(own_bus, "one", *FINISHED)
+        await own_server.kill()
+        await own_server.start()
+        await happen(own_bus, "two", *FINISHED)
+        await until(own_bus, "SELECT count(*) FROM submissions WHERE outcome = 'WRONG_ANSWER'", 2)
+
+
+async def test_a_second_projector_on_the_same_file_is_turned_away(own_server: OwnServer, tmp_path: Path) -> None:
+    async with projector(own_server.url, tmp_path / "views.duckdb"):
+        with pytest.raises(ProjectorBusy, match="another projector writes this file") as caught:
+            async with projector(own_server.url, tmp_path / "views.duckdb"):
+                pass
+        assert "\n" not in str(caught.value)
+
+
+async def test_a_view_is_there_soon(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> None:
+    """Not a measurement: an idle projector commits within a second on a busy machine, and does not wait for more to come."""
+    async with projector(own_server.url, tmp_path / "views.duckdb"):
+        last = await happen(own_bus, "one", *FINISHED)
+        await asyncio.sleep(1.0)
+        table = await query(own_bus, f"SELECT sequence FROM checkpoint WHERE stream = '{EVENTS}'")
+        assert table.rows == [[last]]

@@ -1,0 +1,140 @@
+"""Questions to a projector that is at work: what may be asked is answered, and nothing else gets anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.bus.embedded import EmbeddedServer
+from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
+from cutor.projections.format import to_parquet
+from cutor.projections.query_client import query
+from cutor.projections.snapshots import open_snapshot
+from tests.integration.projecting import FINISHED, happen, happen_to_many, projector, until
+from tests.nats_server import OwnServer
+
+
+@pytest.fixture
+async def served(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> AsyncIterator[Bus]:
+    """A bus on a server where a projector holds the life of one submission."""
+    last = await happen(own_bus, "one", *FINISHED)
+    async with projector(own_server.url, tmp_path / "views.duckdb"):
+        await until(own_bus, "SELECT sequence FROM checkpoint WHERE stream = 'EVENTS'", last)
+        yield own_bus
+
+
+REFUSED = {
+    "COPY (SELECT 1) TO '/tmp/cutor-stolen.csv'": "not COPY",
+    "EXPORT DATABASE '/tmp/cutor-stolen'": "not EXPORT",
+    "SELECT * FROM read_csv('/etc/passwd')": "file system operations are disabled",
+    "SELECT * FROM read_text('/etc/passwd')": "file system operations are disabled",
+    "SELECT * FROM read_blob('/proc/self/environ')": "file system operations are disabled",
+    "SELECT * FROM '/etc/passwd'": "does not exist",
+    "SELECT * FROM glob('/etc/*')": "file system operations are disabled",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO '/tmp/cutor-stolen.csv'": "file system operations are disabled",
+    "ATTACH '/etc/passwd' AS stolen": "not ATTACH",
+    "INSTALL httpfs": "not LOAD",
+    "LOAD httpfs": "not LOAD",
+    "PRAGMA threads=64": "not SET",
+    "SET memory_limit = '100GB'": "not SET",
+    "RESET lock_configuration": "not SET",
+    "INSERT INTO events SELECT * FROM events": "not INSERT",
+    "EXPLAIN ANALYZE DELETE FROM events": "read-only",
+    "DELETE FROM stages": "not DELETE",
+    "UPDATE stages SET outcome = 'OK'": "not UPDATE",
+    "DROP VIEW submissions": "not DROP",
+    "CREATE TEMP TABLE t AS SELECT 1": "not CREATE",
+    "CALL enable_logging()": "not CALL",
+    "SELECT 1; DROP VIEW submissions": "one statement at a time: found 2",
+    "SELECT 1) AS a; DROP VIEW submissions; SELECT (1": "syntax error",
+    "SELECT * FROM query('DELETE FROM events')": "single SELECT",
+    "": "one statement at a time: found 0",
+    "SELECT nothing FROM events": "nothing",
+    "SELECT '\ud800'": "not UTF-8",
+    f"SELECT '{'x' * 200_000}'": "more than 100000 characters",
+}
+
+
+async def test_what_may_not_be_asked_is_refused_in_one_line(served: Bus) -> None:
+    for sql, reason in REFUSED.items():
+        with pytest.raises(QueryError) as caught:
+            await query(served, sql)
+        assert reason in str(caught.value), sql
+        assert "\n" not in str(caught.value)
+    assert not list(Path("/tmp").glob("cutor-stolen*"))  # noqa: ASYNC240 - nothing else runs here
+
+
+HEAVY = {
+    "SELECT count(*) FROM (SELECT DISTINCT hash(range) FROM range(2000000000))": QueryError,
+    "SELECT repeat('x', 4000000000)": QueryError,
+    "SELECT list(range) FROM range(1000000000)": QueryError,
+    "SELECT repeat('x', 10000) FROM range(10000)": QueryError,
+    "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r": QueryTimeout,
+    "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range % 7 = b.range % 11": QueryTimeout,
+}
+
+
+async def test_what_takes_too_much_is_ended_while_the_writer_goes_on(served: Bus) -> None:
+    questions = [asyncio.create_task(query(served, sql, timeout_s=4.0, rows=1_000_000)) for sql in HEAVY]
+    await happen_to_many(served, 20, "meanwhile")
+    await until(served, "SELECT count(*) FROM submissions WHERE outcome IS NOT NULL", 21)
+    ends = await asyncio.gather(*questions, return_exceptions=True)
+    for (sql, kind), end in zip(HEAVY.items(), ends, strict=True):
+        assert isinstance(end, kind | QueryTimeout), f"{sql}: {end!r}"
+        assert "\n" not in str(end)
+    assert (await query(served, "SELECT count(*) FROM submissions")).rows == [[21]]
+
+
+async def test_an_answer_sees_what_was_committed_before(served: Bus) -> None:
+    for number in range(5):
+        last = await happen(served, f"s{number}", *FINISHED)
+        await until(served, "SELECT sequence FROM checkpoint WHERE stream = 'EVENTS'", last)
+        assert (await query(served, f"SELECT status FROM submissions WHERE id = 's{number}'")).rows == [["FINISHED"]]
+
+
+async def test_large_answers_come_whole_or_say_that_they_do_not(served: Bus) -> None:
+    table = await query(served, "SELECT range, repeat('x', 100) FROM range(50000) ORDER BY range DESC", rows=50_000)
+    assert [row[0] for row in table.rows] == list(range(49_999, -1, -1))
+    assert not table.truncated
+    table = await query(served, "SELECT range FROM range(11) ORDER BY range", rows=10)
+    assert (len(table.rows), table.truncated) == (10, True)
+
+
+async def test_values_keep_their_types_into_parquet(served: Bus, tmp_path: Path) -> None:
+    sql = (
+        'SELECT 1::BIGINT AS a, 2.5::DOUBLE AS a, \'x\' AS "quo""ted", TRUE AS b, NULL::INTEGER AS n, '
+        "TIMESTAMP '2026-01-31 12:00:00.123456' AS t, 1.10::DECIMAL(10,2) AS d, ['p', NULL] AS l, {'k': [1]} AS s, "
+        "'nan'::DOUBLE AS nan, 170141183460469231731687303715884105727::HUGEINT AS h, '\\xAA\\x00'::BLOB AS blob"
+    )
+    target = tmp_path / "it's.parquet"
+    to_parquet(await query(served, sql), target)
+    with duckdb.connect() as connection:
+        cursor = connection.execute("SELECT * FROM read_parquet(?)", [str(target)])
+        types = {name: str(kind) for name, kind, *_ in cursor.description}
+        [row] = cursor.fetchall()
+        moment = connection.execute("SELECT TIMESTAMP '2026-01-31 12:00:00.123456'").fetchall()[0][0]
+    assert types["t"] == "TIMESTAMP"
+    assert types["a"] == "BIGINT"
+    assert list(types)[:3] == ["a", "a_2", 'quo"ted']
+    assert row[:6] == (1, 2.5, "x", True, None, moment)
+    assert (float(row[6]), row[7], row[8], row[11]) == (1.1, ["p", None], '{"k": [1]}', b"\xaa\x00")
+
+
+async def test_nobody_there_is_said_at_once(nats_server: EmbeddedServer, bus: Bus) -> None:
+    with pytest.raises(QueryUnavailable, match=r"no projector answers queries at nats://127\.0\.0\.1") as caught:
+        await query(bus, "SELECT 1")
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_snapshot_is_for_reading(served: Bus, tmp_path: Path) -> None:
+    await query(served, "SELECT 1")
+    with open_snapshot(tmp_path / "views.duckdb.snapshot") as connection:
+        assert connection.execute("SELECT id FROM submissions").fetchall() == [("one",)]
+        for sql in ("DELETE FROM events", "SELECT * FROM read_csv('/etc/passwd')", "SET enable_external_access = TRUE"):
+            with pytest.raises(duckdb.Error):
+                connection.execute(sql)

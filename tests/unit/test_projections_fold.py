@@ -1,0 +1,204 @@
+"""The fold in SQL, by example: given these events, the views say this. `tests/property` compares it with the pure fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from cutor.model.codec import encode
+from cutor.model.content import pack
+from cutor.model.environments import EnvironmentBuilt, EnvironmentEvent, EnvironmentRemoved, Programs
+from cutor.model.events import CacheLost, Cancelled, Cleaned, Compiled, Finished, Parked, Stage
+from cutor.model.subjects import ENVIRONMENTS, EVENTS, Address
+from cutor.projections import rows, schema
+from cutor.projections.errors import ViewsRejected
+from cutor.projections.store import Store
+from tests.unit.histories import BUILT, OK, RUNNING, SUBMITTED, cache_built, finished, lease, leased, ran
+from tests.unit.views import Views, Written
+
+COMPILED = Compiled(lease=lease("runner"), stage=OK)
+
+
+@pytest.fixture
+def views(tmp_path: Path) -> Iterator[Views]:
+    views = Views(tmp_path)
+    yield views
+    views.store.close()
+
+
+def stages(views: Views) -> list[tuple[object, ...]]:
+    return views.query("SELECT stage, attempt, test_case, outcome, is_current FROM stages ORDER BY sequence, stage, test_case")
+
+
+def test_given_a_whole_life_then_every_part_of_it_is_there(views: Views) -> None:
+    views.happen(*RUNNING, COMPILED, ran(0, "OK", "WA"), finished("WRONG_ANSWER"), Cleaned(worker="w", by="worker"))
+    row = views.one("SELECT * FROM submissions")
+    assert (row["status"], row["outcome"], row["environment_key"], row["worker"]) == ("FINISHED", "WRONG_ANSWER", "k1", "w")
+    assert (row["test_cases"], row["test_cases_run"], row["test_cases_passed"]) == (2, 2, 1)
+    assert (row["first_sequence"], row["last_sequence"], row["strays"]) == (1, 8, 0)
+    assert row["labels"] == {"course": "a"}
+    assert stages(views) == [
+        ("dependencies", 1, None, "OK", True),
+        ("compile", 1, None, "OK", True),
+        ("run", 1, 0, "OK", True),
+        ("run", 1, 1, "WA", True),
+    ]
+    kinds = ["submitted", "leased", "cache-built", "leased", "compiled", "ran", "finished", "cleaned"]
+    assert views.query("SELECT kind, counts, role, lease_number FROM events ORDER BY sequence")[1] == (
+        "leased",
+        True,
+        "builder",
+        1,
+    )
+    assert [kind for (kind,) in views.query("SELECT kind FROM events ORDER BY sequence")] == kinds
+
+
+@pytest.mark.parametrize("batch", [1, 2, 100])
+def test_given_a_second_lease_then_the_first_attempt_is_not_current(views: Views, batch: int) -> None:
+    views.happen(*RUNNING, COMPILED, ran(0, "OK"), leased("runner", 2), ran(0, "RE", number=2), batch=batch)
+    assert stages(views) == [
+        ("dependencies", 1, None, "OK", True),
+        ("compile", 1, None, "OK", False),
+        ("run", 1, 0, "OK", False),
+        ("run", 2, 0, "RE", True),
+    ]
+    assert views.query("SELECT status, runner_attempts, test_cases_run, test_cases_passed FROM submissions") == [
+        ("DEPENDENCIES_INSTALLED", 2, 1, 0)
+    ]
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_given_a_lost_environment_then_nothing_of_before_is_current(views: Views, batch: int) -> None:
+    lost = CacheLost(lease=lease("runner"), key="k1", missing="/nix/store/x")
+    views.happen(*RUNNING, ran(0, "OK"), lost, batch=batch)
+    assert {current for *_, current in stages(views)} == {False}
+    assert views.query("SELECT status, environment_key, environment_losses FROM submissions") == [("SUBMITTED", None, 1)]
+    views.happen(leased("builder", 2), cache_built(2), batch=batch)
+    assert stages(views)[-1] == ("dependencies", 2, None, "OK", True)
+
+
+def test_given_a_late_worker_then_its_events_are_rows_and_change_nothing(views: Views) -> None:
+    views.happen(*RUNNING, leased("runner", 2), ran(0, "OK", number=1), Finished(lease=lease("runner", 1), outcome="OK"))
+    assert views.query("SELECT counts FROM events ORDER BY sequence")[-2:] == [(False,), (False,)]
+    assert views.query("SELECT status, strays, last_sequence FROM submissions") == [("DEPENDENCIES_INSTALLED", 2, 7)]
+    assert [stage for stage, *_ in stages(views)] == ["dependencies"]
+
+
+def test_given_a_parked_submission_then_the_stage_it_stopped_at_is_a_fault(views: Views) -> None:
+    views.happen(*RUNNING, ran(0, "OK"), Parked(role="runner", message="the disk is full", stage="run"))
+    found = views.query("SELECT test_case, name, outcome, message FROM stages WHERE stage = 'run' ORDER BY test_case")
+    assert found == [(0, None, "OK", None), (1, "two", "XX", "the disk is full")]
+
+
+def test_given_a_cancelled_submission_then_the_rest_is_skipped(views: Views) -> None:
+    views.happen(*BUILT, Cancelled(reason="enough"))
+    assert stages(views)[1:] == [("run", 0, 0, "SKIPPED", True), ("run", 0, 1, "SKIPPED", True)]
+    assert views.query("SELECT outcome, message FROM submissions") == [("CANCELLED", "enough")]
+
+
+def test_given_a_failed_build_then_its_stage_is_current(views: Views) -> None:
+    failed = Stage(outcome="RE", exit_code=1)
+    views.happen(*BUILT[:2], Finished(lease=lease("builder"), outcome="DEPENDENCY_ERROR", dependencies=failed))
+    assert stages(views)[0] == ("dependencies", 1, None, "RE", True)
+
+
+def test_given_what_nobody_can_read_then_it_is_a_row_and_a_stray(views: Views) -> None:
+    views.happen(*BUILT)
+    bodies = [b"\xff", b'{"kind": "from-the-future"}', b"", b'{"kind": "ran", "stages": 1}', b"[" * 100_000]
+    views.apply([Written(10 + n, "cutor.ev.default.s1.ran", body) for n, body in enumerate(bodies)])
+    views.apply([Written(20, "some.other.subject", b"{}"), Written(21, "cutor.ev.UPPER.s1.ran", encode(ran(0, "OK")))])
+    assert views.query("SELECT strays, last_sequence FROM submissions") == [(5, 14)]
+    found = views.query(
+        "SELECT kind, tenant, counts, fault IS NULL, body IS NULL, raw FROM events WHERE sequence >= 10 ORDER BY ALL"
+    )
+    assert sorted(row[-1] for row in found if row[-1] is not None) == [b"", b"[" * 100_000, b"\xff"]
+    assert {row[2] for row in found} == {False}
+    assert views.query("SELECT messages, undecodable FROM checkpoint WHERE stream = 'EVENTS'") == [(10, 6)]
+
+
+def test_given_a_message_that_breaks_the_fold_then_only_it_is_left_out(views: Views, caplog: pytest.LogCaptureFixture) -> None:
+    """No body is known to do that; if one does, the projector must not stop at it for ever."""
+    [poison] = duckdb.extract_statements("SELECT error('boom') FROM incoming WHERE body LIKE '%poison%' AND fault IS NULL")
+    views.store._folds[EVENTS].insert(0, (frozenset(), poison))
+    views.happen(*BUILT, Cancelled(reason="poison"), leased("runner"), ran(0, "OK"))
+    assert views.query("SELECT sequence, fault FROM events WHERE NOT counts") == [
+        (4, "cannot be folded: Invalid Input Error: boom")
+    ]
+    assert views.query("SELECT status, test_cases_run, strays FROM submissions") == [("DEPENDENCIES_INSTALLED", 1, 1)]
+    assert views.store.position(EVENTS).sequence == 6
+    assert "EVENTS 4 (cutor.ev.default.s1.cancelled): Invalid Input Error: boom" in caplog.text
+
+
+def environment_event(sequence: int, event: EnvironmentEvent) -> Written:
+    return Written(sequence, f"cutor.env.{event.key}", encode(event))
+
+
+def test_given_environments_then_uses_and_builds_meet(views: Views) -> None:
+    built = EnvironmentBuilt(
+        key="k1",
+        derivation="/nix/store/x.drv",
+        closure=("a", "b"),
+        closure_bytes=7,
+        variables=pack(b""),
+        programs=Programs(bash="b", sh="s", env="e"),
+        worker="w",
+    )
+    removed = EnvironmentRemoved(key="k1", reason="collected")
+    views.apply([environment_event(1, built), Written(2, "cutor.env.k1", b"\xff")], stream=ENVIRONMENTS)
+    views.happen(*BUILT)
+    views.happen(*BUILT, address=Address("default", "s2"))
+    row = "SELECT key, closure_paths, closure_bytes, builds, uses, hits, removed, removal_reason FROM environments"
+    assert views.query(row) == [("k1", 2, 7, 1, 2, 0, False, None)]
+    views.apply([environment_event(3, removed)], stream=ENVIRONMENTS)
+    assert views.query(row) == [("k1", 2, 7, 1, 2, 0, True, "collected")]
+    views.apply([environment_event(4, built)], stream=ENVIRONMENTS)
+    assert views.query(row) == [("k1", 2, 7, 2, 2, 0, False, None)]
+
+
+def test_views_and_checkpoint_commit_together_or_not_at_all(views: Views, monkeypatch: pytest.MonkeyPatch) -> None:
+    views.happen(*BUILT)
+    broken = views.store._folds[EVENTS][-1]
+    statement = duckdb.extract_statements("SELECT no_such_column FROM step")[0]
+    views.store._folds[EVENTS][-1] = (frozenset(), statement)
+    with pytest.raises(duckdb.Error):
+        views.happen(leased("runner"))
+    views.store._folds[EVENTS][-1] = broken
+    assert views.query("SELECT count(*) FROM events") == [(3,)]
+    assert views.query("SELECT runner_attempts FROM submissions") == [(0,)]
+    assert views.store.position(EVENTS).sequence == 3
+
+
+def test_an_older_version_of_an_event_is_folded_as_todays(views: Views, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row keeps the body as it was written; what the views make of it is the upcast document."""
+    monkeypatch.setattr(rows, "UPCAST_KINDS", frozenset({"submitted"}))
+    monkeypatch.setattr(rows, "decode", lambda body: SUBMITTED)
+    monkeypatch.setitem(rows.READERS, EVENTS, rows._read_event)
+    views.apply([Written(1, "cutor.ev.default.s1.submitted", b'{"kind":"submitted","version":0,"old":true}')])
+    assert views.query("SELECT digest, labels FROM submissions") == [("d1", {"course": "a"})]
+    assert views.query("SELECT version, body FROM events") == [(0, '{"kind":"submitted","version":0,"old":true}')]
+
+
+def test_every_column_is_documented(views: Views) -> None:
+    undocumented = views.query(
+        "SELECT table_name, column_name FROM duckdb_columns() WHERE schema_name = 'main' AND database_name != 'temp' "
+        "AND NOT internal AND comment IS NULL"
+    )
+    assert undocumented == []
+
+
+def test_a_file_of_other_rules_is_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store.open(tmp_path / "views.duckdb").close()
+    monkeypatch.setattr(schema, "rules_digest", lambda: "others")
+    with pytest.raises(ViewsRejected, match="rules of another version"):
+        Store.open(tmp_path / "views.duckdb")
+
+
+def test_the_fingerprint_tells_messages_apart() -> None:
+    message = Written(1, "a", b"bc")
+    others = [Written(2, "a", b"bc"), Written(1, "ab", b"c"), Written(1, "a", b"bd"), Written(1, "a", b"bc", time_ns=5)]
+    marks = {rows.fingerprint(one) for one in [message, *others]}
+    assert len(marks) == 5
+    assert rows.fingerprint(Written(1, "a", b"bc")) == rows.fingerprint(message)

@@ -1,0 +1,46 @@
+"""Tables as text, JSON and CSV."""
+
+from __future__ import annotations
+
+import json
+
+from cutor.projections.format import to_csv, to_json, to_text
+from cutor.projections.query_client import Column, Table
+
+TABLE = Table(
+    columns=[Column("id", "VARCHAR"), Column("n", "BIGINT"), Column("labels", "MAP(VARCHAR, VARCHAR)")],
+    rows=[["a\x1b[31m", 1, {"k": "v"}], [None, 12345, None], ['é,"x"\n', -1, {}]],
+    truncated=True,
+)
+
+
+def test_text_aligns_and_escapes_what_could_move_a_cursor() -> None:
+    assert to_text(TABLE).splitlines() == [
+        "id             n  labels",
+        "─────────  ─────  ──────────",
+        'a\\x1b[31m      1  {"k": "v"}',
+        "           12345",
+        'é,"x"\\n       -1  {}',
+        "(3 rows, and more that are not shown)",
+    ]
+
+
+def test_text_cuts_long_cells_and_counts_one_row() -> None:
+    lines = to_text(Table([Column("x", "VARCHAR")], [["y" * 100]], truncated=False)).splitlines()
+    assert lines[2] == "y" * 59 + "…"
+    assert lines[-1] == "(1 row)"
+
+
+def test_text_of_an_empty_answer_has_its_header() -> None:
+    assert to_text(Table([Column("x", "VARCHAR")], [], truncated=False)) == "x\n─\n(0 rows)"
+
+
+def test_json_is_the_whole_table() -> None:
+    document = json.loads(to_json(TABLE))
+    assert document["columns"][1] == {"name": "n", "type": "BIGINT"}
+    assert document["rows"] == TABLE.rows
+    assert document["truncated"] is True
+
+
+def test_csv_quotes_and_leaves_null_empty() -> None:
+    assert to_csv(TABLE) == 'id,n,labels\na\x1b[31m,1,"{""k"": ""v""}"\n,12345,\n"é,""x""\n",-1,{}\n'

@@ -47,7 +47,6 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     tenant: str
     status: Status
-    submitted_at: str
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,9 +126,7 @@ class Client:
         )
         valid = validate(loaded, policy, made_up_id=secrets.token_hex(8))
         state = await self.journal.submit(valid)
-        return Receipt(
-            id=state.address.id, tenant=state.address.tenant, status=state.status, submitted_at=rfc3339(state.submitted_ns)
-        )
+        return Receipt(id=state.address.id, tenant=state.address.tenant, status=state.status)
 
     async def result(
         self,

@@ -113,6 +113,7 @@ class Journal:
     async def submit(self, request: ValidRequest, caused_by: str | None = None) -> Submission:
         """Append ``submitted`` and return the state; the same id and body twice is one submission.
 
+        The time in the state is this process's where the append was its own: the stream's own stands in what is read.
         Raises `SubmissionConflict` where the id is taken by another body.
         """
         event = Submitted(request=await self.contents.store_request(request), digest=digest(request), caused_by=caused_by)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from contextlib import aclosing
 from pathlib import Path
 from typing import Final
@@ -93,7 +94,7 @@ class Projector:
 
     async def _follow(self, stream: str) -> None:
         """Fold a stream in, in batches of what has arrived meanwhile."""
-        self._tell_ready()
+        self._tell_ready(least_behind=sys.maxsize)
         start = self._writer.position(stream).sequence + 1
         async with aclosing(self._bus.read_batches(stream, from_sequence=start, follow=True, batch=BATCH)) as batches:
             async for messages in batches:
@@ -103,9 +104,9 @@ class Projector:
                 self._behind[stream] -= len(messages)
                 self._tell_ready()
 
-    def _tell_ready(self) -> None:
-        """Say once that the role serves: the views have caught up, or are on the way of a long catching up."""
-        if not self._is_ready and all(behind <= 0 or behind > BATCH for behind in self._behind.values()):
+    def _tell_ready(self, least_behind: int = BATCH) -> None:
+        """Say once that the role serves: the views have caught up, or still have more than that to catch up with."""
+        if not self._is_ready and all(behind <= 0 or behind > least_behind for behind in self._behind.values()):
             self._is_ready = True
             self._context.ready()
 

@@ -26,8 +26,8 @@ WITH histories AS (
         id,
         histories.last_sequence,
         history,
-        coalesce(old.began, 0) AS had_begun,
-        coalesce(old.compiled > 0 OR old.runs > 0 OR old.dependencies > 0, FALSE) AS had_stages,
+        old.dependencies AS old_dependencies,
+        if(old.compiled IS NOT NULL OR old.runs > 0, old.began, NULL) AS old_began,
         {
             'status': coalesce(old.status, 1),
             'builder_leases': coalesce(old.builder_leases, 0),
@@ -52,8 +52,8 @@ WITH histories AS (
         tenant,
         id,
         last_sequence,
-        had_begun,
-        had_stages,
+        old_dependencies,
+        old_began,
         list_reduce(
             list_transform(history, lambda event: {'state': if(TRUE, NULL, state), 'event': event}),
             lambda before, now: {'state': evolve(before.state, now.event), 'event': NULL},
@@ -63,7 +63,7 @@ WITH histories AS (
 )
 SELECT * EXCLUDE (state), unnest(state) FROM ends;
 
-INSERT OR REPLACE INTO folds.submissions BY NAME SELECT * EXCLUDE (had_begun, had_stages, ignored) FROM folded;
+INSERT OR REPLACE INTO folds.submissions BY NAME SELECT * EXCLUDE (old_dependencies, old_began, ignored) FROM folded;
 
 -- The events that changed a state.
 CREATE OR REPLACE TEMP TABLE counted AS

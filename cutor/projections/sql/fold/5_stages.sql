@@ -1,8 +1,9 @@
--- What an attempt reported before another one began, or before the environment was lost, is no longer current.
+-- What an attempt reported before another one began, or before the environment was lost, is no longer current. Where that
+-- happened in no submission of the batch, which is the rule, nothing of `stages` is read.
 -- when: leased cache-lost finished
 UPDATE stages SET is_current = FALSE
 FROM folded
-WHERE folded.had_stages
+WHERE (folded.old_began < folded.began OR (folded.old_dependencies > 0 AND folded.dependencies IS DISTINCT FROM folded.old_dependencies))
     AND stages.is_current
     AND stages.tenant = folded.tenant
     AND stages.id = folded.id

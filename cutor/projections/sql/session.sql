@@ -1,7 +1,7 @@
 -- What every connection of the writer begins with. `incoming` takes one batch of messages, in stream order; the statements of
 -- fold/ then run over it, one after the other, in one transaction. `transition` holds the transition table of
--- `cutor.model.state`, filled from there: for each event, and
--- role of the lease it belongs to, the status that follows each status.
+-- `cutor.model.state`, filled from there: for each event, and role of the lease it belongs to, the
+-- status that follows each status.
 CREATE TEMP TABLE incoming (
     sequence BIGINT NOT NULL,
     time_ns BIGINT NOT NULL,

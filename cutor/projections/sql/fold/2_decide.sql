@@ -1,5 +1,6 @@
--- Fold: for every submission in the batch the state after it, from the state before and its events in order. `list_sort` goes by
--- the first field, the sequence. (`list(… ORDER BY sequence)` does the same in three times the time.)
+-- Fold: for every submission in the batch the state after it, from the state before and its events in order. `list_sort` goes
+-- by the first field, the sequence. (`list(… ORDER BY sequence)` does the same in three times the time.) A reduction wants one
+-- type for what it goes over and what it comes to: a pair of state and event, of which the one or the other is null.
 CREATE OR REPLACE TEMP TABLE folded AS
 WITH histories AS (
     SELECT

@@ -3,7 +3,10 @@
 -- when: leased cache-lost finished
 UPDATE stages SET is_current = FALSE
 FROM folded
-WHERE (folded.old_began < folded.began OR (folded.old_dependencies > 0 AND folded.dependencies IS DISTINCT FROM folded.old_dependencies))
+WHERE (
+        folded.old_began < folded.began
+        OR (folded.old_dependencies > 0 AND folded.dependencies IS DISTINCT FROM folded.old_dependencies)
+    )
     AND stages.is_current
     AND stages.tenant = folded.tenant
     AND stages.id = folded.id

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-pytest_plugins = ["tests.bare_stack", "tests.live_stack", "tests.nats_server", "tests.nix_builds"]
+pytest_plugins = ["tests.live_stack", "tests.bare_stack", "tests.nats_server", "tests.nix_builds"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

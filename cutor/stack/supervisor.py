@@ -199,6 +199,6 @@ class Supervisor:
 def role_command(role: str, data: DataDirectory, lock: Lock) -> list[str]:
     """Return the command of a role process; the server's address goes in the environment, where no process list shows it."""
     return [
-        *(sys.executable, "-m", "cutor", "--config", str(data.config_file), role, "--data", str(data.path)),
+        *(sys.executable, "-P", "-m", "cutor", "--config", str(data.config_file), role, "--data", str(data.path)),
         *("--parent", str(os.getpid()), "--lock-fd", str(lock.descriptor)),
     ]

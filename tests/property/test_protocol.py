@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cutor.jail.inside import channel
 from cutor.jail.inside.measure import Limits, Output, Seen, conclude, cpu_wait_ns
 from cutor.jail.protocol import Frame, FrameReader, ProtocolError, decode_header, encode
-from cutor.jail.report import Report, decode_frame, stage_report
+from cutor.jail.report import Report, decode_frame, report_of
 from cutor.model.limits import DEFAULT_LIMITS, Limit
 from cutor.model.outcome import classify
 
@@ -123,7 +123,7 @@ def test_a_hostile_report_is_refused_or_holds_together(fields: dict[str, object]
     try:
         header = decode_frame(Frame(json.dumps(fields).encode(), body))
         assert isinstance(header, Report)
-        report = stage_report(header, body, LIMIT)
+        report = report_of(header, body, LIMIT)
     except ProtocolError:
         return
     assert report.exit_code is None or report.signal_number is None

@@ -351,3 +351,23 @@ def test_nobody_reading_its_terminal_does_not_stop_it(user: User) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         check_nothing_left(user)
+
+
+def test_nothing_is_imported_from_where_the_stack_is_started(user: User, tmp_path: Path) -> None:
+    """A package of the same name in the current directory, as a submission's author may have made one, is not run."""
+    planted = tmp_path / "cutor"
+    planted.mkdir()
+    (planted / "__init__.py").write_text(f"open({str(tmp_path / 'hijacked')!r}, 'w')\n")
+    (planted / "__main__.py").write_text("")
+    command = [str(Path(sys.executable).parent / "cutor"), "up", "--detach", "--data", str(user.stack.data)]
+    started = subprocess.run(
+        [*command, "--roles", "projector"],
+        cwd=tmp_path,
+        env=user.stack.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert started.returncode == 0, started.stderr
+    assert user.stack.cutor("down").returncode == 0
+    assert not (tmp_path / "hijacked").exists()

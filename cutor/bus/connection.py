@@ -8,7 +8,7 @@ from typing import Final
 
 from cutor.bus.api import Api, Json
 from cutor.bus.appending import DEFAULT_TIMEOUT_S, Appending
-from cutor.bus.link import Link
+from cutor.bus.link import Link, NoAnswer
 from cutor.bus.message import Stored
 from cutor.bus.reader import DEFAULT_BATCH, Range, Reader
 from cutor.bus.reading import Reading
@@ -81,6 +81,16 @@ class Bus:
     async def append_once(self, subject: str, body: bytes, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> bool:
         """Write the one message that a subject holds for ever: True if stored now, False if one was there already."""
         return await self._appending.once(subject, body, timeout_s=timeout_s)
+
+    async def flush(self, timeout_s: float = 2.0) -> None:
+        """Wait until the server has handled everything sent so far: acknowledgements and hand-backs before a close, say.
+
+        BusUnreachable where it does not answer in time.
+        """
+        try:
+            await self.link.round_trip(timeout_s)
+        except NoAnswer as error:
+            raise self.link.unreachable("the server does not answer") from error
 
     async def publish(self, subject: str, body: bytes, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> int:
         """Store a message without a fence and return its sequence; after a lost answer it may be stored twice."""

@@ -8,6 +8,7 @@ import msgspec
 
 from cutor.model.events import EnvironmentRef, Stage
 from cutor.model.outcome import SubmissionOutcome
+from cutor.model.request import COMPILE_SCRIPT
 from cutor.model.state import Attempts, Status, Submission
 
 
@@ -60,9 +61,9 @@ def _or_fault(state: Submission, stage: str, known: Stage | None) -> Stage | Non
 
 
 def _runs(state: Submission) -> tuple[Stage, ...]:
-    """Return the stages of the test cases; after the end, those that were not run are SKIPPED (CANCELLED, or XX: see below).
+    """Return the stages of the test cases; after the end, those that were not run are SKIPPED.
 
-    The test case at which a parked submission stopped is XX.
+    The test case at which a parked submission stopped is XX, the one that was running when it was cancelled CANCELLED.
     """
     if not state.ended:
         return state.runs
@@ -70,7 +71,15 @@ def _runs(state: Submission) -> tuple[Stage, ...]:
     rest = [Stage(outcome="SKIPPED", name=case.name) for case in state.request.test_cases[done:]]
     if rest and state.status == "PARKED" and state.parked_stage == "run":
         rest[0] = msgspec.structs.replace(rest[0], outcome="XX", message=state.message)
+    if rest and state.status == "CANCELLED" and _was_running_tests(state):
+        rest[0] = msgspec.structs.replace(rest[0], outcome="CANCELLED")
     return (*state.runs, *rest)
+
+
+def _was_running_tests(state: Submission) -> bool:
+    compiles = any(file.name == COMPILE_SCRIPT for file in state.request.files)
+    leased = state.lease is not None and state.lease.role == "runner" and state.environment is not None
+    return leased and (state.compile is not None or not compiles)
 
 
 def rfc3339(time_ns: int) -> str:

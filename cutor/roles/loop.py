@@ -229,6 +229,10 @@ class Loop:
             task.cancel()
         if left:
             await asyncio.wait(left)
+        try:
+            await self._journal.bus.flush()
+        except BusError as error:
+            log.warning("what was handed back may come again only after its ack_wait: %s", error)
 
 
 async def serve(context: RoleContext, step: Step, slots: int) -> None:

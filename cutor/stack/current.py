@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -9,8 +10,11 @@ import msgspec
 
 from cutor.errors import CutorError
 from cutor.stack.data import PRIVATE, write_privately
+from cutor.stack.lock import is_free
 
 _FILE_BYTES: Final = 1 << 16
+STACKS_AT_MOST: Final = 16
+"""Stacks of one user that are remembered at one time."""
 
 
 class CurrentStackDamaged(CutorError):
@@ -18,11 +22,15 @@ class CurrentStackDamaged(CutorError):
 
 
 class CurrentStack(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``cutor up`` leaves for commands. ``server`` holds the credential: it is never printed."""
+    """What ``cutor up`` leaves for commands. ``server`` holds the credential: it is never printed.
+
+    ``previous`` is the stack that was current when this one was started: it is so again when this one ends.
+    """
 
     server: str
     data: str
     instance: str
+    previous: CurrentStack | None = None
 
 
 def read(path: Path) -> CurrentStack | None:
@@ -38,20 +46,53 @@ def read(path: Path) -> CurrentStack | None:
 
 def write(path: Path, stack: CurrentStack) -> None:
     """Make a stack the current one of this user. Raises `CurrentStackDamaged` where that cannot be written."""
+    others = [other for other in _chain(_read_or_none(path)) if other.instance != stack.instance and _runs(other)]
     try:
         path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        write_privately(path, msgspec.json.encode(stack))
+        write_privately(path, msgspec.json.encode(_linked([stack, *others[: STACKS_AT_MOST - 1]])))
     except OSError as error:
         raise CurrentStackDamaged(f"{path} cannot be written: {error.strerror}") from error
 
 
 def remove(path: Path, instance: str) -> bool:
-    """Remove the file if it names this instance; return whether it did. A file that cannot be read is left alone."""
-    try:
-        known = read(path)
-    except CurrentStackDamaged:
+    """Forget a stack; the one that was started before it and still runs is the current one again.
+
+    Returns whether the stack was known. A file that cannot be read is left alone.
+    """
+    known = _chain(_read_or_none(path))
+    left = [stack for stack in known if stack.instance != instance]
+    if len(left) == len(known):
         return False
-    if known is None or known.instance != instance:
-        return False
-    path.unlink(missing_ok=True)
+    running = [stack for stack in left if _runs(stack)]
+    if running:
+        write_privately(path, msgspec.json.encode(_linked(running)))
+    else:
+        path.unlink(missing_ok=True)
     return True
+
+
+def _read_or_none(path: Path) -> CurrentStack | None:
+    try:
+        return read(path)
+    except CurrentStackDamaged:
+        return None
+
+
+def _chain(stack: CurrentStack | None) -> list[CurrentStack]:
+    found: list[CurrentStack] = []
+    while stack is not None and len(found) < STACKS_AT_MOST:
+        found.append(stack)
+        stack = stack.previous
+    return found
+
+
+def _linked(stacks: Sequence[CurrentStack]) -> CurrentStack:
+    linked: CurrentStack | None = None
+    for stack in reversed(stacks):
+        linked = msgspec.structs.replace(stack, previous=linked)
+    assert linked is not None
+    return linked
+
+
+def _runs(stack: CurrentStack) -> bool:
+    return not is_free(Path(stack.data) / "lock")

@@ -20,7 +20,8 @@ from cutor.errors import CutorError
 from cutor.stack.data import DataDirectoryUnusable
 
 POLL_S: Final = 0.02
-ATTEMPTS: Final = 5
+ORPHANS_S: Final = 30.0
+"""How long the role processes of a supervisor that was killed may take to end: they hand back their work first."""
 _HOLDER_BYTES: Final = 4096
 
 
@@ -45,7 +46,7 @@ class Lock:
     def take(cls, path: Path) -> Lock:
         """Take the lock of a prepared data directory. Raises `AlreadyRunning` and `DataDirectoryUnusable`."""
         descriptor = _open(path, os.O_RDWR | os.O_CREAT)
-        if not _lock_soon(descriptor):
+        if not _lock_soon(descriptor) and not (_holder_died(path) and _lock_soon(descriptor, ORPHANS_S)):
             holder = read_holder(path)
             os.close(descriptor)
             who = f" with pid {holder.pid}" if holder else ""
@@ -65,9 +66,15 @@ class Lock:
         os.close(self.descriptor)
 
 
-def _lock_soon(descriptor: int) -> bool:
+def _holder_died(path: Path) -> bool:
+    """Whether the process that took the lock is dead: who holds it now are its children, which are ending."""
+    holder = read_holder(path)
+    return holder is not None and start_time_ticks(holder.pid) != holder.started_ticks
+
+
+def _lock_soon(descriptor: int, timeout_s: float = 0.1) -> bool:
     """Lock an open file; a few attempts, because `is_free` holds it for a moment."""
-    for _ in range(ATTEMPTS):
+    for _ in range(max(1, int(timeout_s / POLL_S))):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

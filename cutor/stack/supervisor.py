@@ -163,6 +163,7 @@ class Supervisor:
         tasks = [asyncio.create_task(watched(work)) for work in works]
         try:
             await self._orders.stop.wait()
+            self._say("stopping: what runs may finish for a few seconds, the rest is handed back")
         finally:
             self._orders.stop.set()
             await asyncio.wait(tasks)

@@ -119,6 +119,28 @@ def test_only_the_owner_of_the_current_stack_file_removes_it(tmp_path: Path) -> 
     assert not current.remove(path, STACK.instance)
 
 
+def test_the_stack_that_still_runs_is_current_again_when_a_later_one_ends(tmp_path: Path) -> None:
+    path = tmp_path / "current.json"
+    stacks = [CurrentStack(server=f"nats://{n}", data=str(tmp_path / n), instance=n) for n in ("a", "b", "c")]
+    locks = []
+    for stack in stacks:
+        Path(stack.data).mkdir()
+        locks.append(Lock.take(Path(stack.data) / "lock"))
+        current.write(path, stack)
+    assert current.remove(path, "b")
+    assert (known := current.read(path)) is not None
+    assert known.instance == "c"
+    assert current.remove(path, "c")
+    assert (known := current.read(path)) is not None
+    assert (known.instance, known.server) == ("a", "nats://a")
+    locks[0].release(orderly=True)
+    current.write(path, stacks[1])
+    assert (known := current.read(path)) is not None
+    assert (known.instance, known.previous) == ("b", None), "a stack that ended is not remembered"
+    for lock in locks[1:]:
+        lock.release(orderly=True)
+
+
 def test_a_damaged_current_stack_file_is_named_without_its_content(tmp_path: Path) -> None:
     path = tmp_path / "current.json"
     path.write_text('{"server": "nats://cutor:secret@')

@@ -119,6 +119,13 @@ def test_only_a_parked_submission_shows_xx() -> None:
     assert build.dependencies == Stage(outcome="XX", message="no container")
 
 
+def test_the_test_case_that_ran_when_it_was_cancelled_is_cancelled() -> None:
+    running = result(after(*RUNNING, ran(0, "OK"), Cancelled()))
+    assert [stage.outcome for stage in running.run] == ["OK", "CANCELLED"]
+    queued = result(after(*BUILT, Cancelled()))
+    assert [stage.outcome for stage in queued.run] == ["SKIPPED", "SKIPPED"]
+
+
 def test_result_times_are_rfc_3339() -> None:
     document = result(after(*RUNNING, finished(), CLEANED))
     assert document.submitted_at == "1970-01-01T00:00:01.000000Z"

@@ -147,12 +147,16 @@ def send_to_holder(path: Path, number: signal.Signals) -> bool:
 
 
 def start_time_ticks(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None where it is gone (proc(5): field 22 of ``stat``)."""
+    """Return when a process started, in clock ticks since boot (proc(5): field 22 of ``stat``).
+
+    None where it is gone, or dead and only not yet collected by its parent.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return int(stat.rpartition(")")[2].split()[19])
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def _open(path: Path, flags: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from rich import box
 from rich.console import Console
@@ -16,6 +16,7 @@ from cutor.text import escape
 
 _RIGHT: Final = frozenset({"cpu_ms", "wall_ms", "memory"})
 _HEADINGS: Final = {"cpu_ms": "cpu ms", "wall_ms": "wall ms"}
+_MEASURED: Final = ("stage", "outcome", "ended", "cpu_ms", "wall_ms", "memory")
 _PLAIN_WIDTH: Final = 160
 
 
@@ -32,7 +33,10 @@ def print_result(result: Result) -> None:
     if result.environment is not None:
         how = "was there already" if result.environment.hit else "built for this submission"
         out.print(Text(f"environment {result.environment.key[:12]}, {how}", style="dim"))
-    out.print(_stages(result))
+    stages = rows(result)
+    out.print(_stages(stages))
+    for row in stages:
+        _print_outputs(out, row)
     for note in _notes(result):
         out.print(Text(note))
 
@@ -44,24 +48,34 @@ def _headline(result: Result) -> Text:
     return line.append(result.outcome, style=_style(result.outcome))
 
 
-def _stages(result: Result) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in Row._fields:
-        folds = name in ("stdout", "stderr", "stage")
-        table.add_column(
-            _HEADINGS.get(name, name), justify="right" if name in _RIGHT else "left", overflow="fold", no_wrap=not folds
-        )
-    for row in rows(result):
+def _stages(stages: Iterable[Row]) -> Table:
+    """Return the table of what was measured; it fits 80 columns, so outputs stand below it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in _MEASURED:
+        side: Literal["left", "right"] = "right" if name in _RIGHT else "left"
+        table.add_column(_HEADINGS.get(name, name), justify=side, overflow="fold", no_wrap=name != "stage")
+    for row in stages:
         cells = row._asdict()
-        table.add_row(*(Text(cells[name], style=_style(row.outcome) if name == "outcome" else "") for name in Row._fields))
+        table.add_row(*(Text(cells[name], style=_style(row.outcome) if name == "outcome" else "") for name in _MEASURED))
     return table
 
 
+def _print_outputs(out: Console, row: Row) -> None:
+    for name, excerpt in (("stdout", row.stdout), ("stderr", row.stderr)):
+        if excerpt:
+            out.print(Text(f"{row.stage}, {name}:", style="dim"))
+            out.print(Text(excerpt), soft_wrap=True)
+
+
 def _notes(result: Result) -> Iterable[str]:
-    """Yield the messages of submission and stages, each once."""
-    stages = [result.dependencies, result.compile, *result.run]
-    messages = [result.message, *(stage.message for stage in stages if stage is not None and stage.outcome != "OK")]
-    return (escape(message, keep="\n") for message in dict.fromkeys(messages) if message)
+    """Yield the messages of stages, each with its stage, and the submission's own where no stage says the same."""
+    named = [("dependencies", result.dependencies), ("compile", result.compile)]
+    named += [(f"run {number}", stage) for number, stage in enumerate(result.run, 1)]
+    said = [(name, stage.message) for name, stage in named if stage is not None and stage.message and stage.outcome != "OK"]
+    if result.message and result.message not in (message for _, message in said):
+        yield escape(result.message, keep="\n")
+    for name, message in said:
+        yield f"{name}: {escape(message, keep=chr(10))}"
 
 
 def _style(outcome: str) -> str:

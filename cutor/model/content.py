@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Final, Literal
 
 import msgspec
@@ -44,7 +43,7 @@ def pack(data: bytes) -> Content:
 
 
 def unpack(content: Content) -> bytes:
-    """Return the bytes of an inline content. Raises `BodyNotResolvedError` where they live in BODIES."""
+    """Return the bytes of an inline content. Raises `BodyNotResolvedError` where they live in BODIES, ValueError."""
     if content.body is not None:
         raise BodyNotResolvedError(f"the body {content.body.sha256} was not fetched")
     return decode_text(content.encoding, content.data)
@@ -59,18 +58,44 @@ def encode_text(data: bytes) -> tuple[StoredEncoding, str]:
 
 
 def decode_text(encoding: StoredEncoding, text: str) -> bytes:
-    """Return the bytes that `encode_text` was given."""
-    return text.encode() if encoding == "utf8" else base64.b64decode(text, validate=True)
+    """Return the bytes that `encode_text` was given. Raises ValueError for a text that it does not make."""
+    return text.encode() if encoding == "utf8" else _decode_base64(text)
 
 
 def decode_request_text(where: str, encoding: RequestEncoding, text: str) -> bytes:
     """Return the bytes of a request's text; raises `InvalidRequest` that names ``where`` it stands."""
+    if encoding == "utf8":
+        return _encode_utf8(where, text)
     try:
-        if encoding == "base64":
-            return base64.b64decode(text, validate=True)
-        if encoding == "hex":
-            return bytes.fromhex(text)
+        return _decode_base64(text) if encoding == "base64" else _decode_hex(text)
+    except ValueError as error:
+        raise InvalidRequest(f"{where} is not valid {encoding}: {error}") from error
+
+
+def _encode_utf8(where: str, text: str) -> bytes:
+    try:
         return text.encode()
-    except (binascii.Error, ValueError) as error:
-        what = "lone surrogates, which UTF-8 cannot hold" if encoding == "utf8" else f"not valid {encoding}: {error}"
-        raise InvalidRequest(f"{where} is {what}") from error
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"{where} is not Unicode text: it holds the lone surrogate {text[error.start]!a}") from error
+
+
+def _decode_base64(text: str) -> bytes:
+    """Return the bytes of RFC 4648 base64 in its one canonical form. Raises ValueError.
+
+    The standard library also takes padding in excess and set bits behind the last byte: other texts for the same bytes.
+    """
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("its padding or its last character is not that of any bytes")
+    return data
+
+
+def _decode_hex(text: str) -> bytes:
+    """Return the bytes of pairs of hexadecimal digits; no blanks, as the standard library takes them. Raises ValueError."""
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        data = None
+    if data is None or 2 * len(data) != len(text):
+        raise ValueError("it must be pairs of the digits 0-9 and a-f, and nothing else")
+    return data

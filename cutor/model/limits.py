@@ -6,9 +6,10 @@ and `LimitPolicy` (the deployer's default and maximum for one stage). `Policy` i
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from cutor.model.errors import InvalidPolicy, InvalidRequest
 
@@ -69,7 +70,7 @@ class RequestedLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     run: RequestedLimit = RequestedLimit()
 
 
-class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """The deployer's default and maximum for one stage kind."""
 
     default: Limit
@@ -77,20 +78,23 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one request may hold at the most, whatever its limits."""
+    """What one request may hold at the most, whatever its limits. Strict, because the configuration is read as this too."""
 
-    request_bytes: int = 32 * MIB  # files, inputs and expected outputs, decoded, together
+    request_bytes: Annotated[
+        int, Meta(description="bytes of a request's contents, names, arguments and labels together, decoded")
+    ] = 32 * MIB
     files: int = 256
     file_name_bytes: int = 255
     test_cases: int = 1000
+    test_case_name_bytes: Annotated[int, Meta(description="bytes of a test case's name")] = 256
     args: int = 256
     arg_bytes: int = 64 << 10  # all arguments of a test case together
     labels: int = 32
     label_bytes: int = 256  # a key and its value together
-    submission_wall_time_ms: int = 15 * 60_000  # of all stages together
+    submission_wall_time_ms: int = 15 * 60_000  # of compile and runs together, in one attempt
 
 
-class LimitPolicies(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LimitPolicies(msgspec.Struct, frozen=True, kw_only=True):
     """One `LimitPolicy` a stage kind."""
 
     dependencies: LimitPolicy
@@ -130,7 +134,7 @@ DEFAULT_LIMITS: Final = LimitPolicies(
 """What holds where the deployer configures nothing (facts-peers: what a mature engine ships, cut down to two cores)."""
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What a stack accepts: limits, bounds and tenants. Published by the stack; clients and builders validate against it."""
 
     limits: LimitPolicies = DEFAULT_LIMITS

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +17,7 @@ from cutor.model.content import RequestEncoding, decode_request_text
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Bounds, Policy, RequestedLimits, resolve_all, stored_limits
 from cutor.model.outcome import Compare
+from cutor.model.spill import EVENT_RECORD_BYTES, REFERENCE_BYTES
 from cutor.model.subjects import Address, check_address
 
 SHELL_NIX: Final = "shell.nix"
@@ -84,30 +85,60 @@ class ValidRequest(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
 
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes or a document that are not of the wanted shape; `explain` has a line for each."""
+
+EXPLAINED_CHARACTERS: Final = 300
+SHOWN_CHARACTERS: Final = 80
+"""Messages stand in events and in lines on a terminal: what a stranger wrote is shown up to so many characters."""
+
+
 def parse_request(raw: bytes) -> Request:
     """Return the request in a JSON document. Raises `InvalidRequest`."""
     try:
         return msgspec.json.decode(raw, type=Request)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidRequest(f"request: {explain(error)}") from error
 
 
 def request_from(document: Any) -> Request:
-    """Return the request in a mapping, as read from TOML or built in Python. Raises `InvalidRequest`."""
+    """Return the request in a mapping, as read from TOML or built in Python, or in a struct whose types nobody has checked yet.
+
+    Raises `InvalidRequest`.
+    """
     try:
-        return msgspec.convert(document, type=Request)
-    except msgspec.ValidationError as error:
+        return msgspec.convert(_plain(document), type=Request)
+    except UNREADABLE as error:
         raise InvalidRequest(f"request: {explain(error)}") from error
 
 
+def _plain(value: Any) -> Any:
+    """Return a value with a mapping in place of every struct: msgspec would take a struct as it is, whatever it holds."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def explain(error: Exception) -> str:
-    """Return msgspec's message with the place in front: ``test_cases[0].args: Expected `str`, got `int```."""
+    """Return msgspec's message in one line with the place in front: ``test_cases[0].args: Expected `str`, got `int```."""
+    if isinstance(error, UnicodeDecodeError):
+        return "not valid UTF-8"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
     text = str(error)
     found = re.fullmatch(r"(.*) - at `\$\.?(.*?)`", text, re.DOTALL)
-    if not found:
-        return text
-    what, where = found.groups()
-    return f"{where}: {what}" if where else what
+    if found:
+        what, where = found.groups()
+        text = f"{where}: {what}" if where else what
+    line = " ".join(text[: 2 * EXPLAINED_CHARACTERS].split())
+    return line if len(line) <= EXPLAINED_CHARACTERS else f"{line[:EXPLAINED_CHARACTERS]}…"
+
+
+def shown(text: str) -> str:
+    """Return a name for a message: quoted, escaped, and no longer than a line can take."""
+    return repr(text) if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]!r}…"
 
 
 def validate(request: Request, policy: Policy, made_up_id: str) -> ValidRequest:
@@ -140,21 +171,65 @@ def check(request: ValidRequest, policy: Policy) -> None:
     if request.address.tenant not in policy.tenants:
         declared = ", ".join(sorted(policy.tenants))
         raise InvalidRequest(f"tenant {request.address.tenant!r} is not declared; this stack has: {declared}")
+    check_counts(len(request.files), len(request.test_cases), bounds)
     _check_files(request.files, bounds)
     _check_environment_files(request.environment_files, request.files)
     resolve_all(request.limits, policy.limits)
     _check_test_cases(request.test_cases, bounds)
     _check_labels(request.labels, bounds)
-    if (size := size_bytes(request)) > bounds.request_bytes:
+    check_size(size_bytes(request), bounds)
+    _check_record(request)
+
+
+def check_counts(files: int, test_cases: int, bounds: Bounds) -> None:
+    """Raise `InvalidRequest` for more files or test cases than the bounds allow."""
+    if files > bounds.files:
+        raise InvalidRequest(f"files: {files} are more than the maximum of {bounds.files} files")
+    if test_cases > bounds.test_cases:
+        raise InvalidRequest(f"test_cases: {test_cases} are more than the maximum of {bounds.test_cases} test cases")
+
+
+def check_size(size: int, bounds: Bounds) -> None:
+    """Raise `InvalidRequest` where a request's bytes are over the bound."""
+    if size > bounds.request_bytes:
         raise InvalidRequest(
-            f"request: {size} bytes of files and inputs are more than the maximum of {bounds.request_bytes} bytes"
+            f"request: {size} bytes of contents, names, arguments and labels are more than the maximum of "
+            f"{bounds.request_bytes} bytes"
         )
 
 
 def size_bytes(request: ValidRequest) -> int:
-    """Return the bytes of a request's files, inputs and expected outputs together."""
-    cases = sum(len(case.input) + len(case.expected_output or b"") for case in request.test_cases)
-    return sum(map(len, request.files.values())) + cases
+    """Return the bytes of a request: files, inputs and expected outputs, names, arguments and labels together."""
+    contents = sum(map(len, request.files.values()))
+    contents += sum(len(case.input) + len(case.expected_output or b"") for case in request.test_cases)
+    return contents + sum(len(text.encode()) for text in _texts(request))
+
+
+def _texts(request: ValidRequest) -> Iterator[str]:
+    """Yield every string of a request that is no content."""
+    yield from request.files
+    yield from request.environment_files
+    for case in request.test_cases:
+        yield case.name or ""
+        yield from case.args
+    for label in request.labels.items():
+        yield from label
+
+
+def record_bytes(request: ValidRequest) -> int:
+    """Return how many bytes of a ``submitted`` event a request takes, at the most, when all of its contents are in BODIES."""
+    cases = [(case.name, case.args) for case in request.test_cases]
+    texts = (tuple(request.files), cases, request.environment_files, request.labels, stored_limits(request.limits))
+    return len(msgspec.json.encode(texts)) + REFERENCE_BYTES * (len(request.files) + 2 * len(cases))
+
+
+def _check_record(request: ValidRequest) -> None:
+    """Raise `InvalidRequest` for a request that no event could hold, whatever of it is stored apart."""
+    if (size := record_bytes(request)) > EVENT_RECORD_BYTES:
+        raise InvalidRequest(
+            f"request: names, arguments, labels and limits take {size} bytes of its event, more than the maximum of "
+            f"{EVENT_RECORD_BYTES} bytes; what is large belongs into files and inputs"
+        )
 
 
 def digest(request: ValidRequest) -> str:
@@ -192,8 +267,8 @@ def _decode_files(files: Iterable[File]) -> dict[str, bytes]:
     decoded: dict[str, bytes] = {}
     for file in files:
         if file.name in decoded:
-            raise InvalidRequest(f"files: {file.name!r} is there twice")
-        decoded[file.name] = decode_request_text(f"files: the content of {file.name!r}", file.encoding, file.content)
+            raise InvalidRequest(f"files: {shown(file.name)} is there twice")
+        decoded[file.name] = decode_request_text(f"files: the content of {shown(file.name)}", file.encoding, file.content)
     return decoded
 
 
@@ -211,8 +286,6 @@ def _check_files(files: dict[str, bytes], bounds: Bounds) -> None:
     for needed in (SHELL_NIX, RUN_SCRIPT):
         if needed not in files:
             raise InvalidRequest(f"files: {needed} is missing; every submission needs it")
-    if len(files) > bounds.files:
-        raise InvalidRequest(f"files: {len(files)} are more than the maximum of {bounds.files} files")
     for name in files:
         check_file_name(name, bounds.file_name_bytes)
     _check_no_file_is_a_directory(files)
@@ -220,10 +293,10 @@ def _check_files(files: dict[str, bytes], bounds: Bounds) -> None:
 
 def check_file_name(name: str, maximum_bytes: int) -> None:
     """Raise `InvalidRequest` for a name that could leave the box or name nothing."""
+    if (size := len(_utf8(f"files: the name {shown(name)}", name))) > maximum_bytes:
+        raise InvalidRequest(f"files: the name {name[:40]!r}… has {size} bytes; the maximum is {maximum_bytes} bytes")
     if "\0" in name:
         raise InvalidRequest(f"files: the name {name!r} holds a NUL character")
-    if (size := len(_utf8("files: a name", name))) > maximum_bytes:
-        raise InvalidRequest(f"files: the name {name[:40]!r}… has {size} bytes; the maximum is {maximum_bytes} bytes")
     if name.startswith("/"):
         raise InvalidRequest(f"files: the name {name!r} is absolute; it must be relative to the submission")
     for segment in name.split("/"):
@@ -243,21 +316,19 @@ def _check_no_file_is_a_directory(names: Iterable[str]) -> None:
 def _check_environment_files(wanted: Iterable[str], files: dict[str, bytes]) -> None:
     for name in wanted:
         if name not in files:
-            raise InvalidRequest(f"environment_files: {name!r} is not among the files")
+            raise InvalidRequest(f"environment_files: {shown(name)} is not among the files")
 
 
 def _check_test_cases(cases: tuple[ValidTestCase, ...], bounds: Bounds) -> None:
     if not cases:
         raise InvalidRequest("test_cases: at least one is needed; one without input runs the program once")
-    if len(cases) > bounds.test_cases:
-        raise InvalidRequest(f"test_cases: {len(cases)} are more than the maximum of {bounds.test_cases} test cases")
     for position, case in enumerate(cases):
         _check_test_case(f"test_cases[{position}]", case, bounds)
 
 
 def _check_test_case(where: str, case: ValidTestCase, bounds: Bounds) -> None:
-    if case.name is not None and len(_utf8(f"{where}.name", case.name)) > bounds.label_bytes:
-        raise InvalidRequest(f"{where}.name: more than the maximum of {bounds.label_bytes} bytes")
+    if (size := len(_utf8(f"{where}.name", case.name or ""))) > bounds.test_case_name_bytes:
+        raise InvalidRequest(f"{where}.name: {size} bytes are more than the maximum of {bounds.test_case_name_bytes} bytes")
     if len(case.args) > bounds.args:
         raise InvalidRequest(f"{where}.args: {len(case.args)} are more than the maximum of {bounds.args} arguments")
     if sum(len(_utf8(f"{where}.args", arg)) + 1 for arg in case.args) > bounds.arg_bytes:
@@ -272,8 +343,9 @@ def _check_labels(labels: dict[str, str], bounds: Bounds) -> None:
     for key, value in labels.items():
         if not key:
             raise InvalidRequest("labels: a key is empty")
-        if len(_utf8("labels", key)) + len(_utf8("labels", value)) > bounds.label_bytes:
-            raise InvalidRequest(f"labels.{key[:40]}: key and value are more than the maximum of {bounds.label_bytes} bytes")
+        where = f"labels.{key[:40]}" if key.isprintable() else f"labels[{key[:40]!r}]"
+        if len(_utf8(where, key)) + len(_utf8(where, value)) > bounds.label_bytes:
+            raise InvalidRequest(f"{where}: key and value are more than the maximum of {bounds.label_bytes} bytes")
 
 
 def _utf8(where: str, text: str) -> bytes:

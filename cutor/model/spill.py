@@ -7,9 +7,19 @@ from typing import Final
 
 from cutor.model.content import INLINE_BYTES
 
+EVENT_BYTES: Final = 8 << 20
+"""The largest message that the stream EVENTS takes (``max_msg_size`` in streams.yaml), headers included."""
+
 EVENT_INLINE_BYTES: Final = 1 << 20
-"""Contents that one event holds at the most. With base64's third and JSON's escapes (six bytes for a control character) an
-event stays below the 8 MiB that the server accepts in one message."""
+"""Contents that one event holds at the most. With base64's third and JSON's escapes (six bytes for a control character) they
+take up to 6 MiB of its `EVENT_BYTES`."""
+
+EVENT_RECORD_BYTES: Final = 3 << 19
+"""What else a ``submitted`` event holds at the most, 1.5 MiB as JSON: names, arguments, labels, limits, and a `REFERENCE_BYTES`
+for every content. None of it can go to BODIES. The last half of a MiB is for headers and the rest of the event."""
+
+REFERENCE_BYTES: Final = 192
+"""A content in an event without its bytes: its reference (at most 122 bytes) and the field names around it."""
 
 
 def spilled(sizes: Sequence[int]) -> frozenset[int]:

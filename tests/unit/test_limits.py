@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from cutor.config import InvalidConfig, parse
 from cutor.model.errors import InvalidPolicy, InvalidRequest
 from cutor.model.limits import (
     DEFAULT_LIMITS,
@@ -86,6 +87,12 @@ def with_default(**values: int) -> Policy:
 def test_a_policy_that_cannot_work_names_the_setting(policy: Policy, named: str) -> None:
     with pytest.raises(InvalidPolicy, match=named.replace(".", r"\.")):
         check_policy(policy)
+
+
+def test_the_configuration_of_bounds_is_strict_although_a_published_policy_is_read_tolerantly() -> None:
+    assert parse(b"[bounds]\ntest_case_name_bytes = 9\n", "c").bounds.test_case_name_bytes == 9
+    with pytest.raises(InvalidConfig, match="bounds: unknown key `wishes`"):
+        parse(b"[bounds]\nwishes = 3\n", "c")
 
 
 def test_every_limit_has_a_unit() -> None:

@@ -2,14 +2,26 @@
 
 import base64
 import json
+import re
+import uuid
 from typing import Any
 
 import msgspec
 import pytest
 
 from cutor.model.errors import InvalidRequest
-from cutor.model.limits import Bounds, Policy
-from cutor.model.request import ValidRequest, digest, parse_request, validate
+from cutor.model.limits import Bounds, Policy, RequestedLimit, RequestedLimits
+from cutor.model.request import (
+    File,
+    Request,
+    TestCase,
+    ValidRequest,
+    digest,
+    parse_request,
+    request_from,
+    size_bytes,
+    validate,
+)
 
 FILES = [{"name": "shell.nix", "content": "{}"}, {"name": "cutor-run.sh", "content": "true"}]
 
@@ -58,7 +70,19 @@ REFUSED = [
     ({"files": file("shell.nix")}, "files: 'shell.nix' is there twice"),
     ({"files": file("shell.nix/x")}, "files: 'shell.nix' is a file and the directory of 'shell.nix/x'"),
     ({"files": file("a", "%%%", encoding="base64")}, "files: the content of 'a' is not valid base64: "),
-    ({"files": file("a", "0g", encoding="hex")}, "files: the content of 'a' is not valid hex: "),
+    ({"files": file("a", "QUJD=", encoding="base64")}, "files: the content of 'a' is not valid base64: its padding or"),
+    ({"files": file("a", "QR==", encoding="base64")}, "files: the content of 'a' is not valid base64: its padding or"),
+    ({"files": file("a", "QQ", encoding="base64")}, "files: the content of 'a' is not valid base64: "),
+    ({"files": file("a", "QUJD\n", encoding="base64")}, "files: the content of 'a' is not valid base64: "),
+    ({"files": file("a", "-_-_", encoding="base64")}, "files: the content of 'a' is not valid base64: "),
+    ({"files": file("a", "é", encoding="base64")}, "files: the content of 'a' is not valid base64: "),
+    ({"files": file("a", "0g", encoding="hex")}, "files: the content of 'a' is not valid hex: it must be pairs of the digits"),
+    (
+        {"files": file("a", "ff 00", encoding="hex")},
+        "files: the content of 'a' is not valid hex: it must be pairs of the digits",
+    ),
+    ({"files": file("a", " ", encoding="hex")}, "files: the content of 'a' is not valid hex: it must be pairs of the digits"),
+    ({"files": file("a", "f", encoding="hex")}, "files: the content of 'a' is not valid hex: it must be pairs of the digits"),
     ({"files": file("a", "", encoding="rot13")}, "request: files[2].encoding: Invalid enum value 'rot13'"),
     ({"files": [{"name": "a"}]}, "request: files[0]: Object missing required field `content`"),
     ({"test_cases": []}, "test_cases: at least one is needed"),
@@ -72,6 +96,7 @@ REFUSED = [
     ({"environment_files": ["lib.nix"]}, "environment_files: 'lib.nix' is not among the files"),
     ({"labels": {"": "x"}}, "labels: a key is empty"),
     ({"labels": {"k": "v" * 300}}, "labels.k: key and value are more than the maximum of 256 bytes"),
+    ({"labels": {"a\nb": "v" * 300}}, "labels['a\\nb']: key and value are more than the maximum of 256 bytes"),
     ({"labels": {str(n): "" for n in range(33)}}, "labels: 33 are more than the maximum of 32 labels"),
     ({"limits": {"run": {"memory_bytes": 0}}}, "limits.run.memory_bytes is 0: it must be from 1 to "),
     ({"limits": {"run": {"cpu_time_ms": 10**12}}}, "limits.run.cpu_time_ms is 1000000000000: more than the maximum of "),
@@ -96,21 +121,155 @@ def test_bytes_that_are_no_request(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"files": [{"name": "a", "content": "\xff"}], "test_cases": [{}]}',
+        b'{"files": [{"name": "\xff", "content": ""}], "test_cases": [{}]}',
+        b'{"files": [], "test_cases": [], "labels": {"\xff": ""}}',
+        b'{"files": [], "test_cases": [], "\xff": ""}',
+    ],
+)
+def test_bytes_that_are_no_text_within_a_string(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest, match=r"^request: not valid UTF-8$"):
+        parse_request(raw)
+
+
+@pytest.mark.parametrize("depth", [2_000, 200_000])
+def test_what_is_nested_too_deeply_is_refused(depth: int) -> None:
+    """Where a string is wanted, the first bracket is wrong; where anything is skipped, or built in Python, the depth is."""
+    nest = b"[" * depth + b"]" * depth
+    for raw in (nest, b'{"files": %b}' % nest, b'{"wish": %b}' % nest):
+        with pytest.raises(InvalidRequest, match=r"^request: "):
+            parse_request(raw)
+    built: list[Any] = []
+    for _ in range(depth):
+        built = [built]
+    with pytest.raises(InvalidRequest, match=r"^request: nested too deeply$"):
+        request_from(request(labels=built))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": {"a": 1}}, "request: labels[...]: Expected `str`, got `int`"),
+        ({"labels": None}, "request: labels: Expected `object`, got `null`"),
+        ({"labels": [("a", "b")]}, "request: labels: Expected `object`, got `array`"),
+        ({"id": 5}, "request: id: Expected `str | null`, got `int`"),
+        ({"id": uuid.UUID(int=1)}, "request: id: Expected `str | null`, got `uuid`"),
+        ({"files": (File(name="a", content=b"x"),)}, "request: files[0].content: Expected `str`, got `bytes`"),
+        ({"files": (File(name="a", content="x", encoding="rot13"),)}, "request: files[0].encoding: Invalid enum value"),
+        ({"files": (object(),)}, "request: files[0]: Expected `object`, got `object`"),
+        ({"test_cases": (TestCase(args="ls"),)}, "request: test_cases[0].args: Expected `array`, got `str`"),
+        ({"limits": RequestedLimits(run=5)}, "request: limits.run: Expected `object`, got `int`"),
+    ],
+)
+def test_a_struct_whose_types_nobody_checked(changes: dict[str, Any], message: str) -> None:
+    """Structs built in Python take anything; in a request, or in a mapping that is one, they are read like JSON."""
+    good = {"files": tuple(File(**one) for one in FILES), "test_cases": (TestCase(),)}
+    for built in (Request(**good | changes), good | changes):
+        with pytest.raises(InvalidRequest) as error:
+            request_from(built)
+        assert str(error.value).startswith(message)
+
+
+def test_a_struct_is_the_request_that_it_is() -> None:
+    built = Request(
+        files=tuple(File(**one) for one in FILES),
+        test_cases=[TestCase(args=["a"])],  # type: ignore[arg-type]
+        limits=RequestedLimits(run=RequestedLimit(open_files=9)),
+    )
+    assert request_from(built) == parse_request(
+        json.dumps(request(test_cases=[{"args": ["a"]}], limits={"run": {"open_files": 9}})).encode()
+    )
+
+
+def surrogates() -> list[tuple[dict[str, Any], str]]:
+    said = "is not Unicode text: it holds the lone surrogate '\\udcff'"
+    return [
+        ({"files": file("a", "x\udcff")}, f"files: the content of 'a' {said}"),
+        ({"files": file("x\udcff")}, f"files: the name 'x\\udcff' {said}"),
+        ({"test_cases": [{"input": "\udcff"}]}, f"test_cases[0].input {said}"),
+        ({"test_cases": [{"args": ["\udcff"]}]}, f"test_cases[0].args {said}"),
+        ({"test_cases": [{"name": "\udcff"}]}, f"test_cases[0].name {said}"),
+        ({"labels": {"key": "\udcff"}}, f"labels.key {said}"),
+        ({"labels": {"k\udcff": ""}}, f"labels['k\\udcff'] {said}"),
+    ]
+
+
+@pytest.mark.parametrize(("change", "message"), surrogates(), ids=[message[:30] for _, message in surrogates()])
+def test_text_that_no_file_could_hold(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        validate(request_from(request(**change)), Policy(), "made-up")
+    assert str(error.value) == message
+
+
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {LONG: 1},
+        {"compare": LONG},
+        {"files": file(LONG)},
+        {"files": file("\0" + LONG)},
+        {"files": [*FILES, *[{"name": LONG, "content": ""}] * 2]},
+        {"files": file(LONG, "%", encoding="base64")},
+        {"environment_files": [LONG]},
+        {"labels": {LONG: ""}},
+        {"labels": {"\n" * 100_000: ""}},
+    ],
+)
+def test_a_message_is_no_longer_than_a_line(change: dict[str, Any]) -> None:
+    """A builder says the same of what nobody had checked, and `rejected` has to fit into an event."""
+    with pytest.raises(InvalidRequest) as error:
+        check(request(**change))
+    assert len(str(error.value)) < 500
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("bounds", "message"),
     [
-        ({"request_bytes": 5}, "request: 6 bytes of files and inputs are more than the maximum of 5 bytes"),
+        (
+            {"request_bytes": 42},
+            "request: 43 bytes of contents, names, arguments and labels are more than the maximum of 42 bytes",
+        ),
         ({"files": 1}, "files: 2 are more than the maximum of 1 files"),
         ({"test_cases": 1}, "test_cases: 2 are more than the maximum of 1 test cases"),
         ({"args": 1}, "test_cases[0].args: 2 are more than the maximum of 1 arguments"),
         ({"arg_bytes": 3}, "test_cases[0].args: together more than the maximum of 3 bytes"),
-        ({"label_bytes": 1}, "test_cases[0].name: more than the maximum of 1 bytes"),
+        ({"test_case_name_bytes": 1}, "test_cases[0].name: 2 bytes are more than the maximum of 1 bytes"),
     ],
 )
 def test_bounds(bounds: dict[str, int], message: str) -> None:
-    document = request(test_cases=[{"args": ["a", "b"], "name": "nn"}, {}])
+    document = request(
+        test_cases=[{"args": ["a", "b"], "name": "nn"}, {}], labels={"k": "é"}, environment_files=["shell.nix", "shell.nix"]
+    )
     with pytest.raises(InvalidRequest) as error:
         check(document, Policy(bounds=Bounds(**bounds)))
     assert str(error.value) == message
+
+
+def test_names_arguments_and_labels_count_as_well() -> None:
+    """Contents 6, file names 21, environment files 9, a test case's name 2 and arguments 2, a label 3."""
+    plain = check(request())
+    assert size_bytes(plain) == 6 + 21
+    more = request(test_cases=[{"args": ["a", "b"], "name": "nn"}, {}], labels={"k": "é"}, environment_files=["shell.nix"])
+    assert size_bytes(check(more, Policy(bounds=Bounds(request_bytes=43)))) == 6 + 21 + 9 + 2 + 2 + 3
+
+
+def test_what_cannot_be_stored_apart_is_bounded_so_that_an_event_holds_it() -> None:
+    """Two hundred test cases with 60 KB of arguments each: every one is within its bound, together they are no event."""
+    with pytest.raises(InvalidRequest) as error:
+        check(request(test_cases=[{"args": ["x" * 60_000]}] * 200))
+    assert re.fullmatch(
+        r"request: names, arguments, labels and limits take 12\d{6} bytes of its event, more than the maximum of 1572864 "
+        r"bytes; what is large belongs into files and inputs",
+        str(error.value),
+    )
+    check(request(test_cases=[{"args": ["x" * 60_000]}] * 25))
+    check(request(test_cases=[{"name": "n" * 256, "args": ["x"] * 200}] * 1000))
 
 
 def test_the_digest_sees_through_encodings_order_and_defaults() -> None:

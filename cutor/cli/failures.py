@@ -9,12 +9,14 @@ import click
 from cutor.bus.errors import BusError, TopologyError
 from cutor.containers.errors import ContainerError
 from cutor.errors import REFUSED, UNAVAILABLE, CutorError
+from cutor.model.codec import EventError
 from cutor.model.errors import InvalidPolicy, InvalidRequest
 
 _EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (InvalidRequest, REFUSED),
     (InvalidPolicy, REFUSED),
     (TopologyError, REFUSED),
+    (EventError, UNAVAILABLE),
     (BusError, UNAVAILABLE),
     (ContainerError, UNAVAILABLE),
     (OSError, UNAVAILABLE),

@@ -2,27 +2,32 @@
 
 An event's body is JSON with ``kind`` and ``version``. A body of an older version goes through its upcaster, a pure function
 from document to document, before it is read as today's type; `UPCASTERS` lists them. Golden files under ``tests/golden`` keep
-one body of every version for ever.
+one body of every version for ever. Events of submissions and of environments are read in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar, get_args
 
 import msgspec
 
 from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import KINDS, Event
-from cutor.model.limits import Policy
-from cutor.model.request import explain
+from cutor.model.limits import Bounds, Policy
+from cutor.model.request import UNREADABLE, explain
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {}
-"""From (kind, version) to the function that makes a document of the next version of it."""
+"""From (kind, version) to the function that makes a document of the next version of it. It may raise what a document of a wrong
+shape makes it raise: a LookupError, TypeError, ValueError or AttributeError."""
 
-VERSIONS: Final[dict[str, int]] = dict.fromkeys(KINDS, 1)
+ENVIRONMENT_KINDS: Final = tuple(str(event_type.__struct_config__.tag) for event_type in get_args(EnvironmentEvent))
+
+VERSIONS: Final[dict[str, int]] = dict.fromkeys((*KINDS, *ENVIRONMENT_KINDS), 1)
 """Today's version of every kind."""
+
+T = TypeVar("T")
 
 
 class EventError(ValueError):
@@ -38,10 +43,65 @@ class _Head(msgspec.Struct):
     version: int = 1
 
 
-_EVENT: Final[msgspec.json.Decoder[Event]] = msgspec.json.Decoder(Event)
 _HEAD: Final = msgspec.json.Decoder(_Head)
-_ENVIRONMENT: Final[msgspec.json.Decoder[EnvironmentEvent]] = msgspec.json.Decoder(EnvironmentEvent)
-_POLICY: Final = msgspec.json.Decoder(Policy)
+
+
+class _Reader(Generic[T]):
+    """Reads the events of one stream."""
+
+    def __init__(self, event_type: Any, kinds: tuple[str, ...]) -> None:
+        self._type = event_type
+        self._kinds = frozenset(kinds)
+        self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(event_type)
+
+    def read(self, body: bytes) -> T:
+        """Return the event in a body, whatever its version. Raises `UnknownEventError` or `EventError`."""
+        head = self._head(body)
+        try:
+            if head.version == VERSIONS[head.kind]:
+                return self._decoder.decode(body)
+            event: T = msgspec.convert(_upcast(msgspec.json.decode(body), head), self._type)
+            return event
+        except UNREADABLE as error:
+            raise EventError(f"{head.kind}: {explain(error)}") from error
+
+    def _head(self, body: bytes) -> _Head:
+        try:
+            head = _HEAD.decode(body)
+        except UNREADABLE as error:
+            raise EventError(f"not an event: {explain(error)}") from error
+        if head.kind not in self._kinds:
+            raise UnknownEventError(f"unknown kind of event {head.kind[:40]!r}")
+        if not 1 <= head.version <= VERSIONS[head.kind]:
+            raise UnknownEventError(f"{head.kind} has version {head.version}; this cutor knows 1 to {VERSIONS[head.kind]}")
+        return head
+
+
+def _upcast(document: dict[str, Any], head: _Head) -> dict[str, Any]:
+    """Return a document in today's version. Raises `EventError` where an upcaster cannot make it so."""
+    for version in range(head.version, VERSIONS[head.kind]):
+        try:
+            document = UPCASTERS[head.kind, version](document) | {"version": version + 1}
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise EventError(f"{head.kind}: not the shape of version {version}: {explain(error)}") from error
+    return document
+
+
+_EVENTS: Final = _Reader[Event](Event, KINDS)
+_ENVIRONMENTS: Final = _Reader[EnvironmentEvent](EnvironmentEvent, ENVIRONMENT_KINDS)
+
+
+class _PublishedBounds(Bounds, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """`Bounds` as another cutor published them: those that this one does not know are left out."""
+
+
+class _PublishedPolicy(Policy, frozen=True, kw_only=True):
+    """`Policy` as another cutor published it. A newer stack bounds more than an older client knows of; its builder checks."""
+
+    bounds: _PublishedBounds = _PublishedBounds()
+
+
+_POLICY: Final = msgspec.json.Decoder(_PublishedPolicy)
 
 
 def encode(event: Event | EnvironmentEvent | Policy) -> bytes:
@@ -50,42 +110,18 @@ def encode(event: Event | EnvironmentEvent | Policy) -> bytes:
 
 
 def decode(body: bytes) -> Event:
-    """Return the event in a body. Raises `UnknownEventError` or `EventError`."""
-    try:
-        head = _HEAD.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EventError(f"not an event: {explain(error)}") from error
-    current = VERSIONS.get(head.kind)
-    if current is None:
-        raise UnknownEventError(f"unknown kind of event {head.kind[:40]!r}")
-    if not 1 <= head.version <= current:
-        raise UnknownEventError(f"{head.kind} has version {head.version}; this cutor knows 1 to {current}")
-    try:
-        if head.version == current:
-            return _EVENT.decode(body)
-        event: Event = msgspec.convert(_upcast(msgspec.json.decode(body), head.kind, current), Event)
-        return event
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EventError(f"{head.kind}: {explain(error)}") from error
-
-
-def _upcast(document: dict[str, Any], kind: str, current: int) -> dict[str, Any]:
-    for version in range(document.get("version", 1), current):
-        document = UPCASTERS[kind, version](document) | {"version": version + 1}
-    return document
+    """Return the event in a body of the stream EVENTS. Raises `UnknownEventError` or `EventError`."""
+    return _EVENTS.read(body)
 
 
 def decode_environment(body: bytes) -> EnvironmentEvent:
-    """Return the event in a body of the stream ENVIRONMENTS. Raises `EventError`."""
-    try:
-        return _ENVIRONMENT.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EventError(f"not an environment's event: {explain(error)}") from error
+    """Return the event in a body of the stream ENVIRONMENTS. Raises `UnknownEventError` or `EventError`."""
+    return _ENVIRONMENTS.read(body)
 
 
 def decode_policy(body: bytes) -> Policy:
-    """Return the policy that a stack publishes. Raises `EventError`."""
+    """Return the policy that a stack publishes, without what this cutor does not know. Raises `EventError`."""
     try:
-        return _POLICY.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return msgspec.convert(msgspec.to_builtins(_POLICY.decode(body)), Policy)
+    except UNREADABLE as error:
         raise EventError(f"the published policy cannot be read: {explain(error)}") from error

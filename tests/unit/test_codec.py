@@ -1,13 +1,26 @@
 """The codec: golden files of every event version, tolerance of the new, refusal of the unreadable."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from cutor.model.codec import UPCASTERS, VERSIONS, EventError, UnknownEventError, decode, encode
+from cutor.model.codec import (
+    ENVIRONMENT_KINDS,
+    UPCASTERS,
+    VERSIONS,
+    EventError,
+    UnknownEventError,
+    decode,
+    decode_environment,
+    decode_policy,
+    encode,
+)
+from cutor.model.environments import EnvironmentRemoved
 from cutor.model.events import EVENT_TYPES, KINDS, Leased, kind_of
+from cutor.model.limits import Bounds, Policy
 from tests.unit.histories import RUNNING, ran
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -17,7 +30,7 @@ FILES = sorted(GOLDEN.glob("*.json"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_golden_bodies_are_still_read(path: Path) -> None:
     kind, _, version = path.stem.rpartition(".v")
-    event = decode(path.read_bytes())
+    event = (decode_environment if kind in ENVIRONMENT_KINDS else decode)(path.read_bytes())
     assert kind_of(event) == kind
     if int(version) == VERSIONS[kind]:
         assert json.loads(encode(event)) == json.loads(path.read_bytes())
@@ -36,6 +49,8 @@ def test_kinds_are_those_of_the_design() -> None:
     implied = {"finished", "cancelled", "rejected", "parked", "cache-lost"}
     assert set(KINDS) == {"submitted", "leased", "cache-built", "compiled", "ran", "cleaned"} | implied
     assert len(KINDS) == len(EVENT_TYPES)
+    assert set(VERSIONS) == {*KINDS, *ENVIRONMENT_KINDS}
+    assert set(ENVIRONMENT_KINDS) == {"env-built", "env-removed"}
 
 
 def test_events_tolerate_fields_that_a_newer_cutor_added() -> None:
@@ -43,6 +58,88 @@ def test_events_tolerate_fields_that_a_newer_cutor_added() -> None:
     document["added"] = 1
     document["lease"]["added"] = [1]
     assert decode(json.dumps(document).encode()) == RUNNING[1]
+
+
+REMOVED = EnvironmentRemoved(key="k", reason="r")
+
+
+def test_a_body_of_an_older_version_goes_through_its_upcaster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In both streams: what said ``key`` was called ``name`` in a version 1 that never was."""
+    monkeypatch.setitem(VERSIONS, "env-removed", 2)
+    monkeypatch.setitem(UPCASTERS, ("env-removed", 1), lambda document: document | {"key": document["name"]})
+    old = b'{"kind": "env-removed", "name": "k", "reason": "r"}'
+    assert decode_environment(old) == EnvironmentRemoved(key="k", reason="r", version=2)
+    with pytest.raises(UnknownEventError, match="env-removed has version 3; this cutor knows 1 to 2"):
+        decode_environment(b'{"kind": "env-removed", "version": 3}')
+    with pytest.raises(EventError, match="env-removed: not the shape of version 1: 'name'"):
+        decode_environment(b'{"kind": "env-removed", "key": "k", "reason": "r"}')
+    monkeypatch.setitem(VERSIONS, "cancelled", 2)
+    monkeypatch.setitem(UPCASTERS, ("cancelled", 1), lambda document: {"kind": document["kind"], "reason": document["why"]})
+    assert decode(b'{"kind": "cancelled", "why": "w"}').reason == "w"
+
+
+def test_a_stream_has_its_own_kinds() -> None:
+    with pytest.raises(UnknownEventError, match="'env-removed'"):
+        decode(encode(REMOVED))
+    with pytest.raises(UnknownEventError, match="'leased'"):
+        decode_environment(encode(RUNNING[1]))
+
+
+@pytest.mark.parametrize("depth", [2_000, 200_000])
+@pytest.mark.parametrize("read", [decode, decode_environment, decode_policy])
+def test_what_is_nested_too_deeply_is_an_event_error(read: Callable[[bytes], object], depth: int) -> None:
+    """Also in a field that nobody knows: a decoder walks through those, too."""
+    nest = b"[" * depth + b"]" * depth
+    for body in (
+        b'{"added": %b, "kind": "cancelled"}' % nest,
+        b'{"kind": "cancelled", "reason": "", "added": %b}' % nest,
+        b'{"kind": "env-removed", "key": "k", "reason": "", "added": %b}' % nest,
+        b'{"kind": ' * depth,
+    ):
+        with pytest.raises(EventError) as raised:
+            read(body)
+        assert len(str(raised.value)) < 100
+
+
+def test_what_an_upcaster_reads_may_be_nested_too_deeply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its document is decoded as a whole; the head alone skips what stands behind the version."""
+    monkeypatch.setitem(VERSIONS, "env-removed", 2)
+    monkeypatch.setitem(UPCASTERS, ("env-removed", 1), lambda document: document)
+    with pytest.raises(EventError, match="nested too deeply"):
+        decode_environment(b'{"kind": "env-removed", "version": 1, "key": %b' % (b"[" * 2_000 + b"]" * 2_000 + b"}"))
+
+
+@pytest.mark.parametrize("text", ["x" * 8_000_000, "\n" * 8_000_000])
+def test_an_error_is_no_longer_than_a_line(text: str) -> None:
+    """It becomes the message of `rejected`, which has to fit into an event itself."""
+    request = {"files": [], "test_cases": [], "compare": text}
+    with pytest.raises(EventError) as raised:
+        decode(json.dumps({"kind": "submitted", "digest": "", "request": request}).encode())
+    assert len(str(raised.value)) < 400
+
+
+def test_a_policy_of_a_newer_stack_is_read_without_what_this_cutor_does_not_know() -> None:
+    policy = Policy(bounds=Bounds(files=7), max_leases=2)
+    document = msgspec.json.decode(encode(policy))
+    document["added"] = {}
+    document["bounds"]["added"] = 1
+    document["limits"]["link"] = {}
+    document["limits"]["run"]["minimum"] = 1
+    document["limits"]["run"]["default"]["added"] = 1
+    read = decode_policy(json.dumps(document).encode())
+    assert read == policy
+    assert type(read.bounds) is Bounds
+
+
+def test_a_policy_of_an_older_stack_is_filled_up_with_what_is_built_in() -> None:
+    assert decode_policy(b"{}") == Policy()
+    assert decode_policy(b'{"bounds": {"files": 7}}').bounds == Bounds(files=7)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b'{"tenants": {"\xff": 1}}', b'{"bounds": {"files": "7"}}'])
+def test_what_is_no_policy_is_an_event_error(body: bytes) -> None:
+    with pytest.raises(EventError, match="the published policy cannot be read: "):
+        decode_policy(body)
 
 
 @pytest.mark.parametrize(

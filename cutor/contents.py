@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from cutor.bus.bodies import Bodies
+from cutor.bus.bodies import Bodies, check_reference
 from cutor.bus.bodies import BodyRef as StoredBody
+from cutor.bus.errors import BodyCorrupt, BodyMissing
 from cutor.model.content import BodyRef, Content, decode_text, encode_text, pack, unpack
+from cutor.model.errors import InvalidRequest
 from cutor.model.events import Output, Stage, StoredFile, StoredRequest, StoredTestCase
-from cutor.model.limits import requested_limits, stored_limits
-from cutor.model.request import ValidRequest, ValidTestCase
+from cutor.model.limits import Bounds, requested_limits, stored_limits
+from cutor.model.request import ValidRequest, ValidTestCase, check_counts, check_size, shown
 from cutor.model.result import Result
 from cutor.model.spill import spilled
 from cutor.model.subjects import Address
@@ -51,20 +54,28 @@ class Contents:
             labels=request.labels,
         )
 
-    async def load_request(self, address: Address, stored: StoredRequest) -> ValidRequest:
-        """Return a stored request with every content fetched; it is decoded, not yet checked."""
+    async def load_request(self, address: Address, stored: StoredRequest, bounds: Bounds | None = None) -> ValidRequest:
+        """Return a stored request with every content fetched; it is decoded, not yet checked against a policy.
+
+        Anybody may have written it. With ``bounds``, no body is fetched for a request that is over them by its own account: a
+        few references can stand for any number of bytes. Raises `InvalidRequest` for contents that cannot be decoded, and for
+        bodies that are missing or not what the reference says; another `BusError` says nothing about the request.
+        """
+        _check_claims(stored, bounds)
         cases = [
             ValidTestCase(
                 name=case.name,
-                input=await self.fetch(case.input),
+                input=await self._load(f"test_cases[{n}].input", case.input),
                 args=case.args,
-                expected_output=None if case.expected_output is None else await self.fetch(case.expected_output),
+                expected_output=None
+                if case.expected_output is None
+                else await self._load(f"test_cases[{n}].expected_output", case.expected_output),
             )
-            for case in stored.test_cases
+            for n, case in enumerate(stored.test_cases)
         ]
         return ValidRequest(
             address=address,
-            files={file.name: await self.fetch(file.content) for file in stored.files},
+            files={file.name: await self._load(_place_of(file), file.content) for file in stored.files},
             environment_files=stored.environment_files,
             cache=stored.cache,
             limits=requested_limits(stored.limits),
@@ -73,6 +84,15 @@ class Contents:
             stop_on_failure=stored.stop_on_failure,
             labels=stored.labels,
         )
+
+    async def _load(self, where: str, content: Content) -> bytes:
+        """Return the bytes of a request's content. Raises `InvalidRequest` that names ``where`` it stands."""
+        if content.body is None:
+            return _inline(where, content)
+        try:
+            return await self._bodies.get(_stored_body(content.body))
+        except (BodyCorrupt, BodyMissing) as error:
+            raise InvalidRequest(f"{where} cannot be read: {error}") from error
 
     async def fetch(self, content: Content) -> bytes:
         """Return the bytes of a content, from BODIES where they live there."""
@@ -133,3 +153,46 @@ class Contents:
 
 def _stored_body(body: BodyRef) -> StoredBody:
     return StoredBody(sha256=body.sha256, size_bytes=body.size_bytes, chunks=body.chunks)
+
+
+def _check_claims(stored: StoredRequest, bounds: Bounds | None) -> None:
+    """Raise `InvalidRequest` for a request that cannot be fetched, or should not be, as far as the event alone tells."""
+    if bounds is not None:
+        check_counts(len(stored.files), len(stored.test_cases), bounds)
+    if twice := [name for name, count in Counter(file.name for file in stored.files).items() if count > 1]:
+        raise InvalidRequest(f"files: {shown(twice[0])} is there twice")
+    size = sum(_claimed_bytes(where, content) for where, content in _places(stored))
+    if bounds is not None:
+        check_size(size, bounds)
+
+
+def _places(stored: StoredRequest) -> Iterator[tuple[str, Content]]:
+    """Yield every content of a request with the words for where it stands."""
+    for file in stored.files:
+        yield _place_of(file), file.content
+    for n, case in enumerate(stored.test_cases):
+        yield f"test_cases[{n}].input", case.input
+        if case.expected_output is not None:
+            yield f"test_cases[{n}].expected_output", case.expected_output
+
+
+def _place_of(file: StoredFile) -> str:
+    return f"files: the content of {shown(file.name)}"
+
+
+def _claimed_bytes(where: str, content: Content) -> int:
+    """Return the bytes that a content has, or that its reference says. Raises `InvalidRequest`."""
+    if content.body is None:
+        return len(_inline(where, content))
+    try:
+        check_reference(_stored_body(content.body))
+    except BodyCorrupt as error:
+        raise InvalidRequest(f"{where} cannot be read: {error}") from error
+    return content.body.size_bytes
+
+
+def _inline(where: str, content: Content) -> bytes:
+    try:
+        return unpack(content)
+    except ValueError as error:
+        raise InvalidRequest(f"{where} is not valid {content.encoding}: {error}") from error

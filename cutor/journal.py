@@ -6,12 +6,11 @@ client, a role or a command, does it here. Every append carries the fence of its
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final, NamedTuple
-
-import msgspec
 
 from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
@@ -20,16 +19,20 @@ from cutor.bus.message import Stored
 from cutor.bus.verdict import Appended as BusAppended
 from cutor.contents import Contents
 from cutor.errors import CutorError
-from cutor.model.codec import EventError, decode, decode_policy, encode
+from cutor.model.codec import decode_policy, encode
+from cutor.model.content import INLINE_BYTES
 from cutor.model.decide import decide_submit, event_message_id
 from cutor.model.events import Event, Submitted, kind_of
 from cutor.model.limits import Policy
-from cutor.model.request import ValidRequest, digest
-from cutor.model.state import Stamp, Submission, evolve, initial
+from cutor.model.messages import SUBMITTED, Message, read_message
+from cutor.model.request import ValidRequest, digest, size_bytes
+from cutor.model.state import Folding, Stamp, Submission, evolve, fold, initial
 from cutor.model.subjects import EVENTS, POLICY_SUBJECT, STACK, Address, event_subject, fence
 
 CONFLICTS_AT_MOST: Final = 50
-"""Times an append is decided anew before `JournalBusy`: more than any healthy submission has events in a second."""
+"""Times an append is decided anew before `JournalBusy`, about 4 s: more than any healthy submission has events in that time."""
+CONFLICT_PAUSE_S: Final = 0.005
+CONFLICT_PAUSE_MAX_S: Final = 0.1
 
 
 class SubmissionConflict(CutorError):
@@ -57,10 +60,15 @@ class JournalBusy(CutorError):
 
 
 class Entry(NamedTuple):
-    """One message of a submission: the event in it, or why it cannot be read."""
+    """One message of a submission, as it is stored and as it is read."""
 
     stored: Stored
-    event: Event | EventError
+    message: Message
+
+    @property
+    def stamp(self) -> Stamp:
+        """Where it stands in the stream."""
+        return Stamp(self.stored.sequence, self.stored.time_ns)
 
 
 class Appended(NamedTuple):
@@ -91,23 +99,22 @@ class Journal:
     async def entries(self, address: Address, *, at_least: int = 0) -> list[Entry]:
         """Return every message of a submission in stream order; none where the id is unknown.
 
-        ``at_least`` is a sequence that the answer must reach: one that an append or a conflict has told of.
+        Without ``at_least`` the answer holds all that was acknowledged before the question: the stream's leader is asked.
+        With it, any replica may answer that reaches this sequence: one that a delivery, an append or a conflict has told of.
         """
-        first = event_subject(address, "submitted")
-        return [_entry(stored) for stored in await self.bus.history(fence(address), first, at_least=at_least)]
+        first = event_subject(address, SUBMITTED)
+        history = await self.bus.history(fence(address), first, at_least=at_least, consistent=not at_least)
+        return [_entry(stored) for stored in history]
 
     async def state(self, address: Address, *, at_least: int = 0) -> Submission | None:
         """Return the folded state of a submission, or None where the id is unknown. ``at_least`` as in `entries`."""
-        state: Submission | None = None
-        for entry in await self.entries(address, at_least=at_least):
-            state = advance(address, state, entry)
-        return state
+        return _fold(address, await self.entries(address, at_least=at_least))
 
     async def known(self, address: Address) -> Submission:
         """Return the folded state of a submission. Raises `SubmissionUnknown`."""
         state = await self.state(address)
         if state is None:
-            raise SubmissionUnknown(f"no submission {address.id!r} of the tenant {address.tenant!r} is known")
+            raise _unknown(address)
         return state
 
     async def submit(self, request: ValidRequest, caused_by: str | None = None) -> Submission:
@@ -116,26 +123,22 @@ class Journal:
         The time in the state is this process's where the append was its own: the stream's own stands in what is read.
         Raises `SubmissionConflict` where the id is taken by another body.
         """
-        event = Submitted(request=await self.contents.store_request(request), digest=digest(request), caused_by=caused_by)
-        address = request.address
-        for _ in range(CONFLICTS_AT_MOST):
-            try:
-                appended = await self._append(address, event, expected_sequence=0)
-            except FenceConflict as conflict:
-                newest = conflict.last_sequence
-            else:
-                if not appended.duplicate:
-                    return initial(address, event, Stamp(appended.sequence, time.time_ns()))
-                newest = appended.sequence
-            state = await self.state(address, at_least=newest)
-            if state is None:
-                continue
-            if decide_submit(state, event.digest) == "conflict":
-                raise SubmissionConflict(
-                    f"the id {address.id!r} is taken by a submission with another body; send this one under another id"
-                )
-            return state
-        raise JournalBusy(f"{address}: `submitted` could not be appended; something else writes under this id")
+        address, wanted = request.address, digest(request)
+        if size_bytes(request) > INLINE_BYTES and (state := await self.state(address)) is not None:
+            return _same(state, wanted)  # before large contents are stored, which nobody would ever refer to
+        event = Submitted(request=await self.contents.store_request(request), digest=wanted, caused_by=caused_by)
+        try:
+            appended = await self._append(address, event, expected_sequence=0)
+        except FenceConflict as conflict:
+            newest = conflict.last_sequence
+        else:
+            if not appended.duplicate:
+                return initial(address, event, Stamp(appended.sequence, time.time_ns()))
+            newest = appended.sequence
+        state = await self.state(address, at_least=newest)
+        if state is None:
+            raise SubmissionConflict(f"the id {address.id!r} is taken by messages that are none of cutor's; take another one")
+        return _same(state, wanted)
 
     async def settle(self, state: Submission, decide: Callable[[Submission], Event | None], *, index: int = 0) -> Appended:
         """Append the event that ``decide`` makes of the state; where the fence refuses it, read, fold and decide again.
@@ -143,7 +146,8 @@ class Journal:
         Returns the state after the append; ``done`` is false where ``decide`` had nothing to append any more. An append
         that the server had stored although its answer was lost is found by its message id, and counts as done.
         """
-        for _ in range(CONFLICTS_AT_MOST):
+        for conflicts in range(CONFLICTS_AT_MOST):
+            await asyncio.sleep(min(conflicts * CONFLICT_PAUSE_S, CONFLICT_PAUSE_MAX_S))
             event = decide(state)
             if event is None:
                 return Appended(state, done=False)
@@ -172,29 +176,26 @@ class Journal:
         )
 
     async def _find(self, address: Address, message_id: str, *, at_least: int) -> tuple[Submission, bool]:
-        state: Submission | None = None
-        found = False
-        for entry in await self.entries(address, at_least=at_least):
-            state = advance(address, state, entry)
-            found = found or entry.stored.message_id == message_id
+        entries = await self.entries(address, at_least=at_least)
+        state = _fold(address, entries)
         if state is None:
             raise SubmissionUnknown(f"{address} vanished from the stream")
-        return state, found
+        return state, any(entry.stored.message_id == message_id for entry in entries)
 
     async def watch(self, address: Address) -> AsyncGenerator[tuple[Entry, Submission], None]:
         """Yield every message of a submission with the state after it, from the first on, until its terminal event.
 
         Raises `SubmissionUnknown`.
         """
-        first = await self.bus.last(EVENTS, event_subject(address, "submitted"))
-        if first is None:
-            raise SubmissionUnknown(f"no submission {address.id!r} of the tenant {address.tenant!r} is known")
-        state: Submission | None = None
-        messages = self.bus.read(EVENTS, filter=fence(address), from_sequence=first.sequence, follow=True)
+        opening = await self.bus.opening(fence(address), event_subject(address, SUBMITTED))
+        if opening is None:
+            raise _unknown(address)
+        folding = Folding(address)
+        messages = self.bus.read(EVENTS, filter=fence(address), from_sequence=opening.sequence, follow=True)
         async with aclosing(messages):
             async for stored in messages:
                 entry = _entry(stored)
-                state = advance(address, state, entry)
+                state = folding.take(entry.message, entry.stamp)
                 if state is None:
                     continue
                 yield entry, state
@@ -202,20 +203,22 @@ class Journal:
                     return
 
 
-def advance(address: Address, state: Submission | None, entry: Entry) -> Submission | None:
-    """Return the state after one more message; one that cannot be read is a stray."""
-    stamp = Stamp(entry.stored.sequence, entry.stored.time_ns)
-    if isinstance(entry.event, EventError):
-        if state is None:
-            return None
-        return msgspec.structs.replace(state, strays=state.strays + 1, last_sequence=stamp.sequence)
-    if state is None:
-        return initial(address, entry.event, stamp) if isinstance(entry.event, Submitted) else None
-    return evolve(state, entry.event, stamp)
+def _fold(address: Address, entries: list[Entry]) -> Submission | None:
+    return fold(address, ((entry.message, entry.stamp) for entry in entries))
 
 
 def _entry(stored: Stored) -> Entry:
-    try:
-        return Entry(stored, decode(stored.body))
-    except EventError as error:
-        return Entry(stored, error)
+    return Entry(stored, read_message(stored.subject.rpartition(".")[2], stored.body))
+
+
+def _same(state: Submission, wanted_digest: str) -> Submission:
+    """Return what stands under an id, where it is the wanted submission. Raises `SubmissionConflict`."""
+    if decide_submit(state, wanted_digest) == "conflict":
+        raise SubmissionConflict(
+            f"the id {state.address.id!r} is taken by a submission with another body; send this one under another id"
+        )
+    return state
+
+
+def _unknown(address: Address) -> SubmissionUnknown:
+    return SubmissionUnknown(f"no submission {address.id!r} of the tenant {address.tenant!r} is known")

@@ -17,8 +17,8 @@ from cutor.model.events import (
     Stage,
     Submitted,
 )
-from cutor.model.request import COMPILE_SCRIPT
-from cutor.model.state import Submission
+from cutor.model.messages import Message, Unreadable
+from cutor.model.state import Submission, next_stage
 
 
 def progress(state: Submission) -> str:
@@ -30,21 +30,20 @@ def progress(state: Submission) -> str:
         return "building the environment" if worker == "builder" else "waiting for a builder"
     if worker != "runner":
         return "waiting for a runner"
-    has_compile_script = any(file.name == COMPILE_SCRIPT for file in state.request.files)
-    if state.status == "DEPENDENCIES_INSTALLED" and has_compile_script:
+    if next_stage(state) == "compile":
         return "compiling"
     total = len(state.request.test_cases)
     return f"running {min(len(state.runs) + 1, total)}/{total}"
 
 
-def summarize(event: Event) -> str:
-    """Return what an event says, in one line. Strings of users and workers are in it as they came."""
+def summarize(event: Message) -> str:
+    """Return what a message says, in one line. Strings of users and workers are in it as they came."""
     match event:
+        case Unreadable(reason=reason) | Submitted(fault=str() as reason):
+            return reason
         case Submitted(request=request, caused_by=cause):
             again = f", caused by {cause}" if cause else ""
             return f"{len(request.files)} files, {len(request.test_cases)} test cases{again}"
-        case Leased(lease=lease):
-            return f"{lease.role} {lease.worker}, lease {lease.number}"
         case CacheBuilt(environment=environment, stage=stage):
             return f"environment {environment.key[:12]} {'was there' if environment.hit else 'built'}, {_stage(stage)}"
         case Compiled(stage=stage):
@@ -52,17 +51,17 @@ def summarize(event: Event) -> str:
         case Ran(index=index, stages=stages):
             return ", ".join(f"{position}: {_stage(stage)}" for position, stage in enumerate(stages, index + 1))
         case _:
-            return _summarize_end(event)
+            return _summarize_rest(event)
 
 
-def _summarize_end(event: Event) -> str:
+def _summarize_rest(event: Event) -> str:
     match event:
-        case Finished(outcome=outcome):
-            return outcome
+        case Leased(lease=lease):
+            return f"{lease.role} {lease.worker}, lease {lease.number}"
+        case Finished(outcome=text) | Rejected(message=text):
+            return text
         case Cancelled(reason=reason):
             return reason or ""
-        case Rejected(message=message):
-            return message
         case Parked(role=role, message=message):
             return f"{role}: {message}"
         case CacheLost(key=key, missing=missing):

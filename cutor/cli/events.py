@@ -17,7 +17,8 @@ from cutor.cli.output import print_json
 from cutor.cli.render import print_table
 from cutor.errors import INTERRUPTED
 from cutor.journal import Journal, SubmissionUnknown
-from cutor.model.codec import EventError, decode
+from cutor.model.messages import read_message
+from cutor.model.request import UNREADABLE
 from cutor.model.result import rfc3339
 from cutor.model.subjects import EVENTS, check_address, parse_event_subject
 from cutor.progress import summarize
@@ -112,17 +113,13 @@ async def _follow(wanted: Wanted, last: int) -> None:
 def line_of(stored: Stored) -> Line:
     """Return a message as a line; one that is no event of cutor's says why."""
     subject = parse_event_subject(stored.subject)
-    try:
-        what = summarize(decode(stored.body))
-    except EventError as error:
-        what = str(error)
     return Line(
         sequence=stored.sequence,
         time=rfc3339(stored.time_ns),
         tenant=subject.address.tenant if subject else None,
         id=subject.address.id if subject else None,
         kind=subject.kind if subject else stored.subject,
-        what=what,
+        what=summarize(read_message(stored.subject.rpartition(".")[2], stored.body)),
         event=_raw(stored.body),
     )
 
@@ -130,7 +127,7 @@ def line_of(stored: Stored) -> Line:
 def _raw(body: bytes) -> msgspec.Raw | None:
     try:
         msgspec.json.decode(body, type=Any)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     return msgspec.Raw(body)
 

@@ -49,7 +49,7 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "arg_bytes": "bytes of a test case's arguments together",
         "labels": "labels of a request",
         "label_bytes": "bytes of a label, key and value together",
-        "submission_wall_time_ms": "milliseconds of all stages of a submission together",
+        "submission_wall_time_ms": "milliseconds of wall time of a submission's compile and run stages together",
     },
     "nix": {
         "image": "image of build containers; `docker.image` unless set",

@@ -11,8 +11,7 @@ from typing import Literal
 import msgspec
 
 from cutor.model.events import Cancelled, Cleaned, CleanedBy, Event, Lease, Leased, Parked, Role, Submitted, kind_of
-from cutor.model.limits import StageKind
-from cutor.model.state import STEP_OF_ROLE, Submission
+from cutor.model.state import STEP_OF_ROLE, Submission, next_stage
 from cutor.model.subjects import Address, message_id, submitted_message_id
 
 
@@ -43,8 +42,8 @@ class Clean(msgspec.Struct, frozen=True):
 Step = NothingToDo | TakeLease | Park | Clean
 
 
-def decide_step(state: Submission, role: Role, *, worker: str, token: str, max_leases: int) -> Step:
-    """Return what a role does with a delivery: take a lease, park, clean, or nothing.
+def decide_step(state: Submission, role: Role, sequence: int, *, worker: str, token: str, max_leases: int) -> Step:
+    """Return what a role does with the delivery of the event at ``sequence``: take a lease, park, clean, or nothing.
 
     A builder that rebuilds a lost environment has as many leases again as there were losses.
     """
@@ -52,33 +51,34 @@ def decide_step(state: Submission, role: Role, *, worker: str, token: str, max_l
         return _decide_clean(state, role, worker)
     if state.status not in STEP_OF_ROLE[role]:
         return NothingToDo(f"{state.status} needs no {role}")
+    if sequence != state.step_sequence:
+        return NothingToDo(f"the event {sequence} is not the one that called for this step: that is {state.step_sequence}")
     taken = state.attempts.of(role)
     if state.environment_losses > max_leases:
-        return Park(_parked(role, f"the environment was lost {state.environment_losses} times between build and run"))
+        return Park(_parked(state, role, f"the environment was lost {state.environment_losses} times between build and run"))
     if taken >= max_leases + state.environment_losses:
-        return Park(_parked(role, f"{taken} {role} leases ended without a result"))
+        return Park(_parked(state, role, f"{taken} {role} leases ended without a result"))
     return TakeLease(Leased(lease=Lease(role=role, worker=worker, token=token, number=taken + 1)))
 
 
 def _decide_clean(state: Submission, role: Role, worker: str) -> Step:
     """Return `Clean` for the role that received the last delivery of an ended submission."""
     responsible: Role = "builder" if state.environment is None else "runner"
-    if state.cleaned_ns is not None or role != responsible:
+    cleaned = decide_cleaned(state, worker, None)
+    if cleaned is None or role != responsible:
         return NothingToDo(f"{state.status} and nothing left to clean")
-    by: CleanedBy = "worker" if state.lease is None else "takeover"
-    return Clean(Cleaned(worker=worker, by=by))
+    return Clean(cleaned)
 
 
-def decide_fault(state: Submission, lease: Lease, *, stage: StageKind, reason: str, max_leases: int) -> Park | None:
+def decide_fault(state: Submission, lease: Lease, *, reason: str, max_leases: int) -> Park | None:
     """Return whether a fault of cutor's own in a step parks the submission; None where the step is to be retried."""
     if not holds(state, lease) or lease.number < max_leases + state.environment_losses:
         return None
-    return Park(_parked(lease.role, f"{lease.number} {lease.role} leases failed; the last: {reason}", stage))
+    return Park(_parked(state, lease.role, f"{lease.number} {lease.role} leases failed; the last: {reason}"))
 
 
-def _parked(role: Role, message: str, stage: StageKind | None = None) -> Parked:
-    where: StageKind = stage or ("dependencies" if role == "builder" else "run")
-    return Parked(role=role, message=message, stage=where)
+def _parked(state: Submission, role: Role, message: str) -> Parked:
+    return Parked(role=role, message=message, stage=next_stage(state))
 
 
 def holds(state: Submission, lease: Lease) -> bool:
@@ -86,20 +86,43 @@ def holds(state: Submission, lease: Lease) -> bool:
     return state.lease == lease and state.status in STEP_OF_ROLE[lease.role]
 
 
+Answer = Literal["done", "retry", "leave"]
+"""How a delivery is answered: acknowledged; handed back, to come again after a pause; not at all."""
+
+
+def decide_answer(state: Submission, lease: Lease) -> Answer:
+    """Return how the holder of a lease answers its delivery once it works no more.
+
+    The clock belongs to the message, not to one delivery of it: an acknowledgement of a worker whose lease is over would stop
+    the clock of the one who holds it now, and a hand-back would take it from him. So those deliveries are left alone.
+    """
+    if holds(state, lease):
+        return "retry"
+    unclean = state.ended and state.cleaned_ns is None
+    return "leave" if unclean or state.status in STEP_OF_ROLE[lease.role] else "done"
+
+
 def decide_cancel(state: Submission, reason: str | None) -> Cancelled | None:
     """Return the event that cancels a submission, or None where it has ended."""
     return None if state.ended else Cancelled(reason=reason)
 
 
-def decide_cleaned(state: Submission, worker: str) -> Cleaned | None:
-    """Return the event that a worker appends after it removed container and directory; None where that is not due."""
-    return Cleaned(worker=worker, by="worker") if state.ended and state.cleaned_ns is None else None
+def decide_cleaned(state: Submission, worker: str, lease: Lease | None) -> Cleaned | None:
+    """Return the event that says that nothing is left of an ended submission; None where that is not due, or not his to say.
+
+    The holder of the newest ``lease`` says so of what it removed itself. Who has none, and just received the delivery, takes
+    over: it claims nothing about what another worker left on its host. The holder of an older lease says nothing.
+    """
+    if not state.ended or state.cleaned_ns is not None:
+        return None
+    if state.lease != lease and lease is not None:
+        return None
+    by: CleanedBy = "worker" if state.lease == lease else "takeover"
+    return Cleaned(worker=worker, by=by)
 
 
-def decide_submit(state: Submission | None, digest: str) -> Literal["new", "same", "conflict"]:
+def decide_submit(state: Submission, digest: str) -> Literal["same", "conflict"]:
     """Return what a submission of this digest is beside what the stream holds under its id."""
-    if state is None:
-        return "new"
     return "same" if state.digest == digest else "conflict"
 
 

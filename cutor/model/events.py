@@ -116,11 +116,15 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class Submitted(_Event, frozen=True, kw_only=True, tag="submitted"):
-    """A producer handed in a request. First event of a submission."""
+    """A producer handed in a request. First event of a submission.
+
+    ``fault`` is set where the message could not be read at all (`cutor.model.messages`): such a submission is rejected.
+    """
 
     request: StoredRequest
     digest: str
     caused_by: str | None = None
+    fault: str | None = None
 
 
 class Leased(_Event, frozen=True, kw_only=True, tag="leased"):

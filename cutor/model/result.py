@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from cutor.model.events import EnvironmentRef, Stage
+from cutor.model.limits import StageKind
 from cutor.model.outcome import SubmissionOutcome
-from cutor.model.request import COMPILE_SCRIPT
 from cutor.model.state import Attempts, Status, Submission
 
 
@@ -39,8 +39,8 @@ def result(state: Submission) -> Result:
         tenant=state.address.tenant,
         status=state.status,
         outcome=state.outcome,
-        dependencies=_or_fault(state, "dependencies", state.dependencies),
-        compile=_or_fault(state, "compile", state.compile),
+        dependencies=_or_stopped(state, "dependencies", state.dependencies),
+        compile=_or_stopped(state, "compile", state.compile),
         run=_runs(state),
         environment=state.environment,
         attempts=state.attempts,
@@ -53,33 +53,29 @@ def result(state: Submission) -> Result:
     )
 
 
-def _or_fault(state: Submission, stage: str, known: Stage | None) -> Stage | None:
-    """Return a stage, or XX where it is the one that a parked submission stopped at."""
-    if known is None and state.status == "PARKED" and state.parked_stage == stage:
+def _or_stopped(state: Submission, kind: StageKind, known: Stage | None) -> Stage | None:
+    """Return a stage, or how it was stopped where it is the one that the submission ended in."""
+    return _stopped(state, kind) if known is None else known
+
+
+def _stopped(state: Submission, kind: StageKind) -> Stage | None:
+    """Return the stage that never reported: XX where a parked submission stopped, CANCELLED where a cancelled one was."""
+    if state.status == "PARKED" and state.parked_stage == kind:
         return Stage(outcome="XX", message=state.message)
-    return known
+    if state.status == "CANCELLED" and state.running_stage == kind:
+        return Stage(outcome="CANCELLED")
+    return None
 
 
 def _runs(state: Submission) -> tuple[Stage, ...]:
-    """Return the stages of the test cases; after the end, those that were not run are SKIPPED.
-
-    The test case at which a parked submission stopped is XX, the one that was running when it was cancelled CANCELLED.
-    """
+    """Return the stages of the test cases; after the end, those that were not run are SKIPPED, but the one it stopped in."""
     if not state.ended:
         return state.runs
-    done = len(state.runs)
-    rest = [Stage(outcome="SKIPPED", name=case.name) for case in state.request.test_cases[done:]]
-    if rest and state.status == "PARKED" and state.parked_stage == "run":
-        rest[0] = msgspec.structs.replace(rest[0], outcome="XX", message=state.message)
-    if rest and state.status == "CANCELLED" and _was_running_tests(state):
-        rest[0] = msgspec.structs.replace(rest[0], outcome="CANCELLED")
+    rest = [Stage(outcome="SKIPPED", name=case.name) for case in state.request.test_cases[len(state.runs) :]]
+    stopped = _stopped(state, "run")
+    if rest and stopped is not None:
+        rest[0] = msgspec.structs.replace(stopped, name=rest[0].name)
     return (*state.runs, *rest)
-
-
-def _was_running_tests(state: Submission) -> bool:
-    compiles = any(file.name == COMPILE_SCRIPT for file in state.request.files)
-    leased = state.lease is not None and state.lease.role == "runner" and state.environment is not None
-    return leased and (state.compile is not None or not compiles)
 
 
 def rfc3339(time_ns: int) -> str:

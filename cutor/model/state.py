@@ -7,6 +7,7 @@ Rules, in the order in which `evolve` applies them:
    event from elsewhere, or from a worker that lost its lease. It is counted in ``strays`` and changes nothing else.
 3. ``leased(runner)`` forgets what the attempt before it reported of compile and runs; the events themselves stay in the stream.
 4. After a terminal event only ``cleaned`` counts, once.
+5. ``step_sequence`` is the event that called for the current step: a delivery of any other is an old one.
 
 The state diagram in the docs is drawn from `TRANSITIONS`.
 """
@@ -39,7 +40,9 @@ from cutor.model.events import (
     kind_of,
 )
 from cutor.model.limits import StageKind
+from cutor.model.messages import Message, Unreadable
 from cutor.model.outcome import SubmissionOutcome
+from cutor.model.request import COMPILE_SCRIPT
 from cutor.model.subjects import Address
 
 Status = Literal["SUBMITTED", "DEPENDENCIES_INSTALLED", "COMPILED", "FINISHED", "CANCELLED", "REJECTED", "PARKED"]
@@ -100,7 +103,11 @@ class Attempts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """A submission as its events tell it. ``last_sequence`` is what the next append must expect."""
+    """A submission as its events tell it.
+
+    ``last_sequence`` is what the next append must expect, ``step_sequence`` the event that a role is to act on. ``fault`` says
+    why the submission's first message could not be read.
+    """
 
     address: Address
     status: Status
@@ -108,7 +115,9 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     submitted_ns: int
     last_sequence: int
+    step_sequence: int
     caused_by: str | None = None
+    fault: str | None = None
     attempts: Attempts = Attempts()
     lease: Lease | None = None
     environment: EnvironmentRef | None = None
@@ -128,6 +137,13 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a terminal event is there."""
         return self.status in TERMINAL
 
+    @property
+    def running_stage(self) -> StageKind | None:
+        """The stage that the newest lease is at, or was at when the submission ended; None where nothing was leased."""
+        if self.lease is None:
+            return None
+        return next_stage(self) if self.lease.role == _role_of(self) else None
+
 
 def initial(address: Address, event: Submitted, stamp: Stamp) -> Submission:
     """Return the state after a submission's first event."""
@@ -139,36 +155,69 @@ def initial(address: Address, event: Submitted, stamp: Stamp) -> Submission:
         caused_by=event.caused_by,
         submitted_ns=stamp.time_ns,
         last_sequence=stamp.sequence,
+        step_sequence=stamp.sequence,
+        fault=event.fault,
     )
 
 
-def fold(address: Address, events: Iterable[tuple[Event, Stamp]]) -> Submission | None:
-    """Return the state after events in stream order, or None where ``submitted`` is not among them.
+def next_stage(state: Submission) -> StageKind:
+    """Return the stage that a submission is at: the one that runs, or that comes next."""
+    if state.environment is None:
+        return "dependencies"
+    compiles = any(file.name == COMPILE_SCRIPT for file in state.request.files)
+    return "compile" if compiles and state.compile is None else "run"
 
-    Events before ``submitted`` cannot come from cutor: they are strays, and are counted once there is a state.
+
+def _role_of(state: Submission) -> Role:
+    return "builder" if state.environment is None else "runner"
+
+
+class Folding:
+    """A fold that takes one message after the other: for readers that follow a submission.
+
+    Messages before ``submitted`` cannot come from cutor: they are strays, and are counted once there is a state.
     """
-    state: Submission | None = None
-    early = 0
-    for event, stamp in events:
-        if state is not None:
-            state = evolve(state, event, stamp)
-        elif isinstance(event, Submitted):
-            state = msgspec.structs.replace(initial(address, event, stamp), strays=early)
+
+    def __init__(self, address: Address) -> None:
+        self.state: Submission | None = None
+        self._address = address
+        self._early = 0
+
+    def take(self, message: Message, stamp: Stamp) -> Submission | None:
+        """Return the state after one more message; None before ``submitted``."""
+        if self.state is not None:
+            self.state = evolve(self.state, message, stamp)
+        elif isinstance(message, Submitted):
+            self.state = msgspec.structs.replace(initial(self._address, message, stamp), strays=self._early)
         else:
-            early += 1
-    return state
+            self._early += 1
+        return self.state
 
 
-def evolve(state: Submission, event: Event, stamp: Stamp) -> Submission:
-    """Return the state after one more event."""
+def fold(address: Address, messages: Iterable[tuple[Message, Stamp]]) -> Submission | None:
+    """Return the state after messages in stream order, or None where ``submitted`` is not among them."""
+    folding = Folding(address)
+    for message, stamp in messages:
+        folding.take(message, stamp)
+    return folding.state
+
+
+def evolve(state: Submission, event: Message, stamp: Stamp) -> Submission:
+    """Return the state after one more message."""
+    if isinstance(event, Unreadable):
+        return _stray(state, stamp)
     status = TRANSITIONS.get((state.status, transition_name(event)))
     counts = status is not None and _lease_counts(state, event) and _is_first(state, event)
     if not counts or status is None:
-        return msgspec.structs.replace(state, last_sequence=stamp.sequence, strays=state.strays + 1)
+        return _stray(state, stamp)
     change = _CHANGES[type(event)](state, event, stamp)
     if status in TERMINAL and state.status not in TERMINAL:
         change |= {"finished_ns": stamp.time_ns}
     return msgspec.structs.replace(state, **{"status": status, "last_sequence": stamp.sequence, **change})
+
+
+def _stray(state: Submission, stamp: Stamp) -> Submission:
+    return msgspec.structs.replace(state, last_sequence=stamp.sequence, strays=state.strays + 1)
 
 
 def transition_name(event: Event) -> str:
@@ -203,8 +252,8 @@ def _leased(state: Submission, event: Leased, _stamp: Stamp) -> Change:
     return {"lease": event.lease, "attempts": attempts, **forgotten}
 
 
-def _cache_built(_state: Submission, event: CacheBuilt, _stamp: Stamp) -> Change:
-    return {"environment": event.environment, "dependencies": event.stage}
+def _cache_built(_state: Submission, event: CacheBuilt, stamp: Stamp) -> Change:
+    return {"environment": event.environment, "dependencies": event.stage, "step_sequence": stamp.sequence}
 
 
 def _compiled(_state: Submission, event: Compiled, _stamp: Stamp) -> Change:
@@ -215,9 +264,9 @@ def _ran(state: Submission, event: Ran, _stamp: Stamp) -> Change:
     return {"runs": (*state.runs, *event.stages)}
 
 
-def _cache_lost(state: Submission, _event: CacheLost, _stamp: Stamp) -> Change:
-    losses = state.environment_losses + 1
-    return {"environment": None, "dependencies": None, "compile": None, "runs": (), "environment_losses": losses}
+def _cache_lost(state: Submission, _event: CacheLost, stamp: Stamp) -> Change:
+    forgotten: Change = {"environment": None, "dependencies": None, "compile": None, "runs": ()}
+    return {**forgotten, "environment_losses": state.environment_losses + 1, "step_sequence": stamp.sequence}
 
 
 def _finished(state: Submission, event: Finished, _stamp: Stamp) -> Change:

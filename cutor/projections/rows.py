@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, Protocol
 
-from cutor.model.codec import UPCASTERS, EventError, decode, decode_environment, encode
-from cutor.model.events import kind_of
+from cutor.model.codec import UPCASTERS, EventError, decode_environment, encode
+from cutor.model.events import Submitted, kind_of
+from cutor.model.messages import Unreadable, read_message
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 
 UPCAST_KINDS: Final = frozenset(kind for kind, _ in UPCASTERS)
@@ -62,18 +63,26 @@ class _Read(NamedTuple):
     fault: str | None = None
 
 
-def _read_event(body: bytes) -> _Read:
-    event = decode(body)
-    kind = kind_of(event)
-    return _Read(kind, encode(event).decode() if kind in UPCAST_KINDS else None)
+def _read_event(subject: str, body: bytes) -> _Read:
+    """A first message that can't be read is folded like any other: as the document that stands for it."""
+    message = read_message(subject.rpartition(".")[2], body)
+    if isinstance(message, Unreadable):
+        return _Read(None, fault=message.reason)
+    kind = kind_of(message)
+    fault = message.fault if isinstance(message, Submitted) else None
+    replaced = kind in UPCAST_KINDS or fault is not None
+    return _Read(kind, encode(message).decode() if replaced else None, fault)
 
 
-def _read_environment(body: bytes) -> _Read:
-    return _Read(str(type(decode_environment(body)).__struct_config__.tag))
+def _read_environment(_subject: str, body: bytes) -> _Read:
+    try:
+        return _Read(str(type(decode_environment(body)).__struct_config__.tag))
+    except EventError as error:
+        return _Read(None, fault=str(error))
 
 
-READERS: Final[dict[str, Callable[[bytes], _Read]]] = {EVENTS: _read_event, ENVIRONMENTS: _read_environment}
-"""For every stream that is followed, what reads its bodies; each raises `EventError`."""
+READERS: Final[dict[str, Callable[[str, bytes], _Read]]] = {EVENTS: _read_event, ENVIRONMENTS: _read_environment}
+"""For every stream that is followed, what reads its messages, from subject and body."""
 
 
 def rows(stream: str, messages: Iterable[Message]) -> list[Row]:
@@ -82,14 +91,10 @@ def rows(stream: str, messages: Iterable[Message]) -> list[Row]:
     return [_row(message, reader) for message in messages]
 
 
-def _row(message: Message, reader: Callable[[bytes], _Read]) -> Row:
-    try:
-        kind, document, fault = reader(message.body)
-    except EventError as error:
-        kind, document, fault = None, None, str(error)[:FAULT_CHARACTERS]
+def _row(message: Message, reader: Callable[[str, bytes], _Read]) -> Row:
+    kind, document, fault = reader(message.subject, message.body)
+    fault = None if fault is None else fault[:FAULT_CHARACTERS]
     body, raw = _text(message.body)
-    if raw is not None and fault is None:
-        kind, fault = None, "not UTF-8"
     return Row(
         kind, Columns(message.sequence, message.time_ns, message.subject, message.message_id, body, raw, document, fault)
     )

@@ -70,7 +70,7 @@ class BuildStep:
                 self._engine.image_labels(self._settings.image), self._engine.volume_labels(self._settings.packages_volume)
             )
         except ContainerError as error:
-            raise StepFault("dependencies", str(error)) from error
+            raise StepFault(str(error)) from error
         return environment_key(
             EnvironmentInputs(
                 files=files,
@@ -82,8 +82,10 @@ class BuildStep:
 
     async def _checked_request(self, job: Job) -> ValidRequest | None:
         """Return the request if the stack accepts it; else end the submission. A client that checked gets here unharmed."""
-        request = await job.journal.contents.load_request(job.state.address, job.state.request)
         try:
+            if job.state.fault is not None:
+                raise InvalidRequest(f"the first event of the submission cannot be read: {job.state.fault}")
+            request = await job.journal.contents.load_request(job.state.address, job.state.request)
             check(request, job.policy)
             if digest(request) != job.state.digest:
                 raise InvalidRequest("the digest in the event is not that of its request")
@@ -101,13 +103,13 @@ class BuildStep:
             ) as session:
                 report = await session.build(key, files, limit)
         except ContainerError as error:
-            raise StepFault("dependencies", str(error)) from error
+            raise StepFault(str(error)) from error
         stage = judge(report.report, limit)
         if isinstance(report, Built) and stage.outcome == "OK":
             await self._report_built(job, await self._record(job.journal, key, report), stage, hit=False)
             return
         if stage.outcome == "XX":
-            raise StepFault("dependencies", stage.message or "the build reported nothing")
+            raise StepFault(stage.message or "the build reported nothing")
         await self._report_failed(job, stage, None if isinstance(report, Built) else report.message)
 
     async def _record(self, journal: Journal, key: str, built: Built) -> EnvironmentBuilt:

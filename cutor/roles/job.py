@@ -5,7 +5,7 @@ from __future__ import annotations
 from cutor.journal import Journal
 from cutor.model.decide import holds
 from cutor.model.events import Event, Lease
-from cutor.model.limits import Policy, StageKind
+from cutor.model.limits import Policy
 from cutor.model.state import Submission
 
 
@@ -15,11 +15,6 @@ class LeaseLost(Exception):
 
 class StepFault(Exception):
     """A fault of cutor's own, or of its surroundings: the step is retried under another lease, a bounded number of times."""
-
-    def __init__(self, stage: StageKind, reason: str) -> None:
-        super().__init__(reason)
-        self.stage: StageKind = stage
-        self.reason = reason
 
 
 class Job:

@@ -1,27 +1,44 @@
-"""The loop that builder and runner share: fetch, decode, decide, work, append, acknowledge.
+"""The loop that builder and runner share: fetch, decode, decide, work, append, answer.
 
 A delivery is the lease's clock: while the work goes on it is kept alive; when a worker dies, the server delivers again and
 another one takes the next lease. What a worker may append, the fence and the folded state decide, never this process's memory.
+
+A delivery is answered by what the log says (`decide_answer`):
+
+    the step is done, or not this role's     acknowledged: nothing is left to do
+    the lease is ours, the step is not done  handed back: a fault that is to be retried, or a shutdown
+    a newer lease is in the log              left alone: it is another worker's clock
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import Delivery, WeightedQueues
 from cutor.bus.errors import BusError
+from cutor.errors import CutorError
 from cutor.journal import Journal
-from cutor.model.decide import Clean, NothingToDo, Park, TakeLease, decide_cleaned, decide_fault, decide_step
+from cutor.model.decide import (
+    Answer,
+    Clean,
+    NothingToDo,
+    Park,
+    TakeLease,
+    decide_answer,
+    decide_cleaned,
+    decide_fault,
+    decide_step,
+    holds,
+)
 from cutor.model.events import Event, Lease, Role
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
-from cutor.model.subjects import EVENTS, Address, parse_event_subject
+from cutor.model.subjects import EVENTS, parse_event_subject
+from cutor.roles.attention import Attention, EndedMeanwhile, Running
 from cutor.roles.context import RoleContext
 from cutor.roles.job import Job, LeaseLost, StepFault
 
@@ -33,7 +50,6 @@ RETRY_DELAY_S: Final = 2.0
 STOP_CHECK_S: Final = 0.5
 SHUTDOWN_GRACE_S: Final = 5.0
 """What a running job may still take after SIGTERM before it is handed back."""
-CANCEL_SUBJECT: Final = "cutor.ev.*.*.cancelled"
 
 
 class Step(Protocol):
@@ -61,18 +77,20 @@ class Loop:
         self._retry_delay_s = retry_delay_s
         self._policy = Policy()
         self._deliveries: set[asyncio.Task[None]] = set()
-        self._work: dict[Address, asyncio.Task[None]] = {}
+        self._attention = Attention(journal)
 
     async def run(self) -> None:
         """Serve until the context's ``stop`` is set; then let the running jobs finish for a while, and hand back the rest."""
         self._policy = await self._journal.policy()
-        async with self._listening(), self._queues() as queues:
+        async with self._attention.listening(), self._queues() as queues:
             self._context.ready()
-            while not self._context.stop.is_set():
-                delivery = await self._next(queues)
-                if delivery is not None:
-                    self._start(delivery)
-        await self._drain()
+            try:
+                while not self._context.stop.is_set():
+                    delivery = await self._next(queues)
+                    if delivery is not None:
+                        self._start(delivery)
+            finally:
+                await self._drain()
 
     def _queues(self) -> WeightedQueues:
         consumers = [(f"{self._step.role}-{tenant}", weight) for tenant, weight in sorted(self._policy.tenants.items())]
@@ -92,133 +110,107 @@ class Loop:
         task.add_done_callback(self._deliveries.discard)
 
     async def _serve(self, delivery: Delivery) -> None:
-        """Attend to one delivery and answer it. The only place where errors end.
-
-        Acknowledged when nothing is left to do; handed back with a delay after a fault that is to be retried; ended for good
-        when its subject cannot be one of cutor's. After a lost lease it is left alone: it is another worker's now.
-        """
+        """Attend to a delivery and answer it. The only place where errors end: after one the delivery is left to its clock."""
         subject = delivery.stored.subject
         try:
             async with delivery.kept_alive(HEARTBEAT_S):
-                done = await self._attend(subject)
-            if done:
-                await delivery.ack()
-        except StepFault as fault:
-            log.warning("%s: %s; handed back", subject, fault.reason)
-            await delivery.nak(self._retry_delay_s)
-        except LeaseLost as lost:
-            log.info("%s", lost)
-        except BusError as error:
+                answer = await self._attend(delivery)
+            await self._send(delivery, answer)
+        except (BusError, CutorError) as error:
             log.warning("%s: %s; it will be delivered again", subject, error)
-        except asyncio.CancelledError:
-            await delivery.nak(0)
-            raise
         except Exception:
-            log.exception("%s: a bug; handed back", subject)
-            await delivery.nak(self._retry_delay_s)
+            log.exception("%s: a bug; it will be delivered again", subject)
 
-    async def _attend(self, subject: str) -> bool:
-        """Decide what a delivery asks for, and do it. Returns whether it can be acknowledged."""
+    async def _send(self, delivery: Delivery, answer: Answer) -> None:
+        match answer:
+            case "done":
+                await delivery.ack()
+            case "retry":
+                await delivery.nak(self._retry_delay_s)
+            case "leave":
+                log.info("%s: left to the worker that holds its lease", delivery.stored.subject)
+
+    async def _attend(self, delivery: Delivery) -> Answer:
+        """Decide what a delivery asks for, and do it."""
+        subject = delivery.stored.subject
         parsed = parse_event_subject(subject)
-        state = None if parsed is None else await self._journal.state(parsed.address)
-        if state is None:
-            log.error("%s: not the subject of a submission of cutor's; dropped", subject)
-            return True
-        token = secrets.token_hex(8)
-        appended = await self._journal.settle(state, lambda state: self._wanted(state, token))
-        state = appended.state
-        if appended.done and state.lease is not None and state.lease.token == token and not state.ended:
-            state = await self._work_under(state, state.lease)
-        if state.ended:
-            await self._clean(state)
-        return True
+        if parsed is None:
+            log.error("%s: not a subject of cutor's; dropped", subject)
+            return "done"
+        sequence = delivery.stored.sequence
+        if (busy := self._attention.on_hand(parsed.address)) is not None:
+            # the same event, delivered again: heartbeats were late, the work is good. Another one waits for its end
+            return "leave" if busy.sequence == sequence else "retry"
+        with self._attention.on(parsed.address, sequence) as running:
+            state = await self._journal.state(parsed.address, at_least=sequence)
+            if state is None:
+                log.error("%s: of no submission that the stream knows; dropped", subject)
+                return "done"
+            return await self._take(delivery, running, state)
 
-    def _wanted(self, state: Submission, token: str) -> Event | None:
+    async def _take(self, delivery: Delivery, running: Running, state: Submission) -> Answer:
+        """Append what the state calls for; where that is a lease, do the step under it."""
+        token, sequence = secrets.token_hex(8), delivery.stored.sequence
+        appended = await self._journal.settle(state, lambda state: self._wanted(state, sequence, token))
+        state = appended.state
+        lease = state.lease
+        if appended.done and lease is not None and lease.token == token and not state.ended:
+            return await self._work_under(delivery, running, Job(self._journal, self._policy, state, lease))
+        if appended.done:
+            await self._clean(state, None)
+        return "done"
+
+    def _wanted(self, state: Submission, sequence: int, token: str) -> Event | None:
         worker, leases = self._context.worker, self._policy.max_leases
-        match decide_step(state, self._step.role, worker=worker, token=token, max_leases=leases):
+        match decide_step(state, self._step.role, sequence, worker=worker, token=token, max_leases=leases):
             case TakeLease(event=event) | Park(event=event) | Clean(event=event):
                 return event
             case NothingToDo():
                 return None
 
-    async def _work_under(self, state: Submission, lease: Lease) -> Submission:
-        """Do the step under a lease; return the state after it. Raises `StepFault` where it is to be tried again."""
-        job = Job(self._journal, self._policy, state, lease)
-        work = asyncio.create_task(self._step.work(job), name=f"work on {state.address}")
-        self._work[state.address] = work
+    async def _work_under(self, delivery: Delivery, running: Running, job: Job) -> Answer:
+        """Do the step under a lease, see to what its end leaves to do, and return what becomes of the delivery."""
+        state = job.state
         try:
-            await work
-        except StepFault as fault:
-            return await self._after_fault(job, fault)
-        except LeaseLost:
-            return await self._journal.known(state.address)
+            await running.do(self._step.work(job))
+            state = job.state
+        except LeaseLost as lost:
+            log.info("%s", lost)
+            state = job.state
+        except EndedMeanwhile:
+            state = await self._journal.known(job.state.address)
         except asyncio.CancelledError:
-            work.cancel()
-            await asyncio.wait([work])
-            current = await self._journal.known(state.address)
-            if not current.ended:
-                raise
-            return current
-        finally:
-            del self._work[state.address]
-        return job.state
+            await self._hand_back(delivery, job)
+            raise
+        except Exception as error:
+            state = await self._after_fault(job, error)
+        return decide_answer(await self._clean(state, job.lease), job.lease)
 
-    async def _after_fault(self, job: Job, fault: StepFault) -> Submission:
-        """Park where this was the last lease; else hand the step back."""
+    async def _hand_back(self, delivery: Delivery, job: Job) -> None:
+        """Give the step back at a shutdown, unless another worker has it already."""
+        try:
+            state = await self._journal.known(job.state.address)
+            if holds(state, job.lease):
+                await delivery.nak(0)
+        except BusError as error:
+            log.warning("%s: not handed back, it comes again after its ack_wait: %s", job.state.address, error)
+
+    async def _after_fault(self, job: Job, error: Exception) -> Submission:
+        """Park where this was the last lease, with the reason; else the step is tried again under another one."""
+        expected = isinstance(error, StepFault | BusError | CutorError)
+        reason = str(error) if expected else f"a bug: {type(error).__name__}: {error}"
+        log.warning("%s: %s", job.state.address, reason, exc_info=None if expected else error)
 
         def parked(state: Submission) -> Event | None:
-            leases = self._policy.max_leases
-            park = decide_fault(state, job.lease, stage=fault.stage, reason=fault.reason, max_leases=leases)
+            park = decide_fault(state, job.lease, reason=reason, max_leases=self._policy.max_leases)
             return None if park is None else park.event
 
-        appended = await self._journal.settle(job.state, parked)
-        if appended.state.ended:
-            return appended.state
-        raise fault
+        return (await self._journal.settle(await self._journal.known(job.state.address), parked)).state
 
-    async def _clean(self, state: Submission) -> None:
-        """Append ``cleaned`` where it is due: this worker left nothing behind, or never had anything."""
-        if state.lease is not None and state.lease.role != self._step.role:
-            return
+    async def _clean(self, state: Submission, lease: Lease | None) -> Submission:
+        """Append ``cleaned`` where it is due: under ``lease`` this worker left nothing behind, without one it takes over."""
         worker = self._context.worker
-        await self._journal.settle(state, lambda state: decide_cleaned(state, worker))
-
-    @contextlib.asynccontextmanager
-    async def _listening(self) -> AsyncIterator[None]:
-        """Stop the work on submissions that are cancelled, as long as this lasts.
-
-        After a lost connection every running submission is looked up: its notice may have been missed.
-        """
-        missed = asyncio.Event()
-        async with self._journal.bus.subscribe(CANCEL_SUBJECT, on_gap=missed.set) as notices:
-
-            async def listen() -> None:
-                async for notice in notices:
-                    if (parsed := parse_event_subject(notice.subject)) is not None:
-                        await self._stop_if_ended(parsed.address)
-
-            async def look_again() -> None:
-                while await missed.wait():
-                    missed.clear()
-                    for address in list(self._work):
-                        await self._stop_if_ended(address)
-
-            listeners = [asyncio.create_task(listen()), asyncio.create_task(look_again())]
-            try:
-                yield
-            finally:
-                for listener in listeners:
-                    listener.cancel()
-                await asyncio.wait(listeners)
-
-    async def _stop_if_ended(self, address: Address) -> None:
-        """Stop the work on a submission, once the stream confirms that it ended: a core message alone proves nothing."""
-        if address not in self._work:
-            return
-        state = await self._journal.state(address)
-        work = self._work.get(address)
-        if work is not None and state is not None and state.ended:
-            work.cancel()
+        return (await self._journal.settle(state, lambda state: decide_cleaned(state, worker, lease))).state
 
     async def _drain(self) -> None:
         """Let running jobs finish for the configured time, then hand back what is left."""

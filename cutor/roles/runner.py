@@ -7,7 +7,6 @@ anywhere: another lease starts again from the compile stage, and what this one a
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from cutor.containers.host_config import Identity, Resources, RunnerStorage, run
 from cutor.environments import Environments
 from cutor.jail import session as jail
 from cutor.jail.session import EnvironmentMissing, WorkerSession
+from cutor.model.budget import WallTimeBudget
 from cutor.model.environments import EnvironmentBuilt, unpack_variables
 from cutor.model.events import CacheLost, Compiled, Finished, Role, Stage
 from cutor.model.limits import Limit, StageKind, resolve_all
@@ -31,6 +31,7 @@ from cutor.roles.loop import serve
 from cutor.roles.results import Results
 from cutor.roles.slots import Slots
 from cutor.roles.sweep import sweep
+from cutor.undisturbed import to_the_end
 
 
 async def run_runner(context: RoleContext) -> None:
@@ -84,8 +85,7 @@ class RunStep:
         except EnvironmentMissing as error:
             await job.report(CacheLost(lease=job.lease, key=work.environment.key, missing=error.path))
         except ContainerError as error:
-            stage: StageKind = "run" if job.state.compile is not None else "compile"
-            raise StepFault(stage, str(error)) from error
+            raise StepFault(str(error)) from error
 
     async def _environment(self, job: Job) -> EnvironmentBuilt | None:
         """Return the submission's environment; where the log knows it no more, report that and return None."""
@@ -121,44 +121,54 @@ class RunStep:
                 await session.hand_over(work.hand_over())
                 yield session
             finally:
-                await asyncio.shield(session.close())
+                await to_the_end(session.close())
 
     async def _stages(self, job: Job, work: Work, session: WorkerSession) -> None:
         """Compile, run every test case, finish. Raises `SessionFault` and `LeaseLost`."""
+        budget = WallTimeBudget(job.policy.bounds.submission_wall_time_ms)
         if COMPILE_SCRIPT in work.request.files:
-            compiled = await self._compile(job, work, session)
+            compiled = await self._compile(job, work, session, budget)
             if compiled.outcome != "OK":
                 await job.report(Finished(lease=job.lease, outcome="COMPILE_ERROR"))
                 return
+            budget = budget.after(compiled)
         async with Results(job) as results:
-            outcomes = await self._test_cases(work, session, results)
+            outcomes = await self._test_cases(work, session, results, budget)
         await job.report(Finished(lease=job.lease, outcome=submission_outcome(outcomes)))
 
-    async def _test_cases(self, work: Work, session: WorkerSession, results: Results) -> list[StageOutcome]:
+    async def _test_cases(
+        self, work: Work, session: WorkerSession, results: Results, budget: WallTimeBudget
+    ) -> list[StageOutcome]:
+        """Run the test cases until one fails that is to stop the others, or the submission's time is up."""
         outcomes: list[StageOutcome] = []
         for index in range(len(work.request.test_cases)):
-            stage = await self._run(work, session, index)
+            stage = await self._run(work, session, index, budget)
+            budget = budget.after(stage)
             outcomes.append(stage.outcome)
             await results.add(stage)
-            if stage.outcome != "OK" and work.request.stop_on_failure:
+            if stage.outcome != "OK" and (work.request.stop_on_failure or not budget.left_ms):
                 break
         return outcomes
 
-    async def _compile(self, job: Job, work: Work, session: WorkerSession) -> Stage:
-        stage = judge(await session.run_compile(work.limits["compile"]), work.limits["compile"])
+    async def _compile(self, job: Job, work: Work, session: WorkerSession, budget: WallTimeBudget) -> Stage:
+        own = work.limits["compile"]
+        limit = budget.limit(own)
+        stage = budget.explained(judge(await session.run_compile(limit), limit), own)
         if stage.outcome == "XX":
-            raise StepFault("compile", stage.message or "")
+            raise StepFault(stage.message or "the compile stage could not be judged")
         (stored,) = await job.journal.contents.spill_stages([stage])
         await job.report(Compiled(lease=job.lease, stage=stored))
         return stage
 
-    async def _run(self, work: Work, session: WorkerSession, index: int) -> Stage:
-        case, limit = work.request.test_cases[index], work.limits["run"]
+    async def _run(self, work: Work, session: WorkerSession, index: int, budget: WallTimeBudget) -> Stage:
+        case, own = work.request.test_cases[index], work.limits["run"]
+        limit = budget.limit(own)
         report = await session.run_test(index, args=case.args, stdin=case.input, limit=limit)
         expected, compare = case.expected_output, work.request.compare
-        stage = judge(report, limit, name=case.name, expected_output=expected, compare=compare)
+        judged = judge(report, limit, name=case.name, expected_output=expected, compare=compare)
+        stage = budget.explained(judged, own)
         if stage.outcome == "XX":
-            raise StepFault("run", stage.message or "")
+            raise StepFault(stage.message or f"test case {index} could not be judged")
         return stage
 
 

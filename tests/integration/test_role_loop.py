@@ -14,19 +14,23 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer
+from cutor.bus.errors import BusUnreachable
 from cutor.bus.topology import apply, default_text
 from cutor.bus.topology_file import parse
 from cutor.config import Config
-from cutor.journal import Journal, SubmissionConflict
+from cutor.journal import Appended, Journal, SubmissionConflict
+from cutor.model.codec import encode
 from cutor.model.decide import decide_cancel
-from cutor.model.events import CacheBuilt, Event, Finished, Lease, Leased, Role, kind_of
+from cutor.model.events import CacheBuilt, Event, Finished, Lease, Leased, Rejected, Role, Submitted, kind_of
 from cutor.model.limits import Policy
+from cutor.model.messages import Unreadable
 from cutor.model.request import ValidRequest, request_from, validate
 from cutor.model.state import Submission
-from cutor.model.subjects import Address, event_subject
+from cutor.model.subjects import Address, event_subject, fence
 from cutor.roles.context import RoleContext
 from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import Loop
+from cutor.undisturbed import to_the_end
 from tests.unit.histories import ENVIRONMENT, OK
 
 Work = Callable[[Job], Awaitable[None]]
@@ -79,7 +83,7 @@ async def until(journal: Journal, address: Address, holds: Callable[[Submission]
 
 
 async def kinds(journal: Journal, address: Address) -> list[str]:
-    return [kind_of(entry.event) for entry in await journal.entries(address) if not isinstance(entry.event, ValueError)]
+    return [kind_of(entry.message) for entry in await journal.entries(address) if not isinstance(entry.message, Unreadable)]
 
 
 async def end(job: Job) -> None:
@@ -111,7 +115,7 @@ async def test_the_next_role_takes_over_where_the_first_is_done(journal: Journal
 
 async def test_a_fault_is_retried_under_a_new_lease_and_then_parked(journal: Journal) -> None:
     async def fail(_job: Job) -> None:
-        raise StepFault("dependencies", "no container could be started")
+        raise StepFault("no container could be started")
 
     submitted = await journal.submit(request("c"))
     async with role(journal, fail):
@@ -268,8 +272,8 @@ async def test_watch_yields_every_event_until_the_end(journal: Journal) -> None:
     seen: list[Event] = []
     async with role(journal, end):
         async for entry, _state in journal.watch(submitted.address):
-            assert not isinstance(entry.event, ValueError)
-            seen.append(entry.event)
+            assert not isinstance(entry.message, Unreadable)
+            seen.append(entry.message)
     assert [kind_of(event) for event in seen] == ["submitted", "leased", "finished"]
 
 
@@ -280,3 +284,217 @@ async def test_large_contents_live_in_bodies_and_come_back_unseen(journal: Journ
     assert stored.content.body is not None
     loaded = await journal.contents.load_request(submitted.address, submitted.request)
     assert loaded == request("p", script)
+
+
+async def pending_acks(journal: Journal, consumer: str = "builder-default") -> int:
+    """Return how many deliveries the server still counts as under way."""
+    info = await journal.bus.api.call("consumer", f"CONSUMER.INFO.EVENTS.{consumer}")
+    return int(info["num_ack_pending"])
+
+
+async def take_over(journal: Journal, address: Address, number: int = 2) -> Lease:
+    """Take the lease as another worker does to whom the event was delivered again."""
+    lease = Lease(role="builder", worker="other", token=f"other{number}", number=number)
+    await journal.settle(await journal.known(address), lambda _state: Leased(lease=lease))
+    return lease
+
+
+@pytest.mark.parametrize("failure", [None, StepFault("no container"), ZeroDivisionError()])
+async def test_a_worker_whose_lease_is_over_neither_stops_nor_takes_the_clock_of_the_next_one(
+    journal: Journal, failure: Exception | None
+) -> None:
+    """Its acknowledgement would leave the submission to nobody once the next one dies; its hand-back would rob that one."""
+    leased, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(job: Job) -> None:
+        leased.set()
+        await go_on.wait()
+        if failure is not None:
+            raise failure
+        await end(job)
+
+    submitted = await journal.submit(request("q"))
+    async with role(journal, slow):
+        await leased.wait()
+        lease = await take_over(journal, submitted.address)
+        go_on.set()
+        await asyncio.sleep(0.5)
+        assert await pending_acks(journal) == 1
+    state = await journal.known(submitted.address)
+    assert (state.lease, state.attempts.builder) == (lease, 2)
+
+
+async def test_an_event_delivered_again_to_the_worker_that_is_at_it_changes_nothing(journal: Journal) -> None:
+    leased, go_on = asyncio.Event(), asyncio.Event()
+    jobs: list[Job] = []
+
+    async def slow(job: Job) -> None:
+        jobs.append(job)
+        leased.set()
+        await go_on.wait()
+        await end(job)
+
+    submitted = await journal.submit(request("r"))
+    async with role(journal, slow):
+        await leased.wait()
+        await redeliver(journal)
+        await asyncio.sleep(0.3)
+        go_on.set()
+        state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
+    assert (len(jobs), state.attempts.builder) == (1, 1)
+
+
+async def redeliver(journal: Journal) -> None:
+    """Make the server deliver again what is under way, by a hand-back that its holder never sent: event and delivery are 1."""
+    await journal.bus.link.send("$JS.ACK.EVENTS.builder-default.1.1.1.0.0", b"-NAK")
+    await journal.bus.flush()
+
+
+async def test_a_cancel_is_heard_before_the_work_begins_and_after_it_ended_badly(journal: Journal) -> None:
+    """The notice comes while the lease is being appended: the work must not begin."""
+    began: list[str] = []
+
+    async def work(job: Job) -> None:
+        began.append(job.state.address.id)
+        await asyncio.sleep(3600)
+
+    submitted = await journal.submit(request("s"))
+    settle = journal.settle
+
+    async def slow_settle(state: Submission, decide: Callable[[Submission], Event | None], **more: int) -> Appended:
+        appended = await settle(state, decide, **more)
+        if appended.state.lease is not None and not appended.state.ended:
+            await settle(appended.state, lambda state: decide_cancel(state, None))
+            await asyncio.sleep(0.3)
+        return appended
+
+    journal.settle = slow_settle  # type: ignore[method-assign]
+    async with role(journal, work):
+        state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
+    assert (state.status, began) == ("CANCELLED", [])
+
+
+async def test_a_notice_that_comes_before_its_event_is_stored_is_not_forgotten(journal: Journal) -> None:
+    leased, stopped = asyncio.Event(), asyncio.Event()
+
+    async def endless(_job: Job) -> None:
+        leased.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            stopped.set()
+
+    submitted = await journal.submit(request("t"))
+    async with role(journal, endless):
+        await leased.wait()
+        state = journal.state
+
+        async def stale(address: Address, **more: int) -> Submission | None:
+            journal.state = state  # type: ignore[method-assign]
+            return await state(address, **more)
+
+        journal.state = stale  # type: ignore[method-assign]
+        notice = event_subject(submitted.address, "cancelled")
+        await journal.bus.publish(notice, b"{}")  # heard, and not confirmed
+        await journal.settle(await journal.known(submitted.address), lambda state: decide_cancel(state, None))
+        async with asyncio.timeout(1):
+            await stopped.wait()
+
+
+async def test_a_read_that_fails_does_not_end_the_listening(journal: Journal) -> None:
+    leased, stopped = asyncio.Event(), asyncio.Event()
+
+    async def endless(_job: Job) -> None:
+        leased.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            stopped.set()
+
+    submitted = await journal.submit(request("u"))
+    async with role(journal, endless):
+        await leased.wait()
+        state = journal.state
+
+        async def away(address: Address, **more: int) -> Submission | None:
+            journal.state = state  # type: ignore[method-assign]
+            raise BusUnreachable("NATS does not answer")
+
+        journal.state = away  # type: ignore[method-assign]
+        await journal.settle(submitted, lambda state: decide_cancel(state, None))
+        async with asyncio.timeout(1):
+            await stopped.wait()
+
+
+async def test_cancelled_twice_the_clean_up_is_waited_for_all_the_same(journal: Journal) -> None:
+    leased, removed = asyncio.Event(), asyncio.Event()
+
+    async def remove() -> None:
+        await asyncio.sleep(0.5)
+        removed.set()
+
+    async def endless(_job: Job) -> None:
+        leased.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await to_the_end(remove())
+
+    submitted = await journal.submit(request("v"))
+    async with role(journal, endless):
+        await leased.wait()
+        cancels = (journal.settle(submitted, lambda state: decide_cancel(state, None)) for _ in range(3))
+        await asyncio.gather(*cancels)
+        await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
+        assert removed.is_set()
+
+
+async def test_a_first_event_that_cannot_be_read_ends_as_rejected(journal: Journal) -> None:
+    """Whoever sent it, with the fence that cutor's own carry or without."""
+    address = Address("default", "w")
+
+    async def reject(job: Job) -> None:
+        assert job.state.fault is not None
+        await job.report(Rejected(lease=job.lease, message=job.state.fault))
+
+    subject = event_subject(address, "submitted")
+    await journal.bus.append(subject, b"garbage", message_id="m", fence=fence(address), expected_sequence=0)
+    await journal.bus.publish(event_subject(Address("default", "x"), "submitted"), b'{"kind":"submitted"}')
+    async with role(journal, reject):
+        for submission_id in "wx":
+            state = await until(journal, Address("default", submission_id), lambda state: state.cleaned_ns is not None)
+            assert state.status == "REJECTED"
+    with pytest.raises(SubmissionConflict):
+        await journal.submit(request("w"))
+
+
+async def test_a_second_submitted_from_elsewhere_is_a_stray_whenever_it_comes(journal: Journal) -> None:
+    leased, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(job: Job) -> None:
+        leased.set()
+        await go_on.wait()
+        await end(job)
+
+    submitted = await journal.submit(request("y"))
+    again = encode(Submitted(request=submitted.request, digest="another"))
+    subject = event_subject(submitted.address, "submitted")
+    async with role(journal, slow):
+        await leased.wait()
+        await journal.bus.publish(subject, b"garbage")
+        go_on.set()
+        await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
+        await journal.bus.publish(subject, again)
+        async with asyncio.timeout(10):
+            while await pending_acks(journal):
+                await asyncio.sleep(0.05)
+    state = await journal.known(submitted.address)
+    assert (state.status, state.strays, state.digest, state.attempts.builder) == ("FINISHED", 2, submitted.digest, 1)
+    watched = [state.status async for _, state in journal.watch(submitted.address)]
+    assert watched[-1] == "FINISHED"
+
+
+async def test_an_id_that_only_strangers_used_is_refused_in_one_line(journal: Journal) -> None:
+    await journal.bus.publish(event_subject(Address("default", "z"), "note"), b"garbage")
+    with pytest.raises(SubmissionConflict, match="messages that are none of cutor's"):
+        await journal.submit(request("z"))

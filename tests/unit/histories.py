@@ -1,5 +1,7 @@
 """Short ways to write histories in tests: events with sequences and times, given / when / then."""
 
+import msgspec
+
 from cutor.model.content import pack
 from cutor.model.events import (
     CacheBuilt,
@@ -26,6 +28,7 @@ REQUEST = StoredRequest(
     test_cases=(StoredTestCase(name="one"), StoredTestCase(name="two")),
     labels={"course": "a"},
 )
+COMPILING = msgspec.structs.replace(REQUEST, files=(*REQUEST.files, StoredFile(name="cutor-compile.sh", content=pack(b""))))
 SUBMITTED = Submitted(request=REQUEST, digest="d1")
 ENVIRONMENT = EnvironmentRef(key="k1", derivation="/nix/store/x.drv", hit=False)
 OK = Stage(outcome="OK", exit_code=0)

@@ -1,5 +1,6 @@
 """Decisions: given a history, what a role does with a delivery."""
 
+import msgspec
 import pytest
 
 from cutor.model.decide import (
@@ -7,6 +8,7 @@ from cutor.model.decide import (
     NothingToDo,
     Park,
     TakeLease,
+    decide_answer,
     decide_cancel,
     decide_cleaned,
     decide_fault,
@@ -16,14 +18,15 @@ from cutor.model.decide import (
     holds,
 )
 from cutor.model.events import CacheLost, Cancelled, Cleaned, Event, Role
-from tests.unit.histories import ADDRESS, BUILT, RUNNING, SUBMITTED, after, finished, lease, leased, ran
+from tests.unit.histories import ADDRESS, BUILT, COMPILING, RUNNING, SUBMITTED, after, cache_built, finished, lease, leased, ran
 
 CLEANED = Cleaned(worker="w", by="worker")
 LOST = CacheLost(lease=lease("runner"), key="k1", missing="/nix/store/y")
 
 
 def step(role: Role, *events: Event, max_leases: int = 3) -> object:
-    return decide_step(after(*events), role, worker="me", token="new", max_leases=max_leases)
+    state = after(*events)
+    return decide_step(state, role, state.step_sequence, worker="me", token="new", max_leases=max_leases)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,24 @@ def test_environments_lost_again_and_again_park() -> None:
     assert "lost 1 times" in decided.event.message
 
 
+def test_a_delivery_of_an_event_before_the_one_that_called_for_the_step_is_old() -> None:
+    """After a lost environment two deliveries can be about: the old one must not steal the lease of the new one."""
+    state = after(*RUNNING, LOST, leased("builder", 2), cache_built(2))
+    for sequence, wanted in ((30, NothingToDo), (state.step_sequence, TakeLease)):
+        assert isinstance(decide_step(state, "runner", sequence, worker="me", token="new", max_leases=3), wanted)
+
+
+def test_a_runner_is_parked_at_the_stage_it_never_got_through() -> None:
+    used_up = (*BUILT, leased("runner"), leased("runner", 2))
+    decided = step("runner", *used_up, max_leases=2)
+    assert isinstance(decided, Park)
+    assert decided.event.stage == "run"
+    state = msgspec.structs.replace(after(*used_up), request=COMPILING)
+    decided = decide_step(state, "runner", state.step_sequence, worker="me", token="new", max_leases=2)
+    assert isinstance(decided, Park)
+    assert decided.event.stage == "compile"
+
+
 @pytest.mark.parametrize(
     ("role", "events", "by"),
     [
@@ -91,15 +112,32 @@ def test_a_lease_holds_until_a_newer_one_or_the_end() -> None:
 
 def test_the_last_lease_that_fails_parks_with_the_reason() -> None:
     state = after(*RUNNING)
-    assert decide_fault(state, lease("runner"), stage="run", reason="no nsjail", max_leases=2) is None
-    parked = decide_fault(state, lease("runner"), stage="compile", reason="no nsjail", max_leases=1)
+    assert decide_fault(state, lease("runner"), reason="no nsjail", max_leases=2) is None
+    parked = decide_fault(state, lease("runner"), reason="no nsjail", max_leases=1)
     assert parked is not None
-    assert (parked.event.message, parked.event.stage) == ("1 runner leases failed; the last: no nsjail", "compile")
+    assert (parked.event.message, parked.event.stage) == ("1 runner leases failed; the last: no nsjail", "run")
 
 
 def test_a_lost_lease_that_fails_parks_nothing() -> None:
     state = after(*RUNNING, leased("runner", 2))
-    assert decide_fault(state, lease("runner", 1), stage="run", reason="x", max_leases=1) is None
+    assert decide_fault(state, lease("runner", 1), reason="x", max_leases=1) is None
+
+
+@pytest.mark.parametrize(
+    ("events", "answer"),
+    [
+        (RUNNING, "retry"),
+        ((*RUNNING, ran(0, "OK")), "retry"),
+        ((*RUNNING, leased("runner", 2)), "leave"),
+        ((*RUNNING, leased("runner", 2), finished(number=2)), "leave"),
+        ((*RUNNING, leased("runner", 2), finished(number=2), CLEANED), "done"),
+        ((*RUNNING, finished()), "leave"),
+        ((*RUNNING, finished(), CLEANED), "done"),
+        ((*RUNNING, LOST), "done"),
+    ],
+)
+def test_a_delivery_is_answered_by_what_the_log_says(events: tuple[Event, ...], answer: str) -> None:
+    assert decide_answer(after(*events), lease("runner")) == answer
 
 
 def test_cancelling_an_ended_submission_appends_nothing() -> None:
@@ -108,14 +146,21 @@ def test_cancelling_an_ended_submission_appends_nothing() -> None:
 
 
 def test_cleaned_is_due_once_after_the_end() -> None:
-    assert decide_cleaned(after(*RUNNING), "w") is None
-    assert decide_cleaned(after(*RUNNING, finished()), "w") == CLEANED
-    assert decide_cleaned(after(*RUNNING, finished(), CLEANED), "w") is None
+    mine = lease("runner")
+    assert decide_cleaned(after(*RUNNING), "w", mine) is None
+    assert decide_cleaned(after(*RUNNING, finished()), "w", mine) == CLEANED
+    assert decide_cleaned(after(*RUNNING, finished(), CLEANED), "w", mine) is None
+
+
+def test_nobody_says_of_another_workers_leftovers_that_they_are_gone() -> None:
+    taken_over = after(*RUNNING, leased("runner", 2), Cancelled())
+    assert decide_cleaned(taken_over, "w", lease("runner")) is None, "its holder does"
+    assert decide_cleaned(taken_over, "w", None) == Cleaned(worker="w", by="takeover")
+    assert decide_cleaned(after(SUBMITTED, Cancelled()), "w", None) == CLEANED, "nobody ever had it"
 
 
 def test_the_same_id_is_the_same_submission_only_with_the_same_digest() -> None:
-    assert [decide_submit(state, "d1") for state in (None, after(SUBMITTED))] == ["new", "same"]
-    assert decide_submit(after(SUBMITTED), "d2") == "conflict"
+    assert [decide_submit(after(SUBMITTED), digest) for digest in ("d1", "d2")] == ["same", "conflict"]
 
 
 @pytest.mark.parametrize(

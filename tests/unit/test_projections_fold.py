@@ -174,7 +174,7 @@ def test_views_and_checkpoint_commit_together_or_not_at_all(views: Views, monkey
 def test_an_older_version_of_an_event_is_folded_as_todays(views: Views, monkeypatch: pytest.MonkeyPatch) -> None:
     """The row keeps the body as it was written; what the views make of it is the upcast document."""
     monkeypatch.setattr(rows, "UPCAST_KINDS", frozenset({"submitted"}))
-    monkeypatch.setattr(rows, "decode", lambda body: SUBMITTED)
+    monkeypatch.setattr(rows, "read_message", lambda kind, body: SUBMITTED)
     monkeypatch.setitem(rows.READERS, EVENTS, rows._read_event)
     views.apply([Written(1, "cutor.ev.default.s1.submitted", b'{"kind":"submitted","version":0,"old":true}')])
     assert views.query("SELECT digest, labels FROM submissions") == [("d1", {"course": "a"})]

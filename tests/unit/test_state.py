@@ -2,12 +2,15 @@
 
 import pytest
 
-from cutor.model.events import CacheLost, Cancelled, Cleaned, Compiled, Event, Parked, Rejected, Stage
+from cutor.model.codec import encode
+from cutor.model.events import CacheLost, Cancelled, Cleaned, Compiled, Event, Parked, Rejected, Stage, Submitted
+from cutor.model.messages import Unreadable, malformed, read_message
 from cutor.model.result import result
 from cutor.model.state import TERMINAL, TRANSITIONS, Attempts, Stamp, fold
 from tests.unit.histories import (
     ADDRESS,
     BUILT,
+    COMPILING,
     ENVIRONMENT,
     OK,
     RUNNING,
@@ -101,6 +104,31 @@ def test_events_before_submitted_are_strays_and_without_it_there_is_no_submissio
     assert (state.strays, state.status) == (1, "SUBMITTED")
 
 
+def test_what_cannot_be_read_is_a_stray_and_a_first_message_of_that_kind_a_submission_to_be_rejected() -> None:
+    assert read_message("ran", b"garbage") == Unreadable("not an event: JSON is malformed: invalid character (byte 0)")
+    state = fold(ADDRESS, [(read_message("submitted", b"garbage"), Stamp(1, 1)), (Unreadable("?"), Stamp(2, 2))])
+    assert state is not None
+    assert (state.status, state.strays, state.last_sequence, state.request.files) == ("SUBMITTED", 1, 2, ())
+    assert state.fault is not None
+    rejected = Rejected(lease=lease("builder"), message="no")
+    ended = fold(ADDRESS, [(malformed("?"), Stamp(1, 1)), (leased("builder"), Stamp(2, 2)), (rejected, Stamp(3, 3))])
+    assert ended is not None
+    assert result(ended).outcome == "REJECTED"
+
+
+def test_the_subject_counts_a_body_of_another_kind_is_no_event() -> None:
+    """Who may publish `cancelled` only must not be able to say `finished`."""
+    read = read_message("cancelled", encode(finished()))
+    assert read == Unreadable("the subject says 'cancelled', the body 'finished'")
+    assert read_message("finished", encode(finished())) == finished()
+
+
+def test_the_step_is_called_for_by_the_newest_event_that_asks_for_it() -> None:
+    lost = CacheLost(lease=lease("runner"), key="k1", missing="/nix/store/y")
+    histories = ((SUBMITTED,), (SUBMITTED, leased("builder")), BUILT, RUNNING, (*RUNNING, lost))
+    assert [after(*history).step_sequence for history in histories] == [10, 10, 30, 30, 50]
+
+
 def test_no_transition_leaves_a_terminal_status() -> None:
     assert all(after == before for (before, _), after in TRANSITIONS.items() if before in TERMINAL)
 
@@ -117,6 +145,15 @@ def test_only_a_parked_submission_shows_xx() -> None:
     assert [stage.outcome for stage in parked.run] == ["XX", "SKIPPED"]
     build = result(after(SUBMITTED, Parked(role="builder", message="no container", stage="dependencies")))
     assert build.dependencies == Stage(outcome="XX", message="no container")
+
+
+def test_the_stage_that_ran_when_it_was_cancelled_is_cancelled() -> None:
+    building = result(after(SUBMITTED, leased("builder"), Cancelled()))
+    assert (building.dependencies, building.compile) == (Stage(outcome="CANCELLED"), None)
+    with_script = Submitted(request=COMPILING, digest="d1")
+    compiling = result(after(with_script, *RUNNING[1:], Cancelled()))
+    assert compiling.compile == Stage(outcome="CANCELLED")
+    assert {stage.outcome for stage in compiling.run} == {"SKIPPED"}
 
 
 def test_the_test_case_that_ran_when_it_was_cancelled_is_cancelled() -> None:

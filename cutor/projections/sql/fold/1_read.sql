@@ -8,7 +8,9 @@ WITH parsed AS (
             regexp_extract(subject, getvariable('subject_pattern'), ['tenant', 'id', 'kind']),
             {'tenant': '', 'id': '', 'kind': ''}
         ) AS address,
-        CASE WHEN fault IS NULL AND json_valid(body) THEN from_json(coalesce(document, body), event_shape()) END AS event
+        CASE WHEN document IS NOT NULL OR (fault IS NULL AND json_valid(body))
+            THEN from_json(coalesce(document, body), event_shape())
+        END AS event
     FROM incoming
 ), named AS (
     SELECT

@@ -65,11 +65,23 @@ FROM exploded JOIN step USING (sequence) JOIN folded ON (folded.tenant, folded.i
 WHERE report.outcome IS NOT NULL
 ORDER BY sequence, place;
 
--- At the end: the stages that were not come to (`_runs` and `_or_fault` of `cutor.model.result`).
+-- At the end: the stages that were not come to (`_runs` and `_or_stopped` of `cutor.model.result`), and the one that it stopped
+-- in: where it was parked, or where it was when it was cancelled (`running_stage` of `cutor.model.state`).
 -- when: finished cancelled rejected parked
 INSERT INTO stages BY NAME
 WITH ended AS (
-    SELECT folded.*, ends.time, ends.message, ends.parked_stage, requests.test_case_names
+    SELECT
+        folded.*,
+        ends.time,
+        ends.message,
+        counted.kind,
+        requests.test_case_names,
+        CASE
+            WHEN counted.kind = 'parked' THEN ends.parked_stage
+            WHEN counted.kind <> 'cancelled' THEN NULL
+            WHEN built IS NULL THEN if(lease.role = 'builder', 'dependencies', NULL)
+            WHEN lease.role = 'runner' THEN if(requests.compiles AND compiled IS NULL, 'compile', 'run')
+        END AS stopped_stage
     FROM folded
     JOIN counted ON counted.sequence = folded.ended
     JOIN folds.ends ON ends.sequence = folded.ended
@@ -77,11 +89,15 @@ WITH ended AS (
 ), missing AS (
     SELECT *, 'run' AS stage, unnest(range(runs, len(test_case_names))) AS test_case FROM ended
     UNION ALL
-    SELECT *, 'dependencies', NULL FROM ended WHERE parked_stage = 'dependencies' AND dependencies IS NULL
+    SELECT *, 'dependencies', NULL FROM ended WHERE stopped_stage = 'dependencies' AND dependencies IS NULL
     UNION ALL
-    SELECT *, 'compile', NULL FROM ended WHERE parked_stage = 'compile' AND compiled IS NULL
+    SELECT *, 'compile', NULL FROM ended WHERE stopped_stage = 'compile' AND compiled IS NULL
 ), judged AS (
-    SELECT *, coalesce(stage = parked_stage AND (test_case IS NULL OR test_case = runs), FALSE) AS stopped_here FROM missing
+    SELECT
+        *,
+        coalesce(stage = stopped_stage AND (test_case IS NULL OR test_case = runs), FALSE) AS stopped_here,
+        stopped_here AND kind = 'parked' AS parked_here
+    FROM missing
 )
 SELECT
     tenant,
@@ -90,8 +106,8 @@ SELECT
     if(stage = 'dependencies', builder_leases, runner_leases) AS attempt,
     test_case,
     if(stage = 'run', test_case_names[test_case + 1], NULL) AS name,
-    if(stopped_here, 'XX', 'SKIPPED') AS outcome,
-    if(stopped_here, message, NULL) AS message,
+    CASE WHEN parked_here THEN 'XX' WHEN stopped_here THEN 'CANCELLED' ELSE 'SKIPPED' END AS outcome,
+    if(parked_here, message, NULL) AS message,
     time AS reported_at,
     ended AS sequence,
     TRUE AS is_current

@@ -37,7 +37,8 @@ CREATE TABLE folds.requests (
     digest VARCHAR,
     caused_by VARCHAR,
     labels MAP(VARCHAR, VARCHAR),
-    test_case_names VARCHAR[]
+    test_case_names VARCHAR[],
+    compiles BOOLEAN                   -- whether it brings a compile script
 );
 
 -- What a `cache-built` event says of the environment.

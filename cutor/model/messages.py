@@ -1,0 +1,48 @@
+"""A message of the stream EVENTS: the event in it, or why there is none. The one reading that fold, views and commands share.
+
+Anybody who may publish can put anything under a subject of cutor's. What is no event is `Unreadable`: a stray, counted and
+ignored. One case is different: a submission whose first message can't be read must end, so that its producer learns of it. It
+is read as a `Submitted` with a ``fault``, which a builder answers with ``rejected``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from cutor.model.codec import EventError, decode
+from cutor.model.events import Event, StoredRequest, Submitted, kind_of
+
+SUBMITTED: Final = "submitted"
+
+
+class Unreadable(NamedTuple):
+    """A message that is no event of cutor's; ``reason`` says why, in one line."""
+
+    reason: str
+
+
+Message = Event | Unreadable
+
+
+def read_message(kind: str, body: bytes) -> Message:
+    """Return the event in a message whose subject ends in ``kind``.
+
+    The subject counts: producers may be allowed to publish some kinds and not others, so a body of another kind is no event.
+    """
+    try:
+        body.decode()  # decoding does not look into the strings of unknown fields
+        event = decode(body)
+    except UnicodeDecodeError:
+        reason = "not UTF-8"
+    except EventError as error:
+        reason = str(error)
+    else:
+        if kind_of(event) == kind:
+            return event
+        reason = f"the subject says {kind[:40]!r}, the body {kind_of(event)!r}"
+    return malformed(reason) if kind == SUBMITTED else Unreadable(reason)
+
+
+def malformed(reason: str) -> Submitted:
+    """Return what stands for a first message that can't be read: a request of nothing, and why."""
+    return Submitted(request=StoredRequest(files=(), test_cases=()), digest="", fault=reason)

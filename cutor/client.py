@@ -118,12 +118,13 @@ class Client:
         """
         policy = await self.policy()
         loaded = await asyncio.to_thread(load_request, request, policy)
-        loaded = msgspec.structs.replace(
-            loaded,
-            id=loaded.id if id is None else id,
-            tenant=loaded.tenant if tenant is None else tenant,
-            labels=loaded.labels | dict(labels or {}),
-        )
+        given = {
+            "id": loaded.id if id is None else id,
+            "tenant": loaded.tenant if tenant is None else tenant,
+            "labels": labels or {},
+        }
+        checked = request_from({"files": (), "test_cases": ()} | given)
+        loaded = msgspec.structs.replace(loaded, id=checked.id, tenant=checked.tenant, labels=loaded.labels | checked.labels)
         valid = validate(loaded, policy, made_up_id=secrets.token_hex(8))
         state = await self.journal.submit(valid)
         return Receipt(id=state.address.id, tenant=state.address.tenant, status=state.status)
@@ -195,10 +196,8 @@ def still_running(submission_id: str, timeout_s: float | None) -> WaitedTooLong:
 
 def load_request(request: Submittable, policy: Policy) -> Request:
     """Return the request in a struct, a mapping, a directory or a JSON file. Raises `InvalidRequest`."""
-    if isinstance(request, Request):
-        return request
-    if isinstance(request, Mapping):
-        return request_from(dict(request))
+    if isinstance(request, Request | Mapping):
+        return request_from(request)
     path = Path(request)
     return read_directory(path, policy.bounds) if path.is_dir() else read_json(path)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from cutor import (
@@ -119,6 +121,41 @@ async def test_errors_are_those_of_the_command_line(bare: User) -> None:
             await client.submit(REQUEST, id=receipt.id, labels={"other": "body"})
         with pytest.raises(InvalidRequest, match="id 'a b'"):
             await client.result("a b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"labels": {"a": 1}}, "labels"),
+        ({"labels": None}, "labels: Expected `object`, got `null`"),
+        ({"id": 5}, "id: Expected `str | null`, got `int`"),
+        ({"tenant": 5}, "tenant: Expected `str`, got `int`"),
+        ({"files": (File(name="a", content=b"x"),)}, "files[0].content: Expected `str`, got `bytes`"),  # type: ignore[arg-type]
+        ({"test_cases": ("x",)}, "test_cases[0]: Expected `object`, got `str`"),
+        ({"test_cases": (TestCase(args=(b"x",)),)}, "test_cases[0].args[0]: Expected `str`"),  # type: ignore[arg-type]
+    ],
+)
+async def test_a_struct_of_wrong_types_is_an_invalid_request(bare: User, changes: dict[str, Any], said: str) -> None:
+    async with Client(bare.stack.server) as client:
+        for built in (msgspec.structs.replace(REQUEST, **changes), DOCUMENT | changes):
+            with pytest.raises(InvalidRequest, match=r"^request: ") as error:
+                await client.submit(built)
+            assert said in str(error.value)
+
+
+@pytest.mark.parametrize("given", [{"id": 5}, {"tenant": 5}, {"labels": {"a": 1}}, {"labels": ["a"]}, {"labels": 5}])
+async def test_what_is_given_beside_the_request_is_checked_as_well(bare: User, given: dict[str, Any]) -> None:
+    async with Client(bare.stack.server) as client:
+        with pytest.raises(InvalidRequest, match=f"^request: {next(iter(given))}"):
+            await client.submit(REQUEST, **given)
+
+
+async def test_an_empty_id_is_no_missing_one(bare: User) -> None:
+    async with Client(bare.stack.server) as client:
+        with pytest.raises(InvalidRequest, match="id ''"):
+            await client.submit(REQUEST, id="")
+        with pytest.raises(InvalidRequest, match="tenant ''"):
+            await client.submit(REQUEST, tenant="")
 
 
 async def test_the_policy_is_that_of_the_stack(bare: User) -> None:

@@ -18,11 +18,14 @@ from aiodocker.containers import DockerContainer
 from aiodocker.exceptions import DockerError
 from aiodocker.stream import Stream
 
-from cutor.containers.errors import EngineFailure, EngineUnreachable, ImageMissing
+from cutor.containers.errors import EngineFailure, EngineRefused, EngineUnreachable, ImageMissing, one_line
 from cutor.containers.host_config import ContainerSpec
+from cutor.undisturbed import to_the_end
 
 DEFAULT_SOCKET: Final = "unix:///var/run/docker.sock"
 REQUEST_TIMEOUT_S: Final = 60.0
+DISCARD_PAUSES_S: Final = (0.0, 0.2, 1.0)
+"""When to look for a container whose creation Docker never answered: it may still be at it."""
 STDERR_TAIL_BYTES: Final = 4096
 _STDOUT, _STDERR = 1, 2
 _CANNOT_CONNECT: Final = 900  # aiodocker's number for "no answer at all"
@@ -209,13 +212,14 @@ class Engine:
                 raise
             if error.status == _CANNOT_CONNECT:
                 raise self._unreachable(error) from error
-            raise EngineFailure(f"Docker could not {what}: {error.message} (status {error.status})") from error
+            raise EngineRefused(f"Docker could not {what}: {one_line(str(error.message))} (status {error.status})") from error
         except (OSError, aiohttp.ClientError) as error:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> EngineUnreachable:
         return EngineUnreachable(
-            f"no Docker Engine answers at {self.address}: start it (make setup does) or configure another address ({error})"
+            f"no Docker Engine answers at {self.address}: start it (make setup does) or configure another address"
+            f" ({one_line(str(error))})"
         )
 
     def post(self, path: str, body: dict[str, Any]) -> Awaitable[Any]:
@@ -229,18 +233,42 @@ class Engine:
     async def start(self, spec: ContainerSpec) -> Child:
         """Create the container, attach its pipes, start it: in this order, so that not a byte is lost (about 250 ms).
 
-        Raises `ImageMissing`, `EngineFailure`. A container that could not be started is removed again.
+        Raises `ImageMissing`, `EngineFailure`. Whatever goes wrong, also when cancelled, no container is left.
         """
-        container = await self._create(spec)
+        container = await self._create_or_discard(spec)
         stream = container.attach(stdin=True, stdout=True, stderr=True)
         try:
             await self.call(f"attach to {spec.name}", stream.__aenter__())
             await self.call(f"start {spec.name}", container.start())
         except BaseException:
             await stream.close()
-            await asyncio.shield(self.remove(container.id))
+            await to_the_end(self.remove(container.id))
             raise
         return Child(self, container, stream, spec.name)
+
+    async def _create_or_discard(self, spec: ContainerSpec) -> DockerContainer:
+        """Create the container, or make sure that there is none.
+
+        Docker goes on creating when its client has gone: a cancellation waits for the answer, and what was made is known by
+        its name alone. Where Docker itself refused, nothing was made.
+        """
+        try:
+            return await to_the_end(self._create(spec))
+        except (EngineRefused, ImageMissing):
+            raise
+        except BaseException:
+            await to_the_end(self._discard(spec.name))
+            raise
+
+    async def _discard(self, name: str) -> None:
+        """Remove a container that may or may not have been made. What Docker does not let go is left to the next sweep."""
+        for pause_s in DISCARD_PAUSES_S:
+            await asyncio.sleep(pause_s)
+            try:
+                if await self.remove(name):
+                    return
+            except EngineFailure:
+                continue  # the caller has a failure to raise already
 
     async def _create(self, spec: ContainerSpec) -> DockerContainer:
         request = self._docker.containers.create(spec.body, name=spec.name)
@@ -261,8 +289,8 @@ class Engine:
             for one in found
         ]
 
-    async def remove(self, container_id: str) -> None:
-        """Kill and remove a container; done when Docker no longer has it. Nothing happens if it is gone already.
+    async def remove(self, container_id: str) -> bool:
+        """Kill and remove a container, by id or name; done when Docker no longer has it. Returns whether this call removed it.
 
         Docker answers 409 while another removal runs: then it is waited for. Raises `EngineFailure` after a minute.
         """
@@ -274,9 +302,9 @@ class Engine:
                         await self.call("remove a container", container.delete(force=True, v=True), keep_status={404, 409})
                     except DockerError as error:
                         if error.status == 404:
-                            return
+                            return False
                     else:
-                        return
+                        return True
                     await asyncio.sleep(0.05)
         except TimeoutError as error:
             raise EngineFailure(

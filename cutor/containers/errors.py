@@ -1,12 +1,21 @@
 """What can go wrong with Docker. Each message is one line: what was asked, what came of it, what to do."""
 
 
+def one_line(text: str) -> str:
+    """Return a foreign text as a part of a one-line message: every run of white space is one space."""
+    return " ".join(text.split())
+
+
 class ContainerError(Exception):
     """Docker or a container failed cutor: a fault of the infrastructure, never of a user's program."""
 
 
 class EngineFailure(ContainerError):
     """Docker refused or failed; the message holds what was asked and what Docker said."""
+
+
+class EngineRefused(EngineFailure):
+    """Docker answered, and did not do what it was asked: nothing has changed."""
 
 
 class EngineUnreachable(EngineFailure):

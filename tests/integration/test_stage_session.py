@@ -159,3 +159,16 @@ async def test_a_sweep_finds_and_removes_what_a_dead_life_left() -> None:
         await asyncio.gather(engine.remove(found.id), engine.remove(found.id), child.remove())
         assert await engine.list(INSTANCE) == []
         assert not (await child.state()).exists
+
+
+@pytest.mark.parametrize("delay_ms", [0, 2, 5, 10, 20, 30, 60, 120, 240])
+async def test_a_start_cancelled_at_any_moment_leaves_no_container(delay_ms: int) -> None:
+    async with connected() as engine:
+        task = asyncio.create_task(engine.start(spec()))
+        await asyncio.sleep(delay_ms / 1000)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await engine.list(INSTANCE) == []
+        await asyncio.sleep(0.1)  # nor does one appear late
+        assert await engine.list(INSTANCE) == []

@@ -1,0 +1,69 @@
+"""Requests that Docker answers late, oddly or never: what may have been made is removed, and what is said is one line."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiodocker.exceptions import DockerError
+
+from cutor.containers import engine as engine_module
+from cutor.containers.engine import Engine
+from cutor.containers.errors import EngineFailure, EngineRefused, EngineUnreachable
+from cutor.containers.host_config import ContainerSpec
+
+SPEC = ContainerSpec("cutor-one-runner-abc", {"Image": "image"})
+
+
+class FakeDocker:
+    """A Docker whose create request ends as told, and that has the container only from some removal on."""
+
+    def __init__(self, created: BaseException | None, appears_at: int = 0) -> None:
+        self._created = created
+        self._appears_at = appears_at
+        self.removals: list[str] = []
+        self.containers = SimpleNamespace(create=self._create, container=self._container)
+
+    async def _create(self, body: dict[str, Any], *, name: str) -> object:
+        if self._created is None:
+            await asyncio.Event().wait()
+        assert self._created is not None
+        raise self._created
+
+    def _container(self, name: str) -> object:
+        async def delete(**_: object) -> None:
+            self.removals.append(name)
+            if len(self.removals) <= self._appears_at:
+                raise DockerError(404, "no such container")
+
+        return SimpleNamespace(delete=delete)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "DISCARD_PAUSES_S", (0.0, 0.0, 0.0))
+
+
+async def test_what_docker_made_after_the_deadline_is_removed_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "REQUEST_TIMEOUT_S", 0.02)
+    docker = FakeDocker(None, appears_at=2)
+    with pytest.raises(EngineFailure, match=f"did not answer within 0 s: create {SPEC.name}"):
+        await Engine(docker, "unix:///x").start(SPEC)  # type: ignore[arg-type]
+    assert docker.removals == [SPEC.name] * 3
+
+
+async def test_a_connection_that_broke_in_the_middle_of_create_leaves_nothing() -> None:
+    docker = FakeDocker(ConnectionResetError("reset"))
+    with pytest.raises(EngineUnreachable):
+        await Engine(docker, "unix:///x").start(SPEC)  # type: ignore[arg-type]
+    assert docker.removals == [SPEC.name]
+
+
+async def test_what_docker_refused_was_not_made_and_is_said_in_one_line() -> None:
+    docker = FakeDocker(DockerError(400, "no such runtime:\n  spam\t eggs\n"))
+    with pytest.raises(EngineRefused) as caught:
+        await Engine(docker, "unix:///x").start(SPEC)  # type: ignore[arg-type]
+    assert str(caught.value) == f"Docker could not create {SPEC.name}: no such runtime: spam eggs (status 400)"
+    assert docker.removals == []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import secrets
 import subprocess
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,6 +20,9 @@ from cutor.environments import Environments
 from cutor.model.environments import EnvironmentRemoved
 from cutor.model.limits import Bounds, Policy
 from cutor.model.request import request_from, validate
+from cutor.model.result import Result
+from cutor.model.subjects import Address, event_subject, fence
+from tests.bare_stack import User
 from tests.live_stack import EXAMPLES, Stack
 
 PYTHON = (EXAMPLES / "python-three-tests" / "shell.nix").read_text()
@@ -138,26 +143,53 @@ def test_fifty_test_cases_go_into_few_events(stack: Stack) -> None:
     result = submit(stack, "cat", test_cases=[{"input": str(n), "expected_output": str(n)} for n in range(50)])
     assert result["outcome"] == "OK"
     assert len(result["run"]) == 50
+    listed = json.loads(stack.cutor("events", result["id"], "--json").stdout)
+    ran = [event["event"] for event in listed if event["kind"] == "ran"]
+    assert len(ran) < 25
+    assert [event["index"] for event in ran] == list(itertools.accumulate([0, *(len(event["stages"]) for event in ran)]))[:-1]
 
 
-def test_cancelling_a_running_submission(stack: Stack) -> None:
-    submitted = stack.cutor("submit", "-", "--json", stdin=request("sleep 100", limits={"run": {"wall_time_ms": 110_000}}))
-    identity = json.loads(submitted.stdout)["id"]
+BUILDING = PYTHON.replace("packages", "SLOW = builtins.foldl' (a: b: a + b) 0 (builtins.genList (n: n) 400000000); packages")
 
-    async def until_running_then_cancel() -> None:
+
+@pytest.mark.parametrize(
+    ("kind", "holder", "after_s", "more", "stage"),
+    [
+        ("leased", "builder", 0.0, {"shell": BUILDING}, "dependencies"),
+        ("leased", "builder", 1.0, {"shell": BUILDING}, "dependencies"),
+        ("leased", "runner", 0.0, {}, "run"),
+        ("leased", "runner", 0.5, {}, "run"),
+        ("leased", "runner", 0.5, {"files": {"cutor-compile.sh": "sleep 100"}}, "compile"),
+    ],
+)
+def test_a_cancelled_submission_is_stopped_within_a_second(
+    stack: Stack, kind: str, holder: str, after_s: float, more: dict[str, Any], stage: str
+) -> None:
+    """Whatever it is at: its container is gone, ``cleaned`` is in the log, and the stage it was at says so."""
+    limits = {"run": {"wall_time_ms": 110_000}, "compile": {"wall_time_ms": 110_000}}
+    document = json.loads(request("sleep 100", limits=limits, **more))
+
+    async def cancelled() -> tuple[float, Result]:
         async with Client(stack.server) as client:
+            identity = (await client.submit(document)).id
             async for update in client.watch(identity):
-                if update.kind == "leased" and update.what.startswith("runner"):
-                    await asyncio.sleep(0.5)
-                    await client.cancel(identity)
+                if update.kind == kind and update.what.startswith(holder):
+                    await asyncio.sleep(after_s)
+                    began = time.monotonic()
+                    assert await client.cancel(identity)
+            while (result := await client.result(identity)).cleaned_at is None:
+                assert time.monotonic() - began < 20
+                await asyncio.sleep(0.02)
+            return time.monotonic() - began, result
 
-    asyncio.run(until_running_then_cancel())
-    for _ in range(100):
-        result = json.loads(stack.cutor("status", identity, "--json").stdout)
-        if result["cleaned_at"]:
-            break
-    assert (result["status"], result["outcome"]) == ("CANCELLED", "CANCELLED")
-    assert containers(stack, identity) == []
+    took_s, result = asyncio.run(cancelled())
+    assert (result.status, result.outcome) == ("CANCELLED", "CANCELLED")
+    assert containers(stack, result.id) == []
+    stages = {"dependencies": result.dependencies, "compile": result.compile, "run": result.run[0]}
+    found = stages[stage]
+    assert found is not None
+    assert found.outcome == "CANCELLED"
+    assert took_s < 2, "a second, and as much for a machine under test"
 
 
 def containers(stack: Stack, identity: str) -> list[str]:
@@ -169,9 +201,36 @@ def containers(stack: Stack, identity: str) -> list[str]:
 def test_a_finished_submission_leaves_no_container(stack: Stack) -> None:
     result = submit(stack, "true")
     for _ in range(100):
-        if json.loads(stack.cutor("status", result["id"], "--json").stdout)["cleaned_at"]:
+        cleaned_at = json.loads(stack.cutor("status", result["id"], "--json").stdout)["cleaned_at"]
+        if cleaned_at:
             break
+    assert cleaned_at
     assert containers(stack, result["id"]) == []
+
+
+def test_all_stages_together_have_a_time(user: User) -> None:
+    """Whatever each of them may take: a stack of its own, whose bound on compile and runs together is 2 s."""
+    config = user.home / "config.toml"
+    config.write_text("[bounds]\nsubmission_wall_time_ms = 2000\n")
+    assert user.up("--config", str(config), roles=("builder", "runner")).returncode == 0
+    result = submit(user.stack, "sleep 0.8", test_cases=[{}, {}, {}, {}], stop_on_failure=False)
+    assert [stage["outcome"] for stage in result["run"]] == ["OK", "OK", "TLE_WALL", "SKIPPED"]
+    assert result["run"][2]["message"] == "the submission's compile and run stages together took longer than 2000 ms"
+    assert result["run"][2]["limits"]["wall_time_ms"] < 500
+
+
+def test_a_first_event_that_is_no_request_ends_as_rejected(stack: Stack) -> None:
+    address = Address("default", secrets.token_hex(8))
+
+    async def append() -> Result:
+        async with Client(stack.server) as client:
+            subject = event_subject(address, "submitted")
+            await client.journal.bus.append(subject, b"{}", message_id=address.id, fence=fence(address), expected_sequence=0)
+            return await client.result(address.id, wait=True, timeout_s=20)
+
+    result = asyncio.run(append())
+    assert (result.outcome, result.attempts.builder) == ("REJECTED", 1)
+    assert (result.message or "").startswith("the first event of the submission cannot be read: ")
 
 
 def test_cache_false_builds_its_own_or_uses_what_is_there(stack: Stack) -> None:

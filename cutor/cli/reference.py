@@ -41,10 +41,11 @@ SECTIONS: Final[tuple[tuple[str, type[msgspec.Struct]], ...]] = (
 
 WORDS: Final[dict[str, dict[str, str]]] = {
     "bounds": {
-        "request_bytes": "bytes of a request's files, inputs and expected outputs together, decoded",
+        "request_bytes": "bytes of a request's contents, names, arguments and labels together, decoded",
         "files": "files of a request",
         "file_name_bytes": "bytes of a file's name, directories included",
         "test_cases": "test cases of a request",
+        "test_case_name_bytes": "bytes of a test case's name",
         "args": "arguments of a test case",
         "arg_bytes": "bytes of a test case's arguments together",
         "labels": "labels of a request",

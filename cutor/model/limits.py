@@ -6,10 +6,9 @@ and `LimitPolicy` (the deployer's default and maximum for one stage). `Policy` i
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import msgspec
-from msgspec import Meta
 
 from cutor.model.errors import InvalidPolicy, InvalidRequest
 
@@ -80,13 +79,11 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
 class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one request may hold at the most, whatever its limits. Strict, because the configuration is read as this too."""
 
-    request_bytes: Annotated[
-        int, Meta(description="bytes of a request's contents, names, arguments and labels together, decoded")
-    ] = 32 * MIB
+    request_bytes: int = 32 * MIB  # contents, names, arguments and labels, decoded, together
     files: int = 256
     file_name_bytes: int = 255
     test_cases: int = 1000
-    test_case_name_bytes: Annotated[int, Meta(description="bytes of a test case's name")] = 256
+    test_case_name_bytes: int = 256
     args: int = 256
     arg_bytes: int = 64 << 10  # all arguments of a test case together
     labels: int = 32

@@ -74,6 +74,15 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn what the system says against reading into an `InvalidRequest` that names it: others may change the directory."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidRequest(f"files: {name!r} cannot be read: {error.strerror}") from error
+
+
 class _Reader:
     """Walks a directory and counts what it reads."""
 
@@ -84,10 +93,13 @@ class _Reader:
 
     def walk(self, directory: int, prefix: str) -> Iterator[tuple[str, bytes]]:
         """Yield name and content of every file beneath an open directory."""
-        for entry in sorted(os.listdir(directory)):
+        with _readable(prefix or "."):
+            entries = sorted(os.listdir(directory))
+        for entry in entries:
             name = prefix + entry
             self._check_name(name)
-            mode = os.stat(entry, dir_fd=directory, follow_symlinks=False).st_mode
+            with _readable(name):
+                mode = os.stat(entry, dir_fd=directory, follow_symlinks=False).st_mode
             if stat.S_ISDIR(mode):
                 with self._open(directory, entry, name, os.O_DIRECTORY) as beneath:
                     yield from self.walk(beneath, f"{name}/")
@@ -105,10 +117,8 @@ class _Reader:
 
     @contextmanager
     def _open(self, directory: int, entry: str, name: str, flags: int) -> Iterator[int]:
-        try:
+        with _readable(name):
             descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=directory)
-        except OSError as error:
-            raise InvalidRequest(f"files: {name!r} cannot be read: {error.strerror}") from error
         try:
             yield descriptor
         finally:
@@ -121,12 +131,17 @@ class _Reader:
         if self._files > self._bounds.files:
             raise InvalidRequest(f"files: more than the maximum of {self._bounds.files} files")
         pieces: list[bytes] = []
-        while piece := os.read(file, _CHUNK_BYTES):
+        while piece := self._piece(file, name):
             self._bytes += len(piece)
             if self._bytes > self._bounds.request_bytes:
                 raise InvalidRequest(f"files: together more than the maximum of {self._bounds.request_bytes} bytes")
             pieces.append(piece)
         return b"".join(pieces)
+
+    @staticmethod
+    def _piece(file: int, name: str) -> bytes:
+        with _readable(name):
+            return os.read(file, _CHUNK_BYTES)
 
 
 def refuse_special(mode: int, name: str) -> None:

@@ -98,6 +98,50 @@ def test_a_name_that_is_not_utf8_is_refused(box: Path) -> None:
         read_directory(box, BOUNDS)
 
 
+FAULTS = {
+    "vanishes before it is looked at": ("stat", FileNotFoundError(2, "No such file or directory")),
+    "vanishes before it is opened": ("open", FileNotFoundError(2, "No such file or directory")),
+    "becomes unreadable": ("open", PermissionError(13, "Permission denied")),
+    "fails while it is read": ("read", OSError(5, "Input/output error")),
+}
+
+
+@pytest.mark.parametrize(("call", "fault"), FAULTS.values(), ids=FAULTS)
+def test_a_file_that_somebody_takes_away_meanwhile_is_named(
+    box: Path, monkeypatch: pytest.MonkeyPatch, call: str, fault: OSError
+) -> None:
+    """Where it happens: at the second file of a directory beneath, when the first was read already."""
+    (box / "zoo").mkdir()
+    (box / "zoo" / "ape").write_text("a")
+    (box / "zoo" / "bee").write_text("b")
+    bee = (box / "zoo" / "bee").stat().st_ino
+    real = getattr(os, call)
+
+    def failing(what: object, *args: object, **more: object) -> object:
+        if what == "bee" or (call == "read" and os.fstat(what).st_ino == bee):  # type: ignore[arg-type]
+            raise fault
+        return real(what, *args, **more)
+
+    monkeypatch.setattr(f"cutor.submission_directory.os.{call}", failing)
+    with pytest.raises(InvalidRequest) as caught:
+        read_directory(box, BOUNDS)
+    assert str(caught.value) == f"files: 'zoo/bee' cannot be read: {fault.strerror}"
+
+
+def test_a_directory_that_cannot_be_listed_is_named(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (box / "zoo").mkdir()
+    real = os.listdir
+
+    def failing(directory: int) -> list[str]:
+        if os.fstat(directory).st_ino == (box / "zoo").stat().st_ino:
+            raise OSError(5, "Input/output error")
+        return real(directory)
+
+    monkeypatch.setattr("cutor.submission_directory.os.listdir", failing)
+    with pytest.raises(InvalidRequest, match=r"^files: 'zoo/' cannot be read: Input/output error$"):
+        read_directory(box, BOUNDS)
+
+
 def test_no_more_is_read_than_the_bounds_allow(box: Path) -> None:
     with (box / "large").open("wb") as sparse:
         sparse.truncate(1 << 40)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import FenceConflict
-from cutor.model.codec import decode_environment, encode
+from cutor.bus.message import Stored
+from cutor.model.codec import EventError, decode_environment, encode
 from cutor.model.environments import EnvironmentBuilt, EnvironmentEvent, EnvironmentRemoved
 from cutor.model.subjects import ENVIRONMENTS, environment_subject
+
+log = logging.getLogger(__name__)
 
 CONFLICTS_AT_MOST: Final = 50
 
@@ -22,13 +26,18 @@ class Environments:
     async def find(self, key: str) -> EnvironmentBuilt | None:
         """Return the environment that was last built under a key; None where there is none, or it was removed since.
 
-        Whether its paths are still in the store is for the runner's container to see: it says ``cache-lost`` where not.
+        Whether its paths are still in the store is for the runner's container to see: it says ``cache-lost`` where not. A
+        replica may be behind, so the stream's leader is asked before the answer is None. A message that is no event of this
+        environment counts as none: the next build appends one that is.
         """
-        stored = await self._bus.last(ENVIRONMENTS, environment_subject(key))
-        if stored is None:
-            return None
-        event = decode_environment(stored.body)
-        return event if isinstance(event, EnvironmentBuilt) else None
+        for consistent in (False, True):
+            stored = await self._bus.last(ENVIRONMENTS, environment_subject(key), consistent=consistent)
+            event = None if stored is None else _read(key, stored)
+            if isinstance(event, EnvironmentBuilt):
+                return event
+        if isinstance(event, EventError):
+            log.warning("%s: %s; the environment is taken for unknown", environment_subject(key), event)
+        return None
 
     async def append_built(self, event: EnvironmentBuilt) -> None:
         """Record that an environment stands in the store. Building one twice gives the same, so the last one counts."""
@@ -55,3 +64,12 @@ class Environments:
                 continue
             return
         raise FenceConflict(expected)
+
+
+def _read(key: str, stored: Stored) -> EnvironmentEvent | EventError:
+    """Return the event in a message of an environment's subject, or why it cannot be taken for one."""
+    try:
+        event = decode_environment(stored.body)
+    except EventError as error:
+        return error
+    return event if event.key == key else EventError(f"an event of another environment, {event.key[:80]!r}")

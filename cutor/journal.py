@@ -31,6 +31,8 @@ from cutor.model.subjects import EVENTS, POLICY_SUBJECT, STACK, Address, event_s
 
 CONFLICTS_AT_MOST: Final = 50
 """Times an append is decided anew before `JournalBusy`, about 4 s: more than any healthy submission has events in that time."""
+WATCH_PATIENCE_S: Final = 30.0
+"""How long who watches a submission waits for a server that went away: a restart takes less, a stack that is down stays so."""
 CONFLICT_PAUSE_S: Final = 0.005
 CONFLICT_PAUSE_MAX_S: Final = 0.1
 
@@ -185,13 +187,15 @@ class Journal:
     async def watch(self, address: Address) -> AsyncGenerator[tuple[Entry, Submission], None]:
         """Yield every message of a submission with the state after it, from the first on, until its terminal event.
 
-        Raises `SubmissionUnknown`.
+        Raises `SubmissionUnknown`; `BusUnreachable` where the server stays away for `WATCH_PATIENCE_S`.
         """
         opening = await self.bus.opening(fence(address), event_subject(address, SUBMITTED))
         if opening is None:
             raise _unknown(address)
         folding = Folding(address)
-        messages = self.bus.read(EVENTS, filter=fence(address), from_sequence=opening.sequence, follow=True)
+        messages = self.bus.read(
+            EVENTS, filter=fence(address), from_sequence=opening.sequence, follow=True, patience_s=WATCH_PATIENCE_S
+        )
         async with aclosing(messages):
             async for stored in messages:
                 entry = _entry(stored)

@@ -145,10 +145,17 @@ class Bus:
         until_sequence: int | None = None,
         follow: bool = False,
         batch: int = DEFAULT_BATCH,
+        patience_s: float | None = None,
     ) -> AsyncGenerator[Stored, None]:
         """Messages one by one in stream order; see `read_batches`. Leave early with `contextlib.aclosing`."""
         batches = self.read_batches(
-            stream, filter=filter, from_sequence=from_sequence, until_sequence=until_sequence, follow=follow, batch=batch
+            stream,
+            filter=filter,
+            from_sequence=from_sequence,
+            until_sequence=until_sequence,
+            follow=follow,
+            batch=batch,
+            patience_s=patience_s,
         )
         async with aclosing(batches):
             async for messages in batches:
@@ -164,15 +171,18 @@ class Bus:
         until_sequence: int | None = None,
         follow: bool = False,
         batch: int = DEFAULT_BATCH,
+        patience_s: float | None = None,
     ) -> AsyncGenerator[list[Stored], None]:
         """What has arrived, in lists of 1 to `batch` messages: for those who commit by the batch.
 
         Ends after `until_sequence`, else at the end that the stream had when it began, and never with `follow`. Survives
-        restarts of the server. StreamRewound if the stream is shorter than `from_sequence - 1` or loses what was read;
+        restarts of the server; a follower waits `patience_s` for a lost connection (None: without end), then BusUnreachable.
+        StreamRewound if the stream is shorter than `from_sequence - 1` or loses what was read;
         StreamMissing.
         """
         filters = (filter,) if isinstance(filter, str) else tuple(filter)
-        reader = Reader(self.link, self.api, Range(stream, filters, from_sequence, until_sequence, follow), batch)
+        wanted = Range(stream, filters, from_sequence, until_sequence, follow, patience_s)
+        reader = Reader(self.link, self.api, wanted, batch)
         batches = reader.batches()
         async with aclosing(batches):
             async for messages in batches:

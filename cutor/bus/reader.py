@@ -35,13 +35,17 @@ TICK_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What to read: `filters` (subjects, none = all), from a sequence on, up to and with another, or on and on."""
+    """What to read: `filters` (subjects, none = all), from a sequence on, up to and with another, or on and on.
+
+    `patience_s` is how long a lost connection is waited for while following; None: without end.
+    """
 
     stream: str
     filters: Sequence[str]
     from_sequence: int
     until_sequence: int | None
     follow: bool
+    patience_s: float | None = None
 
 
 class Reader:
@@ -68,6 +72,7 @@ class Reader:
         self._created: str | None = None
         self._last: int | None = wanted.until_sequence
         self._ended = False
+        self._lost_at: float | None = None
 
     async def batches(self) -> AsyncGenerator[list[Stored], None]:
         """Lists of what has arrived, in stream order, none empty, none longer than the batch size.
@@ -75,7 +80,7 @@ class Reader:
         Ends at the last sequence wanted, or at the end that the stream had when the reading began; never if it follows.
         Errors: StreamMissing, StreamRewound, BusUnreachable, BusClosed.
         """
-        end_watch = self._link.watch(lost=self._connection_changed, back=self._connection_changed)
+        end_watch = self._link.watch(lost=self._connection_lost, back=self._connection_back)
         try:
             await self._inbox.open()
             while True:
@@ -98,6 +103,7 @@ class Reader:
         now = asyncio.get_running_loop().time()
         if self._link.closed:
             raise BusClosed(f"the connection to {self._link.address} is closed")
+        self._check_patience(now)
         if self._window.stale(now):
             self._window.lost()
         if self._consumer is None:
@@ -114,6 +120,11 @@ class Reader:
                 await self._changed.wait()
         except TimeoutError:
             return
+
+    def _check_patience(self, now: float) -> None:
+        patience_s = self._wanted.patience_s
+        if patience_s is not None and self._lost_at is not None and now - self._lost_at > patience_s:
+            raise self._link.unreachable(f"the connection was lost {patience_s:g} s ago and does not come back")
 
     # -- the consumer ----------------------------------------------------------------------------------------------
 
@@ -179,7 +190,14 @@ class Reader:
 
     # -- what arrives ----------------------------------------------------------------------------------------------
 
-    def _connection_changed(self) -> None:
+    def _connection_lost(self) -> None:
+        if self._lost_at is None:
+            self._lost_at = asyncio.get_running_loop().time()
+        self._window.lost()
+        self._changed.set()
+
+    def _connection_back(self) -> None:
+        self._lost_at = None
         self._window.lost()
         self._changed.set()
 

@@ -25,6 +25,7 @@ from cutor.errors import CutorError
 from cutor.jail.protocol import PROTOCOL_VERSION
 from cutor.journal import Journal
 from cutor.model.limits import Policy
+from cutor.model.spill import EVENT_BYTES
 from cutor.model.subjects import EVENTS
 from cutor.nix.settings import REQUIRED, nix_version_ok
 from cutor.projections.query_client import query
@@ -171,7 +172,7 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
     try:
         server = find_server(wanted.server, wanted.surroundings, config)
         async with Bus.connect(server, name="cutor doctor") as bus:
-            yield ok("server", f"JetStream answers at {bus.address}")
+            yield check_server(bus)
             yield await check_streams(bus, config)
             yield await check_policy(bus, config)
             yield await check_projector(bus)
@@ -181,6 +182,15 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
         yield warn("stack", line_of(error), "")
     except BusError as error:
         yield fail("server", line_of(error), "")
+
+
+def check_server(bus: Bus) -> Finding:
+    """Check that the server takes messages as large as events can be."""
+    detail = f"JetStream answers at {bus.address}"
+    if (largest := bus.link.max_message_bytes) < EVENT_BYTES:
+        taken = f"{detail}, and takes messages of {largest} bytes; events can have {EVENT_BYTES}"
+        return fail("server", taken, f"set `max_payload: {EVENT_BYTES}` in the server's configuration")
+    return ok("server", detail)
 
 
 async def check_streams(bus: Bus, config: Config) -> Finding:

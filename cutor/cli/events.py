@@ -16,7 +16,7 @@ from cutor.cli.options import Wanted, examples, json_option, server_option, tena
 from cutor.cli.output import print_json
 from cutor.cli.render import print_table
 from cutor.errors import INTERRUPTED
-from cutor.journal import Journal, SubmissionUnknown
+from cutor.journal import WATCH_PATIENCE_S, Journal, SubmissionUnknown
 from cutor.model.messages import read_message
 from cutor.model.request import UNREADABLE
 from cutor.model.result import rfc3339
@@ -93,7 +93,7 @@ async def _list(server: str, submission_id: str | None, tenant: str, last: int) 
 async def _newest(bus: Bus, last: int, *, follow: bool) -> AsyncGenerator[Stored, None]:
     """Yield the newest messages of the stream, then with ``follow`` what comes."""
     last_sequence = int((await bus.stream_info(EVENTS))["state"]["last_seq"])
-    messages = bus.read(EVENTS, from_sequence=max(1, last_sequence - last + 1), follow=follow)
+    messages = bus.read(EVENTS, from_sequence=max(1, last_sequence - last + 1), follow=follow, patience_s=WATCH_PATIENCE_S)
     async for stored in messages:
         yield stored
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.errors import BusError, StreamRewound
+from cutor.bus.errors import BusError, BusUnreachable, StreamRewound
 from cutor.bus.message import Stored
 from tests.nats_server import Append, OwnServer, appender
 
@@ -156,3 +156,13 @@ async def test_two_readers_at_once_see_the_same(own_bus: Bus) -> None:
         return [stored.sequence async for stored in own_bus.read("EVENTS")]
 
     assert await read() == (await asyncio.gather(read(), read()))[1] == list(range(1, 2001))
+
+
+async def test_a_follower_with_patience_ends_where_the_server_stays_away(own_server: OwnServer, own_bus: Bus) -> None:
+    await fill(own_bus, 1)
+    async with asyncio.timeout(15), aclosing(own_bus.read("EVENTS", follow=True, patience_s=0.5)) as reading:
+        await anext(reading)
+        await own_server.kill()
+        with pytest.raises(BusUnreachable, match="lost 0.5 s ago and does not come back"):
+            await anext(reading)
+    await own_server.start()

@@ -58,12 +58,22 @@ class _Lane:
         self.empty = False
 
 
-class _Desk:
-    """Callers of `next` on one side, lanes on the other. Subclasses decide which lane is pulled (`_plan`)."""
+class WeightedQueues:
+    """Deliveries of several consumers in weighted turns, so that one tenant's flood cannot starve another.
 
-    def __init__(self, bus: Bus, stream: str, consumers: Sequence[str]) -> None:
+    A free slot asks one lane at a time, the one whose turn it is, for a message that is there now. A lane that has none
+    gets a waiting pull for one message and is out of the turns until that pull ends. With more empty lanes than free slots,
+    two waiting pulls may be answered at once: the one too many is handed back and delivered again at once, to whoever has a
+    slot.
+    """
+
+    def __init__(self, bus: Bus, stream: str, weights: Sequence[tuple[str, int]]) -> None:
+        consumers = [consumer for consumer, _ in weights]
+        if len(set(consumers)) != len(consumers):
+            raise BusError("a consumer is listed twice")
         self._link = bus.link
         self._stream = stream
+        self._turns = Turns.start(dict(weights))
         self._callers: deque[asyncio.Future[Delivery]] = deque()
         self._lanes = {consumer: self._lane(consumer) for consumer in consumers}
         self._shelf: deque[Delivery] = deque()
@@ -222,8 +232,25 @@ class _Desk:
         except TimeoutError:
             return
 
+    def _ready(self, now: float) -> list[str]:
+        return [name for name, lane in self._lanes.items() if not lane.empty and not lane.window.owed and now >= lane.retry_at]
+
     async def _plan(self, now: float) -> None:
-        raise NotImplementedError
+        if not self._free:
+            return
+        for lane in self._lanes.values():
+            if lane.asking_until is not None and now >= lane.asking_until:
+                lane.lost()
+                lane.empty = True
+            if lane.empty and not lane.window.owed and now >= lane.retry_at:
+                await self._pull(lane, 1, EXPIRES_S, now)
+        if any(lane.asking_until is not None for lane in self._lanes.values()):
+            return
+        chosen = self._turns.choose(self._ready(now))
+        if chosen is not None:
+            lane = self._lanes[chosen]
+            lane.asking_until = now + ASK_S
+            await self._pull(lane, 1, None, now)
 
     async def _pull(self, lane: _Lane, batch: int, expires_s: float | None, now: float) -> None:
         number = lane.inbox.next_number()
@@ -246,7 +273,11 @@ class _Desk:
         self._changed.set()
 
     def _arrived(self, lane: _Lane, arrival: Arrival) -> None:
-        """A subclass notes what a delivery says about its lane."""
+        """Note what a delivery says about its lane."""
+        ready = self._ready(asyncio.get_running_loop().time())
+        self._turns = self._turns.served(lane.consumer, ready)
+        lane.asking_until = None
+        lane.empty = arrival.place.pending == 0
 
     def _ended(self, lane: _Lane, end: PullEnd, now: float) -> None:
         lane.window.ended(end.number, end.undelivered, now)
@@ -264,62 +295,3 @@ class _Desk:
                 "consumer %s of stream %s does not answer (%s): run `cutor streams plan`; trying again until it does",
                 lane.consumer, self._stream, end.description or f"status {end.status}",
             )  # fmt: skip
-
-
-class WorkQueue(_Desk):
-    """Deliveries of one durable consumer: as many in flight as there are callers of `next`."""
-
-    def __init__(self, bus: Bus, stream: str, consumer: str) -> None:
-        super().__init__(bus, stream, [consumer])
-        self._only = self._lanes[consumer]
-
-    async def _plan(self, now: float) -> None:
-        lacking = self._free - self._only.window.owed
-        if lacking > 0 and now >= self._only.retry_at:
-            await self._pull(self._only, lacking, EXPIRES_S, now)
-
-
-class WeightedQueues(_Desk):
-    """Deliveries of several consumers in weighted turns, so that one tenant's flood cannot starve another.
-
-    A free slot asks one lane at a time, the one whose turn it is, for a message that is there now. A lane that has none
-    gets a waiting pull for one message and is out of the turns until that pull ends. With more empty lanes than free slots,
-    two waiting pulls may be answered at once: the one too many is handed back and delivered again at once, to whoever has a
-    slot.
-    """
-
-    def __init__(self, bus: Bus, stream: str, weights: Sequence[tuple[str, int]]) -> None:
-        names = [consumer for consumer, _ in weights]
-        if len(set(names)) != len(names):
-            raise BusError("a consumer is listed twice")
-        super().__init__(bus, stream, names)
-        self._turns = Turns.start(dict(weights))
-
-    def _ready(self, now: float) -> list[str]:
-        return [name for name, lane in self._lanes.items() if not lane.empty and not lane.window.owed and now >= lane.retry_at]
-
-    async def _plan(self, now: float) -> None:
-        if not self._free:
-            return
-        for lane in self._lanes.values():
-            if lane.asking_until is not None and now >= lane.asking_until:
-                lane.lost()
-                lane.empty = True
-            if lane.empty and not lane.window.owed and now >= lane.retry_at:
-                await self._pull(lane, 1, EXPIRES_S, now)
-        if any(lane.asking_until is not None for lane in self._lanes.values()):
-            return
-        chosen = self._turns.choose(self._ready(now))
-        if chosen is not None:
-            lane = self._lanes[chosen]
-            lane.asking_until = now + ASK_S
-            await self._pull(lane, 1, None, now)
-
-    def _arrived(self, lane: _Lane, arrival: Arrival) -> None:
-        ready = self._ready(asyncio.get_running_loop().time())
-        self._turns = self._turns.served(lane.consumer, ready)
-        lane.asking_until = None
-        lane.empty = arrival.place.pending == 0
-
-
-__all__ = ["Delivery", "WeightedQueues", "WorkQueue"]

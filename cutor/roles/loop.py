@@ -18,7 +18,8 @@ import secrets
 from typing import Final, Protocol
 
 from cutor.bus.connection import Bus
-from cutor.bus.consumer import Delivery, WeightedQueues
+from cutor.bus.consumer import WeightedQueues
+from cutor.bus.delivery import Delivery
 from cutor.bus.errors import BusError
 from cutor.errors import CutorError
 from cutor.journal import Journal

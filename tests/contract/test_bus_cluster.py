@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.consumer import WorkQueue
+from cutor.bus.consumer import WeightedQueues
 from cutor.bus.embedded import find_binary, free_port
 from cutor.bus.errors import BusError, FenceConflict
 from cutor.bus.topology import apply, default_text, parse, plan
@@ -148,7 +148,7 @@ async def test_everything_goes_on_when_the_leader_dies(cluster: Cluster, bus: Bu
                 if len(seen) == 60:
                     return
 
-    async with asyncio.timeout(30), WorkQueue(bus, "EVENTS", "builder-default") as queue:
+    async with asyncio.timeout(30), WeightedQueues(bus, "EVENTS", [("builder-default", 1)]) as queue:
         delivery = await queue.next()
         assert delivery is not None
         async with asyncio.TaskGroup() as group:

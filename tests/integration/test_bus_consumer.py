@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.consumer import Delivery, WeightedQueues, WorkQueue
+from cutor.bus.consumer import WeightedQueues
+from cutor.bus.delivery import Delivery
 from cutor.bus.errors import BusClosed, BusError
 from tests.nats_server import Append, OwnServer, appender
 
@@ -37,7 +38,7 @@ async def pending_acks(bus: Bus, name: str) -> int:
     return int((await bus.api.call("info", f"CONSUMER.INFO.EVENTS.{name}"))["num_ack_pending"])
 
 
-async def take(queue: WorkQueue | WeightedQueues, within_s: float = 5.0) -> Delivery:
+async def take(queue: WeightedQueues, within_s: float = 5.0) -> Delivery:
     delivery = await queue.next(within_s)
     assert delivery is not None
     return delivery
@@ -51,7 +52,7 @@ async def consumer(bus: Bus, fresh_id: str) -> str:
 
 async def test_what_is_acknowledged_does_not_come_again(bus: Bus, fresh_id: str, append: Append, consumer: str) -> None:
     await append(fresh_id, "submitted", 0, body=b"work")
-    async with WorkQueue(bus, "EVENTS", consumer) as queue:
+    async with WeightedQueues(bus, "EVENTS", [(consumer, 1)]) as queue:
         delivery = await take(queue)
         assert (delivery.stored.body, delivery.delivered_count, delivery.pending) == (b"work", 1, 0)
         assert delivery.consumer == consumer
@@ -65,7 +66,7 @@ async def test_without_heartbeats_it_comes_again_and_with_them_it_does_not(
     bus: Bus, fresh_id: str, append: Append, consumer: str
 ) -> None:
     await append(fresh_id, "submitted", 0)
-    async with WorkQueue(bus, "EVENTS", consumer) as queue:
+    async with WeightedQueues(bus, "EVENTS", [(consumer, 1)]) as queue:
         assert (await take(queue)).delivered_count == 1
         second = await take(queue, 2.0)
         assert second.delivered_count == 2
@@ -78,7 +79,7 @@ async def test_without_heartbeats_it_comes_again_and_with_them_it_does_not(
 
 async def test_handing_back_with_and_without_delay(bus: Bus, fresh_id: str, append: Append, consumer: str) -> None:
     await append(fresh_id, "submitted", 0)
-    async with WorkQueue(bus, "EVENTS", consumer) as queue:
+    async with WeightedQueues(bus, "EVENTS", [(consumer, 1)]) as queue:
         await (await take(queue)).nak()
         again = await take(queue, 0.3)
         began = time.monotonic()
@@ -92,7 +93,7 @@ async def test_an_ended_message_never_comes_again_and_its_reason_is_published(
 ) -> None:
     await append(fresh_id, "submitted", 0)
     advisory = f"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.EVENTS.{consumer}"
-    async with bus.subscribe(advisory) as notices, WorkQueue(bus, "EVENTS", consumer) as queue:
+    async with bus.subscribe(advisory) as notices, WeightedQueues(bus, "EVENTS", [(consumer, 1)]) as queue:
         await (await take(queue)).term("poison:\r\nof two lines")
         async with asyncio.timeout(2):
             assert b"poison: of two lines" in (await anext(aiter(notices))).body
@@ -103,7 +104,7 @@ async def test_no_more_is_pulled_than_there_are_callers(bus: Bus, fresh_id: str,
     for number in range(10):
         await append(f"{fresh_id}-{number}", "submitted", 0, tenant=fresh_id)
     name = await make_consumer(bus, f"test-{fresh_id}", matching=f"cutor.ev.{fresh_id}.>")
-    async with WorkQueue(bus, "EVENTS", name) as queue:
+    async with WeightedQueues(bus, "EVENTS", [(name, 1)]) as queue:
         await asyncio.gather(*(take(queue) for _ in range(3)))
         await asyncio.sleep(0.1)
         assert await pending_acks(bus, name) == 3
@@ -112,7 +113,7 @@ async def test_no_more_is_pulled_than_there_are_callers(bus: Bus, fresh_id: str,
 async def test_a_cancelled_caller_loses_nothing(bus: Bus, fresh_id: str, append: Append) -> None:
     """ack_wait is 30 s: what a cancelled caller was given has to be handed back to come again at once."""
     name = await make_consumer(bus, f"test-{fresh_id}", matching=f"cutor.ev.{fresh_id}.>")
-    async with WorkQueue(bus, "EVENTS", name) as queue:
+    async with WeightedQueues(bus, "EVENTS", [(name, 1)]) as queue:
         caller = asyncio.create_task(queue.next())
         await asyncio.sleep(0.05)
         caller.cancel()
@@ -124,19 +125,19 @@ async def test_a_cancelled_caller_loses_nothing(bus: Bus, fresh_id: str, append:
 
 async def test_closing_hands_back_what_was_on_its_way(bus: Bus, fresh_id: str, append: Append) -> None:
     name = await make_consumer(bus, f"test-{fresh_id}", matching=f"cutor.ev.{fresh_id}.>")
-    first = WorkQueue(bus, "EVENTS", name)
+    first = WeightedQueues(bus, "EVENTS", [(name, 1)])
     assert await first.next(0.05) is None
     await append("one", "submitted", 0, tenant=fresh_id)
     await first.aclose()
     with pytest.raises(BusClosed):
         await first.next(1)
-    async with WorkQueue(bus, "EVENTS", name) as second:
+    async with WeightedQueues(bus, "EVENTS", [(name, 1)]) as second:
         assert (await take(second, 2.0)).stored.subject == f"cutor.ev.{fresh_id}.one.submitted"
 
 
 async def test_callers_that_wait_are_told_when_the_bus_is_closed(own_bus: Bus) -> None:
     name = await make_consumer(own_bus, "test")
-    queue = WorkQueue(own_bus, "EVENTS", name)
+    queue = WeightedQueues(own_bus, "EVENTS", [(name, 1)])
     waiting = asyncio.create_task(queue.next())
     await asyncio.sleep(0.05)
     await own_bus.close()
@@ -147,7 +148,7 @@ async def test_callers_that_wait_are_told_when_the_bus_is_closed(own_bus: Bus) -
 
 async def test_pulls_go_on_after_kill_and_restart(own_server: OwnServer, own_bus: Bus) -> None:
     name = await make_consumer(own_bus, "test")
-    async with WorkQueue(own_bus, "EVENTS", name) as queue:
+    async with WeightedQueues(own_bus, "EVENTS", [(name, 1)]) as queue:
         waiting = asyncio.create_task(take(queue, 15))
         await asyncio.sleep(0.05)
         await own_server.kill()
@@ -162,7 +163,7 @@ async def test_pulls_go_on_after_kill_and_restart(own_server: OwnServer, own_bus
 
 async def test_a_consumer_that_is_deleted_and_made_again_is_pulled_again(own_bus: Bus) -> None:
     await make_consumer(own_bus, "test")
-    async with WorkQueue(own_bus, "EVENTS", "test") as queue:
+    async with WeightedQueues(own_bus, "EVENTS", [("test", 1)]) as queue:
         waiting = asyncio.create_task(take(queue, 15))
         await asyncio.sleep(0.05)
         await own_bus.api.call("delete", "CONSUMER.DELETE.EVENTS.test")
@@ -179,7 +180,7 @@ async def test_a_consumer_that_does_not_exist_is_complained_about_once(
 ) -> None:
     monkeypatch.setattr("cutor.bus.consumer.RETRY_MAX_S", 0.01)
     monkeypatch.setattr("cutor.bus.consumer.TICK_S", 0.02)
-    async with WorkQueue(own_bus, "EVENTS", "nobody") as queue:
+    async with WeightedQueues(own_bus, "EVENTS", [("nobody", 1)]) as queue:
         assert await queue.next(0.5) is None
     (line,) = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
     assert "consumer nobody of stream EVENTS does not answer" in line
@@ -201,7 +202,7 @@ async def test_silent_pulls_are_given_up(own_bus: Bus, monkeypatch: pytest.Monke
     monkeypatch.setattr(own_bus.link, "subscribe_raw", deaf)
     until = time.monotonic() + 0.5
     await appender(own_bus)("x", "submitted", 0)
-    async with WorkQueue(own_bus, "EVENTS", name) as queue:
+    async with WeightedQueues(own_bus, "EVENTS", [(name, 1)]) as queue:
         assert (await take(queue, 6)).delivered_count >= 2
 
 

@@ -2,6 +2,7 @@
 
 Reading order: ``errors``, ``message``, ``link``, ``api``, ``reading``, ``verdict``, ``appending``, ``connection`` (the `Bus`),
 ``pull``, ``inbox``, ``reader``, ``turns``, ``delivery``, ``consumer``, ``subscription``, ``bodies``, ``topology_diff``,
-``topology_file``, ``topology``, ``die_with_parent``, ``embedded``.
-Pure, which a test checks: ``errors``, ``message``, ``verdict``, ``pull``, ``turns``, ``topology_diff``, ``topology_file``.
+``topology_promises``, ``topology_file``, ``topology``, ``die_with_parent``, ``embedded``.
+Pure, which a test checks: ``errors``, ``message``, ``verdict``, ``pull``, ``turns``, ``topology_diff``, ``topology_promises``,
+``topology_file``.
 """

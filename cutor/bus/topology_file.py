@@ -15,6 +15,7 @@ import yaml
 
 from cutor.bus.errors import TopologyError
 from cutor.bus.topology_diff import ConsumerSpec, JsonValue, StreamSpec, Topology
+from cutor.bus.topology_promises import check_promises
 
 SOURCE: Final = "streams.yaml"
 PLACEHOLDER: Final = "{tenant}"
@@ -165,10 +166,17 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _m
 
 
 def parse(text: str, tenants: Sequence[str], *, source: str = SOURCE) -> Topology:
-    """The topology of a `streams.yaml` for these tenants.
+    """The topology of a `streams.yaml` for these tenants, with all that cutor relies on.
 
     TopologyError, one line with the place: `streams.yaml: streams.EVENTS.retention: …`.
     """
+    topology = read(text, tenants, source=source)
+    check_promises(topology, tenants)
+    return topology
+
+
+def read(text: str, tenants: Sequence[str], *, source: str = SOURCE) -> Topology:
+    """What a `streams.yaml` says, whether cutor could work with it or not. TopologyError as in `parse`."""
     try:
         document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader with one more check
     except _Bad as error:

@@ -67,9 +67,11 @@ async def test_a_changed_setting_is_updated_and_the_messages_stay(empty: Bus) ->
 
 async def test_what_nats_cannot_change_is_refused_before_anything_is_changed(empty: Bus) -> None:
     await apply(empty, parse(default_text(), ["default"]))
-    text = default_text().replace("storage: file                 # it is the only copy of the truth", "storage: memory")
-    text = text.replace("duplicate_window: 5m", "duplicate_window: 10m")
-    with pytest.raises(TopologyError, match=r"stream EVENTS: storage: file → memory .*nothing was changed"):
+    text = (
+        default_text().replace("max_waiting: 512", "max_waiting: 64").replace("duplicate_window: 5m", "duplicate_window: 10m")
+    )
+    said = r"consumer builder-default of stream EVENTS: max_waiting: 512 → 64 \(NATS cannot change it\): .*nothing was changed"
+    with pytest.raises(TopologyError, match=said):
         await apply(empty, parse(text, ["default"]))
     assert [change for change in await plan(empty, parse(default_text(), ["default"])) if change] == []
 

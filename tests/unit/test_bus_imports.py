@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "cutor"
-PURE = ["errors", "message", "verdict", "pull", "turns", "topology_diff", "topology_file"]
+PURE = ["errors", "message", "verdict", "pull", "turns", "topology_diff", "topology_promises", "topology_file"]
 FORBIDDEN = {"asyncio", "nats", "os", "socket", "subprocess", "pathlib", "time", "random", "secrets"}
 
 

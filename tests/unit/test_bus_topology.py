@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from cutor.bus.errors import TopologyError
+from cutor.bus.topology import default_text
 from cutor.bus.topology_diff import Config, HeldStream, Topology, diff
-from cutor.bus.topology_file import covers, overlap, parse
+from cutor.bus.topology_file import covers, overlap, parse, read
+from cutor.bus.topology_promises import HEARTBEAT_S
+from cutor.model.events import KINDS
+from cutor.model.spill import EVENT_BYTES
+from cutor.roles import loop
 
 STREAM = """\
 streams:
@@ -44,7 +50,8 @@ OTHER = STREAM.replace("streams:\n", "").replace("EVENTS", "BODIES").replace("cu
 
 
 def topology(text: str = STREAM + CONSUMER, tenants: tuple[str, ...] = ("default",)) -> Topology:
-    return parse(text, tenants)
+    """What a file says with which cutor could not work: it has one stream, and one consumer a tenant."""
+    return read(text, tenants)
 
 
 def test_values_are_those_of_the_servers_api() -> None:
@@ -129,6 +136,158 @@ def test_a_bad_file_is_one_clear_line(text: str, message: str) -> None:
     assert message in str(caught.value)
     assert str(caught.value).startswith("streams.yaml: ")
     assert "\n" not in str(caught.value)
+
+
+def changed(place: str, setting: str | None, value: object = None) -> str:
+    """The shipped file with one setting changed, or without it or the whole place; a place is a stream, or a consumer in it."""
+    document = yaml.safe_load(default_text())
+    stream, _, consumer = place.partition(".")
+    holder, name = (document["streams"][stream]["consumers"], consumer) if consumer else (document["streams"], stream)
+    if setting is None:
+        del holder[name]
+    elif value is None:
+        del holder[name][setting]
+    else:
+        holder[name][setting] = value
+    return yaml.safe_dump(document)
+
+
+BUILDER, RUNNER = "EVENTS.builder-{tenant}", "EVENTS.runner-{tenant}"
+BUILDS = ["cutor.ev.{tenant}.*.submitted", "cutor.ev.{tenant}.*.cache-lost"]
+BROKEN = [
+    *((name, None, None, f"streams: {name} is missing") for name in ("EVENTS", "BODIES", "ENVIRONMENTS", "STACK")),
+    ("EVENTS", "subjects", ["cutor.events.>"], "streams.EVENTS.consumers.builder-{tenant}.filter_subjects: cutor.ev."),
+    ("BODIES", "subjects", ["cutor.bodies.>"], "streams.BODIES.subjects: cutor.body.> is missing"),
+    ("STACK", "subjects", ["cutor.stack.*.>"], "streams.STACK.subjects: cutor.stack.> is missing"),
+    *(
+        (name, "allow_direct", False, f"streams.{name}.allow_direct: must be true")
+        for name in ("EVENTS", "BODIES", "ENVIRONMENTS", "STACK")
+    ),
+    *(
+        (name, "storage", "memory", f"streams.{name}.storage: must be file")
+        for name in ("EVENTS", "BODIES", "ENVIRONMENTS", "STACK")
+    ),
+    *(
+        (name, setting, value, f"streams.{name}.{setting}: must be {words}")
+        for name in ("EVENTS", "BODIES")
+        for setting, value, words in (
+            ("discard", "old", "new"),
+            ("deny_delete", False, "true"),
+            ("deny_purge", False, "true"),
+        )
+        if (name, setting) != ("BODIES", "discard")
+    ),
+    ("BODIES", "discard", "old", "streams.BODIES.discard_new_per_subject: needs `discard: new`"),
+    ("EVENTS", "max_msgs_per_subject", 5, "streams.EVENTS.max_msgs_per_subject: must be unlimited"),
+    ("EVENTS", "max_msg_size", "7MiB", "streams.EVENTS.max_msg_size: must be 8MiB or more"),
+    ("BODIES", "max_msgs_per_subject", 2, "streams.BODIES.max_msgs_per_subject: must be 1"),
+    ("BODIES", "discard_new_per_subject", False, "streams.BODIES.discard_new_per_subject: must be true"),
+    ("BODIES", "max_msg_size", "512KiB", "streams.BODIES.max_msg_size: must be 1MiB or more"),
+    ("BODIES", "max_age", "30d", "streams.BODIES.max_age: must be that of EVENTS or more"),
+    ("ENVIRONMENTS", "max_msg_size", "1MiB", "streams.ENVIRONMENTS.max_msg_size: must be 8MiB or more"),
+    ("STACK", "max_msg_size", "1KiB", "streams.STACK.max_msg_size: must be 1MiB or more"),
+    ("STACK", "max_age", "1d", "streams.STACK.max_age: must be unlimited"),
+    (BUILDER, None, None, "streams.EVENTS.consumers: builder-default is missing: write builder-{tenant} with `per: tenant`"),
+    (RUNNER, None, None, "streams.EVENTS.consumers: runner-default is missing: write runner-{tenant} with `per: tenant`"),
+    (
+        BUILDER,
+        "filter_subjects",
+        BUILDS[:1],
+        "builder-default.filter_subjects: must be cutor.ev.default.*.submitted and cutor.ev",
+    ),
+    (
+        BUILDER,
+        "filter_subjects",
+        ["cutor.ev.{tenant}.>"],
+        "builder-default.filter_subjects: must be cutor.ev.default.*.submitted",
+    ),
+    (
+        RUNNER,
+        "filter_subjects",
+        BUILDS,
+        "runner-default.filter_subjects: must be cutor.ev.default.*.cache-built, and nothing else",
+    ),
+    *(
+        (consumer, setting, value, f".{setting}: must be {words}")
+        for consumer in (BUILDER, RUNNER)
+        for setting, value, words in (
+            ("max_deliver", 2, "unlimited: leases are counted"),
+            ("deliver_policy", "new", "all"),
+            ("ack_wait", "23s", "24s or more"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("place", "setting", "value", "message"), BROKEN, ids=[f"{b[0]} {b[1]} {b[2]}" for b in BROKEN])
+def test_what_would_break_a_promise_is_one_clear_line(place: str, setting: str | None, value: object, message: str) -> None:
+    with pytest.raises(TopologyError) as caught:
+        parse(changed(place, setting, value), ["default"])
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("streams.yaml: streams")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [("ENVIRONMENTS", {"max_msgs_per_subject": 1}), ("STACK", {"discard": "new"})], ids=["ENV", "STACK"]
+)
+def test_a_subject_that_is_written_again_must_not_be_refused(name: str, config: dict[str, Any]) -> None:
+    document = yaml.safe_load(changed(name, "discard_new_per_subject", True))
+    document["streams"][name] |= config
+    with pytest.raises(TopologyError, match=rf"streams.{name}.discard_new_per_subject: must be false"):
+        parse(yaml.safe_dump(document), ["default"])
+
+
+@pytest.mark.parametrize(
+    ("place", "setting", "value"),
+    [
+        ("EVENTS", "num_replicas", 3),
+        ("EVENTS", "max_age", "365d"),
+        ("EVENTS", "max_bytes", "100GiB"),
+        ("EVENTS", "max_msgs", 10**9),
+        ("EVENTS", "max_msg_size", "16MiB"),
+        ("EVENTS", "duplicate_window", "10m"),
+        ("EVENTS", "compression", "s2"),
+        ("EVENTS", "subjects", ["other.>", "cutor.ev.>"]),
+        ("ENVIRONMENTS", "max_age", "30d"),
+        ("ENVIRONMENTS", "deny_purge", False),
+        ("STACK", "discard", "new"),
+        (RUNNER, "ack_wait", "24s"),
+        (BUILDER, "max_ack_pending", 4),
+        (BUILDER, "filter_subjects", BUILDS[::-1]),
+    ],
+)
+def test_everything_else_is_the_deployers_decision(place: str, setting: str, value: object) -> None:
+    parse(changed(place, setting, value), ["default", "batch"])
+
+
+def test_bodies_may_go_when_their_events_have_gone() -> None:
+    document = yaml.safe_load(changed("EVENTS", "max_age", "30d"))
+    document["streams"]["BODIES"]["max_age"] = "30d"
+    parse(yaml.safe_dump(document), ["default"])
+    document["streams"]["BODIES"]["max_age"] = "29d"
+    with pytest.raises(TopologyError, match=r"streams\.BODIES\.max_age"):
+        parse(yaml.safe_dump(document), ["default"])
+
+
+def test_a_consumer_may_be_written_for_one_tenant_alone_and_others_beside() -> None:
+    document = yaml.safe_load(default_text())
+    consumers = document["streams"]["EVENTS"]["consumers"]
+    consumers["runner-default"] = consumers.pop("runner-{tenant}") | {"filter_subjects": ["cutor.ev.default.*.cache-built"]}
+    del consumers["runner-default"]["per"]
+    consumers["mine"] = consumers["runner-default"] | {"max_deliver": 3, "ack_wait": "1s", "filter_subjects": ["cutor.ev.>"]}
+    document["streams"]["MINE"] = document["streams"]["STACK"] | {"subjects": ["mine.>"], "storage": "memory"}
+    parse(yaml.safe_dump(document), ["default"])
+    with pytest.raises(TopologyError, match="runner-batch is missing"):
+        parse(yaml.safe_dump(document), ["default", "batch"])
+
+
+def test_what_the_rules_say_is_what_the_rest_of_cutor_does() -> None:
+    assert loop.HEARTBEAT_S == HEARTBEAT_S
+    streams = {stream.name: stream for stream in parse(default_text(), ["default"]).streams}
+    assert streams["EVENTS"].config["max_msg_size"] == EVENT_BYTES
+    filters = [one for consumer in streams["EVENTS"].consumers for one in consumer.config["filter_subjects"]]
+    assert {one.rpartition(".")[2] for one in filters} <= set(KINDS)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cutor.bus.connection import Bus
+from cutor.bus.topology import default_text
+from cutor.model.subjects import POLICY_SUBJECT
 from tests.bare_stack import SOURCES, User, one_line, request
 
 FILES = [{"name": name, "content": content} for name, content in SOURCES.items()]
@@ -57,6 +61,12 @@ BAD_REQUESTS = {
     "empty id": (request(id=""), "id ''"),
     "not JSON": (b"{", "request: "),
     "not UTF-8": (b"\xff\xfe", "request: "),
+    "not UTF-8 in a content": (request().replace(b'"true"', b'"\xff"'), "request: not valid UTF-8"),
+    "nested too deeply": (b'{"files": ' + b"[" * 200_000, "request: files[0]"),
+    "not canonical base64": (with_file("x", "QR==", encoding="base64"), "not valid base64"),
+    "hex with a blank": (with_file("x", "ff 00", encoding="hex"), "not valid hex"),
+    "long name of a test case": (request(test_cases=[{"name": "n" * 257}]), "test_cases[0].name: 257 bytes are more than"),
+    "large arguments": (request(test_cases=[{"args": ["x" * 60_000]}] * 2), "more than the maximum of 65536 bytes"),
     "nothing": (b"", "request: "),
     "an array": (b"[]", "request: "),
 }
@@ -69,6 +79,53 @@ def test_a_bad_request_is_refused_and_nothing_is_appended(bare: User, raw: bytes
     assert said in one_line(done, 2)
     assert done.stdout == ""
     assert events_in_stream(bare) == before
+
+
+async def publish(user: User, subject: str, body: bytes) -> None:
+    async with Bus.connect(user.stack.server, name="test") as bus:
+        await bus.publish(subject, body)
+
+
+@pytest.fixture
+def policy(bare: User) -> Iterator[dict[str, Any]]:
+    """The policy that the stack publishes; published again when the test is done with it."""
+
+    async def read() -> bytes:
+        async with Bus.connect(bare.stack.server, name="test") as bus:
+            stored = await bus.last("STACK", POLICY_SUBJECT)
+            assert stored is not None
+            return stored.body
+
+    body = asyncio.run(read())
+    try:
+        yield json.loads(body)
+    finally:
+        asyncio.run(publish(bare, POLICY_SUBJECT, body))
+
+
+def test_a_client_older_than_its_stack_goes_on(bare: User, policy: dict[str, Any]) -> None:
+    policy["bounds"]["added"] = policy["limits"]["run"]["added"] = policy["added"] = 1
+    asyncio.run(publish(bare, POLICY_SUBJECT, json.dumps(policy).encode()))
+    assert bare.cutor("submit", "-", stdin=request()).returncode == 0
+    assert "more than the maximum of 65536 bytes" in one_line(bare.cutor("submit", "-", stdin=with_file("x", "x" * 70_000)), 2)
+
+
+@pytest.mark.usefixtures("policy")
+@pytest.mark.parametrize("body", [b"{", b'{"bounds": 5}', b"[" * 200_000])
+def test_a_policy_that_cannot_be_read_is_a_fault_of_the_stack(bare: User, body: bytes) -> None:
+    asyncio.run(publish(bare, POLICY_SUBJECT, body))
+    assert "the published policy cannot be read: " in one_line(bare.cutor("submit", "-", stdin=request()), 3)
+
+
+def test_a_message_of_any_depth_is_shown(bare: User) -> None:
+    """In the log, under a submission's subject: a stray, of which there is nothing to show but that it is there."""
+    assert bare.cutor("submit", "-", "--id", "deep", stdin=request()).returncode == 0
+    body = b'{"kind": "cancelled", "added": %b}' % (b"[" * 200_000 + b"]" * 200_000)
+    asyncio.run(publish(bare, "cutor.ev.default.deep.cancelled", body))
+    assert "nested too deeply" in bare.cutor("events", "deep").stdout
+    listed = json.loads(bare.cutor("events", "deep", "--json").stdout)
+    assert [line["event"] is None for line in listed] == [False, True]
+    assert json.loads(bare.cutor("status", "deep", "--json").stdout)["status"] == "SUBMITTED"
 
 
 def test_a_bad_request_with_json_is_a_document(bare: User) -> None:
@@ -148,6 +205,8 @@ BAD_STREAMS = {
     "not YAML": "streams: [",
     "empty": "",
     "unknown setting": "streams: {EVENTS: {subjects: [cutor.ev.>], wish: 1}}",
+    "a delivery that is not repeated": default_text().replace("max_deliver: unlimited", "max_deliver: 2"),
+    "no stream for bodies": default_text().replace("  BODIES:", "  BODY:").replace("cutor.body.>", "cutor.others.>"),
 }
 
 

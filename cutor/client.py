@@ -25,7 +25,6 @@ from cutor.bus.connection import Bus
 from cutor.config import Surroundings, load
 from cutor.errors import WaitedTooLong
 from cutor.journal import Journal
-from cutor.model.codec import EventError
 from cutor.model.decide import decide_cancel
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Policy
@@ -157,14 +156,14 @@ class Client:
         async with aclosing(watching):
             async for entry, state in watching:
                 subject = parse_event_subject(entry.stored.subject)
-                event = entry.event
+                message = entry.message
                 yield Update(
                     id=address.id,
                     tenant=address.tenant,
                     sequence=entry.stored.sequence,
                     time=rfc3339(entry.stored.time_ns),
                     kind=subject.kind if subject else "unknown",
-                    what=str(event) if isinstance(event, EventError) else summarize(event),
+                    what=summarize(message),
                     status=state.status,
                     summary=progress(state),
                     ended=state.ended,

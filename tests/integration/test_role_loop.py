@@ -94,6 +94,24 @@ async def build(job: Job) -> None:
     await job.report(CacheBuilt(lease=job.lease, environment=ENVIRONMENT, stage=OK))
 
 
+class Waiting:
+    """Work that says when it has begun, waits to be told to go on, and then does what the test wants; `stopped` is its end."""
+
+    def __init__(self, then: Work) -> None:
+        self.began, self.go_on, self.stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.jobs: list[Job] = []
+        self._then = then
+
+    async def __call__(self, job: Job) -> None:
+        self.jobs.append(job)
+        self.began.set()
+        try:
+            await self.go_on.wait()
+            await self._then(job)
+        finally:
+            self.stopped.set()
+
+
 async def test_a_step_is_leased_done_and_cleaned_once(journal: Journal) -> None:
     submitted = await journal.submit(request("a"))
     async with role(journal, end):
@@ -135,19 +153,13 @@ async def test_a_bug_is_retried_and_bounded_too(journal: Journal) -> None:
 
 
 async def test_a_worker_that_lost_its_lease_appends_nothing_more(journal: Journal) -> None:
-    leased, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(job: Job) -> None:
-        leased.set()
-        await go_on.wait()
-        await end(job)
-
+    work = Waiting(end)
     submitted = await journal.submit(request("e"))
-    async with role(journal, slow):
-        await leased.wait()
+    async with role(journal, work):
+        await work.began.wait()
         taken = Leased(lease=Lease(role="builder", worker="other", token="other", number=2))
         await journal.settle(await journal.known(submitted.address), lambda _state: taken)
-        go_on.set()
+        work.go_on.set()
         await asyncio.sleep(0.3)
     state = await journal.known(submitted.address)
     assert (state.status, state.lease, state.strays) == ("SUBMITTED", taken.lease, 0)
@@ -155,58 +167,38 @@ async def test_a_worker_that_lost_its_lease_appends_nothing_more(journal: Journa
 
 
 async def test_a_strangers_event_does_not_kill_a_healthy_run(journal: Journal) -> None:
-    leased, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(job: Job) -> None:
-        leased.set()
-        await go_on.wait()
-        await end(job)
-
+    work = Waiting(end)
     submitted = await journal.submit(request("f"))
     address = submitted.address
-    async with role(journal, slow):
-        await leased.wait()
+    async with role(journal, work):
+        await work.began.wait()
         await journal.bus.publish(event_subject(address, "exploded"), b"no event at all")
-        go_on.set()
+        work.go_on.set()
         state = await until(journal, address, lambda state: state.cleaned_ns is not None)
     assert (state.status, state.strays) == ("FINISHED", 1)
 
 
 async def test_cancelling_stops_the_work_within_a_second(journal: Journal) -> None:
-    leased, stopped = asyncio.Event(), asyncio.Event()
-
-    async def endless(_job: Job) -> None:
-        leased.set()
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            stopped.set()
-
+    work = Waiting(end)
     submitted = await journal.submit(request("g"))
-    async with role(journal, endless):
-        await leased.wait()
+    async with role(journal, work):
+        await work.began.wait()
         await journal.settle(submitted, lambda state: decide_cancel(state, "typo"))
         async with asyncio.timeout(1):
-            await stopped.wait()
+            await work.stopped.wait()
         state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
     assert (state.status, state.message) == ("CANCELLED", "typo")
     assert await kinds(journal, submitted.address) == ["submitted", "leased", "cancelled", "cleaned"]
 
 
 async def test_a_cancel_notice_that_the_stream_does_not_confirm_stops_nothing(journal: Journal) -> None:
-    leased, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(job: Job) -> None:
-        leased.set()
-        await go_on.wait()
-        await end(job)
-
+    work = Waiting(end)
     submitted = await journal.submit(request("h"))
-    async with role(journal, slow):
-        await leased.wait()
+    async with role(journal, work):
+        await work.began.wait()
         await journal.bus.publish(event_subject(submitted.address, "cancelled"), b"{}")
         await asyncio.sleep(0.3)
-        go_on.set()
+        work.go_on.set()
         state = await until(journal, submitted.address, lambda state: state.ended)
     assert (state.status, state.strays) == ("FINISHED", 1)
 
@@ -304,20 +296,18 @@ async def test_a_worker_whose_lease_is_over_neither_stops_nor_takes_the_clock_of
     journal: Journal, failure: Exception | None
 ) -> None:
     """Its acknowledgement would leave the submission to nobody once the next one dies; its hand-back would rob that one."""
-    leased, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(job: Job) -> None:
-        leased.set()
-        await go_on.wait()
+    async def fail_or_end(job: Job) -> None:
         if failure is not None:
             raise failure
         await end(job)
 
+    work = Waiting(fail_or_end)
     submitted = await journal.submit(request("q"))
-    async with role(journal, slow):
-        await leased.wait()
+    async with role(journal, work):
+        await work.began.wait()
         lease = await take_over(journal, submitted.address)
-        go_on.set()
+        work.go_on.set()
         await asyncio.sleep(0.5)
         assert await pending_acks(journal) == 1
     state = await journal.known(submitted.address)
@@ -325,23 +315,15 @@ async def test_a_worker_whose_lease_is_over_neither_stops_nor_takes_the_clock_of
 
 
 async def test_an_event_delivered_again_to_the_worker_that_is_at_it_changes_nothing(journal: Journal) -> None:
-    leased, go_on = asyncio.Event(), asyncio.Event()
-    jobs: list[Job] = []
-
-    async def slow(job: Job) -> None:
-        jobs.append(job)
-        leased.set()
-        await go_on.wait()
-        await end(job)
-
+    work = Waiting(end)
     submitted = await journal.submit(request("r"))
-    async with role(journal, slow):
-        await leased.wait()
+    async with role(journal, work):
+        await work.began.wait()
         await redeliver(journal)
         await asyncio.sleep(0.3)
-        go_on.set()
+        work.go_on.set()
         state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
-    assert (len(jobs), state.attempts.builder) == (1, 1)
+    assert (len(work.jobs), state.attempts.builder) == (1, 1)
 
 
 async def redeliver(journal: Journal) -> None:
@@ -375,18 +357,10 @@ async def test_a_cancel_is_heard_before_the_work_begins_and_after_it_ended_badly
 
 
 async def test_a_notice_that_comes_before_its_event_is_stored_is_not_forgotten(journal: Journal) -> None:
-    leased, stopped = asyncio.Event(), asyncio.Event()
-
-    async def endless(_job: Job) -> None:
-        leased.set()
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            stopped.set()
-
+    work = Waiting(end)
     submitted = await journal.submit(request("t"))
-    async with role(journal, endless):
-        await leased.wait()
+    async with role(journal, work):
+        await work.began.wait()
         state = journal.state
 
         async def stale(address: Address, **more: int) -> Submission | None:
@@ -398,22 +372,14 @@ async def test_a_notice_that_comes_before_its_event_is_stored_is_not_forgotten(j
         await journal.bus.publish(notice, b"{}")  # heard, and not confirmed
         await journal.settle(await journal.known(submitted.address), lambda state: decide_cancel(state, None))
         async with asyncio.timeout(1):
-            await stopped.wait()
+            await work.stopped.wait()
 
 
 async def test_a_read_that_fails_does_not_end_the_listening(journal: Journal) -> None:
-    leased, stopped = asyncio.Event(), asyncio.Event()
-
-    async def endless(_job: Job) -> None:
-        leased.set()
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            stopped.set()
-
+    work = Waiting(end)
     submitted = await journal.submit(request("u"))
-    async with role(journal, endless):
-        await leased.wait()
+    async with role(journal, work):
+        await work.began.wait()
         state = journal.state
 
         async def away(address: Address, **more: int) -> Submission | None:
@@ -423,7 +389,7 @@ async def test_a_read_that_fails_does_not_end_the_listening(journal: Journal) ->
         journal.state = away  # type: ignore[method-assign]
         await journal.settle(submitted, lambda state: decide_cancel(state, None))
         async with asyncio.timeout(1):
-            await stopped.wait()
+            await work.stopped.wait()
 
 
 async def test_cancelled_twice_the_clean_up_is_waited_for_all_the_same(journal: Journal) -> None:
@@ -469,20 +435,14 @@ async def test_a_first_event_that_cannot_be_read_ends_as_rejected(journal: Journ
 
 
 async def test_a_second_submitted_from_elsewhere_is_a_stray_whenever_it_comes(journal: Journal) -> None:
-    leased, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(job: Job) -> None:
-        leased.set()
-        await go_on.wait()
-        await end(job)
-
+    work = Waiting(end)
     submitted = await journal.submit(request("y"))
     again = encode(Submitted(request=submitted.request, digest="another"))
     subject = event_subject(submitted.address, "submitted")
-    async with role(journal, slow):
-        await leased.wait()
+    async with role(journal, work):
+        await work.began.wait()
         await journal.bus.publish(subject, b"garbage")
-        go_on.set()
+        work.go_on.set()
         await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
         await journal.bus.publish(subject, again)
         async with asyncio.timeout(10):

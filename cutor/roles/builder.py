@@ -29,7 +29,7 @@ from cutor.nix.session import BuildSession
 from cutor.roles.context import RoleContext
 from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import serve
-from cutor.roles.sweep import sweep
+from cutor.roles.sweep import check_engine, sweep
 
 
 async def run_builder(context: RoleContext) -> None:
@@ -48,6 +48,10 @@ class BuildStep:
         self._context = context
         self._engine = engine
         self._settings = context.config.nix
+
+    async def check(self) -> None:
+        """Make sure that the engine answers. Raises `WorkerUnable`."""
+        await check_engine(self._engine)
 
     async def work(self, job: Job) -> None:
         """See the module."""

@@ -17,6 +17,10 @@ class StepFault(Exception):
     """A fault of cutor's own, or of its surroundings: the step is retried under another lease, a bounded number of times."""
 
 
+class WorkerUnable(Exception):
+    """This worker can do no step at all now: its engine does not answer. No submission is to blame, and no lease is spent."""
+
+
 class Job:
     """The state as this worker knows it, and the way to append under its lease."""
 

@@ -13,6 +13,7 @@ A delivery is answered by what the log says (`decide_answer`):
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 from typing import Final, Protocol
@@ -41,13 +42,15 @@ from cutor.model.state import Submission
 from cutor.model.subjects import EVENTS, parse_event_subject
 from cutor.roles.attention import Attention, EndedMeanwhile, Running
 from cutor.roles.context import RoleContext
-from cutor.roles.job import Job, LeaseLost, StepFault
+from cutor.roles.job import Job, LeaseLost, StepFault, WorkerUnable
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 8.0
 """Between two in-progress acks: well below the consumers' ack_wait of 30 s."""
 RETRY_DELAY_S: Final = 2.0
+UNABLE_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Pauses between two looks whether a worker that could do nothing can again; the last one stays."""
 STOP_CHECK_S: Final = 0.5
 SHUTDOWN_GRACE_S: Final = 5.0
 """What a running job may still take after SIGTERM before it is handed back."""
@@ -57,6 +60,9 @@ class Step(Protocol):
     """What a role does under a lease."""
 
     role: Role
+
+    async def check(self) -> None:
+        """Make sure that this worker can do its step at all. Raises `WorkerUnable`."""
 
     async def work(self, job: Job) -> None:
         """Do the step and report its events; leave nothing on this host, also when cancelled.
@@ -79,6 +85,7 @@ class Loop:
         self._policy = Policy()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._attention = Attention(journal)
+        self._recovery: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve until the context's ``stop`` is set; then let the running jobs finish for a while, and hand back the rest."""
@@ -92,6 +99,8 @@ class Loop:
                         self._start(delivery)
             finally:
                 await self._drain()
+                if self._recovery is not None:
+                    self._recovery.cancel()
 
     def _queues(self) -> WeightedQueues:
         consumers = [(f"{self._step.role}-{tenant}", weight) for tenant, weight in sorted(self._policy.tenants.items())]
@@ -99,8 +108,9 @@ class Loop:
 
     async def _next(self, queues: WeightedQueues) -> Delivery | None:
         """Return a delivery once a slot is free; None after a while without one, so that a stop is noticed."""
-        while len(self._deliveries) >= self._slots:
-            await asyncio.wait(self._deliveries, return_when=asyncio.FIRST_COMPLETED, timeout=STOP_CHECK_S)
+        while len(self._deliveries) >= self._slots or self._recovery is not None:
+            busy = {*self._deliveries} if self._recovery is None else {self._recovery}
+            await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED, timeout=STOP_CHECK_S)
             if self._context.stop.is_set():
                 return None
         return await queues.next(STOP_CHECK_S)
@@ -147,7 +157,32 @@ class Loop:
             if state is None:
                 log.error("%s: of no submission that the stream knows; dropped", subject)
                 return "done"
+            if not state.ended and not await self._able():
+                return "retry"
             return await self._take(delivery, running, state)
+
+    async def _able(self) -> bool:
+        """Return whether this worker can do its step at all; where it can't, nothing is pulled until it can again."""
+        try:
+            await self._step.check()
+        except WorkerUnable as error:
+            if self._recovery is None:
+                log.error("%s; nothing is taken up until that is mended", error)
+                self._recovery = asyncio.create_task(self._recover(), name="recovery")
+            return False
+        return True
+
+    async def _recover(self) -> None:
+        for pause_s in itertools.chain(UNABLE_S, itertools.repeat(UNABLE_S[-1])):
+            await asyncio.sleep(pause_s)
+            try:
+                await self._step.check()
+            except WorkerUnable as error:
+                log.debug("%s", error)
+                continue
+            log.info("the %s takes up work again", self._step.role)
+            self._recovery = None
+            return
 
     async def _take(self, delivery: Delivery, running: Running, state: Submission) -> Answer:
         """Append what the state calls for; where that is a lease, do the step under it."""

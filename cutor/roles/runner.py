@@ -30,7 +30,7 @@ from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import serve
 from cutor.roles.results import Results
 from cutor.roles.slots import Slots
-from cutor.roles.sweep import sweep
+from cutor.roles.sweep import check_engine, sweep
 from cutor.undisturbed import to_the_end
 
 
@@ -72,6 +72,10 @@ class RunStep:
         settings = context.config.runner
         self._slots = Slots(settings.uid_base, settings.slots)
         self._storage = RunnerStorage(store_volume=context.config.nix.store_volume)
+
+    async def check(self) -> None:
+        """Make sure that the engine answers. Raises `WorkerUnable`."""
+        await check_engine(self._engine)
 
     async def work(self, job: Job) -> None:
         """See the module."""

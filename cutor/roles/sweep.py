@@ -1,4 +1,4 @@
-"""What a role does first: remove the containers that a dead life of it left behind on this host."""
+"""What a role asks of its engine: does it answer, and what did a dead life of this role leave behind on this host."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ import asyncio
 import logging
 
 from cutor.containers.engine import Engine
+from cutor.containers.errors import ContainerError
 from cutor.model.events import Role
+from cutor.roles.job import WorkerUnable
 
 log = logging.getLogger(__name__)
+
+
+async def check_engine(engine: Engine) -> None:
+    """Make sure that the engine answers, before a lease is spent on it (1 ms). Raises `WorkerUnable`."""
+    try:
+        await engine.version()
+    except ContainerError as error:
+        raise WorkerUnable(str(error)) from error
 
 
 async def sweep(engine: Engine, instance: str, role: Role) -> None:

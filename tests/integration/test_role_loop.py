@@ -28,7 +28,7 @@ from cutor.model.request import ValidRequest, request_from, validate
 from cutor.model.state import Submission
 from cutor.model.subjects import Address, event_subject, fence
 from cutor.roles.context import RoleContext
-from cutor.roles.job import Job, StepFault
+from cutor.roles.job import Job, StepFault, WorkerUnable
 from cutor.roles.loop import Loop
 from cutor.undisturbed import to_the_end
 from tests.unit.histories import ENVIRONMENT, OK
@@ -56,17 +56,27 @@ class Scripted:
     def __init__(self, role: Role, work: Work) -> None:
         self.role: Role = role
         self._work = work
+        self.unable_times = 0
+
+    async def check(self) -> None:
+        if self.unable_times:
+            self.unable_times -= 1
+            raise WorkerUnable("no Docker Engine answers")
 
     async def work(self, job: Job) -> None:
         await self._work(job)
 
 
 @asynccontextmanager
-async def role(journal: Journal, work: Work, name: Role = "builder", worker: str = "w1") -> AsyncIterator[None]:
+async def role(
+    journal: Journal, work: Work, name: Role = "builder", worker: str = "w1", unable_times: int = 0
+) -> AsyncIterator[None]:
     """Run a loop until the block ends."""
     stop, ready = asyncio.Event(), asyncio.Event()
     context = RoleContext("", "test", worker, Config(), ready.set, stop)
-    loop = asyncio.create_task(Loop(context, journal, Scripted(name, work), 2, retry_delay_s=0.05).run())
+    step = Scripted(name, work)
+    step.unable_times = unable_times
+    loop = asyncio.create_task(Loop(context, journal, step, 2, retry_delay_s=0.05).run())
     await asyncio.wait([loop, asyncio.create_task(ready.wait())], return_when=asyncio.FIRST_COMPLETED)
     try:
         yield
@@ -458,3 +468,13 @@ async def test_an_id_that_only_strangers_used_is_refused_in_one_line(journal: Jo
     await journal.bus.publish(event_subject(Address("default", "z"), "note"), b"garbage")
     with pytest.raises(SubmissionConflict, match="messages that are none of cutor's"):
         await journal.submit(request("z"))
+
+
+async def test_an_engine_that_is_away_spends_no_lease(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no submission's fault: nothing is pulled until it is back, and then everything goes on."""
+    monkeypatch.setattr("cutor.roles.loop.UNABLE_S", (0.1,))
+    addresses = [(await journal.submit(request(f"away-{n}"))).address for n in range(5)]
+    async with role(journal, end, unable_times=8):
+        for address in addresses:
+            state = await until(journal, address, lambda state: state.cleaned_ns is not None)
+            assert (state.status, state.attempts.builder) == ("FINISHED", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import NamedTuple, cast
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cutor.model.codec import EventError, decode, encode
-from cutor.model.content import pack, unpack
+from cutor.model.content import RequestEncoding, decode_request_text, pack, unpack
 from cutor.model.decide import Clean, Park, TakeLease, decide_answer, decide_cancel, decide_cleaned, decide_step, holds
 from cutor.model.environments import pack_variables, unpack_variables
 from cutor.model.errors import InvalidRequest
@@ -298,6 +299,31 @@ def test_generated_requests_are_accepted_or_refused_in_one_line(changes: dict[st
     except InvalidRequest as error:
         assert str(error)
         assert "\n" not in str(error)
+
+
+@given(st.binary(max_size=30), st.data())
+def test_bytes_within_a_request_are_accepted_or_refused_in_one_line(noise: bytes, data: st.DataObject) -> None:
+    good = json.dumps(GOOD).encode()
+    start = data.draw(st.integers(0, len(good)))
+    end = data.draw(st.integers(start, len(good)))
+    try:
+        parse_request(good[:start] + noise + good[end:])
+    except InvalidRequest as error:
+        assert str(error).startswith("request: ")
+        assert "\n" not in str(error)
+
+
+@settings(max_examples=300)
+@given(st.text(alphabet="QRAB0f= \n-_é", max_size=9), st.sampled_from(["base64", "hex"]))
+def test_bytes_have_one_text(text: str, encoding: RequestEncoding) -> None:
+    """But for the case of hexadecimal digits."""
+    try:
+        data = decode_request_text("here", encoding, text)
+    except InvalidRequest as error:
+        assert str(error).startswith(f"here is not valid {encoding}: ")
+    else:
+        only = base64.b64encode(data).decode() if encoding == "base64" else data.hex()
+        assert only == (text if encoding == "base64" else text.lower())
 
 
 def test_a_first_event_starts_a_submission() -> None:

@@ -20,7 +20,7 @@ from cutor.journal import Journal
 from cutor.model.environments import EnvironmentBuilt, pack_variables
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import CacheBuilt, EnvironmentRef, Finished, Rejected, Role, Stage
-from cutor.model.limits import resolve
+from cutor.model.limits import Limit, resolve
 from cutor.model.request import SHELL_NIX, ValidRequest, check, digest
 from cutor.model.stages import judge
 from cutor.nix.key import EnvironmentInputs, environment_key, private_key
@@ -62,10 +62,11 @@ class BuildStep:
         started = time.monotonic()
         key = await self._key(files)
         known = await Environments(job.journal.bus).find(key)
+        limit = resolve("dependencies", request.limits.dependencies, job.policy.limits.dependencies)
         if known is not None and job.state.environment_losses == 0:
-            await self._report_built(job, known, self._hit_stage(started), hit=True)
+            await self._report_built(job, known, self._hit_stage(started, limit), hit=True)
             return
-        await self._build(job, request, key if request.cache else private_key(key, str(job.state.address)), files)
+        await self._build(job, key if request.cache else private_key(key, str(job.state.address)), files, limit)
 
     async def _key(self, files: Mapping[str, bytes]) -> str:
         """Return the environment's key. Image and package set are asked for each time: ``make setup`` may have changed them."""
@@ -89,7 +90,7 @@ class BuildStep:
         try:
             if job.state.fault is not None:
                 raise InvalidRequest(f"the first event of the submission cannot be read: {job.state.fault}")
-            request = await job.journal.contents.load_request(job.state.address, job.state.request)
+            request = await job.journal.contents.load_request(job.state.address, job.state.request, job.policy.bounds)
             check(request, job.policy)
             if digest(request) != job.state.digest:
                 raise InvalidRequest("the digest in the event is not that of its request")
@@ -98,9 +99,8 @@ class BuildStep:
             return None
         return request
 
-    async def _build(self, job: Job, request: ValidRequest, key: str, files: Mapping[str, bytes]) -> None:
+    async def _build(self, job: Job, key: str, files: Mapping[str, bytes], limit: Limit) -> None:
         """Build in a child container; report ``cache-built``, or the end. Raises `StepFault`."""
-        limit = resolve("dependencies", request.limits.dependencies, job.policy.limits.dependencies)
         try:
             async with BuildSession(
                 self._engine, self._settings, instance=self._context.instance, submission=str(job.state.address)
@@ -143,7 +143,8 @@ class BuildStep:
         await job.report(Finished(lease=job.lease, outcome="DEPENDENCY_ERROR", dependencies=stage, message=stage.message))
 
     @staticmethod
-    def _hit_stage(started: float) -> Stage:
+    def _hit_stage(started: float, limit: Limit) -> Stage:
         """Return the stage of an environment that was there: nothing ran, so there is neither exit code nor CPU time."""
         wall_time_ms = round((time.monotonic() - started) * 1000)
-        return Stage(outcome="OK", wall_time_ms=wall_time_ms, message="the environment was there already")
+        message = "the environment was there already"
+        return Stage(outcome="OK", wall_time_ms=wall_time_ms, limits=limit, message=message)

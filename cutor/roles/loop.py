@@ -36,6 +36,7 @@ from cutor.model.decide import (
     decide_step,
     holds,
 )
+from cutor.model.errors import InvalidRequest
 from cutor.model.events import Event, Lease, Role
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
@@ -233,7 +234,7 @@ class Loop:
 
     async def _after_fault(self, job: Job, error: Exception) -> Submission:
         """Park where this was the last lease, with the reason; else the step is tried again under another one."""
-        expected = isinstance(error, StepFault | BusError | CutorError)
+        expected = isinstance(error, StepFault | BusError | CutorError | InvalidRequest)
         reason = str(error) if expected else f"a bug: {type(error).__name__}: {error}"
         log.warning("%s: %s", job.state.address, reason, exc_info=None if expected else error)
 

@@ -240,6 +240,8 @@ def test_cache_false_builds_its_own_or_uses_what_is_there(stack: Stack) -> None:
     kept = submit(stack, "printf %s $ONLY_HERE", shell=shell, cache=False)
     assert [result["environment"]["hit"] for result in (alone, again, kept)] == [False, False, True]
     assert alone["run"][0]["stdout"]["data"] == stack.instance
+    assert kept["dependencies"]["limits"] == alone["dependencies"]["limits"]
+    assert kept["dependencies"]["limits"]["wall_time_ms"] > 0
 
 
 def test_a_client_that_does_not_check_is_refused_by_the_builder(stack: Stack) -> None:

@@ -17,6 +17,7 @@ Role = Literal["builder", "runner"]
 
 STORE_DIRECTORY: Final = "/nix/store"
 BOX_DIRECTORY: Final = "/box"
+COPIES_DIRECTORY: Final = "/copies"
 CODE_DIRECTORY: Final = "/opt/cutor"
 RUNNER_MODULE: Final = "cutor.jail.inside.worker_init"
 
@@ -89,7 +90,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class RunnerStorage:
-    """Sizes of what a runner's container can write: the box that compile leaves behind, and room for mount points."""
+    """Sizes of what a runner's container can write: the box that compile leaves behind, and again a copy of it."""
 
     box_bytes: int = 256 * _MIB
     box_inodes: int = 65_536
@@ -107,7 +108,6 @@ class BuilderStorage:
     var_volume: str = "cutor-nix-var"
     packages_volume: str | None = "cutor-nix-packages"
     build_bytes: int = 512 * _MIB
-    box_bytes: int = 64 * _MIB
     tmp_bytes: int = 64 * _MIB
     run_bytes: int = 16 * _MIB
     inodes: int = 262_144
@@ -144,6 +144,8 @@ def runner_spec(
     """
     writable = (
         Tmpfs(BOX_DIRECTORY, storage.box_bytes, storage.box_inodes, uid, executable=True),
+        # for a box that is copied for every run: as large, and the directory that holds it
+        Tmpfs(COPIES_DIRECTORY, storage.box_bytes + _MIB, storage.box_inodes + 16, uid, executable=True),
         Tmpfs("/tmp", _MIB, 1024, uid),  # noqa: S108 (the container's own: nsjail puts its mount points there)
     )
     host = _host_config(resources, writable, (Volume(storage.store_volume, STORE_DIRECTORY, read_only=True),), architecture)
@@ -168,7 +170,6 @@ def builder_spec(
     writable = (
         Tmpfs("/run", storage.run_bytes, 1024, BUILD_UID, "0755"),
         Tmpfs("/tmp", storage.tmp_bytes, storage.inodes, BUILD_UID, "1777"),  # noqa: S108 (the container's own)
-        Tmpfs(BOX_DIRECTORY, storage.box_bytes, storage.inodes, BUILD_UID, "0755"),
         Tmpfs("/build", storage.build_bytes, storage.inodes, BUILD_UID, "0755", executable=True),
         *storage.extra,
     )
@@ -231,7 +232,8 @@ def _spec(
         "User": user,
         "Entrypoint": [],
         "Cmd": command,
-        "Env": ["PATH=/usr/bin", "LANG=C.UTF-8"],
+        # the threshold keeps glibc's malloc from holding on to large buffers: the kernel gets them back at once
+        "Env": ["PATH=/usr/bin", "LANG=C.UTF-8", "MALLOC_MMAP_THRESHOLD_=131072"],
         "Hostname": "cutor",
         "WorkingDir": "/",
         "Labels": labels,

@@ -13,7 +13,7 @@ import json
 import struct
 from typing import Any, Final, NamedTuple
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Of the frames' contents. The child image carries it as its label ``cutor.protocol``, and an init's first frame as a field."""
 
 MAX_HEADER_BYTES: Final = 1 << 20
@@ -70,38 +70,65 @@ def _refuse_constant(name: str) -> None:
 class FrameReader:
     """Cuts a stream of bytes into frames, whatever the pieces it comes in.
 
-    Bounds are inclusive. It holds one incomplete frame at the most, so its memory is bounded by them plus one piece.
+    Bounds are inclusive. It holds one incomplete frame at the most, once, so its memory is bounded by them plus one piece.
     """
 
     def __init__(self, *, max_header_bytes: int = MAX_HEADER_BYTES, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self.max_header_bytes = max_header_bytes
         self.max_body_bytes = max_body_bytes
-        self._buffer = bytearray()
+        self._lengths: tuple[int, int] | None = None
+        self._head = bytearray()  # the lengths until they are known, then the header
+        self._body = bytearray()
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take the next piece and return the frames now complete. Raises `ProtocolError` for lengths over the bounds."""
-        self._buffer += data
-        frames = []
-        while (frame := self._cut()) is not None:
-            frames.append(frame)
-        return frames
+        return [Frame(header, bytes(body)) for header, body in self.feed_once(data)]
 
-    def _cut(self) -> Frame | None:
-        if len(self._buffer) < _LENGTHS.size:
-            return None
-        header_bytes, body_bytes = _LENGTHS.unpack_from(self._buffer)
+    def feed_once(self, data: bytes) -> list[tuple[bytes, bytearray]]:
+        """Do what `feed` does, and hand out each body as the buffer that it was read into: a copy less, for small memories."""
+        frames: list[tuple[bytes, bytearray]] = []
+        rest = memoryview(data)
+        while True:
+            rest = self._take(rest)
+            if not self._complete:
+                return frames
+            frames.append((bytes(self._head), self._body))
+            self._lengths, self._head, self._body = None, bytearray(), bytearray()
+
+    @property
+    def _complete(self) -> bool:
+        return self._lengths == (len(self._head), len(self._body))
+
+    def _take(self, data: memoryview) -> memoryview:
+        """Take what belongs to the present frame; return the rest."""
+        if self._lengths is None:
+            data = _fill(self._head, _LENGTHS.size, data)
+            if len(self._head) < _LENGTHS.size:
+                return data
+            self._lengths = self._checked(*_LENGTHS.unpack(self._head))
+            self._head = bytearray()
+        header_bytes, body_bytes = self._lengths
+        data = _fill(self._head, header_bytes, data)
+        return _fill(self._body, body_bytes, data) if len(self._head) == header_bytes else data
+
+    def _checked(self, header_bytes: int, body_bytes: int) -> tuple[int, int]:
         if header_bytes > self.max_header_bytes:
             raise ProtocolError(f"a header of {header_bytes} bytes: more than {self.max_header_bytes}")
         if body_bytes > self.max_body_bytes:
             raise ProtocolError(f"a body of {body_bytes} bytes: more than {self.max_body_bytes}")
-        start, end = _LENGTHS.size + header_bytes, _LENGTHS.size + header_bytes + body_bytes
-        if len(self._buffer) < end:
-            return None
-        frame = Frame(bytes(self._buffer[_LENGTHS.size : start]), bytes(self._buffer[start:end]))
-        del self._buffer[:end]
-        return frame
+        return header_bytes, body_bytes
 
     @property
     def pending_bytes(self) -> int:
         """How many bytes of an incomplete frame are held: 0 between frames."""
-        return len(self._buffer)
+        return len(self._head) + len(self._body) + (0 if self._lengths is None else _LENGTHS.size)
+
+
+def _fill(buffer: bytearray, size: int, data: memoryview) -> memoryview:
+    """Move bytes from the front of ``data`` into ``buffer`` until that has ``size`` of them; return the rest.
+
+    A buffer that grows this way is moved by the kernel (``mremap``), not copied.
+    """
+    missing = size - len(buffer)
+    buffer += data[:missing]
+    return data[missing:]

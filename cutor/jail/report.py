@@ -31,21 +31,30 @@ class Ready(_Header, frozen=True, kw_only=True, tag="ready"):
 
 
 class Accepted(_Header, frozen=True, kw_only=True, tag="accepted"):
-    """The submission is in the box, which takes ``box_bytes`` of memory.
+    """The submission is in the box.
 
     ``missing`` is a store path of its environment that this host's store does not hold, or null where all are there.
     """
 
-    box_bytes: Count
     missing: Text | None
 
 
 class Report(Measured, frozen=True, kw_only=True, tag_field="type", tag="report"):
-    """A stage ended: what was measured of it. ``box_bytes`` is what the box takes now."""
+    """A stage ended: what was measured of it."""
 
     kind: Literal["compile", "run"]
     index: Count
-    box_bytes: Count
+
+
+class Rested(_Header, frozen=True, kw_only=True, tag="rested"):
+    """The init has let go of what it received and sent last.
+
+    ``resting_bytes`` is what the container holds until the next command; ``copy_bytes`` what a copy of its box takes in every
+    run, 0 where the box needs none.
+    """
+
+    resting_bytes: Count
+    copy_bytes: Count
 
 
 class Fault(_Header, frozen=True, kw_only=True, tag="fault"):
@@ -54,7 +63,7 @@ class Fault(_Header, frozen=True, kw_only=True, tag="fault"):
     message: Text
 
 
-WorkerFrame = Ready | Accepted | Report | Fault
+WorkerFrame = Ready | Accepted | Report | Rested | Fault
 
 _DECODER: Final[msgspec.json.Decoder[WorkerFrame]] = msgspec.json.Decoder(WorkerFrame)
 

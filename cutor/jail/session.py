@@ -7,6 +7,7 @@ Everything that comes back is hostile until decoded; every wait has a deadline. 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,18 +16,24 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from cutor.containers.engine import Child
-from cutor.containers.errors import EngineFailure, SessionFault
+from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault, one_line
 from cutor.containers.host_config import Resources
 from cutor.containers.seccomp import program_policy
 from cutor.jail.protocol import PROTOCOL_VERSION, Frame, FrameReader, ProtocolError, encode
-from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, WorkerFrame, decode_frame, report_of
+from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, Rested, WorkerFrame, decode_frame, report_of
 from cutor.model.environments import Programs, pack_variables
 from cutor.model.limits import MIB, Limit
 from cutor.model.outcome import StageReport
 from cutor.model.request import COMPILE_SCRIPT, RUN_SCRIPT
 
-OWN_MEMORY_BYTES: Final = 12 * MIB
-"""What cutor's own processes in the container hold beside a stage: see `stage_memory_bytes`."""
+INIT_MEMORY_BYTES: Final = 7 * MIB
+"""What a container holds once its init is up (measured: 6.7 MiB): the first estimate of what it rests at."""
+OWN_MEMORY_BYTES: Final = 5 * MIB
+"""What comes beside it while a stage runs: nsjail, jail-init, a jail's mounts (1.7 MiB), and what kernels differ in."""
+ROOM_MEMORY_BYTES: Final = 4 * MIB
+"""How much more than needed a container is left with: changing a limit takes Docker 20 ms, and what it rests at varies."""
+FILE_BYTES: Final = 5 << 10
+"""What a file takes in the box beside its size, at the most: its last page, and what the kernel holds for it."""
 OWN_TASKS: Final = 3
 """The init, nsjail, jail-init: beside the program's own processes and threads."""
 
@@ -34,10 +41,14 @@ READY_S: Final = 30.0
 HAND_OVER_S: Final = 60.0
 STAGE_GRACE_S: Final = 45.0
 """Beyond a stage's wall time: a jail may take 20 s to stand and 10 to vanish on a busy machine, then its report is sent."""
-CANCEL_S: Final = 1.0
-"""How long the init may take to report after a cancel; then the container is as good as lost."""
+REST_S: Final = 15.0
+LAST_WORDS: Final = 300
+LOWERING: Final = ((0.0, 0), (0.05, 0), (0.2, 4 * MIB), (0.5, 16 * MIB), (1.0, 64 * MIB))
+"""How a refused lowering of the memory limit is tried again: after how many seconds, with how much more."""
 
-F = TypeVar("F", Ready, Accepted, Report)
+F = TypeVar("F", Ready, Accepted, Report, Rested)
+
+log = logging.getLogger(__name__)
 
 
 class EnvironmentMissing(Exception):
@@ -53,28 +64,43 @@ class Submission:
     """What a runner's container is given: the files by name, the exact variables of every stage, and where its programs are.
 
     ``closure`` is every store path of the environment: the init looks whether they are there before anything runs.
-    ``copy_box`` makes every run work in a copy of the box, for a host whose kernel refuses the overlay.
     """
 
     files: Mapping[str, bytes]
     variables: Sequence[tuple[bytes, bytes]]
     programs: Programs
     closure: Sequence[str] = ()
-    copy_box: bool = False
 
 
-def stage_memory_bytes(limit: Limit, box_bytes: int, stdin_bytes: int) -> int:
-    """Return the container's memory limit for a stage: what the stage may take, and beside it what cutor itself holds then.
+def stage_memory_bytes(limit: Limit, resting_bytes: int, stdin_bytes: int) -> int:
+    """Return the container's memory limit for a stage: what the stage may take, and beside it what is there without it.
 
-    That is `OWN_MEMORY_BYTES`, the box as it is before the stage, the stage's input, and its output up to the caps.
+    That is what the container holds between stages (the init, the box, the kernel's own for it; and a copy of the box where a
+    run needs one), `OWN_MEMORY_BYTES`, the stage's input, and its output up to the caps.
     """
-    return limit.memory_bytes + OWN_MEMORY_BYTES + box_bytes + stdin_bytes + limit.stdout_bytes + limit.stderr_bytes
+    return limit.memory_bytes + OWN_MEMORY_BYTES + resting_bytes + stdin_bytes + limit.stdout_bytes + limit.stderr_bytes
+
+
+def first_memory_bytes(limit: Limit, files: Mapping[str, bytes], other_bytes: int, stdin_bytes: int) -> int:
+    """Return the memory limit that a container is best made with: enough to take a submission, and to run its first stage.
+
+    ``other_bytes`` are its variables and its closure's paths.
+    """
+    files_bytes = sum(map(len, files.values()))
+    resting_bytes = INIT_MEMORY_BYTES + files_bytes + FILE_BYTES * len(files) + 2 * other_bytes
+    stage_bytes = stage_memory_bytes(limit, resting_bytes, stdin_bytes) + ROOM_MEMORY_BYTES // 2
+    return max(stage_bytes, hand_over_memory_bytes(len(files), files_bytes + other_bytes))
+
+
+def hand_over_memory_bytes(files: int, body_bytes: int) -> int:
+    """Return what it takes to take a submission: the frame once, and once more in the box and as variables."""
+    return INIT_MEMORY_BYTES + OWN_MEMORY_BYTES + 3 * FILE_BYTES * files + 2 * body_bytes + body_bytes // 8
 
 
 class WorkerSession:
     """One submission in one started container. In order: `ready`, `hand_over`, `run_compile`, `run_test` …, `close`.
 
-    One task at a time; only `cancel` and `close` may come from another one. ``resources`` is what the container was made with.
+    One task at a time; only `close` may come from another one. ``resources`` is what the container was made with.
     """
 
     def __init__(self, child: Child, resources: Resources) -> None:
@@ -83,9 +109,9 @@ class WorkerSession:
         self._processes = resources.processes
         self._reader = FrameReader(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=0)
         self._frames: list[Frame] = []
-        self._box_bytes = 0
-        self._waiting: asyncio.Timeout | None = None
-        self._cancelled = False
+        self._resting_bytes = INIT_MEMORY_BYTES
+        self._copy_bytes = 0
+        self._resting = True  # false from a frame that asks for something until the init has let go of it
 
     async def ready(self) -> Ready:
         """Wait until the init is up, and return what it says of itself. Raises `SessionFault`."""
@@ -108,14 +134,13 @@ class WorkerSession:
             "closure_bytes": len(closure),
             "programs": msgspec.to_builtins(submission.programs),
             "policy": program_policy(),
-            "copy_box": submission.copy_box,
         }
-        # the init holds the frame twice while it takes it apart, and the files a third time in the box
-        await self._make_room(max(self._memory_bytes, OWN_MEMORY_BYTES + 3 * len(body)), self._processes)
+        needed_bytes = hand_over_memory_bytes(len(submission.files), len(body))
+        if needed_bytes > self._memory_bytes:
+            await self._make_room(needed_bytes, self._processes)
         async with self._deadline(HAND_OVER_S, "the container did not take the submission"):
             await self._send(header, body)
             accepted, _ = await self._expect(Accepted)
-        self._box_bytes = accepted.box_bytes
         if accepted.missing is not None:
             raise EnvironmentMissing(accepted.missing)
 
@@ -127,13 +152,6 @@ class WorkerSession:
         """Run ``cutor-run.sh`` for one test case; what it changes is thrown away. Raises `SessionFault`, `EngineFailure`."""
         return await self._stage("run", index, RUN_SCRIPT, args, stdin, limit)
 
-    async def cancel(self) -> None:
-        """Kill the running stage, whose report then says so within a second; later stages report the same at once."""
-        self._cancelled = True
-        await self._send({"type": "cancel"})
-        if self._waiting is not None:
-            self._waiting.reschedule(asyncio.get_running_loop().time() + CANCEL_S)
-
     async def close(self) -> None:
         """Remove the container, whatever state it is in. Safe to call again. Raises `EngineFailure`."""
         await self._child.remove()
@@ -141,7 +159,9 @@ class WorkerSession:
     async def _stage(
         self, kind: Literal["compile", "run"], index: int, script: str, args: Sequence[str], stdin: bytes, limit: Limit
     ) -> StageReport:
-        memory_bytes = stage_memory_bytes(limit, self._box_bytes, len(stdin))
+        await self._rest()
+        held_bytes = self._resting_bytes + (self._copy_bytes if kind == "run" else 0)
+        memory_bytes = stage_memory_bytes(limit, held_bytes, len(stdin))
         await self._make_room(memory_bytes, limit.processes + OWN_TASKS)
         header = {
             "type": "stage",
@@ -150,9 +170,9 @@ class WorkerSession:
             "script": script,
             "args": list(args),
             "limit": msgspec.to_builtins(limit),
-            "memory_bytes": memory_bytes,
+            "memory_bytes": self._memory_bytes,
         }
-        seconds = CANCEL_S if self._cancelled else limit.wall_time_ms / 1000 + STAGE_GRACE_S
+        seconds = limit.wall_time_ms / 1000 + STAGE_GRACE_S
         self._reader.max_body_bytes = limit.stdout_bytes + limit.stderr_bytes
         async with self._deadline(seconds, f"the container did not report the {kind} stage"):
             await self._send(header, stdin)
@@ -163,19 +183,57 @@ class WorkerSession:
         """Return the stage's report. Raises `SessionFault` for one that can't be true."""
         if (report.kind, report.index) != (kind, index):
             raise SessionFault(f"the container reported {report.kind} {report.index}, not {kind} {index}")
-        self._box_bytes = report.box_bytes
         try:
             return report_of(report, body, limit)
         except ProtocolError as error:
             raise SessionFault(f"the container broke the protocol: {error}") from error
 
+    async def _rest(self) -> None:
+        """Wait until the init has let go of the last command and its answer: before that its memory may not be lowered.
+
+        What it says it holds is believed up to what it was given: no number from inside gives a container more than that.
+        """
+        if not self._resting:
+            async with self._deadline(REST_S, "the container did not come to rest"):
+                rested, _ = await self._expect(Rested)
+            self._resting_bytes = min(rested.resting_bytes, self._memory_bytes)
+            self._copy_bytes = min(rested.copy_bytes, self._memory_bytes)
+            self._resting = True
+
     async def _make_room(self, memory_bytes: int, processes: int) -> None:
-        """Give the container other limits where they differ (13 ms)."""
-        if (memory_bytes, processes) != (self._memory_bytes, self._processes):
-            await self._child.update(memory_bytes=memory_bytes, processes=processes)
-            self._memory_bytes, self._processes = memory_bytes, processes
+        """Give the container the limits of what comes next (20 ms), unless its own are as good."""
+        enough = memory_bytes <= self._memory_bytes <= memory_bytes + ROOM_MEMORY_BYTES
+        if enough and processes == self._processes:
+            return
+        target_bytes = self._memory_bytes if enough else memory_bytes + ROOM_MEMORY_BYTES // 2
+        if target_bytes < self._memory_bytes:
+            await self._lower(target_bytes, processes)
+        else:
+            await self._update(target_bytes, processes)
+
+    async def _lower(self, memory_bytes: int, processes: int) -> None:
+        """Lower the memory limit. The kernel may refuse while it still frees what an earlier stage had: no fault of anybody's.
+
+        Where it keeps refusing, the stage runs with the nearest limit that can be had.
+        """
+        for pause_s, more_bytes in LOWERING:
+            await asyncio.sleep(pause_s)
+            if memory_bytes + more_bytes >= self._memory_bytes:
+                break
+            try:
+                await self._update(memory_bytes + more_bytes, processes)
+            except EngineRefused as error:
+                log.warning("%s: its memory limit stays for now: %s", self._child.name, error)
+            else:
+                return
+        await self._update(self._memory_bytes, processes)
+
+    async def _update(self, memory_bytes: int, processes: int) -> None:
+        await self._child.update(memory_bytes=memory_bytes, processes=processes)
+        self._memory_bytes, self._processes = memory_bytes, processes
 
     async def _send(self, header: dict[str, Any], body: bytes = b"") -> None:
+        self._resting = False
         try:
             await self._child.send(encode(header, body))
         except EngineFailure as error:
@@ -202,20 +260,22 @@ class WorkerSession:
     @staticmethod
     def _unexpected(header: WorkerFrame) -> str:
         if isinstance(header, Fault):
-            return f"the container's init failed: {header.message}"
+            return f"the container's init failed: {one_line(header.message)}"
         return f"the container sent {type(header).__name__} where it may not"
 
     async def _lost(self) -> SessionFault:
+        """Return what to say of a container that is no longer there: one line of what it printed, the rest goes to the log."""
         state = await self._child.state()
         tail = self._child.stderr_tail.decode(errors="replace").strip()
-        return SessionFault(f"the connection to the container ended: {state.describe()}{'; ' + repr(tail) if tail else ''}")
+        if "\n" in tail:
+            log.warning("%s printed before its end:\n%s", self._child.name, tail)
+        last = one_line(tail.rpartition("\n")[2])[:LAST_WORDS]
+        return SessionFault(f"the connection to the container ended: {state.describe()}{'; ' + repr(last) if last else ''}")
 
     @asynccontextmanager
     async def _deadline(self, seconds: float, fault: str) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(seconds) as self._waiting:
+            async with asyncio.timeout(seconds):
                 yield
         except TimeoutError as error:
             raise SessionFault(f"{fault} in time") from error
-        finally:
-            self._waiting = None

@@ -23,7 +23,7 @@ from cutor.model.environments import EnvironmentBuilt, unpack_variables
 from cutor.model.events import CacheLost, Compiled, Finished, Role, Stage
 from cutor.model.limits import Limit, StageKind, resolve_all
 from cutor.model.outcome import StageOutcome, submission_outcome
-from cutor.model.request import COMPILE_SCRIPT, ValidRequest, size_bytes
+from cutor.model.request import COMPILE_SCRIPT, ValidRequest
 from cutor.model.stages import judge
 from cutor.roles.context import RoleContext
 from cutor.roles.job import Job, StepFault
@@ -179,9 +179,7 @@ class RunStep:
 def first_resources(work: Work) -> Resources:
     """Return what a container is made with: what its first stage may take, so that it need not be changed before."""
     limit, stdin = work.first_limit, 0 if COMPILE_SCRIPT in work.request.files else len(work.request.test_cases[0].input)
-    files_bytes = size_bytes(work.request)
     variables_bytes = sum(len(name) + len(value) + 2 for name, value in work.variables)
     closure_bytes = sum(len(path) + 1 for path in work.environment.closure)
-    hand_over_bytes = jail.OWN_MEMORY_BYTES + 3 * (files_bytes + variables_bytes + closure_bytes)
-    memory_bytes = max(jail.stage_memory_bytes(limit, files_bytes, stdin), hand_over_bytes)
+    memory_bytes = jail.first_memory_bytes(limit, work.request.files, variables_bytes + closure_bytes, stdin)
     return Resources(memory_bytes=memory_bytes, processes=limit.processes + jail.OWN_TASKS)

@@ -95,7 +95,15 @@ async def packages(engine: Engine) -> dict[str, str]:
     return _packages
 
 
-async def submission(engine: Engine, files: Mapping[str, str | bytes], *, copy_box: bool = False) -> Submission:
+def without_attributes(made: ContainerSpec) -> ContainerSpec:
+    """Return a container as on a kernel before 6.6: nothing in it keeps extended attributes, so boxes have to be copied."""
+    options = made.body["HostConfig"]["SecurityOpt"]
+    made.body["HostConfig"]["SecurityOpt"] = [option.replace('"setxattr",', "") for option in options]
+    assert made.body["HostConfig"]["SecurityOpt"] != options
+    return made
+
+
+async def submission(engine: Engine, files: Mapping[str, str | bytes]) -> Submission:
     """Return a submission with bash, coreutils, Python and gcc on its PATH."""
     found = await packages(engine)
     path = ":".join(f"{found[name]}/bin" for name in ("bash", "coreutils", "python3", "gcc"))
@@ -103,7 +111,6 @@ async def submission(engine: Engine, files: Mapping[str, str | bytes], *, copy_b
         files={name: text.encode() if isinstance(text, str) else text for name, text in files.items()},
         variables=((b"HOME", b"/tmp"), (b"PATH", path.encode())),
         programs=Programs(bash=f"{found['bash']}/bin/bash", sh=f"{found['bash']}/bin/sh", env=f"{found['coreutils']}/bin/env"),
-        copy_box=copy_box,
     )
 
 
@@ -124,15 +131,20 @@ class Stages:
 
 @asynccontextmanager
 async def stages(
-    files: Mapping[str, str | bytes], *, copy_box: bool = False, storage: RunnerStorage = STORAGE
+    files: Mapping[str, str | bytes],
+    *,
+    copy_box: bool = False,
+    storage: RunnerStorage = STORAGE,
+    resources: Resources = RESOURCES,
 ) -> AsyncIterator[Stages]:
     """Start a container and hand a submission over; afterwards the container is gone, checked."""
     async with connected() as engine:
-        child = await engine.start(spec(storage))
+        made = spec(storage, resources)
+        child = await engine.start(without_attributes(made) if copy_box else made)
         try:
-            session = WorkerSession(child, RESOURCES)
-            await session.ready()
-            await session.hand_over(await submission(engine, files, copy_box=copy_box))
+            session = WorkerSession(child, resources)
+            assert (await session.ready()).box == ("copy" if copy_box else "overlay")
+            await session.hand_over(await submission(engine, files))
             yield Stages(engine, child, session)
         finally:
             await asyncio.shield(child.remove())

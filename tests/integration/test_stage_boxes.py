@@ -105,3 +105,59 @@ async def test_compile_leaves_no_process_behind() -> None:
         await running.session.run_compile(LIMIT)
         report = await running.run("look")
     assert report.stdout == b"alive\ncases\ncutor-compile.sh\ncutor-run.sh\n"
+
+
+DEEP = """exec python3 -c "
+import os
+for _ in range(1000): os.mkdir('d' * 100); os.chdir('d' * 100)
+open('end', 'w').write('here')
+" """
+FOLLOW = """exec python3 -c "
+import os
+for _ in range(1000): os.chdir('d' * 100)
+print(open('end').read())
+" """
+MANY = "exec python3 -c 'for number in range(40_000): open(str(number), \"w\").close()'"
+LEFT_BY_COMPILE = {
+    # case: (compile script, run script, what it prints)
+    "150 MB": ("head -c 150000000 /dev/zero > data", "wc -c < data", "150000000"),
+    "240 MB": ("head -c 240000000 /dev/zero > data", "wc -c < data", "240000000"),
+    "40,000 files": (MANY, "ls | wc -l", "40003"),
+    "1000 deep": (DEEP, FOLLOW, "here"),
+    "a closed box": ("chmod 000 /box", "cat cases/run | wc -l", "0"),
+    "holes": ("truncate -s 1000000000 data; printf end >> data", "tail -c 3 data; stat -c %s data", "end1000000003"),
+}
+
+
+@pytest.mark.parametrize("copy_box", [False, True], ids=["overlay", "copy"])
+@pytest.mark.parametrize("case", LEFT_BY_COMPILE)
+async def test_whatever_compile_leaves_is_there_for_small_runs(case: str, copy_box: bool) -> None:
+    compile_script, run_script, printed = LEFT_BY_COMPILE[case]
+    files = {**scripts(run=run_script), "cutor-compile.sh": compile_script}
+    async with stages(files, copy_box=copy_box) as running:
+        compiled = await running.session.run_compile(limit(memory_bytes=512 * MIB, file_size_bytes=2_000_000_000))
+        assert compiled.exit_code == 0, compiled
+        for _ in range(2):
+            report = await running.run("run", memory_bytes=32 * MIB)
+            assert (report.stdout.decode().strip(), classify(report)) == (printed, "OK"), report
+
+
+async def test_a_box_that_can_not_be_copied_is_an_outcome_with_a_word() -> None:
+    links = "head -c 100000000 /dev/zero > data; for n in 1 2 3; do ln data $n; done"
+    async with stages({**scripts(hello="echo hello"), "cutor-compile.sh": links}, copy_box=True) as running:
+        compiled = await running.session.run_compile(limit(memory_bytes=256 * MIB, file_size_bytes=200 * MIB))
+        assert compiled.exit_code == 0
+        for _ in range(2):
+            report = await running.run("hello", memory_bytes=32 * MIB)
+            assert (report.exit_code, report.stdout, classify(report)) == (126, b"", "RE")
+            assert b"can't be copied for a run: files with several names would take more room" in report.stderr
+
+
+async def test_a_copy_leaves_a_run_its_memory_and_no_more() -> None:
+    hold = "exec python3 -c 'import sys; x = bytearray(int(sys.argv[1])); x[::4096] = bytes(len(x[::4096]))' $1"
+    fill = "head -c 100000000 /dev/zero > data"
+    async with stages({**scripts(hold=hold), "cutor-compile.sh": fill}, copy_box=True) as running:
+        await running.session.run_compile(limit(memory_bytes=256 * MIB, file_size_bytes=200 * MIB))
+        fits = await running.run("hold", str(56 * MIB))
+        too_much = await running.run("hold", str(80 * MIB))
+    assert [classify(report) for report in (fits, too_much)] == ["OK", "MLE"]

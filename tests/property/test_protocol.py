@@ -98,10 +98,9 @@ counts = st.integers(-2, 2**60)
 maybe = st.none() | counts
 report_headers = st.fixed_dictionaries(
     {
-        "type": st.sampled_from(["report", "ready", "fault"]),
+        "type": st.sampled_from(["report", "ready", "rested", "fault"]),
         "kind": st.sampled_from(["run", "compile", "x"]),
         "index": counts,
-        "box_bytes": counts,
         "exit_code": st.none() | st.integers(-1, 300),
         "signal_number": st.none() | st.integers(-1, 70),
         "killed_by": st.none() | st.sampled_from(["wall_time", "cancel", "me"]),

@@ -43,7 +43,7 @@ def test_a_runner_is_its_slots_uid_and_has_no_capability() -> None:
     (store,) = host["Mounts"]
     assert (store["Source"], store["Target"], store["ReadOnly"]) == ("cutor-nix-store", "/nix/store", True)
     assert store["VolumeOptions"] == {"NoCopy": True}
-    assert set(host["Tmpfs"]) == {"/box", "/tmp"}
+    assert set(host["Tmpfs"]) == {"/box", "/copies", "/tmp"}
     assert host["Tmpfs"]["/box"].endswith("mode=0700,uid=300007,gid=300007")
     assert ",exec," in host["Tmpfs"]["/box"]
     assert ",noexec," in host["Tmpfs"]["/tmp"]

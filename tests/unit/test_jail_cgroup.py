@@ -29,6 +29,27 @@ burst_usec 0
 """
 V2_MEMORY_EVENTS = b"low 0\nhigh 0\nmax 42\noom 3\noom_kill 2\noom_group_kill 0\n"
 V1_OOM_CONTROL = b"oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"
+V2_MEMORY_STAT = b"""anon 200000
+file 500000
+kernel 90000
+shmem 100000
+file_mapped 4096
+inactive_anon 300000
+active_anon 0
+inactive_file 100000
+active_file 300000
+unevictable 0
+slab_reclaimable 50000
+"""
+V1_MEMORY_STAT = b"""cache 500000
+rss 200000
+shmem 100000
+inactive_file 1
+active_file 2
+total_cache 500000
+total_inactive_file 100000
+total_active_file 300000
+"""
 
 V2 = {
     "cgroup.controllers": b"cpuset cpu io memory pids\n",
@@ -37,6 +58,7 @@ V2 = {
     "pids.current": b"3\n",
     "memory.current": b"1048576\n",
     "memory.peak": b"2097152\n",
+    "memory.stat": V2_MEMORY_STAT,
     "cpu.max": b"150000 100000\n",
 }
 V1 = {
@@ -45,6 +67,7 @@ V1 = {
     "pids/pids.current": b"3\n",
     "memory/memory.usage_in_bytes": b"1048576\n",
     "memory/memory.max_usage_in_bytes": b"2097152\n",
+    "memory/memory.stat": V1_MEMORY_STAT,
     "cpu/cpu.cfs_quota_us": b"150000\n",
 }
 
@@ -72,6 +95,11 @@ def test_version_1_and_a_hybrid_tree_without_controllers(tmp_path: Path) -> None
     assert (cgroup.memory_bytes(), cgroup.memory_peak_bytes(), cgroup.quota_cpus) == (1 << 20, 2 << 20, 1.5)
 
 
+@pytest.mark.parametrize("files", [V1, V2], ids=["v1", "v2"])
+def test_what_rests_is_all_but_the_page_cache_of_files_on_disks(tmp_path: Path, files: dict[str, bytes]) -> None:
+    assert Cgroup(lay_out(tmp_path, files)).resting_bytes() == (1 << 20) - 400_000
+
+
 def test_counters_are_read_anew_each_time(tmp_path: Path) -> None:
     cgroup = Cgroup(lay_out(tmp_path, V1))
     (tmp_path / "pids/pids.current").write_bytes(b"12\n")
@@ -88,7 +116,7 @@ def test_a_kernel_without_a_watermark_gives_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_what_is_missing_is_named(tmp_path: Path, version: str) -> None:
     files, needed = (V1, FILES["v1"]) if version == "v1" else (V2, FILES["v2"])
-    for name in (needed.cpu, needed.oom, needed.tasks, needed.usage, needed.quota):
+    for name in (needed.cpu, needed.oom, needed.tasks, needed.usage, needed.stat, needed.quota):
         root = tmp_path / name.replace("/", "-")
         with pytest.raises(CgroupError, match=f"the control group has no {name}"):
             Cgroup(lay_out(root, {kept: text for kept, text in files.items() if kept != name}))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
+import tracemalloc
 
 import pytest
 
+from cutor.jail.inside.box import BoxError
 from cutor.jail.inside.host_link import Command, HostLink
-from cutor.jail.inside.worker_init import kernel_version, parse_variables, stage_limits
+from cutor.jail.inside.nsjail_args import check_path
+from cutor.jail.inside.worker_init import fault_message, kernel_version, parse_variables, stage_limits
 from cutor.jail.protocol import FrameReader, ProtocolError, decode_header, encode
 from cutor.model.environments import pack_variables
 from cutor.model.limits import UNITS
@@ -33,23 +37,40 @@ def test_commands_come_in_order_then_the_end(pipes: tuple[HostLink, int, int]) -
     assert link.cancelled
 
 
-def test_a_cancel_behind_a_command_is_known_when_the_command_is_taken(pipes: tuple[HostLink, int, int]) -> None:
-    link, write, _ = pipes
-    os.write(write, encode({"type": "stage"}) + encode({"type": "cancel"}) + encode({"type": "stage"}))
-    command = link.next()
-    assert command is not None
-    assert command.name == "stage"
-    assert link.cancelled
-
-
-def test_a_running_stage_is_interrupted_by_a_cancel_or_the_hosts_end_only(pipes: tuple[HostLink, int, int]) -> None:
+def test_a_running_stage_is_interrupted_by_the_hosts_end_only(pipes: tuple[HostLink, int, int]) -> None:
     link, write, _ = pipes
     os.write(write, encode({"type": "stage"}))
     assert not link.interrupted()
-    os.write(write, encode({"type": "cancel"})[:5])
+    os.write(write, encode({"type": "stage"})[:5])
     assert not link.interrupted()
     os.close(write)
     assert link.interrupted()
+
+
+def test_a_large_body_is_held_once_and_given_away(pipes: tuple[HostLink, int, int]) -> None:
+    link, write, _ = pipes
+    size = 8 << 20
+    sender = threading.Thread(target=_write_all, args=(write, encode({"type": "stage"}, bytes(size))))
+    tracemalloc.start()
+    try:
+        sender.start()
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        command = link.next()
+        assert command is not None
+        assert len(command.data) == size
+        sender.join()
+        assert tracemalloc.get_traced_memory()[1] - before < size * 1.5  # of it the kernel sees what is written to
+        del command
+        assert tracemalloc.get_traced_memory()[0] - before < size // 8
+    finally:
+        tracemalloc.stop()
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def test_frames_to_the_host_come_whole(pipes: tuple[HostLink, int, int]) -> None:
@@ -88,3 +109,13 @@ def test_limits_of_a_stage_command() -> None:
 )
 def test_kernel_versions(release: str, version: tuple[int, int]) -> None:
     assert kernel_version(release) == version
+
+
+def test_an_unforeseen_error_is_one_short_line_with_its_place() -> None:
+    try:
+        check_path("/odd path\nwith lines")
+    except ValueError as error:
+        message = fault_message(error)
+    assert message.startswith("ValueError: not a path that a jail can be given: '/odd path\\nwith lines' (nsjail_args.py:")
+    assert "\n" not in message
+    assert fault_message(BoxError("a\nb " + "x" * 5000)) == f"BoxError: a b {'x' * 986}"

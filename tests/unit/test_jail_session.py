@@ -9,23 +9,32 @@ import msgspec
 import pytest
 
 from cutor.containers.engine import ContainerState
-from cutor.containers.errors import EngineFailure, SessionFault
+from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault
 from cutor.containers.host_config import Resources
 from cutor.jail import session as session_module
 from cutor.jail.protocol import FrameReader, decode_header, encode
-from cutor.jail.session import OWN_MEMORY_BYTES, OWN_TASKS, Submission, WorkerSession, stage_memory_bytes
+from cutor.jail.session import (
+    INIT_MEMORY_BYTES,
+    OWN_MEMORY_BYTES,
+    OWN_TASKS,
+    ROOM_MEMORY_BYTES,
+    Submission,
+    WorkerSession,
+    first_memory_bytes,
+    stage_memory_bytes,
+)
 from cutor.model.environments import Programs
 from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
 
 LIMIT: Limit = msgspec.structs.replace(DEFAULT_LIMITS.run.default, stdout_bytes=10, stderr_bytes=10)
 SUBMISSION = Submission({"cutor-run.sh": b"exit 0"}, ((b"A", b"1"),), Programs(bash="/b", sh="/s", env="/e"))
-READY = {"type": "ready", "protocol": 1, "cgroup": "v2", "kernel": "6.18", "box": "overlay", "store": "masked"}
-ACCEPTED = {"type": "accepted", "box_bytes": 4096, "missing": None}
+READY = {"type": "ready", "protocol": 2, "cgroup": "v2", "kernel": "6.18", "box": "overlay", "store": "masked"}
+ACCEPTED = {"type": "accepted", "missing": None}
+RESTED = {"type": "rested", "resting_bytes": 7 * MIB, "copy_bytes": 0}
 REPORT: dict[str, Any] = {
     "type": "report",
     "kind": "run",
     "index": 0,
-    "box_bytes": 4096,
     "exit_code": 0,
     "signal_number": None,
     "killed_by": None,
@@ -51,7 +60,9 @@ class Scripted:
         self.commands: list[dict[str, Any]] = []
         self.bodies: list[bytes] = []
         self.updates: list[tuple[int | None, int | None]] = []
-        self.stderr_tail = b"last words"
+        self.stderr_tail = b"Traceback:\n  a line\nlast  words\n"
+        self.name = "scripted"
+        self.refusals = 0
 
     async def send(self, data: bytes) -> None:
         if self._gone and not self._answers:
@@ -69,6 +80,9 @@ class Scripted:
         raise AssertionError
 
     async def update(self, *, memory_bytes: int | None = None, processes: int | None = None) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise EngineRefused("unable to set memory limit")
         self.updates.append((memory_bytes, processes))
 
     async def state(self) -> ContainerState:
@@ -91,9 +105,15 @@ async def run(session: WorkerSession, index: int = 0) -> object:
     return await session.run_test(index, args=("a",), stdin=b"in", limit=LIMIT)
 
 
+def rested(resting_bytes: int = 7 * MIB, copy_bytes: int = 0) -> bytes:
+    """Return what an init says once it has let go of what it sent."""
+    return encode({**RESTED, "resting_bytes": resting_bytes, "copy_bytes": copy_bytes})
+
+
 async def test_a_submission_in_order() -> None:
-    first = {"kind": "compile", "box_bytes": 10_000}
-    session, child = made(encode(READY), encode(ACCEPTED), report(**first), report(), report(index=1))
+    first = report(kind="compile")
+    answers = encode(READY), encode(ACCEPTED), rested(), first + rested(), report(), rested(), report(index=1)
+    session, child = made(*answers)
     assert (await session.ready()).box == "overlay"
     await session.hand_over(SUBMISSION)
     compiled = await session.run_compile(LIMIT)
@@ -106,21 +126,76 @@ async def test_a_submission_in_order() -> None:
     assert child.commands[2]["args"] == ["a"]
 
 
+TASKS = LIMIT.processes + OWN_TASKS
+HALF = ROOM_MEMORY_BYTES // 2
+
+
 async def test_limits_are_changed_where_they_differ_and_only_there() -> None:
-    session, child = made(encode(ACCEPTED), report(kind="compile", box_bytes=10_000), report(box_bytes=10_000), report(index=1))
+    box = 7 * MIB + 30 * MIB
+    session, child = made(
+        *(encode(ACCEPTED), rested(), report(kind="compile"), rested(box), report()),
+        *(rested(box + MIB), report(index=1), rested(box - MIB), report(index=2)),
+    )
     await session.hand_over(SUBMISSION)
     await session.run_compile(LIMIT)
-    await run(session)
-    await run(session, 1)
-    tasks = LIMIT.processes + OWN_TASKS
-    assert child.updates == [(stage_memory_bytes(LIMIT, 4096, 0), tasks), (stage_memory_bytes(LIMIT, 10_000, 2), tasks)]
+    for index, stdin_bytes in enumerate((0, MIB // 2, MIB)):  # test cases with inputs of any size share a limit
+        await session.run_test(index, args=(), stdin=bytes(stdin_bytes), limit=LIMIT)
+    assert child.updates == [
+        (stage_memory_bytes(LIMIT, 7 * MIB, 0) + HALF, TASKS),
+        (stage_memory_bytes(LIMIT, box, 0) + HALF, TASKS),
+    ]
     assert stage_memory_bytes(LIMIT, 5, 6) == LIMIT.memory_bytes + OWN_MEMORY_BYTES + 5 + 6 + 20
 
 
-async def test_a_large_submission_gets_room_to_be_taken_apart() -> None:
+async def test_a_run_has_room_for_its_copy_of_the_box_and_compile_needs_none() -> None:
+    session, child = made(encode(ACCEPTED), rested(), report(kind="compile"), rested(100 * MIB, 93 * MIB), report())
+    await session.hand_over(SUBMISSION)
+    await session.run_compile(LIMIT)
+    await run(session)
+    assert [memory for memory, _ in child.updates] == [
+        stage_memory_bytes(LIMIT, 7 * MIB, 0) + HALF,
+        stage_memory_bytes(LIMIT, 193 * MIB, 2) + HALF,
+    ]
+
+
+async def test_memory_is_lowered_only_after_the_init_let_go_of_its_answer() -> None:
     session, child = made(encode(ACCEPTED))
-    await session.hand_over(Submission({"cutor-run.sh": bytes(200 * MIB)}, (), SUBMISSION.programs))
-    assert child.updates == [(OWN_MEMORY_BYTES + 600 * MIB, 64)]
+    await session.hand_over(SUBMISSION)
+    task = asyncio.create_task(run(session))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not task.done()
+    assert (child.updates, len(child.commands)) == ([], 1)
+    task.cancel()
+
+
+async def test_a_container_gets_no_memory_for_what_it_could_not_hold() -> None:
+    session, child = made(encode(ACCEPTED), rested(1 << 50, 1 << 50), report())
+    await session.hand_over(SUBMISSION)
+    await run(session)
+    assert child.updates == [(stage_memory_bytes(LIMIT, 2 * 512 * MIB, 2) + HALF, TASKS)]
+
+
+async def test_a_refused_lowering_is_tried_again_with_more_and_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "LOWERING", tuple((0.0, more) for _, more in session_module.LOWERING))
+    wanted = stage_memory_bytes(LIMIT, 7 * MIB, 2) + HALF
+    for refusals, given in ((1, wanted), (2, wanted + 4 * MIB), (5, 512 * MIB)):
+        session, child = made(encode(ACCEPTED), rested(), report())
+        child.refusals = refusals
+        await session.hand_over(SUBMISSION)
+        await run(session)
+        assert child.updates[-1] == (given, TASKS)
+
+
+async def test_a_large_submission_gets_room_to_be_taken_apart() -> None:
+    files = {"cutor-run.sh": bytes(240 * MIB)}
+    session, child = made(encode(ACCEPTED))
+    await session.hand_over(Submission(files, (), SUBMISSION.programs))
+    ((given, processes),) = child.updates
+    assert given is not None
+    assert INIT_MEMORY_BYTES + 480 * MIB < given < 530 * MIB
+    assert processes == 64
+    assert given - first_memory_bytes(LIMIT, files, 0, 0) <= ROOM_MEMORY_BYTES  # what a container is made with suffices
 
 
 LIES = {
@@ -157,7 +232,7 @@ async def test_lies_are_faults(lie: str) -> None:
 
 async def test_an_image_of_another_version_says_what_to_do() -> None:
     session, _ = made(encode({**READY, "protocol": 7}))
-    with pytest.raises(SessionFault, match="speaks protocol 7, not 1: run make setup"):
+    with pytest.raises(SessionFault, match="speaks protocol 7, not 2: run make setup"):
         await session.ready()
 
 
@@ -170,7 +245,7 @@ async def test_a_container_that_is_gone_is_described() -> None:
 
 
 async def test_silence_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("READY_S", "HAND_OVER_S", "CANCEL_S"):
+    for name in ("READY_S", "HAND_OVER_S", "REST_S"):
         monkeypatch.setattr(session_module, name, 0.01)
     monkeypatch.setattr(session_module, "STAGE_GRACE_S", 0.01 - LIMIT.wall_time_ms / 1000)
     session, _ = made()
@@ -178,19 +253,11 @@ async def test_silence_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         await session.ready()
     with pytest.raises(SessionFault, match="did not take the submission in time"):
         await session.hand_over(SUBMISSION)
+    session, _ = made()
     with pytest.raises(SessionFault, match="did not report the run stage in time"):
         await run(session)
-
-
-async def test_an_init_that_does_not_obey_a_cancel_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "CANCEL_S", 0.01)
-    session, child = made()
-    task = asyncio.create_task(run(session))
-    await asyncio.sleep(0)
-    await session.cancel()
-    with pytest.raises(SessionFault, match="did not report the run stage in time"):
-        await task
-    assert [command["type"] for command in child.commands] == ["stage", "cancel"]
+    with pytest.raises(SessionFault, match="did not come to rest in time"):
+        await run(session)
 
 
 async def test_a_submission_over_the_protocols_maximum_is_refused_here() -> None:

@@ -7,11 +7,11 @@ no name of the user's can lead out of it. Copying is the way of kernels that hav
 from __future__ import annotations
 
 # Descriptors of directories, which pathlib has not:
-# ruff: noqa: PTH102
+# ruff: noqa: PTH101, PTH102, PTH116, PTH208
+import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import count
 from typing import Final
 
@@ -19,15 +19,15 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE_BYTES: Final = 1 << 20
-MAX_DEPTH: Final = 128
-"""Directories within directories that a copy takes: each holds a descriptor open while it lasts."""
+INODE_BYTES: Final = 1024
+"""About what the kernel holds for a file beside its data (measured: 950 for an empty one with a short name)."""
 
 
 class BoxError(Exception):
     """The box can't be filled or copied; the message names the file."""
 
 
-def write_file(root: str, name: str, data: bytes) -> None:
+def write_file(root: str, name: str, data: bytes | memoryview) -> None:
     """Write a new file of a relative name beneath ``root``, with the directories on its way.
 
     Raises `BoxError` for a name that leads through a link, out of the box, to a file that exists, or for a full box.
@@ -41,7 +41,7 @@ def write_file(root: str, name: str, data: bytes) -> None:
         raise BoxError(f"{name}: {error.strerror}") from error
 
 
-def _write_beneath(root: str, parts: list[str], data: bytes) -> None:
+def _write_beneath(root: str, parts: list[str], data: bytes | memoryview) -> None:
     directory = os.open(root, _DIRECTORY)
     try:
         for part in parts[:-1]:
@@ -61,7 +61,7 @@ def _enter(parent: int, name: str) -> int:
         os.close(parent)
 
 
-def _write(directory: int, name: str, data: bytes) -> None:
+def _write(directory: int, name: str, data: bytes | memoryview) -> None:
     fd = os.open(name, _CREATE, 0o644, dir_fd=directory)
     try:
         view = memoryview(data)
@@ -71,69 +71,147 @@ def _write(directory: int, name: str, data: bytes) -> None:
         os.close(fd)
 
 
-def used_bytes(root: str) -> int:
-    """Return how much memory the file system of ``root`` holds: of a tmpfs exactly what its files take."""
+def held_bytes(root: str) -> int:
+    """Return about how much memory the file system of ``root`` holds: a tmpfs's pages exactly, its files by their number."""
     facts = os.statvfs(root)
-    return (facts.f_blocks - facts.f_bfree) * facts.f_frsize
+    return (facts.f_blocks - facts.f_bfree) * facts.f_frsize + (facts.f_files - facts.f_ffree) * INODE_BYTES
 
 
 def copy_tree(source: str, target: str) -> None:
-    """Copy a directory: regular files, links as links, modes; named pipes, sockets and devices are left out.
+    """Copy a directory however deep: regular files with their holes, links as links, modes; no named pipes and sockets.
 
-    Raises `BoxError` for directories more than `MAX_DEPTH` deep and for a full box.
+    ``source`` must be on a file system of its own: no more is copied than that holds, which a file with several names could
+    ask for, since each becomes a file of its own. Needs no recursion and four descriptors; nothing else may run meanwhile.
+    Raises `BoxError`, with what could not be copied.
     """
     os.mkdir(target, 0o755)
+    facts = os.statvfs(source)
+    room_bytes = (facts.f_blocks - facts.f_bfree) * facts.f_frsize
     try:
-        _copy_directory(os.open(source, _DIRECTORY), os.open(target, _DIRECTORY), MAX_DEPTH)
+        _copy_levels(source, target, room_bytes)
     except OSError as error:
-        raise BoxError(f"copying the box: {error.strerror}") from error
+        raise BoxError(os.strerror(error.errno or 0)) from error
 
 
-def _copy_directory(source: int, target: int, depth: int) -> None:
-    """Copy what is in one directory into another; both descriptors are closed."""
+class _Level:
+    """A directory on the way from the box to where a copy is: its own mode, and the directories in it that are still to do."""
+
+    def __init__(self, mode: int) -> None:
+        self.mode = stat.S_IMODE(mode)
+        self.waiting: list[str] = []
+
+
+def _copy_levels(source: str, target: str, room_bytes: int) -> None:
+    mode = os.stat(source, follow_symlinks=False).st_mode
+    os.chmod(source, 0o700)  # it is ours, whatever its owner's program made of its mode
+    here = _Pair(os.open(source, _DIRECTORY), os.open(target, _DIRECTORY))
+    levels = [_Level(mode)]
     try:
-        if depth == 0:
-            raise BoxError(f"copying the box: more than {MAX_DEPTH} directories deep")
-        for name in os.listdir(source):
-            facts = os.stat(name, dir_fd=source, follow_symlinks=False)
-            if stat.S_ISLNK(facts.st_mode):
-                os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
-            elif stat.S_ISDIR(facts.st_mode):
-                os.mkdir(name, 0o700, dir_fd=target)
-                with _readable(source, name, facts.st_mode):
-                    below = os.open(name, _DIRECTORY, dir_fd=source), os.open(name, _DIRECTORY, dir_fd=target)
-                    _copy_directory(*below, depth - 1)
-                os.chmod(name, stat.S_IMODE(facts.st_mode), dir_fd=target)
-            elif stat.S_ISREG(facts.st_mode):
-                with _readable(source, name, facts.st_mode):
-                    _copy_file(os.open(name, _READ, dir_fd=source), target, name, stat.S_IMODE(facts.st_mode))
+        room_bytes -= _copy_files(here, levels[-1], room_bytes)
+        while True:
+            if levels[-1].waiting:
+                mode = here.enter(levels[-1].waiting.pop())
+                levels.append(_Level(mode))
+                room_bytes -= _copy_files(here, levels[-1], room_bytes)
+                continue
+            level = levels.pop()
+            if not levels:
+                os.fchmod(here.source, level.mode)  # the copy's own root stays as a box is
+                return
+            here.leave(level.mode)
     finally:
-        os.close(source)
-        os.close(target)
+        here.close()
 
 
-@contextmanager
-def _readable(parent: int, name: str, mode: int) -> Iterator[None]:
-    """Make what we own readable for us while the block lasts, whatever its owner's program made of its mode."""
-    if mode & stat.S_IRUSR and (mode & stat.S_IXUSR or not stat.S_ISDIR(mode)):
-        yield
-        return
-    os.chmod(name, stat.S_IMODE(mode) | 0o500, dir_fd=parent)
+class _Pair:
+    """Where a copy is: a directory and its counterpart. Going up is safe: ``..`` is no link, and nothing moves meanwhile."""
+
+    def __init__(self, source: int, target: int) -> None:
+        self.source = source
+        self.target = target
+
+    def enter(self, name: str) -> int:
+        """Go down into ``name``, made readable here and new there; return the mode it had."""
+        mode = os.stat(name, dir_fd=self.source, follow_symlinks=False).st_mode
+        os.chmod(name, 0o700, dir_fd=self.source)
+        os.mkdir(name, 0o700, dir_fd=self.target)
+        self._go(name)
+        return mode
+
+    def leave(self, mode: int) -> None:
+        """Go up; both directories get ``mode`` once they are left."""
+        left = _Pair(os.dup(self.source), os.dup(self.target))
+        try:
+            self._go("..")
+            os.fchmod(left.source, mode)
+            os.fchmod(left.target, mode)
+        finally:
+            left.close()
+
+    def _go(self, name: str) -> None:
+        source = os.open(name, _DIRECTORY, dir_fd=self.source)
+        os.close(self.source)
+        self.source = source
+        target = os.open(name, _DIRECTORY, dir_fd=self.target)
+        os.close(self.target)
+        self.target = target
+
+    def close(self) -> None:
+        """Close both."""
+        os.close(self.source)
+        os.close(self.target)
+
+
+def _copy_files(here: _Pair, level: _Level, room_bytes: int) -> int:
+    """Copy what is in a directory but directories, which are noted in ``level``; return how many bytes that took."""
+    taken = 0
+    for name in os.listdir(here.source):
+        facts = os.stat(name, dir_fd=here.source, follow_symlinks=False)
+        if stat.S_ISDIR(facts.st_mode):
+            level.waiting.append(name)
+        elif stat.S_ISLNK(facts.st_mode):
+            os.symlink(os.readlink(name, dir_fd=here.source), name, dir_fd=here.target)
+        elif stat.S_ISREG(facts.st_mode):
+            taken += facts.st_blocks * 512
+            if taken > room_bytes:
+                raise BoxError("files with several names would take more room as files of their own")
+            _copy_file(here, name, facts)
+    return taken
+
+
+def _copy_file(here: _Pair, name: str, facts: os.stat_result) -> None:
+    mode = stat.S_IMODE(facts.st_mode)
+    if not mode & stat.S_IRUSR:
+        os.chmod(name, mode | stat.S_IRUSR, dir_fd=here.source)
+    source = os.open(name, _READ, dir_fd=here.source)
+    target = os.open(name, _CREATE, 0o600, dir_fd=here.target)
     try:
-        yield
-    finally:
-        os.chmod(name, stat.S_IMODE(mode), dir_fd=parent)
-
-
-def _copy_file(source: int, directory: int, name: str, mode: int) -> None:
-    target = os.open(name, _CREATE, 0o600, dir_fd=directory)
-    try:
-        while os.copy_file_range(source, target, _PIECE_BYTES * 64):
-            pass
+        _copy_data(source, target, facts.st_size)
+        os.fchmod(source, mode)
         os.fchmod(target, mode)
     finally:
         os.close(source)
         os.close(target)
+
+
+def _copy_data(source: int, target: int, size: int) -> None:
+    """Copy a file's data and leave its holes holes: they take no memory in the box either."""
+    os.ftruncate(target, size)
+    at = 0
+    while at < size:
+        try:
+            at = os.lseek(source, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # nothing but a hole up to the end
+            raise
+        end = os.lseek(source, at, os.SEEK_HOLE)
+        os.lseek(target, at, os.SEEK_SET)
+        while at < end:  # copy_file_range does not lead from one file system to another
+            sent = os.sendfile(target, source, at, min(end - at, _PIECE_BYTES * 64))
+            if not sent:
+                return
+            at += sent
 
 
 def remove_tree(root: str, name: str) -> None:

@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 
 ROOT: Final = "/sys/fs/cgroup"
 Version = Literal["v1", "v2"]
-_READ_BYTES: Final = 4096
+_READ_BYTES: Final = 16_384
 
 
 class CgroupError(Exception):
@@ -28,17 +28,19 @@ class Files(NamedTuple):
     oom: str
     tasks: str
     usage: str
+    stat: str
     peak: str
     quota: str
 
 
 FILES: Final[dict[Version, Files]] = {
-    "v2": Files("cpu.stat", "memory.events", "pids.current", "memory.current", "memory.peak", "cpu.max"),
+    "v2": Files("cpu.stat", "memory.events", "pids.current", "memory.current", "memory.stat", "memory.peak", "cpu.max"),
     "v1": Files(
         "cpuacct/cpuacct.usage",
         "memory/memory.oom_control",
         "pids/pids.current",
         "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
         "memory/memory.max_usage_in_bytes",
         "cpu/cpu.cfs_quota_us",
     ),
@@ -81,6 +83,12 @@ def parse_oom_kills(text: bytes) -> int:
     return parse_field(text, b"oom_kill")
 
 
+def parse_file_cache_bytes(version: Version, text: bytes) -> int:
+    """Return how much of the memory is page cache of files on disks: the kernel drops it as soon as it is short of memory."""
+    prefix = b"" if version == "v2" else b"total_"
+    return parse_field(text, prefix + b"active_file") + parse_field(text, prefix + b"inactive_file")
+
+
 def parse_quota_cpus(version: Version, text: bytes) -> float | None:
     """Return how many CPUs the quota allows on average, null where there is none. Version 1's period is Docker's 100 ms."""
     if version == "v1":
@@ -101,6 +109,7 @@ class Cgroup:
         self._oom = _open(root, files.oom)
         self._tasks = _open(root, files.tasks)
         self._usage = _open(root, files.usage)
+        self._stat = _open(root, files.stat)
         self._peak = _open(root, files.peak) if os.path.exists(f"{root}/{files.peak}") else None
         self.quota_cpus = parse_quota_cpus(self.version, _read(root, files.quota))
 
@@ -119,6 +128,11 @@ class Cgroup:
     def memory_bytes(self) -> int:
         """Return the memory the container holds now, page cache and files in memory included."""
         return parse_number(os.pread(self._usage, _READ_BYTES, 0))
+
+    def resting_bytes(self) -> int:
+        """Return the memory that the kernel can't take back: what processes and files in memory hold, and its own for them."""
+        stat = os.pread(self._stat, _READ_BYTES, 0)
+        return max(self.memory_bytes() - parse_file_cache_bytes(self.version, stat), 0)
 
     def memory_peak_bytes(self) -> int | None:
         """Return the most memory the container ever held, page cache included; null where the kernel keeps no watermark."""

@@ -10,14 +10,18 @@ from typing import Any, Final, NamedTuple
 from cutor.jail.protocol import FrameReader, ProtocolError, decode_header, encode_prefix
 
 _READ_BYTES: Final = 1 << 18
-CANCEL: Final = "cancel"
 
 
 class Command(NamedTuple):
-    """What the host asks for: the decoded header and the body."""
+    """What the host asks for: the decoded header, and the body in the one buffer it was read into."""
 
     header: dict[str, Any]
-    body: bytes
+    data: bytes | bytearray
+
+    @property
+    def body(self) -> bytes:
+        """A copy of the body, for who has memory enough."""
+        return bytes(self.data)
 
     @property
     def name(self) -> str:
@@ -35,7 +39,7 @@ class Command(NamedTuple):
 class HostLink:
     """Reads commands and sends frames. The stage routine watches `fileno` and asks `interrupted` when there is something.
 
-    A cancel holds for good: whatever is asked for after it is not done. End-of-file says that the host is gone: a cancel too.
+    End-of-file says that the host is gone, which cancels the running stage. No command is held once it is handed out.
     """
 
     def __init__(self, read_fd: int = 0, write_fd: int = 1) -> None:
@@ -59,7 +63,7 @@ class HostLink:
         return self._waiting.popleft()
 
     def interrupted(self) -> bool:
-        """Take what can be read now; return whether the running stage is to be cancelled. Call when `fileno` is readable."""
+        """Take what can be read now; return whether the host has gone. Call when `fileno` is readable."""
         self._read()
         return self.cancelled
 
@@ -67,20 +71,16 @@ class HostLink:
         data = os.read(self._read_fd, _READ_BYTES)
         if not data:
             self._closed = self.cancelled = True
-        for frame in self._reader.feed(data):
-            command = Command(decode_header(frame.header), frame.body)
-            if command.name == CANCEL:
-                self.cancelled = True
-            else:
-                self._waiting.append(command)
+        for header, body in self._reader.feed_once(data):
+            self._waiting.append(Command(decode_header(header), body))
 
-    def send(self, header: dict[str, Any], body: Sequence[bytes] = ()) -> None:
+    def send(self, header: dict[str, Any], body: Sequence[bytes | bytearray] = ()) -> None:
         """Send one frame, its body in pieces that are written one after the other. Blocks while the host does not read."""
         self._write(encode_prefix(header, sum(map(len, body))))
         for piece in body:
             self._write(piece)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | bytearray) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._write_fd, view) :]

@@ -38,7 +38,7 @@ class Limits(NamedTuple):
 class Output(NamedTuple):
     """One of the two outputs: the kept prefix in pieces, and how much was printed."""
 
-    kept: Sequence[bytes] = ()
+    kept: Sequence[bytes | bytearray] = ()
     total_bytes: int = 0
 
 
@@ -86,7 +86,7 @@ class Result(NamedTuple):
             fields[f"{name}_bytes_total"] = output.total_bytes
         return fields
 
-    def body(self) -> list[bytes]:
+    def body(self) -> list[bytes | bytearray]:
         """Return the frame's body in pieces: stdout, then stderr."""
         return [*self.stdout.kept, *self.stderr.kept]
 
@@ -150,6 +150,7 @@ def _peak(before: tuple[int, int] | None, after: int | None) -> int | None:
     """Return what the program added to the control group at its highest, page cache and files in memory included.
 
     The watermark can't be reset from inside: it is this stage's own only where this stage raised it; else nothing is known.
+    The output that the init keeps until its report is in it: up to the two output limits more than the program itself held.
     """
     if before is None or after is None:
         return None

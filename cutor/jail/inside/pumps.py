@@ -29,7 +29,8 @@ class Sink(Pipe):
     def __init__(self, fd: int, limit_bytes: int) -> None:
         super().__init__(fd)
         self.total_bytes = 0
-        self.kept: list[bytes] = []
+        self.kept = bytearray()
+        """One buffer: an object for each read would cost a program's byte by byte output fifty times its size."""
         self.ended = False
         self._limit_bytes = limit_bytes
 
@@ -46,14 +47,14 @@ class Sink(Pipe):
             return
         self.ended = not data
         if room := max(self._limit_bytes - self.total_bytes, 0):
-            self.kept.append(data[:room])
+            self.kept += data[:room]
         self.total_bytes += len(data)
 
 
 class Feed(Pipe):
     """Gives a program its input. A program that reads none of it, or closes it early, is no failure."""
 
-    def __init__(self, fd: int, data: bytes) -> None:
+    def __init__(self, fd: int, data: bytes | bytearray) -> None:
         super().__init__(fd)
         self._rest = memoryview(data)
 
@@ -70,3 +71,8 @@ class Feed(Pipe):
             return
         except BrokenPipeError:
             self._rest = memoryview(b"")
+
+    def close(self) -> None:
+        """Close the pipe and let go of the input."""
+        super().close()
+        self._rest = memoryview(b"")

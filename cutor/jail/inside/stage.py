@@ -53,7 +53,7 @@ def run_stage(
     command: Sequence[str],
     program: Program,
     limits: Limits,
-    stdin: bytes,
+    stdin: bytes | bytearray,
     *,
     host: Host,
     cgroup: Cgroup,
@@ -78,7 +78,7 @@ def run_stage(
 class _Stage:
     """One run of the routine: its state between two events, and a handler for each kind of event."""
 
-    def __init__(self, limits: Limits, stdin: bytes, host: Host, cgroup: Cgroup) -> None:
+    def __init__(self, limits: Limits, stdin: bytes | bytearray, host: Host, cgroup: Cgroup) -> None:
         self._limits = limits
         self._host = host
         self._cgroup = cgroup
@@ -111,7 +111,7 @@ class _Stage:
         self._watch(self._jail.nsjail_pidfd, self._on_nsjail_end)
         self._watch(self._host.fileno(), self._on_host)
 
-    def _make_pipes(self, stdin: bytes) -> None:
+    def _make_pipes(self, stdin: bytes | bytearray) -> None:
         (stdin_theirs, stdin_ours), (stdout_ours, stdout_theirs), (stderr_ours, stderr_theirs) = (os.pipe() for _ in range(3))
         self._theirs = [stdin_theirs, stdout_theirs, stderr_theirs]
         self._feed = Feed(stdin_ours, stdin)
@@ -270,8 +270,12 @@ class _Stage:
             os.close(self._theirs.pop())
 
     def close(self) -> None:
-        """Kill and reap what is left, close every descriptor."""
+        """Kill and reap what is left, close every descriptor, let go of the input.
+
+        The handlers are methods of this object: kept, they would keep it, with input and output, until Python looks for cycles.
+        """
         self._epoll.close()
+        self._handlers.clear()
         self._close_theirs()
         for pipe in (self._feed, self._stdout, self._stderr):
             pipe.close()
@@ -292,8 +296,8 @@ class _Stage:
             wall_ns=wall_ns,
             memory_before=self._memory_baseline,
             peak_after_bytes=self._cgroup.memory_peak_bytes(),
-            stdout=Output(self._stdout.kept, self._stdout.total_bytes),
-            stderr=Output(self._stderr.kept, self._stderr.total_bytes),
+            stdout=Output([self._stdout.kept], self._stdout.total_bytes),
+            stderr=Output([self._stderr.kept], self._stderr.total_bytes),
             fault=self._fault,
         )
         return conclude(seen, self._limits)

@@ -3,21 +3,23 @@
 Process 1 of the container, without any privilege. It speaks frames with the host (``protocol``):
 
     ← ready      protocol, cgroup, kernel, box (overlay or copy), store (masked or plain)
-    → job        files, closure_bytes, programs, policy, copy_box;
+    → job        files, closure_bytes, programs, policy;
                  body: the files' bytes, then the closure's store paths, a line each, then the variables' block
-    ← accepted   box_bytes, missing (a path of the closure that the store does not hold)
+    ← accepted   missing (a path of the closure that the store does not hold)
     → stage      kind (compile or run), index, script, args, limit, memory_bytes; body: stdin
-    ← report     kind, index, box_bytes and what `measure.Result` says; body: stdout, then stderr
-    → cancel     holds for good: a running stage is killed, later ones are reported as cancelled at once
+    ← report     kind, index and what `measure.Result` says; body: stdout, then stderr
+    ← rested     after accepted and every report: resting_bytes, copy_bytes. What was received and sent is let go
     ← fault      message: the init's own failure, after which it ends
 
-It ends when its stdin does. Between stages nothing of the user's is left running: that is checked.
+The host lowers the container's memory only after `rested`. The init ends when its stdin does. Between stages nothing of the
+user's is left running: that is checked.
 """
 
 from __future__ import annotations
 
 # Importing pathlib costs an init 8 ms:
-# ruff: noqa: PTH101, PTH102
+# ruff: noqa: PTH101, PTH102, PTH119
+import errno
 import os
 import re
 import signal
@@ -30,7 +32,7 @@ from cutor.jail.inside.box import BoxError
 from cutor.jail.inside.cgroup import Cgroup, CgroupError
 from cutor.jail.inside.channel import Program
 from cutor.jail.inside.host_link import Command, HostLink
-from cutor.jail.inside.measure import Limits, Result
+from cutor.jail.inside.measure import NOT_EXECUTABLE, Limits, Output, Result
 from cutor.jail.inside.nsjail_args import DEVICES, Bind, Jail, Layered, Link, Masked, Mount, Tmpfs, nsjail_command
 from cutor.jail.inside.stage import run_stage
 from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
@@ -38,15 +40,20 @@ from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
 STORE: Final = "/nix/store"
 BASE: Final = "/box/base"
 """What the submission brought and its compile stage left: the box of the compile stage, the lower layer of every run."""
-COPY: Final = "copy"
+COPIES: Final = "/copies"
+COPY: Final = "box"
 MASK: Final = "/tmp/mask"  # noqa: S108 (the container's own /tmp, which no jail sees)
 ETC: Final = "/tmp/etc"  # noqa: S108
 SETTLE_S: Final = 5.0
 MASKED_SINCE: Final = (5, 11)
 """The first Linux that mounts an overlay in a user namespace."""
-LAYERED_SINCE: Final = (6, 6)
-"""The first Linux whose tmpfs keeps the extended attributes that a writable overlay there needs."""
 TMP_INODES: Final = 65_536
+REST_NOISE_BYTES: Final = 1 << 20
+"""How much more than expected is not waited for."""
+REST_QUIET_S: Final = 0.02
+REST_S: Final = 1.0
+"""How long the kernel is given to free what a stage had, and after how long without a change it is believed to be done."""
+MESSAGE_BYTES: Final = 1000
 
 ETC_FILES: Final = {
     "passwd": "cutor:x:1000:1000::/tmp:/bin/sh\n",
@@ -60,19 +67,22 @@ class WorkerFault(Exception):
     """The init can't go on; the host is told why and discards the container."""
 
 
+FORESEEN: Final = (WorkerFault, ProtocolError, BoxError, CgroupError, OSError)
+
+
 class Worker:
     """One submission: its box, its environment, the jails for its stages."""
 
     def __init__(self, link: HostLink, cgroup: Cgroup) -> None:
         self._link = link
         self._cgroup = cgroup
-        kernel = kernel_version(os.uname().release)
-        self._masked = kernel >= MASKED_SINCE
-        self._layered = kernel >= LAYERED_SINCE
+        self._masked = kernel_version(os.uname().release) >= MASKED_SINCE
+        self._layered = self._masked and keeps_attributes(BASE)
         self._variables: list[tuple[bytes, bytes]] = []
         self._programs: dict[str, str] = {}
         self._policy = ""
         self._tasks = cgroup.tasks()
+        self._own_bytes = self._resting_bytes = cgroup.resting_bytes()
 
     def serve(self) -> None:
         """Answer the host's commands until it goes away. Raises `WorkerFault`, `ProtocolError`, `BoxError`."""
@@ -86,60 +96,65 @@ class Worker:
                 "store": "masked" if self._masked else "plain",
             }
         )
-        while (command := self._link.next()) is not None:
-            if command.name == "job":
-                self._accept(command)
-            elif command.name == "stage":
-                self._stage(command)
-            else:
-                raise ProtocolError(f"a command {command.name} that this init does not know")
+        while self._answer():
+            self._link.send(self._rested())
+
+    def _answer(self) -> bool:
+        """Answer one command; false once the host has gone. Command and answer die here: a container's memory is small."""
+        command = self._link.next()
+        if command is None:
+            return False
+        if command.name == "job":
+            self._accept(command)
+        elif command.name == "stage":
+            self._stage(command)
+        else:
+            raise ProtocolError(f"a command {command.name} that this init does not know")
+        return True
 
     def _accept(self, command: Command) -> None:
         """Write the files into the box and keep the environment."""
+        body = memoryview(command.data)
         position = 0
         for file in command.field("files", list):
             name, size = file["name"], file["bytes"]
-            box.write_file(BASE, name, command.body[position : position + size])
+            box.write_file(BASE, name, body[position : position + size])
             position += size
         closure_end = position + command.field("closure_bytes", int)
-        missing = missing_path(command.body[position:closure_end])
-        self._variables = parse_variables(command.body[closure_end:])
+        missing = missing_path(bytes(body[position:closure_end]))
+        self._variables = parse_variables(bytes(body[closure_end:]))
         self._programs = command.field("programs", dict)
         self._policy = command.field("policy", str)
-        self._layered = self._layered and not command.field("copy_box", bool)
-        self._link.send({"type": "accepted", "box_bytes": box.used_bytes(BASE), "missing": missing})
+        self._link.send({"type": "accepted", "missing": missing})
 
     def _stage(self, command: Command) -> None:
         kind = command.field("kind", str)
-        result = Result(killed_by="cancel") if self._link.cancelled else self._run_jailed(command, kind)
+        result = self._run_in_copy(command) if kind == "run" and not self._layered else self._run_jailed(command, kind)
         self._settle()
-        header = {
-            "type": "report",
-            "kind": kind,
-            "index": command.field("index", int),
-            "box_bytes": box.used_bytes(BASE),
-            **result.header(),
-        }
+        header = {"type": "report", "kind": kind, "index": command.field("index", int), **result.header()}
         self._link.send(header, result.body())
 
-    def _run_jailed(self, command: Command, kind: str) -> Result:
-        copied = kind == "run" and not self._layered
-        if copied:
-            box.copy_tree(BASE, f"/box/{COPY}")
-        jail = Jail(os.getuid(), os.getgid(), self._mounts(kind, command.field("memory_bytes", int)), self._policy)
+    def _run_in_copy(self, command: Command) -> Result:
+        """Run a test case in a copy of the box. One that can't be copied is what compile made it: its own fault, said so."""
         try:
-            return run_stage(
-                nsjail_command(jail),
-                self._program(command),
-                stage_limits(command.field("limit", dict)),
-                command.body,
-                host=self._link,
-                cgroup=self._cgroup,
-            )
+            box.copy_tree(BASE, f"{COPIES}/{COPY}")
+            return self._run_jailed(command, "run")
+        except BoxError as error:
+            return not_copied(str(error), stage_limits(command.field("limit", dict)))
         finally:
-            if copied:
-                self._settle()
-                box.remove_tree("/box", COPY)
+            self._settle()
+            box.remove_tree(COPIES, COPY)
+
+    def _run_jailed(self, command: Command, kind: str) -> Result:
+        jail = Jail(os.getuid(), os.getgid(), self._mounts(kind, command.field("memory_bytes", int)), self._policy)
+        return run_stage(
+            nsjail_command(jail),
+            self._program(command),
+            stage_limits(command.field("limit", dict)),
+            command.data,
+            host=self._link,
+            cgroup=self._cgroup,
+        )
 
     def _program(self, command: Command) -> Program:
         bash = self._programs["bash"].encode()
@@ -159,7 +174,7 @@ class Worker:
         elif self._layered:
             working = Layered(BASE, "/box", memory_bytes, TMP_INODES)
         else:
-            working = Bind(f"/box/{COPY}", "/box", writable=True)
+            working = Bind(f"{COPIES}/{COPY}", "/box", writable=True)
         return (
             store,
             working,
@@ -182,6 +197,42 @@ class Worker:
                 raise WorkerFault(f"{self._cgroup.tasks() - self._tasks} processes of a stage did not end")
             kill_everything_else()
             time.sleep(0.001)
+
+    def _rested(self) -> dict[str, Any]:
+        """Return what the container holds between two stages, once the kernel has let go of what the last one had.
+
+        ``copy_bytes`` is what a copy of the box will take beside that, 0 where none is made.
+        """
+        expected = max(self._own_bytes + box.held_bytes(BASE), self._resting_bytes) + REST_NOISE_BYTES
+        lowest = self._cgroup.resting_bytes()
+        now = time.monotonic()
+        quiet, end = now + REST_QUIET_S, now + REST_S
+        while lowest > expected and now < min(quiet, end):
+            time.sleep(0.002)
+            now, held = time.monotonic(), self._cgroup.resting_bytes()
+            if held < lowest - REST_NOISE_BYTES // 16:
+                lowest, quiet = held, now + REST_QUIET_S
+        self._resting_bytes = lowest
+        copy_bytes = 0 if self._layered else max(lowest - self._own_bytes, 0)
+        return {"type": "rested", "resting_bytes": lowest, "copy_bytes": copy_bytes}
+
+
+def keeps_attributes(directory: str) -> bool:
+    """Return whether the file system keeps the extended attributes that a writable overlay there needs (tmpfs: Linux 6.6)."""
+    try:
+        os.setxattr(directory, "user.cutor", b"y")
+        os.removexattr(directory, "user.cutor")
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS):
+            return False
+        raise
+    return True
+
+
+def not_copied(message: str, limits: Limits) -> Result:
+    """Return the report of a run that could not begin, said as a shell would say it."""
+    text = f"cutor: the box that the compile stage left can't be copied for a run: {message}\n".encode("utf-8", "replace")
+    return Result(exit_code=NOT_EXECUTABLE, stderr=Output([text[: limits.stderr_bytes]], len(text)))
 
 
 def kernel_version(release: str) -> tuple[int, int]:
@@ -249,6 +300,17 @@ def main() -> None:
     try:
         prepare()
         Worker(link, Cgroup()).serve()
-    except (WorkerFault, ProtocolError, BoxError, CgroupError, OSError) as error:
-        link.send({"type": "fault", "message": f"{type(error).__name__}: {error}"})
+    except Exception as error:
+        # also what nobody thought of: a word that the host can pass on instead of an init that vanished
+        link.send({"type": "fault", "message": fault_message(error)})
         sys.exit(1)
+
+
+def fault_message(error: Exception) -> str:
+    """Return an error as one short line: its type, its message, and where an unforeseen one came from."""
+    text = f"{type(error).__name__}: {error}"
+    if not isinstance(error, FORESEEN) and (trace := error.__traceback__) is not None:
+        while trace.tb_next is not None:
+            trace = trace.tb_next
+        text += f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})"
+    return " ".join(text.split())[:MESSAGE_BYTES]

@@ -1,0 +1,123 @@
+"""The container's memory: what cutor and the kernel hold in it is beside the program's limit, whatever that is made of."""
+
+from __future__ import annotations
+
+import pytest
+
+from cutor.containers.host_config import Resources
+from cutor.jail.session import OWN_TASKS, first_memory_bytes
+from cutor.model.limits import MIB
+from cutor.model.outcome import classify
+from tests.integration.stage_support import LIMIT, Stages, facts, limit, scripts, stages
+
+HOLD = "exec python3 -c 'import sys; x = bytearray(int(sys.argv[1])); x[::4096] = bytes(len(x[::4096]))' $1"
+EMPTY_FILES = "exec python3 -c 'for number in range(60_000): open(str(number), \"w\").close()'"
+EXIT_0 = {"exit_code": 0}
+
+
+async def limits_hold(running: Stages, memory_bytes: int) -> None:
+    """Check that a program gets what it may have, and not much more: Python itself takes 6 MiB of it."""
+    fits = await running.run("hold", str(memory_bytes - 8 * MIB), memory_bytes=memory_bytes)
+    too_much = await running.run("hold", str(memory_bytes + 16 * MIB), memory_bytes=memory_bytes)
+    assert (facts(fits), classify(too_much)) == (EXIT_0, "MLE")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "memory_bytes"),
+    [
+        ((30_000_000,), 16 * MIB),
+        ((16_000_000, 16_000_000), 32 * MIB),
+        ((16_000_000, 0, 16_000_000, 1), 16 * MIB),
+        ((100_000_000, 100_000_000), 256 * MIB),
+    ],
+)
+async def test_large_inputs_one_after_the_other(sizes: tuple[int, ...], memory_bytes: int) -> None:
+    async with stages(scripts(count="exec wc -c", hold=HOLD)) as running:
+        for size in sizes:
+            report = await running.run("count", stdin=bytes(size), memory_bytes=memory_bytes)
+            assert (report.stdout, facts(report)) == (f"{size}\n".encode(), EXIT_0)
+        await limits_hold(running, memory_bytes)
+
+
+async def test_sixty_thousand_empty_files_of_compile_do_not_count_for_the_runs() -> None:
+    async with stages({**scripts(count="ls | wc -l", hold=HOLD), "cutor-compile.sh": EMPTY_FILES}) as running:
+        compiled = await running.session.run_compile(limit(memory_bytes=256 * MIB))
+        assert facts(compiled) == EXIT_0
+        report = await running.run("count", memory_bytes=32 * MIB)
+        assert (report.stdout, facts(report)) == (b"60003\n", EXIT_0)
+        await limits_hold(running, 32 * MIB)
+
+
+async def test_files_of_a_compile_that_die_with_it_are_waited_for() -> None:
+    script = f"cd /tmp; head -c 100000000 /dev/zero > large; {EMPTY_FILES}"
+    async with stages({**scripts(hello="echo hello", hold=HOLD), "cutor-compile.sh": script}) as running:
+        compiled = await running.session.run_compile(limit(memory_bytes=256 * MIB, file_size_bytes=200 * MIB))
+        assert facts(compiled) == EXIT_0
+        assert (await running.run("hello", memory_bytes=16 * MIB)).stdout == b"hello\n"
+        await limits_hold(running, 32 * MIB)
+
+
+@pytest.mark.parametrize("names", [1, 2000], ids=["one", "many"])
+async def test_thirty_megabytes_of_files_and_a_small_limit(names: int) -> None:
+    files = {**scripts(count="cat data/* | wc -c", hold=HOLD)}
+    files |= {f"data/{number}": bytes(30_000_000 // names) for number in range(names)}
+    content = {name: text.encode() if isinstance(text, str) else text for name, text in files.items()}
+    smallest = limit(memory_bytes=16 * MIB)
+    resources = Resources(first_memory_bytes(smallest, content, 10_000, 0), smallest.processes + OWN_TASKS)
+    async with stages(files, resources=resources) as running:
+        report = await running.run("count", memory_bytes=16 * MIB)
+        assert (report.stdout, facts(report)) == (b"30000000\n", EXIT_0)
+        await limits_hold(running, 24 * MIB)
+
+
+async def test_a_large_output_then_a_small_stage() -> None:
+    async with stages(scripts(out="exec head -c 16777216 /dev/zero", hello="echo hello", hold=HOLD)) as running:
+        for _ in range(2):
+            large = await running.run("out", stdout_bytes=16 * MIB, memory_bytes=128 * MIB)
+            assert (len(large.stdout), facts(large)) == (16 * MIB, EXIT_0)
+            small = await running.run("hello", memory_bytes=MIB * 4, stdout_bytes=10, stderr_bytes=10)
+            assert small.stdout == b"hello\n"
+        await limits_hold(running, 24 * MIB)
+
+
+async def test_a_million_writes_of_a_byte() -> None:
+    drip = "exec python3 -c 'import os\nfor _ in range(1_000_000): os.write(1, b\"x\")'"
+    async with stages(scripts(drip=drip)) as running:
+        report = await running.run("drip", memory_bytes=32 * MIB, stdout_bytes=4 * MIB, wall_time_ms=60_000, cpu_time_ms=60_000)
+    assert (len(report.stdout), facts(report)) == (1_000_000, EXIT_0)
+
+
+class Counted:
+    """How often a container's limits were changed while this was in place."""
+
+    def __init__(self, running: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self._update = running.child.update
+        monkeypatch.setattr(running.child, "update", self._counted)
+
+    async def _counted(self, *, memory_bytes: int | None = None, processes: int | None = None) -> None:
+        self.count += 1
+        await self._update(memory_bytes=memory_bytes, processes=processes)
+
+
+async def test_inputs_of_many_sizes_change_the_containers_limits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stages(scripts(count="exec wc -c")) as running:
+        updates = Counted(running, monkeypatch)
+        for size in range(0, 1_000_000, 50_000):
+            assert (await running.run("count", stdin=bytes(size))).stdout == f"{size}\n".encode()
+    assert updates.count == 1
+
+
+@pytest.mark.parametrize("names", [1, 200], ids=["small", "many files"])
+async def test_a_container_made_for_its_first_stage_is_not_changed_before_it(
+    names: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {**scripts(hello="echo hello"), **{f"data/{number}": bytes(5000) for number in range(names)}}
+    content = {name: text.encode() if isinstance(text, str) else text for name, text in files.items()}
+    resources = Resources(first_memory_bytes(LIMIT, content, 1000, 0), LIMIT.processes + OWN_TASKS)
+    assert resources.memory_bytes - LIMIT.memory_bytes < 18 * MIB + names * 10_000
+    async with stages(files, resources=resources) as running:
+        updates = Counted(running, monkeypatch)
+        for _ in range(20):
+            assert (await running.run("hello")).stdout == b"hello\n"
+    assert updates.count == 0

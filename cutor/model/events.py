@@ -124,7 +124,7 @@ class Submitted(_Event, frozen=True, kw_only=True, tag="submitted"):
     request: StoredRequest
     digest: str
     caused_by: str | None = None
-    fault: str | None = None
+    fault: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Leased(_Event, frozen=True, kw_only=True, tag="leased"):

@@ -156,7 +156,7 @@ def initial(address: Address, event: Submitted, stamp: Stamp) -> Submission:
         submitted_ns=stamp.time_ns,
         last_sequence=stamp.sequence,
         step_sequence=stamp.sequence,
-        fault=event.fault,
+        fault=event.fault if isinstance(event.fault, str) else None,
     )
 
 

@@ -69,16 +69,18 @@ def _read_event(subject: str, body: bytes) -> _Read:
     if isinstance(message, Unreadable):
         return _Read(None, fault=message.reason)
     kind = kind_of(message)
-    fault = message.fault if isinstance(message, Submitted) else None
+    fault = message.fault if isinstance(message, Submitted) and isinstance(message.fault, str) else None
     replaced = kind in UPCAST_KINDS or fault is not None
     return _Read(kind, encode(message).decode() if replaced else None, fault)
 
 
 def _read_environment(_subject: str, body: bytes) -> _Read:
     try:
-        return _Read(str(type(decode_environment(body)).__struct_config__.tag))
+        event = decode_environment(body)
     except EventError as error:
         return _Read(None, fault=str(error))
+    kind = str(type(event).__struct_config__.tag)
+    return _Read(kind, encode(event).decode() if kind in UPCAST_KINDS else None)
 
 
 READERS: Final[dict[str, Callable[[str, bytes], _Read]]] = {EVENTS: _read_event, ENVIRONMENTS: _read_environment}

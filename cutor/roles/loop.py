@@ -22,6 +22,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
 from cutor.bus.delivery import Delivery
 from cutor.bus.errors import BusError
+from cutor.bus.topology_promises import HEARTBEAT_S
 from cutor.errors import CutorError
 from cutor.journal import Journal
 from cutor.model.decide import (
@@ -47,8 +48,6 @@ from cutor.roles.job import Job, LeaseLost, StepFault, WorkerUnable
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S: Final = 8.0
-"""Between two in-progress acks: well below the consumers' ack_wait of 30 s."""
 RETRY_DELAY_S: Final = 2.0
 UNABLE_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between two looks whether a worker that could do nothing can again; the last one stays."""

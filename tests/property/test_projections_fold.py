@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from cutor.model.codec import encode
 from cutor.model.content import Content
@@ -68,7 +69,7 @@ requests = st.builds(
 )
 environments = st.builds(EnvironmentRef, key=st.sampled_from(["k1", "k2"]), derivation=texts, hit=st.booleans())
 outcomes = st.sampled_from(["OK", "RUN_ERROR", "DEPENDENCY_ERROR"])
-submitted = st.builds(Submitted, request=requests, digest=texts, caused_by=st.none() | texts, fault=st.none())
+submitted = st.builds(Submitted, request=requests, digest=texts, caused_by=st.none() | texts, fault=st.just(UNSET))
 anything: st.SearchStrategy[Event] = st.one_of(
     submitted,
     st.builds(Leased, lease=leases),

@@ -11,10 +11,8 @@ from cutor.bus.errors import TopologyError
 from cutor.bus.topology import default_text
 from cutor.bus.topology_diff import Config, HeldStream, Topology, diff
 from cutor.bus.topology_file import covers, overlap, parse, read
-from cutor.bus.topology_promises import HEARTBEAT_S
 from cutor.model.events import KINDS
 from cutor.model.spill import EVENT_BYTES
-from cutor.roles import loop
 
 STREAM = """\
 streams:
@@ -283,7 +281,6 @@ def test_a_consumer_may_be_written_for_one_tenant_alone_and_others_beside() -> N
 
 
 def test_what_the_rules_say_is_what_the_rest_of_cutor_does() -> None:
-    assert loop.HEARTBEAT_S == HEARTBEAT_S
     streams = {stream.name: stream for stream in parse(default_text(), ["default"]).streams}
     assert streams["EVENTS"].config["max_msg_size"] == EVENT_BYTES
     filters = [one for consumer in streams["EVENTS"].consumers for one in consumer.config["filter_subjects"]]

@@ -3,7 +3,7 @@ INSERT INTO environment_events BY NAME
 WITH parsed AS (
     SELECT
         *,
-        CASE WHEN fault IS NULL AND json_valid(body) THEN from_json(body, '{
+        CASE WHEN fault IS NULL AND json_valid(body) THEN from_json(coalesce(document, body), '{
             "kind": "VARCHAR", "derivation": "VARCHAR", "closure": ["VARCHAR"], "closure_bytes": "BIGINT", "worker": "VARCHAR",
             "reason": "VARCHAR"}') END AS event
     FROM incoming

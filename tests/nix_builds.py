@@ -1,7 +1,7 @@
 """Fixtures with real environment builds: a pytest plugin (``pytest_plugins = ["tests.nix_builds"]``).
 
-`builds` makes environments in real build containers, on the store volumes that set-up made. Keys begin with `TEST_KEYS`: their
-roots are removed at the end. A container that a test leaves behind fails it.
+`builds` makes environments in real build containers, on a copy of the store that set-up made: what tests leave in it, killed
+builds among them, goes with the session. A container that a test leaves behind fails it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import pytest
+from aiodocker import Docker
+from aiodocker.volumes import DockerVolume
 from msgspec.structs import replace
 
 from cutor.containers.engine import Child, Engine
@@ -23,18 +25,27 @@ from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
 from cutor.nix.report import BuildReport, Built, BuiltEnvironment, Failed
 from cutor.nix.session import INIT_MODULE, WORK_TMPFS, BuildSession, OnProgress
 from cutor.nix.settings import NixSettings
+from deploy.setup import volumes
 
 TEST_KEYS: Final = "7e57"
+COPY: Final = """
+import fcntl, os, subprocess
+fcntl.flock(os.open("/source/var/cutor/builds.lock", os.O_RDONLY), fcntl.LOCK_EX)  # or the database would be at work
+kept = [f"/source/store/{name}" for name in os.listdir("/source/store") if not name.endswith((".chroot", ".lock"))]
+for start in range(0, len(kept), 5000):
+    subprocess.run(["cp", "-a", "-t", "/nix/store", "--", *kept[start : start + 5000]], check=True)
+subprocess.run(["cp", "-a", "/source/var/.", "/nix/var"], check=True)
+"""
 LIMIT: Final = replace(DEFAULT_LIMITS.dependencies.default, wall_time_ms=60_000)
 
 
 class Builds:
     """Builds environments in containers of one instance, which is this test's own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, settings: NixSettings) -> None:
         self.engine = engine
         self.instance = f"test-{secrets.token_hex(4)}"
-        self.settings = NixSettings()
+        self.settings = settings
 
     async def build(
         self, files: str | Mapping[str, str], *, key: str | None = None, on_progress: OnProgress | None = None, **limits: int
@@ -129,27 +140,58 @@ async def _set_up() -> str | None:
         return str(error)
 
 
-async def _remove_roots() -> None:
+async def _copy_store(settings: NixSettings) -> None:
+    """Make the volumes of ``settings`` as copies of those that set-up made (500 MB, 2 s)."""
+    async with Docker() as docker:
+        await volumes.ensure(docker, settings.store_volume, settings.var_volume)
+        await volumes.claim(docker, settings.store_volume, settings.var_volume)
+    spec = builder_container(["/usr/bin/python3", "-S", "-E", "-c", COPY], settings)
+    spec.body["User"] = "200000:200000"
+    for source, target in ((volumes.STORE, "/source/store"), (volumes.VAR, "/source/var")):
+        spec.body["HostConfig"]["Mounts"].append({"Type": "volume", "Source": source, "Target": target, "ReadOnly": True})
     async with Engine.connect() as engine:
-        await run_in_store(engine, f"rm -rf /nix/var/nix/gcroots/cutor/{TEST_KEYS}*", NixSettings())
+        child = await engine.start(spec)
+        try:
+            while await child.receive():
+                pass
+            state = await child.state()
+            assert not state.exit_code, (state, child.stderr_tail)
+        finally:
+            await child.remove()
+
+
+async def _remove_store(settings: NixSettings) -> None:
+    async with Docker() as docker:
+        for name in (settings.store_volume, settings.var_volume):
+            await DockerVolume(docker, name).delete()
 
 
 @pytest.fixture(scope="session")
-def nix_set_up() -> Iterator[None]:
+def nix_set_up() -> None:
     """Docker, image and package set; where set-up has not run, a visible skip on a laptop and a failure in CI."""
     if missing := asyncio.run(_set_up()):
         if os.environ.get("CI") == "true":
             pytest.fail(f"{missing}: run make setup")
         pytest.skip(f"{missing}: run make setup")
-    yield
-    asyncio.run(_remove_roots())
+
+
+@pytest.fixture(scope="session")
+def nix_settings(nix_set_up: None) -> Iterator[NixSettings]:
+    """Settings with a store of the session's own, in which everything that set-up built is there."""
+    token = secrets.token_hex(4)
+    settings = NixSettings(store_volume=f"cutor-test-store-{token}", var_volume=f"cutor-test-var-{token}")
+    try:
+        asyncio.run(_copy_store(settings))
+        yield settings
+    finally:
+        asyncio.run(_remove_store(settings))
 
 
 @pytest.fixture
-async def builds(nix_set_up: None) -> AsyncIterator[Builds]:
+async def builds(nix_settings: NixSettings) -> AsyncIterator[Builds]:
     """Environment builds; fails the test that leaves a container behind."""
     async with Engine.connect() as engine:
-        made = Builds(engine)
+        made = Builds(engine, nix_settings)
         yield made
         left = await made.containers()
         for container in await engine.list(made.instance):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from cutor.model.outcome import StageReport, signal_name
+
 MAX_MESSAGE_CHARACTERS: Final = 2000
 MAX_MESSAGE_LINES: Final = 40
+MAX_LAST_LINES: Final = 5
 
 _ERROR: Final = re.compile(r"^(\s*)error: *(.*)$")
 _CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SUMMARY: Final = re.compile(
     r"build of .* failed$|\d+ dependenc(y|ies) of derivation .* failed|some (errors|outputs|builds)", re.IGNORECASE
 )
-_ADVICE: Final = ("For full logs, run:", "nix log ")
+_ADVICE: Final = ("For full logs, run:", "nix log ", "nix-store -l ")
 """Nix's hint at a log that is gone with the build container."""
 
 
@@ -30,6 +33,15 @@ def error_message(stderr: bytes) -> str | None:
         return None
     chosen = (causes or starts)[-1]
     return shorten("\n".join(_block(lines, chosen)))
+
+
+def ending_message(report: StageReport) -> str:
+    """Return how a build ended that printed no error of Nix's: by what, and the last lines it printed, if any."""
+    number = report.signal_number
+    ended = f"exit code {report.exit_code}" if number is None else f"signal {number} ({signal_name(number)})"
+    lines = [line for line in _CONTROL.sub("", report.stderr.decode(errors="replace")).split("\n") if line.strip()]
+    last = "\n".join(lines[-MAX_LAST_LINES:])
+    return f"the build ended with {ended}" + (f"; it printed last:\n{last}" if last else " and printed nothing")
 
 
 def shorten(message: str) -> str:

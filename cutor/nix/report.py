@@ -12,15 +12,17 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from cutor.jail.inside.nsjail_args import check_path
 from cutor.jail.measured import Count, Measured, Text
 from cutor.jail.protocol import Frame, ProtocolError
 from cutor.model.environments import Programs, unpack_variables
 from cutor.model.outcome import StageReport
-from cutor.nix.inside.derivation import is_store_path
+from cutor.nix.inside.derivation import MAX_PATH_BYTES, is_store_path
+from cutor.nix.inside.store import MAX_CLOSURE_PATHS
 from cutor.nix.inside.variables import MAX_TOTAL_BYTES, CaptureError, Variables, check_size
 
 MAX_HEADER_BYTES: Final = 1 << 20
-MAX_CLOSURE_PATHS: Final = 10_000
+MAX_CLOSURE_TEXT_BYTES: Final = MAX_CLOSURE_PATHS * (MAX_PATH_BYTES + 1)
 MAX_PROGRESS_BYTES: Final = 64 << 10
 
 _PROGRAM: Final = re.compile(r"(/nix/store/[^/\0]+)(?:/[^/\0]+)+")
@@ -46,11 +48,11 @@ class Progress(_Header, frozen=True, kw_only=True, tag="progress"):
 
 
 class BuiltHeader(_Header, frozen=True, kw_only=True, tag="built"):
-    """The environment stands and is rooted. The body ends with its variables, packed as in events."""
+    """The environment stands and is rooted. The body ends with closure (a line each) and variables (as in events)."""
 
     report: Measured
     derivation: str
-    closure: Annotated[tuple[str, ...], Meta(max_length=MAX_CLOSURE_PATHS)]
+    closure_text_bytes: Annotated[int, Meta(ge=0, le=MAX_CLOSURE_TEXT_BYTES)]
     closure_bytes: Count
     programs: Programs
 
@@ -109,25 +111,38 @@ def decode_header(frame: Frame) -> BuildFrame:
         raise ProtocolError(f"a header that no build sends: {str(error)[:200]}") from error
 
 
-def decode_environment(key: str, header: BuiltHeader, block: bytes) -> BuiltEnvironment:
-    """Return the environment of a finished build. Raises `ProtocolError` for paths or variables that can't be one's."""
-    closure = frozenset(header.closure)
-    if not all(is_store_path(path) for path in closure) or len(closure) != len(header.closure):
-        raise ProtocolError("the closure holds what is not a store path, or one twice")
+def decode_environment(key: str, header: BuiltHeader, rest: bytes) -> BuiltEnvironment:
+    """Return the environment of a finished build, of which ``rest`` is the body after the outputs.
+
+    Raises `ProtocolError` for paths or variables that can't be an environment's.
+    """
+    closure = _closure(rest[: header.closure_text_bytes])
     if not is_store_path(header.derivation) or not header.derivation.endswith(".drv"):
         raise ProtocolError("the derivation is not the path of one")
     for program in (header.programs.bash, header.programs.sh, header.programs.env):
         found = _PROGRAM.fullmatch(program)
-        if found is None or found[1] not in closure or "/../" in program or len(program) > 4096:
+        if found is None or found[1] not in closure or len(program) > 4096:
             raise ProtocolError("a program is not in the closure")
+        try:
+            check_path(program)
+        except ValueError as error:
+            raise ProtocolError("a program is where no jail can be given it") from error
     return BuiltEnvironment(
         key=key,
         derivation=header.derivation,
         closure=tuple(sorted(closure)),
         closure_bytes=header.closure_bytes,
-        variables=_variables(block),
+        variables=_variables(rest[header.closure_text_bytes :]),
         programs=header.programs,
     )
+
+
+def _closure(text: bytes) -> frozenset[str]:
+    lines = text.decode("ascii", "replace").split("\n")
+    closure = frozenset(lines[:-1])
+    if lines[-1] or len(closure) != len(lines) - 1 or len(closure) > MAX_CLOSURE_PATHS or not all(map(is_store_path, closure)):
+        raise ProtocolError("the closure holds what is not a store path, or one twice, or too many")
+    return closure
 
 
 def _variables(block: bytes) -> Variables:

@@ -20,8 +20,9 @@ from cutor.model.limits import MIB, Limit
 from cutor.model.outcome import StageReport, classify
 from cutor.model.stages import explain
 from cutor.nix.inside.jails import WORK
-from cutor.nix.messages import error_message, shorten
+from cutor.nix.messages import ending_message, error_message, shorten
 from cutor.nix.report import (
+    MAX_CLOSURE_TEXT_BYTES,
     MAX_HEADER_BYTES,
     MAX_PROGRESS_BYTES,
     BuildFrame,
@@ -38,15 +39,20 @@ from cutor.nix.report import (
     decode_header,
 )
 from cutor.nix.settings import NixSettings, daemon_configuration, evaluation_options, nix_version_ok
+from cutor.undisturbed import to_the_end
 
 INIT_MODULE: Final = "cutor.nix.inside.build_init"
 OWN_MEMORY_BYTES: Final = 64 * MIB
-"""What cutor's own processes in the container may take beside the limit: two small Pythons, nsjail, an idle nix-daemon."""
+"""What cutor's own processes in the container may take beside the limit: two small Pythons, nsjail, an idle nix-daemon.
+
+A kernel counts pages, not owners: what they don't use is slack of the build's, up to this much over ``memory_bytes``."""
 OWN_PROCESSES: Final = 16
 WORK_TMPFS: Final = Tmpfs(WORK, 256 * MIB, 65_536, BUILD_UID, "0755", executable=True)
 """The directory with the submission's files and the evaluation's home (Nix's caches): memory of the build's."""
 GRACE_S: Final = 30.0
-"""Beyond the wall time limit: the start of the daemon, the closure, the kill at the limit, the transfer."""
+"""Beyond the wall time limit: the start of the daemon, the kill at the limit, the roots, the transfer."""
+MIN_BUILD_BYTES: Final = 4 * MIB
+"""Of the directory in which builders work, however little memory a build may have: a tmpfs of size 0 has no bound."""
 
 OnProgress = Callable[[bytes], None]
 
@@ -89,7 +95,7 @@ class BuildSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._child is not None:
-            await asyncio.shield(self._child.remove())
+            await to_the_end(self._child.remove())
 
     async def build(
         self, key: str, files: Mapping[str, bytes], limit: Limit, on_progress: OnProgress | None = None
@@ -102,10 +108,10 @@ class BuildSession:
         assert self._child is None, "a session builds once"
         child = self._child = await self._engine.start(self._spec(limit))
         await self._until_ready(child)
-        self._reader.max_body_bytes = limit.stdout_bytes + limit.stderr_bytes + (2 * MIB)
-        await child.send(encode_job(self._settings, key, files, limit))
+        self._reader.max_body_bytes = limit.stdout_bytes + limit.stderr_bytes + MAX_CLOSURE_TEXT_BYTES + (2 * MIB)
         try:
             async with asyncio.timeout(limit.wall_time_ms / 1000 + GRACE_S):
+                await child.send(encode_job(self._settings, key, files, limit))
                 return await self._until_done(child, key, limit, on_progress)
         except TimeoutError as error:
             raise SessionFault(f"the build container says nothing {GRACE_S:.0f} s after the build's time was up") from error
@@ -121,7 +127,7 @@ class BuildSession:
                 store_volume=settings.store_volume,
                 var_volume=settings.var_volume,
                 packages_volume=settings.packages_volume,
-                build_bytes=min(settings.build_directory_bytes, limit.memory_bytes * 3 // 4),
+                build_bytes=max(min(settings.build_directory_bytes, limit.memory_bytes * 3 // 4), MIN_BUILD_BYTES),
                 extra=(WORK_TMPFS,),
             ),
             network=settings.network,
@@ -185,7 +191,7 @@ class BuildSession:
         if outcome == "OK":
             raise ProtocolError("a build failed with a report that says otherwise")
         told = explain(outcome, report, limit) or message or error_message(report.stderr)
-        return Failed(report=report, message=shorten(told or f"the build ended as {outcome} and printed no error"))
+        return Failed(report=report, message=shorten(told or ending_message(report)))
 
     @staticmethod
     def _unexpected(header: BuildFrame, child: Child) -> str:

@@ -8,6 +8,7 @@ import secrets
 import pytest
 from msgspec.structs import replace
 
+from cutor.jail.inside.nsjail_args import check_path
 from cutor.model.outcome import classify
 from cutor.nix.report import Built
 from tests.nix_builds import Builds, new_key, variables
@@ -66,6 +67,80 @@ async def test_an_environment_that_brings_its_own_bash_where_there_is_no_nixpkgs
     assert environment.programs.bash.startswith(environment.closure)
     failed = await builds.failed('derivation { name = "bare"; system = builtins.currentSystem; builder = "/none"; }')
     assert failed.message.startswith("neither the environment nor <nixpkgs> has bash and env")
+
+
+def odd(hook: str) -> str:
+    """Return a shell without <nixpkgs>, with programs at odd places of a package."""
+    script = (
+        "mkdir -p $out/b@d $out/directories/bash; ln -s ${pkgs.bash}/bin/bash $out/b@d/bash;"
+        " printf '#!${pkgs.bash}/bin/bash' > $out/b@d/env; chmod +x $out/b@d/env"
+    )
+    return f"""let pkgs = import /packages/nixpkgs {{ }}; in pkgs.mkShell {{ inherit (pkgs) bash coreutils;
+      package = pkgs.runCommand "odd" {{ }} "{script}"; shellHook = "{hook}"; }}"""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "$coreutils/./bin:$bash/./bin/:$package/b@d",
+        "$package/directories/:$coreutils/bin//:$bash//bin/.",
+        "$coreutils/bin:$package/../\\${bash##*/}/bin",
+        "$coreutils/bin:$package/b@d",
+    ],
+)
+async def test_a_path_of_odd_but_legal_form(builds: Builds, path: str) -> None:
+    builds.settings = replace(builds.settings, nix_path="nixpkgs=/packages/none", restrict_eval=False)
+    environment = await builds.built(odd(f"export PATH={path}"))
+    got = variables(environment)
+    assert environment.programs.bash == f"{got['bash'].decode()}/bin/bash"
+    assert environment.programs.env == f"{got['coreutils'].decode()}/bin/env"
+    for program in (environment.programs.bash, environment.programs.sh, environment.programs.env):
+        assert check_path(program).startswith(environment.closure)
+
+
+async def test_a_program_that_no_jail_can_be_given_is_none(builds: Builds) -> None:
+    builds.settings = replace(builds.settings, nix_path="nixpkgs=/packages/none", restrict_eval=False)
+    failed = await builds.failed(odd("export PATH=$bash/bin:$package/b@d"))
+    assert failed.message.startswith("neither the environment nor <nixpkgs> has bash and env: add bash and coreutils")
+    assert "letters, digits" in failed.message
+
+
+LONG = 'builtins.concatStringsSep "" (builtins.genList (_: "x") 190)'
+
+
+async def test_output_paths_longer_than_a_pipe_holds(builds: Builds) -> None:
+    """400 fixed outputs that are in the store already: nix-build only prints them, 100 KB."""
+    text = f"""let
+      content = builtins.hashFile "sha256" ./content;
+      one = number: let name = "n${{toString number}}-" + {LONG}; in builtins.seq
+        (builtins.path {{ path = ./content; inherit name; recursive = false; }})
+        (derivation {{ inherit name; system = builtins.currentSystem; builder = "/none"; outputHashMode = "flat";
+          outputHashAlgo = "sha256"; outputHash = content; }});
+    in (import <nixpkgs> {{ }}).mkShell {{ passAsFile = [ "inputs" ]; inputs = map toString (builtins.genList one 400); }}"""
+    report = await builds.build({"shell.nix": text, "content": secrets.token_hex(8)}, wall_time_ms=30_000)
+    assert isinstance(report, Built), report
+    assert len([path for path in report.environment.closure if path.endswith("xxx")]) == 400
+
+
+def texts(count: int, name: str) -> str:
+    return shell(
+        f'passAsFile = [ "inputs" ]; inputs = builtins.genList (n: builtins.toFile ("t${{toString n}}-" + {name}) "") {count};'
+    )
+
+
+async def test_a_closure_of_long_names_fits(builds: Builds) -> None:
+    environment = await builds.built(texts(4500, LONG))
+    assert sum(map(len, environment.closure)) > 1 << 20
+    assert len(environment.closure) > 4500
+
+
+async def test_a_closure_over_the_bound_is_the_users_and_leaves_no_roots(builds: Builds) -> None:
+    key = new_key()
+    failed = await builds.failed(texts(10_100, '"x"'), key=key)
+    assert failed.message.startswith("the environment has 101")
+    assert failed.message.endswith("store paths; at most 10000 are supported")
+    assert classify(failed.report) == "RE"
+    assert await builds.in_store(f"ls -d /nix/var/nix/gcroots/cutor/{key} 2>/dev/null || true") == ""
 
 
 async def test_a_shell_that_asks_whether_it_is_one(builds: Builds) -> None:
@@ -157,6 +232,14 @@ async def test_a_built_environment_is_rooted_and_a_failed_one_is_not(builds: Bui
     assert any("-python3-" in target for target in targets.split())
     assert environment.programs.bash.rsplit("/", 2)[0] in targets.split()
     assert await builds.in_store("shopt -s nullglob; echo /nix/var/nix/gcroots/cutor/.half*") == "\n"
+
+
+async def test_builds_of_one_key_at_once(builds: Builds) -> None:
+    key = new_key()
+    reports = await asyncio.gather(*(builds.build(shell(f'number = "{number}";'), key=key) for number in range(3)))
+    assert all(isinstance(report, Built) for report in reports)
+    listing = await builds.in_store(f"ls -A /nix/var/nix/gcroots/cutor; readlink /nix/var/nix/gcroots/cutor/{key}/*")
+    assert ".half-made-" not in listing
 
 
 async def test_two_builds_of_the_same_thing_at_once(builds: Builds) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from cutor.model.limits import MIB
 from cutor.model.outcome import classify
@@ -64,6 +65,56 @@ async def test_a_limit_ends_the_build_and_is_named(
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize(
+    ("limits", "outcome", "message"),
+    [
+        (
+            {"open_files": 1},
+            "RE",
+            "the build ended with exit code 127; it printed last:\n/usr/bin/python3: ",
+        ),
+        ({"open_files": 8}, "RE", "error: [Errno 24] Too many open files"),
+        ({"file_size_bytes": 1}, "FSE", "wrote a file of more than 1 bytes"),
+    ],
+)
+async def test_a_small_limit_of_the_evaluation_is_named(
+    builds: Builds, limits: dict[str, int], outcome: str, message: str
+) -> None:
+    failed = await builds.failed(shell(""), **limits)
+    assert classify(failed.report) == outcome
+    assert failed.message.startswith(message), failed.message
+
+
+async def test_an_evaluation_ended_by_a_signal_is_told_so(builds: Builds) -> None:
+    failed = await builds.failed(GROW_NIX, memory_bytes=256 * MIB)
+    assert (failed.report.exit_code, failed.report.signal_number) == (None, 9)
+
+
+async def test_a_builder_has_the_limits_of_a_process(builds: Builds) -> None:
+    failed = await builds.failed(builder("head -c 1000000000 /dev/zero > $out"), file_size_bytes=10 * MIB)
+    assert "File size limit exceeded" in failed.message
+    assert classify(failed.report) == "RE"
+    show = "ulimit -Sf; ulimit -Hf; ulimit -Sn; ulimit -Hn; ulimit -Sc; touch $out"
+    for limits, shown in (
+        ({"file_size_bytes": 10 * MIB, "open_files": 64}, (196_608, 196_608, 256, 256, 0)),  # what the daemon itself needs
+        ({"file_size_bytes": 1024 * MIB, "open_files": 300}, (1_048_576, 1_048_576, 300, 300, 0)),
+    ):
+        report = await builds.build(builder(show), **limits)
+        assert report.report.stderr.decode().split("...\n")[-1].split() == [str(number) for number in shown]
+
+
+async def test_a_build_of_little_memory_has_a_small_directory(builds: Builds) -> None:
+    failed = await builds.failed(builder("head -c 8M /dev/zero > big; touch $out"), memory_bytes=1)
+    assert "No space left on device" in failed.message
+
+
+async def test_a_hook_is_not_told_where_the_host_keeps_things(builds: Builds) -> None:
+    report = await builds.build(shell('shellHook = "cat /proc/self/mountinfo";'))
+    assert b" /nix/store " in report.report.stdout
+    assert b"docker" not in report.report.stdout
+    assert b"/var/lib" not in report.report.stdout
+
+
 async def test_one_limit_is_shared_by_build_and_hook(builds: Builds) -> None:
     text = shell(
         f'shellHook = "sleep 1.2"; packages = [ (pkgs.runCommand "nap-{secrets.token_hex(4)}" {{ }} "sleep 1.2; touch $out") ];'
@@ -115,7 +166,7 @@ async def test_what_an_evaluation_must_not_do(builds: Builds, text: str, message
 
 
 async def test_an_evaluation_reads_nothing_of_the_image_even_unrestricted(builds: Builds) -> None:
-    builds.settings = type(builds.settings)(restrict_eval=False)
+    builds.settings = replace(builds.settings, restrict_eval=False)
     tried = ("/etc/shadow", "/etc/hostname", "/nix/var/nix/db/db.sqlite", "/proc/1/environ", "/opt/cutor/bin/jail-init")
     for failed in await asyncio.gather(*(builds.failed(f'builtins.readFile "{path}"') for path in tried)):
         assert any(words in failed.message for words in ("does not exist", "No such file", "Permission denied")), failed.message

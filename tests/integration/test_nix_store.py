@@ -69,6 +69,23 @@ async def test_a_build_waits_for_a_collection_and_clears_what_dead_builds_left(o
     assert ".half-made-0" not in await builds.in_store("ls -A /nix/var/nix/gcroots/cutor")
 
 
+async def test_what_a_killed_build_left_is_removed_by_the_next_one_that_is_alone(own_store: Builds) -> None:
+    builds = own_store
+    hostile = "mkdir $out; head -c 1M /dev/zero > $out/big; ln -s / $out/root; chmod 0 $out; echo cut; sleep 60"
+    text = f'{{ pkgs ? import <nixpkgs> {{ }} }}: pkgs.mkShell {{ packages = [ (pkgs.runCommand "cut" {{ }} "{hostile}") ]; }}'
+    for package in ("bash", "coreutils"):  # so that the limit is used up by the derivation that hangs
+        await builds.built(SHELL.replace("shellHook", f"inherit (pkgs) {package}; shellHook"))
+    started = asyncio.Event()
+    task = asyncio.create_task(builds.build(text, on_progress=lambda piece: started.set() if b"cut\n" in piece else None))
+    await asyncio.wait_for(started.wait(), 60)
+    task.cancel()
+    await asyncio.wait([task])
+    left = "cd /nix/store; shopt -s nullglob; echo *.drv.chroot* *.lock"
+    assert "-cut.drv.chroot" in await builds.in_store(left)
+    await builds.built(SHELL)
+    assert await builds.in_store(left) == "\n"
+
+
 def saying(**header: object) -> str:
     """Return a script that sends one frame."""
     return f"base64 -d <<< {base64.b64encode(encode(header)).decode()}"

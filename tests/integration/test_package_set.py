@@ -13,6 +13,7 @@ from aiodocker import Docker
 
 from cutor.containers.engine import Engine
 from cutor.model.limits import GIB, MIB, Limit
+from cutor.nix.inside.store import LOCK
 from cutor.nix.report import Built
 from cutor.nix.session import BuildSession
 from cutor.nix.settings import NixSettings
@@ -42,6 +43,14 @@ build-dir = /build
 experimental-features = nix-command
 '
 cd /tmp
+"""
+
+LOCKED = f"""
+import fcntl, os, sys
+lock = os.open("{LOCK}", os.O_RDONLY)
+os.set_inheritable(lock, True)
+fcntl.flock(lock, fcntl.LOCK_SH)
+os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
@@ -89,9 +98,13 @@ async def empty_image(docker: Docker, paths: Mapping[str, str]) -> AsyncIterator
 async def nix(
     docker: Docker, script: str, files: Mapping[str, str] | None = None, on: tuple[str, str] = (volumes.STORE, volumes.VAR)
 ) -> str:
-    """Run a script as the store's owner, with Nix, on the volumes `on`; `files` are written beside it first."""
+    """Run a script as the store's owner, with Nix, on the volumes `on`; `files` are written beside it first.
+
+    It holds the lock that builds hold: one that finds itself alone would remove what looks left behind.
+    """
     writes = "".join(f"cat > {name} <<'END-OF-FILE'\n{text}\nEND-OF-FILE\n" for name, text in (files or {}).items())
-    return await run_once(docker, warm.build_shot(["/usr/bin/bash", "-euc", NIX_SETTINGS + writes + script], *on), "nix")
+    command = ["/usr/bin/python3", "-S", "-c", LOCKED, "/usr/bin/bash", "-euc", NIX_SETTINGS + writes + script]
+    return await run_once(docker, warm.build_shot(command, *on), "nix")
 
 
 async def run(docker: Docker, image: str, paths: Mapping[str, str], script: str, *names: str) -> str:

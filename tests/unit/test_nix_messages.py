@@ -2,7 +2,8 @@
 
 import pytest
 
-from cutor.nix.messages import MAX_MESSAGE_CHARACTERS, error_message
+from cutor.model.outcome import StageReport
+from cutor.nix.messages import MAX_MESSAGE_CHARACTERS, ending_message, error_message
 
 TRACE = """\
 error:
@@ -109,3 +110,29 @@ def test_control_characters_and_length_are_tamed() -> None:
     assert message.startswith("error: it xxx")
     assert len(message) == MAX_MESSAGE_CHARACTERS
     assert message.endswith("…")
+
+
+def test_nix_s_hint_at_a_log_is_left_out() -> None:
+    stderr = (
+        b"error: Cannot build 'x.drv'.\n       Reason: builder failed with exit code 3.\n"
+        b"       Last 1 log lines:\n       > bad\n"
+        b"       For full logs, run:\n         nix-store -l x.drv\n"
+    )
+    message = "error: Cannot build 'x.drv'.\nReason: builder failed with exit code 3.\nLast 1 log lines:\n> bad"
+    assert error_message(stderr) == message
+
+
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [
+        (StageReport(exit_code=127, stderr=b"a\n\n\x1b[1mld.so: no\n"), "exit code 127; it printed last:\na\nld.so: no"),
+        (
+            StageReport(exit_code=1, stderr=b"1\n2\n3\n4\n5\n6\n7"),
+            "exit code 1; it printed last:\n3\n4\n5\n6\n7",
+        ),
+        (StageReport(exit_code=1, stderr=b" \n"), "exit code 1 and printed nothing"),
+        (StageReport(signal_number=11), "signal 11 (SIGSEGV) and printed nothing"),
+    ],
+)
+def test_an_end_without_an_error_of_nix_is_told_by_what_was_printed(report: StageReport, message: str) -> None:
+    assert ending_message(report) == f"the build ended with {message}"

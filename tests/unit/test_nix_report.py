@@ -9,7 +9,16 @@ from cutor.jail.measured import stage_report
 from cutor.jail.protocol import Frame, ProtocolError
 from cutor.model.environments import pack_variables
 from cutor.model.limits import DEFAULT_LIMITS
-from cutor.nix.report import BuiltHeader, Progress, Ready, Waiting, decode_environment, decode_header
+from cutor.nix.inside.store import MAX_CLOSURE_PATHS
+from cutor.nix.report import (
+    MAX_CLOSURE_TEXT_BYTES,
+    BuiltHeader,
+    Progress,
+    Ready,
+    Waiting,
+    decode_environment,
+    decode_header,
+)
 
 LIMIT = DEFAULT_LIMITS.dependencies.default
 BASH = "/nix/store/pibc6zqd6iq2q3jh5z8kkkdggi8ix3fb-bash"
@@ -31,11 +40,12 @@ REPORT: dict[str, Any] = {
     "stderr_bytes_total": 2,
     "fault": None,
 }
+CLOSURE = f"{PYTHON}\n{BASH}\n".encode()
 BUILT: dict[str, Any] = {
     "type": "built",
     "report": REPORT,
     "derivation": DERIVATION,
-    "closure": [PYTHON, BASH],
+    "closure_text_bytes": len(CLOSURE),
     "closure_bytes": 1000,
     "programs": {"bash": f"{BASH}/bin/bash", "sh": f"{BASH}/bin/sh", "env": f"{PYTHON}/bin/env"},
 }
@@ -53,7 +63,7 @@ def built(**changes: object) -> BuiltHeader:
 
 def test_a_finished_build() -> None:
     header = built()
-    report, rest = stage_report(header.report, b"outer" + pack_variables(VARIABLES), LIMIT)
+    report, rest = stage_report(header.report, b"outer" + CLOSURE + pack_variables(VARIABLES), LIMIT)
     assert (report.stdout, report.stderr, report.stderr_bytes_total, report.wall_time_ms) == (b"out", b"er", 2, 34)
     environment = decode_environment("k", header, rest)
     assert environment.closure == (PYTHON, BASH)
@@ -80,7 +90,7 @@ def test_small_frames() -> None:
         b'{"type":"ready","protocol":"1","nix_version":"2"}',
         b"\xff",
         b'{"type":' + b"[" * 100_000,
-        msgspec.json.encode(BUILT | {"closure": [BASH] * 10_001}),
+        msgspec.json.encode(BUILT | {"closure_text_bytes": MAX_CLOSURE_TEXT_BYTES + 1}),
         msgspec.json.encode(BUILT | {"closure_bytes": -1}),
         msgspec.json.encode(BUILT | {"report": REPORT | {"exit_code": 256}}),
         msgspec.json.encode(BUILT | {"report": REPORT | {"killed_by": "me"}}),
@@ -116,21 +126,47 @@ def test_an_exit_code_and_a_signal_exclude_each_other() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"closure": [BASH, PYTHON, "/etc"]},
-        {"closure": [BASH, BASH, PYTHON]},
-        {"closure": [BASH, PYTHON, BASH + "/bin"]},
         {"derivation": BASH},
         {"derivation": "/etc/passwd.drv"},
         {"programs": BUILT["programs"] | {"sh": "/bin/sh"}},
         {"programs": BUILT["programs"] | {"sh": BASH}},
         {"programs": BUILT["programs"] | {"sh": f"{BASH}/../x/sh"}},
         {"programs": BUILT["programs"] | {"sh": f"{BASH}-other/bin/sh"}},
-        {"closure": [BASH]},
+        {"programs": BUILT["programs"] | {"sh": f"{BASH}/./bin/sh"}},
+        {"programs": BUILT["programs"] | {"bash": f"{BASH}/b@d/bash"}},
+        {"programs": BUILT["programs"] | {"env": f"{BASH}/bin/env:/etc"}},
     ],
 )
 def test_paths_that_are_not_of_the_store_or_not_of_the_closure(changes: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolError):
-        decode_environment("k", built(**changes), b"")
+    with pytest.raises(ProtocolError, match=r"program|derivation"):
+        decode_environment("k", built(**changes), CLOSURE)
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [[BASH, PYTHON, "/etc"], [BASH, BASH, PYTHON], [BASH, PYTHON, f"{BASH}/bin"], [BASH, PYTHON, ""], [PYTHON, f"{BASH}ü"]],
+)
+def test_a_closure_that_is_none(paths: list[str]) -> None:
+    text = "".join(f"{path}\n" for path in paths).encode()
+    with pytest.raises(ProtocolError, match="the closure"):
+        decode_environment("k", built(closure_text_bytes=len(text)), text)
+    for cut in (CLOSURE[:-1], CLOSURE[1:], b""):
+        with pytest.raises(ProtocolError):
+            decode_environment("k", built(closure_text_bytes=len(cut)), cut)
+
+
+def test_the_largest_closure_is_taken_and_one_path_more_is_not() -> None:
+    def closure(count: int) -> bytes:
+        names = (f"/nix/store/{number:032d}-{'x' * 211}" for number in range(count - 2))
+        return CLOSURE + "".join(f"{name}\n" for name in names).encode()
+
+    most = closure(MAX_CLOSURE_PATHS)
+    environment = decode_environment("k", built(closure_text_bytes=len(most)), most + pack_variables(VARIABLES))
+    assert len(environment.closure) == MAX_CLOSURE_PATHS
+    assert environment.variables == VARIABLES
+    more = CLOSURE + b"".join(b"/nix/store/%032d-x\n" % number for number in range(MAX_CLOSURE_PATHS - 1))
+    with pytest.raises(ProtocolError, match="too many"):
+        decode_environment("k", built(closure_text_bytes=len(more)), more)
 
 
 @pytest.mark.parametrize(
@@ -139,4 +175,4 @@ def test_paths_that_are_not_of_the_store_or_not_of_the_closure(changes: dict[str
 )
 def test_variables_that_are_none(block: bytes) -> None:
     with pytest.raises(ProtocolError, match="variables"):
-        decode_environment("k", built(), block)
+        decode_environment("k", built(), CLOSURE + block)

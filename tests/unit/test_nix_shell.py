@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from cutor.nix.inside.derivation import Derivation
-from cutor.nix.inside.shell import MAX_ENTRY_BYTES, ShellError, attributes_script, quote, script, shell_of
+from cutor.nix.inside.shell import (
+    _DUMP,
+    END_OF_CAPTURE,
+    MAX_ENTRY_BYTES,
+    ShellError,
+    attributes_script,
+    quote,
+    script,
+    shell_of,
+)
 
 BASH = "/nix/store/pibc6zqd6iq2q3jh5z8kkkdggi8ix3fb-bash/bin/bash"
 
@@ -107,3 +116,13 @@ def test_the_script_is_bash_and_leads_path_with_the_given_bash() -> None:
 def test_a_quoted_word_is_one_word(text: str) -> None:
     done = subprocess.run(["bash", "-c", f"printf '%s|' {quote(text)}"], capture_output=True, check=True)
     assert done.stdout.decode() == f"{text}|"
+
+
+def test_the_dump_is_exact_and_reads_in_blocks(tmp_path: Path) -> None:
+    block = b"".join(b"A%d=%s\0" % (number, b"x" * 100_000) for number in range(5)) + b"ODD=a\n b=\xff'\"\0entries=1\0"
+    given = dict(entry.split(b"=", 1) for entry in block.split(b"\0")[:-1])
+    command = ["/bin/bash", "-p", "-c", f"{_DUMP}; /bin/cat /proc/$$/io >&2", "dump", f"{tmp_path}/variables"]
+    done = subprocess.run(command, env=given, capture_output=True, check=True)
+    assert (tmp_path / "variables").read_bytes() == block + END_OF_CAPTURE + b"\0"
+    reads = int(dict(line.split(b": ") for line in done.stderr.splitlines())[b"syscr"])
+    assert reads < 1000, "not one call a byte"

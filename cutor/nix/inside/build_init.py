@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ from cutor.nix.inside.files import FilesError, make_directory, read_file
 from cutor.nix.inside.job import Job, decode_job, refused, remaining, succeeded, together
 from cutor.nix.inside.progress import ProgressLink
 from cutor.nix.inside.shell import DUMP_PROGRAM, EXIT_TOO_LARGE, ShellError, script, shell_of
-from cutor.nix.inside.store import Closure, StoreError
+from cutor.nix.inside.store import Closure, OutOfTime, StoreError, TooManyPaths
 from cutor.nix.inside.variables import MAX_TOTAL_BYTES, CaptureError, Variables, read_capture, search_path
 
 IN_NAMESPACE: Final = "CUTOR_IN_NAMESPACE"
@@ -68,9 +69,9 @@ class Realised(NamedTuple):
     closure: Closure
 
     def tool(self, package: bytes, program: str) -> str | None:
-        """Return the path of a program of the package set's, where the set has the package."""
-        path = self.tools.environment.get(package)
-        return f"{path.decode()}/bin/{program}" if path else None
+        """Return the path of a program of the package set's, where the set has the package and a jail can be given it."""
+        path = os.fsdecode(self.tools.environment.get(package, b""))
+        return store.program_at(f"{path}/bin/{program}", frozenset(self.closure.paths))
 
 
 class Build:
@@ -91,32 +92,36 @@ class Build:
 
     def _built(self) -> None:
         self._prepare()
-        own_daemon = daemon.start(self._job.daemon_configuration)
+        limits = self._job.limits
+        own_daemon = daemon.start(self._job.daemon_configuration, limits.file_size_bytes, limits.open_files)
         started_ns = time.monotonic_ns()
         try:
             first = self._evaluate()
-            realised = self._realised(first)
+            realised = self._realised(first, started_ns)
         finally:
             own_daemon.stop()
-        elapsed_ms = (time.monotonic_ns() - started_ns) // 1_000_000
+        elapsed_ms = _elapsed_ms(started_ns)
         result, variables = self._capture(realised, first, elapsed_ms)
         programs = self._programs(realised, variables, result)
         store.make_roots(self._job.key, realised.roots)
+        closure = "".join(f"{path}\n" for path in realised.closure.paths).encode()
         header = {
             "type": "built",
             "report": result.header(),
             "derivation": realised.path,
-            "closure": realised.closure.paths,
+            "closure_text_bytes": len(closure),
             "closure_bytes": realised.closure.size_bytes,
             "programs": programs,
         }
-        self._link.send(header, [*result.body(), *(b"%b=%b\0" % variable for variable in variables)])
+        self._link.send(header, [*result.body(), closure, *(b"%b=%b\0" % variable for variable in variables)])
 
     def _prepare(self) -> None:
         for directory in (jails.SOURCES, jails.HOME, jails.CAPTURE):
             make_directory(directory, namespace.JAIL_ID)
         make_directory(jails.ATTRIBUTES, 0)
         make_directory(jails.MASK, 0, 0o111)
+        shutil.copyfile(DUMP_PROGRAM, jails.DUMP_COPY)
+        os.chmod(jails.DUMP_COPY, 0o755)  # noqa: PTH101, S103 - a program of cutor's own, for every user
         for name, data in self._job.files:
             box.write_file(jails.SOURCES, name, data)
 
@@ -139,8 +144,11 @@ class Build:
             raise Refused(first)
         return first
 
-    def _realised(self, first: Result) -> Realised:
-        """Return what the first jail left, as the store has it: nothing else that it wrote is believed."""
+    def _realised(self, first: Result, started_ns: int) -> Realised:
+        """Return what the first jail left, as the store has it: nothing else that it wrote is believed.
+
+        Raises `Refused` for what is none, and for a closure that takes what the build had left of its limits.
+        """
         try:
             paths = json.loads(read_file(f"{jails.HOME}/result.json", MAX_RESULT_BYTES) or b"")
             path, tools_path = str(paths["shell"]), str(paths["tools"])
@@ -148,7 +156,19 @@ class Build:
             roots = (*store.realised_for(shell), *store.realised_for(tools))
         except (FilesError, ValueError, KeyError, TypeError) as error:  # DerivationError is a ValueError
             raise Refused(first, f"the evaluation left no shell that can be read: {error}") from error
-        return Realised(path, shell, tools, roots, store.closure_of(roots))
+        oom_kills = self._cgroup.oom_kills()
+        try:
+            closure = store.closure_of(roots, self._job.limits.wall_time_ms / 1000 - _elapsed_ms(started_ns) / 1000)
+        except TooManyPaths as error:
+            raise Refused(first, str(error)) from error
+        except OutOfTime as error:
+            late = first._replace(exit_code=None, killed_by="wall_time", wall_time_ms=_elapsed_ms(started_ns))
+            raise Refused(late) from error
+        except StoreError as error:
+            if not (kills := self._cgroup.oom_kills() - oom_kills):
+                raise
+            raise Refused(first._replace(exit_code=None, oom_kills=kills)) from error
+        return Realised(path, shell, tools, roots, closure)
 
     def _capture(self, realised: Realised, first: Result, elapsed_ms: int) -> tuple[Result, Variables]:
         """Run set-up script and hook in the second jail. Raises `Refused` where no environment comes out."""
@@ -189,12 +209,16 @@ class Build:
         bash = store.find_program("bash", directories, closure) or realised.tool(b"bash", "bash")
         env = store.find_program("env", directories, closure) or realised.tool(b"coreutils", "env")
         if bash is None or env is None:
-            raise Refused(result, "neither the environment nor <nixpkgs> has bash and env: add bash and coreutils to packages")
+            raise Refused(result, NO_PROGRAMS)
         sh = store.find_program("sh", (*directories, bash.rpartition("/")[0]), closure)
         return {"bash": bash, "sh": sh or bash, "env": env}
 
 
 EVALUATE: Final = "import sys; sys.path.insert(0, '/opt/cutor'); from cutor.nix.inside.evaluate import run; run()"
+NO_PROGRAMS: Final = (
+    "neither the environment nor <nixpkgs> has bash and env: add bash and coreutils to packages (executable files of the"
+    " environment count, at paths of letters, digits and + - . _ ? = only)"
+)
 TOO_LARGE: Final = (
     "the environment is too large to be passed to a program: Linux takes 128 KiB a variable and 2 MiB together;"
     " don't export large values in the shellHook"
@@ -215,6 +239,10 @@ def serve() -> int:
         link.send({"type": "fault", "message": f"{type(error).__name__}: {error}"[:2000]})
         return 1
     return 0
+
+
+def _elapsed_ms(started_ns: int) -> int:
+    return (time.monotonic_ns() - started_ns) // 1_000_000
 
 
 def nix_version() -> str:

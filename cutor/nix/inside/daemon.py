@@ -3,6 +3,8 @@
 nsjail gives it a process namespace, the mounts it needs (a new instance of devpts, because Nix changes the owner of
 pseudoterminals) and nothing else of the container. It keeps root of the build's user namespace, which may do what a
 daemon with build users must, and is a plain user on the host.
+
+A limit of a process can't be set for builders alone: Nix starts them, and a builder is any program of the store.
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ ROOT: Final = RUN / "daemon-root"
 """Nix wants no parent of its build directory to be writable by all, as nsjail's own root directory is."""
 LOG: Final = RUN / "daemon.log"
 LOG_TAIL_BYTES: Final = 4096
+DATABASE: Final = Path("/nix/var/nix/db/db.sqlite")
+DATABASE_ROOM_BYTES: Final = 64 << 20
+JOURNAL_BYTES: Final = 192 << 20
+"""Nix lets the journal of its database grow to 40,000 pages, 160 MB, before it is folded in."""
+OPEN_FILES: Final = 256
+"""What the daemon needs itself: sockets, the database, locks and pseudoterminals of its builders."""
 START_SECONDS: Final = 20.0
 OOM_SCORE: Final = 500
 """Between the jails, which go first, and the build init, which has to report."""
@@ -55,6 +63,10 @@ _OPTIONS: Final = (
 )
 
 
+_LIMITED: Final = 'ulimit -c 0 && ulimit -f "$1" && ulimit -n "$2" && exec /usr/bin/nix-daemon'
+"""By bash, because nsjail counts file sizes in MiB; bash counts KiB."""
+
+
 class DaemonError(RuntimeError):
     """The daemon did not start or ended too early: a fault of cutor or of the machine, with the end of the daemon's log."""
 
@@ -76,15 +88,17 @@ class Daemon:
             raise DaemonError(f"nix-daemon ended with status {self._process.returncode}: {log_tail()}")
 
 
-def start(configuration: str) -> Daemon:
+def start(configuration: str, file_size_bytes: int, open_files: int) -> Daemon:
     """Start the daemon and wait until it answers; ``configuration`` comes after the image's ``nix.conf``.
 
-    Raises `DaemonError` when it does not answer within `START_SECONDS`.
+    Builders inherit the limits of its process: those of the stage, or what the daemon needs itself where that is more
+    (`file_bytes`, `OPEN_FILES`). Raises `DaemonError` when it does not answer within `START_SECONDS`.
     """
     SOCKET.parent.mkdir(parents=True)
     ROOT.mkdir()
     with LOG.open("wb") as log:
-        process = subprocess.Popen(command(configuration), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={})
+        limits = (file_bytes(file_size_bytes), max(open_files, OPEN_FILES))
+        process = subprocess.Popen(command(configuration, *limits), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={})
     Path(f"/proc/{process.pid}/oom_score_adj").write_text(str(OOM_SCORE))
     daemon = Daemon(process)
     deadline = time.monotonic() + START_SECONDS
@@ -96,8 +110,14 @@ def start(configuration: str) -> Daemon:
     return daemon
 
 
-def command(configuration: str) -> list[str]:
-    """Return the command line of nsjail with the daemon in it."""
+def file_bytes(wanted: int) -> int:
+    """Return how large a file the daemon and its builders may write: ``wanted``, or what its database needs if that is more."""
+    database_bytes = DATABASE.stat().st_size if DATABASE.exists() else 0
+    return max(wanted, database_bytes + DATABASE_ROOM_BYTES, JOURNAL_BYTES)
+
+
+def command(configuration: str, file_size_bytes: int, open_files: int) -> list[str]:
+    """Return the command line of nsjail with the daemon in it, and its limits."""
     arguments = ["/opt/nsjail/bin/nsjail", *_OPTIONS, "--chroot", str(ROOT)]
     arguments += [word for path in _WRITABLE for word in ("-B", path)]
     arguments += [word for path in (*_READ_ONLY, *(f"/dev/{name}" for name in _DEVICES)) for word in ("-R", path)]
@@ -106,7 +126,7 @@ def command(configuration: str) -> list[str]:
     variables = CLIENT_VARIABLES | {"HOME": "/tmp", "NIX_CONFIG": configuration}  # noqa: S108 - its own
     variables["NIX_REMOTE"] = "local"  # on an empty volume it would connect to itself
     arguments += [word for name, value in variables.items() for word in ("-E", f"{name}={value}")]
-    return [*arguments, "--", "/usr/bin/nix-daemon"]
+    return [*arguments, "--", "/usr/bin/bash", "-c", _LIMITED, "nix-daemon", str(-(-file_size_bytes // 1024)), str(open_files)]
 
 
 def log_tail() -> str:

@@ -13,6 +13,7 @@ from typing import Final
 
 STORE_PATH: Final = re.compile(r"/nix/store/[0-9a-z]{32}-[0-9A-Za-z+._?=-]{1,211}")
 """A path directly under the store; 211 bytes is Nix's own bound for a name."""
+MAX_PATH_BYTES: Final = len("/nix/store/") + 32 + 1 + 211
 
 _STRING: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)

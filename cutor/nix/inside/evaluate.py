@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,10 @@ PROGRESS: Final = Path("/home/progress")
 PIECE_BYTES: Final = 4096
 """What a named pipe takes whole or not at all (pipe(7), PIPE_BUF)."""
 EXIT_REFUSED: Final = 1
+MAX_OUTPUT_BYTES: Final = 4096
+"""Of an evaluation: two store paths as JSON."""
+BATCH: Final = 2000
+"""Derivations for one nix-build: Linux takes 2 MiB of arguments, and the longest path of a derivation is 255 bytes."""
 
 EXPRESSION: Final = """
 let
@@ -54,25 +60,28 @@ in {
 
 
 def main(options: list[str]) -> int:
-    """Evaluate and build with ``options`` of Nix; return the exit code: Nix's own where it failed."""
-    code, output = nix("nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", *options, "--expr", EXPRESSION)
-    if code:
+    """Evaluate and build with ``options`` of Nix; return how it ended: Nix's exit code or minus its signal where it failed."""
+    output = os.memfd_create("output", os.MFD_CLOEXEC)
+    evaluation = ("nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", *options, "--expr", EXPRESSION)
+    if code := nix(evaluation, output):
         return code
-    paths: dict[str, str] = json.loads(output)
-    wanted = {target for path in paths.values() for target in build_targets(store.read_derivation(path))}
-    if wanted:
-        code, _ = nix("nix-build", "--no-out-link", *options, *sorted(wanted))
-        if code:
+    paths: dict[str, str] = json.loads(os.pread(output, MAX_OUTPUT_BYTES, 0))
+    wanted = sorted({target for path in paths.values() for target in build_targets(store.read_derivation(path))})
+    store.check_count(len(wanted))
+    for start in range(0, len(wanted), BATCH):
+        if code := nix(("nix-build", "--no-out-link", *options, *wanted[start : start + BATCH]), subprocess.DEVNULL):
             return code
     RESULT.write_text(json.dumps(paths))
     return 0
 
 
-def nix(*command: str) -> tuple[int, bytes]:
-    """Run a command of Nix; return its exit code and its stdout. What it says to stderr is passed on at once."""
+def nix(command: tuple[str, ...], output: int) -> int:
+    """Run a command of Nix, its stdout to the file ``output``; return how it ended. Its stderr is passed on at once.
+
+    Its stdout is never a pipe: one that nobody reads fills up, and stops Nix while this waits for the end of its stderr.
+    """
     progress = os.open(PROGRESS, os.O_WRONLY | os.O_NONBLOCK)
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         while data := os.read(process.stderr.fileno(), PIECE_BYTES):
             os.write(2, data)
@@ -80,9 +89,8 @@ def nix(*command: str) -> tuple[int, bytes]:
                 os.write(progress, data)
             except BlockingIOError:
                 continue  # nobody has taken the last piece yet: this one is not shown
-        output = process.stdout.read()
     os.close(progress)
-    return process.returncode, output
+    return process.returncode
 
 
 def build_targets(derivation: Derivation) -> list[str]:
@@ -91,10 +99,15 @@ def build_targets(derivation: Derivation) -> list[str]:
 
 
 def run() -> None:
-    """Do what `main` does with this process's arguments, and end as it ended."""
+    """Do what `main` does with this process's arguments, and end as it ended: by the same signal, where it was one."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it: this program's own files have the stage's limit too
     try:
         code = main(sys.argv[1:])
-    except (DerivationError, FilesError, store.StoreError) as error:
+    except (DerivationError, FilesError, store.StoreError, store.TooManyPaths, OSError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the stage's stderr
         code = EXIT_REFUSED
+    if code < 0:
+        with suppress(OSError):  # two signals have no other action
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
     os._exit(code if code >= 0 else 128 - code)

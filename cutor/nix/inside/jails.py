@@ -16,6 +16,8 @@ HOME: Final = f"{WORK}/home"
 ATTRIBUTES: Final = f"{WORK}/attributes"
 CAPTURE: Final = f"{WORK}/capture"
 MASK: Final = f"{WORK}/mask"
+DUMP_COPY: Final = f"{WORK}/dump"
+"""Mounted from memory, so that the hook's list of mounts does not tell where the host keeps the image."""
 
 CAPTURE_FILE: Final = "/capture/variables"
 """Written once the hook has ended: no descriptor that the hook could close or print to leads there."""
@@ -50,11 +52,12 @@ def evaluation_jail(policy: str, *, network: bool) -> Jail:
 def capture_jail(policy: str, links: dict[str, str], *, masked: bool) -> Jail:
     """Return the jail around the hook: what a stage's jail shows, and nothing of Nix but store paths that are known.
 
-    ``links`` are the places of ``sh`` and ``env``, with the store paths they lead to. ``masked``: the store can't be listed.
+    ``links`` are the places of ``sh`` and ``env``, with the store paths they lead to. ``masked``: the store can't be listed;
+    else the list of mounts tells where Docker keeps the volume, as it does to builders in Nix's own sandbox: a path, no way.
     """
     mounts: tuple[Mount, ...] = (
         Masked("/nix/store", MASK, "/nix/store") if masked else Bind("/nix/store", "/nix/store"),
-        Bind(DUMP_PROGRAM, DUMP_PROGRAM),
+        Bind(DUMP_COPY, DUMP_PROGRAM),
         *DEVICES,
         *_TMP,
         Bind(ATTRIBUTES, ATTRIBUTES_DIRECTORY),

@@ -71,8 +71,3 @@ def _reap_until(child: int) -> int:
         if pid == child:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
-
-
-def prefer_to_lose(score: int) -> None:
-    """Set how gladly the kernel's OOM killer takes this process and its children: 0 to 1000."""
-    Path("/proc/self/oom_score_adj").write_text(str(score))

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import json
 import os
+import posixpath
 import re
+import select
 import shutil
+import stat
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cutor.jail.inside.box import remove_tree
+from cutor.jail.inside.nsjail_args import check_path
 from cutor.nix.inside import daemon, derivation
-from cutor.nix.inside.derivation import Derivation, is_store_path
+from cutor.nix.inside.derivation import MAX_PATH_BYTES, Derivation, is_store_path
 from cutor.nix.inside.files import read_file
 
+STORE: Final = Path("/nix/store")
 STATE: Final = Path("/nix/var/cutor")
 LOCK: Final = STATE / "builds.lock"
 """Shared by every build for its life; a garbage collector takes it exclusively, because two containers' temporary roots
@@ -25,11 +33,29 @@ ROOTS: Final = Path("/nix/var/nix/gcroots/cutor")
 HALF_MADE: Final = ".half-made-"
 KEY: Final = re.compile(r"[0-9a-f]{32,64}")
 MAX_DERIVATION_BYTES: Final = 16 << 20
+MAX_CLOSURE_PATHS: Final = 10_000
+"""Each path of a closure is checked before a run, and stands in the event of its environment."""
+_CLOSURE_BYTES: Final = MAX_CLOSURE_PATHS * (MAX_PATH_BYTES + 32)
+"""A line each, with the path and its size."""
+_PIECE_BYTES: Final = 64 << 10
+_BUILD_ROOT: Final = re.compile(r"\.drv\.chroot(\.removing\.[0-9]+)?$")
+"""Where the daemon roots a builder's file system, and the parts of one whose removal was cut short (`box.remove_tree`)."""
 _INSIDE_STORE: Final = re.compile(r"(/nix/store/[^/\0]+)(/[^/\0]+)*")
 
 
 class StoreError(RuntimeError):
     """The store is not as a finished build must have left it: a fault of cutor or of the machine."""
+
+
+class TooManyPaths(RuntimeError):
+    """An environment larger than what cutor keeps; the message is for the user."""
+
+    def __init__(self, count: str) -> None:
+        super().__init__(f"the environment has {count} store paths; at most {MAX_CLOSURE_PATHS} are supported")
+
+
+class OutOfTime(RuntimeError):
+    """A question to the daemon took longer than there was time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +67,45 @@ class Closure:
 
 
 def hold_lock(on_wait: Callable[[], None]) -> None:
-    """Hold the builds' lock until this process ends; ``on_wait`` is called when a garbage collection has to end first.
+    """Hold the builds' lock until this process ends; ``on_wait`` is called where that may take its time.
 
-    A build that finds itself alone removes the half-made roots that dead ones left.
+    A build that finds itself alone removes what dead ones left (`remove_leftovers`); else a garbage collection may have to end.
     """
     STATE.mkdir(exist_ok=True)
     lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     if _try_lock(lock, fcntl.LOCK_EX):
-        for left in ROOTS.glob(f"{HALF_MADE}*"):
-            shutil.rmtree(left)
+        remove_leftovers(on_wait)
     if not _try_lock(lock, fcntl.LOCK_SH):
         on_wait()
         fcntl.flock(lock, fcntl.LOCK_SH)
+
+
+def remove_leftovers(on_wait: Callable[[], None]) -> None:
+    """Remove half-made roots, and builders' directories and Nix's locks from the store. For who holds the lock exclusively.
+
+    Every build's daemon dies with its container and every container holds a share of the lock: so these belong to nobody.
+    What can't be removed stays, for the next one that finds itself alone.
+    """
+    left = [(ROOTS, path.name) for path in ROOTS.glob(f"{HALF_MADE}*")]
+    left += [(STORE, entry.name) for entry in os.scandir(STORE) if _is_build_root(entry)]
+    if left:
+        on_wait()
+    for parent, name in left:
+        with suppress(OSError):
+            remove_tree(str(parent), name)
+    for entry in os.scandir(STORE):
+        if entry.name.endswith(".lock") and _is_lock(entry.stat(follow_symlinks=False)):
+            with suppress(OSError):
+                os.unlink(entry.path)  # noqa: PTH108 - an entry of the directory itself
+
+
+def _is_build_root(entry: os.DirEntry[str]) -> bool:
+    return _BUILD_ROOT.search(entry.name) is not None and entry.is_dir(follow_symlinks=False)
+
+
+def _is_lock(facts: os.stat_result) -> bool:
+    """Return whether a file of the store is a lock of Nix's, which is private to it; store paths of any name are not."""
+    return stat.S_ISREG(facts.st_mode) and stat.S_IMODE(facts.st_mode) == 0o600 and facts.st_size <= 1
 
 
 def read_derivation(path: str) -> Derivation:
@@ -74,50 +127,134 @@ def realised_for(shell: Derivation) -> list[str]:
     return wanted
 
 
-def closure_of(paths: Sequence[str]) -> Closure:
-    """Return the closure of valid store paths, as the daemon knows it. Raises `StoreError` when one is not valid."""
+def check_count(paths: int) -> None:
+    """Raise `TooManyPaths` for more paths than a closure may have."""
+    if paths > MAX_CLOSURE_PATHS:
+        raise TooManyPaths(str(paths))
+
+
+def closure_of(paths: Sequence[str], seconds: float) -> Closure:
+    """Return the closure of valid store paths, as the daemon knows it, within ``seconds``.
+
+    Raises `TooManyPaths`, `OutOfTime`, or `StoreError` when a path is not valid. Paths and sizes only are asked for, and as
+    text: the references between 10,000 paths can be 100 million.
+    """
     if not paths:
         return Closure((), 0)
+    check_count(len(paths))
     command = ["/usr/bin/nix", "--extra-experimental-features", "nix-command", "path-info", "--offline"]
-    command += ["--json", "--json-format", "1", "--recursive", "--", *paths]
-    done = subprocess.run(command, env=daemon.CLIENT_VARIABLES, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode:
-        raise StoreError(f"nix path-info failed: {done.stderr[-500:].decode(errors='replace').strip()}")
-    known: dict[str, dict[str, int] | None] = json.loads(done.stdout)
-    sizes = {path: facts["narSize"] for path, facts in known.items() if facts is not None and is_store_path(path)}
-    if len(sizes) != len(known):
-        raise StoreError("nix path-info names paths that are not in the store")
-    return Closure(tuple(sorted(sizes)), sum(sizes.values()))
+    command += ["--recursive", "--size", "--stdin"]
+    printed = _ask(command, "\n".join(paths).encode(), _CLOSURE_BYTES, seconds)
+    lines = [line.split() for line in printed.decode().splitlines()]
+    if len(printed) > _CLOSURE_BYTES:
+        raise TooManyPaths(f"more than {len(lines) - 1}")
+    check_count(len(lines))
+    if not all(len(line) == 2 and is_store_path(line[0]) and line[1].isdecimal() for line in lines):
+        raise StoreError("nix path-info prints what is not a store path and its size")
+    return Closure(tuple(sorted(line[0] for line in lines)), sum(int(line[1]) for line in lines))
+
+
+def _ask(command: Sequence[str], stdin: bytes, max_bytes: int, seconds: float) -> bytes:
+    """Return what a program of Nix prints; it is killed once that is more than ``max_bytes``, or after ``seconds``.
+
+    Raises `OutOfTime` or `StoreError`. The kernel's OOM killer takes it before the daemon and us.
+    """
+    deadline = time.monotonic() + seconds
+    given, said = os.memfd_create("stdin"), os.memfd_create("stderr")
+    os.pwrite(given, stdin, 0)
+    with subprocess.Popen(command, env=daemon.CLIENT_VARIABLES, stdin=given, stdout=subprocess.PIPE, stderr=said) as process:
+        assert process.stdout is not None
+        Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
+        try:
+            printed, complete = _read(process.stdout.fileno(), max_bytes, deadline)
+            failed = bool(process.wait()) if complete else False
+        finally:
+            process.kill()
+    message = os.pread(said, _PIECE_BYTES, 0)[-500:].decode(errors="replace").strip()
+    os.close(given)
+    os.close(said)
+    if failed:
+        raise StoreError(f"nix path-info failed: {message}")
+    return printed
+
+
+def _read(pipe: int, max_bytes: int, deadline: float) -> tuple[bytes, bool]:
+    """Return what comes through a pipe, and whether that is all. Raises `OutOfTime`."""
+    data = b""
+    while len(data) <= max_bytes:
+        if not select.select([pipe], [], [], max(deadline - time.monotonic(), 0))[0]:
+            raise OutOfTime
+        if not (piece := os.read(pipe, _PIECE_BYTES)):
+            return data, True
+        data += piece
+    return data, False
 
 
 def find_program(name: str, directories: Iterable[str], closure: frozenset[str]) -> str | None:
-    """Return the first executable ``name`` in ``directories`` that lies, links resolved, within ``closure``."""
-    for directory in directories:
-        path = f"{directory}/{name}"
-        if _owner(path) in closure and _owner(os.path.realpath(path)) in closure and os.access(path, os.X_OK):
-            return path
-    return None
+    """Return the first program ``name`` in ``directories`` that a stage can be given (`program_at`)."""
+    found = (program_at(f"{directory}/{name}", closure) for directory in directories)
+    return next((path for path in found if path is not None), None)
+
+
+def program_at(path: str, closure: frozenset[str]) -> str | None:
+    """Return ``path`` in a form that a jail can be given, if it leads to an executable file of ``closure``, links resolved.
+
+    That form is the path itself without empty and ``.`` segments; where it has ``..`` or odd characters, what it leads to.
+    """
+    real = os.path.realpath(path)
+    if not path.startswith(f"{STORE}/") or _owner(real) not in closure or not _is_program(real):
+        return None
+    plain = posixpath.normpath(path)
+    named = ".." not in path.split("/") and _owner(plain) in closure
+    return next(filter(_is_plain, (plain, real) if named else (real,)), None)
 
 
 def make_roots(key: str, paths: Iterable[str]) -> None:
-    """Keep ``paths`` from garbage collection until the directory of roots ``key`` is removed; all of them or none."""
+    """Keep ``paths`` from garbage collection until the directory of roots ``key`` is removed; a new directory has all or none.
+
+    Roots are named after their paths and only added, so builds of one key, at once or one after the other, don't disturb
+    each other: what an earlier build promised stays.
+    """
     if not KEY.fullmatch(key):
         raise StoreError(f"{key[:80]!r} is not the key of an environment")
     ROOTS.mkdir(parents=True, exist_ok=True)
     half_made = ROOTS / f"{HALF_MADE}{os.urandom(8).hex()}"
     half_made.mkdir()
-    for number, path in enumerate(sorted(set(paths))):
-        (half_made / str(number)).symlink_to(path)
     try:
-        half_made.rename(ROOTS / key)
-    except OSError:  # the same environment was built before, perhaps of other paths: the lock keeps collectors away
-        shutil.rmtree(ROOTS / key)
-        half_made.rename(ROOTS / key)
+        _link(half_made, paths)
+        try:
+            half_made.rename(ROOTS / key)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            _link(ROOTS / key, paths)
+    finally:
+        shutil.rmtree(half_made, ignore_errors=True)
+
+
+def _link(directory: Path, paths: Iterable[str]) -> None:
+    for path in paths:
+        with suppress(FileExistsError):  # links of one name lead to one path
+            (directory / path.rpartition("/")[2]).symlink_to(path)
+
+
+def _is_program(path: str) -> bool:
+    try:
+        return stat.S_ISREG(Path(path).stat().st_mode) and os.access(path, os.X_OK)
+    except OSError:
+        return False
+
+
+def _is_plain(path: str) -> bool:
+    try:
+        return bool(check_path(path))
+    except ValueError:
+        return False
 
 
 def _owner(path: str) -> str | None:
     found = _INSIDE_STORE.fullmatch(path)
-    return found[1] if found and ".." not in path.split("/") else None
+    return found[1] if found else None
 
 
 def _try_lock(handle: int, kind: int) -> bool:

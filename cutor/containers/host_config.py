@@ -135,7 +135,6 @@ def runner_spec(
     uid: int,
     resources: Resources,
     storage: RunnerStorage = RunnerStorage(),
-    architecture: seccomp.Architecture = "x86_64",
 ) -> ContainerSpec:
     """Return the container of one submission: unprivileged, one uid of its own, the store read-only.
 
@@ -148,7 +147,7 @@ def runner_spec(
         Tmpfs(COPIES_DIRECTORY, storage.box_bytes + _MIB, storage.box_inodes + 16, uid, executable=True),
         Tmpfs("/tmp", _MIB, 1024, uid),  # noqa: S108 (the container's own: nsjail puts its mount points there)
     )
-    host = _host_config(resources, writable, (Volume(storage.store_volume, STORE_DIRECTORY, read_only=True),), architecture)
+    host = _host_config(resources, writable, (Volume(storage.store_volume, STORE_DIRECTORY, read_only=True),))
     return _spec(identity, "runner", image, f"{uid}:{uid}", entry_command(RUNNER_MODULE), host)
 
 
@@ -160,7 +159,6 @@ def builder_spec(
     resources: Resources,
     storage: BuilderStorage = BuilderStorage(),
     network: str = "none",
-    architecture: seccomp.Architecture = "x86_64",
 ) -> ContainerSpec:
     """Return the container of one environment build; ``module`` is the init that runs in it.
 
@@ -179,14 +177,12 @@ def builder_spec(
     ]
     if storage.packages_volume is not None:
         volumes.append(Volume(storage.packages_volume, "/packages", read_only=True))
-    host = _host_config(resources, writable, tuple(volumes), architecture)
+    host = _host_config(resources, writable, tuple(volumes))
     host |= {"CapAdd": ["SETUID", "SETGID"], "NetworkMode": network}
     return _spec(identity, "builder", image, "0:0", entry_command(module), host)
 
 
-def _host_config(
-    resources: Resources, writable: tuple[Tmpfs, ...], volumes: tuple[Volume, ...], architecture: seccomp.Architecture
-) -> dict[str, Any]:
+def _host_config(resources: Resources, writable: tuple[Tmpfs, ...], volumes: tuple[Volume, ...]) -> dict[str, Any]:
     """Return what both kinds share; see facts in the module's docstring."""
     return {
         "CapDrop": ["ALL"],
@@ -202,7 +198,7 @@ def _host_config(
         "PidsLimit": resources.processes,
         "ReadonlyPaths": [],
         "ReadonlyRootfs": True,
-        "SecurityOpt": ["no-new-privileges", "seccomp=" + seccomp.container_profile(architecture)],
+        "SecurityOpt": ["no-new-privileges", "seccomp=" + seccomp.container_profile()],
         "Tmpfs": {tmpfs.path: tmpfs.options() for tmpfs in writable},
         "Ulimits": [
             {"Name": "core", "Soft": 0, "Hard": 0},

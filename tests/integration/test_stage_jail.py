@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 
 from tests.integration.stage_support import LIMIT, scripts, stages
 
@@ -79,6 +80,31 @@ async def test_system_calls_that_lead_out_are_denied() -> None:
     expected = {name: answer for answer, names in DENIED.items() for name in names}
     assert {name: got for name, got in answers.items() if got != expected[name]} == {}
     assert set(answers) == set(expected)
+
+
+OTHER_CONVENTIONS = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+#ifdef __x86_64__
+  long number = atol(argv[1]), result;
+  if (number == 20) __asm__ volatile("int $0x80" : "=a"(result) : "a"(20) : "memory");  /* getpid of 32 bits */
+  else result = syscall(number | 0x40000000);                                           /* getpid of x32 */
+  printf("%ld\n", result);
+#endif
+  return 0;
+}
+"""
+
+
+async def test_calls_by_another_convention_are_not_made() -> None:
+    files = {**scripts(call='exec ./a "$1"'), "cutor-compile.sh": "gcc -o a a.c", "a.c": OTHER_CONVENTIONS}
+    async with stages(files) as running:
+        assert (await running.session.run_compile(LIMIT)).exit_code == 0
+        reports = [await running.run("call", number) for number in ("20", "39")]
+    for report in reports:
+        assert report.signal_number == signal.SIGSYS or report.stdout in (b"", b"-1\n"), report
 
 
 async def test_there_is_no_network_but_a_loopback_of_its_own() -> None:

@@ -32,7 +32,7 @@ def reference():
     store.hold_lock(lambda: None)
     job = decode_job(link.next())
     build_init.Build(job, link, cgroup)._prepare()
-    running = daemon.start(job.daemon_configuration)
+    running = daemon.start(job.daemon_configuration, job.limits.file_size_bytes, job.limits.open_files)
     dump = f"exec {shell.DUMP_PROGRAM} -p -c {shell.quote(shell._DUMP)} dump /home/variables"
     command = ["/usr/bin/nix-shell", "--pure", "/box/shell.nix", *job.options, "--run", dump]
     given = daemon.CLIENT_VARIABLES | {"HOME": "/tmp", "NIX_PATH": job.nix_path, "NIX_CONFIG": f"cores = {job.cores}"}

@@ -39,7 +39,7 @@ def root(paths: set[str]) -> None:
 
 def main(digest: str) -> int:
     """Build, root, note. Returns the exit code; what failed is Nix's last word on standard error."""
-    hold_lock(lambda: print("waiting for a garbage collection to end", flush=True))
+    hold_lock(lambda: print("waiting for a garbage collection, or removing what dead builds left", flush=True))
     try:
         derivations = nix("nix-instantiate", PACKAGES)
         outputs = nix("nix-store", "--realise", *derivations)

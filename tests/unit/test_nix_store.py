@@ -81,7 +81,8 @@ def test_what_dead_builds_left_is_removed_and_nothing_else(roots: Path, shop: Pa
     (deep / "file").write_bytes(b"x" * 1000)
     (deep / "link").symlink_to(outside)
     deep.chmod(0)
-    (shop / "a-cut.drv.chroot.removing.7").mkdir()
+    (shop / "a-cut.drv.chroot.removing.7/x/y").mkdir(parents=True)
+    (shop / "a-cut.drv.chroot.removing.7.removing.2/x/y").mkdir(parents=True)
     for name, content, mode in (("a-cut.lock", "", 0o600), ("b-cut.lock", "d", 0o600), ("c-flake.lock", "{}", 0o444)):
         (shop / name).write_text(content)
         (shop / name).chmod(mode)

@@ -38,7 +38,7 @@ MAX_CLOSURE_PATHS: Final = 10_000
 _CLOSURE_BYTES: Final = MAX_CLOSURE_PATHS * (MAX_PATH_BYTES + 32)
 """A line each, with the path and its size."""
 _PIECE_BYTES: Final = 64 << 10
-_BUILD_ROOT: Final = re.compile(r"\.drv\.chroot(\.removing\.[0-9]+)?$")
+_BUILD_ROOT: Final = re.compile(r"\.drv\.chroot(\.removing\.[0-9]+)*$")
 """Where the daemon roots a builder's file system, and the parts of one whose removal was cut short (`box.remove_tree`)."""
 _INSIDE_STORE: Final = re.compile(r"(/nix/store/[^/\0]+)(/[^/\0]+)*")
 

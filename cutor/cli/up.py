@@ -43,7 +43,7 @@ def _parse_roles(_: click.Context, __: click.Parameter, value: str) -> tuple[str
     "--port",
     type=click.IntRange(1, 65535),
     metavar="PORT",
-    help="Port of the server; without it 4222 if free, else a free one.",
+    help="Port of the server; without it the one it had last if free, else 4222, else a free one.",
 )
 @click.option("--detach", is_flag=True, help="Return when every role is ready; the stack goes on in the background.")
 @click.option(
@@ -63,9 +63,10 @@ def command(
     """Start a stack on this machine: server, builder, runner, projector.
 
     The server listens on 127.0.0.1 alone. Everything is kept in the data directory; commands find the stack by themselves. A
-    role that dies is started again. Ctrl-C ends the stack in an orderly way, a second one at once.
+    role or server that dies is started again, for as long as it takes once the stack was ready; log/supervisor.log says so.
+    Ctrl-C ends the stack in an orderly way, a second one at once.
     """
-    loaded = wanted.loaded
+    loaded = wanted.loaded_for_docker
     settings = StackSettings(
         data=DataDirectory(wanted.surroundings.data_directory(loaded.config, data)),
         config=loaded.config,
@@ -94,7 +95,7 @@ def _up_detached(settings: StackSettings, config_file: Path | None) -> int:
 
 
 def _up_for_report(settings: StackSettings, descriptor: int) -> int:
-    """Run in the background: the report goes to the command that waits, everything else to the log."""
+    """Run in the background: the report goes to the command that waits, everything else to the logs."""
     waiting = [descriptor]
     os.set_inheritable(descriptor, False)
 
@@ -103,42 +104,49 @@ def _up_for_report(settings: StackSettings, descriptor: int) -> int:
             report(waiting.pop(), Report(line=line, exit_code=exit_code))
 
     try:
-        return _up(settings, lambda ready: tell(f"{ready}; `cutor down` stops it", DONE), echo_roles=False)
+        return _up(settings, lambda ready: tell(f"{ready}; `cutor down` stops it", DONE), lambda *_: None)
     except Exception as error:
         code = exit_code_of(error)
         tell(bug_line(error) if code is None else line_of(error), UNAVAILABLE if code is None else code)
         raise
 
 
-def _up(settings: StackSettings, on_ready: Callable[[Ready], None], *, echo_roles: bool = True) -> int:
-    def show(process: str, line: bytes) -> None:
-        if echo_roles or process == "cutor":
-            with suppress(OSError):  # a terminal that is gone must not stop what reads the roles' output
-                click.echo(f"{process:<9} | {escape(line.decode(errors='replace'))}", err=True)
+def _show(process: str, line: bytes) -> None:
+    with suppress(OSError):  # a terminal that is gone must not stop what reads the roles' output
+        click.echo(f"{process:<9} | {escape(line.decode(errors='replace'))}", err=True)
 
+
+def _up(settings: StackSettings, on_ready: Callable[[Ready], None], show: Show = _show) -> int:
     asyncio.run(_supervise(settings, on_ready, show))
     return DONE
 
 
 async def _supervise(settings: StackSettings, on_ready: Callable[[Ready], None], show: Show) -> None:
-    orders = Orders(stop=asyncio.Event(), halt=asyncio.Event())
+    orders = Orders()
     _listen_for_signals(orders)
     await Supervisor(settings, orders, show).run(on_ready)
 
 
 def _listen_for_signals(orders: Orders) -> None:
-    """Stop at the first signal, halt at the second; a third one ends the process as it would any other."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    """SIGTERM and SIGHUP stop the stack, however often they come: several may ask for its end. SIGQUIT halts it.
 
-    def signalled() -> None:
+    Ctrl-C stops it and halts it the second time; a third one ends the process as it would any other.
+    """
+    loop = asyncio.get_running_loop()
+
+    def halt() -> None:
+        orders.stop.set()
+        orders.halt.set()
+
+    def interrupted() -> None:
         if not orders.stop.is_set():
             orders.stop.set()
             return
         orders.halt.set()
-        for number in numbers:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    for number in numbers:
-        loop.add_signal_handler(number, signalled)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, orders.stop.set)
+    loop.add_signal_handler(signal.SIGQUIT, halt)
+    loop.add_signal_handler(signal.SIGINT, interrupted)

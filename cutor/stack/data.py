@@ -39,6 +39,7 @@ class DataDirectory:
         self.config_file = path / "config.toml"
         self.server = path / "nats"
         self.logs = path / "log"
+        self.supervisor_log = self.logs / "supervisor.log"
 
     def exists(self) -> bool:
         """Whether a stack was ever here."""

@@ -1,4 +1,8 @@
-"""Keeps one role process running: starts it, logs what it prints, starts it again when it dies, ends it when told to."""
+"""Keeps one role process running: starts it, logs what it prints, starts it again when it dies, ends it when told to.
+
+Each new start is announced in the role's log and, with what the last life said last, by the supervisor: a line an attempt, so
+at most a line a pause (`restarts`).
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,20 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cutor.errors import CutorError
-from cutor.stack.logs import Log, last_lines
+from cutor.stack.logs import Log, stamped
 from cutor.stack.process import Process, describe_exit
 from cutor.stack.restarts import QUICK_DEATHS, Restarts
+from cutor.text import escape
 
 STOP_TIMEOUT_S: Final = 25.0
 """After SIGTERM a role has this long; it bounds itself to less (`role_process.STOP_TIMEOUT_S`)."""
 DRAIN_TIMEOUT_S: Final = 1.0
+LAST_WORDS: Final = 300
+"""Characters of the last line of a role that are repeated when it is started again."""
 _CHUNK_BYTES: Final = 1 << 16
 
 
@@ -26,10 +33,14 @@ class RoleGivenUp(CutorError):
 
 @dataclass(frozen=True)
 class Orders:
-    """What the supervisor tells its keepers: ``stop`` ends roles in an orderly way, ``halt`` ends them at once."""
+    """What the supervisor tells its keepers: ``stop`` ends roles in an orderly way, ``halt`` ends them at once.
 
-    stop: asyncio.Event
-    halt: asyncio.Event
+    ``served`` is set once the whole stack was ready: from then on nothing is given up.
+    """
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    halt: asyncio.Event = field(default_factory=asyncio.Event)
+    served: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Keeper:
@@ -53,28 +64,34 @@ class Keeper:
         self._inherited = inherited
         self._log = log
         self._show = show
+        self._last_line = b""
 
     async def run(self, orders: Orders) -> None:
         """Keep the role running until ``orders.stop``; nothing of it runs when this returns or raises `RoleGivenUp`."""
         restarts = Restarts()
         while not orders.stop.is_set():
             started = time.monotonic()
-            code = await self._live(orders)
+            ending = await self._live(orders)
             if orders.stop.is_set():
                 return
             restarts = restarts.after(time.monotonic() - started)
-            if restarts.hopeless:
-                raise RoleGivenUp(self._why(code))
-            self._say(f"ended with {describe_exit(code)}; it is started again in {restarts.pause_s:.1f} s")
+            if restarts.hopeless(served=orders.served.is_set()):
+                last = f"the last time {ending}{self._last_words()}"
+                raise RoleGivenUp(f"the {self.role} died {QUICK_DEATHS} times in a row, {last}")
+            self._say(ending, f"it is started again in {restarts.pause_s:.1f} s{_of_deaths(restarts.quick_deaths)}")
             await first_of(orders.stop.wait(), asyncio.sleep(restarts.pause_s))
 
-    def _why(self, code: int) -> str:
-        last = "".join(f": {line}" for line in last_lines(self._log.path, 1))
-        return f"the {self.role} died {QUICK_DEATHS} times in a row, the last time with {describe_exit(code)}{last}"
+    def _last_words(self) -> str:
+        said = self._last_line.decode(errors="replace").strip()[:LAST_WORDS]
+        return f": {escape(said)}" if said else ""
 
-    async def _live(self, orders: Orders) -> int:
-        """One life; returns the exit code. The process is gone when this ends, however it ends."""
-        process = await Process.start(self._command, environment=self._environment, inherited=self._inherited)
+    async def _live(self, orders: Orders) -> str:
+        """One life; returns how it ended. The process is gone when this ends, however it ends."""
+        self._last_line = b""
+        try:
+            process = await Process.start(self._command, environment=self._environment, inherited=self._inherited)
+        except OSError as error:  # no memory, no process number: that passes, like other ends of a life
+            return f"before it began ({error.strerror})"
         self.process = process
         pump = asyncio.create_task(self._pump(process))
         announced = asyncio.create_task(self._announced(process))
@@ -91,7 +108,7 @@ class Keeper:
                 task.cancel()
             await asyncio.wait([pump, announced])
             process.close()
-        return code
+        return f"with {describe_exit(code)}"
 
     async def _announced(self, process: Process) -> None:
         if await process.until_ready():
@@ -104,15 +121,23 @@ class Keeper:
             self._log.write(data)
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
-                self._show(self.role, line)
+                self._shown(line)
             rest = rest[-_CHUNK_BYTES:]
         if rest:
-            self._show(self.role, rest)
+            self._shown(rest)
 
-    def _say(self, line: str) -> None:
-        text = f"{self.role} {line}".encode()
-        self._log.write(text + b"\n")
-        self._show("cutor", text)
+    def _shown(self, line: bytes) -> None:
+        self._last_line = line if line.strip() else self._last_line
+        self._show(self.role, line)
+
+    def _say(self, ending: str, then: str) -> None:
+        """Tell of an end in the role's log, where its last words are already, and to the supervisor with them."""
+        self._log.write(stamped(f"the {self.role} ended {ending}; {then}".encode()))
+        self._show("cutor", f"the {self.role} ended {ending}{self._last_words()}; {then}".encode())
+
+
+def _of_deaths(quick_deaths: int) -> str:
+    return f" ({quick_deaths} quick deaths in a row)" if quick_deaths > 1 else ""
 
 
 async def first_of(*waits: Coroutine[Any, Any, object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,11 @@ class Log:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def stamped(line: bytes) -> bytes:
+    """Return a line as the supervisor writes it into logs: with the local time, as the roles' own lines have it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S ").encode() + line + b"\n"
 
 
 def last_lines(path: Path, count: int, limit_bytes: int = 8192) -> list[str]:

@@ -1,7 +1,9 @@
-"""When a role process that died is started again, and when that is given up. Pure.
+"""When a process of the stack that died is started again, and when that is given up. Pure.
 
-A life shorter than `QUICK_S` is a quick death. The pause before the next life doubles with every quick death in a row; after
-`QUICK_DEATHS` of them the stack gives up, because nothing will be different the next time.
+A life shorter than `QUICK_S` is a quick death. The pause before the next life doubles with every quick death in a row, up to
+`LONGEST_PAUSE_S`. `QUICK_DEATHS` of them end a stack that was never ready: nothing will be different the next time, and
+somebody waits for the start. A stack that has served is never ended by one process: what it lacks (Docker, memory, room on a
+disk) comes back, and until then the others go on.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from typing import Final, NamedTuple
 QUICK_S: Final = 10.0
 QUICK_DEATHS: Final = 5
 FIRST_PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 5.0
+LONGEST_PAUSE_S: Final = 15.0
+_DOUBLINGS_AT_MOST: Final = 16
 
 
 class Restarts(NamedTuple):
@@ -23,12 +26,11 @@ class Restarts(NamedTuple):
         """Return the count after a life of ``lived_s`` seconds."""
         return Restarts(self.quick_deaths + 1 if lived_s < QUICK_S else 0)
 
-    @property
-    def hopeless(self) -> bool:
-        """Whether to give up."""
-        return self.quick_deaths >= QUICK_DEATHS
+    def hopeless(self, *, served: bool) -> bool:
+        """Whether to give up; ``served`` says whether the stack was ready once."""
+        return not served and self.quick_deaths >= QUICK_DEATHS
 
     @property
     def pause_s(self) -> float:
         """Seconds to wait before the next life."""
-        return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** max(0, self.quick_deaths - 1))
+        return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(_DOUBLINGS_AT_MOST, max(0, self.quick_deaths - 1)))

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cutor.bus.embedded import EmbeddedServer
+from cutor.bus.embedded import EmbeddedServer, last_port
+from cutor.bus.errors import BusError
 from cutor.errors import CutorError
 from cutor.stack.keeper import Orders, first_of
 from cutor.stack.process import describe_exit, exited
@@ -17,7 +18,11 @@ from cutor.stack.restarts import QUICK_DEATHS, Restarts
 
 
 class ServerGivenUp(CutorError):
-    """The embedded server died again and again; the message says where its log is."""
+    """The embedded server died again and again; the message says how it ended and where its log is."""
+
+
+class StoppedAtItsStart(CutorError):
+    """The stack was told to stop before its server served."""
 
 
 class KeptServer:
@@ -31,7 +36,16 @@ class KeptServer:
         self._server: EmbeddedServer | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await EmbeddedServer.start(self._store, port=self._port)
+        """Start it. Raises `StoppedAtItsStart` and `ServerFailed`."""
+        former = last_port(self._store) if self._port is None else None
+        await self._start()
+        if self._server is None:
+            raise StoppedAtItsStart("stopped before the server was ready")
+        if former not in {None, self._server.port}:
+            self._say(
+                f"port {former}, the server's last one, is taken: it listens on {self._server.port}; "
+                f"clients that still try {former} need the new address"
+            )
         self._port = self._server.port
         return self
 
@@ -56,18 +70,42 @@ class KeptServer:
         return f"nats://127.0.0.1:{self._port}"
 
     async def keep(self) -> None:
-        """Start the server again whenever it dies, until ``orders.stop``. Raises `ServerGivenUp` and `ServerFailed`."""
+        """Start the server again whenever it dies, until ``orders.stop``. Raises `ServerGivenUp`."""
         restarts = Restarts()
-        while not self._orders.stop.is_set():
+        while True:
             assert self._server is not None, "entered"
             started = time.monotonic()
             await first_of(exited(self._server.pid), self._orders.stop.wait())
             if self._orders.stop.is_set():
                 return
-            code = await self._server.wait()
-            restarts = restarts.after(time.monotonic() - started)
-            if restarts.hopeless:
-                raise ServerGivenUp(f"nats-server died {QUICK_DEATHS} times in a row; its log is {self._server.log_path}")
-            self._say(f"nats-server ended with {describe_exit(code)}; it is started again in {restarts.pause_s:.1f} s")
-            await asyncio.sleep(restarts.pause_s)
+            ending = f"with {describe_exit(await self._server.wait())}"
+            restarts = await self._revive(restarts.after(time.monotonic() - started), ending)
+            if self._orders.stop.is_set():
+                return
+
+    async def _revive(self, restarts: Restarts, ending: str) -> Restarts:
+        """Try until the server runs again, or until ``orders.stop``; return the count of quick deaths by then."""
+        assert self._server is not None, "entered"
+        while True:
+            if restarts.hopeless(served=self._orders.served.is_set()):
+                log = self._server.log_path
+                raise ServerGivenUp(f"nats-server died {QUICK_DEATHS} times in a row, the last time {ending}; its log is {log}")
+            self._say(f"nats-server ended {ending}; it is started again in {restarts.pause_s:.1f} s")
+            await first_of(self._orders.stop.wait(), asyncio.sleep(restarts.pause_s))
+            if self._orders.stop.is_set():
+                return restarts
+            try:
+                await self._start()
+            except (BusError, OSError) as error:
+                ending = f"before it served ({error})"
+                restarts = restarts.after(0.0)
+            else:
+                return restarts
+
+    async def _start(self) -> None:
+        """Start it, unless ``orders.stop`` is set meanwhile: then nothing new runs."""
+
+        async def start() -> None:
             self._server = await EmbeddedServer.start(self._store, port=self._port)
+
+        await first_of(start(), self._orders.stop.wait())

@@ -2,7 +2,8 @@
 
 Its start, each step undone in reverse order when a later one fails: `streams.yaml` read · lock · what Docker must have ·
 leftovers of a dead life removed · server · streams and policy · roles · all ready · current-stack file. A process that dies is
-started again, until that is hopeless: then the whole stack ends with one line.
+started again. Where that is hopeless before the stack was ready, the whole stack ends with one line; a stack that was ready
+goes on, with a line in ``supervisor.log`` and on the terminal for every attempt (`restarts`).
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ from cutor.stack import current, streams
 from cutor.stack.data import DataDirectory, write_privately
 from cutor.stack.keeper import Keeper, Orders, first_of
 from cutor.stack.lock import Lock
-from cutor.stack.logs import Log
+from cutor.stack.logs import Log, stamped
 from cutor.stack.preflight import check_docker, remove_containers
-from cutor.stack.server import KeptServer
+from cutor.stack.server import KeptServer, StoppedAtItsStart
+from cutor.text import escape
 
 ROLES: Final = ("builder", "runner", "projector")
 CONTAINER_ROLES: Final = frozenset({"builder", "runner"})
+SUPERVISOR: Final = "cutor"
+"""Its name before the lines that it shows."""
 READY_TIMEOUT_S: Final = 60.0
 SWEEP_TIMEOUT_S: Final = 60.0
 HALTED_SWEEP_TIMEOUT_S: Final = 5.0
@@ -81,7 +85,8 @@ class Supervisor:
         self._settings = settings
         self._data = settings.data
         self._orders = orders
-        self._show = show
+        self._terminal = show
+        self._log: Log | None = None
 
     async def run(self, on_ready: Callable[[Ready], None]) -> None:
         """Run the stack until ``orders.stop``. Nothing of it runs when this returns or raises.
@@ -91,12 +96,18 @@ class Supervisor:
         """
         topology = streams.wanted(self._settings.config)
         self._data.prepare()
+        self._log = Log(self._data.supervisor_log)
         lock = Lock.take(self._data.lock)
         orderly = True
         try:
+            self._note(f"the stack starts, with pid {os.getpid()}")
             await self._run_locked(lock, topology, on_ready)
-        except ContainersLeft:
-            orderly = False
+            self._note("the stack has ended")
+        except StoppedAtItsStart:
+            self._say("stopped before it was ready")
+        except Exception as error:
+            orderly = not isinstance(error, ContainersLeft)
+            self._note(f"the stack ended: {error}")
             raise
         finally:
             lock.release(orderly=orderly)
@@ -113,7 +124,17 @@ class Supervisor:
                 current.remove(self._settings.current_file, instance)
 
     def _say(self, line: str) -> None:
-        self._show("cutor", line.encode())
+        self._show(SUPERVISOR, line.encode())
+
+    def _show(self, process: str, line: bytes) -> None:
+        """Show a line on the terminal; the supervisor's own, which no role's log has, go into its log, too."""
+        if process == SUPERVISOR:
+            self._note(line.decode(errors="replace"))
+        self._terminal(process, line)
+
+    def _note(self, line: str) -> None:
+        if self._log is not None:
+            self._log.write(stamped(escape(line).encode()))
 
     @asynccontextmanager
     async def _containers(self, instance: str) -> AsyncIterator[None]:
@@ -194,7 +215,10 @@ class Supervisor:
     def _announce(self, server: KeptServer, instance: str, on_ready: Callable[[Ready], None]) -> None:
         stack = current.CurrentStack(server=server.url, data=str(self._data.path), instance=instance)
         current.write(self._settings.current_file, stack)
-        on_ready(Ready(server.address, self._data.path))
+        ready = Ready(server.address, self._data.path)
+        self._note(str(ready))
+        self._orders.served.set()
+        on_ready(ready)
 
 
 def role_command(role: str, data: DataDirectory, lock: Lock) -> list[str]:

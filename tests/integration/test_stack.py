@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from aiodocker import Docker
 from cutor.containers.engine import Engine
 from cutor.stack.data import DataDirectory
 from cutor.stack.lock import is_free, read_holder
+from cutor.stack.restarts import QUICK_DEATHS
 from tests.bare_stack import User, one_line, request
 
 
@@ -176,6 +178,32 @@ def test_a_killed_role_comes_back_by_itself(user: User) -> None:
     until(lambda: any(" builder --data" in command and pid != first for pid, command in processes(user).items()))
     log = user.stack.data / "log" / "builder.log"
     until(lambda: log.read_bytes().count(b"is ready") == 2)
+
+
+def test_a_role_that_cannot_come_back_leaves_the_others_running_until_it_can(user: User) -> None:
+    """Its configuration is broken after the stack was ready, as Docker or a disk may be: longer than a start would bear."""
+    assert user.up(roles=["builder", "projector"]).returncode == 0
+    held, server = user.stack.data / "config.toml", pid_of(user, "nats-server.conf")
+    before, projector = held.read_bytes(), pid_of(user, " projector --data")
+    held.write_text("no toml at all")
+    os.kill(pid_of(user, " builder --data"), signal.SIGKILL)
+    log = user.stack.data / "log" / "supervisor.log"
+    until(lambda: f"({QUICK_DEATHS + 1} quick deaths in a row)" in log.read_text(), 60)
+    assert (pid_of(user, "nats-server.conf"), pid_of(user, " projector --data")) == (server, projector)
+    assert user.cutor("events").returncode == 0
+    lines = [line for line in log.read_text().splitlines() if "it is started again in" in line]
+    assert re.match(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d the builder ended with exit code 2: cutor: .*config.toml: not valid", lines[-1]
+    )
+    held.write_bytes(before)
+    ready = user.stack.data / "log" / "builder.log"
+    until(lambda: ready.read_bytes().count(b"is ready") == 2, 40)
+
+
+def test_a_role_that_cannot_start_at_all_ends_the_start(user: User) -> None:
+    (user.stack.data / "projections.duckdb").mkdir(parents=True)
+    assert "the projector died 5 times in a row" in one_line(user.up(roles=["projector"]), 3)
+    check_nothing_left(user)
 
 
 def test_a_killed_server_comes_back_at_the_same_address(user: User) -> None:

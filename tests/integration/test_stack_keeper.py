@@ -1,6 +1,7 @@
 """A role process is kept running: it comes back when it is killed, is given up when that is hopeless, and ends when told to."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -37,7 +38,7 @@ async def kept(program: str, log: Path) -> AsyncIterator[tuple[Keeper, Orders, a
         log=Log(log),
         show=lambda _, line: shown.append(line),
     )
-    orders = Orders(stop=asyncio.Event(), halt=asyncio.Event())
+    orders = Orders()
     task = asyncio.create_task(keeper.run(orders))
     try:
         yield keeper, orders, task, shown
@@ -79,6 +80,37 @@ async def test_a_role_that_dies_at_once_is_given_up_with_one_line(tmp_path: Path
     assert "exit code 3" in str(caught.value)
     assert str(caught.value).endswith("no \\x1b[31mluck")
     assert "\n" not in str(caught.value)
+
+
+async def test_a_role_of_a_stack_that_has_served_is_never_given_up(tmp_path: Path) -> None:
+    """It comes back as soon as what it lacked is there again; each attempt says what it died of."""
+    lacking = tmp_path / "lacking"
+    lacking.write_text("")
+    program = f"import os, sys\nif os.path.exists({str(lacking)!r}): sys.exit('no \\x1b[31mDocker')\n{SERVING}"
+    async with kept(program, tmp_path / "role.log") as (keeper, orders, task, shown):
+        orders.served.set()
+        await until(lambda: any(b"6 quick deaths in a row" in line for line in shown))
+        assert not task.done()
+        lacking.unlink()
+        await asyncio.wait_for(keeper.ready.wait(), 20)
+    attempts = [line.decode() for line in shown if b"started again" in line]
+    assert len(attempts) == 6
+    assert all("exit code 1: no \\x1b[31mDocker; it is started again in" in line for line in attempts)
+    assert (tmp_path / "role.log").read_bytes().count(b"started again") == 6
+
+
+async def test_a_process_that_cannot_be_started_is_a_life_that_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cutor.stack.process.subprocess.Popen", refuse)
+        async with kept(SERVING, tmp_path / "role.log") as (keeper, orders, _, shown):
+            orders.served.set()
+            await until(lambda: bool(shown))
+            patched.undo()
+            await asyncio.wait_for(keeper.ready.wait(), 20)
+    assert b"ended before it began (Resource temporarily unavailable); it is started again" in shown[0]
 
 
 async def test_stop_ends_it_in_an_orderly_way(tmp_path: Path) -> None:

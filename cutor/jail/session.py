@@ -28,10 +28,12 @@ from cutor.model.request import COMPILE_SCRIPT, RUN_SCRIPT
 
 INIT_MEMORY_BYTES: Final = 7 * MIB
 """What a container holds once its init is up (measured: 6.7 MiB): the first estimate of what it rests at."""
-OWN_MEMORY_BYTES: Final = 5 * MIB
+OWN_MEMORY_BYTES: Final = 4 * MIB
 """What comes beside it while a stage runs: nsjail, jail-init, a jail's mounts (1.7 MiB), and what kernels differ in."""
-ROOM_MEMORY_BYTES: Final = 4 * MIB
+ROOM_MEMORY_BYTES: Final = 3 * MIB
 """How much more than needed a container is left with: changing a limit takes Docker 20 ms, and what it rests at varies."""
+NEW_ROOM_BYTES: Final = 2 * MIB
+"""How much more than needed a changed limit gives: what comes next may need a little more, or a little less."""
 FILE_BYTES: Final = 5 << 10
 """What a file takes in the box beside its size, at the most: its last page, and what the kernel holds for it."""
 OWN_TASKS: Final = 3
@@ -88,7 +90,7 @@ def first_memory_bytes(limit: Limit, files: Mapping[str, bytes], other_bytes: in
     """
     files_bytes = sum(map(len, files.values()))
     resting_bytes = INIT_MEMORY_BYTES + files_bytes + FILE_BYTES * len(files) + 2 * other_bytes
-    stage_bytes = stage_memory_bytes(limit, resting_bytes, stdin_bytes) + ROOM_MEMORY_BYTES // 2
+    stage_bytes = stage_memory_bytes(limit, resting_bytes, stdin_bytes) + NEW_ROOM_BYTES
     return max(stage_bytes, hand_over_memory_bytes(len(files), files_bytes + other_bytes))
 
 
@@ -205,7 +207,7 @@ class WorkerSession:
         enough = memory_bytes <= self._memory_bytes <= memory_bytes + ROOM_MEMORY_BYTES
         if enough and processes == self._processes:
             return
-        target_bytes = self._memory_bytes if enough else memory_bytes + ROOM_MEMORY_BYTES // 2
+        target_bytes = self._memory_bytes if enough else memory_bytes + NEW_ROOM_BYTES
         if target_bytes < self._memory_bytes:
             await self._lower(target_bytes, processes)
         else:

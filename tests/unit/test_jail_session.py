@@ -15,6 +15,7 @@ from cutor.jail import session as session_module
 from cutor.jail.protocol import FrameReader, decode_header, encode
 from cutor.jail.session import (
     INIT_MEMORY_BYTES,
+    NEW_ROOM_BYTES,
     OWN_MEMORY_BYTES,
     OWN_TASKS,
     ROOM_MEMORY_BYTES,
@@ -127,7 +128,6 @@ async def test_a_submission_in_order() -> None:
 
 
 TASKS = LIMIT.processes + OWN_TASKS
-HALF = ROOM_MEMORY_BYTES // 2
 
 
 async def test_limits_are_changed_where_they_differ_and_only_there() -> None:
@@ -141,8 +141,8 @@ async def test_limits_are_changed_where_they_differ_and_only_there() -> None:
     for index, stdin_bytes in enumerate((0, MIB // 2, MIB)):  # test cases with inputs of any size share a limit
         await session.run_test(index, args=(), stdin=bytes(stdin_bytes), limit=LIMIT)
     assert child.updates == [
-        (stage_memory_bytes(LIMIT, 7 * MIB, 0) + HALF, TASKS),
-        (stage_memory_bytes(LIMIT, box, 0) + HALF, TASKS),
+        (stage_memory_bytes(LIMIT, 7 * MIB, 0) + NEW_ROOM_BYTES, TASKS),
+        (stage_memory_bytes(LIMIT, box, 0) + NEW_ROOM_BYTES, TASKS),
     ]
     assert stage_memory_bytes(LIMIT, 5, 6) == LIMIT.memory_bytes + OWN_MEMORY_BYTES + 5 + 6 + 20
 
@@ -153,8 +153,8 @@ async def test_a_run_has_room_for_its_copy_of_the_box_and_compile_needs_none() -
     await session.run_compile(LIMIT)
     await run(session)
     assert [memory for memory, _ in child.updates] == [
-        stage_memory_bytes(LIMIT, 7 * MIB, 0) + HALF,
-        stage_memory_bytes(LIMIT, 193 * MIB, 2) + HALF,
+        stage_memory_bytes(LIMIT, 7 * MIB, 0) + NEW_ROOM_BYTES,
+        stage_memory_bytes(LIMIT, 193 * MIB, 2) + NEW_ROOM_BYTES,
     ]
 
 
@@ -173,12 +173,12 @@ async def test_a_container_gets_no_memory_for_what_it_could_not_hold() -> None:
     session, child = made(encode(ACCEPTED), rested(1 << 50, 1 << 50), report())
     await session.hand_over(SUBMISSION)
     await run(session)
-    assert child.updates == [(stage_memory_bytes(LIMIT, 2 * 512 * MIB, 2) + HALF, TASKS)]
+    assert child.updates == [(stage_memory_bytes(LIMIT, 2 * 512 * MIB, 2) + NEW_ROOM_BYTES, TASKS)]
 
 
 async def test_a_refused_lowering_is_tried_again_with_more_and_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "LOWERING", tuple((0.0, more) for _, more in session_module.LOWERING))
-    wanted = stage_memory_bytes(LIMIT, 7 * MIB, 2) + HALF
+    wanted = stage_memory_bytes(LIMIT, 7 * MIB, 2) + NEW_ROOM_BYTES
     for refusals, given in ((1, wanted), (2, wanted + 4 * MIB), (5, 512 * MIB)):
         session, child = made(encode(ACCEPTED), rested(), report())
         child.refusals = refusals

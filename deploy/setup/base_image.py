@@ -15,6 +15,7 @@ from pathlib import Path
 
 from aiodocker import Docker
 
+from cutor.nix.settings import REQUIRED
 from deploy.setup import rootfs
 from deploy.setup.apt import Package, Repository, Source, debian_mirror, machine_sources, mirror_override
 from deploy.setup.console import SetupError, cache_directory, step
@@ -23,9 +24,6 @@ from deploy.setup.rootfs import RootFileSystem
 
 CODENAME = "bookworm"
 REPOSITORY = "cutor-base"
-NIX_AT_LEAST = (2, 34, 5)
-"""The first release of the 2.34 series with the fix of CVE-2026-39860."""
-
 PACKAGES = (
     *("base-files", "libc-bin", "bash", "coreutils", "nix-bin", "python3-minimal"),
     *("libstdc++6", "zlib1g", "ca-certificates", "bash-static", "busybox-static"),
@@ -54,7 +52,7 @@ def recipe_digest(nsjail_version: str) -> str:
     """Digest of all that decides what the base layer is, but the state of Debian sid on the day it is made."""
     sources = [Path(__file__), Path(rootfs.__file__)]
     parts = [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources]
-    return hashlib.sha256(json.dumps([*parts, nsjail_version]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*parts, nsjail_version, REQUIRED]).encode()).hexdigest()
 
 
 def nix_version(printed: str) -> tuple[int, ...]:
@@ -67,8 +65,8 @@ def nix_version(printed: str) -> tuple[int, ...]:
 
 def check_nix_version(version: tuple[int, ...]) -> None:
     """SetupError where `version` is older than the oldest that is safe."""
-    if version < NIX_AT_LEAST:
-        shown, least = (".".join(map(str, v)) for v in (version, NIX_AT_LEAST))
+    if version < REQUIRED:
+        shown, least = (".".join(map(str, v)) for v in (version, REQUIRED))
         raise SetupError(f"Nix {shown} of this Debian mirror is older than {least}, the oldest safe one; set another mirror")
 
 

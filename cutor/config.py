@@ -96,7 +96,11 @@ class RunnerSettings(_Section, frozen=True, kw_only=True):
     slots: Annotated[int, Meta(ge=1, le=1024, description="submissions at one time; no more than CPUs keeps times true")] = 2
     uid_base: Annotated[
         int,
-        Meta(ge=FIRST_FREE_UID, le=2_000_000_000, description="uid and gid of the first slot; one more for each further slot"),
+        Meta(
+            ge=FIRST_FREE_UID,
+            le=2_000_000_000,
+            description="lowest uid and gid of running submissions; each takes the next that is free on the host",
+        ),
     ] = 300_000
 
 

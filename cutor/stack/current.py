@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -10,9 +14,10 @@ import msgspec
 
 from cutor.errors import CutorError
 from cutor.stack.data import PRIVATE, write_privately
-from cutor.stack.lock import is_free
+from cutor.stack.lock import POLL_S, is_free
 
 _FILE_BYTES: Final = 1 << 16
+LOCK_TIMEOUT_S: Final = 5.0
 STACKS_AT_MOST: Final = 16
 """Stacks of one user that are remembered at one time."""
 
@@ -40,16 +45,17 @@ def read(path: Path) -> CurrentStack | None:
             return msgspec.json.decode(opened.read(_FILE_BYTES), type=CurrentStack)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CurrentStackDamaged(f"{path} cannot be read: remove it, or start the stack again with `cutor up`") from error
 
 
 def write(path: Path, stack: CurrentStack) -> None:
     """Make a stack the current one of this user. Raises `CurrentStackDamaged` where that cannot be written."""
-    others = [other for other in _chain(_read_or_none(path)) if other.instance != stack.instance and _runs(other)]
     try:
         path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        write_privately(path, msgspec.json.encode(_linked([stack, *others[: STACKS_AT_MOST - 1]])))
+        with _locked(path.parent):
+            others = [other for other in _chain(_read_or_none(path)) if other.instance != stack.instance and _runs(other)]
+            write_privately(path, msgspec.json.encode(_linked([stack, *others[: STACKS_AT_MOST - 1]])))
     except OSError as error:
         raise CurrentStackDamaged(f"{path} cannot be written: {error.strerror}") from error
 
@@ -59,15 +65,42 @@ def remove(path: Path, instance: str) -> bool:
 
     Returns whether the stack was known. A file that cannot be read is left alone.
     """
-    known = _chain(_read_or_none(path))
-    left = [stack for stack in known if stack.instance != instance]
-    if len(left) == len(known):
+    if not path.parent.is_dir():
         return False
-    running = [stack for stack in left if _runs(stack)]
-    if running:
-        write_privately(path, msgspec.json.encode(_linked(running)))
-    else:
-        path.unlink(missing_ok=True)
+    with _locked(path.parent):
+        known = _chain(_read_or_none(path))
+        left = [stack for stack in known if stack.instance != instance]
+        if len(left) == len(known):
+            return False
+        running = [stack for stack in left if _runs(stack)]
+        if running:
+            write_privately(path, msgspec.json.encode(_linked(running)))
+        else:
+            path.unlink(missing_ok=True)
+    return True
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep other stacks from reading the file and writing it again at the same time: the lock is one on its directory.
+
+    A process that holds it for `LOCK_TIMEOUT_S` is stopped or hangs, and is not waited for any longer.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        while not _try_lock(descriptor) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     return True
 
 

@@ -1,16 +1,19 @@
 """Data directory, lock, current-stack file and logs: what they hold, who may read them, what they refuse."""
 
+import fcntl
 import os
 import signal
 import stat
+import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cutor.config import Config, ServerSettings, Surroundings
 from cutor.stack import current
 from cutor.stack.current import CurrentStack, CurrentStackDamaged
-from cutor.stack.data import DataDirectory, DataDirectoryUnusable
+from cutor.stack.data import DataDirectory, DataDirectoryUnusable, write_privately
 from cutor.stack.finding import NoStack, find_server
 from cutor.stack.lock import AlreadyRunning, Lock, is_free, read_holder, send_to_holder, start_time_ticks, wait_free
 from cutor.stack.logs import Log, last_lines
@@ -139,6 +142,41 @@ def test_the_stack_that_still_runs_is_current_again_when_a_later_one_ends(tmp_pa
     assert (known.instance, known.previous) == ("b", None), "a stack that ended is not remembered"
     for lock in locks[1:]:
         lock.release(orderly=True)
+
+
+def test_two_stacks_that_start_at_the_same_time_are_both_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "current.json"
+    path.parent.mkdir()
+    first, second = (CurrentStack(server=f"nats://{n}", data=str(tmp_path / n), instance=n) for n in ("a", "b"))
+    (tmp_path / "a").mkdir()
+    alive = Lock.take(tmp_path / "a" / "lock")
+    busy = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(busy, fcntl.LOCK_EX)  # the first one has read the file, and is about to write it
+    writing = threading.Thread(target=current.write, args=(path, second))
+    writing.start()
+    writing.join(0.2)
+    assert current.read(path) is None
+    write_privately(path, msgspec.json.encode(first))
+    os.close(busy)
+    writing.join(10)
+    assert (known := current.read(path)) is not None
+    assert (known.instance, known.previous and known.previous.instance) == ("b", "a")
+    alive.release(orderly=True)
+
+
+def test_a_process_that_keeps_the_current_stack_file_locked_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutor.stack.current.LOCK_TIMEOUT_S", 0.1)
+    busy = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(busy, fcntl.LOCK_EX)
+    current.write(tmp_path / "current.json", STACK)
+    os.close(busy)
+    assert current.read(tmp_path / "current.json") == STACK
+
+
+def test_forgetting_where_nothing_was_ever_started(tmp_path: Path) -> None:
+    assert not current.remove(tmp_path / "none" / "current.json", STACK.instance)
 
 
 def test_a_damaged_current_stack_file_is_named_without_its_content(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from cutor.stack.data import DataDirectory
 from cutor.stack.stopping import STOP_TIMEOUT_S, Stopped, stop_stack
 
 
-@click.command("down", epilog=examples("cutor down", "cutor down --data /srv/two"))
+@click.command("down", epilog=examples("cutor down", "cutor down --data /srv/two", "cutor down --now"))
 @data_option
 @click.option(
     "--timeout",
@@ -23,17 +23,23 @@ from cutor.stack.stopping import STOP_TIMEOUT_S, Stopped, stop_stack
     metavar="SECONDS",
     help="Longest time to wait; exit code 4 after it.",
 )
+@click.option("--now", is_flag=True, help="Wait for nothing that runs: it is done again after the next `cutor up`.")
 @config_option
 @click.pass_obj
-def command(wanted: Wanted, data: Path | None, timeout_s: float) -> None:
+def command(wanted: Wanted, data: Path | None, timeout_s: float, now: bool) -> None:
     """Stop a stack, and remove what a dead one left behind.
 
     Without --data it is the stack that was started last. Returns when every process of it has ended and its containers are
-    gone. Its data stays.
+    gone. Its data stays. What runs may finish for a few seconds, and the rest is handed back; a second `down` meanwhile waits
+    with the first and hurries nothing, unless it says --now.
     """
     directory = DataDirectory(_find_data(wanted, data))
-    docker_host = wanted.loaded.config.docker.host
-    click.echo(_describe(stop_stack(directory, wanted.surroundings.current_stack, docker_host, timeout_s), directory.path))
+    if data is None and not directory.exists():
+        click.echo("no stack is running")
+        return
+    docker_host = wanted.loaded_for_docker.config.docker.host
+    stopped = stop_stack(directory, wanted.surroundings.current_stack, docker_host, timeout_s, now=now)
+    click.echo(_describe(stopped, directory.path))
 
 
 def _find_data(wanted: Wanted, data: Path | None) -> Path:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -123,27 +126,46 @@ def read_holder(path: Path) -> Holder | None:
         os.close(descriptor)
 
 
-def send_to_holder(path: Path, number: signal.Signals) -> bool:
-    """Signal the process that holds the lock; False where it is gone.
+@contextmanager
+def opened_holder(path: Path) -> Iterator[int | None]:
+    """Yield a pidfd of the process that took the lock; None where it is gone, or nobody's name can be read.
 
     The pidfd is opened before the start time is compared: a pid that was given to another process meanwhile is never hit.
     """
     holder = read_holder(path)
-    if holder is None:
-        return False
     try:
-        descriptor = os.pidfd_open(holder.pid)
-    except ProcessLookupError:
-        return False
+        descriptor = None if holder is None else os.pidfd_open(holder.pid)
+    except (ProcessLookupError, ValueError, OverflowError):
+        descriptor = None
+    if holder is None or descriptor is None:
+        yield None
+        return
     try:
-        if start_time_ticks(holder.pid) != holder.started_ticks:
-            return False
-        signal.pidfd_send_signal(descriptor, number)
-    except ProcessLookupError:
-        return False
+        yield descriptor if start_time_ticks(holder.pid) == holder.started_ticks else None
     finally:
         os.close(descriptor)
+
+
+def send_to_holder(path: Path, number: signal.Signals) -> bool:
+    """Signal the process that holds the lock; False where it is gone."""
+    with opened_holder(path) as holder:
+        return holder is not None and send(holder, number)
+
+
+def send(holder: int, number: signal.Signals) -> bool:
+    """Signal the process of a pidfd; False where it has ended."""
+    try:
+        signal.pidfd_send_signal(holder, number)
+    except ProcessLookupError:
+        return False
     return True
+
+
+def wait_ended(holder: int, timeout_s: float) -> bool:
+    """Wait until the process of a pidfd has ended; False when the time ran out."""
+    poll = select.poll()
+    poll.register(holder, select.POLLIN)
+    return bool(poll.poll(max(0.0, timeout_s) * 1000))
 
 
 def start_time_ticks(pid: int) -> int | None:

@@ -62,7 +62,9 @@ class RoleSettings:
 
 
 def run_role(settings: RoleSettings, role: Role) -> int:
-    """Run a role until SIGTERM or SIGINT; a second one ends the process at once. Returns the exit code.
+    """Run a role until SIGTERM or SIGINT; a second SIGINT ends the process at once. Returns the exit code.
+
+    What it writes is its user's alone, wherever the configuration puts it.
 
     Raises what the role raises, `AlreadyRunning` and `DataDirectoryUnusable`.
     """
@@ -71,6 +73,7 @@ def run_role(settings: RoleSettings, role: Role) -> int:
     if settings.worker is not None and not WORKER.fullmatch(settings.worker):
         raise BadWorkerName(f"worker {settings.worker!r}: it must be 1 to 64 characters of A-Z, a-z, 0-9, '_', '.' and '-'")
     _log_to_stderr()
+    os.umask(0o077)
     data = DataDirectory(settings.data)
     data.prepare()
     lock = None if settings.supervision is not None else Lock.take(data.lock)
@@ -104,17 +107,24 @@ async def _serve(settings: RoleSettings, role: Role, instance: str) -> None:
 
 
 def _listen_for_signals(stop: asyncio.Event) -> None:
+    """Stop at SIGTERM, however often it comes (`cutor down`, and the kernel when the supervisor dies, may both send it), and at
+    Ctrl-C, the second of which ends the process; so does SIGQUIT, without a memory dump that would hold the credential.
+    """
     loop = asyncio.get_running_loop()
 
     def asked_to_stop() -> None:
-        stop.set()
-        signal.alarm(STOP_TIMEOUT_S)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
+        if not stop.is_set():
+            stop.set()
+            signal.alarm(STOP_TIMEOUT_S)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked_to_stop)
+    def interrupted() -> None:
+        asked_to_stop()
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    loop.add_signal_handler(signal.SIGTERM, asked_to_stop)
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    loop.add_signal_handler(signal.SIGQUIT, os._exit, 128 + signal.SIGQUIT)
 
 
 def _ready(settings: RoleSettings) -> Callable[[], None]:

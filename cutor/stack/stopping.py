@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from cutor.containers.engine import Engine
 from cutor.errors import REFUSED, CutorError, WaitedTooLong
 from cutor.stack import current
 from cutor.stack.data import DataDirectory
-from cutor.stack.lock import is_free, read_holder, send_to_holder, wait_free
+from cutor.stack.lock import is_free, opened_holder, read_holder, send, wait_ended, wait_free
 from cutor.stack.preflight import remove_containers
 
 SERVER_LOCK: Final = "nats-server.lock"
@@ -36,22 +37,42 @@ class Stopped:
     containers_removed: int = 0
 
 
-def stop_stack(data: DataDirectory, current_file: Path, docker_host: str | None, timeout_s: float = STOP_TIMEOUT_S) -> Stopped:
-    """Stop the stack of a data directory and wait until every process of it is gone.
+def stop_stack(
+    data: DataDirectory,
+    current_file: Path,
+    docker_host: str | None,
+    timeout_s: float = STOP_TIMEOUT_S,
+    *,
+    now: bool = False,
+) -> Stopped:
+    """Stop the stack of a data directory and wait until every process of it is gone, the supervisor too.
 
-    A stack whose supervisor was killed has its containers and its current-stack file removed. Raises `NoSuchStack`,
-    `WaitedTooLong` and the errors of containers.
+    To ask again changes nothing; ``now`` does not wait for what runs. A stack whose supervisor was killed has its containers
+    and its current-stack file removed. Raises `NoSuchStack`, `WaitedTooLong` and the errors of containers.
     """
     if not data.exists():
         raise NoSuchStack(f"{data.path} is not the data directory of a stack: name the one of `cutor up --data`")
-    was_running = not is_free(data.lock) and send_to_holder(data.lock, signal.SIGTERM)
-    if not wait_free(data.lock, timeout_s) or not wait_free(data.server / SERVER_LOCK, timeout_s):
-        holder = read_holder(data.lock)
-        who = f" (pid {holder.pid})" if holder else ""
-        raise WaitedTooLong(f"the stack of {data.path} has not ended within {timeout_s:g} s{who}: see {data.logs}, or kill it")
+    was_running = _end(data, signal.SIGQUIT if now else signal.SIGTERM, timeout_s)
     if read_holder(data.lock) is None:  # the supervisor ended in an orderly way, or never was
         return Stopped(was_running=was_running, was_dead=False)
     return Stopped(was_running=was_running, was_dead=True, containers_removed=_clean_up(data, current_file, docker_host))
+
+
+def _end(data: DataDirectory, number: signal.Signals, timeout_s: float) -> bool:
+    """Signal the supervisor and wait for the end of all. Returns whether it lived. Raises `WaitedTooLong`."""
+    deadline = time.monotonic() + timeout_s
+    with opened_holder(data.lock) as holder:
+        was_running = holder is not None and not is_free(data.lock) and send(holder, number)
+        ended = holder is None or wait_ended(holder, timeout_s)
+    for lock in (data.lock, data.server / SERVER_LOCK):  # role processes of one that was killed; its server
+        ended = ended and wait_free(lock, deadline - time.monotonic())
+    if not ended:
+        who = f" (pid {left.pid})" if (left := read_holder(data.lock)) else ""
+        raise WaitedTooLong(
+            f"the stack of {data.path} has not ended within {timeout_s:g} s{who}: see {data.logs}, wait on with `cutor down`, "
+            "or end it with `cutor down --now`"
+        )
+    return was_running
 
 
 def _clean_up(data: DataDirectory, current_file: Path, docker_host: str | None) -> int:

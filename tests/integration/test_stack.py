@@ -278,6 +278,24 @@ def test_the_roles_get_the_configuration_that_the_stack_was_started_with(user: U
     assert DataDirectory(user.stack.data).config_file.read_text() == "max_leases = 7\n"
 
 
+def test_a_database_outside_of_the_data_directory_is_its_owners_alone(user: User) -> None:
+    config, database = user.home / "c.toml", user.home / "elsewhere" / "views.duckdb"
+    database.parent.mkdir()
+    config.write_text(f'[projector]\ndatabase = "{database}"\n')
+    assert user.up("--config", str(config), roles=["projector"]).returncode == 0
+    assert {path.stat().st_mode & 0o077 for path in database.parent.iterdir()} == {0}
+    assert database.is_file()
+
+
+def test_the_supervisors_log_has_a_time_in_every_line(user: User) -> None:
+    assert user.up().returncode == 0
+    assert user.down().returncode == 0
+    lines = (user.stack.data / "log" / "supervisor.log").read_text().splitlines()
+    assert [line for line in lines if not re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line)] == []
+    assert any("cutor is ready at nats://127.0.0.1:" in line for line in lines)
+    assert lines[-1].endswith("the stack has ended")
+
+
 def test_a_role_by_itself_serves_against_any_server(user: User) -> None:
     assert user.up().returncode == 0
     alone = user.home / "alone"

@@ -1,0 +1,129 @@
+"""`cutor down` waits for the end of all, and asks once, however often it is called."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cutor.errors import WaitedTooLong
+from cutor.stack.data import DataDirectory
+from cutor.stack.lock import read_holder
+from cutor.stack.stopping import stop_stack
+from tests.bare_stack import User, one_line
+from tests.integration.test_stack import check_nothing_left, pid_of, supervisor, until
+
+HOLDER = """
+import os, pathlib, signal, sys, time
+from cutor.stack.lock import Lock
+lock = Lock.take(pathlib.Path(sys.argv[1]))
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append("TERM"))
+signal.signal(signal.SIGQUIT, lambda *_: asked.append("QUIT"))
+print("held", flush=True)
+while not asked:
+    time.sleep(0.01)
+lock.release(orderly=True)
+time.sleep(float(sys.argv[2]))
+print(*asked, flush=True)
+"""
+
+
+@contextmanager
+def holder(data: DataDirectory, lingers_s: float) -> Iterator[subprocess.Popen[str]]:
+    """Run a process that holds the lock as a supervisor does, and lives on for a while after it gave it back."""
+    data.prepare()
+    command = [sys.executable, "-c", HOLDER, str(data.lock), str(lingers_s)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_stopping_waits_until_the_supervisor_has_ended_not_only_until_it_let_go(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+    with holder(data, lingers_s=0.5) as process:
+        assert stop_stack(data, tmp_path / "current.json", None).was_running
+        assert process.poll() == 0
+
+
+@pytest.mark.parametrize(("now", "said"), [(False, "TERM\n"), (True, "QUIT\n")])
+def test_only_now_is_more_than_a_request(tmp_path: Path, now: bool, said: str) -> None:
+    data = DataDirectory(tmp_path)
+    with holder(data, lingers_s=0.0) as process:
+        assert stop_stack(data, tmp_path / "current.json", None, now=now).was_running
+        assert process.stdout is not None
+        assert process.stdout.read() == said
+
+
+def test_the_time_to_wait_is_one_for_all_that_is_waited_for(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+    with holder(data, lingers_s=60.0):
+        started = time.monotonic()
+        with pytest.raises(WaitedTooLong, match=r"within 0\.3 s.*`cutor down --now`"):
+            stop_stack(data, tmp_path / "current.json", None, 0.3)
+        assert time.monotonic() - started < 2
+
+
+def test_a_second_down_waits_with_the_first_and_hurries_nothing(user: User) -> None:
+    assert user.up(roles=["builder"]).returncode == 0
+    role, mine = pid_of(user, " builder --data"), supervisor(user)
+    os.kill(role, signal.SIGSTOP)  # it can't end now
+    first = subprocess.Popen(
+        [sys.executable, "-m", "cutor", "down"], env=user.stack.environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        until(lambda: "stopping" in (user.stack.data / "log" / "supervisor.log").read_text())
+        for _ in range(2):
+            assert "has not ended within 1 s" in one_line(user.cutor("down", "--timeout", "1"), 4)
+        assert Path(f"/proc/{role}").exists()
+        assert (held := read_holder(user.stack.data / "lock")) is not None
+        assert held.pid == mine
+        os.kill(role, signal.SIGCONT)
+        said, _ = first.communicate(timeout=60)
+        assert (first.returncode, said) == (0, f"the stack of {user.stack.data} is stopped\n")
+    finally:
+        first.kill()
+        first.communicate()
+    check_nothing_left(user)
+
+
+def test_down_now_waits_for_no_role(user: User) -> None:
+    assert user.up(roles=["builder"]).returncode == 0
+    os.kill(pid_of(user, " builder --data"), signal.SIGSTOP)
+    started = time.monotonic()
+    ended = user.cutor("down", "--now")
+    assert (ended.returncode, ended.stdout) == (0, f"the stack of {user.stack.data} is stopped\n")
+    assert time.monotonic() - started < 15
+    check_nothing_left(user)
+
+
+def test_down_without_a_directory_and_without_a_stack_is_no_error(user: User) -> None:
+    for _ in range(2):
+        ended = user.cutor("down")
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "no stack is running\n", "")
+    assert "not the data directory of a stack" in one_line(user.cutor("down", "--data", str(user.home / "none")), 2)
+
+
+def test_a_role_by_itself_is_asked_more_than_once_without_being_killed(user: User) -> None:
+    assert user.up().returncode == 0
+    alone = user.home / "alone"
+    command = [sys.executable, "-m", "cutor", "builder", "--server", user.stack.server, "--data", str(alone)]
+    role = subprocess.Popen(command, env=user.stack.environment, stderr=subprocess.PIPE, text=True)
+    try:
+        assert role.stderr is not None
+        assert "the builder is ready" in role.stderr.readline()
+        for _ in range(3):
+            role.send_signal(signal.SIGTERM)
+        assert role.wait(30) == 0
+    finally:
+        role.kill()
+        role.communicate()

@@ -9,8 +9,8 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Final
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, NoReturn
 
 import msgspec
 import pytest
@@ -42,7 +42,7 @@ def limit(**changed: int) -> Limit:
     return msgspec.structs.replace(LIMIT, **changed)
 
 
-def unavailable(reason: str) -> None:
+def unavailable(reason: str) -> NoReturn:
     """Skip visibly on a laptop, fail in CI."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{reason}: run `make setup`")
@@ -51,13 +51,14 @@ def unavailable(reason: str) -> None:
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[Engine]:
-    """Connect to Docker; without it, or without the child image, see `unavailable`."""
-    try:
-        async with Engine.connect() as engine:
+    """Connect to Docker; without it, or without the child image, see `unavailable`. What a test raises later is its failure."""
+    async with AsyncExitStack() as stack:
+        try:
+            engine = await stack.enter_async_context(Engine.connect())
             await engine.image_labels(IMAGE)
-            yield engine
-    except ContainerError as error:
-        unavailable(str(error))
+        except ContainerError as error:
+            unavailable(str(error))
+        yield engine
 
 
 def identity() -> Identity:

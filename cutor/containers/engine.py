@@ -129,7 +129,7 @@ class Child:
     async def update(self, *, memory_bytes: int | None = None, processes: int | None = None) -> None:
         """Change its limits while it runs (about 13 ms). Memory includes swap: there is none.
 
-        Raises `EngineFailure`, also when memory in use can't be pressed below the new limit.
+        Raises `EngineFailure`; `EngineRefused` where memory in use can't be pressed below the new limit.
         """
         body: dict[str, int] = {}
         if memory_bytes is not None:
@@ -164,7 +164,7 @@ class Child:
             running=bool(state["Running"]),
             exit_code=None if state["Running"] else int(state["ExitCode"]),
             oom_killed=bool(state["OOMKilled"]),
-            error=str(state.get("Error", "")),
+            error=one_line(str(state.get("Error", ""))),
         )
 
     async def _ignoring(self, request: Awaitable[object], what: str, statuses: set[int]) -> None:

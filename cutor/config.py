@@ -8,6 +8,7 @@ wrong type or a value that cannot work is an `InvalidConfig`: one line that name
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -36,6 +37,10 @@ from cutor.nix.settings import NixSettings, check_settings
 
 CONFIG_FILE_BYTES: Final = 1 << 20
 DEFAULT_PORT: Final = 4222
+DOCKER_SCHEMES: Final = ("unix://", "tcp://")
+IMAGE_NOTE: Final = Path(__file__).parents[1] / ".setup" / "child-image"
+"""Where `make setup` of a checkout notes the name of the image that it made from that checkout; elsewhere there is none."""
+_NOTED_IMAGE: Final = re.compile(r"cutor-child:[0-9a-f]{16}", re.ASCII)
 FIRST_FREE_UID: Final = 65536
 """Below it are the uids of the host's own users; the uids of runner slots must not be any of them."""
 
@@ -81,7 +86,9 @@ class DockerSettings(_Section, frozen=True, kw_only=True):
     """The Docker Engine that serves this host, and the image of child containers."""
 
     host: Annotated[str, Meta(description="address of the engine, `unix://…` or `tcp://…`; else `DOCKER_HOST`")] | None = None
-    image: Annotated[str, Meta(description="image of child containers, made by `make setup`")] = "cutor-child:latest"
+    image: Annotated[
+        str, Meta(description="image of child containers; in a checkout, the one that its own `make setup` made, once it did")
+    ] = "cutor-child:latest"
 
 
 class BuilderSettings(_Section, frozen=True, kw_only=True):
@@ -214,9 +221,23 @@ def load(wanted: Path | None, surroundings: Surroundings) -> Loaded:
     if file is None:
         file = surroundings.config_home / "cutor" / "config.toml"
         if not file.is_file():
-            return Loaded(config=_with_docker_host(Config(), surroundings), file=None, raw=b"")
+            config = parse(b"", "the built-in configuration", image=made_image())
+            return Loaded(config=_with_docker_host(config, surroundings), file=None, raw=b"")
     raw = _read(file)
-    return Loaded(config=_with_docker_host(parse(raw, str(file)), surroundings), file=file.absolute(), raw=raw)
+    config = parse(raw, str(file), image=made_image())
+    return Loaded(config=_with_docker_host(config, surroundings), file=file.absolute(), raw=raw)
+
+
+def made_image(note: Path = IMAGE_NOTE) -> str | None:
+    """Return the name of the image that belongs to this code; None where no `make setup` made one from it.
+
+    The name holds a digest of all that went in, so that set-ups of other checkouts leave it alone.
+    """
+    try:
+        name = note.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return name if _NOTED_IMAGE.fullmatch(name) else None
 
 
 def _read(file: Path) -> bytes:
@@ -230,14 +251,19 @@ def _read(file: Path) -> bytes:
     return raw
 
 
-def parse(raw: bytes, name: str) -> Config:
-    """Return the configuration in TOML, checked as a whole. Raises `InvalidConfig` that names the file as ``name``."""
+def parse(raw: bytes, name: str, *, image: str | None = None) -> Config:
+    """Return the configuration in TOML, checked as a whole; ``image`` is that of child containers where it names none.
+
+    Raises `InvalidConfig` that names the file as ``name``.
+    """
     try:
         document = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidConfig(f"{name}: not valid TOML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise InvalidConfig(f"{name}: nested too deeply; this is no configuration of cutor") from error
     try:
-        config = msgspec.convert(_prepared(document), Config)
+        config = msgspec.convert(_prepared(document, image), Config)
         check(config)
     except (msgspec.ValidationError, InvalidPolicy) as error:
         said = explain(error).replace("Object contains unknown field", "unknown key")
@@ -266,11 +292,11 @@ def _check_uids(runner: RunnerSettings) -> None:
         raise InvalidPolicy(f"runner.uid_base: the slots' uids {first} to {last} overlap those of build containers, {taken}")
 
 
-def _prepared(document: dict[str, Any]) -> dict[str, Any]:
+def _prepared(document: dict[str, Any], image: str | None) -> dict[str, Any]:
     """Return the document with ``~/`` resolved, and `docker.image` as that of environment builds unless `nix.image` is set."""
     docker, nix = document.get("docker", {}), document.get("nix", {})
-    if isinstance(docker, dict) and isinstance(nix, dict) and "image" in docker:
-        document = document | {"nix": {"image": docker["image"]} | nix}
+    if isinstance(docker, dict) and isinstance(nix, dict) and (image := docker.get("image", image)) is not None:
+        document = document | {"docker": {"image": image} | docker, "nix": {"image": image} | nix}
     directory = document.get("data_directory")
     if isinstance(directory, str) and directory.startswith("~/"):
         document = document | {"data_directory": str(Path.home() / directory[2:])}
@@ -281,6 +307,17 @@ def _with_docker_host(config: Config, surroundings: Surroundings) -> Config:
     if config.docker.host or not surroundings.docker_host:
         return config
     return msgspec.structs.replace(config, docker=msgspec.structs.replace(config.docker, host=surroundings.docker_host))
+
+
+def check_docker_host(host: str | None) -> None:
+    """Raise `InvalidConfig` for an address of Docker over which cutor cannot talk to an engine; null is the usual socket.
+
+    Apart from `load`, because a client that never asks Docker may well run beside a ``DOCKER_HOST`` that other programs need.
+    """
+    if host is not None and not host.startswith(DOCKER_SCHEMES):
+        raise InvalidConfig(
+            f"DOCKER_HOST or `docker.host` is {host!r}: cutor talks to an engine over {' or '.join(DOCKER_SCHEMES)} alone"
+        )
 
 
 def environment_for_role(server: str) -> dict[str, str]:

@@ -4,6 +4,7 @@
 <data>/instance      the stack's random name, kept for ever: the label of its containers
 <data>/lock          held by the supervisor and every role process for as long as it lives
 <data>/config.toml   the configuration that the running stack was started with
+<data>/images.json   the ids of the images that its containers have
 <data>/nats/         the server's store: the streams, which are the truth
 <data>/log/          one log a process
 ```
@@ -37,6 +38,7 @@ class DataDirectory:
         self.lock = path / "lock"
         self.instance_file = path / "instance"
         self.config_file = path / "config.toml"
+        self.images_file = path / "images.json"
         self.server = path / "nats"
         self.logs = path / "log"
         self.supervisor_log = self.logs / "supervisor.log"

@@ -1,7 +1,8 @@
 """The process of one role: what ``cutor builder``, ``cutor runner`` and ``cutor projector`` do around the role itself.
 
 By itself, a role has a data directory with an instance name and a lock of its own. Under ``cutor up`` it belongs to the stack's
-instance, holds the stack's lock through an inherited descriptor, ends when the supervisor dies, and says when it is ready.
+instance, holds the stack's lock through an inherited descriptor, starts containers of the stack's images, ends when the
+supervisor dies, and says when it is ready.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from cutor.config import Config
 from cutor.errors import DONE, REFUSED, CutorError
 from cutor.roles.context import RoleContext
 from cutor.stack.data import DataDirectory
+from cutor.stack.images import pinned
 from cutor.stack.lock import Lock
 from cutor.stack.process import announce_ready, end_with_parent
 
@@ -78,7 +80,8 @@ def run_role(settings: RoleSettings, role: Role) -> int:
     data.prepare()
     lock = None if settings.supervision is not None else Lock.take(data.lock)
     try:
-        uvloop.run(_serve(settings, role, data.make_instance()))
+        config = settings.config if settings.supervision is None else pinned(settings.config, data)
+        uvloop.run(_serve(settings, role, data.make_instance(), _with_database(config, settings.data)))
     finally:
         if lock is not None:
             lock.release(orderly=True)
@@ -92,14 +95,14 @@ def _join(supervision: Supervision) -> None:
     os.set_inheritable(supervision.lock_descriptor, False)
 
 
-async def _serve(settings: RoleSettings, role: Role, instance: str) -> None:
+async def _serve(settings: RoleSettings, role: Role, instance: str, config: Config) -> None:
     stop = asyncio.Event()
     _listen_for_signals(stop)
     context = RoleContext(
         server=settings.server,
         instance=instance,
         worker=settings.worker or f"{settings.role}-{instance}",
-        config=_with_database(settings.config, settings.data),
+        config=config,
         ready=_ready(settings),
         stop=stop,
     )

@@ -25,7 +25,7 @@ from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.errors import CutorError
 from cutor.journal import Journal
-from cutor.stack import current, streams
+from cutor.stack import current, images, streams
 from cutor.stack.data import DataDirectory, write_privately
 from cutor.stack.keeper import Keeper, Orders, first_of
 from cutor.stack.lock import Lock
@@ -144,6 +144,7 @@ class Supervisor:
             return
         async with Engine.connect(self._settings.config.docker.host) as engine:
             await check_docker(engine, self._settings.config)
+            images.write(self._data, await images.resolve(engine, self._settings.config))
             if removed := await remove_containers(engine, instance):
                 self._say(f"removed {removed} containers that a former life of this stack left behind")
         try:

@@ -3,6 +3,8 @@
 import argparse
 import asyncio
 import fcntl
+import re
+import secrets
 import sys
 from pathlib import Path
 from typing import IO
@@ -13,7 +15,7 @@ from aiodocker.exceptions import DockerError
 
 from deploy.setup import base_image, child_image, engine, package_set, purge, volumes, warm
 from deploy.setup.console import SetupError, cache_directory, fail, say
-from deploy.setup.docker_api import volume_labels
+from deploy.setup.docker_api import OWNER, sweep, volume_labels
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +24,8 @@ async def set_up(*, refresh: bool) -> None:
     """Bring the machine to where submissions can run; what is there already is left alone."""
     await engine.ensure()
     async with Docker() as docker:
+        if left := await sweep(docker):
+            say(f"removed {left} containers that a killed set-up left behind")
         base = await base_image.ensure(docker, refresh=refresh)
         await child_image.ensure(docker, ROOT, base)
         await volumes.ensure(docker)
@@ -51,6 +55,18 @@ def wait_for(lock: IO[str]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
+def name_in(lock: IO[str]) -> str:
+    """The name of this set-up, by which it knows its containers again; made up once, and kept in the file of its lock."""
+    lock.seek(0)
+    name = lock.read(100).strip()
+    if not re.fullmatch(r"[0-9a-f]{12}", name, re.ASCII):
+        name = secrets.token_hex(6)
+        lock.truncate(0)
+        lock.write(f"{name}\n")
+        lock.flush()
+    return name
+
+
 def main() -> int:
     """Run set-up, or with --purge its undoing, under a lock, so that two at once don't race. Returns the exit code."""
     arguments = argparse.ArgumentParser(prog="deploy.setup", description=__doc__)
@@ -58,10 +74,11 @@ def main() -> int:
     arguments.add_argument("--purge", action="store_true", help="remove images, Nix volumes and downloads")
     chosen = arguments.parse_args()
     cache_directory().mkdir(parents=True, exist_ok=True)
-    with (cache_directory() / "lock").open("w") as lock:
+    with (cache_directory() / "lock").open("a+") as lock:
         wait_for(lock)
+        OWNER.set(name_in(lock))
         try:
-            asyncio.run(purge.purge() if chosen.purge else set_up(refresh=chosen.refresh))
+            asyncio.run(purge.purge(ROOT) if chosen.purge else set_up(refresh=chosen.refresh))
         except SetupError as error:
             fail(error)
             return 1

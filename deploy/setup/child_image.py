@@ -1,7 +1,9 @@
-"""The child image `cutor-child:latest`: the base layer, and on top of it one small layer with cutor's own files.
+"""The child image: the base layer, and on top of it one small layer with cutor's own files.
 
-The top layer holds what `deploy/image/contents.txt` lists and the static helper `jail_init.c`. Label `cutor.inputs` is
-a digest over everything that went in: equal digest, nothing to do.
+The top layer holds what `deploy/image/contents.txt` lists and the static helper `jail_init.c`. The image is tagged
+`cutor-child:DIGEST` by the digest over everything that went in (label `cutor.inputs`), so that checkouts of different
+versions have images of their own; the checkout's file `.setup/child-image` names its one, and `cutor up` reads that.
+`cutor-child:latest` is the image that set-up made or found last.
 """
 
 import hashlib
@@ -19,17 +21,23 @@ from aiodocker import Docker
 from deploy.setup import base_image, machine
 from deploy.setup.console import SetupError, run, step
 from deploy.setup.docker_api import (
+    SETUP_LABEL,
+    Image,
     OneShot,
     created,
     finish,
     image_labels,
-    image_names,
+    images,
     put_files,
     remove_image,
     remove_unnamed_images,
 )
 
-NAME = "cutor-child:latest"
+REPOSITORY = "cutor-child"
+NAME = f"{REPOSITORY}:latest"
+NOTE = Path(".setup/child-image")
+KEPT = 16
+"""How many images stay, the newest: each is a megabyte over its base, and a running stack or another checkout may want it."""
 CONTENTS = Path("deploy/image/contents.txt")
 HELPER_SOURCE = Path("deploy/image/jail_init.c")
 HELPER_DESTINATION = "/opt/cutor/bin/jail-init"
@@ -136,38 +144,59 @@ def read_optional(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-async def ensure(docker: Docker, root: Path, base: str) -> None:
-    """Make the child image unless the one that is there has the same inputs."""
+def name_of(digest: str) -> str:
+    """The name of the image whose inputs have this digest."""
+    return f"{REPOSITORY}:{digest[:16]}"
+
+
+async def ensure(docker: Docker, root: Path, base: str) -> str:
+    """Make the child image of the checkout at `root` unless it is there; return its name, which is noted there, too."""
     base_labels = await image_labels(docker, base)
     if base_labels is None:
         raise SetupError(f"image {base} vanished while set-up ran; run set-up again")
     top = wanted(root, base_labels["Id"])
-    present = await image_labels(docker, NAME)
-    if present is not None and present.get("cutor.inputs") == top.digest:
-        return
-    with step("child image: top layer"):
-        files = list(top.files)
-        if top.helper is not None:
-            files.append((HELPER_DESTINATION, 0o755, await compile_helper(root / HELPER_SOURCE)))
-        labels = {"cutor.inputs": top.digest, **({"cutor.protocol": top.protocol} if top.protocol else {})}
-        await add_layer(docker, base, layer(files), labels)
-    await remove_superseded(docker, base)
+    name = name_of(top.digest)
+    present = await image_labels(docker, name)
+    if present is None or present.get("cutor.inputs") != top.digest:
+        with step(f"child image: top layer of {name}"):
+            files = list(top.files)
+            if top.helper is not None:
+                files.append((HELPER_DESTINATION, 0o755, await compile_helper(root / HELPER_SOURCE)))
+            labels = {"cutor.inputs": top.digest, "cutor.base": base, SETUP_LABEL: ""}
+            labels |= {"cutor.protocol": top.protocol} if top.protocol else {}
+            await add_layer(docker, base, layer(files), labels, name)
+    await docker.images.tag(name, REPOSITORY, tag="latest")
+    (root / NOTE).parent.mkdir(exist_ok=True)
+    (root / NOTE).write_text(f"{name}\n")
+    await remove_superseded(docker, base, name)
+    return name
 
 
-async def remove_superseded(docker: Docker, base: str) -> None:
-    """Remove bases and child images that lost their name, and bases of older recipes, unless a container runs on them."""
+async def remove_superseded(docker: Docker, base: str, own: str) -> None:
+    """Remove images that lost their name, old ones of `superseded`, and bases on which none is left, but no image in use."""
     await remove_unnamed_images(docker, "cutor.nix-version")
-    for name in await image_names(docker, base_image.REPOSITORY):
-        if name != base:
+    children = await images(docker, REPOSITORY)
+    for name in superseded(children, own):
+        await remove_image(docker, name)
+    left = await images(docker, REPOSITORY)
+    bases = {base, *(image.labels.get("cutor.base", "") for image in left)}
+    for image in await images(docker, base_image.REPOSITORY):
+        for name in set(image.names) - bases:
             await remove_image(docker, name)
 
 
-async def add_layer(docker: Docker, base: str, content: bytes, labels: dict[str, str]) -> None:
-    """Put `content` (a tar) over `base`, precompile the Python in it, and name the outcome."""
+def superseded(children: Sequence[Image], own: str) -> list[str]:
+    """Names of the images to remove: all but the `KEPT` newest, `own`, and the one that is also `NAME`."""
+    old = sorted(children, key=lambda image: image.created_at, reverse=True)[KEPT:]
+    return [name for image in old if not {own, NAME} & set(image.names) for name in image.names]
+
+
+async def add_layer(docker: Docker, base: str, content: bytes, labels: dict[str, str], name: str) -> None:
+    """Put `content` (a tar) over `base`, precompile the Python in it, and call the outcome `name`."""
     shot = OneShot(base, ["/usr/bin/bash", "-c", PRECOMPILE])
-    repository, _, tag = NAME.partition(":")
+    repository, _, tag = name.partition(":")
     async with created(docker, shot.configuration()) as container:
         await put_files(container, "/", content)
         await finish(container, "precompiling cutor's files in the child image")
-        changes = [f"LABEL {name}={shlex.quote(value)}" for name, value in labels.items()]
+        changes = [f"LABEL {label}={shlex.quote(value)}" for label, value in labels.items()]
         await container.commit(repository=repository, tag=tag, changes=[*changes, 'CMD ["/usr/bin/bash"]'])

@@ -4,6 +4,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -12,6 +13,9 @@ from aiodocker.containers import DockerContainer
 from aiodocker.exceptions import DockerError
 
 from deploy.setup.console import SetupError
+
+SETUP_LABEL = "cutor.setup"
+"""On set-up's own containers, with the owner as value."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,39 @@ class OneShot:
         }
 
 
+OWNER: ContextVar[str] = ContextVar("OWNER", default="")
+"""Name of the set-up that runs, kept in the file of its lock; empty for tests, which are no set-up."""
+
+
 @asynccontextmanager
 async def created(docker: Docker, configuration: dict[str, Any]) -> AsyncIterator[DockerContainer]:
-    """A created container that is removed at the end, whatever happens."""
-    container = await docker.containers.create(configuration, name=f"cutor-setup-{secrets.token_hex(4)}")
+    """A created container that is removed at the end, whatever happens; `sweep` finds it where this process is killed."""
+    owner = OWNER.get()
+    name = f"{container_prefix(owner)}{secrets.token_hex(4)}"
+    labels = {**configuration.get("Labels", {}), SETUP_LABEL: owner}
+    container = await docker.containers.create({**configuration, "Labels": labels}, name=name)
     try:
         yield container
     finally:
         await container.delete(force=True, v=True)
+
+
+def container_prefix(owner: str) -> str:
+    """How the names of a set-up's containers begin."""
+    return f"cutor-setup-{owner}-" if owner else "cutor-setup-"
+
+
+async def sweep(docker: Docker) -> int:
+    """Remove the containers that a killed life of this set-up left behind; return how many. To be called under its lock.
+
+    Both label and name have to be of this set-up: the label alone would also be on containers of images committed by it.
+    """
+    owner = OWNER.get()
+    filters = json.dumps({"label": [f"{SETUP_LABEL}={owner}"], "name": [container_prefix(owner)]})
+    found = await docker.containers.list(all=True, filters=filters) if owner else []
+    for container in found:
+        await container.delete(force=True, v=True)
+    return len(found)
 
 
 async def finish(container: DockerContainer, what: str) -> str:
@@ -99,10 +128,26 @@ async def remove_image(docker: Docker, name: str) -> bool:
     return True
 
 
-async def image_names(docker: Docker, repository: str) -> list[str]:
-    """Every `repository:tag` there is."""
+@dataclass(frozen=True)
+class Image:
+    """An image with its names (`repository:tag`), when it was made (seconds since 1970), and its labels."""
+
+    names: tuple[str, ...]
+    created_at: int
+    labels: Mapping[str, str]
+
+
+async def images(docker: Docker, repository: str) -> list[Image]:
+    """Every image with a name in `repository`, and with those names alone."""
     found = await docker.images.list(filters={"reference": [f"{repository}:*"]})
-    return [name for image in found for name in image["RepoTags"] or []]
+    return [
+        Image(
+            tuple(name for name in image["RepoTags"] or [] if name.startswith(f"{repository}:")),
+            int(image["Created"]),
+            image["Labels"] or {},
+        )
+        for image in found
+    ]
 
 
 async def remove_unnamed_images(docker: Docker, label: str) -> None:

@@ -1,20 +1,23 @@
 """Removal of what set-up made outside the repository. The engine and installed packages stay."""
 
 import shutil
+from pathlib import Path
 
 from aiodocker import Docker
 
 from deploy.setup import base_image, child_image, engine, volumes
 from deploy.setup.console import SetupError, cache_directory, say
-from deploy.setup.docker_api import delete_volume, image_names, remove_image, volume_labels
+from deploy.setup.docker_api import delete_volume, images, remove_image, sweep, volume_labels
 
 
-async def purge() -> None:
-    """Remove images, volumes and downloads. SetupError where a running stack uses them."""
+async def purge(root: Path) -> None:
+    """Remove images, volumes and downloads, those of other checkouts, too. SetupError where a running stack uses them."""
     if await engine.answers():
         async with Docker() as docker:
+            await sweep(docker)
             await remove_volumes(docker)
             await remove_images(docker)
+    (root / child_image.NOTE).unlink(missing_ok=True)
     shutil.rmtree(cache_directory(), ignore_errors=True)
     say(f"removed {cache_directory()}")
 
@@ -30,8 +33,9 @@ async def remove_volumes(docker: Docker) -> None:
 
 
 async def remove_images(docker: Docker) -> None:
-    """Remove the child image and all base images, those of older recipes among them."""
-    for name in (child_image.NAME, *await image_names(docker, base_image.REPOSITORY)):
-        if not await remove_image(docker, name):
-            raise SetupError(f"image {name} is in use: stop the running stacks (`cutor down`)")
-        say(f"removed image {name}")
+    """Remove every child image and every base image, those of older recipes and other checkouts among them."""
+    for repository in (child_image.REPOSITORY, base_image.REPOSITORY):
+        for name in sorted(name for image in await images(docker, repository) for name in image.names):
+            if not await remove_image(docker, name):
+                raise SetupError(f"image {name} is in use: stop the running stacks (`cutor down`)")
+            say(f"removed image {name}")

@@ -2,17 +2,22 @@
 
 import json
 import os
+import shutil
 import struct
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from aiodocker import Docker
+from aiodocker.containers import DockerContainer
+from aiodocker.exceptions import DockerError
 
+from cutor.config import made_image
 from cutor.containers.seccomp import container_profile
 from cutor.jail.protocol import PROTOCOL_VERSION
 from deploy.setup import base_image, child_image, engine, volumes
-from deploy.setup.docker_api import OneShot, image_labels, run_once
+from deploy.setup.docker_api import OWNER, OneShot, created, image_labels, remove_image, run_once, sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 PT_INTERP = 3
@@ -78,6 +83,79 @@ async def test_labels_say_what_went_in(docker: Docker, labels: Mapping[str, str]
     found = await image_labels(docker, base)
     assert found is not None
     assert labels["cutor.inputs"] == child_image.wanted(ROOT, found["Id"]).digest, "files changed since `make setup`"
+
+
+async def test_the_checkouts_image_is_noted_and_latest_is_another_name_of_it(docker: Docker) -> None:
+    noted = made_image(ROOT / child_image.NOTE)
+    assert noted is not None
+    found = await image_labels(docker, noted)
+    assert found is not None
+    assert noted == child_image.name_of(found["cutor.inputs"])
+    assert found["cutor.setup"] == "", "containers of the image must not look like those of set-up"
+
+
+@pytest.fixture
+async def other_checkout(docker: Docker, tmp_path: Path) -> AsyncIterator[Path]:
+    """A checkout whose image differs in a comment; at the end its image is gone, and `latest` is what it was."""
+    files = [item.source for item in child_image.parse_contents((ROOT / child_image.CONTENTS).read_text())]
+    for source in (*files, child_image.CONTENTS, child_image.HELPER_SOURCE, child_image.PROTOCOL):
+        (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / source, tmp_path / source)
+    with (tmp_path / "deploy/image/nix.conf").open("a") as conf:
+        conf.write(f"# {tmp_path}\n")
+    before = await image_labels(docker, child_image.NAME)
+    assert before is not None
+    yield tmp_path
+    await docker.images.tag(before["Id"], child_image.REPOSITORY, tag="latest")
+    if (made := made_image(tmp_path / child_image.NOTE)) is not None:
+        await remove_image(docker, made)
+
+
+async def test_two_checkouts_have_an_image_each(docker: Docker, other_checkout: Path) -> None:
+    noted = made_image(ROOT / child_image.NOTE)
+    assert noted is not None
+    before = await image_labels(docker, noted)
+    assert before is not None
+    name = await child_image.ensure(docker, other_checkout, before["cutor.base"])
+    made = await image_labels(docker, name)
+    assert made is not None
+    assert name == made_image(other_checkout / child_image.NOTE) != noted
+    assert await image_labels(docker, noted) == before
+    assert (await image_labels(docker, child_image.NAME) or {})["Id"] == made["Id"]
+    assert await child_image.ensure(docker, other_checkout, before["cutor.base"]) == name
+    assert await image_labels(docker, name) == made, "made once"
+
+
+async def test_what_a_killed_set_up_left_behind_is_swept_and_nothing_else(docker: Docker) -> None:
+    """Containers are made as set-up makes them; those of another set-up, and of no set-up, stay."""
+    configuration = OneShot(child_image.NAME, ["/usr/bin/true"]).configuration()
+    made = []
+    try:
+        for owner in ("0123456789ab", "ba9876543210", ""):
+            token = OWNER.set(owner)
+            async with created(docker, configuration) as container:
+                made.append(await docker.containers.create(await like(container), name=f"{await name_of(container)}-left"))
+            OWNER.reset(token)
+        token = OWNER.set("0123456789ab")
+        assert await sweep(docker) == 1
+        assert await sweep(docker) == 0
+        OWNER.reset(token)
+        assert await sweep(docker) == 0
+        for container in made[1:]:
+            await container.show()
+    finally:
+        for container in made:
+            with suppress(DockerError):
+                await container.delete(force=True)
+
+
+async def like(container: DockerContainer) -> dict[str, object]:
+    shown = await container.show()
+    return {"Image": shown["Image"], "Labels": shown["Config"]["Labels"]}
+
+
+async def name_of(container: DockerContainer) -> str:
+    return str((await container.show())["Name"]).removeprefix("/")
 
 
 async def test_nix_is_the_version_of_the_label_and_safe(docker: Docker, labels: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from cutor.stack.data import DataDirectory
 from cutor.stack.lock import is_free, read_holder
 from cutor.stack.restarts import QUICK_DEATHS
 from tests.bare_stack import User, one_line, request
+from tests.live_stack import EXAMPLES
 
 
 def until(true: Callable[[], bool], timeout_s: float = 20.0) -> None:
@@ -366,6 +368,53 @@ def make_container(instance: str) -> str:
             return str(container.id)
 
     return asyncio.run(create())
+
+
+@pytest.fixture
+def image_name() -> Iterator[str]:
+    """A name of the child image that this test may give to another one; it is gone at the end."""
+    repository, tag = "cutor-test", secrets.token_hex(6)
+    give_name("cutor-child:latest", repository, tag)
+    yield f"{repository}:{tag}"
+
+    async def remove() -> None:
+        async with Docker() as docker:
+            await docker.images.delete(f"{repository}:{tag}")
+
+    asyncio.run(remove())
+
+
+def give_name(image: str, repository: str, tag: str) -> None:
+    async def give() -> None:
+        async with Docker() as docker:
+            await docker.images.tag(image, repository, tag=tag)
+
+    asyncio.run(give())
+
+
+def base_of_the_child_image() -> str:
+    async def find() -> str:
+        async with Engine.connect() as engine:
+            return (await engine.image_labels("cutor-child:latest"))["cutor.base"]
+
+    return asyncio.run(find())
+
+
+def test_a_running_stack_keeps_its_image_when_the_name_goes_to_another_one(user: User, image_name: str) -> None:
+    config = user.home / "c.toml"
+    config.write_text(f'[docker]\nimage = "{image_name}"\n')
+    assert user.up("--config", str(config), roles=["builder", "runner"]).returncode == 0
+    give_name(base_of_the_child_image(), *image_name.split(":"))  # an image in which nothing of cutor's is
+    for role in ("builder", "runner"):  # also those that come back
+        first = pid_of(user, f" {role} --data")
+        os.kill(first, signal.SIGKILL)
+        log = user.stack.data / "log" / f"{role}.log"
+        until(lambda log=log: log.read_bytes().count(b"is ready") == 2, 40)
+    done = user.cutor("submit", str(EXAMPLES / "shell-hook"), "--wait", "--json")
+    assert json.loads(done.stdout)["outcome"] == "OK", done.stderr
+    assert user.down().returncode == 0
+    line = one_line(user.up("--config", str(config), roles=["builder"]), 3)
+    assert f"'{image_name}' speaks version none of the stage protocol" in line
 
 
 def test_the_server_listens_on_the_loopback_alone(user: User) -> None:

@@ -6,10 +6,23 @@ from pathlib import Path
 
 import pytest
 
+from cutor.config import made_image
 from deploy.setup import rootfs
+from deploy.setup.__main__ import name_in
 from deploy.setup.base_image import check_nix_version, nix_version, recipe_digest
-from deploy.setup.child_image import Item, inputs_digest, layer, parse_contents, protocol_version, read_files
+from deploy.setup.child_image import (
+    KEPT,
+    Item,
+    inputs_digest,
+    layer,
+    name_of,
+    parse_contents,
+    protocol_version,
+    read_files,
+    superseded,
+)
 from deploy.setup.console import SetupError
+from deploy.setup.docker_api import Image
 from deploy.setup.rootfs import RootFileSystem, certificate_bundle, keep_useful, merged_path
 
 FILES = [("/opt/cutor/a.py", 0o644, b"a"), ("/etc/nix/nix.conf", 0o644, b"x")]
@@ -150,3 +163,30 @@ def test_unsafe_nix_is_refused(version: tuple[int, ...]) -> None:
 
 def test_another_nsjail_is_another_base() -> None:
     assert recipe_digest("0.3.0") != recipe_digest("0.3.1")
+
+
+def test_the_name_of_an_image_is_one_that_cutor_takes(tmp_path: Path) -> None:
+    (tmp_path / "note").write_text(name := name_of(inputs_digest("base", FILES, ["cc"])))
+    assert made_image(tmp_path / "note") == name
+
+
+def test_the_newest_images_stay_and_those_that_have_a_reason() -> None:
+    def image(number: int, *more: str) -> Image:
+        return Image((f"cutor-child:{number:016x}", *more), number, {})
+
+    newest = [image(number) for number in range(100, 100 + KEPT)]
+    old = [image(1), image(2), image(3, "cutor-child:latest")]
+    assert superseded([*old, *newest], own=old[1].names[0]) == [old[0].names[0]]
+    assert superseded(newest, own="") == []
+
+
+def test_a_set_up_has_one_name_for_ever(tmp_path: Path) -> None:
+    names = []
+    for damage in ("", "", "nonsense"):
+        with (tmp_path / "lock").open("a+") as lock:
+            names.append(name_in(lock))
+        if damage:
+            (tmp_path / "lock").write_text(damage)
+    assert names[0] == names[1] == names[2]
+    with (tmp_path / "lock").open("a+") as lock:
+        assert len(name_in(lock)) == 12

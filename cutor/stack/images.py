@@ -1,0 +1,56 @@
+"""Which images a stack's containers have: names, resolved once at its start to what they mean then.
+
+A name can be given to another image while the stack runs (`make setup` does so). An image's id cannot: the roles get ids, in a
+file of the data directory, so that one that is started again in the midst of a life works on as before.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from cutor.config import Config
+from cutor.containers.engine import Engine
+from cutor.errors import CutorError
+from cutor.stack.data import DataDirectory, write_privately
+
+
+class ImagesDamaged(CutorError):
+    """The file with the images of a running stack cannot be read; the message names it."""
+
+
+class Images(msgspec.Struct, frozen=True, kw_only=True):
+    """Ids (``sha256:…``) of the images of a runner's and of a builder's containers."""
+
+    runner: str
+    builder: str
+
+
+async def resolve(engine: Engine, config: Config) -> Images:
+    """Return what the configured names mean now. Raises `ImageMissing` and the engine's own errors."""
+    return Images(runner=await _id(engine, config.docker.image), builder=await _id(engine, config.nix.image))
+
+
+async def _id(engine: Engine, name: str) -> str:
+    await engine.image_labels(name)  # says that it is missing
+    shown = await engine.call(f"inspect image {name}", engine._docker.images.inspect(name))
+    return str(shown["Id"])
+
+
+def write(data: DataDirectory, images: Images) -> None:
+    """Keep the images of this life for its roles."""
+    write_privately(data.images_file, msgspec.json.encode(images))
+
+
+def pinned(config: Config, data: DataDirectory) -> Config:
+    """Return the configuration with the images of the running stack. Raises `ImagesDamaged`."""
+    try:
+        images = msgspec.json.decode(data.images_file.read_bytes(), type=Images)
+    except FileNotFoundError:  # a stack without roles that start containers
+        return config
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ImagesDamaged(f"{data.images_file} cannot be read: start the stack again") from error
+    return msgspec.structs.replace(
+        config,
+        docker=msgspec.structs.replace(config.docker, image=images.runner),
+        nix=msgspec.structs.replace(config.nix, image=images.builder),
+    )

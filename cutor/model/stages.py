@@ -7,12 +7,13 @@ from typing import Final
 from cutor.model.events import Signal, Stage, output
 from cutor.model.limits import Limit
 from cutor.model.outcome import Compare, StageOutcome, StageReport, classify, same_output, signal_name
+from cutor.model.units import size
 
 _LIMIT_OF_OUTCOME: Final[dict[StageOutcome, tuple[str, str]]] = {
     "TLE_WALL": ("wall_time_ms", "took longer than {} ms"),
     "TLE_CPU": ("cpu_time_ms", "used more than {} ms of CPU time"),
-    "MLE": ("memory_bytes", "needed more than {} bytes of memory"),
-    "FSE": ("file_size_bytes", "wrote a file of more than {} bytes"),
+    "MLE": ("memory_bytes", "needed more than {} of memory"),
+    "FSE": ("file_size_bytes", "wrote a file of more than {}"),
 }
 
 
@@ -54,10 +55,11 @@ def explain(outcome: StageOutcome, report: StageReport, limits: Limit) -> str | 
         return report.fault or "the jail reported neither an end nor a reason"
     if outcome == "OLE":
         stream = "stderr" if report.killed_by == "stderr" else "stdout"
-        return f"printed more than {getattr(limits, f'{stream}_bytes')} bytes to {stream}"
+        return f"printed more than {size(getattr(limits, f'{stream}_bytes'))} to {stream}"
     if outcome == "WA":
         return "the output differs from the expected one"
     if outcome in _LIMIT_OF_OUTCOME:
         field, sentence = _LIMIT_OF_OUTCOME[outcome]
-        return sentence.format(getattr(limits, field))
+        limit: int = getattr(limits, field)
+        return sentence.format(size(limit) if field.endswith("_bytes") else limit)
     return None

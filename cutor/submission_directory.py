@@ -57,6 +57,8 @@ def _parse_settings(raw: bytes) -> dict[str, Any]:
         settings = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{SETTINGS_FILE}: not valid TOML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise InvalidRequest(f"{SETTINGS_FILE}: nested too deeply") from error
     if "files" in settings:
         raise InvalidRequest(f"{SETTINGS_FILE}: files: the files are those of the directory; remove this key")
     return settings

@@ -181,6 +181,8 @@ def read(text: str, tenants: Sequence[str], *, source: str = SOURCE) -> Topology
         document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader with one more check
     except _Bad as error:
         raise TopologyError(f"{source}: {error}") from error
+    except RecursionError as error:
+        raise TopologyError(f"{source}: nested too deeply; this is no streams.yaml") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}: " if mark else ""

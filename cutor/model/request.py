@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -88,6 +88,9 @@ class ValidRequest(msgspec.Struct, frozen=True, kw_only=True):
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes or a document that are not of the wanted shape; `explain` has a line for each."""
 
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {"encoding": get_args(RequestEncoding), "compare": get_args(Compare)}
+"""Fields of a request that have one of a few values; msgspec does not say which."""
+
 EXPLAINED_CHARACTERS: Final = 300
 SHOWN_CHARACTERS: Final = 80
 """Messages stand in events and in lines on a terminal: what a stranger wrote is shown up to so many characters."""
@@ -131,6 +134,8 @@ def explain(error: Exception) -> str:
     found = re.fullmatch(r"(.*) - at `\$\.?(.*?)`", text, re.DOTALL)
     if found:
         what, where = found.groups()
+        if what.startswith("Invalid enum value") and (choices := _CHOICES.get(where.rpartition(".")[2])):
+            what = f"{what}: it must be {' or '.join(map(repr, choices))}"
         text = f"{where}: {what}" if where else what
     line = " ".join(text[: 2 * EXPLAINED_CHARACTERS].split())
     return line if len(line) <= EXPLAINED_CHARACTERS else f"{line[:EXPLAINED_CHARACTERS]}…"

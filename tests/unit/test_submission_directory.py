@@ -168,6 +168,7 @@ def test_endless_nesting_ends_at_the_length_of_names(box: Path) -> None:
     ("settings", "said"),
     [
         ("= 1", "not valid TOML"),
+        ("x = " + "[" * 100_000, "nested too deeply"),
         ("unknown = 1", "unknown field `unknown`"),
         ("[[files]]\nname = 'x'", "files: the files are those of the directory"),
         ("[limits.run]\nwall_time_ms = '1s'", "limits.run.wall_time_ms"),

@@ -7,6 +7,10 @@ class BusError(Exception):
     """Root of all errors of the bus."""
 
 
+class AddressInvalid(BusError):
+    """What was given as a server's address is none."""
+
+
 class BusUnreachable(BusError):
     """No server answers; the message names the address, without the credential, and says what to do."""
 

@@ -20,7 +20,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as RawSubscription
 
-from cutor.bus.errors import BusClosed, BusError, BusUnreachable
+from cutor.bus.errors import AddressInvalid, BusClosed, BusError, BusUnreachable
 
 log = logging.getLogger("cutor.bus")
 
@@ -82,7 +82,7 @@ def check_address(server_url: str) -> list[str]:
         except ValueError:
             valid = False
         if not valid:
-            raise BusError("the server's address is not valid: write nats://user:password@host:port or tls://…")
+            raise AddressInvalid("the server's address is not valid: write nats://user:password@host:port or tls://…")
     return servers
 
 
@@ -232,6 +232,8 @@ class Link:
 
     def unreachable(self, reason: str) -> BusUnreachable:
         """The error for a server that does not answer."""
+        if "authorization" in reason.lower():
+            return BusUnreachable(f"NATS at {self.address} refuses the credential: {reason}: are user and password right?")
         return BusUnreachable(
             f"cannot reach NATS at {self.address}: {reason}: is the stack up (`cutor up`), is the address right?"
         )

@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from cutor.bus.errors import BusError, TopologyError
+from cutor.bus.errors import AddressInvalid, BusError, TopologyError
 from cutor.containers.errors import ContainerError
 from cutor.errors import REFUSED, UNAVAILABLE, CutorError
 from cutor.model.codec import EventError
@@ -16,6 +16,7 @@ _EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (InvalidRequest, REFUSED),
     (InvalidPolicy, REFUSED),
     (TopologyError, REFUSED),
+    (AddressInvalid, REFUSED),
     (EventError, UNAVAILABLE),
     (BusError, UNAVAILABLE),
     (ContainerError, UNAVAILABLE),

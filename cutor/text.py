@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 def escape(text: str, keep: str = "") -> str:
     r"""Return text in which every character that a terminal might obey is visible: ``\x1b``, ``\u202e``; ``keep`` stays.
@@ -14,3 +16,27 @@ def escape(text: str, keep: str = "") -> str:
 
 def _visible(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal text without control characters takes: two for wide characters, none for marks."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def cut(text: str, columns: int) -> str:
+    """Return text that takes no more columns than so many; what was cut off leaves an ellipsis."""
+    if width(text) <= columns:
+        return text
+    kept, taken = 0, 1  # the ellipsis
+    for character in text:
+        taken += _columns(character)
+        if taken > columns:
+            break
+        kept += 1
+    return text[:kept] + "…"

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Final
 
 import click
-import duckdb
 
 from cutor.bus.connection import Bus
 from cutor.cli.options import Wanted, examples, json_option, server_option
-from cutor.errors import CutorError
+from cutor.errors import REFUSED, CutorError
 from cutor.projections.format import to_csv, to_json, to_parquet, to_text
 from cutor.projections.query_client import Table, query
 from cutor.projections.query_service import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, MOST_ROWS, SQL_CHARACTERS
@@ -21,8 +20,10 @@ from cutor.projections.query_service import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, LON
 FORMATS: Final = ("table", "json", "csv", "parquet")
 
 
-class AnswerNotWritten(CutorError):
-    """The answer could not be written as a Parquet file."""
+class OutputRefused(CutorError):
+    """The answer cannot be written where --output says; the message names the path."""
+
+    exit_code = REFUSED
 
 
 @click.command(
@@ -69,9 +70,17 @@ def command(wanted: Wanted, sql: str, form: str, output: Path | None, rows: int,
     wanted.json = form == "json"
     if form == "parquet" and output is None and sys.stdout.isatty():
         raise click.UsageError("a Parquet file is not for a terminal: name one with --output", click.get_current_context())
+    if output is not None:
+        _check_output(output)
     question = _read_question() if sql == "-" else sql
     answer = asyncio.run(_ask(wanted.find_server(), question, timeout_s, rows))
     _write(answer, form, output)
+
+
+def _check_output(output: Path) -> None:
+    """Refuse, before anything is asked, a path at which no file can be. Raises `OutputRefused`."""
+    if not output.absolute().parent.is_dir():
+        raise OutputRefused(f"--output {output}: cannot be written: {output.absolute().parent} is no directory")
 
 
 def _read_question() -> str:
@@ -87,21 +96,25 @@ def _write(answer: Table, form: str, output: Path | None) -> None:
     if form == "parquet":
         content = _parquet(answer)
     else:
-        content = {"table": to_text, "json": to_json, "csv": to_csv}[form](answer).removesuffix("\n").encode() + b"\n"
+        content = {"table": to_text, "json": to_json, "csv": to_csv}[form](answer).removesuffix("\n").encode(
+            errors="backslashreplace"
+        ) + b"\n"
     if answer.truncated and form in ("csv", "parquet"):
         click.echo(f"note: the answer has more than these {len(answer.rows)} rows: ask for more with --rows", err=True)
     if output is None:
         click.echo(content, nl=False)
     else:
-        output.write_bytes(content)
+        try:
+            opened = output.open("wb")
+        except OSError as error:
+            raise OutputRefused(f"--output {output}: cannot be written: {error.strerror}") from error
+        with opened:
+            opened.write(content)
 
 
 def _parquet(answer: Table) -> bytes:
     """Return the answer as a Parquet file. Raises `AnswerNotWritten`."""
     with tempfile.TemporaryDirectory(prefix="cutor-query-") as directory:
         file = Path(directory) / "answer.parquet"
-        try:
-            to_parquet(answer, file)
-        except duckdb.Error as error:
-            raise AnswerNotWritten(f"the answer cannot be written as a Parquet file: {error}") from error
+        to_parquet(answer, file)
         return file.read_bytes()

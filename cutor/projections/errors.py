@@ -23,6 +23,10 @@ class QueryError(CutorError):
     exit_code = REFUSED
 
 
+class AnswerNotWritten(CutorError):
+    """The answer could not be written as a Parquet file."""
+
+
 class QueryUnavailable(CutorError):
     """No projector answers questions at this server."""
 

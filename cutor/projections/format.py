@@ -6,26 +6,34 @@ import csv
 import io
 import json
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 
+from cutor.projections.errors import AnswerNotWritten
 from cutor.projections.query_client import Column, Table
+from cutor.text import cut, escape, width
 
-CELL_CHARACTERS: Final = 60
+CELL_COLUMNS: Final = 60
 """Widest cell of a table for people."""
 _FLAT_TYPE: Final = re.compile(r"[A-Z][A-Z0-9_ ]*(\(\d+(, ?\d+)?\))?(\[\d*\])?", re.ASCII)
 """Types that a Parquet column takes over as they are; others (structs, maps, enums) become JSON text."""
-_RIGHT: Final = ("INT", "DOUBLE", "FLOAT", "DECIMAL")
+_NUMBER: Final = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DOUBLE|FLOAT|DECIMAL\(\d+, ?\d+\)", re.ASCII)
+"""Types whose values stand to the right."""
+EXPLAIN_COLUMNS: Final = ["explain_key", "explain_value"]
+"""The columns of an EXPLAIN, whose plans are pictures: they are shown as they are."""
 
 
 def to_text(table: Table) -> str:
     """Return a table for a terminal: aligned columns, control characters escaped, long cells cut, a line about the rest."""
-    header = [_printable(column.name) for column in table.columns]
+    if [column.name for column in table.columns] == EXPLAIN_COLUMNS:
+        return "\n".join(escape(str(plan), keep="\n") for _, plan in table.rows)
+    header = [escape(column.name) for column in table.columns]
     cells = [[_cell(value) for value in row] for row in table.rows]
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    lines = [_line(header, widths, table.columns), "  ".join("─" * width for width in widths)]
+    widths = [max(map(width, column)) for column in zip(header, *cells, strict=True)]
+    lines = [_line(header, widths, table.columns), "  ".join("─" * columns for columns in widths)]
     lines += [_line(row, widths, table.columns) for row in cells]
     count = f"{len(table.rows)} row{'' if len(table.rows) == 1 else 's'}"
     lines.append(f"({count}{', and more that are not shown' if table.truncated else ''})")
@@ -34,20 +42,14 @@ def to_text(table: Table) -> str:
 
 def _line(cells: list[str], widths: list[int], columns: list[Column]) -> str:
     aligned = [
-        cell.rjust(width) if any(kind in column.type for kind in _RIGHT) and "(" not in column.type else cell.ljust(width)
-        for cell, width, column in zip(cells, widths, columns, strict=True)
+        " " * (wide - width(cell)) + cell if _NUMBER.fullmatch(column.type) else cell + " " * (wide - width(cell))
+        for cell, wide, column in zip(cells, widths, columns, strict=True)
     ]
     return "  ".join(aligned).rstrip()
 
 
 def _cell(value: Any) -> str:
-    text = _printable("" if value is None else value if isinstance(value, str) else _json(value))
-    return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"
-
-
-def _printable(text: str) -> str:
-    """Return text that cannot move a cursor: what is not printable is written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return cut(escape("" if value is None else value if isinstance(value, str) else _json(value)), CELL_COLUMNS)
 
 
 def to_json(table: Table) -> str:
@@ -56,7 +58,18 @@ def to_json(table: Table) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except TypeError:  # there is a decimal in it: `json` writes them nowhere, and a float would not be the same number
+        return _json_with_decimals(value)
+
+
+def _json_with_decimals(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_json(key)}: {_json(item)}" for key, item in value.items()) + "}"
+    return "[" + ", ".join(map(_json, value)) + "]"
 
 
 def to_csv(table: Table) -> str:
@@ -72,8 +85,15 @@ def to_csv(table: Table) -> str:
 def to_parquet(table: Table, path: Path) -> None:
     """Write a Parquet file with the types of the answer; nested values other than lists become JSON text.
 
-    The name of a column that is there twice gets a number. Raises duckdb.Error where the file cannot be written.
+    The name of a column that is there twice gets a number. Raises `AnswerNotWritten`.
     """
+    try:
+        _write_parquet(table, path)
+    except duckdb.Error as error:
+        raise AnswerNotWritten(f"the answer cannot be written as a Parquet file: {error}") from error
+
+
+def _write_parquet(table: Table, path: Path) -> None:
     with duckdb.connect(config={"autoinstall_known_extensions": False, "python_enable_replacements": False}) as connection:
         connection.execute(f"CREATE TABLE answer ({', '.join(f'c{n} JSON' for n in range(len(table.columns)))})")
         appender = connection.appender("answer")
@@ -92,6 +112,8 @@ def _parquet_value(number: int, kind: str) -> str:
         return f"(c{number} ->> '$')::BLOB"
     if not _FLAT_TYPE.fullmatch(kind) or kind == "JSON":
         return f"c{number}::VARCHAR"
+    if kind.startswith("DECIMAL") and not kind.endswith("]"):
+        return f"c{number}::VARCHAR::{kind}"  # `->>` would read the number as a DOUBLE
     return f"CAST(c{number} AS {kind})" if kind.endswith("]") else f"(c{number} ->> '$')::{kind}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -25,7 +26,7 @@ class Column(NamedTuple):
 
 class Table(NamedTuple):
     """An answer. Values are those of JSON: times, UUIDs, intervals, blobs and numbers like NaN are text
-    as DuckDB writes it.
+    as DuckDB writes it; those of a DECIMAL are `decimal.Decimal`, exact.
 
     ``truncated`` says that there were more rows than were asked for.
     """
@@ -50,7 +51,7 @@ async def query(bus: Bus, sql: str, timeout_s: float = DEFAULT_TIMEOUT_S, *, row
         raise QueryUnavailable(f"no projector answers queries at {bus.address}: is one running (`cutor up`)?") from error
     except NoReply as error:
         raise QueryTimeout(f"the projector at {bus.address} did not answer in {timeout_s + MARGIN_S:g} s") from error
-    return _table(json.loads(answer, parse_constant=str))
+    return _table(json.loads(answer, parse_constant=str, parse_float=Decimal))
 
 
 def _table(document: dict[str, Any]) -> Table:
@@ -59,4 +60,17 @@ def _table(document: dict[str, Any]) -> Table:
         kinds = {"query": QueryError, "timeout": QueryTimeout, "unavailable": QueryUnavailable}
         raise kinds[failure.kind](failure.error)
     columns = [Column(column["name"], column["type"]) for column in document["columns"]]
+    inexact = [number for number, column in enumerate(columns) if "DECIMAL" not in column.type]
+    for row in document["rows"]:
+        for number in inexact:
+            row[number] = _as_floats(row[number])
     return Table(columns, document["rows"], document["truncated"])
+
+
+def _as_floats(value: Any) -> Any:
+    """Return a value with floats in place of decimals: the number was a DOUBLE, of which DuckDB writes what makes it again."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, list):
+        return [_as_floats(item) for item in value]
+    return {key: _as_floats(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -114,11 +114,15 @@ class QueryService:
 
     async def _take_turn(self, question: Question) -> bytes:
         timeout_s = min(max(question.timeout_s, 0.1), LONGEST_TIMEOUT_S)
+        begun = False
         try:
             async with asyncio.timeout(timeout_s), self._turns:
+                begun = True
                 return await self._answer(question, timeout_s)
         except TimeoutError as error:
-            raise _NotAnswered(f"the query took longer than {timeout_s:g} s and was stopped", "timeout") from error
+            waited = f"the query waited {timeout_s:g} s for its turn behind others and was not begun: ask again later"
+            took = f"the query took longer than {timeout_s:g} s and was stopped"
+            raise _NotAnswered(took if begun else waited, "timeout") from error
 
     async def _answer(self, question: Question, timeout_s: float) -> bytes:
         document = {

@@ -77,14 +77,21 @@ def only_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.St
     return statement
 
 
+def without_end(sql: str) -> str:
+    """Return a statement without its semicolon and the comments behind it: it goes into another statement."""
+    raw = sql.encode()
+    ends = (at for at, kind in duckdb.tokenize(sql) if kind == duckdb.token_type.operator and raw[at : at + 1] == b";")
+    return raw[: next(ends, len(raw))].decode()
+
+
 def ask(connection: duckdb.DuckDBPyConnection, question: dict[str, Any]) -> bytes:
     """Return the answer's document, no larger than it may be. DuckDB itself writes the rows as JSON, one array each."""
     statement = only_statement(connection, question["sql"])
     if statement.type == duckdb.StatementType.EXPLAIN:
         lines = connection.execute(statement).fetchall()
-        columns = [{"name": "kind", "type": "VARCHAR"}, {"name": "plan", "type": "VARCHAR"}]
+        columns = [{"name": "explain_key", "type": "VARCHAR"}, {"name": "explain_value", "type": "VARCHAR"}]
         return document(columns, [json.dumps(line) for line in lines], truncated=False)
-    inner = statement.query.strip().rstrip(";")
+    inner = without_end(statement.query)
     described = connection.execute(f"DESCRIBE (\n{inner}\n)").fetchall()
     columns = [{"name": name, "type": kind} for name, kind, *_ in described]
     names = [f"c{number}" for number in range(len(columns))]

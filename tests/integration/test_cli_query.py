@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -79,7 +80,34 @@ def test_parquet_that_duckdb_reads_back(projected: User, tmp_path: Path) -> None
 
 def test_an_output_that_cannot_be_written_is_one_line(projected: User) -> None:
     done = projected.cutor("query", "select 1", "--output", "/no/such/directory/file")
-    assert "No such file or directory" in one_line(done, 3)
+    assert "/no/such/directory is no directory" in one_line(done, 2)
+    done = projected.cutor("query", "select 1", "--output", "/proc/self/no-such")
+    assert "--output /proc/self/no-such: cannot be written: " in one_line(done, 2)
+
+
+EXACT = "12345678901234567.89"
+
+
+def test_decimals_stay_exact(projected: User, tmp_path: Path) -> None:
+    sql = f"select {EXACT}::decimal(20,2) as d, [{EXACT}::decimal(20,2)] as l, 0.1::double as f"
+    assert projected.cutor("query", sql, "--format", "csv").stdout == f"d,l,f\n{EXACT},[{EXACT}],0.1\n"
+    document = json.loads(projected.cutor("query", sql, "--json").stdout, parse_float=Decimal)
+    assert document["rows"] == [[Decimal(EXACT), [Decimal(EXACT)], Decimal("0.1")]]
+    file = tmp_path / "answer.parquet"
+    assert projected.cutor("query", sql, "--format", "parquet", "--output", str(file)).returncode == 0
+    with duckdb.connect() as connection:
+        assert connection.execute(f"select * from '{file}'").fetchall() == [(Decimal(EXACT), [Decimal(EXACT)], 0.1)]
+
+
+@pytest.mark.parametrize("end", ["; -- done", ";;", " -- done", "; /* done */ ;\n", ";\n\n"])
+def test_what_stands_behind_a_statement_does_no_harm(projected: User, end: str) -> None:
+    assert projected.cutor("query", f"select 'é;' as x{end}", "--format", "csv").stdout == "x\né;\n"
+
+
+def test_a_plan_is_a_picture(projected: User) -> None:
+    shown = projected.cutor("query", "explain select count(*) from events").stdout
+    assert shown.splitlines()[0].startswith("╭─")
+    assert "\\n" not in shown
 
 
 def test_a_question_from_standard_input(projected: User) -> None:

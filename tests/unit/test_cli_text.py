@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutor.text import escape
+from cutor.text import cut, escape, width
 
 
 def test_control_characters_are_visible() -> None:
@@ -24,3 +24,14 @@ def test_line_ends_stay_where_they_are_wanted() -> None:
 @given(st.text())
 def test_nothing_unprintable_is_left(text: str) -> None:
     assert all(one.isprintable() for one in escape(text))
+
+
+def test_wide_characters_take_two_columns_and_marks_none() -> None:
+    assert [width(text) for text in ("abc", "漢字", "e\u0301", "")] == [3, 4, 1, 0]
+
+
+@given(st.text(), st.integers(1, 20))
+def test_what_is_cut_takes_no_more_columns(text: str, columns: int) -> None:
+    shown = cut(escape(text), columns)
+    assert width(shown) <= columns
+    assert shown == escape(text) or shown.endswith("…")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 from cutor.projections.format import to_csv, to_json, to_text
 from cutor.projections.query_client import Column, Table
@@ -44,3 +45,26 @@ def test_json_is_the_whole_table() -> None:
 
 def test_csv_quotes_and_leaves_null_empty() -> None:
     assert to_csv(TABLE) == 'id,n,labels\na\x1b[31m,1,"{""k"": ""v""}"\n,12345,\n"é,""x""\n",-1,{}\n'
+
+
+def test_text_aligns_wide_characters_by_the_columns_that_they_take() -> None:
+    table = Table(
+        [Column("x", "VARCHAR"), Column("n", "DECIMAL(4,1)")], [["漢字", Decimal("10.5")], ["abc", Decimal("1.0")]], False
+    )
+    assert to_text(table).splitlines()[2:4] == ["漢字  10.5", "abc    1.0"]
+    assert to_text(Table([Column("x", "VARCHAR")], [["漢" * 100]], truncated=False)).splitlines()[2] == "漢" * 29 + "…"
+
+
+def test_decimals_are_written_digit_by_digit() -> None:
+    exact = Decimal("12345678901234567.89")
+    table = Table([Column("d", "DECIMAL(20,2)"), Column("l", "DECIMAL(20,2)[]")], [[exact, [exact, None]]], truncated=False)
+    assert to_csv(table) == 'd,l\n12345678901234567.89,"[12345678901234567.89, null]"\n'
+    assert json.loads(to_json(table), parse_float=str)["rows"] == [["12345678901234567.89", ["12345678901234567.89", None]]]
+
+
+def test_a_plan_is_shown_as_it_is() -> None:
+    plan = "┌───┐\n│ x\x1b[2J │\n└───┘"
+    table = Table(
+        [Column("explain_key", "VARCHAR"), Column("explain_value", "VARCHAR")], [["physical_plan", plan]], truncated=False
+    )
+    assert to_text(table) == "┌───┐\n│ x\\x1b[2J │\n└───┘"

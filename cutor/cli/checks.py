@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import find_binary
-from cutor.bus.errors import BusError
+from cutor.bus.errors import ApiRefused, BusError
 from cutor.bus.topology import plan
-from cutor.cli.failures import line_of
+from cutor.cli.changes import change_text, fields_text, policy_changes
+from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.options import Wanted
-from cutor.config import Config
+from cutor.config import Config, check_docker_host
 from cutor.containers.engine import Engine
-from cutor.containers.errors import ContainerError
 from cutor.errors import CutorError
 from cutor.jail.protocol import PROTOCOL_VERSION
 from cutor.journal import Journal
@@ -30,7 +32,7 @@ from cutor.model.subjects import EVENTS
 from cutor.nix.settings import REQUIRED, nix_version_ok
 from cutor.projections.query_client import query
 from cutor.stack import current
-from cutor.stack.finding import find_server
+from cutor.stack.finding import NoStack
 from cutor.stack.preflight import NIX_VERSION_LABEL, PROTOCOL_LABEL
 from cutor.stack.streams import wanted as wanted_streams
 
@@ -38,6 +40,9 @@ OLDEST_PYTHON: Final = (3, 11)
 DISK_WARNING_PERCENT: Final = 80
 PROJECTOR_TIMEOUT_S: Final = 5.0
 LAG_WARNING_EVENTS: Final = 10_000
+SERVING_LOOKS: Final = 5
+SERVING_PAUSE_S: Final = 0.3
+"""A role pulls anew every few seconds, one lane at a time: whether one serves is looked at a few times."""
 CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -69,22 +74,47 @@ def fail(what: str, detail: str, remedy: str) -> Finding:
 
 async def examine(wanted: Wanted) -> AsyncIterator[Finding]:
     """Yield every finding, in the order in which things build on each other."""
-    yield check_python()
-    yield check_server_binary()
-    yield check_control_groups(CGROUP_ROOT)
+    async for finding in _guarded("machine", _machine()):
+        yield finding
     try:
-        config = wanted.loaded.config
+        config = wanted.loaded_of_stack.config
+    except current.CurrentStackDamaged:
+        config = wanted.loaded.config  # `check_stack` tells of it
     except CutorError as error:
         yield fail("configuration", line_of(error), "mend the file, or name another one with --config")
         return
-    yield ok(
-        "configuration", f"{wanted.loaded.file or 'none: every value is built in'}, limits of {len(config.tenants)} tenants"
-    )
-    yield check_disk(wanted.surroundings.data_directory(config))
-    async for finding in check_docker(config):
+    async for finding in _guarded("configuration", _configuration(wanted, config)):
         yield finding
-    async for finding in check_stack(wanted, config):
+    async for finding in _guarded("docker", check_docker(config)):
         yield finding
+    async for finding in _guarded("stack", check_stack(wanted, config)):
+        yield finding
+
+
+async def _guarded(what: str, findings: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
+    """Yield findings; whatever goes wrong on the way is one more: a check that fails does not keep the others from theirs."""
+    try:
+        async for finding in findings:
+            yield finding
+    except Exception as error:
+        yield fail(what, bug_line(error) if exit_code_of(error) is None else line_of(error), "")
+
+
+async def _machine() -> AsyncIterator[Finding]:
+    yield check_python()
+    yield check_server_binary()
+    yield check_control_groups(CGROUP_ROOT)
+
+
+async def _configuration(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
+    """Check configuration and data directory: of the stack that runs here, else of one that would be started."""
+    stack = None
+    with suppress(current.CurrentStackDamaged):
+        stack = wanted.own_stack
+    loaded = wanted.loaded if stack is None else wanted.loaded_of_stack
+    tenants = f"limits of {_counted(len(config.tenants), 'tenant')}"
+    yield ok("configuration", f"{loaded.file or 'none: every value is built in'}, {tenants}")
+    yield check_disk(Path(stack.data) if stack else wanted.surroundings.data_directory(config))
 
 
 def check_python() -> Finding:
@@ -124,7 +154,7 @@ def check_disk(data: Path) -> Finding:
     """Check the room on the file system of the data directory: the log only grows, and a full disk refuses submissions."""
     place = next(path for path in (data, *data.parents) if path.exists())
     usage = shutil.disk_usage(place)
-    used_percent = 100 * usage.used // usage.total
+    used_percent = -(-100 * usage.used // (usage.used + usage.free))  # as df: of what users may fill, rounded up
     detail = f"{data}, {usage.free >> 30} GiB free, {used_percent} % used"
     if not os.access(place, os.W_OK):
         return fail("data directory", f"{place} is not writable", "choose another one with --data or `data_directory`")
@@ -134,17 +164,15 @@ def check_disk(data: Path) -> Finding:
 
 
 async def check_docker(config: Config) -> AsyncIterator[Finding]:
-    """Check engine, image and volumes."""
-    try:
-        async with Engine.connect(config.docker.host) as engine:
-            yield ok("docker", f"{(await engine.version())['Version']} at {engine.address}")
-            for image in sorted({config.docker.image, config.nix.image}):
-                for finding in await check_image(engine, image):
-                    yield finding
-            for volume in (config.nix.store_volume, config.nix.var_volume, config.nix.packages_volume):
-                yield await check_volume(engine, volume)
-    except ContainerError as error:
-        yield fail("docker", line_of(error), "")
+    """Check engine, image and volumes. Raises `InvalidConfig`, `ContainerError`."""
+    check_docker_host(config.docker.host)
+    async with Engine.connect(config.docker.host) as engine:
+        yield ok("docker", f"{(await engine.version())['Version']} at {engine.address}")
+        for image in sorted({config.docker.image, config.nix.image}):
+            for finding in await check_image(engine, image):
+                yield finding
+        for volume in (config.nix.store_volume, config.nix.var_volume, config.nix.packages_volume):
+            yield await check_volume(engine, volume)
 
 
 async def check_image(engine: Engine, image: str) -> list[Finding]:
@@ -168,18 +196,20 @@ async def check_volume(engine: Engine, volume: str) -> Finding:
 
 
 async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
-    """Check the stack: found, reachable, streams as wanted, limits published. No stack at all is only a warning."""
+    """Check the stack: reachable, streams as wanted, limits published, roles there. No stack at all is only a warning."""
     try:
-        server = find_server(wanted.server, wanted.surroundings, config)
+        server = wanted.find_server()
+    except NoStack as error:
+        yield warn("stack", line_of(error), "")
+        return
+    try:
         async with Bus.connect(server, name="cutor doctor") as bus:
             yield check_server(bus)
             yield await check_streams(bus, config)
             yield await check_policy(bus, config)
+            for role in ("builder", "runner"):
+                yield await check_role(bus, config, role)
             yield await check_projector(bus)
-    except current.CurrentStackDamaged as error:
-        yield fail("stack", line_of(error), "")
-    except CutorError as error:
-        yield warn("stack", line_of(error), "")
     except BusError as error:
         yield fail("server", line_of(error), "")
 
@@ -197,7 +227,7 @@ async def check_streams(bus: Bus, config: Config) -> Finding:
     """Check that the server's streams and consumers are as `streams.yaml` wants them."""
     changes = await plan(bus, wanted_streams(config))
     if changes:
-        return fail("streams", "; ".join(map(str, changes)), "`cutor streams apply` makes them so")
+        return fail("streams", "; ".join(map(change_text, changes)), "`cutor streams apply` makes them so")
     return ok("streams", "streams and consumers are as wanted")
 
 
@@ -207,9 +237,39 @@ async def check_policy(bus: Bus, config: Config) -> Finding:
         published: Policy = await Journal(bus).policy()
     except CutorError as error:
         return fail("limits", line_of(error), "")
-    if published != config.policy():
-        return warn("limits", "the stack publishes others than this configuration", "start it again, or `cutor streams apply`")
+    if changes := policy_changes(published, config.policy()):
+        detail = f"the stack publishes others than this configuration: {fields_text(changes)}"
+        return warn("limits", detail, "start it again, or `cutor streams apply` and start its roles again")
     return ok("limits", "published as configured")
+
+
+async def check_role(bus: Bus, config: Config, role: str) -> Finding:
+    """Check that somebody serves a role: a pull of it waits at a consumer of some tenant, or a delivery is in work."""
+    for _ in range(SERVING_LOOKS):
+        consumers = [await _consumer(bus, f"{role}-{tenant}") for tenant in sorted(config.tenants)]
+        if any(consumer.get("num_waiting", 0) for consumer in consumers):
+            return ok(role, f"waits for work; {_waiting(consumers)}")
+        await asyncio.sleep(SERVING_PAUSE_S)
+    if busy := sum(consumer.get("num_ack_pending", 0) for consumer in consumers):
+        return ok(role, f"{_counted(busy, 'submission')} in work; {_waiting(consumers)}")
+    return fail(role, f"none serves; {_waiting(consumers)}", f"`cutor up` starts one, `cutor {role}` one by itself")
+
+
+async def _consumer(bus: Bus, name: str) -> dict[str, Any]:
+    """Return what the server knows of a consumer, nothing where there is none: `check_streams` tells of that."""
+    try:
+        return dict(await bus.api.call(f"consumer {name}", f"CONSUMER.INFO.{EVENTS}.{name}"))
+    except ApiRefused:
+        return {}
+
+
+def _waiting(consumers: list[dict[str, Any]]) -> str:
+    queued = sum(consumer.get("num_pending", 0) for consumer in consumers)
+    return f"{_counted(queued, 'submission')} queued" if queued else "nothing queued"
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 async def check_projector(bus: Bus) -> Finding:

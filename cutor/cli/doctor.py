@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import click
+from rich.console import Console
+from rich.text import Text
 
 from cutor.cli.checks import Finding, examine
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
+from cutor.cli.render import console
 from cutor.errors import DONE, UNAVAILABLE
 from cutor.text import escape
 
@@ -30,15 +33,17 @@ def command(wanted: Wanted) -> int:
 
 async def _examine(wanted: Wanted) -> list[Finding]:
     findings = []
+    out = console()
     async for finding in examine(wanted):
         findings.append(finding)
         if not wanted.json:
-            _print(finding)
+            _print(out, finding)
     return findings
 
 
-def _print(finding: Finding) -> None:
-    colour = {"ok": "green", "warn": "yellow", "fail": "red"}[finding.verdict]
+def _print(out: Console, finding: Finding) -> None:
+    style = {"ok": "green", "warn": "yellow", "fail": "red"}[finding.verdict]
     word = "FAIL" if finding.verdict == "fail" else finding.verdict
     remedy = f": {finding.remedy}" if finding.remedy else ""
-    click.echo(f"{click.style(f'{word:<4}', fg=colour)}  {finding.what:<14}  {escape(finding.detail + remedy)}")
+    line = Text.assemble((f"{word:<4}", style), f"  {finding.what:<14}  {escape(finding.detail + remedy)}")
+    out.print(line, soft_wrap=True)

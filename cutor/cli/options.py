@@ -9,10 +9,22 @@ from typing import Any, TypeVar
 
 import click
 
-from cutor.config import Loaded, Surroundings, load
+from cutor.config import Loaded, Surroundings, check_docker_host, load
+from cutor.errors import CutorError
+from cutor.stack import current
+from cutor.stack.current import CurrentStack
+from cutor.stack.data import DataDirectory
 from cutor.stack.finding import find_server
+from cutor.stack.lock import is_free
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class StackDied(CutorError):
+    """The stack that was started last is dead; the message names its data directory."""
+
+    def __init__(self, data: str) -> None:
+        super().__init__(f"the stack of {data} has died: `cutor up` starts it again, `cutor down` removes what it left behind")
 
 
 class Wanted:
@@ -34,9 +46,41 @@ class Wanted:
         """The configuration. Raises `InvalidConfig`."""
         return load(self.config, self.surroundings)
 
+    @cached_property
+    def loaded_for_docker(self) -> Loaded:
+        """The configuration of a command that talks to Docker. Raises `InvalidConfig`, also for an address it cannot use."""
+        check_docker_host(self.loaded.config.docker.host)
+        return self.loaded
+
+    @cached_property
+    def own_stack(self) -> CurrentStack | None:
+        """The stack that `cutor up` started last, where the command line is for that one: nothing names another server.
+
+        Raises `CurrentStackDamaged`, `InvalidConfig`.
+        """
+        if self.server or self.surroundings.server or self.loaded.config.server.url:
+            return None
+        return current.read(self.surroundings.current_stack)
+
+    @cached_property
+    def loaded_of_stack(self) -> Loaded:
+        """The configuration to hold against the stack: ``--config``, else that of `own_stack`, else `loaded`.
+
+        Raises `InvalidConfig`, `CurrentStackDamaged`.
+        """
+        if self.config is not None or self.own_stack is None:
+            return self.loaded
+        file = DataDirectory(Path(self.own_stack.data)).config_file
+        return load(file, self.surroundings) if file.is_file() else self.loaded
+
     def find_server(self) -> str:
-        """Return the stack's address with its credential. Raises `NoStack`, `InvalidConfig`."""
-        return find_server(self.server, self.surroundings, self.loaded.config)
+        """Return the stack's address with its credential. Raises `NoStack`, `StackDied`, `InvalidConfig`."""
+        server = find_server(self.server, self.surroundings, self.loaded.config)
+        if (stack := self.own_stack) is not None:
+            lock = DataDirectory(Path(stack.data)).lock
+            if lock.is_file() and is_free(lock):
+                raise StackDied(stack.data)
+        return server
 
 
 def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

@@ -31,7 +31,7 @@ def role_command(name: str, role: Role, purpose: str) -> click.Command:
     def command(
         wanted: Wanted, data: Path | None, worker: str | None, parent: int | None, ready_fd: int | None, lock_fd: int | None
     ) -> int:
-        config = wanted.loaded.config
+        config = (wanted.loaded if name == "projector" else wanted.loaded_for_docker).config  # the projector has no containers
         settings = RoleSettings(
             role=name,
             server=wanted.find_server(),

@@ -1,29 +1,46 @@
-"""``cutor streams``: the server's streams and consumers beside streams.yaml."""
+"""``cutor streams``: the server's streams and consumers beside streams.yaml, its published limits beside the configuration."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
 from cutor.bus.connection import Bus
+from cutor.bus.errors import StreamMissing
 from cutor.bus.topology import apply, plan
-from cutor.bus.topology_diff import Change, Topology
+from cutor.bus.topology_diff import Change, FieldChange, Topology
+from cutor.cli.changes import change_text, fields_text, policy_changes
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
-from cutor.config import Config
-from cutor.journal import Journal
+from cutor.journal import Journal, PolicyMissing
+from cutor.model.codec import EventError
+from cutor.model.limits import Policy
+from cutor.model.subjects import STACK
 from cutor.stack.streams import wanted as wanted_topology
 
 
-@click.group("streams", epilog=examples("cutor streams plan", "cutor streams apply", "cutor streams plan ./streams.yaml"))
+class Difference(NamedTuple):
+    """What the server holds otherwise than wanted: streams and consumers, and the settings that it publishes."""
+
+    changes: list[Change]
+    policy: tuple[FieldChange, ...]
+    published: bool
+
+
+@click.group(
+    "streams",
+    no_args_is_help=False,
+    epilog=examples("cutor streams plan", "cutor streams apply", "cutor streams plan ./streams.yaml"),
+)
 def command() -> None:
     """Compare the server's streams with streams.yaml, or make them so.
 
     The file is the shipped one, or `server.streams` of the configuration, or FILE; consumers are made for the configured
-    tenants.
+    tenants. The configuration is that of --config, else for the stack of this machine the one with which it was started.
     """
 
 
@@ -37,8 +54,10 @@ _file_argument = click.argument("file", required=False, type=click.Path(path_typ
 @click.pass_obj
 def plan_command(wanted: Wanted, file: Path | None) -> None:
     """Show what `apply` would change; change nothing."""
-    topology = wanted_topology(wanted.loaded.config, file)
-    _print(wanted, asyncio.run(_plan(wanted.find_server(), topology)), nothing="the server has streams and consumers as wanted")
+    config = wanted.loaded_of_stack.config
+    topology = wanted_topology(config, file)
+    difference = asyncio.run(_plan(wanted.find_server(), topology, config.policy()))
+    _print(wanted, difference, nothing="the server has streams and consumers as wanted")
 
 
 @command.command("apply", epilog=examples("cutor streams apply"))
@@ -49,37 +68,63 @@ def plan_command(wanted: Wanted, file: Path | None) -> None:
 def apply_command(wanted: Wanted, file: Path | None) -> None:
     """Make streams and consumers as wanted, read them back, and publish the configured limits.
 
-    Nothing is ever deleted. A change that NATS refuses is found before the first one is made.
+    Nothing is ever deleted. A change that NATS refuses is found before the first one is made. Builders and runners learn of
+    other limits and tenants when they are started again.
     """
-    config = wanted.loaded.config
+    config = wanted.loaded_of_stack.config
     topology = wanted_topology(config, file)
-    changes = asyncio.run(_apply(wanted.find_server(), topology, config))
-    _print(wanted, changes, nothing="streams and consumers were as wanted; the limits are published")
+    difference = asyncio.run(_apply(wanted.find_server(), topology, config.policy()))
+    _print(wanted, difference, nothing="streams and consumers were as wanted; the limits are published")
+    if difference.policy and difference.published:
+        click.echo("note: builders and runners keep to the old limits and tenants until they are started again", err=True)
 
 
-async def _plan(server: str, topology: Topology) -> list[Change]:
+async def _plan(server: str, topology: Topology, policy: Policy) -> Difference:
     async with Bus.connect(server, name="cutor streams plan") as bus:
-        return await plan(bus, topology)
+        published = await _published(bus)
+        return Difference(await plan(bus, topology), policy_changes(published, policy), published is not None)
 
 
-async def _apply(server: str, topology: Topology, config: Config) -> list[Change]:
+async def _apply(server: str, topology: Topology, policy: Policy) -> Difference:
     async with Bus.connect(server, name="cutor streams apply") as bus:
+        published = await _published(bus)
         changes = await apply(bus, topology)
-        await Journal(bus).publish_policy(config.policy())
-        return changes
+        await Journal(bus).publish_policy(policy)
+        return Difference(changes, policy_changes(published, policy), published is not None)
 
 
-def _print(wanted: Wanted, changes: Sequence[Change], *, nothing: str) -> None:
+async def _published(bus: Bus) -> Policy | None:
+    """Return the policy that the stack publishes, or None where there is none that can be read."""
+    try:
+        return await Journal(bus).policy()
+    except (PolicyMissing, StreamMissing, EventError):
+        return None
+
+
+def _print(wanted: Wanted, difference: Difference, *, nothing: str) -> None:
     if wanted.json:
-        print_json([_document(change) for change in changes])
+        print_json([*map(_document, difference.changes), *_policy_document(difference)])
         return
-    for change in changes:
-        click.echo(str(change))
-    if not changes:
+    for change in difference.changes:
+        click.echo(change_text(change))
+    if difference.policy:
+        said = fields_text(difference.policy) if difference.published else "none are published yet"
+        click.echo(f"publish limits: {said}")
+    elif not difference.changes:
         click.echo(nothing)
 
 
 def _document(change: Change) -> dict[str, object]:
     """Return a change as JSON: what is done to which stream or consumer, and every setting with old and new value."""
-    fields = [{"field": one.field, "old": one.old, "new": one.new, "refusal": one.refusal} for one in change.fields]
-    return {"change": change.kind, "stream": change.stream, "consumer": change.consumer, "fields": fields}
+    return {"change": change.kind, "stream": change.stream, "consumer": change.consumer, "fields": _fields(change.fields)}
+
+
+def _policy_document(difference: Difference) -> list[dict[str, object]]:
+    """Return the change of what is published in the same shape; none where nothing changes."""
+    if not difference.policy:
+        return []
+    return [{"change": "publish", "stream": STACK, "consumer": None, "fields": _fields(difference.policy)}]
+
+
+def _fields(fields: Sequence[FieldChange]) -> list[dict[str, object]]:
+    return [{"field": one.field, "old": one.old, "new": one.new, "refusal": one.refusal} for one in fields]

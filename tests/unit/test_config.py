@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cutor.config import Config, InvalidConfig, Surroundings, load, parse
+from cutor.config import Config, InvalidConfig, Surroundings, check_docker_host, load, parse
 from cutor.model.limits import DEFAULT_LIMITS, Policy, check_policy
 
 
@@ -117,3 +117,19 @@ def test_surroundings_ignore_relative_base_directories(monkeypatch: pytest.Monke
     assert read.data_directory(Config(data_directory="/srv/x")) == Path("/srv/x")
     assert read.data_directory(Config(data_directory="/srv/x"), tmp_path) == tmp_path
     assert read.server is None
+
+
+def test_a_configuration_of_any_depth_is_one_line() -> None:
+    with pytest.raises(InvalidConfig, match=r"c\.toml: nested too deeply"):
+        parse(b"x = " + b"[" * 100_000, "c.toml")
+
+
+@pytest.mark.parametrize("host", ["ssh://me@host", "http://host:2375", "host:2375", ""])
+def test_an_address_of_docker_that_cannot_be_talked_to(host: str) -> None:
+    with pytest.raises(InvalidConfig, match="unix:// or tcp://"):
+        check_docker_host(host)
+
+
+def test_addresses_of_docker() -> None:
+    for host in (None, "unix:///var/run/docker.sock", "tcp://127.0.0.1:2375"):
+        check_docker_host(host)

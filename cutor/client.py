@@ -147,7 +147,7 @@ class Client:
             async with asyncio.timeout(timeout_s):
                 return await self._document(await self._ended(address))
         except TimeoutError as error:
-            raise still_running(id, timeout_s) from error
+            raise still_running(id, tenant, timeout_s) from error
 
     async def watch(self, id: str, tenant: str = "default") -> AsyncGenerator[Update, None]:  # noqa: A002
         """Yield every event of a submission from the first on, until its terminal event. Raises `SubmissionUnknown`."""
@@ -188,9 +188,15 @@ class Client:
         return await self.journal.contents.resolve(result(state))
 
 
-def still_running(submission_id: str, timeout_s: float | None) -> WaitedTooLong:
+def watch_command(submission_id: str, tenant: str) -> str:
+    """Return the command that follows a submission."""
+    return f"cutor watch {submission_id}" + ("" if tenant == "default" else f" --tenant {tenant}")
+
+
+def still_running(submission_id: str, tenant: str, timeout_s: float | None) -> WaitedTooLong:
     """Return the error of a wait whose time ran out."""
-    return WaitedTooLong(f"{submission_id} has not ended within {timeout_s:g} s; it goes on: `cutor watch {submission_id}`")
+    follow = watch_command(submission_id, tenant)
+    return WaitedTooLong(f"{submission_id} has not ended within {timeout_s:g} s; it goes on: `{follow}`")
 
 
 def load_request(request: Submittable, policy: Policy) -> Request:
@@ -208,7 +214,10 @@ def read_json(path: Path) -> Request:
             raw = opened.read(REQUEST_JSON_BYTES + 1)
     except OSError as error:
         raise InvalidRequest(f"{path}: cannot be read: {error.strerror}") from error
-    return parse_bounded(raw)
+    try:
+        return parse_bounded(raw)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{path}: {str(error).removeprefix('request: ')}") from error
 
 
 def parse_bounded(raw: bytes) -> Request:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 import msgspec
 
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
-from cutor.cli.options import Wanted, examples, json_option, server_option, tenant_option
+from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.cli.render import print_table
 from cutor.errors import INTERRUPTED
@@ -51,21 +52,23 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     help=f"Without ID: how many of the newest.  [default: {DEFAULT_LAST}]",
 )
 @click.option("--follow", is_flag=True, help="Without ID: go on with what comes, until Ctrl-C; with --json a document a line.")
-@tenant_option
+@click.option("--tenant", metavar="NAME", help="Tenant of ID (else default); without ID: the events of this tenant alone.")
 @json_option
 @server_option
 @click.pass_obj
-def command(wanted: Wanted, submission_id: str | None, last: int | None, follow: bool, tenant: str) -> int | None:
+def command(wanted: Wanted, submission_id: str | None, last: int | None, follow: bool, tenant: str | None) -> int | None:
     """List the events of a submission, or the newest of all.
 
-    In the order of the stream: sequence, time, kind, and what it says. With --json one array, with the events as they are
-    stored.
+    In the order of the stream: sequence, time (UTC), kind, and what it says. With --json one array, with the events as they
+    are stored.
     """
     if submission_id is not None and (follow or last is not None):
         raise click.UsageError("--last and --follow are for the whole stream: leave out ID, or use `cutor watch ID`")
+    if tenant is not None:
+        check_address(tenant, submission_id or "any")
     try:
         if follow:
-            asyncio.run(_follow(wanted, last or DEFAULT_LAST))
+            asyncio.run(_follow(wanted, tenant, last or DEFAULT_LAST))
             return None
         lines = asyncio.run(_list(wanted.find_server(), submission_id, tenant, last or DEFAULT_LAST))
     except KeyboardInterrupt:
@@ -77,37 +80,68 @@ def command(wanted: Wanted, submission_id: str | None, last: int | None, follow:
     return None
 
 
-async def _list(server: str, submission_id: str | None, tenant: str, last: int) -> list[Line]:
+async def _list(server: str, submission_id: str | None, tenant: str | None, last: int) -> list[Line]:
     async with Bus.connect(server, name="cutor events") as bus:
         if submission_id is None:
-            newest = _newest(bus, last, follow=False)
-            async with aclosing(newest):
-                return [line_of(stored) async for stored in newest]
-        address = check_address(tenant, submission_id)
+            return [line_of(stored) for stored in (await _newest(bus, tenant, last)).messages]
+        address = check_address(tenant or "default", submission_id)
         entries = await Journal(bus).entries(address)
         if not entries:
             raise SubmissionUnknown(f"no submission {address.id!r} of the tenant {address.tenant!r} is known")
         return [line_of(entry.stored) for entry in entries]
 
 
-async def _newest(bus: Bus, last: int, *, follow: bool) -> AsyncGenerator[Stored, None]:
-    """Yield the newest messages of the stream, then with ``follow`` what comes."""
-    last_sequence = int((await bus.stream_info(EVENTS))["state"]["last_seq"])
-    messages = bus.read(EVENTS, from_sequence=max(1, last_sequence - last + 1), follow=follow, patience_s=WATCH_PATIENCE_S)
-    async for stored in messages:
-        yield stored
+class Newest(NamedTuple):
+    """The newest messages of the stream, and the sequence up to which it was read for them."""
+
+    messages: list[Stored]
+    until: int
 
 
-async def _follow(wanted: Wanted, last: int) -> None:
+def _filter(tenant: str | None) -> str | tuple[str, ...]:
+    return () if tenant is None else f"cutor.ev.{tenant}.>"
+
+
+async def _newest(bus: Bus, tenant: str | None, last: int) -> Newest:
+    """Return the newest messages, of one tenant or of all: read from further and further back until there are enough."""
+    until = int((await bus.stream_info(EVENTS))["state"]["last_seq"])
+    reach = last
+    while True:
+        start = max(1, until - reach + 1)
+        messages: deque[Stored] = deque(maxlen=last)
+        if until:
+            async for stored in bus.read(EVENTS, filter=_filter(tenant), from_sequence=start, until_sequence=until):
+                messages.append(stored)
+        if len(messages) == last or start == 1:
+            return Newest(list(messages), until)
+        reach *= 8
+
+
+async def _follow(wanted: Wanted, tenant: str | None, last: int) -> None:
     async with Bus.connect(wanted.find_server(), name="cutor events") as bus:
-        newest = _newest(bus, last, follow=True)
-        async with aclosing(newest):
-            async for stored in newest:
-                line = line_of(stored)
-                if wanted.json:
-                    print_json(line)
-                else:
-                    click.echo("  ".join(_cells(line, with_id=True)))
+        newest = await _newest(bus, tenant, last)
+        show = print_json if wanted.json else _Ticker().show
+        for stored in newest.messages:
+            show(line_of(stored))
+        coming = bus.read(
+            EVENTS, filter=_filter(tenant), from_sequence=newest.until + 1, follow=True, patience_s=WATCH_PATIENCE_S
+        )
+        async with aclosing(coming):
+            async for stored in coming:
+                show(line_of(stored))
+
+
+class _Ticker:
+    """Prints lines as they come; a line with the date in front of the first and wherever it is another one."""
+
+    def __init__(self) -> None:
+        self._date = ""
+
+    def show(self, line: Line) -> None:
+        if _date(line) != self._date:
+            self._date = _date(line)
+            click.echo(f"{self._date}, UTC")
+        click.echo("  ".join(_cells(line, _clock(line), with_id=True)))
 
 
 def line_of(stored: Stored) -> Line:
@@ -133,10 +167,24 @@ def _raw(body: bytes) -> msgspec.Raw | None:
 
 
 def _print_lines(lines: Sequence[Line], *, with_id: bool) -> None:
-    headings = ["sequence", "time", "submission", "kind", "what"] if with_id else ["sequence", "time", "kind", "what"]
-    print_table(headings, (_cells(line, with_id=with_id) for line in lines), right=["sequence"])
+    """Print the table; the date stands in the heading where it is the same for all, else with every time."""
+    same = len({_date(line) for line in lines}) == 1
+    headings = ["sequence", _date(lines[0]) if same else "time", *(["submission"] if with_id else []), "kind", "what"]
+    cells = (_cells(line, _clock(line) if same else f"{_date(line)} {_clock(line)}", with_id=with_id) for line in lines)
+    print_table(headings, cells, right=["sequence"], fold="what")
 
 
-def _cells(line: Line, *, with_id: bool) -> list[str]:
-    submission = [escape(f"{line.tenant}/{line.id}" if line.id else "")] if with_id else []
-    return [str(line.sequence), line.time, *submission, escape(line.kind), escape(line.what)]
+def _date(line: Line) -> str:
+    return line.time[:10]
+
+
+def _clock(line: Line) -> str:
+    """Return the time of the day to the millisecond."""
+    return line.time[11:23]
+
+
+def _cells(line: Line, moment: str, *, with_id: bool) -> list[str]:
+    """Return the cells of a line; a submission is named as commands name it: the tenant is left out where it is the default."""
+    name = "" if line.id is None else line.id if line.tenant == "default" else f"{line.tenant}/{line.id}"
+    submission = [escape(name)] if with_id else []
+    return [str(line.sequence), moment, *submission, escape(line.kind), escape(line.what)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from typing import Final, NamedTuple
 
@@ -89,10 +90,15 @@ def run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("cutor: interrupted", err=True)
         return INTERRUPTED
+    except SystemExit as left:
+        if left.code != 1:
+            raise
+        code = DONE  # click's and rich's own answer to a reader that has closed our output (``| head``): it is no error
     except BrokenPipeError:
-        return _reader_gone()
+        code = DONE
     except Exception as error:
-        return _fail(error, wanted)
+        code = _fail(error, wanted)
+    _flush_stdout()
     return code if isinstance(code, int) else DONE
 
 
@@ -104,12 +110,15 @@ def _fail(error: Exception, wanted: Wanted) -> int:
     if wanted.traceback:
         traceback.print_exception(error)
     if wanted.json:
-        click.echo(msgspec.json.encode({"error": {"message": line, "exit_code": code}}))
+        with suppress(OSError):  # where stdout itself is what failed
+            click.echo(msgspec.json.encode({"error": {"message": line, "exit_code": code}}))
     click.echo(f"cutor: {line}", err=True)
     return code
 
 
-def _reader_gone() -> int:
-    """End quietly when the reader of our output (``| head``) has closed it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains when it flushes at its end
-    return DONE
+def _flush_stdout() -> None:
+    """Write what is left of stdout, or throw it away: else the interpreter complains when it flushes at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

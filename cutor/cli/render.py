@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 from rich import box
 from rich.console import Console
+from rich.containers import Lines
 from rich.table import Table
 from rich.text import Text
 
-from cutor.cli.rows import Row, rows
+from cutor.cli.rows import Row, age, rows
 from cutor.model.result import Result
 from cutor.text import escape
 
@@ -26,26 +28,41 @@ def console() -> Console:
     return plain if plain.is_terminal else Console(width=_PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
 
 
-def print_result(result: Result) -> None:
-    """Print a result: what it is, a row a stage, and what there is to say."""
+def print_result(result: Result, doing: str | None = None, *, now: datetime | None = None) -> None:
+    """Print a result: what it is, a row a stage, what there is to say. ``doing``: what it waits for, where it has not ended."""
     out = console()
-    out.print(_headline(result))
+    out.print(_headline(result, doing))
+    out.print(Text(_times(result, now or datetime.now(UTC)), style="dim"))
     if result.environment is not None:
         how = "was there already" if result.environment.hit else "built for this submission"
         out.print(Text(f"environment {result.environment.key[:12]}, {how}", style="dim"))
     stages = rows(result)
-    out.print(_stages(stages))
+    if stages:
+        out.print(_stages(stages))
     for row in stages:
         _print_outputs(out, row)
     for note in _notes(result):
-        out.print(Text(note))
+        _print_indented(out, note)
 
 
-def _headline(result: Result) -> Text:
+def _headline(result: Result, doing: str | None) -> Text:
     line = Text(f"{result.tenant}/{result.id} ", style="bold")
     if result.outcome is None:
-        return line.append(result.status, style="cyan")
+        return line.append(result.status, style="cyan").append(f": {doing}" if doing else "", style="not bold")
     return line.append(result.outcome, style=_style(result.outcome))
+
+
+def _times(result: Result, now: datetime) -> str:
+    """Return when it was submitted and, in the word of its status, when it ended; how long ago, where it has not."""
+    submitted = f"submitted {_second(result.submitted_at)}"
+    if result.finished_at is not None:
+        return f"{submitted}, {result.status.lower()} {_second(result.finished_at)}"
+    age_s = (now - datetime.fromisoformat(result.submitted_at)).total_seconds()
+    return f"{submitted}, {age(max(0, int(age_s)))} ago"
+
+
+def _second(time: str) -> str:
+    return f"{time[:19]}Z" if time else "at an unknown time"
 
 
 def _stages(stages: Iterable[Row]) -> Table:
@@ -64,7 +81,17 @@ def _print_outputs(out: Console, row: Row) -> None:
     for name, excerpt in (("stdout", row.stdout), ("stderr", row.stderr)):
         if excerpt:
             out.print(Text(f"{row.stage}, {name}:", style="dim"))
-            out.print(Text(excerpt), soft_wrap=True)
+            _print_indented(out, excerpt, first="    ")
+
+
+def _print_indented(out: Console, text: str, *, first: str = "", indent: str = "    ") -> None:
+    """Print what users or their programs wrote so that no line of it starts where lines of cutor's do, however long it is."""
+    if out.is_terminal:
+        lines = Text(text, overflow="fold").wrap(out, max(10, out.width - len(indent)))
+    else:
+        lines = Lines(Text(line) for line in text.split("\n"))
+    for number, line in enumerate(lines):
+        out.print(Text(indent if number else first).append(line), soft_wrap=True)
 
 
 def _notes(result: Result) -> Iterable[str]:
@@ -82,11 +109,11 @@ def _style(outcome: str) -> str:
     return {"OK": "green", "SKIPPED": "dim"}.get(outcome, "red")
 
 
-def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Print lines under headings; cells may hold what users wrote."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]], *, right: Sequence[str], fold: str) -> None:
+    """Print lines under headings; cells may hold what users wrote. Only the column ``fold`` takes more than one line."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold", no_wrap=heading != fold)
     for cells in lines:
         table.add_row(*(Text(escape(cell)) for cell in cells))
     console().print(table)

@@ -10,9 +10,9 @@ from cutor.model.events import Output, Stage
 from cutor.model.result import Result
 from cutor.text import escape
 
-EXCERPT_LINES: Final = 6
-EXCERPT_CHARACTERS: Final = 400
-_BYTES_SHOWN: Final = 4096
+EXCERPT_LINES: Final = 20
+LINE_CHARACTERS: Final = 400
+UNKNOWN: Final = "\N{EN DASH}"
 MIB: Final = 1 << 20
 
 
@@ -69,8 +69,16 @@ def ended(stage: Stage) -> str:
 
 
 def memory(peak_bytes: int | None) -> str:
-    """Return ``12.3 MiB``, or nothing where it is not known."""
-    return "" if peak_bytes is None else f"{peak_bytes / MIB:.1f} MiB"
+    """Return ``12.3 MiB``, or a dash where it was not measured."""
+    return UNKNOWN if peak_bytes is None else f"{peak_bytes / MIB:.1f} MiB"
+
+
+def age(seconds: int) -> str:
+    """Return ``12 s``, ``3 min``, ``5 h`` or ``2 d``: the largest unit of which there is one at least."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
 
 
 def _number(value: int | None) -> str:
@@ -78,15 +86,19 @@ def _number(value: int | None) -> str:
 
 
 def excerpt(output: Output, *, tail: bool) -> str:
-    """Return the first lines of an output, or the last ones, with every control character visible."""
+    """Return the first lines of an output, or the last ones, every control character visible; what is missing is counted."""
     data = base64.b64decode(output.data) if output.encoding == "base64" else output.data.encode()
-    shown = data[-_BYTES_SHOWN:] if tail else data[:_BYTES_SHOWN]
-    text = shown.decode(errors="backslashreplace")
-    lines = [escape(line, keep="\t").expandtabs() for line in text.rstrip("\n").split("\n")]
-    kept = lines[-EXCERPT_LINES:] if tail else lines[:EXCERPT_LINES]
-    joined = "\n".join(kept)
-    cut = joined[-EXCERPT_CHARACTERS:] if tail else joined[:EXCERPT_CHARACTERS]
-    if output.truncated or len(shown) < len(data) or len(kept) < len(lines) or len(cut) < len(joined):
-        total = f"({output.bytes_total} bytes)"
-        return f"{total} …{cut}" if tail else f"{cut}… {total}"
-    return cut
+    lines = data.rstrip(b"\n").split(b"\n")
+    kept = [_line(line) for line in (lines[-EXCERPT_LINES:] if tail else lines[:EXCERPT_LINES])]
+    hidden = len(lines) - len(kept)
+    missing = [f"{hidden} line{'' if hidden == 1 else 's'} {'above' if tail else 'below'}"] if hidden else []
+    missing += ["the rest was not kept"] if output.truncated else []
+    if not missing:
+        return "\n".join(kept)
+    note = f"… {', '.join(missing)}, {output.bytes_total} bytes in all"
+    return "\n".join([note, *kept] if tail else [*kept, note])
+
+
+def _line(line: bytes) -> str:
+    text = escape(line[: 4 * LINE_CHARACTERS].decode(errors="backslashreplace"), keep="\t").expandtabs()
+    return text if len(text) <= LINE_CHARACTERS else f"{text[:LINE_CHARACTERS]}… ({len(line)} bytes in this line)"

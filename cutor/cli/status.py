@@ -10,7 +10,9 @@ from cutor.cli.options import Wanted, examples, json_option, server_option, tena
 from cutor.cli.output import exit_code_of_outcome, print_json
 from cutor.cli.render import print_result
 from cutor.client import Client
-from cutor.model.result import Result
+from cutor.model.result import Result, result
+from cutor.model.subjects import Address, check_address
+from cutor.progress import progress
 
 
 @click.command("status", epilog=examples("cutor status 6f1c2a", "cutor status 6f1c2a --json"))
@@ -24,14 +26,16 @@ def command(wanted: Wanted, submission_id: str, tenant: str) -> int:
 
     It is folded from the stream itself, so it sees every event that is acknowledged. Exit code 0 as long as it has not ended.
     """
-    result = asyncio.run(_fetch(wanted.find_server(), submission_id, tenant))
+    found, doing = asyncio.run(_fetch(wanted.find_server(), check_address(tenant, submission_id)))
     if wanted.json:
-        print_json(result)
+        print_json(found)
     else:
-        print_result(result)
-    return exit_code_of_outcome(result)
+        print_result(found, doing)
+    return exit_code_of_outcome(found)
 
 
-async def _fetch(server: str, submission_id: str, tenant: str) -> Result:
+async def _fetch(server: str, address: Address) -> tuple[Result, str]:
+    """Return the result, and what the submission waits for or does now."""
     async with Client(server) as client:
-        return await client.result(submission_id, tenant)
+        state = await client.journal.known(address)
+        return await client.journal.contents.resolve(result(state)), progress(state)

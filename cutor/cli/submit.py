@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sys
 from contextlib import aclosing
 from pathlib import Path
@@ -12,10 +13,21 @@ import click
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import StatusLine, exit_code_of_outcome, print_json
 from cutor.cli.render import print_result
-from cutor.client import REQUEST_JSON_BYTES, Client, Receipt, parse_bounded, read_json, still_running
+from cutor.client import (
+    REQUEST_JSON_BYTES,
+    Client,
+    Receipt,
+    load_request,
+    parse_bounded,
+    read_json,
+    still_running,
+    watch_command,
+)
 from cutor.errors import DONE, INTERRUPTED
+from cutor.model.errors import InvalidRequest
 from cutor.model.request import Request
 from cutor.model.result import Result
+from cutor.model.subjects import Address
 
 
 def _parse_labels(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
@@ -71,16 +83,20 @@ def command(
     try:
         return asyncio.run(session.run(request, submission_id, tenant, labels, wait=wait, timeout_s=timeout_s))
     except KeyboardInterrupt:
-        if session.receipt is None:
+        if session.sending is None:
             raise
-        click.echo(f"cutor: {session.receipt.id} goes on: `cutor watch {session.receipt.id}` follows it", err=True)
+        follow = watch_command(session.sending.id, session.sending.tenant)
+        goes_on = "goes on" if session.receipt else "may have been handed in"
+        click.echo(f"cutor: {session.sending.id} {goes_on}: `{follow}` follows it", err=True)
         return INTERRUPTED
 
 
 def _read(source: str) -> Request | Path:
     """Return the request in a file or on stdin; a directory stays a path, because the stack's bounds limit its reading."""
     if source == "-":
-        return parse_bounded(sys.stdin.buffer.read(REQUEST_JSON_BYTES + 1))
+        if not (raw := sys.stdin.buffer.read(REQUEST_JSON_BYTES + 1)):
+            raise InvalidRequest("request: standard input is empty; `-` reads a JSON request from it")
+        return parse_bounded(raw)
     path = Path(source)
     return path if path.is_dir() else read_json(path)
 
@@ -89,6 +105,7 @@ class _Session:
     """One submission by this command."""
 
     def __init__(self, server: str, *, as_json: bool) -> None:
+        self.sending: Address | None = None
         self.receipt: Receipt | None = None
         self._server = server
         self._as_json = as_json
@@ -105,7 +122,13 @@ class _Session:
     ) -> int:
         """Submit, and wait if wanted; returns the exit code."""
         async with Client(self._server) as client:
-            self.receipt = await client.submit(request, id=submission_id, tenant=tenant, labels=labels)
+            loaded = await asyncio.to_thread(load_request, request, await client.policy())
+            named = loaded.id if submission_id is None else submission_id
+            # made up here and not by the client: whoever interrupts this must be told under which id it may have been stored
+            self.sending = Address(
+                loaded.tenant if tenant is None else tenant, secrets.token_hex(8) if named is None else named
+            )
+            self.receipt = await client.submit(loaded, id=self.sending.id, tenant=self.sending.tenant, labels=labels)
             if not wait:
                 self._print_receipt(self.receipt)
                 return DONE
@@ -117,7 +140,7 @@ class _Session:
             async with asyncio.timeout(timeout_s):
                 return await follow(client, receipt.id, receipt.tenant)
         except TimeoutError as error:
-            raise still_running(receipt.id, timeout_s) from error
+            raise still_running(receipt.id, receipt.tenant, timeout_s) from error
 
     def _print_receipt(self, receipt: Receipt) -> None:
         if self._as_json:

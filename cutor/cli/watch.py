@@ -9,7 +9,7 @@ import click
 
 from cutor.cli.options import Wanted, examples, json_option, server_option, tenant_option
 from cutor.cli.output import exit_code_of_outcome, print_json
-from cutor.client import Client, Update
+from cutor.client import Client, Update, watch_command
 from cutor.errors import INTERRUPTED
 from cutor.text import escape
 
@@ -28,7 +28,7 @@ def command(wanted: Wanted, submission_id: str, tenant: str) -> int:
     try:
         return asyncio.run(_watch(wanted, submission_id, tenant))
     except KeyboardInterrupt:
-        click.echo(f"cutor: {submission_id} goes on: `cutor watch {submission_id}` follows it", err=True)
+        click.echo(f"cutor: {submission_id} goes on: `{watch_command(submission_id, tenant)}` follows it", err=True)
         return INTERRUPTED
 
 

@@ -45,7 +45,8 @@ BAD_REQUESTS = {
     ),
     "bad base64": (with_file("x", "!!!", encoding="base64"), "not valid base64"),
     "bad hex": (with_file("x", "zz", encoding="hex"), "not valid hex"),
-    "unknown encoding": (with_file("x", "", encoding="rot13"), "encoding"),
+    "unknown encoding": (with_file("x", "", encoding="rot13"), "it must be 'utf8' or 'base64' or 'hex'"),
+    "unknown comparison": (request(compare="fuzzy"), "it must be 'exact' or 'trailing_whitespace'"),
     "unknown field": (request(wish="please"), "unknown field `wish`"),
     "unknown limit": (request(limits={"run": {"walltime": 1}}), "unknown field `walltime`"),
     "zero limit": (request(limits={"run": {"wall_time_ms": 0}}), "limits.run.wall_time_ms is 0"),
@@ -67,7 +68,7 @@ BAD_REQUESTS = {
     "hex with a blank": (with_file("x", "ff 00", encoding="hex"), "not valid hex"),
     "long name of a test case": (request(test_cases=[{"name": "n" * 257}]), "test_cases[0].name: 257 bytes are more than"),
     "large arguments": (request(test_cases=[{"args": ["x" * 60_000]}] * 2), "more than the maximum of 65536 bytes"),
-    "nothing": (b"", "request: "),
+    "nothing": (b"", "request: standard input is empty"),
     "an array": (b"[]", "request: "),
 }
 
@@ -198,12 +199,47 @@ def test_no_stack_anywhere(user: User, command: list[str]) -> None:
 
 
 def test_a_server_address_that_is_none(user: User) -> None:
-    assert "not valid" in one_line(user.cutor("status", "x", "--server", "http://127.0.0.1"), 3)
+    assert "not valid" in one_line(user.cutor("status", "x", "--server", "http://127.0.0.1"), 2)
+    assert "not valid" in one_line(user.cutor("status", "x", CUTOR_SERVER="nats://"), 2)
+
+
+def test_a_wrong_credential_is_not_an_address_out_of_reach(bare: User) -> None:
+    wrong = bare.stack.server.replace("cutor:", "cutor:not-")
+    assert wrong != bare.stack.server
+    line = one_line(bare.cutor("status", "x", "--server", wrong), 3)
+    assert "are user and password right?" in line
+    assert "cutor up" not in line
+
+
+def test_a_file_that_is_no_request_is_named(bare: User, tmp_path: Path) -> None:
+    file = tmp_path / "request.json"
+    file.write_text("{")
+    assert f"{file}: " in one_line(bare.cutor("submit", str(file)), 2)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b'{"server": "\xff"}', b"[" * 200_000])
+def test_a_damaged_current_stack_file_is_named(user: User, content: bytes) -> None:
+    file = user.home / "XDG_STATE_HOME" / "cutor" / "current.json"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    assert f"{file} cannot be read" in one_line(user.cutor("status", "x"), 3)
+    assert f"{file} cannot be read" in user.cutor("doctor").stdout
+
+
+def test_an_address_of_docker_that_cannot_be_talked_to(bare: User, user: User) -> None:
+    """What never asks Docker is not bothered by it."""
+    line = one_line(user.cutor("up", "--detach", DOCKER_HOST="ssh://me@host"), 2)
+    assert "unix:// or tcp://" in line
+    done = bare.cutor("doctor", DOCKER_HOST="ssh://me@host")
+    assert "FAIL  docker          DOCKER_HOST or `docker.host` is 'ssh://me@host'" in done.stdout
+    assert "server" in done.stdout
+    assert "'x'" in one_line(bare.cutor("status", "x", DOCKER_HOST="ssh://me@host"), 2)
 
 
 BAD_STREAMS = {
     "not YAML": "streams: [",
     "empty": "",
+    "nested too deeply": "[" * 100_000,
     "unknown setting": "streams: {EVENTS: {subjects: [cutor.ev.>], wish: 1}}",
     "a delivery that is not repeated": default_text().replace("max_deliver: unlimited", "max_deliver: 2"),
     "no stream for bodies": default_text().replace("  BODIES:", "  BODY:").replace("cutor.body.>", "cutor.others.>"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import secrets
 import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -113,7 +115,9 @@ def read_until(master: int, text: bytes) -> bytes:
 def test_status_shows_a_queued_submission(bare: User, queued: str) -> None:
     shown = bare.cutor("status", queued)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert f"default/{queued} SUBMITTED" in shown.stdout
+    first, second = shown.stdout.splitlines()
+    assert first == f"default/{queued} SUBMITTED: waiting for a builder"
+    assert re.fullmatch(r"submitted \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ, \d+ s ago", second)
     document = json.loads(bare.cutor("status", queued, "--json").stdout)
     assert document == {
         "id": queued,
@@ -162,7 +166,8 @@ def test_events_have_sequence_time_and_kind(bare: User, queued: str) -> None:
     assert line["event"]["kind"] == "submitted"
     shown = bare.cutor("events", queued).stdout
     assert str(line["sequence"]) in shown
-    assert line["time"] in shown
+    assert line["time"][11:23] in shown
+    assert line["time"][:10] in shown
 
 
 def test_the_newest_events_of_all(bare: User, queued: str) -> None:
@@ -190,10 +195,134 @@ def test_a_reader_that_leaves_early_is_no_error(bare: User, queued: str) -> None
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize(
+    "command", [["status"], ["status", "--json"], ["watch"], ["events"], ["events", "--json"]], ids=" ".join
+)
+def test_a_reader_that_has_left_before_the_first_byte_is_no_error(bare: User, queued: str, command: list[str]) -> None:
+    assert bare.cutor("cancel", queued).returncode == 0
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    whole = [sys.executable, "-m", "cutor", command[0], queued, *command[1:]]
+    done = subprocess.run(whole, env=bare.stack.environment, stdout=write_end, stderr=subprocess.PIPE, check=False)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_is_one_line(bare: User, queued: str, options: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        whole = [sys.executable, "-m", "cutor", "status", queued, *options]
+        done = subprocess.run(whole, env=bare.stack.environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert "No space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_events_fit_80_columns_and_only_what_they_say_folds(bare: User, queued: str) -> None:
+    assert bare.cutor("cancel", queued, "--reason", "word " * 40).returncode == 0
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "cutor", "events", "--last", "2"]
+    with subprocess.Popen(command, env=bare.stack.environment | {"COLUMNS": "80", "NO_COLOR": "1"}, stdout=slave) as listing:
+        os.close(slave)
+        shown = re.sub(r"\x1b\[[\d;]*m", "", read_until(master, b"cancelled").decode())
+        assert listing.wait(10) == 0
+    os.close(master)
+    lines = shown.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    (line,) = [line for line in lines if "submitted" in line]
+    assert re.search(rf"\d\d:\d\d:\d\d\.\d{{3}} +{queued} +submitted +2 files", line), line
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+    """A stack of two tenants without roles, started with a configuration that its commands are not told of."""
+    user = User(tmp_path_factory.mktemp("shared"))
+    config = user.home / "shared.toml"
+    config.write_text("[tenants]\ndefault = 1\nbatch = 1\n[bounds]\nfiles = 3\n")
+    started = user.up("--config", str(config))
+    assert started.returncode == 0, started.stderr
+    try:
+        for tenant in ("default", "batch", "batch"):
+            assert user.cutor("submit", "-", "--tenant", tenant, stdin=request()).returncode == 0
+        yield user
+    finally:
+        assert user.down().returncode == 0
+
+
+def test_doctor_and_plan_hold_a_stack_against_the_configuration_that_it_was_started_with(shared: User) -> None:
+    findings = {finding["what"]: finding for finding in json.loads(shared.cutor("doctor", "--json").stdout)}
+    assert {findings[what]["verdict"] for what in ("configuration", "streams", "limits", "data directory")} == {"ok"}
+    assert findings["configuration"]["detail"] == f"{shared.stack.data / 'config.toml'}, limits of 2 tenants"
+    assert findings["data directory"]["detail"].startswith(f"{shared.stack.data}, ")
+    assert shared.cutor("streams", "plan").stdout == "the server has streams and consumers as wanted\n"
+    assert shared.cutor("streams", "apply", "--json").stdout == "[]\n"
+    assert shared.cutor("submit", "-", "--tenant", "batch", stdin=request()).returncode == 0
+
+
+def test_what_another_configuration_would_change_is_shown_with_its_units(shared: User) -> None:
+    other = shared.home / "other.toml"
+    other.write_text("[tenants]\ndefault = 1\nnew = 2\n[bounds]\nfiles = 3\n[limits.run.default]\nmemory_bytes = 67108864\n")
+    said = "publish limits: limits.run.default.memory_bytes: 256 MiB → 64 MiB, tenants.batch: 1 → unset, tenants.new: unset → 2"
+    for action in ("plan", "apply"):
+        done = shared.cutor("streams", action, "--config", str(other))
+        assert said in done.stdout
+        assert "create consumer builder-new of stream EVENTS" in done.stdout
+    assert "until they are started again" in done.stderr
+    back = json.loads(shared.cutor("streams", "apply", "--json").stdout)
+    assert [(one["change"], one["stream"]) for one in back] == [("publish", "STACK")]
+
+
+def test_hints_name_the_tenant(shared: User) -> None:
+    waited = shared.cutor("submit", "-", "--id", "b1", "--tenant", "batch", "--wait", "--timeout", "0.1", stdin=request())
+    assert "`cutor watch b1 --tenant batch`" in one_line(waited, 4)
+    whole = [sys.executable, "-m", "cutor", "watch", "b1", "--tenant", "batch"]
+    with subprocess.Popen(whole, env=shared.stack.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert b"submitted" in watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 130
+        assert watching.stderr.read() == b"cutor: b1 goes on: `cutor watch b1 --tenant batch` follows it\n"
+
+
+def test_events_of_one_tenant(shared: User) -> None:
+    everything = json.loads(shared.cutor("events", "--last", "1000", "--json").stdout)
+    assert {line["tenant"] for line in everything} == {"default", "batch"}
+    for last in ("1", "2", "1000"):
+        listed = json.loads(shared.cutor("events", "--tenant", "batch", "--last", last, "--json").stdout)
+        assert listed == [line for line in everything if line["tenant"] == "batch"][-int(last) :]
+    assert json.loads(shared.cutor("events", "--tenant", "nobody", "--json").stdout) == []
+    assert "tenant 'No Body'" in one_line(shared.cutor("events", "--tenant", "No Body"), 2)
+
+
+def test_a_stack_that_has_died_is_called_dead(user: User) -> None:
+    assert user.up().returncode == 0
+    holder = json.loads((user.stack.data / "lock").read_text())["pid"]
+    os.kill(holder, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while "has died" not in (said := user.cutor("status", "x").stderr):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.2)
+    assert f"the stack of {user.stack.data} has died: `cutor up`" in one_line(user.cutor("status", "x"), 3)
+    assert f"FAIL  stack           the stack of {user.stack.data} has died" in user.cutor("doctor").stdout
+
+
+def test_doctor_has_no_colours_where_none_are_wanted(bare: User) -> None:
+    for wanted, environment in ((b"\x1b[", {}), (b"ok    python", {"NO_COLOR": "1"})):
+        master, slave = pty.openpty()
+        command = [sys.executable, "-m", "cutor", "doctor"]
+        with subprocess.Popen(command, env=bare.stack.environment | {"TERM": "xterm"} | environment, stdout=slave) as checking:
+            os.close(slave)
+            assert wanted in read_until(master, b"python")
+            read_until(master, b"projector")
+            checking.wait(10)
+        os.close(master)
+
+
 def test_doctor_reports_on_every_piece(bare: User) -> None:
     done = bare.cutor("doctor", "--json", "--config", str(bare.home / "config.toml"))
     findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
-    assert {what for what, finding in findings.items() if finding["verdict"] == "fail"} == {"projector"}
+    assert {what for what, finding in findings.items() if finding["verdict"] == "fail"} == {"builder", "runner", "projector"}
     assert done.returncode == 3
     for what in (
         "python",

@@ -1,19 +1,25 @@
 """The command line itself: every command has help and an example, and every misuse is one line on stderr and exit code 2."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 
 import cutor
-from cutor.bus.errors import BusUnreachable, TopologyError
+from cutor.bus.errors import AddressInvalid, BusUnreachable, TopologyError
 from cutor.cli.failures import exit_code_of, line_of
 from cutor.cli.main import COMMANDS, cli, run
 from cutor.containers.errors import EngineUnreachable
 from cutor.errors import WaitedTooLong
 from cutor.journal import SubmissionConflict, SubmissionUnknown
 from cutor.model.errors import InvalidPolicy, InvalidRequest
+from cutor.model.limits import Policy
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -69,6 +75,11 @@ MISUSES = [
     ["up", "--roles", "builder,chef"],
     ["down", "--timeout", "soon"],
     ["streams", "drop"],
+    ["streams"],
+    ["status", "x", "--server", "http://127.0.0.1"],
+    ["status", "x", "--server", "nats://"],
+    ["query", "select 1", "--output", "/no/such/directory/file"],
+    ["events", "--tenant", "No Body"],
     ["--config", "/no/such/file", "status", "x"],
 ]
 
@@ -111,6 +122,7 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
         (TopologyError("x"), 2),
         (SubmissionUnknown("x"), 2),
         (SubmissionConflict("x"), 2),
+        (AddressInvalid("x"), 2),
         (BusUnreachable("x"), 3),
         (EngineUnreachable("x"), 3),
         (OSError(28, "No space left on device"), 3),
@@ -142,3 +154,41 @@ def test_public_names_are_those_of_their_modules() -> None:
     assert all(getattr(cutor, name) is not None for name in cutor.__all__)
     with pytest.raises(AttributeError):
         _ = cutor.no_such_name
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status", "--help"], ["--version"]], ids=" ".join)
+def test_a_reader_that_has_left_is_no_error(arguments: list[str]) -> None:
+    """The pipe is closed before the first byte: every write is EPIPE, whoever writes it (click, rich, or cutor itself)."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "cutor", *arguments]
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, check=False)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_interrupt_before_the_answer_tells_the_id_that_may_be_stored(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def __init__(self, server: str) -> None: ...
+
+        async def __aenter__(self) -> "Interrupted":
+            return self
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+        async def policy(self) -> Policy:
+            return Policy()
+
+        async def submit(self, *_: object, **given: object) -> None:
+            assert given["id"]
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("cutor.cli.submit.Client", Interrupted)
+    example = str(Path(__file__).parents[2] / "examples" / "shell-hook")
+    assert run(["submit", example, "--server", "nats://nowhere", "--tenant", "batch"]) == 130
+    err = capfd.readouterr().err
+    assert re.fullmatch(r"cutor: ([0-9a-f]{16}) may have been handed in: `cutor watch \1 --tenant batch` follows it\n", err), (
+        err
+    )

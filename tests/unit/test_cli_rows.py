@@ -1,8 +1,13 @@
 """A result as a table: what stands in its cells, with nothing in them that a terminal would obey."""
 
 import base64
+from datetime import UTC, datetime
 
-from cutor.cli.rows import EXCERPT_LINES, excerpt, rows
+import msgspec
+import pytest
+
+from cutor.cli.render import print_result
+from cutor.cli.rows import EXCERPT_LINES, LINE_CHARACTERS, excerpt, rows
 from cutor.model.events import Output, Signal, Stage, output
 from cutor.model.result import Result
 from cutor.model.state import Attempts
@@ -45,11 +50,11 @@ def test_skipped_test_cases_share_a_row() -> None:
     assert [row.stage for row in rows(result(skipped))[1:]] == ["run 1"]
 
 
-def test_unknown_is_empty_and_zero_is_zero() -> None:
+def test_unknown_is_not_zero() -> None:
     known = rows(result(Stage(outcome="OK", exit_code=0, cpu_time_ms=0, wall_time_ms=0, memory_peak_bytes=0)))[-1]
     assert (known.ended, known.cpu_ms, known.wall_ms, known.memory) == ("exit 0", "0", "0", "0.0 MiB")
     unknown = rows(result(Stage(outcome="TLE_WALL")))[-1]
-    assert (unknown.ended, unknown.cpu_ms, unknown.wall_ms, unknown.memory) == ("", "", "", "")
+    assert (unknown.ended, unknown.cpu_ms, unknown.wall_ms, unknown.memory) == ("", "", "", "\N{EN DASH}")
 
 
 def test_a_signal_is_shown_by_name() -> None:
@@ -66,9 +71,20 @@ def test_an_excerpt_is_the_start_of_stdout_and_the_end_of_stderr() -> None:
     lines = "".join(f"line {n}\n" for n in range(100)).encode()
     both = output(lines, len(lines))
     assert excerpt(both, tail=False).startswith("line 0\n")
-    assert excerpt(both, tail=False).endswith(f"… ({len(lines)} bytes)")
+    assert excerpt(both, tail=False).endswith(f"line 19\n… 80 lines below, {len(lines)} bytes in all")
+    assert excerpt(both, tail=True).startswith(f"… 80 lines above, {len(lines)} bytes in all\nline 80\n")
     assert excerpt(both, tail=True).endswith("line 99")
-    assert excerpt(both, tail=True).count("\n") == EXCERPT_LINES - 1
+    assert excerpt(both, tail=True).count("\n") == EXCERPT_LINES
+
+
+def test_an_output_of_a_few_lines_is_shown_whole() -> None:
+    text = "\n".join(f"line {n}" for n in range(EXCERPT_LINES))
+    assert excerpt(output(f"{text}\n".encode(), len(text) + 1), tail=True) == text
+
+
+def test_a_long_line_is_cut_and_says_so() -> None:
+    long = b"x" * 100_000
+    assert excerpt(output(long, len(long)), tail=True) == "x" * LINE_CHARACTERS + "… (100000 bytes in this line)"
 
 
 def test_bytes_that_are_no_text_are_shown_as_escapes() -> None:
@@ -77,4 +93,46 @@ def test_bytes_that_are_no_text_are_shown_as_escapes() -> None:
 
 
 def test_a_truncated_output_says_how_much_there_was() -> None:
-    assert excerpt(output(b"abc", 1000), tail=False) == "abc… (1000 bytes)"
+    assert excerpt(output(b"abc", 1000), tail=False) == "abc\n… the rest was not kept, 1000 bytes in all"
+
+
+NOW = datetime(2026, 1, 31, 12, 3, 20, tzinfo=UTC)
+
+
+def printed(capsys: pytest.CaptureFixture[str], shown: Result, doing: str | None = None) -> str:
+    print_result(shown, doing, now=NOW)
+    return capsys.readouterr().out
+
+
+def test_a_queued_submission_says_what_it_waits_for_and_since_when(capsys: pytest.CaptureFixture[str]) -> None:
+    queued = msgspec.structs.replace(
+        result(), status="SUBMITTED", outcome=None, dependencies=None, submitted_at="2026-01-31T12:00:00.123456Z"
+    )
+    assert printed(capsys, queued, "waiting for a builder").splitlines() == [
+        "default/s1 SUBMITTED: waiting for a builder",
+        "submitted 2026-01-31T12:00:00Z, 3 min ago",
+    ]
+
+
+def test_a_cancelled_submission_says_when(capsys: pytest.CaptureFixture[str]) -> None:
+    cancelled = msgspec.structs.replace(
+        result(),
+        status="CANCELLED",
+        outcome="CANCELLED",
+        submitted_at="2026-01-31T12:00:00.123456Z",
+        finished_at="2026-01-31T12:00:05.000001Z",
+    )
+    assert "submitted 2026-01-31T12:00:00Z, cancelled 2026-01-31T12:00:05Z" in printed(capsys, cancelled)
+
+
+def test_no_line_of_a_program_starts_where_lines_of_ours_do(capsys: pytest.CaptureFixture[str]) -> None:
+    fake = b"fine\nrun 2, stdout:\ndefault/s1 OK\n"
+    out = printed(
+        capsys,
+        msgspec.structs.replace(
+            result(Stage(outcome="WA", stdout=output(fake, len(fake)), message="differs\nrun 3: OK")),
+            submitted_at="2026-01-31T12:00:00.123456Z",
+        ),
+    )
+    assert "    run 2, stdout:\n    default/s1 OK\n" in out
+    assert "run 1: differs\n    run 3: OK\n" in out

@@ -48,9 +48,9 @@ SPIN_NIX: Final = (
         (SPIN_NIX, {"cpu_time_ms": 700}, "TLE_CPU", "used more than 700 ms of CPU time"),
         (builder(SPIN), {"cpu_time_ms": 1000}, "TLE_CPU", "used more than 1000 ms of CPU time"),
         (builder("sleep 60"), {"wall_time_ms": 1500}, "TLE_WALL", "took longer than 1500 ms"),
-        (GROW_NIX, {"memory_bytes": 256 * MIB}, "MLE", "needed more than 268435456 bytes of memory"),
-        (builder(GROW), {"memory_bytes": 256 * MIB}, "MLE", "needed more than 268435456 bytes of memory"),
-        (shell(f'shellHook = "{GROW}";'), {"memory_bytes": 256 * MIB}, "MLE", "needed more than 268435456 bytes of memory"),
+        (GROW_NIX, {"memory_bytes": 256 * MIB}, "MLE", "needed more than 256 MiB of memory"),
+        (builder(GROW), {"memory_bytes": 256 * MIB}, "MLE", "needed more than 256 MiB of memory"),
+        (shell(f'shellHook = "{GROW}";'), {"memory_bytes": 256 * MIB}, "MLE", "needed more than 256 MiB of memory"),
         (builder("yes"), {"stderr_bytes": 100_000}, "OLE", "printed more than 100000 bytes to stderr"),
         (shell('shellHook = "yes";'), {"stdout_bytes": 50_000}, "OLE", "printed more than 50000 bytes to stdout"),
     ],
@@ -74,7 +74,7 @@ async def test_a_limit_ends_the_build_and_is_named(
             "the build ended with exit code 127; it printed last:\n/usr/bin/python3: ",
         ),
         ({"open_files": 8}, "RE", "error: [Errno 24] Too many open files"),
-        ({"file_size_bytes": 1}, "FSE", "wrote a file of more than 1 bytes"),
+        ({"file_size_bytes": 1}, "FSE", "wrote a file of more than 1 byte"),
     ],
 )
 async def test_a_small_limit_of_the_evaluation_is_named(

@@ -118,8 +118,9 @@ async def submission(engine: Engine, files: Mapping[str, str | bytes]) -> Submis
 class Stages:
     """A submission in its container, its session, and short ways to run test cases of it."""
 
-    def __init__(self, engine: Engine, child: Child, session: WorkerSession) -> None:
+    def __init__(self, engine: Engine, child: Child, session: WorkerSession, cgroup: str) -> None:
         self.engine = engine
+        self.cgroup = cgroup
         self.child = child
         self.session = session
         self._count = 0
@@ -144,9 +145,10 @@ async def stages(
         child = await engine.start(without_attributes(made) if copy_box else made)
         try:
             session = WorkerSession(child, resources)
-            assert (await session.ready()).box == ("copy" if copy_box else "overlay")
+            ready = await session.ready()
+            assert ready.box == "copy" or not copy_box
             await session.hand_over(await submission(engine, files))
-            yield Stages(engine, child, session)
+            yield Stages(engine, child, session, ready.cgroup)
         finally:
             await asyncio.shield(child.remove())
         assert not (await child.state()).exists

@@ -121,3 +121,16 @@ async def test_a_container_made_for_its_first_stage_is_not_changed_before_it(
         for _ in range(20):
             assert (await running.run("hello")).stdout == b"hello\n"
     assert updates.count == 0
+
+
+async def test_a_lowering_that_docker_refuses_is_worked_around() -> None:
+    files = {**scripts(count="wc -c < data"), "cutor-compile.sh": "head -c 150000000 /dev/zero > data"}
+    async with stages(files) as running:
+        session = running.session
+        await session.run_compile(limit(memory_bytes=256 * MIB, file_size_bytes=200 * MIB))
+        await session._rest()
+        if running.cgroup == "v2":
+            pytest.skip("version 2 refuses no limit: it would kill")
+        session._resting_bytes = 7 * MIB  # as if the init did not know what it holds
+        report = await running.run("count", memory_bytes=16 * MIB)
+    assert (report.stdout, facts(report)) == (b"150000000\n", EXIT_0)

@@ -1,4 +1,9 @@
 # Targets for users and for CI. What needs root or installs packages says so before it does it.
+#
+# REFRESH              ## `make setup REFRESH=1` takes today's packages of Debian
+# PYTHON               ## the Python that .venv is made of, 3.11 or newer; else python3
+# CUTOR_DEBIAN_MIRROR  ## the mirror of Debian's archive that set-up takes packages from; else that of the apt sources
+# DOCKER_HOST          ## the Docker Engine to use; more in docs/how-to/set-up.md
 PYTHON ?= python3
 VENV := .venv/bin
 
@@ -7,6 +12,8 @@ VENV := .venv/bin
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\n'
+	@awk -F '## ' '/^# [A-Z_]+ +## / { sub(/^# /, "", $$1); printf "  %-21s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 environment: ## Python environment .venv with the locked dependencies
 	@$(PYTHON) -m deploy.setup.environment
@@ -35,5 +42,5 @@ lock: ## choose dependencies anew and write requirements.lock
 clean: ## remove the Python environment and the caches of tools
 	@rm -rf .venv .setup .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
-purge: environment ## remove what set-up made outside the repository: images, Nix volumes, downloads
+purge: environment ## remove what set-up made outside the repository, for all checkouts: images, Nix volumes, downloads
 	@$(VENV)/python -m deploy.setup --purge

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -418,5 +420,8 @@ def _reason(error: BaseException | None) -> str:
     """One line without the library's prefix."""
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, ssl.SSLError):
+        # asyncio's own text repeats the address; the numbers of name resolution are negative, and no errno
+        return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
     text = " ".join(str(error).split()) or type(error).__name__
     return text.removeprefix("nats: ").strip("'")

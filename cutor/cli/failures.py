@@ -36,10 +36,17 @@ def exit_code_of(error: Exception) -> int | None:
 
 def line_of(error: Exception) -> str:
     """Return what is wrong, in one line."""
-    text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    text = error.format_message() if isinstance(error, click.ClickException) else _text(error)
     if isinstance(error, click.UsageError) and error.ctx is not None:
         text = f"{text.rstrip('.')}; see `{error.ctx.command_path} --help`"
     return " ".join(text.split()) or type(error).__name__
+
+
+def _text(error: Exception) -> str:
+    """Return an error's text; that of the system without its number, with the file in front."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    return str(error)
 
 
 def bug_line(error: Exception) -> str:

@@ -134,6 +134,11 @@ def test_exit_codes_of_the_design(error: Exception, code: int | None) -> None:
     assert exit_code_of(error) == code
 
 
+def test_errors_of_the_system_are_said_without_their_number() -> None:
+    assert line_of(OSError(28, "No space left on device")) == "No space left on device"
+    assert line_of(FileNotFoundError(2, "No such file or directory", "/x")) == "/x: No such file or directory"
+
+
 def test_a_message_of_several_lines_becomes_one() -> None:
     assert line_of(InvalidRequest("one\n  two\tthree")) == "one two three"
 

@@ -6,7 +6,9 @@ import base64
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from cutor.model.events import Output, Stage
+import msgspec
+
+from cutor.model.events import Output, Stage, output
 from cutor.model.result import Result
 from cutor.text import escape
 
@@ -31,9 +33,27 @@ class Row(NamedTuple):
 
 def rows(result: Result) -> list[Row]:
     """Return the rows of a result in the order of its stages."""
-    stages = [("dependencies", result.dependencies), ("compile", result.compile)]
+    stages = [("dependencies", result.dependencies and untold(result.dependencies)), ("compile", result.compile)]
     known = [_row(name, stage) for name, stage in stages if stage is not None]
     return [*known, *_runs(result.run)]
+
+
+_WRAPPER: Final = ("at «string»:", "at «nix-internal»", "(stack trace truncated")
+"""What marks a block of Nix's trace that is about cutor's own expression around shell.nix, or about none."""
+
+
+def untold(stage: Stage) -> Stage:
+    """Return a dependencies stage whose stderr has left what its message says, and no frames of cutor's own expression."""
+    if not stage.message or stage.stderr.encoding == "base64" or stage.stderr.truncated:
+        return stage
+    told = {line.strip() for line in stage.message.splitlines()} | {"", "error:"}
+    blocks = [
+        block
+        for block in stage.stderr.data.split("\n\n")
+        if not any(mark in block for mark in _WRAPPER) and not {line.strip() for line in block.splitlines()} <= told
+    ]
+    left = "\n\n".join(blocks).encode()
+    return msgspec.structs.replace(stage, stderr=output(left, len(left)))
 
 
 def _runs(stages: Sequence[Stage]) -> Iterator[Row]:
@@ -85,17 +105,17 @@ def _number(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-def excerpt(output: Output, *, tail: bool) -> str:
+def excerpt(printed: Output, *, tail: bool) -> str:
     """Return the first lines of an output, or the last ones, every control character visible; what is missing is counted."""
-    data = base64.b64decode(output.data) if output.encoding == "base64" else output.data.encode()
+    data = base64.b64decode(printed.data) if printed.encoding == "base64" else printed.data.encode()
     lines = data.rstrip(b"\n").split(b"\n")
     kept = [_line(line) for line in (lines[-EXCERPT_LINES:] if tail else lines[:EXCERPT_LINES])]
     hidden = len(lines) - len(kept)
     missing = [f"{hidden} line{'' if hidden == 1 else 's'} {'above' if tail else 'below'}"] if hidden else []
-    missing += ["the rest was not kept"] if output.truncated else []
+    missing += ["the rest was not kept"] if printed.truncated else []
     if not missing:
         return "\n".join(kept)
-    note = f"… {', '.join(missing)}, {output.bytes_total} bytes in all"
+    note = f"… {', '.join(missing)}, {printed.bytes_total} bytes in all"
     return "\n".join([note, *kept] if tail else [*kept, note])
 
 

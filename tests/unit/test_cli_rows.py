@@ -136,3 +136,32 @@ def test_no_line_of_a_program_starts_where_lines_of_ours_do(capsys: pytest.Captu
     )
     assert "    run 2, stdout:\n    default/s1 OK\n" in out
     assert "run 1: differs\n    run 3: OK\n" in out
+
+
+TRACE = """error:
+       … while evaluating attribute 'shell'
+         at «string»:15:3:
+           15|   shell = if builtins.length found == 1 then
+
+       … while calling the 'derivationStrict' builtin
+         at «nix-internal»/derivation-internal.nix:37:12:
+           36|
+
+       … while evaluating mine
+         at /box/shell.nix:9:1:
+
+       (stack trace truncated; use '--show-trace' to show the full, detailed trace)
+
+       error: attribute 'x' missing
+       at /box/shell.nix:3:16:
+            2| pkgs.mkShell {
+"""
+MESSAGE = "error: attribute 'x' missing\nat /box/shell.nix:3:16:\n     2| pkgs.mkShell {"
+
+
+def test_an_error_of_nix_is_said_once_and_without_frames_of_ours() -> None:
+    failed = Stage(outcome="RE", exit_code=1, stderr=output(TRACE.encode(), len(TRACE)), message=MESSAGE)
+    shown = rows(msgspec.structs.replace(result(), dependencies=failed))[0]
+    assert shown.stderr.strip() == "… while evaluating mine\n         at /box/shell.nix:9:1:"
+    untold = rows(msgspec.structs.replace(result(), dependencies=msgspec.structs.replace(failed, message=None)))[0]
+    assert "«string»" in untold.stderr

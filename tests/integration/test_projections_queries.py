@@ -14,6 +14,7 @@ from cutor.bus.embedded import EmbeddedServer
 from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
 from cutor.projections.format import to_parquet
 from cutor.projections.query_client import query
+from cutor.projections.query_service import AT_ONCE
 from cutor.projections.snapshots import open_snapshot
 from tests.integration.projecting import FINISHED, happen, happen_to_many, projector, until
 from tests.nats_server import OwnServer
@@ -88,6 +89,16 @@ async def test_what_takes_too_much_is_ended_while_the_writer_goes_on(served: Bus
         assert isinstance(end, kind | QueryTimeout), f"{sql}: {end!r}"
         assert "\n" not in str(end)
     assert (await query(served, "SELECT count(*) FROM submissions")).rows == [[21]]
+
+
+async def test_who_only_waited_is_not_told_of_a_slow_query(served: Bus) -> None:
+    slow = next(sql for sql, kind in HEAVY.items() if kind is QueryTimeout)
+    running = [asyncio.create_task(query(served, slow, timeout_s=4.0)) for _ in range(AT_ONCE)]
+    await asyncio.sleep(0.5)
+    with pytest.raises(QueryTimeout, match=r"waited 0\.5 s for its turn"):
+        await query(served, "SELECT 1", timeout_s=0.5)
+    for end in await asyncio.gather(*running, return_exceptions=True):
+        assert "took longer than 4 s" in str(end)
 
 
 async def test_an_answer_sees_what_was_committed_before(served: Bus) -> None:

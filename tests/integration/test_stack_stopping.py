@@ -113,17 +113,24 @@ def test_down_without_a_directory_and_without_a_stack_is_no_error(user: User) ->
     assert "not the data directory of a stack" in one_line(user.cutor("down", "--data", str(user.home / "none")), 2)
 
 
-def test_a_role_by_itself_is_asked_more_than_once_without_being_killed(user: User) -> None:
-    assert user.up().returncode == 0
-    alone = user.home / "alone"
-    command = [sys.executable, "-m", "cutor", "builder", "--server", user.stack.server, "--data", str(alone)]
-    role = subprocess.Popen(command, env=user.stack.environment, stderr=subprocess.PIPE, text=True)
-    try:
-        assert role.stderr is not None
-        assert "the builder is ready" in role.stderr.readline()
-        for _ in range(3):
-            role.send_signal(signal.SIGTERM)
-        assert role.wait(30) == 0
-    finally:
-        role.kill()
-        role.communicate()
+ROLE = """
+import asyncio, os, signal
+from cutor.stack.role_process import _listen_for_signals
+async def main():
+    stop = asyncio.Event()
+    _listen_for_signals(stop)
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), number)
+        await stop.wait()
+        await asyncio.sleep(0.1)
+    print("handed back", flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.sleep(20)
+asyncio.run(main())
+"""
+
+
+def test_a_role_that_is_asked_again_hands_back_all_the_same_and_a_second_interrupt_ends_it() -> None:
+    """`cutor down` may ask twice, and the kernel asks when the supervisor dies: none of it is impatience."""
+    done = subprocess.run([sys.executable, "-c", ROLE], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "handed back\n", "")

@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup demo test check lock clean purge
+.PHONY: help environment setup demo test check docs lock clean purge
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ check: environment ## lint, format and types
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
+
+docs: environment ## write the pages that are made from code anew
+	@$(VENV)/python -m cutor.cli.reference
+	@$(VENV)/python docs/generate.py
 
 lock: ## choose dependencies anew and write requirements.lock
 	@$(PYTHON) -m venv .setup/lock

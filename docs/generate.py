@@ -1,4 +1,7 @@
-"""Writes the pages that are made from code: ``python docs/generate.py``. With ``--check`` it only says which are stale."""
+"""Writes the pages that are made from code: ``python docs/generate.py``. With ``--check`` it only says which are stale.
+
+The pages of command line and configuration are made by ``cutor.cli.reference``; ``make docs`` runs both.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import duckdb
+
 from cutor.model.state import TERMINAL, TRANSITIONS
+from cutor.projections.schema import TABLES, table_scripts
 
 DOCS: Final = Path(__file__).parent
 
@@ -32,7 +38,43 @@ def states() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES: Final = {"reference/states.md": states}
+VIEWS: Final = ("submissions", "stages", "environments", "events", "environment_events", "checkpoint")
+"""In the order in which somebody would look for them."""
+
+ABOUT_VIEWS: Final = """\
+# The views
+
+Made from the comments in `cutor/projections/sql/tables` by `python docs/generate.py`. `cutor query` asks them, in DuckDB's SQL;
+`show tables` and `describe submissions` say the same there. Times are UTC. They hold what the streams hold, up to the
+projector's checkpoint, and can be thrown away: a projector that finds none makes them anew.
+"""
+
+
+def views() -> str:
+    """Return the page of the views: every one that a query sees, with its columns."""
+    assert set(VIEWS) == {*TABLES, "environment_events"}, "a view is missing in VIEWS"
+    lines = ABOUT_VIEWS.splitlines()
+    with duckdb.connect() as connection:
+        for script in table_scripts():
+            connection.execute(script)
+        for view in VIEWS:
+            [[comment]] = connection.execute(
+                "SELECT comment FROM duckdb_tables() WHERE schema_name = 'main' AND table_name = $1 "
+                "UNION ALL SELECT comment FROM duckdb_views() WHERE schema_name = 'main' AND view_name = $1",
+                [view],
+            ).fetchall()
+            columns = connection.execute(
+                "SELECT column_name, data_type, comment FROM duckdb_columns() WHERE schema_name = 'main' AND table_name = $1 "
+                "ORDER BY column_index",
+                [view],
+            ).fetchall()
+            assert all([comment, *(text for _, _, text in columns)]), f"{view}: a comment is missing"
+            lines += ["", f"## {view}", "", f"{comment}.", "", "| column | type | |", "|---|---|---|"]
+            lines += [f"| `{name}` | `{kind}` | {text} |" for name, kind, text in columns]
+    return "\n".join(lines) + "\n"
+
+
+PAGES: Final = {"reference/states.md": states, "reference/views.md": views}
 
 
 def main() -> int:

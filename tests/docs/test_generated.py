@@ -1,5 +1,6 @@
 """Pages that are made from code are those of today's code."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +23,30 @@ def test_every_outcome_stands_in_the_reference() -> None:
 
 
 def test_every_file_of_the_map_is_there() -> None:
-    import re
-
     page = (ROOT / "README.md").read_text()
     links = [link for link in re.findall(r"\]\(([^)]+)\)", page) if "://" not in link]
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_map_holds_every_part() -> None:
+    """Each package and module of cutor, and each folder and file beside it that somebody would look for."""
+    page = (ROOT / "README.md").read_text().partition("## A map")[2].partition("\n## ")[0]
+    named = {link.removesuffix("/") for link in re.findall(r"\]\(([^)]+)\)", page)}
+    parts = {
+        f"cutor/{path.name}" for path in (ROOT / "cutor").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    parts -= {"cutor/__init__.py", "cutor/__main__.py"}
+    assert named == parts | {"deploy", "docs", "examples", "streams.yaml", "tests"}
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    page = (ROOT / "README.md").read_text()
+    pages = [path.relative_to(ROOT) for path in (ROOT / "docs").rglob("*.md") if "decisions" not in path.parts]
+    assert [str(path) for path in pages if f"({path})" not in page] == []
+
+
+def test_make_docs_runs_both_generators() -> None:
+    rules = (ROOT / "Makefile").read_text().partition("\ndocs:")[2].partition("\n\n")[0]
+    assert "-m cutor.cli.reference" in rules
+    assert "docs/generate.py" in rules

@@ -1,0 +1,115 @@
+"""Every snippet of README, how-tos and of the page on requests is run, or says why not: ``<!-- not run: … -->`` in front of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from cutor.config import parse
+from tests.live_stack import Stack, surroundings
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+REQUEST = ROOT / "docs" / "reference" / "request.md"
+OWN_NATS = ROOT / "docs" / "how-to" / "own-nats.md"
+PAGES = [README, REQUEST, *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Snippet(NamedTuple):
+    """A fenced block with a language; one without is a picture."""
+
+    kind: str
+    text: str
+
+
+def snippets(page: Path, *kinds: str) -> list[Snippet]:
+    """Return the snippets of a page that are to be run."""
+    found = [Snippet(one["kind"], one["text"]) for one in FENCE.finditer(page.read_text()) if not one["reason"]]
+    return [one for one in found if not kinds or one.kind in kinds]
+
+
+RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}}
+"""Kinds of snippets that a test below runs; TOML anywhere else is read as a configuration."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_snippet_is_run_or_says_why_not(page: Path) -> None:
+    assert {one.kind for one in snippets(page)} <= RUN.get(page, {"toml"})
+
+
+CONFIGURATIONS = [(page, one.text) for page in PAGES if page != REQUEST for one in snippets(page, "toml")]
+
+
+@pytest.mark.parametrize(
+    ("page", "text"), CONFIGURATIONS, ids=[f"{page.name}-{n}" for n, (page, _) in enumerate(CONFIGURATIONS)]
+)
+def test_a_configuration_is_one(page: Path, text: str) -> None:
+    parse(text.encode(), page.name)
+
+
+def run(script: str, environment: dict[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run commands as a user of this checkout whose PATH has its environment."""
+    path = f"{ROOT / '.venv' / 'bin'}:{environment['PATH']}"
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=ROOT,
+        env=environment | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def test_the_commands_of_the_readme(tmp_path: Path) -> None:
+    script = "".join(one.text for one in snippets(README, "sh"))
+    done = run(f"trap 'cutor down > /dev/null' EXIT\n{script}", surroundings(tmp_path), 150)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    for said in ("is ready at", "with an argument", "cache-built", "(1 row)", "is stopped"):
+        assert said in done.stdout
+
+
+def test_the_program_of_the_readme(stack: Stack) -> None:
+    [program] = snippets(README, "python")
+    done = run('exec python -c "$PROGRAM"', stack.environment | {"PROGRAM": program.text}, 120)
+    assert re.fullmatch(r"OK \[\d+, \d+, \d+\]\n", done.stdout), (done.stdout, done.stderr)
+
+
+def test_the_request_of_the_reference_in_both_forms(stack: Stack, tmp_path: Path) -> None:
+    [request], [settings] = snippets(REQUEST, "json"), snippets(REQUEST, "toml")
+    for file in json.loads(request.text)["files"]:
+        (tmp_path / file["name"]).write_text(file["content"])
+    (tmp_path / "submission.toml").write_text(settings.text)
+    assert stack.result("-", "--id", "reference", stdin=request.text.encode())["outcome"] == "OK"
+    assert stack.result(str(tmp_path), "--id", "reference")["outcome"] == "OK", "the same id and body is the same submission"
+
+
+def test_roles_by_themselves_on_a_server_of_ones_own(tmp_path: Path) -> None:
+    environment = surroundings(tmp_path)
+    config = Path(environment["XDG_CONFIG_HOME"]) / "cutor" / "config.toml"
+    config.parent.mkdir(parents=True)
+    [settings] = snippets(OWN_NATS, "toml")
+    config.write_text(settings.text)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    server = (ROOT / "deploy" / "nats" / "single.conf").read_text()
+    elsewhere = tmp_path / "single.conf"
+    elsewhere.write_text(server.replace("4222", port).replace("/var/lib/nats", str(tmp_path / "nats")))
+    script = "".join(one.text for one in snippets(OWN_NATS, "sh"))
+    script = script.replace("deploy/nats/single.conf", str(elsewhere)).replace("4222", port)
+    end = "trap 'kill $(jobs -p) && wait' EXIT"
+    done = run(f"{end}\n{script}", environment, 170)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "create consumer runner-batch of stream EVENTS" in done.stdout
+    assert "publish limits: none are published yet" in done.stdout
+    assert "FAIL" not in done.stdout
+    assert "(2 rows)" in done.stdout
+    assert not (tmp_path / "XDG_STATE_HOME" / "cutor" / "current.json").exists()

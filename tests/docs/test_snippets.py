@@ -1,4 +1,4 @@
-"""Every snippet of README, how-tos and of the page on requests is run, or says why not: ``<!-- not run: … -->`` in front of it."""
+"""Every snippet of README, how-tos and the page on requests is run, or says why not: ``<!-- not run: … -->`` in front of it."""
 
 from __future__ import annotations
 

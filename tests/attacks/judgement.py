@@ -1,0 +1,134 @@
+"""Whether what became of an attack is what its file says. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+
+from cutor.model.events import Output, Stage
+from cutor.model.result import Result
+from tests.attacks.attack import DECIDING, Attack, generated
+
+
+def expected(attack: Attack) -> str:
+    """Return what must come of an attack in a few characters: the allowed outcomes of the stage that decides."""
+    if attack.refused is not None:
+        return "refused"
+    words: list[str] = []
+    for outcome in attack.outcome:
+        stage = DECIDING.get(outcome)
+        allowed = [] if stage is None or outcome == "OK" else [one for one in getattr(attack, stage) if one != "OK"]
+        words += [outcome] if stage is None or not allowed else [f"{stage} {'|'.join(allowed)}"]
+    return "|".join(words)
+
+
+def got(result: Result) -> str:
+    """Return what came of a submission, as `expected` would say it."""
+    stage = DECIDING.get(result.outcome or "")
+    if stage is None or result.outcome == "OK":
+        return str(result.outcome)
+    outcomes = {one.outcome for one in _stages(result, stage)} - {"OK", "SKIPPED"}
+    return f"{stage} {'|'.join(sorted(outcomes))}"
+
+
+def differences(attack: Attack, result: Result) -> list[str]:
+    """Return every way in which a submission's result is not what the attack's file says, a line each."""
+    found = list(_outcomes(attack, result))
+    found += _endings(attack, result)
+    found += _texts(attack, result)
+    if attack.kill is None and max(result.attempts.builder, result.attempts.runner) > 1:
+        found.append(f"a step was repeated: {result.attempts.builder} builders, {result.attempts.runner} runners took it")
+    if result.cleaned_at is None:
+        found.append("it was not cleaned")
+    return found
+
+
+def _outcomes(attack: Attack, result: Result) -> Iterator[str]:
+    if result.outcome not in attack.outcome:
+        yield f"outcome: {result.outcome} is not {'|'.join(attack.outcome)} ({result.message or _messages(result)})"
+    for kind in ("dependencies", "compile", "run"):
+        allowed = getattr(attack, kind)
+        for stage in _stages(result, kind):
+            if stage.outcome not in allowed and not _follows(stage, result):
+                yield f"{kind}: {stage.outcome} is not {'|'.join(allowed)} ({_describe(stage)})"
+    for outcome in attack.outcome:
+        stage_name = DECIDING.get(outcome)
+        if outcome == result.outcome and stage_name is not None and not _stages(result, stage_name):
+            yield f"{stage_name}: the stage was not reached"
+
+
+def _follows(stage: Stage, result: Result) -> bool:
+    """Return whether a stage is what it is because the submission ended elsewhere."""
+    return stage.outcome == "SKIPPED" or (stage.outcome == "CANCELLED" and result.outcome == "CANCELLED")
+
+
+def _endings(attack: Attack, result: Result) -> Iterator[str]:
+    for stage in ran(result):
+        number = None if stage.signal is None else stage.signal.number
+        if attack.exit_code is not None and stage.exit_code != attack.exit_code:
+            yield f"exit code: {stage.exit_code} is not {attack.exit_code} ({_describe(stage)})"
+        if attack.signal is not None and number != attack.signal:
+            yield f"signal: {number} is not {attack.signal} ({_describe(stage)})"
+        if attack.within_ms is not None and (stage.wall_time_ms or 0) > attack.within_ms:
+            yield f"wall time: {stage.wall_time_ms} ms are more than {attack.within_ms} ms"
+        if stage.stdout.bytes_total < attack.printed_at_least:
+            yield f"printed: {stage.stdout.bytes_total} bytes are less than {attack.printed_at_least}"
+        if len(data(stage.stdout)) > stage.stdout.bytes_total:
+            yield "stdout: more is kept than was printed"
+
+
+def _texts(attack: Attack, result: Result) -> Iterator[str]:
+    for stage in ran(result):
+        text = data(stage.stdout).decode(errors="replace")
+        yield from (f"stdout lacks {wanted!r}: {_short(text)}" for wanted in attack.has if wanted not in text)
+        if attack.echo and data(stage.stdout) != generated(attack.input_bytes).encode():
+            yield f"stdout is not the input: {stage.stdout.bytes_total} bytes"
+    if attack.has and not ran(result) and set(attack.outcome) <= {"OK", "RUN_ERROR", "WRONG_ANSWER"}:
+        yield "no test case was run"
+    everything = "\n".join(_all_texts(result))
+    yield from (f"an output holds {word!r}: {_around(everything, word)}" for word in attack.lacks if word in everything)
+    said = "\n".join([result.message or "", *_all_texts(result)])
+    yield from (f"nothing says {wanted!r}: {_short(said)}" for wanted in attack.says if wanted not in said)
+
+
+def ran(result: Result) -> list[Stage]:
+    """Return the stages of the test cases that were run."""
+    return [stage for stage in result.run if stage.outcome != "SKIPPED"]
+
+
+def data(output: Output) -> bytes:
+    """Return the bytes of an output that was kept."""
+    return base64.b64decode(output.data) if output.encoding == "base64" else output.data.encode()
+
+
+def _stages(result: Result, kind: str) -> Sequence[Stage]:
+    if kind == "run":
+        return ran(result)
+    stage: Stage | None = getattr(result, kind)
+    return [] if stage is None else [stage]
+
+
+def _all_texts(result: Result) -> Iterator[str]:
+    for kind in ("dependencies", "compile", "run"):
+        for stage in _stages(result, kind):
+            yield data(stage.stdout).decode(errors="replace")
+            yield data(stage.stderr).decode(errors="replace")
+            yield stage.message or ""
+
+
+def _messages(result: Result) -> str:
+    return "; ".join(_describe(stage) for kind in ("dependencies", "compile", "run") for stage in _stages(result, kind))
+
+
+def _describe(stage: Stage) -> str:
+    ending = f"exit code {stage.exit_code}" if stage.signal is None else stage.signal.name
+    return f"{stage.outcome}, {ending}, {stage.message or _short(data(stage.stderr).decode(errors='replace'))}"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 300 else f"{text[:150]} … {text[-150:]}")
+
+
+def _around(text: str, word: str) -> str:
+    place = text.index(word)
+    return _short(text[max(place - 100, 0) : place + len(word) + 100])

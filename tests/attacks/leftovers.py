@@ -1,0 +1,159 @@
+"""What is on the host because of a stack: looked at before the attacks, after them, and after the stack's end.
+
+Other stacks may work on the same host. So processes are known by the stack's uids and mark, containers by the stack's label,
+and their control groups, mounts and directories by the ids of the containers, which are noted as they are made.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.attacks.stack import AttackedStack
+
+SLOT_UIDS: Final = 8192
+PATIENCE_S: Final = 15
+"""How long what is being removed may still be there."""
+DOCKER_ROOT: Final = Path("/var/lib/docker")
+OTHERS_VOLUMES: Final = ("cutor-test-",)
+"""How volumes begin that other tests of this repository make and remove meanwhile."""
+KERNEL_SETTINGS: Final = (
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sys/kernel/modprobe",
+    "/proc/sys/kernel/hostname",
+    "/proc/sys/kernel/sysrq",
+    "/proc/sys/kernel/panic",
+    "/proc/sys/vm/overcommit_memory",
+    "/proc/sys/fs/file-max",
+    "/proc/sys/kernel/random/boot_id",
+)
+
+
+class Census(NamedTuple):
+    """What was there at one moment: each a name that a person can look for."""
+
+    processes: frozenset[str] = frozenset()
+    containers: frozenset[str] = frozenset()
+    directories: frozenset[str] = frozenset()
+    mounts: frozenset[str] = frozenset()
+    cgroups: frozenset[str] = frozenset()
+    volumes: frozenset[str] = frozenset()
+    kernel: frozenset[str] = frozenset()
+
+
+def left(before: Census, after: Census) -> list[str]:
+    """Return what was not there before, a line each; of the kernel's settings what has changed."""
+    found = []
+    for kind, earlier, later in zip(Census._fields, before, after, strict=True):
+        found += [f"{kind}: {name}" for name in sorted(later - earlier)]
+    return found
+
+
+class Watch:
+    """Notes the id of every container that the stack makes, as long as it lives."""
+
+    def __init__(self, stack: AttackedStack) -> None:
+        self._stack = stack
+        self._label = f"label=cutor={stack.instance}"
+        self._notes = stack.home / "containers"
+        with self._notes.open("wb") as notes:
+            self._events = subprocess.Popen(
+                ["docker", "events", "--filter", self._label, "--filter", "event=create", "--format", "{{.ID}}"],
+                stdout=notes,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def close(self) -> None:
+        """Stop noting."""
+        self._events.kill()
+        self._events.wait()
+
+    def ids(self) -> set[str]:
+        """Return the ids of all containers so far."""
+        return set(self._notes.read_text().split()) | set(docker("ps", "-aq", "--no-trunc", "--filter", self._label))
+
+    def census(self) -> Census:
+        """Look at everything once."""
+        ids = self.ids()
+        return Census(
+            processes=frozenset(processes(self._stack, ids)),
+            containers=frozenset(docker("ps", "-aq", "--filter", self._label)),
+            directories=frozenset(directories(self._stack, ids)),
+            mounts=frozenset(named(Path("/proc/self/mountinfo").read_text().splitlines(), ids)),
+            cgroups=frozenset(cgroups(ids)),
+            volumes=frozenset(name for name in docker("volume", "ls", "-q") if not name.startswith(OTHERS_VOLUMES)),
+            kernel=frozenset(kernel()),
+        )
+
+    def leftovers(self, before: Census) -> list[str]:
+        """Return what stays beyond what was there before, after some patience."""
+        end = time.monotonic() + PATIENCE_S
+        while (found := left(before, self.census())) and time.monotonic() < end:
+            time.sleep(0.5)
+        return found
+
+
+@contextmanager
+def watching(stack: AttackedStack) -> Iterator[Watch]:
+    """Note the stack's containers while the block runs."""
+    watch = Watch(stack)
+    try:
+        yield watch
+    finally:
+        watch.close()
+
+
+def docker(*args: str) -> list[str]:
+    """Return the lines that a docker command prints."""
+    return subprocess.run(["docker", *args], capture_output=True, text=True, check=True).stdout.split()
+
+
+def processes(stack: AttackedStack, ids: set[str]) -> Iterator[str]:
+    """Yield the processes of the stack: those with its mark, with a uid of its slots, or in a container of its."""
+    alike = Counter(re.sub(r" --[a-z]+-fd \d+", "", line) for line in stack.processes().values())
+    yield from (f"{count} of {line}" for line, count in alike.items())  # a role that was started again is the same
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            uid = int((directory / "status").read_text().split("\nUid:\t")[1].split()[0])
+            groups = (directory / "cgroup").read_text()
+        except (OSError, IndexError):
+            continue  # it has ended
+        if 0 <= uid - stack.uid_base < SLOT_UIDS or any(named([groups], ids)):
+            yield f"{directory.name} of uid {uid}"
+
+
+def named(lines: Iterable[str], ids: set[str]) -> Iterator[str]:
+    """Yield the lines that name a container by its id."""
+    for line in lines:
+        if any(identity in line for identity in ids):
+            yield line
+
+
+def directories(stack: AttackedStack, ids: set[str]) -> Iterator[str]:
+    """Yield the directories of the containers, and what the stack keeps outside of its streams, views and logs."""
+    for kind in ("containers", "image/overlay2/layerdb/mounts"):
+        yield from (f"{kind}/{identity}" for identity in sorted(ids) if (DOCKER_ROOT / kind / identity).exists())
+    yield from (str(path) for path in stack.temporary.rglob("*"))
+    yield from (str(path) for path in stack.data.iterdir() if not path.name.startswith("projections."))
+
+
+def cgroups(ids: set[str]) -> Iterator[str]:
+    """Yield the control groups of the containers, of version 1 and 2."""
+    root = Path("/sys/fs/cgroup")
+    for pattern in ("docker/*", "*/docker/*", "system.slice/docker-*"):
+        yield from named((str(path) for path in root.glob(pattern)), ids)
+
+
+def kernel() -> Iterator[str]:
+    """Yield what the kernel is set to, where attacks would like to set it."""
+    for name in KERNEL_SETTINGS:
+        if (setting := Path(name)).exists():
+            yield f"{name} is {json.dumps(setting.read_text().strip())}"

@@ -1,0 +1,141 @@
+"""The stack that attacks are handed in to: started for them alone, as a user starts one, and stopped whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MARK: Final = "CUTOR_ATTACKED_STACK"
+"""A variable that every process of the stack inherits, and no other process has with this value."""
+UP_S: Final = 180
+DOWN_S: Final = 120
+
+CONFIG: Final = """\
+# Limits wide enough for attacks with 100 MB each way; uids of its own, so that its processes are known by them.
+[builder]
+slots = 2
+
+[runner]
+slots = 2
+uid_base = {uid_base}
+
+[bounds]
+request_bytes = {request_bytes}
+
+[limits.run.maximum]
+stdout_bytes = {stdout_bytes}
+"""
+
+
+class StackFailed(Exception):
+    """The stack did not start or did not stop; the message is what the command said."""
+
+
+@dataclass(frozen=True)
+class AttackedStack:
+    """A running stack: its directory, the environment in which commands find it, what marks what is its own."""
+
+    home: Path
+    mark: str
+    uid_base: int
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    @property
+    def temporary(self) -> Path:
+        """The directory for temporary files of its processes."""
+        return self.home / "tmp"
+
+    @property
+    def instance(self) -> str:
+        """The label of its containers."""
+        return (self.data / "instance").read_text().strip()
+
+    @property
+    def server(self) -> str:
+        """The address of its server, with the credential."""
+        address: str = json.loads((self.home / "cutor" / "current.json").read_text())["server"]
+        return address
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of its commands: no other stack and no other configuration is found from there."""
+        rest = {name: value for name, value in os.environ.items() if not name.startswith("CUTOR_")}
+        homes = {name: str(self.home) for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")}
+        return rest | homes | {"TMPDIR": str(self.temporary), MARK: self.mark}
+
+    def cutor(self, *args: str, timeout_s: float) -> str:
+        """Run a command of this stack's; return what it printed. Raises `StackFailed`."""
+        done = subprocess.run(
+            [sys.executable, "-m", "cutor", *args],
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            start_new_session=True,  # Ctrl-C is for the caller, who then stops the stack in its own order
+            check=False,
+        )
+        if done.returncode:
+            raise StackFailed(f"cutor {args[0]}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def processes(self) -> dict[int, str]:
+        """Return the processes of the stack, without those in containers: their pids and command lines.
+
+        Known by the mark, which they inherit, or by the directory in their command line: the server has a clean environment.
+        """
+        mark, home = f"{MARK}={self.mark}".encode(), str(self.home).encode()
+        found = {}
+        for directory in Path("/proc").glob("[0-9]*"):
+            try:
+                line = (directory / "cmdline").read_bytes()
+                if int(directory.name) != os.getpid() and (home in line or mark in (directory / "environ").read_bytes()):
+                    found[int(directory.name)] = line.replace(b"\0", b" ").decode().strip()
+            except OSError:
+                continue  # it has ended, or is another user's
+        return found
+
+    def kill(self, process: str, submission: str) -> int:
+        """Kill one of its processes with SIGKILL, or the containers of a submission; return how many there were."""
+        if process == "container":
+            return self._kill_containers(submission)
+        word = "nats-server" if process == "server" else f" {process} --data"
+        pids = [pid for pid, line in self.processes().items() if word in line]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return len(pids)
+
+    def _kill_containers(self, submission: str) -> int:
+        labels = (f"label=cutor={self.instance}", f"label=cutor.submission=default/{submission}")
+        filters = [word for label in labels for word in ("--filter", label)]
+        listed = subprocess.run(["docker", "ps", "-q", *filters], capture_output=True, text=True, check=True)
+        for container in listed.stdout.split():
+            subprocess.run(["docker", "kill", "--signal", "KILL", container], capture_output=True, check=False)
+        return len(listed.stdout.split())
+
+
+@contextmanager
+def attacked_stack(home: Path) -> Iterator[AttackedStack]:
+    """Run a stack beneath a directory; it is stopped in the end, also when its start was interrupted."""
+    stack = AttackedStack(home, secrets.token_hex(8), 1_000_000 + 8192 * secrets.randbelow(100_000))
+    stack.temporary.mkdir()
+    config = home / "config.toml"
+    wide = 112 << 20
+    config.write_text(CONFIG.format(uid_base=stack.uid_base, request_bytes=wide, stdout_bytes=wide))
+    try:
+        stack.cutor("up", "--detach", "--data", str(stack.data), "--config", str(config), timeout_s=UP_S)
+        yield stack
+    finally:
+        if (stack.data / "lock").exists():
+            stack.cutor("down", "--data", str(stack.data), timeout_s=DOWN_S)

@@ -1,0 +1,82 @@
+"""Attack files: what their headers say, and the requests made of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.attacks.attack import SHELL, TOKEN, InvalidAttack, files_of, generated, header_of, parse_attack, request_of
+from tests.attacks.campaign import load_attacks
+
+C = """//: what = "a test"
+//: outcome = ["RUN_ERROR"]
+//: run = ["SG"]
+int main(void) { return 0; }
+"""
+
+
+def test_a_header_ends_with_the_first_other_line() -> None:
+    assert header_of("#!/bin/sh\n#: a = 1\n#:\n#:  b = 2\ntrue\n#: c = 3\n", "#:") == "a = 1\n\n b = 2"
+    assert header_of("", "#:") == ""
+
+
+def test_a_c_file_is_compiled_and_run() -> None:
+    attack = parse_attack("kernel/x.c", C)
+    files = files_of(attack)
+    assert (attack.outcome, attack.run, attack.stage) == (("RUN_ERROR",), ("SG",), "run")
+    assert files["attack.c"] == C
+    assert files["shell.nix"] == SHELL
+    assert "gcc" in files["cutor-compile.sh"]
+    assert "./attack" in files["cutor-run.sh"]
+
+
+def test_a_shell_file_is_the_script_of_its_stage() -> None:
+    text = "#: what = 'x'\n#: before = 'touch a'\nid\n"
+    assert files_of(parse_attack("a/x.sh", text)) == {"shell.nix": SHELL, "cutor-compile.sh": "touch a", "cutor-run.sh": text}
+    text = "#: what = 'x'\n#: stage = 'compile'\n#: then = 'ls'\nid\n"
+    assert files_of(parse_attack("a/x.sh", text)) == {"shell.nix": SHELL, "cutor-compile.sh": text, "cutor-run.sh": "ls"}
+
+
+def test_a_nix_file_is_the_environment_and_new_every_time() -> None:
+    text = f"#: what = 'x'\n#: then = 'cat $x'\n{{ }}: \"{TOKEN}\"\n"
+    attack = parse_attack("nix/x.nix", text)
+    assert (attack.stage, attack.cache) == ("dependencies", False)
+    files = {file["name"]: file["content"] for file in request_of(attack, "abc")["files"]}
+    assert files == {"shell.nix": text.replace(TOKEN, "abc"), "cutor-run.sh": "cat $x"}
+
+
+def test_files_of_a_header_replace() -> None:
+    attack = parse_attack("a/x.py", "#: what = 'x'\n#: files = { 'cutor-run.sh' = 'other', '../up' = '' }\nprint()\n")
+    assert files_of(attack)["cutor-run.sh"] == "other"
+    assert "../up" in files_of(attack)
+
+
+def test_a_generated_input_has_its_size_and_only_it() -> None:
+    assert generated(0) == ""
+    assert len(generated(100_001).encode()) == 100_001
+    attack = parse_attack("a/x.sh", "#: what = 'x'\n#: input_bytes = 10\n#: test_cases = [{ args = ['a'] }, {}]\ntrue\n")
+    assert request_of(attack, "")["test_cases"] == [{"args": ["a"], "input": generated(10)}, {}]
+    assert attack.test_cases == ({"args": ["a"]}, {})
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("outcome = ['OK']", "what"),
+        ("what = 'x'\n#: else = 1", "else"),
+        ("what = ", "Invalid value"),
+        ("what = 'x'\n#: stage = 'nowhere'", "nowhere"),
+        ("what = 'x'\n#: program = 'y'", "program"),
+        ("what = 'x'\n#: kill = { process = 'init', at = '' }", "init"),
+    ],
+)
+def test_a_header_that_cannot_be(header: str, said: str) -> None:
+    with pytest.raises(InvalidAttack, match=said) as raised:
+        parse_attack("a/x.sh", f"#: {header}\ntrue\n")
+    assert str(raised.value).startswith("a/x.sh: ")
+
+
+def test_every_attack_says_what_it_is() -> None:
+    attacks = load_attacks()
+    assert len(attacks) > 100
+    assert len({attack.what for attack in attacks}) == len(attacks)
+    assert all(attack.has or attack.lacks or attack.refused or attack.outcome for attack in attacks)

@@ -1,0 +1,17 @@
+#: what = "files without end in /tmp: the inodes are bounded"
+#: has = ["bounded"]
+#: test_cases = [{}, {}]
+#: [limits.run]
+#: memory_bytes = 536870912
+#: cpu_time_ms = 20000
+#: wall_time_ms = 30000
+import os
+
+count = 0
+try:
+    for count in range(200_000):
+        os.close(os.open(f"/tmp/{count}", os.O_CREAT | os.O_EXCL))
+except OSError:
+    print("bounded")
+else:
+    print("UNBOUNDED", count)

@@ -1,0 +1,3 @@
+#: what = "SIGKILL of the projector: nothing waits for the views"
+#: kill = { process = "projector", at = "leased builder" }
+echo done

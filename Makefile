@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup demo test check docs lock clean purge
+.PHONY: help environment setup demo test attacks check docs lock clean purge
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo: setup ## set-up, then the examples on an embedded stack
 
 test: setup ## set-up, then the whole test-suite on real parts
 	@$(VENV)/python -m pytest
+
+attacks: setup ## set-up, then every attack of tests/attacks on a stack of its own (ONLY='kernel/*': some)
+	@$(VENV)/python -m tests.attacks.runner $(if $(ONLY),'$(ONLY)')
 
 check: environment ## lint, format and types
 	@$(VENV)/ruff check .

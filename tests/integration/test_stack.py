@@ -344,7 +344,8 @@ def test_streams_apply_makes_what_is_missing(user: User) -> None:
     config = user.home / "c.toml"
     config.write_text("[tenants]\nnew = 1\n")
     planned = json.loads(user.cutor("streams", "plan", "--json", "--config", str(config)).stdout)
-    assert [(one["change"], one["consumer"]) for one in planned] == [("create", "builder-new"), ("create", "runner-new")]
+    made = [("create", "builder-new"), ("create", "runner-new")]
+    assert [(one["change"], one["consumer"]) for one in planned] == [*made, ("publish", None)]
     applied = user.cutor("streams", "apply", "--config", str(config))
     assert applied.stdout.count("create consumer") == 2
     assert user.cutor("submit", "-", "--tenant", "new", stdin=request()).returncode == 0

@@ -6,15 +6,17 @@ import os
 import select
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from cutor.errors import UNAVAILABLE
+from cutor.errors import DONE, UNAVAILABLE
 from cutor.stack.logs import last_lines
 
 LAST_LINES: Final = 5
+END_TIMEOUT_S: Final = 10.0
 _REPORT_BYTES: Final = 1 << 16
 
 
@@ -28,7 +30,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def start_detached(command: Sequence[str], log: Path) -> Report:
     """Start ``command`` with ``--report-fd N`` in a session of its own, away from the terminal; return what it reports.
 
-    One that ends without a report is described by the last lines of its log. When the wait is interrupted it is ended.
+    One that reports a failure has ended when this returns; one that ends without a report is described by the last lines of its
+    log. When the wait is interrupted it is ended.
     """
     read_end, write_end = os.pipe()
     try:
@@ -52,7 +55,13 @@ def start_detached(command: Sequence[str], log: Path) -> Report:
         raise
     finally:
         os.close(read_end)
-    return msgspec.json.decode(raw, type=Report) if raw else _unexplained(child, log)
+    if not raw:
+        return _unexplained(child, log)
+    said = msgspec.json.decode(raw, type=Report)
+    if said.exit_code != DONE:
+        with suppress(subprocess.TimeoutExpired):  # it has cleaned up before it reported
+            child.wait(END_TIMEOUT_S)
+    return said
 
 
 def report(descriptor: int, said: Report) -> None:

@@ -15,7 +15,7 @@ def role_command(name: str, role: Role, purpose: str) -> click.Command:
 
     @click.command(
         name,
-        help=f"{purpose}\n\nIt runs until SIGTERM or Ctrl-C: what is in work is then finished or handed back; a second signal "
+        help=f"{purpose}\n\nIt runs until SIGTERM or Ctrl-C: what is in work is then finished or handed back; a second Ctrl-C "
         "ends it at once. Without --data it keeps a directory of its own beneath the default data directory.",
         epilog=examples(
             f"cutor {name} --server nats://user:password@nats.example.org:4222", f"cutor {name} --data /srv/{name}"

@@ -313,11 +313,17 @@ class Engine:
 
     async def image_labels(self, image: str) -> dict[str, str]:
         """Return the labels of an image. Raises `ImageMissing`."""
+        return dict((await self._image(image))["Config"].get("Labels") or {})
+
+    async def image_id(self, image: str) -> str:
+        """Return the id (``sha256:…``) of the image that a name means now. Raises `ImageMissing`."""
+        return str((await self._image(image))["Id"])
+
+    async def _image(self, image: str) -> dict[str, Any]:
         try:
-            shown = await self.call(f"inspect image {image}", self._docker.images.inspect(image), keep_status={404})
+            return await self.call(f"inspect image {image}", self._docker.images.inspect(image), keep_status={404})
         except DockerError as error:
             raise ImageMissing(f"the child image {image!r} is not on this host: build it with make setup") from error
-        return dict(shown["Config"].get("Labels") or {})
 
     async def volume_labels(self, name: str) -> dict[str, str] | None:
         """Return the labels of a volume, or null where there is no such volume."""

@@ -27,13 +27,10 @@ class Images(msgspec.Struct, frozen=True, kw_only=True):
 
 async def resolve(engine: Engine, config: Config) -> Images:
     """Return what the configured names mean now. Raises `ImageMissing` and the engine's own errors."""
-    return Images(runner=await _id(engine, config.docker.image), builder=await _id(engine, config.nix.image))
-
-
-async def _id(engine: Engine, name: str) -> str:
-    await engine.image_labels(name)  # says that it is missing
-    shown = await engine.call(f"inspect image {name}", engine._docker.images.inspect(name))
-    return str(shown["Id"])
+    return Images(
+        runner=await engine.image_id(config.docker.image),
+        builder=await engine.image_id(config.nix.image),
+    )
 
 
 def write(data: DataDirectory, images: Images) -> None:

@@ -163,6 +163,6 @@ async def test_a_follower_with_patience_ends_where_the_server_stays_away(own_ser
     async with asyncio.timeout(15), aclosing(own_bus.read("EVENTS", follow=True, patience_s=0.5)) as reading:
         await anext(reading)
         await own_server.kill()
-        with pytest.raises(BusUnreachable, match="lost 0.5 s ago and does not come back"):
+        with pytest.raises(BusUnreachable, match=r"lost 0\.5 s ago and does not come back"):
             await anext(reading)
     await own_server.start()

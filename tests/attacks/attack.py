@@ -87,9 +87,11 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     suffix: str = ".sh"
 
     @property
-    def fells(self) -> bool:
-        """Whether it kills a process that others need, too."""
-        return self.kill is not None and self.kill.process != "container"
+    def fells(self) -> Literal["server", "role"] | None:
+        """What that others need, too, it kills."""
+        if self.kill is None or self.kill.process == "container":
+            return None
+        return "server" if self.kill.process == "server" else "role"
 
 
 DECIDING: Final[dict[str, StageName]] = {

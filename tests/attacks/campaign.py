@@ -90,20 +90,30 @@ class Campaign:
         turn = asyncio.Semaphore(AT_ONCE)
 
         async def one(attack: Attack, ended: asyncio.Event) -> None:
+            verdicts.append(await self.judged(attack, ended))
+            show(verdicts[-1])
+
+        async def in_turn(attack: Attack) -> None:
             async with turn:
-                verdicts.append(await self.judged(attack, ended))
-                show(verdicts[-1])
+                await one(attack, asyncio.Event())
 
         async with self._neighbours() as normal, self._killing(attacks, one):
-            await asyncio.gather(*(one(attack, asyncio.Event()) for attack in attacks if not attack.fells))
+            await asyncio.gather(*(in_turn(attack) for attack in attacks if not attack.fells))
         for verdict in normal:
             show(verdict)
         return verdicts + normal
 
     @asynccontextmanager
     async def _killing(self, attacks: Sequence[Attack], one: HandIn) -> AsyncIterator[None]:
-        """Hand in the attacks that kill; the block begins when all have killed, and at its end theirs is waited for."""
-        killing = [attack for attack in attacks if attack.fells]
+        """Hand in the attacks that kill; the block begins when all have killed, and at its end their ends are waited for.
+
+        Those of the server come first and one by one: their submissions would wait for the leases of killed roles.
+        """
+        for attack in attacks:
+            if attack.fells == "server":
+                await one(attack, asyncio.Event())
+                await self._killed.acquire()
+        killing = [attack for attack in attacks if attack.fells == "role"]
         tasks = [asyncio.create_task(one(attack, asyncio.Event())) for attack in killing]
         try:
             for _ in killing:

@@ -36,10 +36,13 @@ class Reporter:
     """Prints verdicts as they come; on a terminal, a line below them says how far it is."""
 
     def __init__(self, say: Say, *, terminal: bool) -> None:
-        self._say = say
+        self._print = say
         self._terminal = terminal
         self._count = self._done = 0
         self.wrong = 0
+
+    def _say(self, line: str) -> None:
+        self._print(f"\r\x1b[K{line}" if self._terminal else line)
 
     def begin(self, title: str, count: int) -> None:
         """Print the heading of a pass."""
@@ -64,9 +67,10 @@ class Reporter:
 
 
 class Scale(NamedTuple):
-    """How large a run is: attacks at one time in the pass without neighbours, submissions in the crowd."""
+    """How large a run is: attacks at one time in the pass without neighbours, which are in the other, the crowd's size."""
 
     at_once: int = 1
+    beside: Sequence[str] = ("*",)
     crowd: int = 100
 
 
@@ -107,6 +111,8 @@ async def warm(stack: AttackedStack) -> None:
 async def attack_all(stack: AttackedStack, attacks: Sequence[Attack], name: str, reporter: Reporter, scale: Scale) -> None:
     """Run one pass."""
     began = time.monotonic()
+    if name == "beside":
+        attacks = matching(attacks, scale.beside)
     async with Client(stack.server) as client:
         campaign = Campaign(stack, client, scale.crowd)
         if name == "alone":
@@ -116,6 +122,11 @@ async def attack_all(stack: AttackedStack, attacks: Sequence[Attack], name: str,
             reporter.begin("beside normal submissions", len(attacks))
             await campaign.beside(attacks, reporter.show)
     print(f"{len(attacks)} attacks in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def matching(attacks: Sequence[Attack], patterns: Sequence[str]) -> list[Attack]:
+    """Return the attacks whose names fit one of the patterns."""
+    return [attack for attack in attacks if any(fnmatch(attack.name, pattern) for pattern in patterns)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,13 +139,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--crowd", type=int, default=Scale().crowd, help="normal submissions at once with the attack in a crowd"
     )
     wanted = parser.parse_args(arguments)
-    attacks = [one for one in load_attacks() if not wanted.attacks or any(fnmatch(one.name, p) for p in wanted.attacks)]
+    attacks = matching(load_attacks(), wanted.attacks or ("*",))
     if not attacks:
         parser.error("no attack has such a name")
     reporter = Reporter(lambda line: print(line, flush=True), terminal=sys.stdout.isatty())
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits it ignored
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        run(attacks, wanted.passes or PASSES, reporter, Scale(wanted.at_once, wanted.crowd))
+        run(attacks, wanted.passes or PASSES, reporter, Scale(wanted.at_once, crowd=wanted.crowd))
     except KeyboardInterrupt:
         print("attacks: interrupted; the stack is stopped", file=sys.stderr)
         return INTERRUPTED

@@ -33,6 +33,11 @@ request_bytes = {request_bytes}
 
 [limits.run.maximum]
 stdout_bytes = {stdout_bytes}
+
+# Room for a busy machine: what is to run into its wall time says so.
+[limits.run.default]
+wall_time_ms = 60000
+cpu_time_ms = 10000
 """
 
 

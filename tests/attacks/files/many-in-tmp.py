@@ -4,7 +4,6 @@
 #: [limits.run]
 #: memory_bytes = 536870912
 #: cpu_time_ms = 20000
-#: wall_time_ms = 30000
 import os
 
 count = 0

@@ -1,7 +1,6 @@
 #: what = "TCP and UDP to the internet, to the host, to Docker's networks and to metadata services"
 #: has = ["refused"]
 #: lacks = ["REACHED"]
-#: within_ms = 8000
 import socket
 
 ADDRESSES = ("1.1.1.1", "8.8.8.8", "169.254.169.254", "172.17.0.1", "172.17.0.2", "192.168.0.1", "10.0.0.1", "100.100.100.200")

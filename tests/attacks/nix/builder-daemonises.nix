@@ -1,5 +1,5 @@
 #: what = "a builder that leaves a daemon which holds its output and its log"
-#: limits.dependencies.wall_time_ms = 4000
+#: limits.dependencies.wall_time_ms = 30000
 { pkgs ? import <nixpkgs> { } }:
 pkgs.mkShell {
   left = pkgs.runCommand "daemon-@TOKEN@" { } ''

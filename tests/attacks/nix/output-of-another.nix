@@ -1,7 +1,7 @@
 #: what = "a derivation whose output pretends to be a path that others use"
 #: has = ["built", "42"]
-#: then = "cat $tried; ls ${PATH%%/bin*}; python3 -c 'print(6 * 7)'"
-#: lacks = ["planted"]
+#: then = "cat $tried; [ -e ${PATH%%/bin*}/planted ] && echo REACHED; python3 -c 'print(6 * 7)'"
+#: lacks = ["REACHED"]
 { pkgs ? import <nixpkgs> { } }:
 let
   python = builtins.unsafeDiscardStringContext "${pkgs.python3}";

@@ -3,7 +3,6 @@
 //: [limits.run]
 //: memory_bytes = 16777216
 //: cpu_time_ms = 10000
-//: wall_time_ms = 30000
 #include <unistd.h>
 
 int main(void)

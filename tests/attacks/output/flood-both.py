@@ -1,7 +1,7 @@
 #: what = "a flood of both outputs by many processes at once"
 #: outcome = ["RUN_ERROR"]
 #: run = ["OLE"]
-#: within_ms = 5000
+#: within_ms = 20000
 #: [limits.run]
 #: stdout_bytes = 1000000
 #: stderr_bytes = 1000000

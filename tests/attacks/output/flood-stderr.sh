@@ -2,7 +2,7 @@
 #: outcome = ["RUN_ERROR"]
 #: run = ["OLE"]
 #: has = ["before"]
-#: within_ms = 5000
+#: within_ms = 20000
 #: limits.run.stderr_bytes = 100000
 echo before
 exec yes flood >&2

@@ -2,6 +2,6 @@
 #: outcome = ["RUN_ERROR"]
 #: run = ["OLE"]
 #: has = ["flood\nflood\n"]
-#: within_ms = 5000
+#: within_ms = 20000
 #: limits.run.stdout_bytes = 100000
 exec yes flood

@@ -1,6 +1,6 @@
 #: what = "an input that is never read"
 #: input_bytes = 5000000
 #: has = ["done"]
-#: within_ms = 3000
+#: within_ms = 8000
 sleep 0.2
 echo done

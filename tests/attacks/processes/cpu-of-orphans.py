@@ -3,7 +3,7 @@
 #: run = ["TLE_CPU"]
 #: [limits.run]
 #: cpu_time_ms = 700
-#: wall_time_ms = 8000
+#: wall_time_ms = 30000
 import os
 import time
 

@@ -1,7 +1,7 @@
 #: what = "a program that ignores every signal is ended all the same"
 #: outcome = ["RUN_ERROR"]
 #: run = ["TLE_WALL"]
-#: within_ms = 2500
+#: within_ms = 5000
 #: [limits.run]
 #: wall_time_ms = 500
 import signal

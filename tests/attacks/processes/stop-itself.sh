@@ -2,7 +2,7 @@
 #: outcome = ["RUN_ERROR"]
 #: run = ["TLE_WALL"]
 #: has = ["before"]
-#: within_ms = 2500
+#: within_ms = 5000
 #: [limits.run]
 #: wall_time_ms = 500
 echo before

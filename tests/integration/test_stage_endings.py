@@ -157,3 +157,16 @@ async def test_programs_start_with_three_descriptors_and_default_signals() -> No
     assert fds.stdout == b"0\n1\n2\n"
     assert broken.stdout == b"y\n141\n"  # a program that ignored SIGPIPE would go on
     assert pid.stdout == b"2 1\n"
+
+
+async def test_a_short_program_takes_the_time_it_took_however_late_its_parent_wakes() -> None:
+    """Its beginning is noted by itself, right before it becomes the program; and who measures goes before it."""
+    spin = "for n in {1..20000}; do :; done"
+    async with stages(scripts(short=spin, nice="nice")) as running:
+        for _ in range(10):
+            report = await running.run("short")
+            assert report.wall_time_ms is not None
+            assert report.cpu_time_ms is not None
+            assert report.wall_time_ms + 5 >= report.cpu_time_ms, "one process can't use more than passes"
+        nice = await running.run("nice")
+    assert nice.stdout == b"19\n"

@@ -110,7 +110,7 @@ def nsjail_command(jail: Jail) -> list[str]:
         f"--hostname={jail.hostname}",
         "--time_limit=0",  # the stage routine has the timers
         "--disable_rlimits",  # jail-init sets them
-        "--nice_level=19",  # the init, which watches clocks and pipes, goes before what runs in the jail
+        "--nice_level=0",  # jail-init makes the program nice, and itself goes before it
         f"--seccomp_string={jail.policy}",
         *(argument for mount in jail.mounts for argument in _mount(mount, jail.outside_uid)),
         f"--pass_fd={CHANNEL_FD}",

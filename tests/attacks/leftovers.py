@@ -1,7 +1,7 @@
 """What is on the host because of a stack: looked at before the attacks, after them, and after the stack's end.
 
 Other stacks may work on the same host. So processes are known by the stack's uids and mark, containers by the stack's label,
-and their control groups, mounts and directories by the ids of the containers, which are noted as they are made.
+and their control groups, mounts, directories and volumes by the ids of the containers, which are noted as they are made.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ SLOT_UIDS: Final = 8192
 PATIENCE_S: Final = 15
 """How long what is being removed may still be there."""
 DOCKER_ROOT: Final = Path("/var/lib/docker")
-OTHERS_VOLUMES: Final = ("cutor-test-",)
-"""How volumes begin that other tests of this repository make and remove meanwhile."""
 KERNEL_SETTINGS: Final = (
     "/proc/sys/kernel/core_pattern",
     "/proc/sys/kernel/modprobe",
@@ -56,29 +54,51 @@ def left(before: Census, after: Census) -> list[str]:
     return found
 
 
+class Notes:
+    """A file of lines about the engine's events, written until it is closed."""
+
+    def __init__(self, file: Path, *filters: str, form: str) -> None:
+        self._file = file
+        wanted = [word for one in filters for word in ("--filter", one)]
+        with file.open("wb") as notes:
+            command = ["docker", "events", *wanted, "--format", form]
+            self._events = subprocess.Popen(command, stdout=notes, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def lines(self) -> list[str]:
+        """Return the lines so far."""
+        return self._file.read_text().splitlines()
+
+    def close(self) -> None:
+        """Write no more."""
+        self._events.kill()
+        self._events.wait()
+
+
 class Watch:
-    """Notes the id of every container that the stack makes, as long as it lives."""
+    """Notes the id of every container that the stack makes, as long as it lives, and every volume that those mount."""
 
     def __init__(self, stack: AttackedStack) -> None:
         self._stack = stack
         self._label = f"label=cutor={stack.instance}"
-        self._notes = stack.home / "containers"
-        with self._notes.open("wb") as notes:
-            self._events = subprocess.Popen(
-                ["docker", "events", "--filter", self._label, "--filter", "event=create", "--format", "{{.ID}}"],
-                stdout=notes,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        self._volumes_before = set(docker("volume", "ls", "-q"))
+        self._made = Notes(stack.home / "containers", self._label, "event=create", form="{{.ID}}")
+        self._mounted = Notes(
+            stack.home / "volumes", "type=volume", "event=mount", form="{{.Actor.ID}} {{.Actor.Attributes.container}}"
+        )
 
     def close(self) -> None:
         """Stop noting."""
-        self._events.kill()
-        self._events.wait()
+        self._made.close()
+        self._mounted.close()
 
     def ids(self) -> set[str]:
         """Return the ids of all containers so far."""
-        return set(self._notes.read_text().split()) | set(docker("ps", "-aq", "--no-trunc", "--filter", self._label))
+        return set(self._made.lines()) | set(docker("ps", "-aq", "--no-trunc", "--filter", self._label))
+
+    def volumes(self, ids: set[str]) -> set[str]:
+        """Return the volumes that the containers have mounted and that are new since the watch began."""
+        used = {line.split()[0] for line in self._mounted.lines() if line.split()[-1] in ids}
+        return (used & set(docker("volume", "ls", "-q"))) - self._volumes_before
 
     def census(self) -> Census:
         """Look at everything once."""
@@ -89,7 +109,7 @@ class Watch:
             directories=frozenset(directories(self._stack, ids)),
             mounts=frozenset(named(Path("/proc/self/mountinfo").read_text().splitlines(), ids)),
             cgroups=frozenset(cgroups(ids)),
-            volumes=frozenset(name for name in docker("volume", "ls", "-q") if not name.startswith(OTHERS_VOLUMES)),
+            volumes=frozenset(self.volumes(ids)),
             kernel=frozenset(kernel()),
         )
 

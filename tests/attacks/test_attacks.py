@@ -7,7 +7,7 @@ import pytest
 from tests.attacks.campaign import load_attacks
 from tests.attacks.runner import PASSES, Reporter, Scale, run
 
-SECONDS = 900
+SECONDS = 1800
 LOUD = ("processes/*", "memory/*", "output/*", "nix/*-fork*", "nix/*-hog*", "service/c*")
 """What could change a neighbour's verdict; `make attacks` tries all of them beside normal submissions."""
 

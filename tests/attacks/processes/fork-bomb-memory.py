@@ -9,6 +9,11 @@ import time
 
 hoard = []
 while True:
-    if os.fork() == 0:
+    try:
+        child = os.fork()
+    except BlockingIOError:  # as many as may be: now they only need to take what they want
+        time.sleep(0.01)
+        continue
+    if child == 0:
         hoard.append(b"x" * (10 << 20))
         time.sleep(30)

@@ -2,7 +2,7 @@
 #: outcome = ["RUN_ERROR"]
 #: run = ["MLE"]
 #: [limits.run]
-#: wall_time_ms = 30000
+#: wall_time_ms = 5000
 #: memory_bytes = 134217728
 import os
 import time

@@ -59,6 +59,18 @@ class Lock:
         os.pwrite(descriptor, msgspec.json.encode(mine), 0)
         return cls(descriptor)
 
+    @classmethod
+    def take_over(cls, path: Path, dead: Holder) -> Lock | None:
+        """Take the lock of a process that died, whose name stays in it: one that starts meanwhile waits until `release`.
+
+        None where that is not the last life any more: another process has the lock, or has had it.
+        """
+        descriptor = _open(path, os.O_RDWR)
+        if _lock_soon(descriptor) and _holder_in(descriptor) == dead:
+            return cls(descriptor)
+        os.close(descriptor)
+        return None
+
     def release(self, *, orderly: bool) -> None:
         """Give up this process's share in the lock; after an orderly end, in which nothing was left, its name goes, too.
 
@@ -119,11 +131,16 @@ def read_holder(path: Path) -> Holder | None:
     except FileNotFoundError:
         return None
     try:
-        return msgspec.json.decode(os.read(descriptor, _HOLDER_BYTES), type=Holder)
-    except msgspec.DecodeError:
-        return None
+        return _holder_in(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _holder_in(descriptor: int) -> Holder | None:
+    try:
+        return msgspec.json.decode(os.pread(descriptor, _HOLDER_BYTES, 0), type=Holder)
+    except msgspec.DecodeError:
+        return None
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from cutor.containers.engine import Engine
 from cutor.errors import REFUSED, CutorError, WaitedTooLong
 from cutor.stack import current
 from cutor.stack.data import DataDirectory
-from cutor.stack.lock import is_free, opened_holder, read_holder, send, wait_ended, wait_free
+from cutor.stack.lock import POLL_S, Holder, Lock, is_free, opened_holder, read_holder, send, wait_ended, wait_free
 from cutor.stack.preflight import remove_containers
 
 SERVER_LOCK: Final = "nats-server.lock"
@@ -48,24 +47,30 @@ def stop_stack(
     """Stop the stack of a data directory and wait until every process of it is gone, the supervisor too.
 
     To ask again changes nothing; ``now`` does not wait for what runs. A stack whose supervisor was killed has its containers
-    and its current-stack file removed. Raises `NoSuchStack`, `WaitedTooLong` and the errors of containers.
+    and its current-stack file removed, unless a new life has begun there: that one cleans up by itself.
+
+    Raises `NoSuchStack`, `WaitedTooLong` and the errors of containers.
     """
     if not data.exists():
         raise NoSuchStack(f"{data.path} is not the data directory of a stack: name the one of `cutor up --data`")
     was_running = _end(data, signal.SIGQUIT if now else signal.SIGTERM, timeout_s)
-    if read_holder(data.lock) is None:  # the supervisor ended in an orderly way, or never was
+    dead = read_holder(data.lock)
+    if dead is None:  # the supervisor ended in an orderly way, or never was
         return Stopped(was_running=was_running, was_dead=False)
-    return Stopped(was_running=was_running, was_dead=True, containers_removed=_clean_up(data, current_file, docker_host))
+    lock = Lock.take_over(data.lock, dead)
+    if lock is None:
+        return Stopped(was_running=was_running, was_dead=not was_running)
+    return Stopped(was_running=was_running, was_dead=True, containers_removed=_clean_up(lock, data, current_file, docker_host))
 
 
 def _end(data: DataDirectory, number: signal.Signals, timeout_s: float) -> bool:
     """Signal the supervisor and wait for the end of all. Returns whether it lived. Raises `WaitedTooLong`."""
     deadline = time.monotonic() + timeout_s
+    last = read_holder(data.lock)
     with opened_holder(data.lock) as holder:
         was_running = holder is not None and not is_free(data.lock) and send(holder, number)
         ended = holder is None or wait_ended(holder, timeout_s)
-    for lock in (data.lock, data.server / SERVER_LOCK):  # role processes of one that was killed; its server
-        ended = ended and wait_free(lock, deadline - time.monotonic())
+    ended = ended and _wait_over(data, last, deadline)
     if not ended:
         who = f" (pid {left.pid})" if (left := read_holder(data.lock)) else ""
         raise WaitedTooLong(
@@ -75,14 +80,30 @@ def _end(data: DataDirectory, number: signal.Signals, timeout_s: float) -> bool:
     return was_running
 
 
-def _clean_up(data: DataDirectory, current_file: Path, docker_host: str | None) -> int:
-    """Remove what a killed supervisor left behind; return how many containers."""
-    instance = data.instance()
-    removed = 0
-    if instance is not None:
-        removed = asyncio.run(_remove_containers(instance, docker_host))
-        current.remove(current_file, instance)
-    os.truncate(data.lock, 0)
+def _wait_over(data: DataDirectory, last: Holder | None, deadline: float) -> bool:
+    """Wait for the role processes of a supervisor that was killed, and for its server; False when the time ran out.
+
+    Once another process has the lock, these are gone: who holds it then belongs to a new life, which is not waited for.
+    """
+    while not is_free(data.lock):
+        if last is not None and read_holder(data.lock) not in {None, last}:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return wait_free(data.server / SERVER_LOCK, deadline - time.monotonic())
+
+
+def _clean_up(lock: Lock, data: DataDirectory, current_file: Path, docker_host: str | None) -> int:
+    """Remove what a killed supervisor left behind, and give its lock back; return how many containers."""
+    removed, done = 0, False
+    try:
+        if (instance := data.instance()) is not None:
+            removed = asyncio.run(_remove_containers(instance, docker_host))
+            current.remove(current_file, instance)
+        done = True
+    finally:
+        lock.release(orderly=done)
     return removed
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from cutor.containers.errors import ContainerError
 from cutor.errors import WaitedTooLong
+from cutor.stack import current, stopping
 from cutor.stack.data import DataDirectory
-from cutor.stack.lock import read_holder
-from cutor.stack.stopping import stop_stack
+from cutor.stack.lock import Holder, Lock, is_free, read_holder
+from cutor.stack.stopping import Stopped, stop_stack
 from tests.bare_stack import User, one_line
 from tests.integration.test_stack import check_nothing_left, pid_of, supervisor, until
 
@@ -104,6 +106,86 @@ def test_down_now_waits_for_no_role(user: User) -> None:
     assert (ended.returncode, ended.stdout) == (0, f"the stack of {user.stack.data} is stopped\n")
     assert time.monotonic() - started < 15
     check_nothing_left(user)
+
+
+@pytest.fixture
+def died(tmp_path: Path) -> DataDirectory:
+    """A data directory whose supervisor was killed; it is in the current-stack file."""
+    data = DataDirectory(tmp_path / "data")
+    data.prepare()
+    with holder(data, lingers_s=0.0) as process:
+        process.kill()
+    stack = current.CurrentStack(server="nats://x", data=str(data.path), instance=data.make_instance())
+    current.write(tmp_path / "current.json", stack)
+    return data
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_stack_that_starts_while_the_dead_one_is_found_is_not_touched(
+    died: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: bool
+) -> None:
+    found: list[Holder | None] = []
+    new: list[Lock] = []
+
+    def read_then_start(path: Path) -> Holder | None:
+        found.append(read_holder(path))
+        if len(found) == 2:  # the first is to know whom to wait for
+            new.append(Lock.take(path))
+            if not lives:
+                new.pop().release(orderly=False)
+        return found[-1]
+
+    monkeypatch.setattr(stopping, "read_holder", read_then_start)
+    file = tmp_path / "current.json"
+    assert stop_stack(died, file, "unix:///no-engine") == Stopped(was_running=False, was_dead=True, containers_removed=0)
+    assert current.read(file) is not None
+    assert (held := read_holder(died.lock)) is not None
+    assert (held.pid, held != found[-1]) == (os.getpid(), True)
+    for lock in new:
+        assert not is_free(died.lock)
+        lock.release(orderly=True)
+
+
+def test_a_new_life_is_not_waited_for(died: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    orphan = Lock.take_over(died.lock, read_holder(died.lock) or Holder(pid=0, started_ticks=0))
+    assert orphan is not None
+    new: list[Lock] = []
+
+    def pause(_: float) -> None:
+        if not new:
+            orphan.release(orderly=False)
+            new.append(Lock.take(died.lock))
+
+    monkeypatch.setattr("cutor.stack.stopping.time.sleep", pause)
+    stopped = stop_stack(died, tmp_path / "current.json", "unix:///no-engine", 20)
+    assert stopped == Stopped(was_running=False, was_dead=True, containers_removed=0)
+    new[0].release(orderly=True)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_new_life_waits_until_the_dead_one_is_cleaned_up(
+    died: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    name = read_holder(died.lock)
+
+    async def remove(instance: str, _: str | None) -> int:
+        assert instance == died.instance()
+        assert not is_free(died.lock)
+        assert read_holder(died.lock) == name, "who waits for the lock sees that its holder died"
+        if fails:
+            raise ContainerError("the engine went away")
+        return 3
+
+    monkeypatch.setattr(stopping, "_remove_containers", remove)
+    file = tmp_path / "current.json"
+    if fails:
+        with pytest.raises(ContainerError):
+            stop_stack(died, file, None)
+    else:
+        assert stop_stack(died, file, None) == Stopped(was_running=False, was_dead=True, containers_removed=3)
+    assert is_free(died.lock)
+    assert read_holder(died.lock) == (name if fails else None)
+    assert (current.read(file) is None) is not fails
 
 
 def test_down_without_a_directory_and_without_a_stack_is_no_error(user: User) -> None:

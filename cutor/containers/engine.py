@@ -7,6 +7,8 @@ The only importer of aiodocker. One `Engine` a process, one `Child` a container.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,11 +28,15 @@ DEFAULT_SOCKET: Final = "unix:///var/run/docker.sock"
 REQUEST_TIMEOUT_S: Final = 60.0
 DISCARD_PAUSES_S: Final = (0.0, 0.2, 1.0)
 """When to look for a container whose creation Docker never answered: it may still be at it."""
+GONE_PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Pauses between two tries to remove a container that Docker would not let go; the last one stays."""
 STDERR_TAIL_BYTES: Final = 4096
 _STDOUT, _STDERR = 1, 2
 _CANNOT_CONNECT: Final = 900  # aiodocker's number for "no answer at all"
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,16 @@ class Child:
             await self._engine.remove(self.id)
             self._removed = True
 
+    async def discard(self) -> None:
+        """Remove it as `remove` does, trying again for as long as Docker fails: when this returns, it is gone.
+
+        For whoever holds something that must not be given on while the container may still run: its uid, its slot.
+        """
+        if not self._removed:
+            await self._stream.close()
+            await self._engine.discard(self.id, self.name)
+            self._removed = True
+
     async def state(self) -> ContainerState:
         """Return what Docker says of it now."""
         try:
@@ -233,7 +249,8 @@ class Engine:
     async def start(self, spec: ContainerSpec) -> Child:
         """Create the container, attach its pipes, start it: in this order, so that not a byte is lost (about 250 ms).
 
-        Raises `ImageMissing`, `EngineFailure`. Whatever goes wrong, also when cancelled, no container is left.
+        Raises `ImageMissing`, `EngineFailure`. Whatever goes wrong, also when cancelled, no container is left: one that was
+        made is removed before this ends, however long Docker fails to.
         """
         container = await self._create_or_discard(spec)
         stream = container.attach(stdin=True, stdout=True, stderr=True)
@@ -242,7 +259,7 @@ class Engine:
             await self.call(f"start {spec.name}", container.start())
         except BaseException:
             await stream.close()
-            await to_the_end(self.remove(container.id))
+            await to_the_end(self.discard(container.id, spec.name))
             raise
         return Child(self, container, stream, spec.name)
 
@@ -310,6 +327,20 @@ class Engine:
             raise EngineFailure(
                 f"Docker still has container {container_id[:12]} {REQUEST_TIMEOUT_S:.0f} s after its removal"
             ) from error
+
+    async def discard(self, container_id: str, name: str) -> None:
+        """Kill and remove a container, trying again for as long as Docker fails. Said in the log once."""
+        for tried, pause_s in enumerate(itertools.chain(GONE_PAUSES_S, itertools.repeat(GONE_PAUSES_S[-1]))):
+            try:
+                await self.remove(container_id)
+            except EngineFailure as error:
+                if not tried:
+                    log.warning("container %s can't be removed, which is tried until it can: %s", name, error)
+            else:
+                if tried:
+                    log.info("container %s is removed at last", name)
+                return
+            await asyncio.sleep(pause_s)
 
     async def image_labels(self, image: str) -> dict[str, str]:
         """Return the labels of an image. Raises `ImageMissing`."""

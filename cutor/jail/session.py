@@ -155,8 +155,8 @@ class WorkerSession:
         return await self._stage("run", index, RUN_SCRIPT, args, stdin, limit)
 
     async def close(self) -> None:
-        """Remove the container, whatever state it is in. Safe to call again. Raises `EngineFailure`."""
-        await self._child.remove()
+        """Remove the container, whatever state it is in, and however long Docker takes. Safe to call again."""
+        await self._child.discard()
 
     async def _stage(
         self, kind: Literal["compile", "run"], index: int, script: str, args: Sequence[str], stdin: bytes, limit: Limit

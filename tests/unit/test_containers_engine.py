@@ -10,7 +10,7 @@ import pytest
 from aiodocker.exceptions import DockerError
 
 from cutor.containers import engine as engine_module
-from cutor.containers.engine import Engine
+from cutor.containers.engine import Child, Engine
 from cutor.containers.errors import EngineFailure, EngineRefused, EngineUnreachable
 from cutor.containers.host_config import ContainerSpec
 
@@ -20,9 +20,10 @@ SPEC = ContainerSpec("cutor-one-runner-abc", {"Image": "image"})
 class FakeDocker:
     """A Docker whose create request ends as told, and that has the container only from some removal on."""
 
-    def __init__(self, created: BaseException | None, appears_at: int = 0) -> None:
+    def __init__(self, created: BaseException | None, appears_at: int = 0, deaf: int = 0) -> None:
         self._created = created
         self._appears_at = appears_at
+        self._deaf = deaf  # how many removals fail
         self.removals: list[str] = []
         self.containers = SimpleNamespace(create=self._create, container=self._container)
 
@@ -35,6 +36,8 @@ class FakeDocker:
     def _container(self, name: str) -> object:
         async def delete(**_: object) -> None:
             self.removals.append(name)
+            if len(self.removals) <= self._deaf:
+                raise DockerError(500, "device or resource busy")
             if len(self.removals) <= self._appears_at:
                 raise DockerError(404, "no such container")
 
@@ -44,6 +47,7 @@ class FakeDocker:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "DISCARD_PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(engine_module, "GONE_PAUSES_S", (0.0, 0.0))
 
 
 async def test_what_docker_made_after_the_deadline_is_removed_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,3 +71,26 @@ async def test_what_docker_refused_was_not_made_and_is_said_in_one_line() -> Non
         await Engine(docker, "unix:///x").start(SPEC)  # type: ignore[arg-type]
     assert str(caught.value) == f"Docker could not create {SPEC.name}: no such runtime: spam eggs (status 400)"
     assert docker.removals == []
+
+
+class FakeStream:
+    """An attached connection, as far as a removal is concerned."""
+
+    async def close(self) -> None:
+        return None
+
+
+async def test_a_container_that_docker_does_not_let_go_is_removed_until_it_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    docker = FakeDocker(None, deaf=5)
+    child = Child(Engine(docker, "unix:///x"), SimpleNamespace(id="abc"), FakeStream(), "cutor-one")  # type: ignore[arg-type]
+    with pytest.raises(EngineFailure):
+        await child.remove()
+    with caplog.at_level("WARNING"):
+        await child.discard()
+    assert docker.removals == ["abc"] * 6
+    assert [record.getMessage() for record in caplog.records] == [
+        "container cutor-one can't be removed, which is tried until it can:"
+        " Docker could not remove a container: device or resource busy (status 500)"
+    ]
+    await child.discard()  # safe to call again: Docker is not asked
+    assert docker.removals == ["abc"] * 6

@@ -27,6 +27,7 @@ from cutor.nix.key import EnvironmentInputs, environment_key, private_key
 from cutor.nix.report import Built
 from cutor.nix.session import BuildSession
 from cutor.roles.context import RoleContext
+from cutor.roles.image import check_image
 from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import serve
 from cutor.roles.sweep import check_engine, sweep
@@ -50,8 +51,9 @@ class BuildStep:
         self._settings = context.config.nix
 
     async def check(self) -> None:
-        """Make sure that the engine answers. Raises `WorkerUnable`."""
+        """Make sure of what no submission brings: an engine that answers, and the image. Raises `WorkerUnable`."""
         await check_engine(self._engine)
+        await check_image(self._engine, self._settings.image)
 
     async def work(self, job: Job) -> None:
         """See the module."""

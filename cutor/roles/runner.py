@@ -26,6 +26,7 @@ from cutor.model.outcome import StageOutcome, submission_outcome
 from cutor.model.request import COMPILE_SCRIPT, ValidRequest
 from cutor.model.stages import judge
 from cutor.roles.context import RoleContext
+from cutor.roles.image import check_image
 from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import serve
 from cutor.roles.results import Results
@@ -74,8 +75,10 @@ class RunStep:
         self._storage = RunnerStorage(store_volume=context.config.nix.store_volume)
 
     async def check(self) -> None:
-        """Make sure that the engine answers. Raises `WorkerUnable`."""
+        """Make sure of what no submission brings: an engine that answers, the image, a uid. Raises `WorkerUnable`."""
         await check_engine(self._engine)
+        await check_image(self._engine, self._context.config.docker.image)
+        await self._slots.claim()
 
     async def work(self, job: Job) -> None:
         """See the module."""

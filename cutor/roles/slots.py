@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from cutor.containers.errors import ContainerError
 from cutor.nix.inside.namespace import HOST_ID_BASE, ID_COUNT
+from cutor.roles.job import WorkerUnable
 
 SPARE_UIDS: Final = 4096
 """How many uids beyond a runner's own count it looks at, before it believes that something is wrong on the host."""
+TRIES_AT_ONCE: Final = 64
+"""How many uids are tried before others have their turn: about a millisecond."""
 
 
 class Slots:
@@ -20,31 +23,65 @@ class Slots:
 
     Runners of any stack and user begin at the same uid and must not meet: who has a uid holds the abstract socket of its
     number. The kernel takes it back with the process; nobody needs a right, a directory or a clean-up for it
-    (decision 0006).
+    (decision 0006). A runner claims one for each slot before it takes a lease, and keeps them for its life: whoever takes all
+    the others can't take these.
     """
 
     def __init__(self, uid_base: int, count: int) -> None:
         self._candidates = range(uid_base, uid_base + count + SPARE_UIDS)
+        self._count = count
+        self._claims: dict[int, socket.socket] = {}
+        self._free: set[int] = set()
+        self._claiming = asyncio.Lock()
+
+    async def claim(self) -> None:
+        """Make sure that there is a uid for every slot: the lowest that nobody holds. Raises `WorkerUnable`.
+
+        What it got of them it keeps, also where they are not enough.
+        """
+        if len(self._claims) == self._count:
+            return
+        async with self._claiming:
+            for tried, uid in enumerate(self._candidates, 1):
+                if len(self._claims) == self._count:
+                    return
+                self._try(uid)
+                if tried % TRIES_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        if len(self._claims) < self._count:
+            first, last = self._candidates[0], self._candidates[-1]
+            raise WorkerUnable(
+                f"{self._count} uids are needed, and of those from {first} to {last} only {len(self._claims)} could be had:"
+                " the sockets of the others are held by other processes (ss -xlp shows @cutor-uid-…)"
+            )
+
+    def _try(self, uid: int) -> None:
+        if uid in self._claims or HOST_ID_BASE <= uid < HOST_ID_BASE + ID_COUNT:
+            return  # ours already, or of build containers
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0cutor-uid-{uid}")
+        except OSError as error:
+            claim.close()
+            if error.errno != errno.EADDRINUSE:
+                raise WorkerUnable(f"a uid could not be claimed on this host: {error.strerror}") from error
+        else:
+            self._claims[uid] = claim
+            self._free.add(uid)
 
     @contextmanager
     def uid(self) -> Iterator[int]:
-        """Lend the lowest uid that is free. Raises `ContainerError` where there is none."""
-        uid, claim = self._claim()
-        with claim:
+        """Lend the lowest uid that is claimed and free: there is one, where no more run at once than there are slots."""
+        uid = min(self._free)
+        self._free.remove(uid)
+        try:
             yield uid
+        finally:
+            self._free.add(uid)
 
-    def _claim(self) -> tuple[int, socket.socket]:
-        for uid in self._candidates:
-            if HOST_ID_BASE <= uid < HOST_ID_BASE + ID_COUNT:
-                continue  # of build containers
-            claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            try:
-                claim.bind(f"\0cutor-uid-{uid}")
-            except OSError as error:
-                claim.close()
-                if error.errno != errno.EADDRINUSE:
-                    raise ContainerError(f"a uid could not be claimed on this host: {error.strerror}") from error
-            else:
-                return uid, claim
-        first, last = self._candidates[0], self._candidates[-1]
-        raise ContainerError(f"no uid from {first} to {last} is free on this host: other runners hold them all")
+    def close(self) -> None:
+        """Give every uid back to the host."""
+        for claim in self._claims.values():
+            claim.close()
+        self._claims.clear()
+        self._free.clear()

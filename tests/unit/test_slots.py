@@ -2,42 +2,67 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
-from cutor.containers.errors import ContainerError
 from cutor.nix.inside.namespace import HOST_ID_BASE, ID_COUNT
 from cutor.roles import slots as slots_module
+from cutor.roles.job import WorkerUnable
 from cutor.roles.slots import Slots
 
 BASE = 1_000_000_000 + os.getpid() * 16
 HOLD = """
-import sys
+import asyncio, sys
 from cutor.roles.slots import Slots
-with Slots(int(sys.argv[1]), 1).uid() as uid:
+slots = Slots(int(sys.argv[1]), 1)
+asyncio.run(slots.claim())
+with slots.uid() as uid:
     print(uid, flush=True)
     sys.stdin.read()
 """
 
 
-def test_uids_are_lent_lowest_first_and_come_back() -> None:
-    slots = Slots(BASE, 2)
-    with slots.uid() as one:
-        with slots.uid() as two:
-            assert (one, two) == (BASE, BASE + 1)
-        with slots.uid() as again:
-            assert again == BASE + 1
-    with slots.uid() as first:
-        assert first == BASE
+@asynccontextmanager
+async def claimed(base: int, count: int) -> AsyncIterator[Slots]:
+    """Return slots with their uids, for a while."""
+    slots = Slots(base, count)
+    try:
+        await slots.claim()
+        yield slots
+    finally:
+        slots.close()
 
 
-def test_slots_of_another_runner_begin_beside_them() -> None:
-    with Slots(BASE, 2).uid() as one, Slots(BASE, 2).uid() as two, Slots(BASE, 2).uid() as three:
-        assert (one, two, three) == (BASE, BASE + 1, BASE + 2)
+async def lowest(base: int) -> int:
+    """Return the uid that a runner with one slot would be lent."""
+    async with claimed(base, 1) as slots:
+        with slots.uid() as uid:
+            return uid
+
+
+async def test_uids_are_lent_lowest_first_and_come_back() -> None:
+    async with claimed(BASE, 2) as slots:
+        with slots.uid() as one:
+            with slots.uid() as two:
+                assert (one, two) == (BASE, BASE + 1)
+            with slots.uid() as again:
+                assert again == BASE + 1
+        with slots.uid() as first:
+            assert first == BASE
+    assert await lowest(BASE) == BASE
+
+
+async def test_slots_of_another_runner_begin_beside_them() -> None:
+    async with claimed(BASE, 2) as first, claimed(BASE, 2) as second:
+        with first.uid() as one, first.uid() as two, second.uid() as three:
+            assert (one, two, three) == (BASE, BASE + 1, BASE + 2)
 
 
 def test_a_killed_process_holds_nothing() -> None:
@@ -46,23 +71,71 @@ def test_a_killed_process_holds_nothing() -> None:
     with other:
         assert other.stdout is not None
         assert int(other.stdout.readline()) == BASE
-        with Slots(BASE, 1).uid() as uid:
-            assert uid == BASE + 1
+        assert asyncio.run(lowest(BASE)) == BASE + 1
         other.kill()
         other.wait()
-        with Slots(BASE, 1).uid() as uid:
+        assert asyncio.run(lowest(BASE)) == BASE
+
+
+async def test_uids_of_build_containers_are_never_lent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "SPARE_UIDS", ID_COUNT)
+    async with claimed(HOST_ID_BASE - 1, 2) as slots:
+        with slots.uid() as below, slots.uid() as above:
+            assert (below, above) == (HOST_ID_BASE - 1, HOST_ID_BASE + ID_COUNT)
+
+
+@pytest.fixture
+def all_held(monkeypatch: pytest.MonkeyPatch) -> ExitStack:
+    """Hold the sockets of BASE and BASE + 1, which are all that a runner with one slot looks at."""
+    monkeypatch.setattr(slots_module, "SPARE_UIDS", 1)
+    held = ExitStack()
+    for uid in (BASE, BASE + 1):
+        held.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)).bind(f"\0cutor-uid-{uid}")
+    return held
+
+
+async def test_without_a_free_uid_the_runner_is_unable_and_no_submission_to_blame(all_held: ExitStack) -> None:
+    slots = Slots(BASE, 1)
+    with all_held, pytest.raises(WorkerUnable, match=f"from {BASE} to {BASE + 1} only 0 .* held by other processes"):
+        await slots.claim()
+    await slots.claim()  # once they are let go
+    with slots.uid() as uid:
+        assert uid == BASE
+    slots.close()
+
+
+async def test_what_a_runner_has_nobody_takes_from_it_between_two_submissions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "SPARE_UIDS", 2)
+    async with claimed(BASE, 2) as slots, claimed(BASE, 1):
+        with slots.uid() as uid:
+            assert uid == BASE
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as greedy, pytest.raises(OSError, match="in use"):
+            greedy.bind(f"\0cutor-uid-{BASE}")
+        await slots.claim()
+        with slots.uid() as uid:
             assert uid == BASE
 
 
-def test_uids_of_build_containers_are_never_lent() -> None:
-    with Slots(HOST_ID_BASE - 1, 2).uid() as below, Slots(HOST_ID_BASE - 1, ID_COUNT).uid() as above:
-        assert (below, above) == (HOST_ID_BASE - 1, HOST_ID_BASE + ID_COUNT)
+async def test_others_have_their_turn_while_many_uids_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "SPARE_UIDS", 1000)
+    monkeypatch.setattr(Slots, "_try", lambda self, uid: None)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    with pytest.raises(WorkerUnable):
+        await Slots(BASE, 4).claim()
+    task.cancel()
+    assert turns >= 1000 // slots_module.TRIES_AT_ONCE
 
 
-def test_a_host_without_a_free_uid_is_a_fault_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "SPARE_UIDS", 1)
-    with ExitStack() as held:
-        for _ in range(2):
-            held.enter_context(Slots(BASE, 1).uid())
-        with pytest.raises(ContainerError, match=f"no uid from {BASE} to {BASE + 1} is free"):
-            held.enter_context(Slots(BASE, 1).uid())
+async def test_two_that_claim_at_once_get_what_one_needs() -> None:
+    slots = Slots(BASE, 2)
+    await asyncio.gather(slots.claim(), slots.claim())
+    assert await lowest(BASE) == BASE + 2
+    slots.close()

@@ -1,0 +1,25 @@
+"""The child image of a role: it may be removed while the stack runs, and no submission is to blame for that."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cutor.containers.engine import Engine
+from cutor.containers.errors import ContainerError, ImageMissing
+from cutor.roles.job import WorkerUnable
+from cutor.roles.sweep import CHECK_S
+
+
+async def check_image(engine: Engine, image: str) -> None:
+    """Make sure that the image of child containers is there, before a lease is spent (1 ms). Raises `WorkerUnable`."""
+    try:
+        async with asyncio.timeout(CHECK_S):
+            await engine.image_id(image)
+    except TimeoutError as error:
+        raise WorkerUnable(f"Docker did not say within {CHECK_S:g} s whether it has the child image") from error
+    except ImageMissing as error:
+        raise WorkerUnable(
+            f"the child image {image} is gone: start the stack again, after make setup where there is none at all"
+        ) from error
+    except (ContainerError, LookupError, TypeError) as error:
+        raise WorkerUnable(f"whether the child image is there could not be seen: {error}") from error

@@ -7,6 +7,7 @@ client, a role or a command, does it here. Every append carries the fence of its
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -19,7 +20,7 @@ from cutor.bus.message import Stored
 from cutor.bus.verdict import Appended as BusAppended
 from cutor.contents import Contents
 from cutor.errors import CutorError
-from cutor.model.codec import decode_policy, encode
+from cutor.model.codec import EventError, decode_policy, encode
 from cutor.model.content import INLINE_BYTES
 from cutor.model.decide import decide_submit, event_message_id
 from cutor.model.events import Event, Submitted, kind_of
@@ -88,11 +89,14 @@ class Journal:
         self.contents = Contents(Bodies(bus))
 
     async def policy(self) -> Policy:
-        """Return the policy that the stack publishes. Raises `PolicyMissing`."""
+        """Return the policy that the stack publishes. Raises `PolicyMissing`, also for one that cannot be read."""
         stored = await self.bus.last(STACK, POLICY_SUBJECT)
         if stored is None:
             raise PolicyMissing("the stack publishes no limits yet: run `cutor streams apply` (or `cutor up`)")
-        return decode_policy(stored.body)
+        try:
+            return decode_policy(stored.body)
+        except EventError as error:
+            raise PolicyMissing(f"{error}: run `cutor streams apply`") from error
 
     async def publish_policy(self, policy: Policy) -> None:
         """Publish a policy to clients and roles."""
@@ -130,7 +134,7 @@ class Journal:
             return _same(state, wanted)  # before large contents are stored, which nobody would ever refer to
         event = Submitted(request=await self.contents.store_request(request), digest=wanted, caused_by=caused_by)
         try:
-            appended = await self._append(address, event, expected_sequence=0)
+            appended = await self._append(address, event, event_message_id(address, event), expected_sequence=0)
         except FenceConflict as conflict:
             newest = conflict.last_sequence
         else:
@@ -146,50 +150,47 @@ class Journal:
         """Append the event that ``decide`` makes of the state; where the fence refuses it, read, fold and decide again.
 
         Returns the state after the append; ``done`` is false where ``decide`` had nothing to append any more. An append
-        that the server had stored although its answer was lost is found by its message id, and counts as done.
+        that the server had stored although its answer was lost is found by its message id and its event, and counts as done.
+        Where something else carries that id, whoever sent it, the event is appended under a longer one.
         """
+        token, taken = secrets.token_hex(8), False
         for conflicts in range(CONFLICTS_AT_MOST):
             await asyncio.sleep(min(conflicts * CONFLICT_PAUSE_S, CONFLICT_PAUSE_MAX_S))
             event = decide(state)
             if event is None:
                 return Appended(state, done=False)
+            message_id = event_message_id(state.address, event, index=index, token=token)
+            message_id = f"{message_id}/{token}" if taken else message_id
             try:
-                appended = await self._append(state.address, event, state.last_sequence, index)
+                appended = await self._append(state.address, event, message_id, state.last_sequence)
             except FenceConflict as conflict:
-                newest = conflict.last_sequence
+                newest, duplicate = conflict.last_sequence, False
             else:
-                if not appended.duplicate:
-                    stamp = Stamp(appended.sequence, time.time_ns())
+                newest, duplicate = appended.sequence, appended.duplicate
+                if not duplicate:
+                    stamp = Stamp(newest, time.time_ns())
                     return Appended(evolve(state, event, stamp), done=True)
-                newest = appended.sequence
-            message_id = event_message_id(state.address, event, index=index)
-            state, found = await self._find(state.address, message_id, at_least=newest)
-            if found:
-                return Appended(state, done=True)
+            entries = await self.entries(state.address, at_least=newest)
+            if any(entry.stored.message_id == message_id and entry.message == event for entry in entries):
+                return Appended(_known(state.address, entries), done=True)
+            state, taken = _known(state.address, entries), taken or duplicate
         raise JournalBusy(f"{state.address}: an event could not be appended; something else writes under this id")
 
-    async def _append(self, address: Address, event: Event, expected_sequence: int, index: int = 0) -> BusAppended:
+    async def _append(self, address: Address, event: Event, message_id: str, expected_sequence: int) -> BusAppended:
         return await self.bus.append(
             event_subject(address, kind_of(event)),
             encode(event),
-            message_id=event_message_id(address, event, index=index),
+            message_id=message_id,
             fence=fence(address),
             expected_sequence=expected_sequence,
         )
-
-    async def _find(self, address: Address, message_id: str, *, at_least: int) -> tuple[Submission, bool]:
-        entries = await self.entries(address, at_least=at_least)
-        state = _fold(address, entries)
-        if state is None:
-            raise SubmissionUnknown(f"{address} vanished from the stream")
-        return state, any(entry.stored.message_id == message_id for entry in entries)
 
     async def watch(self, address: Address) -> AsyncGenerator[tuple[Entry, Submission], None]:
         """Yield every message of a submission with the state after it, from the first on, until its terminal event.
 
         Raises `SubmissionUnknown`; `BusUnreachable` where the server stays away for `WATCH_PATIENCE_S`.
         """
-        opening = await self.bus.opening(fence(address), event_subject(address, SUBMITTED))
+        opening = await self.bus.oldest(event_subject(address, SUBMITTED))
         if opening is None:
             raise _unknown(address)
         folding = Folding(address)
@@ -211,8 +212,15 @@ def _fold(address: Address, entries: list[Entry]) -> Submission | None:
     return fold(address, ((entry.message, entry.stamp) for entry in entries))
 
 
+def _known(address: Address, entries: list[Entry]) -> Submission:
+    state = _fold(address, entries)
+    if state is None:
+        raise SubmissionUnknown(f"{address} vanished from the stream")
+    return state
+
+
 def _entry(stored: Stored) -> Entry:
-    return Entry(stored, read_message(stored.subject.rpartition(".")[2], stored.body))
+    return Entry(stored, read_message(stored.subject, stored.body))
 
 
 def _same(state: Submission, wanted_digest: str) -> Submission:

@@ -22,7 +22,5 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
         except asyncio.CancelledError:
             cancelled = True
     if cancelled:
-        if not task.cancelled():
-            task.exception()  # looked at: the cancellation goes before it
-        raise asyncio.CancelledError
+        raise asyncio.CancelledError from None if task.cancelled() else task.exception()
     return task.result()

@@ -108,7 +108,7 @@ class Bus:
         consistent: bool = False,
         timeout_s: float = 5.0,
     ) -> list[Stored]:
-        """All messages of one submission in order, from its `opening` on; empty where there is none.
+        """All messages under `filter` in order, from the `oldest` one on the subject `first` on; empty where there is none.
 
         With one replica this sees every acknowledged append. With three it may lack the newest ones, unless `at_least`
         names a sequence it must reach (that of one's own append, or `FenceConflict.last_sequence`) or `consistent` asks the
@@ -118,13 +118,13 @@ class Bus:
             stream, matching=filter, first=first, at_least=at_least, consistent=consistent, timeout_s=timeout_s
         )
 
-    async def opening(self, filter: str, first: str, *, stream: str = EVENTS) -> Stored | None:  # noqa: A002 - as above
-        """The oldest message under `filter`; None where there is none on the subject `first`, asked of the leader too.
+    async def oldest(self, subject: str, *, stream: str = EVENTS) -> Stored | None:
+        """The oldest message on a subject without wildcards; None where there is none, and the leader was asked, too.
 
-        `first` is the subject of the message that opens a history: appended with `filter` as its fence, nothing expected. A
-        stranger's later message on that subject is told from it.
+        Not the newest: a stranger's later message on the subject that opens a history must not become its beginning, whatever
+        headers it carries.
         """
-        return await self._reading.opening(stream, matching=filter, first=first)
+        return await self._reading.oldest(stream, subject)
 
     async def last(self, stream: str, subject: str, *, consistent: bool = False) -> Stored | None:
         """The newest message on a subject (wildcards allowed), from the leader if `consistent`; None if there is none."""

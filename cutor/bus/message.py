@@ -17,8 +17,6 @@ import msgspec
 from cutor.bus.errors import BusError
 
 MESSAGE_ID: Final = "Nats-Msg-Id"
-EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
-EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 _SERVER_PREFIX: Final = "Nats-"
 _ACK_PREFIX: Final = "$JS.ACK."
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -30,8 +28,6 @@ class Stored(msgspec.Struct, frozen=True):
 
     `sequence` counts from 1 within `stream`; `time_ns` is the stream's own timestamp, nanoseconds since 1970 UTC;
     `headers` holds the sender's headers without those of the server (`Nats-…`); `message_id` is the deduplication id.
-    `opens` is the fence that the message was the first one of: the sender expected nothing there, and the server, which keeps
-    the words of that comparison with the message, found nothing. No other message can carry them.
     """
 
     stream: str
@@ -41,7 +37,6 @@ class Stored(msgspec.Struct, frozen=True):
     message_id: str | None
     headers: Mapping[str, str]
     body: bytes
-    opens: str | None = None
 
 
 class DeliveryPlace(msgspec.Struct, frozen=True):
@@ -104,11 +99,6 @@ def sender_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
     return MappingProxyType(own) if own else _NO_HEADERS
 
 
-def opened_fence(headers: Mapping[str, str]) -> str | None:
-    """The fence that a message with these headers was the first one of; None where it says nothing of the kind."""
-    return headers.get(EXPECTED_SUBJECT) if headers.get(EXPECTED) == "0" else None
-
-
 def from_delivery(subject: str, place: DeliveryPlace, headers: Mapping[str, str] | None, body: bytes) -> Stored:
     """A message that a consumer delivered."""
     headers = headers or _NO_HEADERS
@@ -120,7 +110,6 @@ def from_delivery(subject: str, place: DeliveryPlace, headers: Mapping[str, str]
         headers.get(MESSAGE_ID),
         sender_headers(headers),
         body,
-        opened_fence(headers),
     )
 
 
@@ -139,7 +128,6 @@ def from_direct(headers: Mapping[str, str] | None, body: bytes) -> Stored | None
         headers.get(MESSAGE_ID),
         sender_headers(headers),
         body,
-        opened_fence(headers),
     )
 
 
@@ -154,7 +142,6 @@ def from_leader(stream: str, message: LeaderMessage) -> Stored:
         headers.get(MESSAGE_ID),
         sender_headers(headers),
         base64.b64decode(message.data),
-        opened_fence(headers),
     )
 
 

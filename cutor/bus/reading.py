@@ -69,16 +69,11 @@ class Reading:
 
         return await until_answered(self._link, attempt, timeout_s=timeout_s, unserved=lambda: self._api.require_stream(stream))
 
-    async def opening(self, stream: str, *, matching: str, first: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> Stored | None:
-        """See `Bus.opening`. One round trip where the newest message on `first` says that it opened the fence, as it should."""
-        query = {"last_by_subj": first}
-        opening = await self.direct(stream, query, timeout_s=timeout_s)
-        if opening is None:
-            opening = await self.leader(stream, query, timeout_s=timeout_s)
-        if opening is None or opening.opens == matching:
-            return opening
-        # something was published there behind the fence's back: the true first one is looked for through the whole stream
-        return await self.leader(stream, {"seq": 1, "next_by_subj": matching}, timeout_s=timeout_s)
+    async def oldest(self, stream: str, subject: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Stored | None:
+        """See `Bus.oldest`. The server has an index of plain subjects: 0.6 ms behind 100,000 messages of others."""
+        query = {"seq": 1, "next_by_subj": subject}
+        oldest = await self.direct(stream, query, timeout_s=timeout_s)
+        return oldest if oldest is not None else await self.leader(stream, query, timeout_s=timeout_s)
 
     async def history(
         self, stream: str, *, matching: str, first: str, at_least: int, consistent: bool, timeout_s: float
@@ -86,7 +81,7 @@ class Reading:
         """See `Bus.history`. Two round trips for one message, four for more, however many lie behind them in the stream."""
         read = self.leader if consistent else self.direct
         opening, newest = await asyncio.gather(
-            self.opening(stream, matching=matching, first=first, timeout_s=timeout_s),
+            self.oldest(stream, first, timeout_s=timeout_s),
             read(stream, {"last_by_subj": matching}, timeout_s=timeout_s),
         )
         if opening is None:

@@ -60,6 +60,7 @@ _STREAMS: Final[Mapping[str, tuple[str, tuple[_Must, ...]]]] = {
             *_HISTORY,
             _is("max_msgs_per_subject", 1, "1: a chunk is written once"),
             _is("discard_new_per_subject", True, "true: a chunk is written once"),
+            _is("max_age", 0, "unlimited: a body that is used again keeps its first age, and newer events refer to it"),
             _least("max_msg_size", 1 << 20, "1MiB or more: a chunk has 512KiB, and headers"),
         ),
     ),
@@ -94,20 +95,11 @@ def check_promises(topology: Topology, tenants: Sequence[str]) -> None:
         if subject not in specs[name].config["subjects"]:
             raise TopologyError(f"{place}.subjects: {subject} is missing: it must be among them")
         _check_musts(specs[name].config, (*_EVERYWHERE, *musts), place)
-    if _age(specs["BODIES"].config) < _age(specs["EVENTS"].config):
-        raise TopologyError(
-            f"{topology.source}: streams.BODIES.max_age: must be that of EVENTS or more: events refer to bodies"
-        )
     consumers = {consumer.name: consumer.config for consumer in specs["EVENTS"].consumers}
     for tenant in tenants:
         for role, kinds in _ROLES.items():
             filters = [f"cutor.ev.{tenant}.*.{kind}" for kind in kinds]
             _check_consumer(consumers, role, tenant, filters, f"{topology.source}: streams.EVENTS.consumers")
-
-
-def _age(config: Config) -> float:
-    """How long a stream keeps a message, in nanoseconds."""
-    return float(config["max_age"]) or float("inf")
 
 
 def _check_consumer(consumers: Mapping[str, Config], role: str, tenant: str, filters: Sequence[str], place: str) -> None:

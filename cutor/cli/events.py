@@ -153,7 +153,7 @@ def line_of(stored: Stored) -> Line:
         tenant=subject.address.tenant if subject else None,
         id=subject.address.id if subject else None,
         kind=subject.kind if subject else stored.subject,
-        what=summarize(read_message(stored.subject.rpartition(".")[2], stored.body)),
+        what=summarize(read_message(stored.subject, stored.body)),
         event=_raw(stored.body),
     )
 

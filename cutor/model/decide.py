@@ -111,7 +111,8 @@ def decide_cleaned(state: Submission, worker: str, lease: Lease | None) -> Clean
     """Return the event that says that nothing is left of an ended submission; None where that is not due, or not his to say.
 
     The holder of the newest ``lease`` says so of what it removed itself. Who has none, and just received the delivery, takes
-    over: it claims nothing about what another worker left on its host. The holder of an older lease says nothing.
+    over: it claims nothing about what another worker left on its host; where no lease was ever taken, there is nothing to
+    claim. The holder of an older lease says nothing.
     """
     if not state.ended or state.cleaned_ns is not None:
         return None
@@ -126,15 +127,21 @@ def decide_submit(state: Submission, digest: str) -> Literal["same", "conflict"]
     return "same" if state.digest == digest else "conflict"
 
 
-def event_message_id(address: Address, event: Event, *, index: int = 0) -> str:
-    """Return an event's message id; ``index`` is a ``ran`` event's first test case: it tells apart those of one lease."""
+def event_message_id(address: Address, event: Event, *, index: int = 0, token: str = "") -> str:
+    """Return an event's message id.
+
+    ``index`` is a ``ran`` event's first test case: it tells apart those of one lease. ``token`` is that of who cancels: of
+    several at once, only one is to learn that it was him.
+    """
     kind = kind_of(event)
     match event:
         case Leased(lease=lease):
             return message_id(address, kind, role=lease.role, lease=lease.token)
         case Parked(role=role):
             return message_id(address, kind, role=role, lease=0)
-        case Cancelled() | Cleaned():
+        case Cancelled():
+            return message_id(address, kind, role="any", lease=token or 0)
+        case Cleaned():
             return message_id(address, kind, role="any", lease=0)
         case Submitted(digest=digest):
             return submitted_message_id(address, digest)

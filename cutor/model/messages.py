@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from cutor.model.codec import EventError, decode
 from cutor.model.events import Event, StoredRequest, Submitted, kind_of
+from cutor.model.subjects import parse_event_subject
 
 SUBMITTED: Final = "submitted"
 
@@ -24,11 +25,15 @@ class Unreadable(NamedTuple):
 Message = Event | Unreadable
 
 
-def read_message(kind: str, body: bytes) -> Message:
-    """Return the event in a message whose subject ends in ``kind``.
+def read_message(subject: str, body: bytes) -> Message:
+    """Return the event in a message of a subject.
 
     The subject counts: producers may be allowed to publish some kinds and not others, so a body of another kind is no event.
     """
+    parsed = parse_event_subject(subject)
+    if parsed is None:
+        return Unreadable("not the subject of an event")
+    kind = parsed.kind
     try:
         body.decode()  # decoding does not look into the strings of unknown fields
         event = decode(body)

@@ -10,12 +10,14 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, Protocol
 
-from cutor.model.codec import UPCASTERS, EventError, decode_environment, encode
-from cutor.model.events import Submitted, kind_of
-from cutor.model.messages import Unreadable, read_message
+import msgspec
+
+from cutor.model.codec import EventError, decode_environment, encode
+from cutor.model.environments import EnvironmentEvent
+from cutor.model.events import Event, Submitted, kind_of
+from cutor.model.messages import SUBMITTED, Unreadable, malformed, read_message
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 
-UPCAST_KINDS: Final = frozenset(kind for kind, _ in UPCASTERS)
 FAULT_CHARACTERS: Final = 300
 """Longest text that says why a body cannot be read."""
 
@@ -65,13 +67,20 @@ class _Read(NamedTuple):
 
 def _read_event(subject: str, body: bytes) -> _Read:
     """A first message that can't be read is folded like any other: as the document that stands for it."""
-    message = read_message(subject.rpartition(".")[2], body)
+    message = read_message(subject, body)
     if isinstance(message, Unreadable):
         return _Read(None, fault=message.reason)
-    kind = kind_of(message)
     fault = message.fault if isinstance(message, Submitted) and isinstance(message.fault, str) else None
-    replaced = kind in UPCAST_KINDS or fault is not None
-    return _Read(kind, encode(message).decode() if replaced else None, fault)
+    return _Read(kind_of(message), _document(body, message), fault)
+
+
+def _document(body: bytes, event: Event | EnvironmentEvent) -> str | None:
+    """Return the event as the fold is to read it, where that is not the body as it stands.
+
+    Another version is one reason, two fields of the same name another: readers of JSON differ on which of them counts.
+    """
+    encoded = encode(event)
+    return None if encoded == body else encoded.decode()
 
 
 def _read_environment(_subject: str, body: bytes) -> _Read:
@@ -79,8 +88,7 @@ def _read_environment(_subject: str, body: bytes) -> _Read:
         event = decode_environment(body)
     except EventError as error:
         return _Read(None, fault=str(error))
-    kind = str(type(event).__struct_config__.tag)
-    return _Read(kind, encode(event).decode() if kind in UPCAST_KINDS else None)
+    return _Read(str(type(event).__struct_config__.tag), _document(body, event))
 
 
 READERS: Final[dict[str, Callable[[str, bytes], _Read]]] = {EVENTS: _read_event, ENVIRONMENTS: _read_environment}
@@ -96,23 +104,29 @@ def rows(stream: str, messages: Iterable[Message]) -> list[Row]:
 def _row(message: Message, reader: Callable[[str, bytes], _Read]) -> Row:
     kind, document, fault = reader(message.subject, message.body)
     fault = None if fault is None else fault[:FAULT_CHARACTERS]
-    body, raw = _text(message.body)
+    body, raw = _text(message.body, checked=fault is None)
     return Row(
         kind, Columns(message.sequence, message.time_ns, message.subject, message.message_id, body, raw, document, fault)
     )
 
 
-def _text(body: bytes) -> tuple[str, None] | tuple[None, bytes]:
+def _text(body: bytes, *, checked: bool) -> tuple[str, None] | tuple[None, bytes]:
+    """Return a body as text where it is JSON (``checked``: known to be that), else as bytes, which no function reads."""
     try:
+        if not checked:
+            msgspec.json.decode(body)
         return body.decode(), None
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return None, body
 
 
 def unfoldable(row: Row, reason: str) -> Row:
     """Return a row that the fold leaves alone: it becomes a message that could not be read, for ``reason``."""
     fault = f"cannot be folded: {reason}"[:FAULT_CHARACTERS]
-    return Row(None, row.columns._replace(document=None, fault=fault))
+    columns = row.columns
+    raw = columns.raw if columns.body is None else columns.body.encode()
+    document = encode(malformed(fault)).decode() if row.kind == SUBMITTED else None
+    return Row(row.kind if document else None, columns._replace(document=document, body=None, raw=raw, fault=fault))
 
 
 def fingerprint(message: Message) -> str:

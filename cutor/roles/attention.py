@@ -37,6 +37,7 @@ class Running:
     def __init__(self, address: Address, sequence: int) -> None:
         self.address = address
         self.sequence = sequence
+        self.noticed = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._ended = False
 
@@ -109,26 +110,34 @@ class Attention:
             self._look_at(address)
 
     def _look_at(self, address: Address) -> None:
-        """Begin to look whether a submission ended; a look that is under way begins anew."""
+        """Begin to look whether a submission ended; one that is being looked at is looked at as long again."""
         running = self._running.get(address)
         if running is None:
             return
-        if earlier := self._looks.get(address):
-            earlier.cancel()
-        look = self._looks[address] = asyncio.create_task(self._look(running), name=f"look at {address}")
-        look.add_done_callback(_complain)
+        running.noticed.set()
+        look = self._looks.get(address)
+        if look is None or look.done():
+            look = self._looks[address] = asyncio.create_task(self._look(running), name=f"look at {address}")
+            look.add_done_callback(_complain)
 
     async def _look(self, running: Running) -> None:
-        for pause_s in LOOKS_AFTER_S:
-            await asyncio.sleep(pause_s)
-            try:
-                state = await self._journal.state(running.address)
-            except BusError as error:
-                log.warning("%s: whether it was cancelled cannot be read now: %s", running.address, error)
-                continue
-            if state is not None and state.ended:
-                running.end()
-                return
+        while running.noticed.is_set():
+            running.noticed.clear()
+            for pause_s in LOOKS_AFTER_S:
+                await asyncio.sleep(pause_s)
+                if await self._has_ended(running.address):
+                    running.end()
+                    return
+                if running.noticed.is_set():
+                    break  # another notice: look as long again
+
+    async def _has_ended(self, address: Address) -> bool:
+        try:
+            state = await self._journal.state(address)
+        except BusError as error:
+            log.warning("%s: whether it was cancelled cannot be read now: %s", address, error)
+            return False
+        return state is not None and state.ended
 
 
 def _complain(task: asyncio.Task[None]) -> None:

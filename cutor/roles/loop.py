@@ -157,32 +157,35 @@ class Loop:
             if state is None:
                 log.error("%s: of no submission that the stream knows; dropped", subject)
                 return "done"
-            if not state.ended and not await self._able():
+            if not state.ended and state.fault is None and not await self._able():
                 return "retry"
             return await self._take(delivery, running, state)
 
     async def _able(self) -> bool:
         """Return whether this worker can do its step at all; where it can't, nothing is pulled until it can again."""
-        try:
-            await self._step.check()
-        except WorkerUnable as error:
-            if self._recovery is None:
-                log.error("%s; nothing is taken up until that is mended", error)
-                self._recovery = asyncio.create_task(self._recover(), name="recovery")
-            return False
-        return True
+        if self._recovery is None:
+            try:
+                await self._step.check()
+            except WorkerUnable as error:
+                if self._recovery is None:
+                    log.error("%s; nothing is taken up until that is mended", error)
+                    self._recovery = asyncio.create_task(self._recover(), name="recovery")
+        return self._recovery is None
 
     async def _recover(self) -> None:
+        """Look again and again until this worker is able, whatever goes wrong with the looking."""
         for pause_s in itertools.chain(UNABLE_S, itertools.repeat(UNABLE_S[-1])):
             await asyncio.sleep(pause_s)
             try:
                 await self._step.check()
             except WorkerUnable as error:
                 log.debug("%s", error)
-                continue
-            log.info("the %s takes up work again", self._step.role)
-            self._recovery = None
-            return
+            except Exception:
+                log.exception("looking whether the %s can work again", self._step.role)
+            else:
+                log.info("the %s takes up work again", self._step.role)
+                self._recovery = None
+                return
 
     async def _take(self, delivery: Delivery, running: Running, state: Submission) -> Answer:
         """Append what the state calls for; where that is a lease, do the step under it."""
@@ -192,6 +195,8 @@ class Loop:
         lease = state.lease
         if appended.done and lease is not None and lease.token == token and not state.ended:
             return await self._work_under(delivery, running, Job(self._journal, self._policy, state, lease))
+        if appended.done and not state.ended:
+            return "leave"  # our lease is in the log, its answer was lost meanwhile, and a newer one stands behind it
         if appended.done:
             await self._clean(state, None)
         return "done"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
@@ -12,13 +13,20 @@ from cutor.roles.job import WorkerUnable
 
 log = logging.getLogger(__name__)
 
+CHECK_S: Final = 5.0
+
 
 async def check_engine(engine: Engine) -> None:
     """Make sure that the engine answers, before a lease is spent on it (1 ms). Raises `WorkerUnable`."""
     try:
-        await engine.version()
-    except ContainerError as error:
+        async with asyncio.timeout(CHECK_S):
+            version = await engine.version()
+    except TimeoutError as error:
+        raise WorkerUnable(f"Docker did not answer within {CHECK_S:g} s") from error
+    except (ContainerError, ValueError) as error:
         raise WorkerUnable(str(error)) from error
+    if not isinstance(version, dict) or "Version" not in version:
+        raise WorkerUnable(f"what answers at {engine.address} is no Docker Engine")
 
 
 async def sweep(engine: Engine, instance: str, role: Role) -> None:

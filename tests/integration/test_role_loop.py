@@ -20,7 +20,7 @@ from cutor.bus.topology_file import parse
 from cutor.config import Config
 from cutor.journal import Appended, Journal, SubmissionConflict
 from cutor.model.codec import encode
-from cutor.model.decide import decide_cancel
+from cutor.model.decide import decide_cancel, event_message_id
 from cutor.model.events import CacheBuilt, Event, Finished, Lease, Leased, Rejected, Role, Submitted, kind_of
 from cutor.model.limits import Policy
 from cutor.model.messages import Unreadable
@@ -331,6 +331,7 @@ async def test_an_event_delivered_again_to_the_worker_that_is_at_it_changes_noth
         await work.began.wait()
         await redeliver(journal)
         await asyncio.sleep(0.3)
+        assert await pending_acks(journal) == 1, "its clock runs on while the work does"
         work.go_on.set()
         state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
     assert (len(work.jobs), state.attempts.builder) == (1, 1)
@@ -420,7 +421,7 @@ async def test_cancelled_twice_the_clean_up_is_waited_for_all_the_same(journal: 
     async with role(journal, endless):
         await leased.wait()
         cancels = (journal.settle(submitted, lambda state: decide_cancel(state, None)) for _ in range(3))
-        await asyncio.gather(*cancels)
+        assert sorted(done.done for done in await asyncio.gather(*cancels)) == [False, False, True]
         await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
         assert removed.is_set()
 
@@ -478,3 +479,114 @@ async def test_an_engine_that_is_away_spends_no_lease(journal: Journal, monkeypa
         for address in addresses:
             state = await until(journal, address, lambda state: state.cleaned_ns is not None)
             assert (state.status, state.attempts.builder) == ("FINISHED", 1)
+
+
+async def test_a_shutdown_hands_nothing_back_that_another_worker_holds(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutor.roles.loop.SHUTDOWN_GRACE_S", 0.1)
+    work = Waiting(end)
+    submitted = await journal.submit(request("shutdown"))
+    async with role(journal, work):
+        await work.began.wait()
+        await take_over(journal, submitted.address)
+    assert await pending_acks(journal) == 1
+
+
+async def test_a_lease_whose_answer_was_lost_and_that_is_not_the_newest_leaves_the_clock_alone(journal: Journal) -> None:
+    submitted = await journal.submit(request("late"))
+    settle = journal.settle
+    first = True
+
+    async def overtaken(state: Submission, decide: Callable[[Submission], Event | None], **more: int) -> Appended:
+        nonlocal first
+        appended = await settle(state, decide, **more)
+        if not first:
+            return appended
+        first = False
+        await take_over(journal, submitted.address)
+        return Appended(await journal.known(submitted.address), done=True)
+
+    journal.settle = overtaken  # type: ignore[method-assign]
+    async with role(journal, end):
+        await asyncio.sleep(0.5)
+        assert await pending_acks(journal) == 1
+    assert (await journal.known(submitted.address)).status == "SUBMITTED"
+
+
+async def test_a_cancel_that_came_while_the_connection_was_lost_is_found_afterwards(journal: Journal, tmp_path: Path) -> None:
+    work = Waiting(end)
+    submitted = await journal.submit(request("gap"))
+    async with role(journal, work):
+        await work.began.wait()
+        link = journal.bus.link
+        handlers = dict(link._client._subs)
+        link._client._subs = {  # notices are lost, as they are without a connection
+            number: raw for number, raw in handlers.items() if "cancelled" not in raw.subject
+        }
+        await journal.settle(submitted, lambda state: decide_cancel(state, None))
+        await asyncio.sleep(0.3)
+        assert not work.stopped.is_set()
+        link._client._subs = handlers
+        await link._on_back()
+        async with asyncio.timeout(1):
+            await work.stopped.wait()
+
+
+async def test_nothing_is_pulled_while_the_worker_is_unable_and_errors_of_looking_end_nothing(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutor.roles.loop.UNABLE_S", (0.2,))
+    checks: list[str] = []
+
+    async def check(step: Scripted) -> None:
+        checks.append("")
+        if len(checks) < 4:
+            raise WorkerUnable("no Docker Engine answers") if len(checks) != 2 else ValueError("what is that?")
+
+    monkeypatch.setattr(Scripted, "check", check)
+    addresses = [(await journal.submit(request(f"pull-{n}"))).address for n in range(5)]
+    async with role(journal, end):
+        await asyncio.sleep(0.15)
+        assert len(checks) == 1, "one look, and then none for each delivery"
+        assert await pending_acks(journal) <= 2
+        for address in addresses:
+            state = await until(journal, address, lambda state: state.cleaned_ns is not None)
+            assert (state.status, state.attempts.builder) == ("FINISHED", 1)
+
+
+async def test_an_id_of_a_message_that_a_stranger_took_stops_nobody(journal: Journal) -> None:
+    """Message ids can be guessed. What carries one and is not the event that was to be appended, is not that event."""
+    submitted = await journal.submit(request("guessed"))
+    address = submitted.address
+    taken = event_message_id(address, Finished(lease=Lease(role="builder", worker="w1", token="x", number=1), outcome="OK"))
+    subject = event_subject(address, "note")
+    await journal.bus.append(subject, b"x", message_id=taken, fence=fence(address), expected_sequence=submitted.last_sequence)
+    async with role(journal, end):
+        state = await until(journal, address, lambda state: state.cleaned_ns is not None)
+    assert (state.status, state.strays, state.attempts.builder) == ("FINISHED", 1, 1)
+
+
+async def test_a_subject_with_more_tokens_is_a_stray_whatever_it_says(journal: Journal) -> None:
+    await journal.bus.publish("cutor.ev.default.deep.x.submitted", b"garbage")
+    with pytest.raises(SubmissionConflict, match="none of cutor's"):
+        await journal.submit(request("deep"))
+    submitted = await journal.submit(request("deep3"))
+    await journal.bus.publish("cutor.ev.default.deep3.x.cancelled", b'{"kind":"cancelled"}')
+    state = await journal.known(submitted.address)
+    assert (state.status, state.strays) == ("SUBMITTED", 1)
+
+
+async def test_a_history_cannot_be_cut_off_by_a_later_beginning(journal: Journal) -> None:
+    submitted = await journal.submit(request("forged"))
+    async with role(journal, end):
+        await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
+    subject = event_subject(submitted.address, "submitted")
+    forged = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 4\r\nNats-Expected-Last-Subject-Sequence: 0\r\n\r\n"
+    body = encode(Submitted(request=submitted.request, digest="evil"))
+    client = journal.bus.link._client
+    await client._send_command(f"HPUB {subject} {len(forged)} {len(forged) + len(body)}\r\n".encode() + forged + body + b"\r\n")
+    await client._flush_pending()
+    await journal.bus.flush()
+    state = await journal.known(submitted.address)
+    assert (state.status, state.digest) == ("FINISHED", submitted.digest)

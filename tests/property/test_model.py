@@ -6,7 +6,7 @@ import base64
 import json
 from typing import NamedTuple, cast
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cutor.model.codec import EventError, decode, encode
@@ -291,7 +291,7 @@ FIELDS = ["id", "tenant", "files", "environment_files", "cache", "limits", "test
 GOOD = {"files": [{"name": n, "content": ""} for n in ("shell.nix", "cutor-run.sh")], "test_cases": [{}]}
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # tables of text are made once
 @given(st.dictionaries(st.sampled_from([*FIELDS, "extra"]), json_values, max_size=4))
 def test_generated_requests_are_accepted_or_refused_in_one_line(changes: dict[str, object]) -> None:
     try:

@@ -181,7 +181,7 @@ BROKEN = [
     ("BODIES", "max_msgs_per_subject", 2, "streams.BODIES.max_msgs_per_subject: must be 1"),
     ("BODIES", "discard_new_per_subject", False, "streams.BODIES.discard_new_per_subject: must be true"),
     ("BODIES", "max_msg_size", "512KiB", "streams.BODIES.max_msg_size: must be 1MiB or more"),
-    ("BODIES", "max_age", "30d", "streams.BODIES.max_age: must be that of EVENTS or more"),
+    ("BODIES", "max_age", "30d", "streams.BODIES.max_age: must be unlimited: a body that is used again keeps its first age"),
     ("ENVIRONMENTS", "max_msg_size", "1MiB", "streams.ENVIRONMENTS.max_msg_size: must be 8MiB or more"),
     ("STACK", "max_msg_size", "1KiB", "streams.STACK.max_msg_size: must be 1MiB or more"),
     ("STACK", "max_age", "1d", "streams.STACK.max_age: must be unlimited"),
@@ -257,15 +257,6 @@ def test_a_subject_that_is_written_again_must_not_be_refused(name: str, config: 
 )
 def test_everything_else_is_the_deployers_decision(place: str, setting: str, value: object) -> None:
     parse(changed(place, setting, value), ["default", "batch"])
-
-
-def test_bodies_may_go_when_their_events_have_gone() -> None:
-    document = yaml.safe_load(changed("EVENTS", "max_age", "30d"))
-    document["streams"]["BODIES"]["max_age"] = "30d"
-    parse(yaml.safe_dump(document), ["default"])
-    document["streams"]["BODIES"]["max_age"] = "29d"
-    with pytest.raises(TopologyError, match=r"streams\.BODIES\.max_age"):
-        parse(yaml.safe_dump(document), ["default"])
 
 
 def test_a_consumer_may_be_written_for_one_tenant_alone_and_others_beside() -> None:

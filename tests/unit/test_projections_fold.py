@@ -116,7 +116,7 @@ def test_given_what_nobody_can_read_then_it_is_a_row_and_a_stray(views: Views) -
     )
     assert sorted(row[-1] for row in found if row[-1] is not None) == [b"", b"[" * 100_000, b"\xff"]
     assert {row[2] for row in found} == {False}
-    assert views.query("SELECT messages, undecodable FROM checkpoint WHERE stream = 'EVENTS'") == [(10, 6)]
+    assert views.query("SELECT messages, undecodable FROM checkpoint WHERE stream = 'EVENTS'") == [(10, 7)]
 
 
 def test_given_a_message_that_breaks_the_fold_then_only_it_is_left_out(views: Views, caplog: pytest.LogCaptureFixture) -> None:
@@ -173,12 +173,22 @@ def test_views_and_checkpoint_commit_together_or_not_at_all(views: Views, monkey
 
 def test_an_older_version_of_an_event_is_folded_as_todays(views: Views, monkeypatch: pytest.MonkeyPatch) -> None:
     """The row keeps the body as it was written; what the views make of it is the upcast document."""
-    monkeypatch.setattr(rows, "UPCAST_KINDS", frozenset({"submitted"}))
-    monkeypatch.setattr(rows, "read_message", lambda kind, body: SUBMITTED)
-    monkeypatch.setitem(rows.READERS, EVENTS, rows._read_event)
+    monkeypatch.setattr(rows, "read_message", lambda subject, body: SUBMITTED)
     views.apply([Written(1, "cutor.ev.default.s1.submitted", b'{"kind":"submitted","version":0,"old":true}')])
     assert views.query("SELECT digest, labels FROM submissions") == [("d1", {"course": "a"})]
     assert views.query("SELECT version, body FROM events") == [(0, '{"kind":"submitted","version":0,"old":true}')]
+
+
+def test_a_first_message_that_no_reader_of_json_takes_is_a_submission_that_can_be_rejected(views: Views) -> None:
+    views.apply([Written(1, "cutor.ev.default.s1.submitted", b"\xef\xbb\xbf{}")])
+    assert views.query("SELECT status, test_cases FROM submissions") == [("SUBMITTED", 0)]
+    assert views.query("SELECT raw, body, fault IS NULL FROM events") == [(b"\xef\xbb\xbf{}", None, False)]
+
+
+def test_of_two_fields_of_one_name_views_and_fold_take_the_same(views: Views) -> None:
+    views.happen(*BUILT)
+    views.apply([Written(9, "cutor.ev.default.s1.cancelled", b'{"kind":"cancelled","reason":"a","reason":"b"}')])
+    assert views.query("SELECT message FROM submissions") == [("b",)]
 
 
 def test_every_column_is_documented(views: Views) -> None:

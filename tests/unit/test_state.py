@@ -23,6 +23,7 @@ from tests.unit.histories import (
     ran,
 )
 
+SUBJECT = "cutor.ev.default.s1"
 CLEANED = Cleaned(worker="w", by="worker")
 
 
@@ -105,8 +106,10 @@ def test_events_before_submitted_are_strays_and_without_it_there_is_no_submissio
 
 
 def test_what_cannot_be_read_is_a_stray_and_a_first_message_of_that_kind_a_submission_to_be_rejected() -> None:
-    assert read_message("ran", b"garbage") == Unreadable("not an event: JSON is malformed: invalid character (byte 0)")
-    state = fold(ADDRESS, [(read_message("submitted", b"garbage"), Stamp(1, 1)), (Unreadable("?"), Stamp(2, 2))])
+    assert read_message(f"{SUBJECT}.ran", b"garbage") == Unreadable(
+        "not an event: JSON is malformed: invalid character (byte 0)"
+    )
+    state = fold(ADDRESS, [(read_message(f"{SUBJECT}.submitted", b"garbage"), Stamp(1, 1)), (Unreadable("?"), Stamp(2, 2))])
     assert state is not None
     assert (state.status, state.strays, state.last_sequence, state.request.files) == ("SUBMITTED", 1, 2, ())
     assert state.fault is not None
@@ -118,9 +121,9 @@ def test_what_cannot_be_read_is_a_stray_and_a_first_message_of_that_kind_a_submi
 
 def test_the_subject_counts_a_body_of_another_kind_is_no_event() -> None:
     """Who may publish `cancelled` only must not be able to say `finished`."""
-    read = read_message("cancelled", encode(finished()))
+    read = read_message(f"{SUBJECT}.cancelled", encode(finished()))
     assert read == Unreadable("the subject says 'cancelled', the body 'finished'")
-    assert read_message("finished", encode(finished())) == finished()
+    assert read_message(f"{SUBJECT}.finished", encode(finished())) == finished()
 
 
 def test_the_step_is_called_for_by_the_newest_event_that_asks_for_it() -> None:

@@ -115,7 +115,7 @@ COMMENT ON COLUMN submissions.caused_by IS 'The submission that this one judges 
 COMMENT ON COLUMN submissions.digest IS 'SHA-256 of the request without its id, in hex: equal requests, equal digests';
 COMMENT ON COLUMN submissions.submitted_at IS 'When it was submitted, UTC';
 COMMENT ON COLUMN submissions.finished_at IS 'When it ended, whatever its end, UTC';
-COMMENT ON COLUMN submissions.cleaned_at IS 'When its container and directory were gone, UTC';
+COMMENT ON COLUMN submissions.cleaned_at IS 'When nothing was left of it, by its worker or by the one that took over, UTC';
 COMMENT ON COLUMN submissions.first_sequence IS 'Sequence of its submitted event';
 COMMENT ON COLUMN submissions.last_sequence IS 'Sequence of its newest message';
 COMMENT ON COLUMN submissions.strays IS 'Messages of it that changed nothing: from elsewhere, or from a worker that had lost its lease';

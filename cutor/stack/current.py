@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from cutor.errors import CutorError
 from cutor.stack.data import PRIVATE, write_privately
@@ -80,6 +81,18 @@ def remove(path: Path, instance: str) -> bool:
     return True
 
 
+def move(path: Path, instance: str, server: str) -> None:
+    """Give a stack's server another address, in the place that the stack has. Raises `CurrentStackDamaged`."""
+    try:
+        with _locked(path.parent):
+            known = _chain(read(path))
+            moved = [replace(stack, server=server) if stack.instance == instance else stack for stack in known]
+            if moved != known:
+                write_privately(path, msgspec.json.encode(_linked(moved)))
+    except OSError as error:
+        raise CurrentStackDamaged(f"{path} cannot be written: {error.strerror}") from error
+
+
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Keep other stacks from reading the file and writing it again at the same time: the lock is one on its directory.
@@ -122,7 +135,7 @@ def _chain(stack: CurrentStack | None) -> list[CurrentStack]:
 def _linked(stacks: Sequence[CurrentStack]) -> CurrentStack:
     linked: CurrentStack | None = None
     for stack in reversed(stacks):
-        linked = msgspec.structs.replace(stack, previous=linked)
+        linked = replace(stack, previous=linked)
     assert linked is not None
     return linked
 

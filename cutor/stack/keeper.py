@@ -81,6 +81,12 @@ class Keeper:
             self._say(ending, f"it is started again in {restarts.pause_s:.1f} s{_of_deaths(restarts.quick_deaths)}")
             await first_of(orders.stop.wait(), asyncio.sleep(restarts.pause_s))
 
+    def move(self, environment: Mapping[str, str]) -> None:
+        """Give the role another environment: it ends in an orderly way and comes back with it."""
+        self._environment = environment
+        if self.process is not None:
+            self.process.signal(signal.SIGTERM)
+
     def _last_words(self) -> str:
         said = self._last_line.decode(errors="replace").strip()[:LAST_WORDS]
         return f": {escape(said)}" if said else ""
@@ -88,11 +94,14 @@ class Keeper:
     async def _live(self, orders: Orders) -> str:
         """One life; returns how it ended. The process is gone when this ends, however it ends."""
         self._last_line = b""
+        environment = self._environment
         try:
-            process = await Process.start(self._command, environment=self._environment, inherited=self._inherited)
+            process = await Process.start(self._command, environment=environment, inherited=self._inherited)
         except OSError as error:  # no memory, no process number: that passes, like other ends of a life
             return f"before it began ({error.strerror})"
         self.process = process
+        if environment is not self._environment:  # `move` came before there was a process to signal
+            process.signal(signal.SIGTERM)
         pump = asyncio.create_task(self._pump(process))
         announced = asyncio.create_task(self._announced(process))
         try:

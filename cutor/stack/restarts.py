@@ -3,7 +3,7 @@
 A life shorter than `QUICK_S` is a quick death. The pause before the next life doubles with every quick death in a row, up to
 `LONGEST_PAUSE_S`. `QUICK_DEATHS` of them end a stack that was never ready: nothing will be different the next time, and
 somebody waits for the start. A stack that has served is never ended by one process: what it lacks (Docker, memory, room on a
-disk) comes back, and until then the others go on.
+disk) comes back, and until then the others go on. The one exception is a demanded port that is lost (`server`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Its start, each step undone in reverse order when a later one fails: `streams.yaml` read · lock · what Docker must have ·
 leftovers of a dead life removed · server · streams and policy · roles · all ready · current-stack file. A process that dies is
 started again. Where that is hopeless before the stack was ready, the whole stack ends with one line; a stack that was ready
-goes on, with a line in ``supervisor.log`` and on the terminal for every attempt (`restarts`).
+goes on, with a line in ``supervisor.log`` and on the terminal for every attempt (`restarts`). Where another program took the
+server's port meanwhile, the server takes another one, and the roles are started again with its address (`server`).
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class Supervisor:
         async with self._containers(instance), server:
             await self._set_up(server.url, topology)
             try:
-                await self._keep(server, lock, lambda: self._announce(server, instance, on_ready))
+                await self._keep(server, lock, instance, lambda: self._announce(server, instance, on_ready))
             finally:
                 current.remove(self._settings.current_file, instance)
 
@@ -169,7 +170,7 @@ class Supervisor:
             await apply(bus, topology)
             await Journal(bus).publish_policy(self._settings.config.policy())
 
-    async def _keep(self, server: KeptServer, lock: Lock, announce: Callable[[], None]) -> None:
+    async def _keep(self, server: KeptServer, lock: Lock, instance: str, announce: Callable[[], None]) -> None:
         """Keep server and roles running until ``orders.stop``, or until one of them is given up; then the roles end."""
         keepers = [self._keeper(role, server.url, lock) for role in self._settings.roles]
         failures: list[Exception] = []
@@ -181,7 +182,12 @@ class Supervisor:
                 failures.append(error)
                 self._orders.stop.set()
 
-        works = [*(keeper.run(self._orders) for keeper in keepers), server.keep(), self._until_ready(keepers, announce)]
+        def moved() -> None:
+            self._tell_address(server.url, instance)
+            for keeper in keepers:
+                keeper.move(environment_for_role(server.url))
+
+        works = [*(keeper.run(self._orders) for keeper in keepers), server.keep(moved), self._until_ready(keepers, announce)]
         tasks = [asyncio.create_task(watched(work)) for work in works]
         try:
             await self._orders.stop.wait()
@@ -191,6 +197,13 @@ class Supervisor:
             await asyncio.wait(tasks)
         if failures:
             raise failures[0]
+
+    def _tell_address(self, server: str, instance: str) -> None:
+        """Let commands find the server at its new address; a stack goes on where that is not possible."""
+        try:
+            current.move(self._settings.current_file, instance, server)
+        except CutorError as error:
+            self._say(f"commands do not find the server any more: {error}")
 
     def _keeper(self, role: str, server: str, lock: Lock) -> Keeper:
         return Keeper(

@@ -22,6 +22,7 @@ from aiodocker import Docker
 from cutor.containers.engine import Engine
 from cutor.stack.data import DataDirectory
 from cutor.stack.lock import is_free, read_holder
+from cutor.stack.logs import last_lines
 from cutor.stack.restarts import QUICK_DEATHS
 from tests.bare_stack import User, one_line, request
 from tests.live_stack import EXAMPLES
@@ -219,6 +220,47 @@ def test_a_killed_server_comes_back_at_the_same_address(user: User) -> None:
 
     until(answers)
     assert pid_of(user, "nats-server.conf") != first
+
+
+def kill_server_and_take_its_port(user: User) -> socket.socket:
+    """Kill the server, and listen on its port before the supervisor starts it again."""
+    boss, server, port = supervisor(user), pid_of(user, "nats-server.conf"), int(user.stack.server.rpartition(":")[2])
+    os.kill(boss, signal.SIGSTOP)
+    try:
+        os.kill(server, signal.SIGKILL)
+        until(lambda: not any(pid == server for pid in processes(user)))  # a zombie has no command line
+        return socket.create_server(("127.0.0.1", port))
+    finally:
+        os.kill(boss, signal.SIGCONT)
+
+
+def test_a_server_whose_port_was_lost_comes_back_at_another_one_with_the_roles(user: User) -> None:
+    assert user.up(roles=["builder", "projector"]).returncode == 0
+    assert user.cutor("submit", "-", "--id", "kept", stdin=request()).returncode == 0
+    old = user.stack.server
+    with kill_server_and_take_its_port(user):
+        until(lambda: user.stack.server != old, 40)
+        assert user.cutor("status", "kept").returncode == 0
+        for role in ("builder", "projector"):
+            log = user.stack.data / "log" / f"{role}.log"
+            until(lambda log=log: log.read_bytes().count(b"is ready") == 2, 40)
+            environment = Path(f"/proc/{pid_of(user, f' {role} --data')}/environ").read_bytes()
+            assert f"CUTOR_SERVER={user.stack.server}".encode() in environment.split(b"\0")
+        assert user.down().returncode == 0
+    check_nothing_left(user)
+
+
+def test_a_demanded_port_that_was_lost_ends_the_stack_with_a_line(user: User) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert user.up("--port", str(port), roles=["projector"]).returncode == 0
+    with kill_server_and_take_its_port(user):
+        until(lambda: is_free(user.stack.data / "lock"), 60)
+    assert (
+        f"port {port} of 127.0.0.1 is in use: choose another one"
+        in last_lines(user.stack.data / "log" / "supervisor.log", 1)[0]
+    )
+    check_nothing_left(user)
 
 
 def test_a_killed_supervisor_takes_all_processes_with_it_and_down_cleans_up(user: User) -> None:

@@ -8,11 +8,13 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cutor.stack.keeper import Keeper, Orders, RoleGivenUp
 from cutor.stack.logs import Log
+from cutor.stack.process import Process
 
 SERVING = """
 import os, signal, sys, time
@@ -24,6 +26,9 @@ while True:
 """
 STUBBORN = SERVING.replace("lambda *_: sys.exit(0)", "signal.SIG_IGN")
 BROKEN = "import sys; print('no \\x1b[31mluck'); sys.exit(3)"
+
+
+NAMING = SERVING.replace('"serving"', 'os.environ["WHERE"]')
 
 
 @asynccontextmanager
@@ -144,3 +149,32 @@ async def test_cancelling_the_keeper_leaves_no_process(tmp_path: Path) -> None:
         task.cancel()
         await asyncio.wait([task])
         assert not is_alive(pid)
+
+
+async def test_another_environment_is_given_by_a_new_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHERE", "here")
+    async with kept(NAMING, tmp_path / "role.log") as (keeper, _, task, shown):
+        await keeper.ready.wait()
+        keeper.move({**os.environ, "WHERE": "there"})
+        await until(lambda: b"there" in shown)
+        assert not task.done()
+        assert any(b"ended with exit code 0" in line for line in shown)
+
+
+async def test_another_environment_reaches_a_role_that_is_just_being_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHERE", "here")
+    start, started = Process.start, asyncio.Event()
+
+    async def slowly(*args: Any, **more: Any) -> Process:
+        process = await start(*args, **more)
+        started.set()
+        await asyncio.sleep(0.2)
+        return process
+
+    monkeypatch.setattr(Process, "start", slowly)
+    async with kept(NAMING, tmp_path / "role.log") as (keeper, _, _task, shown):
+        await started.wait()
+        keeper.move({**os.environ, "WHERE": "there"})
+        await until(lambda: b"there" in shown)

@@ -28,14 +28,16 @@ async def until(true: Callable[[], bool], timeout_s: float = 20) -> None:
 
 
 @asynccontextmanager
-async def kept(store: Path, *, served: bool) -> AsyncIterator[tuple[KeptServer, Orders, asyncio.Task[None], list[str]]]:
+async def kept(
+    store: Path, *, served: bool, port: int | None = None, moved: Callable[[], None] = lambda: None
+) -> AsyncIterator[tuple[KeptServer, Orders, asyncio.Task[None], list[str]]]:
     """Run a server under its keeper; it is gone at the end, whatever the test did."""
     said: list[str] = []
     orders = Orders()
     if served:
         orders.served.set()
-    async with KeptServer(store, None, orders, said.append) as server:
-        task = asyncio.create_task(server.keep())
+    async with KeptServer(store, port, orders, said.append) as server:
+        task = asyncio.create_task(server.keep(moved))
         try:
             yield server, orders, task, said
         finally:
@@ -130,3 +132,63 @@ async def test_a_last_port_that_is_taken_is_said(tmp_path: Path) -> None:
                 f"port {port}, the server's last one, is taken: it listens on {server.address.rpartition(':')[2]}; "
                 f"clients that still try {port} need the new address"
             ]
+
+
+def kill_and_take_port(server: KeptServer) -> socket.socket:
+    """Kill the server and listen on its port, before its keeper is asked anything."""
+    kill(server)
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return socket.create_server(("127.0.0.1", port_of(server)))
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def port_of(server: KeptServer) -> int:
+    return int(server.address.rpartition(":")[2])
+
+
+async def test_a_port_that_was_lost_is_given_up_after_a_few_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cutor.stack.restarts.FIRST_PAUSE_S", 0.01)
+    moves: list[str] = []
+    async with kept(tmp_path, served=True, moved=lambda: moves.append("moved")) as (server, _, task, said):
+        old = server.url, port_of(server)
+        with kill_and_take_port(server):
+            await until(lambda: bool(moves))
+            assert server.url != old[0]
+            assert server.url.rpartition("@")[0] == old[0].rpartition("@")[0]
+            assert server.url.endswith(f":{port_of(server)}")
+            async with Bus.connect(server.url, name="test"):
+                pass
+        assert len(said) == module.ATTEMPTS_AT_A_TAKEN_PORT + 2
+        assert all(f"port {old[1]} of 127.0.0.1 is in use" in line for line in said[1:-1])
+        assert said[-1].startswith(f"port {old[1]} is taken by another program: the server listens on {port_of(server)} now")
+        url = server.url
+        kill(server)
+        await until(lambda: said[-1].startswith("nats-server ended with signal 9"))
+        await until(lambda: server._server is not None and server._server.running)
+        assert (server.url, len(moves), task.done()) == (url, 1, False)
+
+
+async def test_a_port_that_is_free_again_in_time_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cutor.stack.restarts.FIRST_PAUSE_S", 0.01)
+    moves: list[str] = []
+    async with kept(tmp_path, served=True, moved=lambda: moves.append("moved")) as (server, _, _task, said):
+        url = server.url
+        with kill_and_take_port(server):
+            await until(lambda: len(said) == module.ATTEMPTS_AT_A_TAKEN_PORT - 1)
+        await until(lambda: server._server is not None and server._server.running)
+        assert (server.url, moves) == (url, [])
+
+
+async def test_a_demanded_port_that_was_lost_ends_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cutor.stack.restarts.FIRST_PAUSE_S", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    async with kept(tmp_path, served=True, port=port) as (server, _, task, said):
+        with kill_and_take_port(server):
+            with pytest.raises(ServerGivenUp, match=f"port {port} of 127.0.0.1 is in use: choose another one"):
+                await asyncio.wait_for(task, 20)
+            assert len(said) == module.ATTEMPTS_AT_A_TAKEN_PORT

@@ -144,6 +144,31 @@ def test_the_stack_that_still_runs_is_current_again_when_a_later_one_ends(tmp_pa
         lock.release(orderly=True)
 
 
+def test_a_server_that_moved_is_known_in_the_place_of_its_stack(tmp_path: Path) -> None:
+    path = tmp_path / "current.json"
+    first, second = (CurrentStack(server=f"nats://{n}", data=str(tmp_path / n), instance=n) for n in ("a", "b"))
+    (tmp_path / "a").mkdir()
+    alive = Lock.take(tmp_path / "a" / "lock")
+    current.write(path, first)
+    current.write(path, second)
+    current.move(path, "a", "nats://moved")
+    current.move(path, "c", "nats://unknown")
+    assert (known := current.read(path)) is not None
+    assert (known.server, known.previous and known.previous.server) == ("nats://b", "nats://moved")
+    assert mode(path) == 0o600
+    alive.release(orderly=True)
+
+
+@pytest.mark.parametrize("where", ["none/current.json", "current.json"])
+def test_where_no_stack_is_known_none_is_moved(tmp_path: Path, where: str) -> None:
+    if "/" in where:
+        with pytest.raises(CurrentStackDamaged, match="cannot be written"):
+            current.move(tmp_path / where, "a", "nats://moved")
+    else:
+        current.move(tmp_path / where, "a", "nats://moved")
+    assert current.read(tmp_path / where) is None
+
+
 def test_two_stacks_that_start_at_the_same_time_are_both_remembered(tmp_path: Path) -> None:
     path = tmp_path / "state" / "current.json"
     path.parent.mkdir()

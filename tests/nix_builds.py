@@ -29,9 +29,11 @@ from deploy.setup import volumes
 
 TEST_KEYS: Final = "7e57"
 COPY: Final = """
-import fcntl, os, subprocess
+import fcntl, os, subprocess, sys
+sys.path.insert(0, "/opt/cutor")
+from cutor.nix.inside.store import is_leftover
 fcntl.flock(os.open("/source/var/cutor/builds.lock", os.O_RDONLY), fcntl.LOCK_EX)  # or the database would be at work
-kept = [f"/source/store/{name}" for name in os.listdir("/source/store") if not name.endswith((".chroot", ".lock"))]
+kept = [entry.path for entry in os.scandir("/source/store") if not is_leftover(entry)]
 for start in range(0, len(kept), 5000):
     subprocess.run(["cp", "-a", "-t", "/nix/store", "--", *kept[start : start + 5000]], check=True)
 subprocess.run(["cp", "-a", "/source/var/.", "/nix/var"], check=True)

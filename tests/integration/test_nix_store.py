@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -16,6 +17,7 @@ from cutor.containers import host_config
 from cutor.containers.errors import SessionFault
 from cutor.containers.host_config import ContainerSpec
 from cutor.jail.protocol import PROTOCOL_VERSION, encode
+from cutor.model.limits import MIB
 from cutor.nix import session
 from deploy.setup import volumes
 from tests.nix_builds import Builds, new_key, variables
@@ -57,7 +59,7 @@ async def test_a_build_waits_for_a_collection_and_clears_what_dead_builds_left(o
             await builds.build(SHELL)
         builds.settings = replace(builds.settings, collection_timeout_ms=30_000)
         waiting = asyncio.create_task(builds.build(SHELL))
-        done, _ = await asyncio.wait({waiting}, timeout=0.8)
+        done, _ = await asyncio.wait({waiting}, timeout=3)
         assert not done, "a build ran while the store was being collected"
         await collector.close_stdin()
         report = await waiting
@@ -80,10 +82,64 @@ async def test_what_a_killed_build_left_is_removed_by_the_next_one_that_is_alone
     await asyncio.wait_for(started.wait(), 60)
     task.cancel()
     await asyncio.wait([task])
-    left = "cd /nix/store; shopt -s nullglob; echo *.drv.chroot* *.lock"
+    left = "cd /nix/store; shopt -s nullglob; echo *.drv.chroot .removing* *.lock"
     assert "-cut.drv.chroot" in await builds.in_store(left)
     await builds.built(SHELL)
     assert await builds.in_store(left) == "\n"
+
+
+async def test_an_output_named_like_a_builders_directory_is_kept(own_store: Builds) -> None:
+    builds = own_store
+    token = secrets.token_hex(4)
+    text = (
+        "{ pkgs ? import <nixpkgs> { } }: let"
+        f' evil = pkgs.runCommand "evil.drv.chroot" {{ }} "mkdir $out; echo {token} > $out/token"; in'
+        ' pkgs.mkShell { shellHook = "export TOKEN=$(cat ${evil}/token)"; PATH_OF_IT = evil; }'
+    ).replace("$(cat", "$(${pkgs.coreutils}/bin/cat")
+    for _ in range(3):
+        environment = await builds.built(text)
+        assert variables(environment)["TOKEN"] == token.encode()
+        path = variables(environment)["PATH_OF_IT"].decode()
+        assert path.endswith("-evil.drv.chroot")
+        assert path in environment.closure
+        await builds.built(SHELL)
+        assert await builds.in_store(f"cat {path}/token") == f"{token}\n"
+
+
+async def test_a_path_that_the_database_promises_and_the_disk_has_not_is_a_fault_in_words(own_store: Builds) -> None:
+    builds = own_store
+    text = SHELL.replace("shellHook", 'LOST = pkgs.runCommand "lost" { } "mkdir $out"; shellHook')
+    path = variables(await builds.built(text))["LOST"].decode()
+    await builds.in_store(f"rmdir {path} 2>/dev/null || {{ chmod u+w {path}; rmdir {path}; }}")
+    with pytest.raises(SessionFault, match=f"{path} is missing from the store volume.*make purge"):
+        await builds.built(text)
+    await builds.built(SHELL)
+
+
+PLANT = """
+import os
+drv = next(entry.name for entry in os.scandir("/nix/store") if entry.name.endswith(".drv"))
+os.makedirs(f"/nix/store/{drv}.chroot/root/deep", exist_ok=True)
+for number in range(50_000):
+    os.mknod(f"/nix/store/{drv}.chroot/root/{'' if number % 2 else 'deep/'}{number:0240}")
+"""
+COUNT = "shopt -s nullglob; echo /nix/store/*.drv.chroot; find /nix/store/.removing-* 2>/dev/null | wc -l"
+
+
+async def test_what_a_hostile_builder_left_does_not_stop_the_next_builds(own_store: Builds) -> None:
+    """50,000 files with long names: removed from build to build, each of which has its memory and loses a second at most."""
+    builds = own_store
+    await builds.built(SHELL)
+    await builds.in_store(f"/usr/bin/python3 -S -c '{PLANT.replace(chr(39), chr(39) + chr(92) + chr(39) + chr(39))}'")
+    counts = [50_000]
+    while counts[-1]:
+        started = time.monotonic()
+        await builds.built(SHELL, memory_bytes=64 * MIB)
+        assert time.monotonic() - started < 15
+        in_place, count = (await builds.in_store(COUNT)).split("\n")[:2]
+        assert not in_place, "in the way of the derivation's own build"
+        counts.append(int(count))
+        assert counts[-1] < counts[-2]
 
 
 def saying(**header: object) -> str:

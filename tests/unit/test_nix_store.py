@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cutor.jail.inside.box import remove_tree
 from cutor.jail.inside.measure import Limits, Result
 from cutor.nix.inside import build_init, jails, store
 from cutor.nix.inside.build_init import Build, Refused
@@ -19,6 +21,7 @@ from cutor.nix.inside.store import (
     OutOfTime,
     StoreError,
     TooManyPaths,
+    check_present,
     closure_of,
     find_program,
     make_roots,
@@ -81,8 +84,8 @@ def test_what_dead_builds_left_is_removed_and_nothing_else(roots: Path, shop: Pa
     (deep / "file").write_bytes(b"x" * 1000)
     (deep / "link").symlink_to(outside)
     deep.chmod(0)
-    (shop / "a-cut.drv.chroot.removing.7/x/y").mkdir(parents=True)
-    (shop / "a-cut.drv.chroot.removing.7.removing.2/x/y").mkdir(parents=True)
+    (shop / "a-cut.drv").write_text("Derive")
+    (shop / ".removing-7/x/y").mkdir(parents=True)
     for name, content, mode in (("a-cut.lock", "", 0o600), ("b-cut.lock", "d", 0o600), ("c-flake.lock", "{}", 0o444)):
         (shop / name).write_text(content)
         (shop / name).chmod(mode)
@@ -90,6 +93,11 @@ def test_what_dead_builds_left_is_removed_and_nothing_else(roots: Path, shop: Pa
     (shop / "e.lock").mkdir(0o700)
     (shop / "f-is.drv.chroot-tool").mkdir()
     (shop / "g.drv.chroot").symlink_to(outside)
+    (shop / "g.drv").write_text("Derive")
+    (shop / "i.drv.chroot/out").mkdir(parents=True)  # a store path that a user named so: no derivation has its hash
+    (shop / "j.drv.chroot").mkdir()
+    (shop / "j.drv").symlink_to(shop / "a-cut.drv")
+    (shop / "k.drv.chroot.removing.1").mkdir()
     (shop / "h.lock").symlink_to(outside / "precious")
     (roots / ".half-made-1").mkdir(parents=True)
     (roots / ".half-made-1/x").symlink_to(outside)
@@ -98,11 +106,55 @@ def test_what_dead_builds_left_is_removed_and_nothing_else(roots: Path, shop: Pa
     remove_leftovers(lambda: waited.append(None))
     remove_leftovers(lambda: waited.append(None))
     assert sorted(entry.name for entry in shop.iterdir()) == [
-        *("c-flake.lock", "d-empty.lock", "e.lock", "f-is.drv.chroot-tool", "g.drv.chroot", "h.lock"),
+        *("a-cut.drv", "c-flake.lock", "d-empty.lock", "e.lock", "f-is.drv.chroot-tool", "g.drv", "g.drv.chroot", "h.lock"),
+        *("i.drv.chroot", "j.drv", "j.drv.chroot", "k.drv.chroot.removing.1"),
     ]
     assert [entry.name for entry in roots.iterdir()] == [KEY]
     assert (outside / "precious").read_text() == "1"
     assert len(waited) == 1, "it may take its time, where there is something"
+
+
+def entries_in(directory: Path) -> int:
+    return sum(len(names) + len(files) for _, names, files in os.walk(directory))
+
+
+def test_what_a_dead_build_left_is_removed_piece_by_piece_in_bounded_time_and_memory(
+    roots: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop / "a-wide.drv").write_text("Derive")
+    for place in ("x", "x/y", "z"):
+        directory = shop / "a-wide.drv.chroot" / place
+        directory.mkdir(parents=True)
+        for number in range(300):
+            (directory / f"{number:0240}").touch()
+    (shop / "b-cut.drv").write_text("Derive")
+    (shop / "b-cut.drv.chroot/x").mkdir(parents=True)
+    monkeypatch.setattr(store, "CLEANING_SECONDS", 0.0)
+    left = [entries_in(shop)]
+    tracemalloc.start()
+    while left[-1] > 2:
+        remove_leftovers(lambda: None)
+        left.append(entries_in(shop))
+        assert left[-2] - 200 < left[-1] < left[-2], "some each time, and not all at once"
+        assert not [path.name for path in shop.iterdir() if path.name.endswith(".chroot")], "in no build's way any more"
+    assert sorted(path.name for path in shop.iterdir()) == ["a-wide.drv", "b-cut.drv"]
+
+    wide = shop / "wide/deep"
+    wide.mkdir(parents=True)
+    for number in range(10_000):
+        (wide / f"{number:0240}").touch()
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    assert remove_tree(str(shop), "wide")
+    assert tracemalloc.get_traced_memory()[1] - before < 100_000, "no list of the names"
+    tracemalloc.stop()
+
+
+def test_a_closure_with_a_path_that_is_not_there_is_a_fault_that_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "there").symlink_to("nowhere")
+    check_present(store.Closure((str(tmp_path / "there"),), 1))
+    with pytest.raises(StoreError, match=r"/gone is missing from the store volume.*make purge"):
+        check_present(store.Closure((str(tmp_path / "there"), str(tmp_path / "gone")), 1))
 
 
 def program(path: Path, mode: int = 0o755) -> Path:

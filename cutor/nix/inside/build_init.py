@@ -168,6 +168,7 @@ class Build:
             if not (kills := self._cgroup.oom_kills() - oom_kills):
                 raise
             raise Refused(first._replace(exit_code=None, oom_kills=kills)) from error
+        store.check_present(closure)
         return Realised(path, shell, tools, roots, closure)
 
     def _capture(self, realised: Realised, first: Result, elapsed_ms: int) -> tuple[Result, Variables]:

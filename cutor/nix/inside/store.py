@@ -12,7 +12,7 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,9 @@ LOCK: Final = STATE / "builds.lock"
 can bear the same name (facts: collection broke a live build)."""
 ROOTS: Final = Path("/nix/var/nix/gcroots/cutor")
 HALF_MADE: Final = ".half-made-"
+ASIDE: Final = ".removing-"
+"""Begins the name of a builder's directory that is being removed."""
+CLEANING_SECONDS: Final = 1.0
 KEY: Final = re.compile(r"[0-9a-f]{32,64}")
 MAX_DERIVATION_BYTES: Final = 16 << 20
 MAX_CLOSURE_PATHS: Final = 10_000
@@ -38,8 +41,6 @@ MAX_CLOSURE_PATHS: Final = 10_000
 _CLOSURE_BYTES: Final = MAX_CLOSURE_PATHS * (MAX_PATH_BYTES + 32)
 """A line each, with the path and its size."""
 _PIECE_BYTES: Final = 64 << 10
-_BUILD_ROOT: Final = re.compile(r"\.drv\.chroot(\.removing\.[0-9]+)*$")
-"""Where the daemon roots a builder's file system, and the parts of one whose removal was cut short (`box.remove_tree`)."""
 _INSIDE_STORE: Final = re.compile(r"(/nix/store/[^/\0]+)(/[^/\0]+)*")
 
 
@@ -84,28 +85,64 @@ def remove_leftovers(on_wait: Callable[[], None]) -> None:
     """Remove half-made roots, and builders' directories and Nix's locks from the store. For who holds the lock exclusively.
 
     Every build's daemon dies with its container and every container holds a share of the lock: so these belong to nobody.
-    What can't be removed stays, for the next one that finds itself alone.
+    Their size is whoever's who filled them, and the time is that of somebody else's build: what takes longer than
+    `CLEANING_SECONDS`, and what can't be removed, stays for the next one that finds itself alone.
     """
-    left = [(ROOTS, path.name) for path in ROOTS.glob(f"{HALF_MADE}*")]
-    left += [(STORE, entry.name) for entry in os.scandir(STORE) if _is_build_root(entry)]
-    if left:
-        on_wait()
-    for parent, name in left:
+    deadline = time.monotonic() + CLEANING_SECONDS
+    begun = False
+    for entry in _leftovers():
         with suppress(OSError):
-            remove_tree(str(parent), name)
-    for entry in os.scandir(STORE):
-        if entry.name.endswith(".lock") and _is_lock(entry.stat(follow_symlinks=False)):
-            with suppress(OSError):
+            if entry.is_file(follow_symlinks=False):
                 os.unlink(entry.path)  # noqa: PTH108 - an entry of the directory itself
+                continue
+            if not begun:
+                on_wait()
+            name, left = _aside(entry), deadline - time.monotonic()
+            if not begun or left > 0:
+                begun = True
+                remove_tree(os.path.dirname(entry.path), name, left)  # noqa: PTH120 - a string is wanted
 
 
-def _is_build_root(entry: os.DirEntry[str]) -> bool:
-    return _BUILD_ROOT.search(entry.name) is not None and entry.is_dir(follow_symlinks=False)
+def _leftovers() -> Iterator[os.DirEntry[str]]:
+    """Yield what a build that is alone may remove."""
+    with suppress(FileNotFoundError), os.scandir(ROOTS) as entries:
+        yield from (entry for entry in entries if entry.name.startswith(HALF_MADE))
+    with os.scandir(STORE) as entries:
+        yield from (entry for entry in entries if is_leftover(entry))
+
+
+def is_leftover(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry of the store directory is no store path, whatever users named theirs, and of a dead build.
+
+    - The file system of a builder is exactly at DERIVATION.chroot. A store path can have such a name, too, but its hash is
+      made of its content or its derivation, so it is not that of a derivation which exists. Without one nothing is removed.
+    - What was put aside has a name that starts with a dot; a store path starts with its hash.
+    - A lock is at PATH.lock with mode 0600; Nix gives a store path mode 0444 or 0555 before it is valid.
+    """
+    if entry.name.startswith(ASIDE):
+        return entry.is_dir(follow_symlinks=False)
+    if entry.name.endswith(".lock"):
+        return entry.is_file(follow_symlinks=False) and _is_lock(entry.stat(follow_symlinks=False))
+    if not entry.name.endswith(".drv.chroot") or not entry.is_dir(follow_symlinks=False):
+        return False
+    try:
+        return stat.S_ISREG(os.lstat(entry.path.removesuffix(".chroot")).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _is_lock(facts: os.stat_result) -> bool:
-    """Return whether a file of the store is a lock of Nix's, which is private to it; store paths of any name are not."""
-    return stat.S_ISREG(facts.st_mode) and stat.S_IMODE(facts.st_mode) == 0o600 and facts.st_size <= 1
+    return stat.S_IMODE(facts.st_mode) == 0o600 and facts.st_size <= 1
+
+
+def _aside(entry: os.DirEntry[str]) -> str:
+    """Give a builder's directory a name that is known for what it is, and in no other build's way; return the entry's name."""
+    if not entry.name.endswith(".chroot"):
+        return entry.name
+    name = f"{ASIDE}{os.urandom(8).hex()}"
+    os.chmod(entry.path, 0o700)  # noqa: PTH101 - it is ours
+    os.rename(entry.path, STORE / name)  # noqa: PTH104
+    return name
 
 
 def read_derivation(path: str) -> Derivation:
@@ -152,6 +189,16 @@ def closure_of(paths: Sequence[str], seconds: float) -> Closure:
     if not all(len(line) == 2 and is_store_path(line[0]) and line[1].isdecimal() for line in lines):
         raise StoreError("nix path-info prints what is not a store path and its size")
     return Closure(tuple(sorted(line[0] for line in lines)), sum(int(line[1]) for line in lines))
+
+
+def check_present(closure: Closure) -> None:
+    """Raise `StoreError` where a path of the closure is not on the disk: the database alone would go on promising it."""
+    for path in closure.paths:
+        if not os.path.lexists(path):
+            raise StoreError(
+                f"{path} is missing from the store volume, but Nix's database says that it is valid, so no build will bring it"
+                " back: restore it, or remove the store and its database (make purge) and run make setup"
+            )
 
 
 def _ask(command: Sequence[str], stdin: bytes, max_bytes: int, seconds: float) -> bytes:

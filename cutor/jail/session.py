@@ -45,8 +45,15 @@ STAGE_GRACE_S: Final = 45.0
 """Beyond a stage's wall time: a jail may take 20 s to stand and 10 to vanish on a busy machine, then its report is sent."""
 REST_S: Final = 15.0
 LAST_WORDS: Final = 300
-LOWERING: Final = ((0.0, 0), (0.05, 0), (0.2, 4 * MIB), (0.5, 16 * MIB), (1.0, 64 * MIB))
-"""How a refused lowering of the memory limit is tried again: after how many seconds, with how much more."""
+LOWERING: Final = (
+    *((0.0, 0), (0.05, 0), (0.2, 0), (0.5, 0)),
+    *((0.5, 4 * MIB), (0.5, 8 * MIB), (0.5, 12 * MIB), (0.5, 16 * MIB)),
+)
+"""How a refused lowering of the memory limit is tried again: after how many seconds, with how much more.
+
+The kernel refuses where it could take nothing back any more, so what is over the limit is held: a stage that is given a step
+more gets less than that step of it. Over the last step a container is given up: its stages would not have the limits that their
+reports name."""
 
 F = TypeVar("F", Ready, Accepted, Report, Rested)
 
@@ -214,21 +221,22 @@ class WorkerSession:
             await self._update(target_bytes, processes)
 
     async def _lower(self, memory_bytes: int, processes: int) -> None:
-        """Lower the memory limit. The kernel may refuse while it still frees what an earlier stage had: no fault of anybody's.
+        """Lower the memory limit; on version 1 the kernel takes back what it can, and refuses where that is not enough.
 
-        Where it keeps refusing, the stage runs with the nearest limit that can be had.
+        It may refuse while it still frees what an earlier stage had: no fault of anybody's. Raises `SessionFault` where it
+        keeps refusing more than `LOWERING` allows.
         """
+        refused: EngineRefused | None = None
         for pause_s, more_bytes in LOWERING:
             await asyncio.sleep(pause_s)
-            if memory_bytes + more_bytes >= self._memory_bytes:
-                break
             try:
-                await self._update(memory_bytes + more_bytes, processes)
+                await self._update(min(memory_bytes + more_bytes, self._memory_bytes), processes)
             except EngineRefused as error:
+                refused = error
                 log.warning("%s: its memory limit stays for now: %s", self._child.name, error)
             else:
                 return
-        await self._update(self._memory_bytes, processes)
+        raise SessionFault(f"the container's memory limit could not be lowered to {memory_bytes} bytes: {refused}")
 
     async def _update(self, memory_bytes: int, processes: int) -> None:
         await self._child.update(memory_bytes=memory_bytes, processes=processes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cutor.containers.errors import SessionFault
 from cutor.containers.host_config import Resources
 from cutor.jail.session import OWN_TASKS, first_memory_bytes
 from cutor.model.limits import MIB
@@ -123,7 +124,7 @@ async def test_a_container_made_for_its_first_stage_is_not_changed_before_it(
     assert updates.count == 0
 
 
-async def test_a_lowering_that_docker_refuses_is_worked_around() -> None:
+async def test_a_limit_that_docker_can_not_lower_ends_the_container() -> None:
     files = {**scripts(count="wc -c < data"), "cutor-compile.sh": "head -c 150000000 /dev/zero > data"}
     async with stages(files) as running:
         session = running.session
@@ -132,5 +133,40 @@ async def test_a_lowering_that_docker_refuses_is_worked_around() -> None:
         if running.cgroup == "v2":
             pytest.skip("version 2 refuses no limit: it would kill")
         session._resting_bytes = 7 * MIB  # as if the init did not know what it holds
-        report = await running.run("count", memory_bytes=16 * MIB)
-    assert (report.stdout, facts(report)) == (b"150000000\n", EXIT_0)
+        with pytest.raises(SessionFault, match="memory limit could not be lowered"):
+            await running.run("count", memory_bytes=16 * MIB)
+
+
+async def test_a_limit_that_docker_lowers_a_little_later_holds() -> None:
+    files = {**scripts(count="wc -c < data", hold=HOLD), "cutor-compile.sh": "head -c 150000000 /dev/zero > data"}
+    async with stages(files) as running:
+        session = running.session
+        await session.run_compile(limit(memory_bytes=256 * MIB, file_size_bytes=200 * MIB))
+        await session._rest()
+        if running.cgroup == "v2":
+            pytest.skip("version 2 refuses no limit: it would kill")
+        session._resting_bytes -= 32 * MIB  # refused until 12 MiB more are asked for
+        report = await running.run("count", memory_bytes=16 * MIB, stdout_bytes=10, stderr_bytes=10)
+        assert (report.stdout, facts(report)) == (b"150000000\n", EXIT_0)
+        assert session._memory_bytes < 150_000_000 + 20 * MIB
+        await limits_hold(running, 32 * MIB)
+
+
+FLOOD = """exec python3 -c 'import os, sys
+name = os.environ["PATH"].split("/bin")[0] + "/" + "x" * 200
+for number in range(int(sys.argv[1])):
+    try: os.stat(name + str(number))
+    except OSError: pass' """
+
+
+@pytest.mark.parametrize("copy_box", [False, True], ids=["overlay", "copy"])
+async def test_names_looked_up_in_vain_are_no_memory_for_the_next_stage(copy_box: bool) -> None:
+    files = {**scripts(hold=HOLD, flood=FLOOD + "$1"), "cutor-compile.sh": FLOOD + "300000"}
+    async with stages(files, copy_box=copy_box) as running:
+        compiled = await running.session.run_compile(limit(memory_bytes=256 * MIB, wall_time_ms=30_000, cpu_time_ms=20_000))
+        assert facts(compiled) == EXIT_0
+        await limits_hold(running, 64 * MIB)
+        for _ in range(3):  # nor do they add up from case to case
+            flooded = await running.run("flood", "100000", wall_time_ms=30_000, cpu_time_ms=20_000)
+            assert facts(flooded) == EXIT_0
+        await limits_hold(running, 64 * MIB)

@@ -176,15 +176,43 @@ async def test_a_container_gets_no_memory_for_what_it_could_not_hold() -> None:
     assert child.updates == [(stage_memory_bytes(LIMIT, 2 * 512 * MIB, 2) + NEW_ROOM_BYTES, TASKS)]
 
 
-async def test_a_refused_lowering_is_tried_again_with_more_and_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "LOWERING", tuple((0.0, more) for _, more in session_module.LOWERING))
+
+
+@pytest.mark.usefixtures("_no_pauses")
+@pytest.mark.parametrize(("refusals", "more_bytes"), [(1, 0), (3, 0), (4, 4 * MIB), (7, 16 * MIB)])
+async def test_a_refused_lowering_is_tried_again_with_a_little_more_and_is_no_fault(refusals: int, more_bytes: int) -> None:
+    session, child = made(encode(ACCEPTED), rested(), report())
+    child.refusals = refusals
+    await session.hand_over(SUBMISSION)
+    await run(session)
     wanted = stage_memory_bytes(LIMIT, 7 * MIB, 2) + NEW_ROOM_BYTES
-    for refusals, given in ((1, wanted), (2, wanted + 4 * MIB), (5, 512 * MIB)):
-        session, child = made(encode(ACCEPTED), rested(), report())
-        child.refusals = refusals
-        await session.hand_over(SUBMISSION)
+    assert child.updates == [(wanted + more_bytes, TASKS)]
+
+
+@pytest.mark.usefixtures("_no_pauses")
+async def test_a_container_whose_limit_can_not_be_lowered_is_given_up() -> None:
+    session, child = made(encode(ACCEPTED), rested(), report())
+    child.refusals = len(session_module.LOWERING)
+    await session.hand_over(SUBMISSION)
+    with pytest.raises(SessionFault, match="memory limit could not be lowered"):
         await run(session)
-        assert child.updates[-1] == (given, TASKS)
+    assert (child.updates, [command["type"] for command in child.commands]) == ([], ["job"])  # no stage ran in it
+
+
+@pytest.mark.usefixtures("_no_pauses")
+async def test_a_limit_that_is_nearly_low_enough_is_not_raised_on_the_way() -> None:
+    session, child = made(encode(ACCEPTED), rested(), report(), rested(), report())
+    await session.hand_over(SUBMISSION)
+    await run(session)
+    (given, _), child.refusals = child.updates[0], 5
+    assert given is not None
+    await session.run_test(
+        0, args=(), stdin=b"", limit=msgspec.structs.replace(LIMIT, memory_bytes=LIMIT.memory_bytes - 5 * MIB)
+    )
+    assert child.updates[-1] == (given, TASKS)
 
 
 async def test_a_large_submission_gets_room_to_be_taken_apart() -> None:

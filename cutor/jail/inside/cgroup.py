@@ -89,6 +89,11 @@ def parse_file_cache_bytes(version: Version, text: bytes) -> int:
     return parse_field(text, prefix + b"active_file") + parse_field(text, prefix + b"inactive_file")
 
 
+def parse_reclaimable_bytes(version: Version, text: bytes) -> int:
+    """Return how much of the memory is names and inodes that the kernel may give up; 0 on version 1, which does not say."""
+    return parse_field(text, b"slab_reclaimable") if version == "v2" else 0
+
+
 def parse_quota_cpus(version: Version, text: bytes) -> float | None:
     """Return how many CPUs the quota allows on average, null where there is none. Version 1's period is Docker's 100 ms."""
     if version == "v1":
@@ -129,10 +134,15 @@ class Cgroup:
         """Return the memory the container holds now, page cache and files in memory included."""
         return parse_number(os.pread(self._usage, _READ_BYTES, 0))
 
-    def resting_bytes(self) -> int:
-        """Return the memory that the kernel can't take back: what processes and files in memory hold, and its own for them."""
+    def resting_bytes(self, expected_bytes: int = 0) -> int:
+        """Return the memory that the kernel can't take back: what processes and files in memory hold, and its own for them.
+
+        Version 2 counts what the kernel could take back and what it needs for files in memory as one: it is left out down to
+        ``expected_bytes``, what is known to be held. Version 1 does not say; there it is all in the number.
+        """
         stat = os.pread(self._stat, _READ_BYTES, 0)
-        return max(self.memory_bytes() - parse_file_cache_bytes(self.version, stat), 0)
+        held = max(self.memory_bytes() - parse_file_cache_bytes(self.version, stat), 0)
+        return min(held, max(held - parse_reclaimable_bytes(self.version, stat), expected_bytes))
 
     def memory_peak_bytes(self) -> int | None:
         """Return the most memory the container ever held, page cache included; null where the kernel keeps no watermark."""

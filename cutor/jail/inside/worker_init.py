@@ -50,6 +50,8 @@ MASKED_SINCE: Final = (5, 11)
 TMP_INODES: Final = 65_536
 REST_NOISE_BYTES: Final = 1 << 20
 """How much more than expected is not waited for."""
+REST_SLACK_BYTES: Final = 2 << 20
+"""How much more than expected is believed to be held: the rest, a program made the kernel keep, and it can be had back."""
 REST_QUIET_S: Final = 0.02
 REST_S: Final = 1.0
 """How long the kernel is given to free what a stage had, and after how long without a change it is believed to be done."""
@@ -82,7 +84,7 @@ class Worker:
         self._programs: dict[str, str] = {}
         self._policy = ""
         self._tasks = cgroup.tasks()
-        self._own_bytes = self._resting_bytes = cgroup.resting_bytes()
+        self._own_bytes = cgroup.resting_bytes(cgroup.memory_bytes())  # nothing of the user's was here yet: all of it is held
 
     def serve(self) -> None:
         """Answer the host's commands until it goes away. Raises `WorkerFault`, `ProtocolError`, `BoxError`."""
@@ -123,6 +125,7 @@ class Worker:
         closure_end = position + command.field("closure_bytes", int)
         missing = missing_path(bytes(body[position:closure_end]))
         self._variables = parse_variables(bytes(body[closure_end:]))
+        self._own_bytes += 2 * (len(body) - closure_end)  # they are kept, as objects
         self._programs = command.field("programs", dict)
         self._policy = command.field("policy", str)
         self._link.send({"type": "accepted", "missing": missing})
@@ -201,18 +204,20 @@ class Worker:
     def _rested(self) -> dict[str, Any]:
         """Return what the container holds between two stages, once the kernel has let go of what the last one had.
 
-        ``copy_bytes`` is what a copy of the box will take beside that, 0 where none is made.
+        ``copy_bytes`` is what a copy of the box will take beside that, 0 where none is made. No more is said than can be
+        accounted for: a program can fill the control group with what the kernel keeps for want of better (every name that was
+        looked up in vain), and would have all of it as memory in the next stage.
         """
-        expected = max(self._own_bytes + box.held_bytes(BASE), self._resting_bytes) + REST_NOISE_BYTES
-        lowest = self._cgroup.resting_bytes()
+        expected = self._own_bytes + box.held_bytes(BASE)
+        lowest = self._cgroup.resting_bytes(expected)
         now = time.monotonic()
         quiet, end = now + REST_QUIET_S, now + REST_S
-        while lowest > expected and now < min(quiet, end):
+        while lowest > expected + REST_NOISE_BYTES and now < min(quiet, end):
             time.sleep(0.002)
-            now, held = time.monotonic(), self._cgroup.resting_bytes()
+            now, held = time.monotonic(), self._cgroup.resting_bytes(expected)
             if held < lowest - REST_NOISE_BYTES // 16:
                 lowest, quiet = held, now + REST_QUIET_S
-        self._resting_bytes = lowest
+        lowest = min(lowest, expected + REST_SLACK_BYTES)
         copy_bytes = 0 if self._layered else max(lowest - self._own_bytes, 0)
         return {"type": "rested", "resting_bytes": lowest, "copy_bytes": copy_bytes}
 

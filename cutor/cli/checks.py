@@ -23,6 +23,7 @@ from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.options import Wanted
 from cutor.config import Config, check_docker_host
 from cutor.containers.engine import Engine
+from cutor.containers.errors import ImageMissing
 from cutor.errors import CutorError
 from cutor.jail.protocol import PROTOCOL_VERSION
 from cutor.journal import Journal
@@ -31,7 +32,8 @@ from cutor.model.spill import EVENT_BYTES
 from cutor.model.subjects import EVENTS
 from cutor.nix.settings import REQUIRED, nix_version_ok
 from cutor.projections.query_client import query
-from cutor.stack import current
+from cutor.stack import current, images
+from cutor.stack.data import DataDirectory
 from cutor.stack.finding import NoStack
 from cutor.stack.preflight import NIX_VERSION_LABEL, PROTOCOL_LABEL
 from cutor.stack.streams import wanted as wanted_streams
@@ -85,7 +87,7 @@ async def examine(wanted: Wanted) -> AsyncIterator[Finding]:
         return
     async for finding in _guarded("configuration", _configuration(wanted, config)):
         yield finding
-    async for finding in _guarded("docker", check_docker(config)):
+    async for finding in _guarded("docker", check_docker(config, _running(wanted))):
         yield finding
     async for finding in _guarded("stack", check_stack(wanted, config)):
         yield finding
@@ -163,16 +165,36 @@ def check_disk(data: Path) -> Finding:
     return ok("data directory", detail)
 
 
-async def check_docker(config: Config) -> AsyncIterator[Finding]:
-    """Check engine, image and volumes. Raises `InvalidConfig`, `ContainerError`."""
+def _running(wanted: Wanted) -> DataDirectory | None:
+    """Return the data directory of the stack that runs here; `check_stack` tells of one that died or cannot be read."""
+    with suppress(CutorError):
+        if (stack := wanted.own_stack) is not None and current.runs(stack):
+            return DataDirectory(Path(stack.data))
+    return None
+
+
+async def check_docker(config: Config, running: DataDirectory | None) -> AsyncIterator[Finding]:
+    """Check engine, image and volumes. Raises `InvalidConfig`, `ContainerError`, `ImagesDamaged`."""
     check_docker_host(config.docker.host)
     async with Engine.connect(config.docker.host) as engine:
         yield ok("docker", f"{(await engine.version())['Version']} at {engine.address}")
+        if running is not None and (kept := images.read(running)) is not None:
+            yield await check_running_images(engine, kept)
         for image in sorted({config.docker.image, config.nix.image}):
             for finding in await check_image(engine, image):
                 yield finding
         for volume in (config.nix.store_volume, config.nix.var_volume, config.nix.packages_volume):
             yield await check_volume(engine, volume)
+
+
+async def check_running_images(engine: Engine, kept: images.Images) -> Finding:
+    """Check the images that the running stack was started with: it has no others, whatever their names mean now."""
+    for image in sorted({kept.runner, kept.builder}):
+        try:
+            await engine.image_id(image)
+        except ImageMissing:
+            return fail("running image", f"the image of the running stack is gone ({image})", "start the stack again")
+    return ok("running image", "the running stack has the image that it was started with")
 
 
 async def check_image(engine: Engine, image: str) -> list[Finding]:

@@ -50,12 +50,17 @@ def read(path: Path) -> CurrentStack | None:
         raise CurrentStackDamaged(f"{path} cannot be read: remove it, or start the stack again with `cutor up`") from error
 
 
+def running(path: Path) -> list[CurrentStack]:
+    """Return every stack that runs, the last one first. Raises `CurrentStackDamaged`."""
+    return [stack for stack in _chain(read(path)) if runs(stack)]
+
+
 def write(path: Path, stack: CurrentStack) -> None:
     """Make a stack the current one of this user. Raises `CurrentStackDamaged` where that cannot be written."""
     try:
         path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         with _locked(path.parent):
-            others = [other for other in _chain(_read_or_none(path)) if other.instance != stack.instance and _runs(other)]
+            others = [other for other in _chain(_read_or_none(path)) if other.instance != stack.instance and runs(other)]
             write_privately(path, msgspec.json.encode(_linked([stack, *others[: STACKS_AT_MOST - 1]])))
     except OSError as error:
         raise CurrentStackDamaged(f"{path} cannot be written: {error.strerror}") from error
@@ -73,7 +78,7 @@ def remove(path: Path, instance: str) -> bool:
         left = [stack for stack in known if stack.instance != instance]
         if len(left) == len(known):
             return False
-        running = [stack for stack in left if _runs(stack)]
+        running = [stack for stack in left if runs(stack)]
         if running:
             write_privately(path, msgspec.json.encode(_linked(running)))
         else:
@@ -140,5 +145,6 @@ def _linked(stacks: Sequence[CurrentStack]) -> CurrentStack:
     return linked
 
 
-def _runs(stack: CurrentStack) -> bool:
+def runs(stack: CurrentStack) -> bool:
+    """Whether a process of the stack lives."""
     return not is_free(Path(stack.data) / "lock")

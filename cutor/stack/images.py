@@ -38,14 +38,25 @@ def write(data: DataDirectory, images: Images) -> None:
     write_privately(data.images_file, msgspec.json.encode(images))
 
 
-def pinned(config: Config, data: DataDirectory) -> Config:
-    """Return the configuration with the images of the running stack. Raises `ImagesDamaged`."""
+def forget(data: DataDirectory) -> None:
+    """Remove what a former life kept: this one starts no containers."""
+    data.images_file.unlink(missing_ok=True)
+
+
+def read(data: DataDirectory) -> Images | None:
+    """Return the images of this life, None for a stack without roles that start containers. Raises `ImagesDamaged`."""
     try:
-        images = msgspec.json.decode(data.images_file.read_bytes(), type=Images)
-    except FileNotFoundError:  # a stack without roles that start containers
-        return config
+        return msgspec.json.decode(data.images_file.read_bytes(), type=Images)
+    except FileNotFoundError:
+        return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ImagesDamaged(f"{data.images_file} cannot be read: start the stack again") from error
+
+
+def pinned(config: Config, data: DataDirectory) -> Config:
+    """Return the configuration with the images of the running stack. Raises `ImagesDamaged`."""
+    if (images := read(data)) is None:
+        return config
     return msgspec.structs.replace(
         config,
         docker=msgspec.structs.replace(config.docker, image=images.runner),

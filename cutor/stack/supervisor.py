@@ -141,6 +141,7 @@ class Supervisor:
     async def _containers(self, instance: str) -> AsyncIterator[None]:
         """Check what Docker must have; remove containers of a dead life now, and those of this life in the end."""
         if not CONTAINER_ROLES & set(self._settings.roles):
+            images.forget(self._data)
             yield
             return
         async with Engine.connect(self._settings.config.docker.host) as engine:

@@ -5,13 +5,28 @@ from pathlib import Path
 
 from aiodocker import Docker
 
+from cutor.config import Surroundings
+from cutor.errors import CutorError
+from cutor.stack import current
 from deploy.setup import base_image, child_image, engine, volumes
 from deploy.setup.console import SetupError, cache_directory, say
 from deploy.setup.docker_api import delete_volume, images, remove_image, sweep, volume_labels
 
 
+def refuse_while_stacks_run(current_stack: Path) -> None:
+    """Raise SetupError where a stack of this user runs: Docker says "in use" only of what has containers at this moment."""
+    try:
+        running = current.running(current_stack)
+    except CutorError as error:
+        raise SetupError(str(error)) from error
+    if running:
+        directories = " and ".join(sorted(stack.data for stack in running))
+        raise SetupError(f"the stack of {directories} runs: stop it first (`cutor down --data DIRECTORY`); nothing is removed")
+
+
 async def purge(root: Path) -> None:
     """Remove images, volumes and downloads, those of other checkouts, too. SetupError where a running stack uses them."""
+    refuse_while_stacks_run(Surroundings.read().current_stack)
     if await engine.answers():
         async with Docker() as docker:
             await sweep(docker)

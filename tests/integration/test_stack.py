@@ -460,6 +460,26 @@ def test_a_running_stack_keeps_its_image_when_the_name_goes_to_another_one(user:
     assert f"'{image_name}' speaks version none of the stage protocol" in line
 
 
+def running_image(user: User) -> list[tuple[str, str]]:
+    """Return verdict and detail of what `cutor doctor` says of the images of the running stack."""
+    findings = json.loads(user.cutor("doctor", "--json").stdout)
+    return [(found["verdict"], found["detail"]) for found in findings if found["what"] == "running image"]
+
+
+def test_doctor_sees_that_the_image_of_the_running_stack_is_gone(user: User) -> None:
+    assert user.up(roles=["builder"]).returncode == 0
+    assert running_image(user) == [("ok", "the running stack has the image that it was started with")]
+    kept, gone = user.stack.data / "images.json", f"sha256:{'0' * 64}"
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"builder": gone}))
+    assert running_image(user) == [("fail", f"the image of the running stack is gone ({gone})")]
+    assert "is gone" in (shown := user.cutor("doctor").stdout)
+    assert ": start the stack again\n" in shown
+    assert user.down().returncode == 0
+    assert running_image(user) == []
+    assert user.up().returncode == 0
+    assert running_image(user) == [], "this life starts no containers"
+
+
 def test_the_server_listens_on_the_loopback_alone(user: User) -> None:
     assert user.up().returncode == 0
     port = int(user.stack.server.rpartition(":")[2])

@@ -8,7 +8,7 @@ from cutor import config
 from cutor.config import Config, DockerSettings, Surroundings, load, made_image, parse
 from cutor.nix.settings import NixSettings
 from cutor.stack.data import DataDirectory
-from cutor.stack.images import Images, ImagesDamaged, pinned, write
+from cutor.stack.images import Images, ImagesDamaged, forget, pinned, read, write
 
 MINE = "cutor-child:0123456789abcdef"
 IDS = Images(runner=f"sha256:{'1' * 64}", builder=f"sha256:{'2' * 64}")
@@ -72,3 +72,12 @@ def test_a_damaged_file_of_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "images.json").write_bytes(b"{")
     with pytest.raises(ImagesDamaged, match=r"images\.json cannot be read"):
         pinned(Config(), DataDirectory(tmp_path))
+
+
+def test_a_life_without_containers_forgets_the_images_of_the_last_one(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+    forget(data)
+    write(data, IDS)
+    assert read(data) == IDS
+    forget(data)
+    assert read(data) is None

@@ -159,6 +159,23 @@ for number in range(int(sys.argv[1])):
     except OSError: pass' """
 
 
+NAMES = {
+    "links": 'open("a", "w").close(); [os.link("a", str(n)) for n in range(60_000)]',
+    "long": '[open(str(n) + "x" * 240, "w").close() for n in range(60_000)]',
+    "unreadable": 'os.mkdir("d"); [open("d/" + str(n) + "x" * 200, "w").close() for n in range(60_000)]; os.chmod("d", 0)',
+}
+
+
+@pytest.mark.parametrize("names", NAMES)
+async def test_a_box_of_many_names_is_no_memory_either_and_takes_none(names: str) -> None:
+    script = f"python3 -c 'import os; {NAMES[names]}'\n{FLOOD} 200000"
+    async with stages({**scripts(hold=HOLD, hello="echo hello"), "cutor-compile.sh": script}) as running:
+        compiled = await running.session.run_compile(limit(memory_bytes=256 * MIB, wall_time_ms=30_000, cpu_time_ms=20_000))
+        assert facts(compiled) == EXIT_0
+        assert (await running.run("hello", memory_bytes=16 * MIB)).stdout == b"hello\n"
+        await limits_hold(running, 64 * MIB)
+
+
 @pytest.mark.parametrize("copy_box", [False, True], ids=["overlay", "copy"])
 async def test_names_looked_up_in_vain_are_no_memory_for_the_next_stage(copy_box: bool) -> None:
     files = {**scripts(hold=HOLD, flood=FLOOD + "$1"), "cutor-compile.sh": FLOOD + "300000"}

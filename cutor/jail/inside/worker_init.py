@@ -35,6 +35,7 @@ from cutor.jail.inside.host_link import Command, HostLink
 from cutor.jail.inside.measure import NOT_EXECUTABLE, Limits, Output, Result
 from cutor.jail.inside.nsjail_args import DEVICES, Bind, Jail, Layered, Link, Masked, Mount, Tmpfs, nsjail_command
 from cutor.jail.inside.stage import run_stage
+from cutor.jail.inside.weigh import weigh
 from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
 
 STORE: Final = "/nix/store"
@@ -84,6 +85,7 @@ class Worker:
         self._programs: dict[str, str] = {}
         self._policy = ""
         self._tasks = cgroup.tasks()
+        self._box_bytes = 0
         self._own_bytes = cgroup.resting_bytes(cgroup.memory_bytes())  # nothing of the user's was here yet: all of it is held
 
     def serve(self) -> None:
@@ -126,6 +128,7 @@ class Worker:
         missing = missing_path(bytes(body[position:closure_end]))
         self._variables = parse_variables(bytes(body[closure_end:]))
         self._own_bytes += 2 * (len(body) - closure_end)  # they are kept, as objects
+        self._box_bytes = weigh(BASE)
         self._programs = command.field("programs", dict)
         self._policy = command.field("policy", str)
         self._link.send({"type": "accepted", "missing": missing})
@@ -134,6 +137,8 @@ class Worker:
         kind = command.field("kind", str)
         result = self._run_in_copy(command) if kind == "run" and not self._layered else self._run_jailed(command, kind)
         self._settle()
+        if kind == "compile":
+            self._box_bytes = weigh(BASE)  # it stays what it is: no run can change it
         header = {"type": "report", "kind": kind, "index": command.field("index", int), **result.header()}
         self._link.send(header, result.body())
 
@@ -208,7 +213,7 @@ class Worker:
         accounted for: a program can fill the control group with what the kernel keeps for want of better (every name that was
         looked up in vain), and would have all of it as memory in the next stage.
         """
-        expected = self._own_bytes + box.held_bytes(BASE)
+        expected = self._own_bytes + self._box_bytes
         lowest = self._cgroup.resting_bytes(expected)
         now = time.monotonic()
         quiet, end = now + REST_QUIET_S, now + REST_S

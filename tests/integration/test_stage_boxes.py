@@ -92,7 +92,7 @@ async def test_a_full_box_is_the_programs_own_trouble() -> None:
     many = "exec python3 -c 'for i in range(100000): open(str(i), \"w\").close()'"
     async with stages({**scripts(many=many), "cutor-compile.sh": fill}) as running:
         compiled = await running.session.run_compile(limit(memory_bytes=400 * MIB, file_size_bytes=500 * MIB))
-        inodes = await running.run("many", memory_bytes=256 * MIB)
+        inodes = await running.run("many", memory_bytes=256 * MIB, wall_time_ms=30_000, cpu_time_ms=20_000)
     assert (compiled.exit_code, classify(compiled)) == (9, "RE")
     assert b"No space left on device" in compiled.stderr
     assert inodes.exit_code == 1

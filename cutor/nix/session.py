@@ -95,7 +95,7 @@ class BuildSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._child is not None:
-            await to_the_end(self._child.remove())
+            await to_the_end(self._child.discard())
 
     async def build(
         self, key: str, files: Mapping[str, bytes], limit: Limit, on_progress: OnProgress | None = None

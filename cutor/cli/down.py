@@ -49,6 +49,8 @@ def _find_data(wanted: Wanted, data: Path | None) -> Path:
 
 
 def _describe(stopped: Stopped, data: Path) -> str:
+    if stopped.new_life:
+        return f"a new stack has begun in {data} meanwhile: it is left alone; `cutor down` once more stops it"
     if stopped.was_dead:
         return f"the stack of {data} had died; what it left behind is removed ({stopped.containers_removed} containers)"
     return f"the stack of {data} is stopped" if stopped.was_running else f"no stack is running in {data}"

@@ -29,11 +29,16 @@ class NoSuchStack(CutorError):
 
 @dataclass(frozen=True)
 class Stopped:
-    """What `stop_stack` found and did. ``was_running``: a supervisor obeyed; ``was_dead``: one had been killed before."""
+    """What `stop_stack` found and did.
+
+    ``was_running``: a supervisor obeyed; ``was_dead``: one had been killed before. ``new_life``: another stack has begun there
+    meanwhile, and was left alone.
+    """
 
     was_running: bool
     was_dead: bool
     containers_removed: int = 0
+    new_life: bool = False
 
 
 def stop_stack(
@@ -59,7 +64,7 @@ def stop_stack(
         return Stopped(was_running=was_running, was_dead=False)
     lock = Lock.take_over(data.lock, dead)
     if lock is None:
-        return Stopped(was_running=was_running, was_dead=not was_running)
+        return Stopped(was_running=was_running, was_dead=not was_running, new_life=True)
     return Stopped(was_running=was_running, was_dead=True, containers_removed=_clean_up(lock, data, current_file, docker_host))
 
 

@@ -137,7 +137,9 @@ def test_a_stack_that_starts_while_the_dead_one_is_found_is_not_touched(
 
     monkeypatch.setattr(stopping, "read_holder", read_then_start)
     file = tmp_path / "current.json"
-    assert stop_stack(died, file, "unix:///no-engine") == Stopped(was_running=False, was_dead=True, containers_removed=0)
+    assert stop_stack(died, file, "unix:///no-engine") == Stopped(
+        was_running=False, was_dead=True, containers_removed=0, new_life=True
+    )
     assert current.read(file) is not None
     assert (held := read_holder(died.lock)) is not None
     assert (held.pid, held != found[-1]) == (os.getpid(), True)
@@ -158,7 +160,7 @@ def test_a_new_life_is_not_waited_for(died: DataDirectory, tmp_path: Path, monke
 
     monkeypatch.setattr("cutor.stack.stopping.time.sleep", pause)
     stopped = stop_stack(died, tmp_path / "current.json", "unix:///no-engine", 20)
-    assert stopped == Stopped(was_running=False, was_dead=True, containers_removed=0)
+    assert stopped == Stopped(was_running=False, was_dead=True, containers_removed=0, new_life=True)
     new[0].release(orderly=True)
 
 

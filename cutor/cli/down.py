@@ -30,8 +30,8 @@ def command(wanted: Wanted, data: Path | None, timeout_s: float, now: bool) -> N
     """Stop a stack, and remove what a dead one left behind.
 
     Without --data it is the stack that was started last. Returns when every process of it has ended and its containers are
-    gone. Its data stays. What runs may finish for a few seconds, and the rest is handed back; a second `down` meanwhile waits
-    with the first and hurries nothing, unless it says --now.
+    gone. Its data stays. What runs may finish for a few seconds, and the rest is done again within half a minute of the
+    next `cutor up`. A second `down` meanwhile waits with the first and hurries nothing, unless it says --now.
     """
     directory = DataDirectory(_find_data(wanted, data))
     if data is None and not directory.exists():

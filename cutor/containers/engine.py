@@ -234,8 +234,8 @@ class Engine:
 
     def _unreachable(self, error: Exception) -> EngineUnreachable:
         return EngineUnreachable(
-            f"no Docker Engine answers at {self.address}: start it (make setup does) or configure another address"
-            f" ({one_line(str(error))})"
+            f"no Docker Engine answers at {self.address} ({_reason(error)}): "
+            "start it (make setup does) or configure another address"
         )
 
     def post(self, path: str, body: dict[str, Any]) -> Awaitable[Any]:
@@ -364,3 +364,13 @@ class Engine:
         except DockerError:
             return None
         return dict(shown["Labels"] or {})
+
+
+def _reason(error: BaseException) -> str:
+    """Return why there was no connection: the operating system's word, which the client library wraps several times over."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror and "[" not in inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return one_line(str(error))

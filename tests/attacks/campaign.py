@@ -25,7 +25,8 @@ from tests.attacks.stack import AttackedStack, StackFailed
 
 PROGRAMS: Final = Path(__file__).parent
 ENDED_S: Final = 180
-CLEANED_S: Final = 20
+CLEANED_S: Final = 60
+"""More than the 30 s of a dead lease: a runner that another attack kills may hold an ended submission still to be cleaned."""
 AT_ONCE: Final = 2
 
 

@@ -15,7 +15,7 @@ StageOutcome = Literal["OK", "RE", "SG", "TLE_CPU", "TLE_WALL", "MLE", "OLE", "F
 SubmissionOutcome = Literal[
     "OK", "DEPENDENCY_ERROR", "COMPILE_ERROR", "RUN_ERROR", "WRONG_ANSWER", "CANCELLED", "REJECTED", "PARKED"
 ]
-KilledBy = Literal["wall_time", "cpu_time", "stdout", "stderr", "cancel"]
+KilledBy = Literal["wall_time", "cpu_time", "memory", "stdout", "stderr", "cancel"]
 Compare = Literal["exact", "trailing_whitespace"]
 
 STAGE_OUTCOMES: Final[dict[str, str]] = {

@@ -32,6 +32,7 @@ ENDINGS = {
     "spins": ("while :; do :; done", {"cpu_time_ms": 200}, "TLE_CPU", {"killed_by": "cpu_time"}),
     "wants_memory": ("exec python3 -c 'bytearray(1 << 30)'", {}, "MLE", {"signal_number": 9, "oom": True}),
     "child_wants_memory": ("python3 -c 'bytearray(1 << 30)'; exit 0", {}, "MLE", {"exit_code": 0, "oom": True}),
+    "outlives_its_child": ("python3 -c 'bytearray(1 << 30)'; sleep 30", {}, "MLE", {"killed_by": "memory", "oom": True}),
     "writes_a_large_file": ("exec head -c 5000000 /dev/zero > x", {"file_size_bytes": MIB}, "FSE", {"signal_number": 25}),
     "floods_stdout": ("exec yes", {"stdout_bytes": 100_000}, "OLE", {"killed_by": "stdout"}),
     "floods_stderr": ("exec yes >&2", {"stderr_bytes": 100_000}, "OLE", {"killed_by": "stderr"}),

@@ -232,6 +232,7 @@ LIES = {
     "an output over its limit": (report(b"x" * 12, stdout_bytes=11, stdout_bytes_total=11), "under a limit of 10"),
     "a prefix that is too short": (report(stdout_bytes_total=5), "keeps 2 of 5 bytes of stdout"),
     "lengths beside the body": (report(b"ou"), "outputs are not in its body"),
+    "killed for memory that nothing lacked": (report(killed_by="memory"), "a kill for memory where the kernel made none"),
     "exit code and signal": (report(signal_number=9), "both an exit code and a signal"),
     "a body over everything": (report(b"x" * 21), "a body of 21 bytes: more than 20"),
     "a negative time": (report(cpu_time_ms=-1), "no runner's init sends"),

@@ -23,6 +23,7 @@ ENDINGS = [
     ("cutor's own kill", StageReport(signal_number=signal.SIGKILL, killed_by="wall_time"), "TLE_WALL"),
     ("cutor's own kill, no status seen", StageReport(killed_by="cpu_time"), "TLE_CPU"),
     ("the OOM killer's", StageReport(signal_number=signal.SIGKILL, oom_kills=1), "MLE"),
+    ("a child that was OOM-killed, and a parent that was ended for it", StageReport(oom_kills=1, killed_by="memory"), "MLE"),
     ("a child that was OOM-killed, and a parent that carried on", StageReport(exit_code=0, oom_kills=1), "MLE"),
     ("the file size signal", StageReport(signal_number=signal.SIGXFSZ), "FSE"),
     ("too much stdout", StageReport(killed_by="stdout"), "OLE"),

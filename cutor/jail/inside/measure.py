@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from cutor.jail.inside import channel
 
-KilledBy = Literal["wall_time", "cpu_time", "stdout", "stderr", "cancel"]
+KilledBy = Literal["wall_time", "cpu_time", "memory", "stdout", "stderr", "cancel"]
 
 MIN_CPU_WAIT_NS: Final = 1_000_000
 QUOTA_PERIOD_NS: Final = 100_000_000

@@ -15,7 +15,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from cutor.jail.inside import channel
 from cutor.jail.inside.cgroup import Cgroup
@@ -30,6 +30,9 @@ GONE_S: Final = 10
 """How long the end of a jail may take, after a kill or the program's end, before that is a fault."""
 DRAIN_S: Final = 1
 """How long output is read after the jail has gone. Nobody can hold the pipes then: this bounds a bug, not a program."""
+OOM_LOOK_NS: Final = 50 * MS_NS
+"""How often the kernel's OOM kills are looked at. A program that outlives one by a whole such time is ended: its outcome is
+settled, and what is left of it after the kernel chose is of no use to anybody."""
 _S_NS: Final = 1_000_000_000
 
 
@@ -43,6 +46,14 @@ class Host(Protocol):
     def interrupted(self) -> bool:
         """Return whether the stage is to be cancelled."""
         ...
+
+
+class Clocks(NamedTuple):
+    """What is due next while a program runs, by the monotonic clock: the end of its wall time, looks at two counters."""
+
+    wall_deadline_ns: int
+    cpu_look_ns: int
+    oom_look_ns: int
 
 
 class StageFault(Exception):
@@ -89,8 +100,9 @@ class _Stage:
         self._jail: JailProcess | None = None
         self._gone = False
         self._deadline_ns = 0  # of the phase: the jail's making, its end, draining
-        self._clocks: tuple[int, int] | None = None  # while the program runs: wall deadline, next look at its CPU time
+        self._clocks: Clocks | None = None  # while the program runs
         self._oom_baseline = cgroup.oom_kills()
+        self._oom_seen = False
         self._memory_baseline: tuple[int, int] | None = None
         self._cpu_baseline_ns: int | None = None
         self._cpu_ns: int | None = None
@@ -146,20 +158,33 @@ class _Stage:
                 self._handlers[fd]()
         now_ns = time.monotonic_ns()
         if self._clocks is not None:
-            self._look_at_clocks(now_ns, *self._clocks)
+            self._look(now_ns, self._clocks)
         elif now_ns >= self._deadline_ns and not self._gone:
             raise StageFault("the jail was not built in time" if self._started_ns is None else "the jail did not end in time")
 
-    def _look_at_clocks(self, now_ns: int, wall_deadline_ns: int, cpu_check_ns: int) -> None:
-        if now_ns >= wall_deadline_ns:
+    def _look(self, now_ns: int, clocks: Clocks) -> None:
+        """Look at one thing that is due: kill for it, or note when it is due again."""
+        if now_ns >= clocks.wall_deadline_ns:
             self._kill("wall_time")
-        elif now_ns >= cpu_check_ns:
-            remaining_ns = self._limits.cpu_time_ms * MS_NS - self._used_cpu_ns()
-            if remaining_ns <= 0:
-                self._kill("cpu_time")
-            else:
-                wait_ns = cpu_wait_ns(remaining_ns, self._cpus, self._cgroup.quota_cpus)
-                self._clocks = (wall_deadline_ns, now_ns + wait_ns)
+        elif now_ns >= clocks.cpu_look_ns:
+            self._look_at_cpu(now_ns, clocks)
+        elif now_ns >= clocks.oom_look_ns:
+            self._look_at_oom(now_ns, clocks)
+
+    def _look_at_cpu(self, now_ns: int, clocks: Clocks) -> None:
+        remaining_ns = self._limits.cpu_time_ms * MS_NS - self._used_cpu_ns()
+        if remaining_ns <= 0:
+            self._kill("cpu_time")
+        else:
+            wait_ns = cpu_wait_ns(remaining_ns, self._cpus, self._cgroup.quota_cpus)
+            self._clocks = clocks._replace(cpu_look_ns=now_ns + wait_ns)
+
+    def _look_at_oom(self, now_ns: int, clocks: Clocks) -> None:
+        if self._oom_seen:
+            self._kill("memory")
+        else:
+            self._oom_seen = self._cgroup.oom_kills() > self._oom_baseline
+            self._clocks = clocks._replace(oom_look_ns=now_ns + OOM_LOOK_NS)
 
     def _used_cpu_ns(self) -> int:
         """Return the CPU time of the control group since READY, without this process's own."""
@@ -188,7 +213,8 @@ class _Stage:
     def _on_started(self, report: Report) -> None:
         self._started_ns = report.monotonic_ns
         if self._killed_by is None:
-            self._clocks = (report.monotonic_ns + self._limits.wall_time_ms * MS_NS, report.monotonic_ns)
+            began_ns = report.monotonic_ns
+            self._clocks = Clocks(began_ns + self._limits.wall_time_ms * MS_NS, began_ns, began_ns + OOM_LOOK_NS)
 
     def _on_exec_failed(self, report: Report) -> None:
         self._exec_errno = report.value

@@ -14,7 +14,8 @@ from cutor.model.content import BodyRef, Content, decode_text, encode_text, pack
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Output, Stage, StoredFile, StoredRequest, StoredTestCase
 from cutor.model.limits import Bounds, requested_limits, stored_limits
-from cutor.model.request import ValidRequest, ValidTestCase, check_counts, check_size, shown
+from cutor.model.quoting import shown
+from cutor.model.request import ValidRequest, ValidTestCase, check_counts, check_size
 from cutor.model.result import Result
 from cutor.model.spill import spilled
 from cutor.model.subjects import Address

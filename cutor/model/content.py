@@ -76,7 +76,12 @@ def _encode_utf8(where: str, text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidRequest(f"{where} is not Unicode text: it holds the lone surrogate {text[error.start]!a}") from error
+        raise InvalidRequest(not_text(where, error)) from error
+
+
+def not_text(where: str, error: UnicodeEncodeError) -> str:
+    """Return what is wrong with a string that no bytes stand for; ``where`` says where it stands."""
+    return f"{where} is not Unicode text: it holds the lone surrogate {error.object[error.start]!a}"
 
 
 def _decode_base64(text: str) -> bytes:

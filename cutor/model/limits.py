@@ -11,6 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from cutor.model.errors import InvalidPolicy, InvalidRequest
+from cutor.model.quoting import shown_number
 
 StageKind = Literal["dependencies", "compile", "run"]
 STAGE_KINDS: Final[tuple[StageKind, ...]] = ("dependencies", "compile", "run")
@@ -151,9 +152,9 @@ def resolve(kind: StageKind, requested: RequestedLimit, policy: LimitPolicy) -> 
         wanted: int | None = getattr(requested, name)
         maximum: int = getattr(policy.maximum, name)
         if wanted is not None and wanted <= 0:
-            raise InvalidRequest(f"limits.{kind}.{name} is {wanted}: it must be from 1 to {maximum} {unit}")
+            raise InvalidRequest(f"limits.{kind}.{name} is {shown_number(wanted)}: it must be from 1 to {maximum} {unit}")
         if wanted is not None and wanted > maximum:
-            raise InvalidRequest(f"limits.{kind}.{name} is {wanted}: more than the maximum of {maximum} {unit}")
+            raise InvalidRequest(f"limits.{kind}.{name} is {shown_number(wanted)}: more than the maximum of {maximum} {unit}")
         values[name] = getattr(policy.default, name) if wanted is None else wanted
     return Limit(**values)
 

@@ -13,10 +13,12 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from cutor.model.content import RequestEncoding, decode_request_text
+from cutor.model.content import RequestEncoding, decode_request_text, not_text
+from cutor.model.documents import check_keys, place_of, plain
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Bounds, Policy, RequestedLimits, resolve_all, stored_limits
 from cutor.model.outcome import Compare
+from cutor.model.quoting import shown, visible
 from cutor.model.spill import EVENT_RECORD_BYTES, REFERENCE_BYTES
 from cutor.model.subjects import Address, check_address
 
@@ -92,16 +94,20 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {"encoding": get_args(RequestEncod
 """Fields of a request that have one of a few values; msgspec does not say which."""
 
 EXPLAINED_CHARACTERS: Final = 300
-SHOWN_CHARACTERS: Final = 80
-"""Messages stand in events and in lines on a terminal: what a stranger wrote is shown up to so many characters."""
+"""Of what msgspec says of a document, which may hold any part of it."""
+SHOWN_TENANTS: Final = 5
+SEGMENT_BYTES: Final = 255
+"""The longest name that a file or directory can have on Linux, whatever the deployer allows for a path."""
 
 
 def parse_request(raw: bytes) -> Request:
-    """Return the request in a JSON document. Raises `InvalidRequest`."""
+    """Return the request in a JSON document. Raises `InvalidRequest`, also for a key that an object has twice."""
     try:
-        return msgspec.json.decode(raw, type=Request)
+        request = msgspec.json.decode(raw, type=Request)
+        check_keys(raw)
     except UNREADABLE as error:
         raise InvalidRequest(f"request: {explain(error)}") from error
+    return request
 
 
 def request_from(document: Any) -> Request:
@@ -110,18 +116,14 @@ def request_from(document: Any) -> Request:
     Raises `InvalidRequest`.
     """
     try:
-        return msgspec.convert(_plain(document), type=Request)
+        document = plain(document)
+        return msgspec.convert(document, type=Request)
     except UNREADABLE as error:
         raise InvalidRequest(f"request: {explain(error)}") from error
-
-
-def _plain(value: Any) -> Any:
-    """Return a value with a mapping in place of every struct: msgspec would take a struct as it is, whatever it holds."""
-    if isinstance(value, msgspec.Struct):
-        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    except UnicodeEncodeError as error:  # msgspec quotes what it does not know
+        raise InvalidRequest(f"request: {not_text(place_of(error.object, document), error)}") from error
+    except (AttributeError, TypeError) as error:
+        raise InvalidRequest(f"request: it holds a value that is none of JSON's: {explain(error)}") from error
 
 
 def explain(error: Exception) -> str:
@@ -131,19 +133,15 @@ def explain(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     text = str(error)
-    found = re.fullmatch(r"(.*) - at `\$\.?(.*?)`", text, re.DOTALL)
+    found = re.fullmatch(r"(.*) - at (`key` in )?`\$\.?(.*?)`", text, re.DOTALL)
     if found:
-        what, where = found.groups()
+        what, in_key, where = found.groups()
+        what = f"a key: {what}" if in_key else what
         if what.startswith("Invalid enum value") and (choices := _CHOICES.get(where.rpartition(".")[2])):
             what = f"{what}: it must be {' or '.join(map(repr, choices))}"
         text = f"{where}: {what}" if where else what
-    line = " ".join(text[: 2 * EXPLAINED_CHARACTERS].split())
+    line = visible(text[: 2 * EXPLAINED_CHARACTERS])
     return line if len(line) <= EXPLAINED_CHARACTERS else f"{line[:EXPLAINED_CHARACTERS]}…"
-
-
-def shown(text: str) -> str:
-    """Return a name for a message: quoted, escaped, and no longer than a line can take."""
-    return repr(text) if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]!r}…"
 
 
 def validate(request: Request, policy: Policy, made_up_id: str) -> ValidRequest:
@@ -174,8 +172,7 @@ def check(request: ValidRequest, policy: Policy) -> None:
     """
     bounds = policy.bounds
     if request.address.tenant not in policy.tenants:
-        declared = ", ".join(sorted(policy.tenants))
-        raise InvalidRequest(f"tenant {request.address.tenant!r} is not declared; this stack has: {declared}")
+        raise InvalidRequest(f"tenant {request.address.tenant!r} is not declared; this stack has: {_some(policy.tenants)}")
     check_counts(len(request.files), len(request.test_cases), bounds)
     _check_files(request.files, bounds)
     _check_environment_files(request.environment_files, request.files)
@@ -184,6 +181,13 @@ def check(request: ValidRequest, policy: Policy) -> None:
     _check_labels(request.labels, bounds)
     check_size(size_bytes(request), bounds)
     _check_record(request)
+
+
+def _some(tenants: Iterable[str]) -> str:
+    """Return the names of the first few tenants, and how many more there are."""
+    names = sorted(tenants)
+    more = len(names) - SHOWN_TENANTS
+    return ", ".join(names[:SHOWN_TENANTS]) + (f" and {more} more" if more > 0 else "")
 
 
 def check_counts(files: int, test_cases: int, bounds: Bounds) -> None:
@@ -299,23 +303,24 @@ def _check_files(files: dict[str, bytes], bounds: Bounds) -> None:
 def check_file_name(name: str, maximum_bytes: int) -> None:
     """Raise `InvalidRequest` for a name that could leave the box or name nothing."""
     if (size := len(_utf8(f"files: the name {shown(name)}", name))) > maximum_bytes:
-        raise InvalidRequest(f"files: the name {name[:40]!r}… has {size} bytes; the maximum is {maximum_bytes} bytes")
+        raise InvalidRequest(f"files: the name {shown(name, 40)} has {size} bytes; the maximum is {maximum_bytes} bytes")
     if "\0" in name:
-        raise InvalidRequest(f"files: the name {name!r} holds a NUL character")
+        raise InvalidRequest(f"files: the name {shown(name)} holds a NUL character")
     if name.startswith("/"):
-        raise InvalidRequest(f"files: the name {name!r} is absolute; it must be relative to the submission")
+        raise InvalidRequest(f"files: the name {shown(name)} is absolute; it must be relative to the submission")
     for segment in name.split("/"):
         if segment in ("", ".", ".."):
-            raise InvalidRequest(f"files: the name {name!r} has the segment {segment!r}; empty, '.' and '..' are refused")
+            raise InvalidRequest(f"files: the name {shown(name)} has the segment {segment!r}; empty, '.' and '..' are refused")
+        if (size := len(segment.encode())) > SEGMENT_BYTES:
+            raise InvalidRequest(f"files: the name {shown(name)} has a segment of {size} bytes; the maximum is {SEGMENT_BYTES}")
 
 
-def _check_no_file_is_a_directory(names: Iterable[str]) -> None:
-    known = set(names)
+def _check_no_file_is_a_directory(known: Mapping[str, bytes]) -> None:
     for name in known:
         segments = name.split("/")
         for end in range(1, len(segments)):
             if (parent := "/".join(segments[:end])) in known:
-                raise InvalidRequest(f"files: {parent!r} is a file and the directory of {name!r}")
+                raise InvalidRequest(f"files: {shown(parent)} is a file and the directory of {shown(name)}")
 
 
 def _check_environment_files(wanted: Iterable[str], files: dict[str, bytes]) -> None:
@@ -348,7 +353,7 @@ def _check_labels(labels: dict[str, str], bounds: Bounds) -> None:
     for key, value in labels.items():
         if not key:
             raise InvalidRequest("labels: a key is empty")
-        where = f"labels.{key[:40]}" if key.isprintable() else f"labels[{key[:40]!r}]"
+        where = f"labels.{key[:40]}" if key.isprintable() else f"labels[{shown(key, 40)}]"
         if len(_utf8(where, key)) + len(_utf8(where, value)) > bounds.label_bytes:
             raise InvalidRequest(f"{where}: key and value are more than the maximum of {bounds.label_bytes} bytes")
 

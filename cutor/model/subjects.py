@@ -6,6 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 from cutor.model.errors import InvalidRequest
+from cutor.model.quoting import shown
 
 EVENTS: Final = "EVENTS"
 BODIES: Final = "BODIES"
@@ -37,9 +38,9 @@ class EventSubject(NamedTuple):
 def check_address(tenant: str, submission_id: str) -> Address:
     """Return the address; raises `InvalidRequest` for a tenant or id outside of its pattern."""
     if not TENANT.fullmatch(tenant):
-        raise InvalidRequest(f"tenant {tenant!r}: it must be 1 to 32 characters of a-z, 0-9 and '-'")
+        raise InvalidRequest(f"tenant {shown(tenant)}: it must be 1 to 32 characters of a-z, 0-9 and '-'")
     if not SUBMISSION_ID.fullmatch(submission_id):
-        raise InvalidRequest(f"id {submission_id!r}: it must be 1 to 64 characters of A-Z, a-z, 0-9, '_' and '-'")
+        raise InvalidRequest(f"id {shown(submission_id)}: it must be 1 to 64 characters of A-Z, a-z, 0-9, '_' and '-'")
     return Address(tenant, submission_id)
 
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from cutor.containers.host_config import OPEN_FILES_CEILING
 from cutor.errors import REFUSED, CutorError
 from cutor.model.errors import InvalidPolicy
 from cutor.model.limits import (
@@ -30,7 +31,7 @@ from cutor.model.limits import (
     RequestedLimit,
     check_policy,
 )
-from cutor.model.request import explain
+from cutor.model.request import RUN_SCRIPT, SHELL_NIX, explain
 from cutor.model.subjects import TENANT
 from cutor.nix.inside.namespace import HOST_ID_BASE, ID_COUNT
 from cutor.nix.settings import NixSettings, check_settings
@@ -43,6 +44,13 @@ IMAGE_NOTE: Final = Path(__file__).parents[1] / ".setup" / "child-image"
 _NOTED_IMAGE: Final = re.compile(r"cutor-child:[0-9a-f]{16}", re.ASCII)
 FIRST_FREE_UID: Final = 65536
 """Below it are the uids of the host's own users; the uids of runner slots must not be any of them."""
+
+LIMIT_CEILINGS: Final = {"open_files": OPEN_FILES_CEILING, "processes": 4_000_000}
+"""What no container can be given more of: the hard limit that each is made with, and what the kernel has of tasks."""
+ANY_LIMIT_CEILING: Final = 1 << 62
+"""Beyond it numbers are none of the kernel's, with what cutor itself needs beside a limit."""
+LEAST_BOUNDS: Final = {"files": 2, "file_name_bytes": len(RUN_SCRIPT), "request_bytes": len(SHELL_NIX) + len(RUN_SCRIPT)}
+"""What the two files take that every request holds."""
 
 Positive = Annotated[int, Meta(ge=1)]
 
@@ -273,7 +281,9 @@ def parse(raw: bytes, name: str, *, image: str | None = None) -> Config:
 
 def check(config: Config) -> None:
     """Raise `InvalidPolicy` that names the first setting that cannot work."""
-    check_policy(config.policy())
+    policy = config.policy()
+    check_policy(policy)
+    _check_limits(policy)
     check_settings(config.nix)
     for tenant in config.tenants:
         if not TENANT.fullmatch(tenant):
@@ -282,6 +292,20 @@ def check(config: Config) -> None:
     for key, path in (("data_directory", config.data_directory), ("server.streams", config.server.streams)):
         if path is not None and not Path(path).is_absolute():
             raise InvalidPolicy(f"{key}: {path!r} must be an absolute path")
+
+
+def _check_limits(policy: Policy) -> None:
+    """Raise `InvalidPolicy` for a limit that no container can be given, or a bound that no request can keep."""
+    for kind in STAGE_KINDS:
+        for name, unit in UNITS.items():
+            maximum, ceiling = getattr(getattr(policy.limits, kind).maximum, name), LIMIT_CEILINGS.get(name, ANY_LIMIT_CEILING)
+            if maximum > ceiling:
+                raise InvalidPolicy(
+                    f"limits.{kind}: the maximum {name} {maximum} is more than {ceiling} {unit}, the most there can be"
+                )
+    for name, least in LEAST_BOUNDS.items():
+        if (bound := getattr(policy.bounds, name)) < least:
+            raise InvalidPolicy(f"bounds.{name} is {bound}: every request needs {least}, for {SHELL_NIX} and {RUN_SCRIPT}")
 
 
 def _check_uids(runner: RunnerSettings) -> None:

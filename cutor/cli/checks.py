@@ -10,9 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Literal
-
-import msgspec
+from typing import Any, Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import find_binary
@@ -20,6 +18,9 @@ from cutor.bus.errors import ApiRefused, BusError
 from cutor.bus.topology import plan
 from cutor.cli.changes import change_text, fields_text, policy_changes
 from cutor.cli.failures import bug_line, exit_code_of, line_of
+from cutor.cli.findings import Finding, fail, ok, warn
+from cutor.cli.limit_checks import check_limits, this_machine
+from cutor.cli.limits_table import shown_limits
 from cutor.cli.options import Wanted
 from cutor.config import Config, check_docker_host
 from cutor.containers.engine import Engine
@@ -47,32 +48,6 @@ SERVING_PAUSE_S: Final = 0.3
 """A role pulls anew every few seconds, one lane at a time: whether one serves is looked at a few times."""
 CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
 
-Verdict = Literal["ok", "warn", "fail"]
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What a check found: ``detail`` says what is there, ``remedy`` what to do where it is not as it should be."""
-
-    what: str
-    verdict: Verdict
-    detail: str
-    remedy: str = ""
-
-
-def ok(what: str, detail: str) -> Finding:
-    """Return that all is well."""
-    return Finding(what=what, verdict="ok", detail=detail)
-
-
-def warn(what: str, detail: str, remedy: str) -> Finding:
-    """Return that something works, but not as it should."""
-    return Finding(what=what, verdict="warn", detail=detail, remedy=remedy)
-
-
-def fail(what: str, detail: str, remedy: str) -> Finding:
-    """Return that something does not work."""
-    return Finding(what=what, verdict="fail", detail=detail, remedy=remedy)
-
 
 async def examine(wanted: Wanted) -> AsyncIterator[Finding]:
     """Yield every finding, in the order in which things build on each other."""
@@ -89,7 +64,14 @@ async def examine(wanted: Wanted) -> AsyncIterator[Finding]:
         yield finding
     async for finding in _guarded("docker", check_docker(config, _running(wanted))):
         yield finding
+    shown = None
     async for finding in _guarded("stack", check_stack(wanted, config)):
+        shown = shown or finding.limits or None
+        yield finding
+    if shown is None:
+        shown = shown_limits("configuration", config.policy())
+        yield ok("limits", "those of the configuration: no stack publishes any", shown)
+    for finding in check_limits(shown, config, this_machine()):
         yield finding
 
 
@@ -254,15 +236,16 @@ async def check_streams(bus: Bus, config: Config) -> Finding:
 
 
 async def check_policy(bus: Bus, config: Config) -> Finding:
-    """Check that the stack publishes the limits of this configuration."""
+    """Check that the stack publishes the limits of this configuration; the finding holds those that it publishes."""
     try:
         published: Policy = await Journal(bus).policy()
     except CutorError as error:
-        return fail("limits", line_of(error), "")
+        return fail("limits", line_of(error), "", shown_limits("configuration", config.policy()))
+    shown = shown_limits("stack", published)
     if changes := policy_changes(published, config.policy()):
         detail = f"the stack publishes others than this configuration: {fields_text(changes)}"
-        return warn("limits", detail, "start it again, or `cutor streams apply` and start its roles again")
-    return ok("limits", "published as configured")
+        return warn("limits", detail, "start it again, or `cutor streams apply` and start its roles again", shown)
+    return ok("limits", "published as configured", shown)
 
 
 async def check_role(bus: Bus, config: Config, role: str) -> Finding:

@@ -8,7 +8,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from cutor.cli.checks import Finding, examine
+from cutor.cli.checks import examine
+from cutor.cli.findings import Finding
+from cutor.cli.limits_table import print_limits
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.cli.render import console
@@ -24,6 +26,9 @@ def command(wanted: Wanted) -> int:
     """Check whether this machine and its stack have what they need.
 
     A line each: ok, warn or FAIL, what is there, and what to do. Nothing is changed. Exit code 3 if anything fails.
+
+    Then the limits of every stage as default / maximum, and the bounds: those that the stack publishes, else those of the
+    configuration. With --json they stand in the finding `limits`, as numbers with their units in the names.
     """
     findings = asyncio.run(_examine(wanted))
     if wanted.json:
@@ -38,6 +43,8 @@ async def _examine(wanted: Wanted) -> list[Finding]:
         findings.append(finding)
         if not wanted.json:
             _print(out, finding)
+    if not wanted.json and (shown := next((finding.limits for finding in findings if finding.limits), None)):
+        print_limits(out, shown)
     return findings
 
 

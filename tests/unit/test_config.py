@@ -46,7 +46,13 @@ REFUSED = [
     (b'[limits.run.default]\nwall_time_ms = "1s"', "limits.run.default.wall_time_ms"),
     (b"[limits.run.default]\nwall_time_ms = 0", "must be positive"),
     (b"[limits.run.default]\nwall_time_ms = 999999999", "more than the maximum"),
+    (b"[limits.run.maximum]\nopen_files = 16385", "limits.run: the maximum open_files 16385 is more than 16384 open files"),
+    (b"[limits.compile.maximum]\nprocesses = 4000001", "limits.compile: the maximum processes 4000001 is more than 4000000"),
+    (b"[limits.dependencies.maximum]\nmemory_bytes = 9000000000000000000", "limits.dependencies: the maximum memory_bytes"),
     (b"[bounds]\nfiles = 0", "bounds.files must be positive"),
+    (b"[bounds]\nfiles = 1", "bounds.files is 1: every request needs 2, for shell.nix and cutor-run.sh"),
+    (b"[bounds]\nfile_name_bytes = 11", "bounds.file_name_bytes is 11: every request needs 12"),
+    (b"[bounds]\nrequest_bytes = 20", "bounds.request_bytes is 20: every request needs 21"),
     (b"[tenants]\nUPPER = 1", "tenants"),
     (b"[tenants]\ndefault = 0", "tenants"),
     (b"[tenants]\n", "tenants"),
@@ -133,3 +139,8 @@ def test_an_address_of_docker_that_cannot_be_talked_to(host: str) -> None:
 def test_addresses_of_docker() -> None:
     for host in (None, "unix:///var/run/docker.sock", "tcp://127.0.0.1:2375"):
         check_docker_host(host)
+
+
+def test_limits_of_all_that_a_container_can_be_given_are_fine() -> None:
+    policy = parse(b"[limits.run.maximum]\nopen_files = 16384\nprocesses = 4000000\n[bounds]\nfiles = 2\n", "c").policy()
+    assert (policy.limits.run.maximum.open_files, policy.limits.run.maximum.processes) == (16_384, 4_000_000)

@@ -19,6 +19,7 @@ from cutor.containers.engine import Child
 from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault, one_line
 from cutor.containers.host_config import Resources
 from cutor.containers.seccomp import program_policy
+from cutor.containers.watermark import Watermark
 from cutor.jail.protocol import PROTOCOL_VERSION, Frame, FrameReader, ProtocolError, encode
 from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, Rested, WorkerFrame, decode_frame, report_of
 from cutor.model.environments import Programs, pack_variables
@@ -109,11 +110,13 @@ def hand_over_memory_bytes(files: int, body_bytes: int) -> int:
 class WorkerSession:
     """One submission in one started container. In order: `ready`, `hand_over`, `run_compile`, `run_test` …, `close`.
 
-    One task at a time; only `close` may come from another one. ``resources`` is what the container was made with.
+    One task at a time; only `close` may come from another one. ``resources`` is what the container was made with; without a
+    ``watermark`` only a stage that needs more memory than those before it has a peak.
     """
 
-    def __init__(self, child: Child, resources: Resources) -> None:
+    def __init__(self, child: Child, resources: Resources, watermark: Watermark | None = None) -> None:
         self._child = child
+        self._watermark = watermark
         self._memory_bytes = resources.memory_bytes
         self._processes = resources.processes
         self._reader = FrameReader(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=0)
@@ -163,6 +166,9 @@ class WorkerSession:
 
     async def close(self) -> None:
         """Remove the container, whatever state it is in, and however long Docker takes. Safe to call again."""
+        if self._watermark is not None:
+            self._watermark.close()
+            self._watermark = None
         await self._child.discard()
 
     async def _stage(
@@ -183,10 +189,18 @@ class WorkerSession:
         }
         seconds = limit.wall_time_ms / 1000 + STAGE_GRACE_S
         self._reader.max_body_bytes = limit.stdout_bytes + limit.stderr_bytes
+        if self._watermark is not None:
+            self._watermark.reset()
         async with self._deadline(seconds, f"the container did not report the {kind} stage"):
             await self._send(header, stdin)
             report, body = await self._expect(Report)
-        return self._judge(kind, index, report, body, limit)
+        return self._with_peak(self._judge(kind, index, report, body, limit))
+
+    def _with_peak(self, report: StageReport) -> StageReport:
+        """Return the report with the host's view of the memory peak where the init had none: it stood below a jail's making."""
+        if report.memory_peak_bytes is not None or self._watermark is None:
+            return report
+        return msgspec.structs.replace(report, memory_peak_bytes=self._watermark.added_bytes())
 
     def _judge(self, kind: str, index: int, report: Report, body: bytes, limit: Limit) -> StageReport:
         """Return the stage's report. Raises `SessionFault` for one that can't be true."""

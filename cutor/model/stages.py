@@ -9,6 +9,8 @@ from cutor.model.limits import Limit
 from cutor.model.outcome import Compare, StageOutcome, StageReport, classify, same_output, signal_name
 from cutor.model.units import size
 
+_SHELLS_SIGNALS: Final[dict[int | None, int]] = {128 + number: number for number in range(1, 32)}
+"""Exit codes of a shell whose program was ended by a signal, and the signal."""
 _LIMIT_OF_OUTCOME: Final[dict[StageOutcome, tuple[str, str]]] = {
     "TLE_WALL": ("wall_time_ms", "took longer than {} ms"),
     "TLE_CPU": ("cpu_time_ms", "used more than {} ms of CPU time"),
@@ -56,6 +58,9 @@ def explain(outcome: StageOutcome, report: StageReport, limits: Limit) -> str | 
     if outcome == "OLE":
         stream = "stderr" if report.killed_by == "stderr" else "stdout"
         return f"printed more than {size(getattr(limits, f'{stream}_bytes'))} to {stream}"
+    if outcome == "RE" and report.exit_code in _SHELLS_SIGNALS:
+        name = signal_name(_SHELLS_SIGNALS[report.exit_code])
+        return f"a shell ends so where {name} ended its program; with `exec` before the program, {name} itself is reported"
     if outcome == "WA":
         return "the output differs from the expected one"
     if outcome in _LIMIT_OF_OUTCOME:

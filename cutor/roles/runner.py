@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
+from cutor.containers.watermark import Watermark
 from cutor.environments import Environments
 from cutor.jail import session as jail
 from cutor.jail.session import EnvironmentMissing, WorkerSession
@@ -122,7 +123,8 @@ class RunStep:
         identity = Identity(self._context.instance, secrets.token_hex(6), str(job.state.address))
         with self._slots.uid() as uid:
             spec = runner_spec(identity, image=config.docker.image, uid=uid, resources=resources, storage=self._storage)
-            session = WorkerSession(await self._engine.start(spec), resources)
+            child = await self._engine.start(spec)
+            session = WorkerSession(child, resources, Watermark.find(child.id))
             try:
                 await session.ready()
                 await session.hand_over(work.hand_over())

@@ -18,6 +18,7 @@ import pytest
 from cutor.containers.engine import Child, Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import ContainerSpec, Identity, Resources, RunnerStorage, runner_spec
+from cutor.containers.watermark import Watermark
 from cutor.jail.session import Submission, WorkerSession
 from cutor.model.environments import Programs
 from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
@@ -138,13 +139,14 @@ async def stages(
     copy_box: bool = False,
     storage: RunnerStorage = STORAGE,
     resources: Resources = RESOURCES,
+    watermark: bool = True,
 ) -> AsyncIterator[Stages]:
     """Start a container and hand a submission over; afterwards the container is gone, checked."""
     async with connected() as engine:
         made = spec(storage, resources)
         child = await engine.start(without_attributes(made) if copy_box else made)
         try:
-            session = WorkerSession(child, resources)
+            session = WorkerSession(child, resources, Watermark.find(child.id) if watermark else None)
             ready = await session.ready()
             assert ready.box == "copy" or not copy_box
             await session.hand_over(await submission(engine, files))

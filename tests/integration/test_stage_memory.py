@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from cutor.containers.errors import SessionFault
@@ -187,3 +189,25 @@ async def test_names_looked_up_in_vain_are_no_memory_for_the_next_stage(copy_box
             flooded = await running.run("flood", "100000", wall_time_ms=30_000, cpu_time_ms=20_000)
             assert facts(flooded) == EXIT_0
         await limits_hold(running, 64 * MIB)
+
+
+ALLOCATES = "exec python3 -c 'import sys; kept = bytes([1]) * (int(sys.argv[1]) << 20)' $1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may set the watermark back")
+async def test_every_stage_has_its_own_memory_peak() -> None:
+    async with stages(scripts(allocates=ALLOCATES, does_little="exit 0")) as running:
+        large = [(await running.run("allocates", "30")).memory_peak_bytes for _ in range(2)]
+        medium = (await running.run("allocates", "15")).memory_peak_bytes
+        small = (await running.run("does_little")).memory_peak_bytes
+    assert all(peak is not None and 30 * MIB < peak < 40 * MIB for peak in large), large
+    assert medium is not None
+    assert 15 * MIB < medium < 25 * MIB
+    assert small is not None
+    assert 0 < small < 5 * MIB
+
+
+async def test_a_runner_that_may_not_set_the_watermark_back_knows_the_peaks_that_rise() -> None:
+    async with stages(scripts(allocates=ALLOCATES), watermark=False) as running:
+        peaks = [(await running.run("allocates", size)).memory_peak_bytes for size in ("15", "30", "15")]
+    assert [peak is not None for peak in peaks] == [True, True, False]

@@ -15,7 +15,7 @@ from cutor.model.errors import InvalidRequest
 from cutor.model.events import Output, Stage, StoredFile, StoredRequest, StoredTestCase
 from cutor.model.limits import Bounds, requested_limits, stored_limits
 from cutor.model.quoting import shown
-from cutor.model.request import ValidRequest, ValidTestCase, check_counts, check_size
+from cutor.model.request import ValidRequest, ValidTestCase, check_counts, check_size, explain
 from cutor.model.result import Result
 from cutor.model.spill import spilled
 from cutor.model.subjects import Address
@@ -93,7 +93,7 @@ class Contents:
         try:
             return await self._bodies.get(_stored_body(content.body))
         except (BodyCorrupt, BodyMissing) as error:
-            raise InvalidRequest(f"{where} cannot be read: {error}") from error
+            raise InvalidRequest(f"{where} cannot be read: {explain(error)}") from error
 
     async def fetch(self, content: Content) -> bytes:
         """Return the bytes of a content, from BODIES where they live there."""
@@ -188,7 +188,7 @@ def _claimed_bytes(where: str, content: Content) -> int:
     try:
         check_reference(_stored_body(content.body))
     except BodyCorrupt as error:
-        raise InvalidRequest(f"{where} cannot be read: {error}") from error
+        raise InvalidRequest(f"{where} cannot be read: {explain(error)}") from error
     return content.body.size_bytes
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from cutor.model.errors import InvalidRequest
-from cutor.model.quoting import shown
+from cutor.model.quoting import SHOWN_CHARACTERS, shown, visible
 
 
 def check_keys(raw: bytes) -> None:
@@ -32,25 +32,41 @@ _UNIQUE_KEYS: Final = json.JSONDecoder(object_pairs_hook=_check_object, strict=F
 """As lenient as msgspec about control characters in strings."""
 
 
-def plain(value: Any) -> Any:
-    """Return a value with a mapping in place of every struct: msgspec would take a struct as it is, whatever it holds."""
+def plain(value: Any, where: str = "") -> Any:
+    """Return a value with a mapping in place of every struct: msgspec would take a struct as it is, whatever it holds.
+
+    It also takes everything that can be subscribed for a mapping, a range for one without keys: `InvalidRequest` says where.
+    """
     if isinstance(value, msgspec.Struct):
-        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+        value = {name: getattr(value, name) for name in value.__struct_fields__}
     if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {name: plain(item, _inside(where, name)) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{where}[{position}]") for position, item in enumerate(value)]
+    if hasattr(value, "__getitem__") and not isinstance(value, str | bytes | bytearray):
+        raise InvalidRequest(f"request: {_cut(where) or 'it'} is a {type(value).__name__}, which is nothing of JSON's")
+    return value
+
+
+def _inside(where: str, field: object) -> str:
+    name = visible(str(field)[:SHOWN_CHARACTERS])
+    return f"{where}.{name}" if where else name
+
+
+def _cut(where: str) -> str:
+    return where if len(where) <= SHOWN_CHARACTERS else f"…{where[-SHOWN_CHARACTERS:]}"
 
 
 def place_of(text: str, document: Any) -> str:
     """Return the words for where a string stands in a plain document: the first place of it, keys included."""
-    return next((where for where, found in _strings(document, "") if found == text), "a string")
+    return _cut(next((where for where, found in _strings(document, "") if found == text), "a string"))
 
 
 def _strings(value: Any, where: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield f"{where}: the name of a field" if where else "the name of a field", key
-            yield from _strings(item, f"{where}.{key}" if where else str(key))
+            yield from _strings(item, _inside(where, key))
     elif isinstance(value, list):
         for position, item in enumerate(value):
             yield from _strings(item, f"{where}[{position}]")

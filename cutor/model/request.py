@@ -122,8 +122,6 @@ def request_from(document: Any) -> Request:
         raise InvalidRequest(f"request: {explain(error)}") from error
     except UnicodeEncodeError as error:  # msgspec quotes what it does not know
         raise InvalidRequest(f"request: {not_text(place_of(error.object, document), error)}") from error
-    except (AttributeError, TypeError) as error:
-        raise InvalidRequest(f"request: it holds a value that is none of JSON's: {explain(error)}") from error
 
 
 def explain(error: Exception) -> str:

@@ -51,7 +51,7 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "array": ([], [1], [[]]),
     "object": ({}, {"a": 1}),
 }
-PYTHON_VALUES: Final = (object(), b"x", 1j, range(3), dt.date(2020, 1, 1), iter([]), ..., int)
+PYTHON_VALUES: Final[tuple[Any, ...]] = (object(), b"x", 1j, range(3), dt.date(2020, 1, 1), iter([]), ..., int)
 
 
 class Place(NamedTuple):

@@ -32,7 +32,6 @@ from cutor.model.events import (
     kind_of,
 )
 from cutor.model.limits import Policy
-from cutor.model.outcome import StageReport, classify
 from cutor.model.request import parse_request, validate
 from cutor.model.result import result
 from cutor.model.spill import EVENT_INLINE_BYTES, spilled
@@ -263,23 +262,6 @@ def test_what_stays_in_an_event_is_small(sizes: list[int]) -> None:
     assert all(size <= 64 << 10 for size in inline)
     if sum(sizes) <= EVENT_INLINE_BYTES:
         assert all(sizes[position] > 64 << 10 for position in apart)
-
-
-reports = st.builds(
-    StageReport,
-    exit_code=st.none() | st.integers(0, 255),
-    signal_number=st.none() | st.integers(1, 64),
-    killed_by=st.sampled_from([None, "wall_time", "cpu_time", "stdout", "stderr", "cancel"]),
-    oom_kills=st.integers(0, 2),
-    fault=st.sampled_from([None, "x"]),
-)
-
-
-@given(reports, st.binary(max_size=20))
-def test_outcomes_come_from_facts_not_from_text(report: StageReport, text: bytes) -> None:
-    import msgspec
-
-    assert classify(report) == classify(msgspec.structs.replace(report, stderr=text, stdout=text))
 
 
 json_values = st.recursive(

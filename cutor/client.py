@@ -25,6 +25,7 @@ from cutor.bus.connection import Bus
 from cutor.config import Surroundings, load
 from cutor.errors import WaitedTooLong
 from cutor.journal import Journal
+from cutor.model.content import decode_request_text
 from cutor.model.decide import decide_cancel
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Policy
@@ -61,6 +62,9 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     ended: bool
 
+
+REASON_BYTES: Final = 1024
+"""The reason of a cancel is a sentence for people: up to this size in UTF-8."""
 
 Submittable = Request | Mapping[str, Any] | str | os.PathLike[str]
 
@@ -170,7 +174,11 @@ class Client:
                 )
 
     async def cancel(self, id: str, tenant: str = "default", *, reason: str | None = None) -> bool:  # noqa: A002
-        """Cancel a submission; False where it had ended already, and nothing was appended. Raises `SubmissionUnknown`."""
+        """Cancel a submission; False where it had ended already, and nothing was appended.
+
+        Raises `SubmissionUnknown`, and `InvalidRequest` for a reason that no event could hold.
+        """
+        check_reason(reason)
         state = await self.journal.known(check_address(tenant, id))
         appended = await self.journal.settle(state, lambda state: decide_cancel(state, reason))
         return appended.done
@@ -186,6 +194,16 @@ class Client:
 
     async def _document(self, state: Submission) -> Result:
         return await self.journal.contents.resolve(result(state))
+
+
+def check_reason(reason: object) -> None:
+    """Raise `InvalidRequest` for what is no text, or more than `REASON_BYTES` of it."""
+    if reason is None:
+        return
+    if not isinstance(reason, str):
+        raise InvalidRequest(f"reason: Expected `str | null`, got `{type(reason).__name__}`")
+    if (size := len(decode_request_text("reason", "utf8", reason))) > REASON_BYTES:
+        raise InvalidRequest(f"reason: {size} bytes are more than the maximum of {REASON_BYTES} bytes")
 
 
 def watch_command(submission_id: str, tenant: str) -> str:

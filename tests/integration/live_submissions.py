@@ -1,0 +1,111 @@
+"""Submissions to a live stack, as tests hand them in, and what can be seen of them from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from cutor import Client
+from cutor.model.events import Output
+from cutor.model.result import Result
+from tests.live_stack import EXAMPLES, Stack
+
+PYTHON: Final = (EXAMPLES / "python-three-tests" / "shell.nix").read_text()
+TERMINAL: Final = ("finished", "cancelled", "rejected", "parked")
+PATIENCE_S: Final = 60
+"""How long is waited for what takes a second: the machine may be busy with much else."""
+
+T = TypeVar("T")
+
+
+def document(run: str, *, shell: str = PYTHON, **more: Any) -> dict[str, Any]:
+    """Return a request with this run script; ``files`` maps further names to contents, the rest replaces or adds fields."""
+    files = [{"name": "shell.nix", "content": shell}, {"name": "cutor-run.sh", "content": run}]
+    files += [{"name": name, "content": content} for name, content in more.pop("files", {}).items()]
+    return {"files": files, "test_cases": [{}], **more}
+
+
+def request(run: str, **more: Any) -> bytes:
+    """Return the JSON of `document`."""
+    return json.dumps(document(run, **more)).encode()
+
+
+def submit(stack: Stack, run: str, **more: Any) -> dict[str, Any]:
+    """Hand in by the command line, wait, and return the result document."""
+    return stack.result("-", stdin=request(run, **more))
+
+
+def first(stack: Stack, run: str, **more: Any) -> dict[str, Any]:
+    """Return what came of the first test case."""
+    stage: dict[str, Any] = submit(stack, run, **more)["run"][0]
+    return stage
+
+
+def with_client(stack: Stack, act: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    """Return what ``act`` returns for a client of the stack."""
+
+    async def connected() -> T:
+        async with Client(stack.server) as client:
+            return await act(client)
+
+    return asyncio.run(connected())
+
+
+async def until(look: Callable[[], Awaitable[T | None]]) -> T:
+    """Return what ``look`` finds, once it finds something."""
+    end = time.monotonic() + PATIENCE_S
+    while (found := await look()) is None:
+        assert time.monotonic() < end, f"not within {PATIENCE_S} s"
+        await asyncio.sleep(0.05)
+    return found
+
+
+async def cleaned(client: Client, identity: str) -> Result:
+    """Return the result of a submission that has ended, once it says that nothing is left."""
+
+    async def look() -> Result | None:
+        found = await client.result(identity)
+        return found if found.cleaned_at else None
+
+    return await until(look)
+
+
+def events(stack: Stack, identity: str) -> list[dict[str, Any]]:
+    """Return every event of a submission, as `cutor events` lists them."""
+    listed: list[dict[str, Any]] = json.loads(stack.cutor("events", identity, "--json").stdout)
+    return listed
+
+
+def projected(stack: Stack, sql: str, *, rows: int) -> list[list[Any]]:
+    """Return the rows of a question to the views, once they are so many: the projector may still be behind."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        asked = stack.cutor("query", sql, "--json")
+        found: list[list[Any]] = json.loads(asked.stdout)["rows"]
+        if len(found) == rows:
+            return found
+        assert time.monotonic() < end, f"{len(found)} rows, not {rows}: {found}"
+
+
+def containers(identity: str) -> list[str]:
+    """Return the containers that serve a submission."""
+    label = f"label=cutor.submission=default/{identity}"
+    listed = subprocess.run(["docker", "ps", "-aq", "--filter", label], capture_output=True, text=True, check=True)
+    return listed.stdout.split()
+
+
+def seconds_between(earlier: str, later: str) -> float:
+    """Return the seconds between two times of the stream."""
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
+
+
+def printed(output: dict[str, Any] | Output) -> bytes:
+    """Return the bytes of an output in a result."""
+    encoding, data = (output.encoding, output.data) if isinstance(output, Output) else (output["encoding"], output["data"])
+    return base64.b64decode(data) if encoding == "base64" else data.encode()

@@ -339,8 +339,8 @@ def _check_test_case(where: str, case: ValidTestCase, bounds: Bounds) -> None:
         raise InvalidRequest(f"{where}.name: {size} bytes are more than the maximum of {bounds.test_case_name_bytes} bytes")
     if len(case.args) > bounds.args:
         raise InvalidRequest(f"{where}.args: {len(case.args)} are more than the maximum of {bounds.args} arguments")
-    if sum(len(_utf8(f"{where}.args", arg)) + 1 for arg in case.args) > bounds.arg_bytes:
-        raise InvalidRequest(f"{where}.args: together more than the maximum of {bounds.arg_bytes} bytes")
+    if (size := sum(len(_utf8(f"{where}.args", arg)) + 1 for arg in case.args)) > bounds.arg_bytes:
+        raise InvalidRequest(f"{where}.args: together {size} bytes, more than the maximum of {bounds.arg_bytes} bytes")
     if any("\0" in arg for arg in case.args):
         raise InvalidRequest(f"{where}.args: an argument holds a NUL character, which no program can be given")
 
@@ -352,8 +352,10 @@ def _check_labels(labels: dict[str, str], bounds: Bounds) -> None:
         if not key:
             raise InvalidRequest("labels: a key is empty")
         where = f"labels.{key[:40]}" if key.isprintable() else f"labels[{shown(key, 40)}]"
-        if len(_utf8(where, key)) + len(_utf8(where, value)) > bounds.label_bytes:
-            raise InvalidRequest(f"{where}: key and value are more than the maximum of {bounds.label_bytes} bytes")
+        if (size := len(_utf8(where, key)) + len(_utf8(where, value))) > bounds.label_bytes:
+            raise InvalidRequest(
+                f"{where}: key and value are {size} bytes, more than the maximum of {bounds.label_bytes} bytes"
+            )
 
 
 def _utf8(where: str, text: str) -> bytes:

@@ -116,7 +116,7 @@ MUTATIONS: Final = (
     Mutation(
         "long arguments",
         "test_cases",
-        bad_case(lambda _: {"args": ["é" * (BOUNDS.arg_bytes // 4)] * 2}, "{}.args: together more than "),
+        bad_case(lambda _: {"args": ["é" * (BOUNDS.arg_bytes // 4)] * 2}, "{}.args: together "),
     ),
     Mutation(
         "an argument with NUL",

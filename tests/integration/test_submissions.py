@@ -1,16 +1,11 @@
-"""What a submission can count on, end to end on a live stack: state between stages, exact bytes, endings told apart."""
+"""What a submission can count on, end to end on a live stack: endings told apart, limits that hold, nothing of the host."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import itertools
 import json
 import secrets
-import subprocess
-import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 import pytest
@@ -23,77 +18,32 @@ from cutor.model.request import request_from, validate
 from cutor.model.result import Result
 from cutor.model.subjects import Address, event_subject, fence
 from tests.bare_stack import User
-from tests.live_stack import EXAMPLES, Stack
-
-PYTHON = (EXAMPLES / "python-three-tests" / "shell.nix").read_text()
-
-
-def request(run: str, *, shell: str = PYTHON, **more: Any) -> bytes:
-    files = [{"name": "shell.nix", "content": shell}, {"name": "cutor-run.sh", "content": run}]
-    files += [{"name": name, "content": content} for name, content in more.pop("files", {}).items()]
-    return json.dumps({"files": files, "test_cases": [{}], **more}).encode()
-
-
-def submit(stack: Stack, run: str, **more: Any) -> dict[str, Any]:
-    return stack.result("-", stdin=request(run, **more))
-
-
-def first(stack: Stack, run: str, **more: Any) -> dict[str, Any]:
-    stage: dict[str, Any] = submit(stack, run, **more)["run"][0]
-    return stage
-
-
-def test_each_test_case_starts_from_what_compile_left_and_sees_nothing_of_another(stack: Stack) -> None:
-    run = "cat built; ls | tr '\\n' ' '; echo mine > left; echo changed > built; echo x > /tmp/left; ls /tmp"
-    files = {"cutor-compile.sh": "echo from compile > built; echo y > /tmp/gone; mkdir sub; echo z > sub/file"}
-    result = submit(stack, run, files=files, test_cases=[{}, {}], stop_on_failure=False)
-    outputs = [stage["stdout"]["data"] for stage in result["run"]]
-    assert outputs == ["from compile\nbuilt cutor-compile.sh cutor-run.sh shell.nix sub left\n"] * 2
-
-
-@pytest.mark.parametrize(
-    ("program", "outcome", "exit_code", "signal"),
-    [
-        ("exit 139", "RE", 139, None),
-        ("kill -SEGV $$", "SG", None, 11),
-        ("kill -KILL $$", "SG", None, 9),
-        ("exit 0", "OK", 0, None),
-        ("no-such-command", "RE", 127, None),
-    ],
+from tests.integration.live_submissions import (
+    PYTHON,
+    cleaned,
+    containers,
+    document,
+    events,
+    first,
+    submit,
+    with_client,
 )
-def test_endings_are_told_apart(stack: Stack, program: str, outcome: str, exit_code: int | None, signal: int | None) -> None:
-    stage = first(stack, program)
-    number = None if stage["signal"] is None else stage["signal"]["number"]
-    assert (stage["outcome"], stage["exit_code"], number) == (outcome, exit_code, signal)
+from tests.live_stack import Stack
+
+ENDINGS = {
+    # program: outcome, exit code, signal
+    "exit 139": ("RE", 139, None),
+    "kill -SEGV $$": ("SG", None, 11),
+    "kill -KILL $$": ("SG", None, 9),
+    "exit 0": ("OK", 0, None),
+    "no-such-command": ("RE", 127, None),
+}
 
 
-def test_bytes_are_exact_both_ways(stack: Stack) -> None:
-    data = bytes(range(256)) * 40
-    case = {"input": base64.b64encode(data).decode(), "expected_output": base64.b64encode(data).decode(), "encoding": "base64"}
-    stage = first(stack, "exec cat", test_cases=[case], compare="exact")
-    assert (stage["outcome"], stage["stdout"]["encoding"]) == ("OK", "base64")
-    assert base64.b64decode(stage["stdout"]["data"]) == data
-
-
-def test_no_input_is_an_empty_standard_input(stack: Stack) -> None:
-    assert first(stack, "wc -c")["stdout"]["data"].strip() == "0"
-
-
-def test_too_much_output_is_cut_and_ends_the_stage(stack: Stack) -> None:
-    stage = first(stack, "yes", limits={"run": {"stdout_bytes": 1000}})
-    assert (stage["outcome"], stage["stdout"]["data"], stage["stdout"]["truncated"]) == ("OLE", "y\n" * 500, True)
-    assert stage["stdout"]["bytes_total"] > 1000
-
-
-def test_output_of_more_than_64_kib_comes_back_whole(stack: Stack) -> None:
-    stage = first(stack, "python3 -c 'print(\"x\" * 300000)'")
-    assert (stage["outcome"], stage["stdout"]["data"]) == ("OK", "x" * 300_000 + "\n")
-    assert "body" not in stage["stdout"]
-
-
-def test_wall_time_is_limited(stack: Stack) -> None:
-    stage = first(stack, "echo before; sleep 30", limits={"run": {"wall_time_ms": 300}})
-    assert (stage["outcome"], stage["stdout"]["data"], stage["exit_code"]) == ("TLE_WALL", "before\n", None)
+def test_endings_are_told_apart(stack: Stack) -> None:
+    run = submit(stack, 'eval "$1"', test_cases=[{"args": [program]} for program in ENDINGS], stop_on_failure=False)["run"]
+    found = [(stage["outcome"], stage["exit_code"], stage["signal"] and stage["signal"]["number"]) for stage in run]
+    assert dict(zip(ENDINGS, found, strict=True)) == ENDINGS
 
 
 @pytest.mark.parametrize(
@@ -124,88 +74,10 @@ def test_nothing_of_host_image_or_network_is_there(stack: Stack) -> None:
     assert "unreachable" in stage["stderr"]["data"]
 
 
-def test_stop_on_failure_and_its_opposite(stack: Stack) -> None:
-    cases = [{"expected_output": "1"}, {"expected_output": "2"}, {"expected_output": "1"}]
-    stopped = submit(stack, "echo 1", test_cases=cases)
-    assert [stage["outcome"] for stage in stopped["run"]] == ["OK", "WA", "SKIPPED"]
-    through = submit(stack, "echo 1", test_cases=cases, stop_on_failure=False)
-    assert [stage["outcome"] for stage in through["run"]] == ["OK", "WA", "OK"]
-    assert stopped["outcome"] == through["outcome"] == "WRONG_ANSWER"
-
-
-def test_arguments_arrive_as_they_are(stack: Stack) -> None:
-    args = ["two words", "$HOME", "`id`", "", "é", "'", "; exit 3"]
-    stage = first(stack, 'printf "%s\\n" "$@"', test_cases=[{"args": args}])
-    assert stage["stdout"]["data"].splitlines() == args
-
-
-def test_fifty_test_cases_go_into_few_events(stack: Stack) -> None:
-    result = submit(stack, "cat", test_cases=[{"input": str(n), "expected_output": str(n)} for n in range(50)])
-    assert result["outcome"] == "OK"
-    assert len(result["run"]) == 50
-    listed = json.loads(stack.cutor("events", result["id"], "--json").stdout)
-    ran = [event["event"] for event in listed if event["kind"] == "ran"]
-    assert len(ran) < 25
-    assert [event["index"] for event in ran] == list(itertools.accumulate([0, *(len(event["stages"]) for event in ran)]))[:-1]
-
-
-BUILDING = PYTHON.replace("packages", "SLOW = builtins.foldl' (a: b: a + b) 0 (builtins.genList (n: n) 400000000); packages")
-
-
-@pytest.mark.parametrize(
-    ("kind", "holder", "after_s", "more", "stage"),
-    [
-        ("leased", "builder", 0.0, {"shell": BUILDING}, "dependencies"),
-        ("leased", "builder", 1.0, {"shell": BUILDING}, "dependencies"),
-        ("leased", "runner", 0.0, {}, "run"),
-        ("leased", "runner", 0.5, {}, "run"),
-        ("leased", "runner", 0.5, {"files": {"cutor-compile.sh": "sleep 100"}}, "compile"),
-    ],
-)
-def test_a_cancelled_submission_is_stopped_within_a_second(
-    stack: Stack, kind: str, holder: str, after_s: float, more: dict[str, Any], stage: str
-) -> None:
-    """Whatever it is at: its container is gone, ``cleaned`` is in the log, and the stage it was at says so."""
-    limits = {"run": {"wall_time_ms": 110_000}, "compile": {"wall_time_ms": 110_000}}
-    document = json.loads(request("sleep 100", limits=limits, **more))
-
-    async def cancelled() -> tuple[float, Result]:
-        async with Client(stack.server) as client:
-            identity = (await client.submit(document)).id
-            async for update in client.watch(identity):
-                if update.kind == kind and update.what.startswith(holder):
-                    await asyncio.sleep(after_s)
-                    began = time.monotonic()
-                    assert await client.cancel(identity)
-            while (result := await client.result(identity)).cleaned_at is None:
-                assert time.monotonic() - began < 20
-                await asyncio.sleep(0.02)
-            return time.monotonic() - began, result
-
-    took_s, result = asyncio.run(cancelled())
-    assert (result.status, result.outcome) == ("CANCELLED", "CANCELLED")
-    assert containers(stack, result.id) == []
-    stages = {"dependencies": result.dependencies, "compile": result.compile, "run": result.run[0]}
-    found = stages[stage]
-    assert found is not None
-    assert found.outcome == "CANCELLED"
-    assert took_s < 2, "a second, and as much for a machine under test"
-
-
-def containers(stack: Stack, identity: str) -> list[str]:
-    label = f"label=cutor.submission=default/{identity}"
-    listed = subprocess.run(["docker", "ps", "-aq", "--filter", label], capture_output=True, text=True, check=True)
-    return listed.stdout.split()
-
-
 def test_a_finished_submission_leaves_no_container(stack: Stack) -> None:
     result = submit(stack, "true")
-    for _ in range(100):
-        cleaned_at = json.loads(stack.cutor("status", result["id"], "--json").stdout)["cleaned_at"]
-        if cleaned_at:
-            break
-    assert cleaned_at
-    assert containers(stack, result["id"]) == []
+    with_client(stack, lambda client: cleaned(client, result["id"]))
+    assert containers(result["id"]) == []
 
 
 def test_all_stages_together_have_a_time(user: User) -> None:
@@ -247,8 +119,8 @@ def test_cache_false_builds_its_own_or_uses_what_is_there(stack: Stack) -> None:
 def test_a_client_that_does_not_check_is_refused_by_the_builder(stack: Stack) -> None:
     """The log holds a request over the stack's limits: it ends as REJECTED, with the line that the client would have got."""
     boundless = Policy(bounds=Bounds(label_bytes=10_000))
-    document = json.loads(request("true", labels={"long": "x" * 1000}))
-    valid = validate(request_from(document), boundless, secrets.token_hex(8))
+    wanted = document("true", labels={"long": "x" * 1000})
+    valid = validate(request_from(wanted), boundless, secrets.token_hex(8))
 
     async def append() -> None:
         async with Client(stack.server) as client:
@@ -288,8 +160,7 @@ def test_an_environment_that_is_not_in_the_store_any_more_is_built_again(stack: 
     with_environments(stack, lose_a_path)
     after = submit(stack, "printf %s $LOST", shell=shell)
     assert (after["outcome"], after["environment"]["hit"], after["attempts"]) == ("OK", False, {"builder": 2, "runner": 2})
-    listed = json.loads(stack.cutor("events", after["id"], "--json").stdout)
-    kinds = [event["kind"] for event in listed if event["kind"] not in ("leased", "cleaned")]
+    kinds = [event["kind"] for event in events(stack, after["id"]) if event["kind"] not in ("leased", "cleaned")]
     assert kinds == ["submitted", "cache-built", "cache-lost", "cache-built", "ran", "finished"]
 
 

@@ -26,6 +26,7 @@ from cutor.nix.report import BuildReport, Built, BuiltEnvironment, Failed
 from cutor.nix.session import INIT_MODULE, WORK_TMPFS, BuildSession, OnProgress
 from cutor.nix.settings import NixSettings
 from deploy.setup import volumes
+from tests.child_image import IMAGE
 
 TEST_KEYS: Final = "7e57"
 COPY: Final = """
@@ -136,7 +137,7 @@ async def _set_up() -> str | None:
     """Return what is missing, or null."""
     try:
         async with Engine.connect() as engine:
-            await engine.image_labels(NixSettings().image)
+            await engine.image_labels(IMAGE)
             return None if await engine.volume_labels(NixSettings().packages_volume) else "the package set is missing"
     except (EngineUnreachable, ImageMissing) as error:
         return str(error)
@@ -181,7 +182,7 @@ def nix_set_up() -> None:
 def nix_settings(nix_set_up: None) -> Iterator[NixSettings]:
     """Settings with a store of the session's own, in which everything that set-up built is there."""
     token = secrets.token_hex(4)
-    settings = NixSettings(store_volume=f"cutor-test-store-{token}", var_volume=f"cutor-test-var-{token}")
+    settings = NixSettings(image=IMAGE, store_volume=f"cutor-test-store-{token}", var_volume=f"cutor-test-var-{token}")
     try:
         asyncio.run(_copy_store(settings))
         yield settings

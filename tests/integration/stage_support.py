@@ -23,8 +23,8 @@ from cutor.jail.session import Submission, WorkerSession
 from cutor.model.environments import Programs
 from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
 from cutor.model.outcome import StageReport
+from tests.child_image import IMAGE
 
-IMAGE: Final = "cutor-child:latest"
 INSTANCE: Final = f"test-{os.getpid()}"
 UID: Final = 310_000 + os.getpid() % 10_000
 """Beside the ids of any stack on this machine."""

@@ -25,6 +25,7 @@ from cutor.stack.lock import is_free, read_holder
 from cutor.stack.logs import last_lines
 from cutor.stack.restarts import QUICK_DEATHS
 from tests.bare_stack import User, one_line, request
+from tests.child_image import IMAGE
 from tests.live_stack import EXAMPLES
 
 
@@ -423,7 +424,7 @@ def make_container(instance: str) -> str:
 
     async def create() -> str:
         async with Docker() as docker:
-            container = await docker.containers.create({"Image": "cutor-child:latest", "Labels": {"cutor": instance}})
+            container = await docker.containers.create({"Image": IMAGE, "Labels": {"cutor": instance}})
             return str(container.id)
 
     return asyncio.run(create())
@@ -433,7 +434,7 @@ def make_container(instance: str) -> str:
 def image_name() -> Iterator[str]:
     """A name of the child image that this test may give to another one; it is gone at the end."""
     repository, tag = "cutor-test", secrets.token_hex(6)
-    give_name("cutor-child:latest", repository, tag)
+    give_name(IMAGE, repository, tag)
     yield f"{repository}:{tag}"
 
     async def remove() -> None:
@@ -454,7 +455,7 @@ def give_name(image: str, repository: str, tag: str) -> None:
 def base_of_the_child_image() -> str:
     async def find() -> str:
         async with Engine.connect() as engine:
-            return (await engine.image_labels("cutor-child:latest"))["cutor.base"]
+            return (await engine.image_labels(IMAGE))["cutor.base"]
 
     return asyncio.run(find())
 

@@ -15,7 +15,7 @@ ALLOWED: Final[dict[str, str]] = {
         read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek sendfile copy_file_range splice tee
         readahead fadvise64 sync fsync fdatasync sync_file_range syncfs truncate ftruncate fallocate""",
     "descriptors": """
-        open openat openat2 creat close close_range dup dup2 dup3 fcntl flock pipe pipe2 memfd_create""",
+        open openat openat2 creat close close_range dup dup2 dup3 flock pipe pipe2 memfd_create""",
     "names and attributes of files": """
         stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir getdents
         getdents64 mkdir mkdirat rmdir rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat mknod mknodat
@@ -86,8 +86,28 @@ ABSENT: Final = """io_uring_setup io_uring_enter io_uring_register
     lsm_list_modules setxattrat getxattrat listxattrat removexattrat file_getattr file_setattr"""
 """Answered with ENOSYS: callers have another way and take it (io_uring is a second, unfiltered way to make system calls)."""
 
+ATTRIBUTES: Final = "setxattr lsetxattr fsetxattr"
+"""Answered with EOPNOTSUPP to the user's program, as on a file system that has none: callers go on without.
+
+The kernel charges an access list (``system.posix_acl_default``, 64 KiB, inherited by every new directory) to no control group:
+a program with 64 MiB held a gigabyte more in a second. A filter can't see an attribute's name, so none is set."""
+
+SOCKET_FILTERS: Final = (26, 50, 51, 52)
+"""``SO_ATTACH_FILTER``, ``_BPF``, ``_REUSEPORT_CBPF`` and ``_EBPF``: refused with EPERM to the user's program.
+
+Compiled filters share one room of the whole kernel, in which the system call policy of the next jail must find its own."""
+
+OPEN_FILE_LOCKS: Final = 0x24
+"""``F_OFD_GETLK``, ``_SETLK`` and ``_SETLKW`` of fcntl are this and the next two: refused in every container.
+
+``/proc/locks`` lists such a lock to every process of the host, whatever its namespaces: its range is a message to anybody.
+The jail's policy answers as a kernel that does not know them (EINVAL); locks of processes and flock are as they were."""
+
 EPERM: Final = 1
+EINVAL: Final = 22
 ENOSYS: Final = 38
+EOPNOTSUPP: Final = 95
+_SOL_SOCKET: Final = 1
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _NETLINK_ROUTE: Final = 0
 _TIOCSTI: Final = 0x5412  # types into a terminal as if its owner did
@@ -101,7 +121,7 @@ def names(table: dict[str, str]) -> list[str]:
 
 
 def container_profile() -> str:
-    """Return the seccomp profile of a child container as Docker's JSON text (about 8 KB).
+    """Return the seccomp profile of a child container as Docker's JSON text (about 11 KB).
 
     It names no architecture: then it holds for the engine's own, and a call by any other convention (x32, 32 bits) is killed.
 
@@ -117,6 +137,7 @@ def container_profile() -> str:
         _allow("socketpair", (0, _AF_UNIX)),
         *(_allow("personality", (0, value)) for value in _PERSONALITIES),
         *_allow_unless("ioctl", 1, _TIOCSTI),
+        *_allow_unless("fcntl", 1, OPEN_FILE_LOCKS, ignored_bits=2),
     ]
     return json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}, separators=(",", ":"))
 
@@ -126,10 +147,11 @@ def _allow(name: str, *equal: tuple[int, int]) -> dict[str, Any]:
     return {"names": [name], "action": "SCMP_ACT_ALLOW", "args": args}
 
 
-def _allow_unless(name: str, index: int, value: int) -> list[dict[str, Any]]:
+def _allow_unless(name: str, index: int, value: int, ignored_bits: int = 0) -> list[dict[str, Any]]:
     """Allow a call unless the low 32 bits of one argument equal ``value``: one rule for each bit that may differ.
 
-    A plain "not equal" compares 64 bits, while the kernel looks at 32 of them: setting a high bit would walk past it.
+    The lowest ``ignored_bits`` of them may be anything: the call is refused for a block of values. A plain "not equal" compares
+    64 bits, while the kernel looks at 32 of them: setting a high bit would walk past it.
     """
     return [
         {
@@ -137,7 +159,7 @@ def _allow_unless(name: str, index: int, value: int) -> list[dict[str, Any]]:
             "action": "SCMP_ACT_ALLOW",
             "args": [{"index": index, "value": 1 << bit, "valueTwo": ~value & (1 << bit), "op": "SCMP_CMP_MASKED_EQ"}],
         }
-        for bit in range(32)
+        for bit in range(ignored_bits, 32)
     ]
 
 
@@ -145,17 +167,21 @@ def program_policy() -> str:
     """Return nsjail's policy (kafel) for a user's program: a few KB, the same on every architecture that nsjail knows.
 
     Everything that makes or enters a namespace is refused, ``clone3`` with ENOSYS because a filter can't see its flags:
-    every C library then falls back to ``clone``. The rest repeats the container's denials, so that either filter suffices.
+    every C library then falls back to ``clone``. What takes memory that no limit counts is refused: `ATTRIBUTES`,
+    `SOCKET_FILTERS`. The rest repeats the container's denials, so that either filter suffices.
     """
     denied = sorted(set(names(DENIED)) | set(JAIL.split()))
     # kafel keeps the kernel's own name for umount2(2)
     listed = ", ".join("umount" if name == "umount2" else name for name in denied)
     absent = ", ".join(sorted({"clone3", *ABSENT.split()}))
     families = " || ".join(f"family == {family}" for family in (_AF_UNIX, _AF_INET, _AF_INET6))
+    filters = " || ".join(f"(optname & 0xffffffff) == {option}" for option in SOCKET_FILTERS)
     return (
         f"ERRNO({EPERM}) {{ {listed}, "
         f"clone {{ (clone_flags & {_NAMESPACE_FLAGS:#x}) != 0 }}, "
         f"ioctl {{ (cmd & 0xffffffff) == {_TIOCSTI:#x} }}, "
+        f"setsockopt {{ (level & 0xffffffff) == {_SOL_SOCKET} && ({filters}) }}, "
         f"socket {{ !({families} || (family == {_AF_NETLINK} && protocol == {_NETLINK_ROUTE})) }} }} "
-        f"ERRNO({ENOSYS}) {{ {absent} }} DEFAULT ALLOW"
+        f"ERRNO({EINVAL}) {{ fcntl {{ (cmd & 0xfffffffc) == {OPEN_FILE_LOCKS:#x} }} }} "
+        f"ERRNO({ENOSYS}) {{ {absent} }} ERRNO({EOPNOTSUPP}) {{ {', '.join(ATTRIBUTES.split())} }} DEFAULT ALLOW"
     )

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from cutor.containers.seccomp import ABSENT, ALLOWED, DENIED, JAIL, container_profile, names, program_policy
+from cutor.containers.seccomp import (
+    ABSENT,
+    ALLOWED,
+    ATTRIBUTES,
+    DENIED,
+    JAIL,
+    SOCKET_FILTERS,
+    container_profile,
+    names,
+    program_policy,
+)
 
 HEADER = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
 NEWER_THAN_THE_HEADER = {
@@ -18,7 +28,7 @@ NEWER_THAN_THE_HEADER = {
     *("lsm_get_self_attr", "lsm_set_self_attr", "lsm_list_modules"),
     *("setxattrat", "getxattrat", "listxattrat", "removexattrat"),
 }
-FILTERED_BY_ARGUMENT = {"socket", "socketpair", "personality", "ioctl"}
+FILTERED_BY_ARGUMENT = {"socket", "socketpair", "personality", "ioctl", "fcntl"}
 UNNAMED = {
     *("_sysctl", "afs_syscall", "create_module", "epoll_ctl_old", "epoll_wait_old", "get_kernel_syms", "get_thread_area"),
     *("getpmsg", "nfsservctl", "putpmsg", "query_module", "security", "set_thread_area", "tuxcall", "vserver"),
@@ -73,6 +83,24 @@ def test_a_terminal_can_not_be_typed_into_whatever_the_high_bits_say(number: int
 def test_only_four_kinds_of_socket_can_be_made(arguments: tuple[int, int, int], allowed: bool) -> None:
     found = [rule["args"] for rule in rules(container_profile()) if rule["names"] == ["socket"]]
     assert any(all(arguments[one["index"]] == one["value"] for one in args) for args in found) is allowed  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("command", "allowed"),
+    [(37, False), (38, False), (36, False), (6, True), (7, True), (1031, True), (35, True), (40, True), (0x1_0000_0025, False)],
+)
+def test_locks_of_open_files_can_not_be_made_whatever_the_high_bits_say(command: int, allowed: bool) -> None:
+    found = [rule["args"][0] for rule in rules(container_profile()) if rule["names"] == ["fcntl"]]  # type: ignore[index]
+    assert any(command & argument["value"] == argument["valueTwo"] for argument in found) is allowed
+    assert "ERRNO(22) { fcntl { (cmd & 0xfffffffc) == 0x24 } }" in program_policy()
+
+
+def test_the_program_sets_no_attributes_and_no_socket_filters() -> None:
+    policy = program_policy()
+    assert "ERRNO(95) { setxattr, lsetxattr, fsetxattr }" in policy
+    assert all(f"(optname & 0xffffffff) == {option}" in policy for option in SOCKET_FILTERS)
+    allowed = {name for rule in rules(container_profile()) if "args" not in rule for name in rule["names"]}  # type: ignore[attr-defined]
+    assert set(ATTRIBUTES.split()) <= allowed, "the init itself asks whether the box keeps attributes"
 
 
 def test_the_architecture_is_the_engines_own_and_no_other() -> None:

@@ -1,4 +1,4 @@
-#: what = "extended attributes without end in the box that compile leaves: memory of the stage like any other"
+#: what = "extended attributes without end in the box that compile leaves: refused, or memory of the stage like any other"
 #: stage = "compile"
 #: then = "echo ran"
 #: outcome = ["OK", "COMPILE_ERROR"]

@@ -1,0 +1,17 @@
+#: what = "a compile step that fills the box to its last byte and its last name: the runs still start"
+#: stage = "compile"
+#: then = "echo x > new && cat new && echo ran"
+#: test_cases = [{}, {}]
+#: has = ["ran"]
+#: limits.compile.memory_bytes = 536870912
+import contextlib
+import os
+from itertools import count
+
+with contextlib.suppress(OSError):
+    for number in count():
+        with open(f"large{number}", "wb", buffering=0) as file:
+            file.writelines(b"x" * (1 << 20) for _ in range(32))
+with contextlib.suppress(OSError):
+    for number in count():
+        os.close(os.open(f"small{number}", os.O_CREAT | os.O_WRONLY))

@@ -60,15 +60,13 @@ DENIED = {
         "open_by_handle_at",
         "tiocsti",
         "tiocsti high",
-        "packet socket",
-        "vsock",
-        "netlink audit",
         "sethostname",
         "reboot",
     ),
     "ENOSYS": ("clone3", "io_uring"),
     "EINVAL": ("setuid root",),
-    "done": ("netlink route", "unix", "inet"),
+    "EAFNOSUPPORT": ("packet socket", "vsock", "netlink audit", "netlink route"),
+    "done": ("unix", "inet"),
 }
 
 
@@ -110,7 +108,7 @@ async def test_calls_by_another_convention_are_not_made() -> None:
 async def test_there_is_no_network_but_a_loopback_of_its_own() -> None:
     script = """exec python3 -c "
 import socket
-print(sorted(name for _, name in socket.if_nameindex()))
+print([line.split(':')[0].strip() for line in open('/proc/net/dev') if ':' in line])
 for address in ('1.1.1.1', '169.254.169.254', '172.17.0.1'):
     try: socket.create_connection((address, 80), 1); print('connected')
     except OSError as error: print(error.strerror)

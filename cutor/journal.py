@@ -126,7 +126,9 @@ class Journal:
     async def submit(self, request: ValidRequest, caused_by: str | None = None) -> Submission:
         """Append ``submitted`` and return the state; the same id and body twice is one submission.
 
-        The time in the state is this process's where the append was its own: the stream's own stands in what is read.
+        The time in the state is this process's where the append was its own: the stream's own stands in what is read. Of two
+        bodies under one id at once the first event stored wins; large contents of the other stay in BODIES, under their hash,
+        as do those of a producer that died before its event: no event names them, and they are stored once whoever comes next.
         Raises `SubmissionConflict` where the id is taken by another body.
         """
         address, wanted = request.address, digest(request)

@@ -1,0 +1,3 @@
+#: what = "SIGKILL of the runner at a submission's end: it is cleaned all the same"
+#: kill = { process = "runner", at = "finished" }
+echo done

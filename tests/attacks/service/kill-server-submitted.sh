@@ -1,0 +1,3 @@
+#: what = "SIGKILL of the NATS server at the hand-in: what it confirmed is not lost"
+#: kill = { process = "server", at = "submitted" }
+echo done

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from cutor.containers.host_config import BuilderStorage, Identity, Resources, RunnerStorage, Tmpfs, builder_spec, runner_spec
+from cutor.jail.inside.worker_init import TMP_INODES
 
 IDENTITY = Identity("one", "abc", "default/s1")
 RESOURCES = Resources(memory_bytes=256 << 20, processes=64, cpus=1.5)
@@ -47,6 +48,22 @@ def test_a_runner_is_its_slots_uid_and_has_no_capability() -> None:
     assert host["Tmpfs"]["/box"].endswith("mode=0700,uid=300007,gid=300007")
     assert ",exec," in host["Tmpfs"]["/box"]
     assert ",noexec," in host["Tmpfs"]["/tmp"]
+
+
+def test_a_container_has_one_cpu_unless_it_is_told_otherwise() -> None:
+    resources = Resources(memory_bytes=256 << 20, processes=64)
+    for spec in (
+        runner_spec(IDENTITY, image="image", uid=300_007, resources=resources),
+        builder_spec(IDENTITY, image="image", module="m", resources=resources),
+    ):
+        assert spec.body["HostConfig"]["NanoCpus"] == 1_000_000_000
+
+
+def test_a_box_is_bounded_in_files_as_a_jails_own_directories_are() -> None:
+    writable = RUNNER.body["HostConfig"]["Tmpfs"]
+    inodes = {path: int(options.partition("nr_inodes=")[2].partition(",")[0]) for path, options in writable.items()}
+    assert inodes["/box"] == TMP_INODES == 65_536
+    assert inodes["/copies"] == TMP_INODES + 16, "a copy of a full box, and the directories that hold it"
 
 
 def test_a_builders_root_can_only_map_ids() -> None:

@@ -13,6 +13,8 @@ import duckdb
 
 from cutor.model.state import TERMINAL, TRANSITIONS
 from cutor.projections.schema import TABLES, table_scripts
+from tests.attacks.campaign import load_attacks
+from tests.attacks.coverage import page as page_of_attacks
 
 DOCS: Final = Path(__file__).parent
 
@@ -74,7 +76,12 @@ def views() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES: Final = {"reference/states.md": states, "reference/views.md": views}
+def attacks() -> str:
+    """Return the page of the attacks: what is tried, by which of them, and what must come of each."""
+    return page_of_attacks(load_attacks())
+
+
+PAGES: Final = {"reference/states.md": states, "reference/views.md": views, "reference/attacks.md": attacks}
 
 
 def main() -> int:

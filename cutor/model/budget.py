@@ -1,6 +1,7 @@
 """The time that all stages of one submission share: whatever each of them may take, a slot is not held for longer.
 
-Counted are compile and runs of one attempt, not the dependencies stage: a verdict must not depend on whether an environment was
+Counted are compile and runs of one attempt, with what the container takes around each: a box that is slow to copy holds a slot
+like a program that is slow. Not counted is the dependencies stage: a verdict must not depend on whether an environment was
 there already, and a build has a limit of its own.
 """
 
@@ -29,9 +30,9 @@ class WallTimeBudget(NamedTuple):
         """Return a stage's limits with no more wall time than is left; 1 ms where nothing is."""
         return msgspec.structs.replace(limit, wall_time_ms=max(min(limit.wall_time_ms, self.left_ms), 1))
 
-    def after(self, stage: Stage) -> WallTimeBudget:
-        """Return what is left after a stage."""
-        return self._replace(spent_ms=self.spent_ms + (stage.wall_time_ms or 0))
+    def after(self, stage: Stage, took_ms: int = 0) -> WallTimeBudget:
+        """Return what is left after a stage. ``took_ms``: how long the slot was held for it, its box made and cleared away."""
+        return self._replace(spent_ms=self.spent_ms + max(stage.wall_time_ms or 0, took_ms))
 
     def explained(self, stage: Stage, own: Limit) -> Stage:
         """Return a stage with the true reason in its message, where the budget and not its ``own`` limit ended it."""

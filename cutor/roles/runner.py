@@ -8,6 +8,7 @@ anywhere: another lease starts again from the compile stage, and what this one a
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -136,11 +137,10 @@ class RunStep:
         """Compile, run every test case, finish. Raises `SessionFault` and `LeaseLost`."""
         budget = WallTimeBudget(job.policy.bounds.submission_wall_time_ms)
         if COMPILE_SCRIPT in work.request.files:
-            compiled = await self._compile(job, work, session, budget)
+            compiled, budget = await self._compile(job, work, session, budget)
             if compiled.outcome != "OK":
                 await job.report(Finished(lease=job.lease, outcome="COMPILE_ERROR"))
                 return
-            budget = budget.after(compiled)
         async with Results(job) as results:
             outcomes = await self._test_cases(work, session, results, budget)
         await job.report(Finished(lease=job.lease, outcome=submission_outcome(outcomes)))
@@ -151,23 +151,30 @@ class RunStep:
         """Run the test cases until one fails that is to stop the others, or the submission's time is up."""
         outcomes: list[StageOutcome] = []
         for index in range(len(work.request.test_cases)):
+            began = time.monotonic()
             stage = await self._run(work, session, index, budget)
-            budget = budget.after(stage)
+            budget = budget.after(stage, _ms_since(began))
             outcomes.append(stage.outcome)
             await results.add(stage)
             if stage.outcome != "OK" and (work.request.stop_on_failure or not budget.left_ms):
                 break
         return outcomes
 
-    async def _compile(self, job: Job, work: Work, session: WorkerSession, budget: WallTimeBudget) -> Stage:
+    async def _compile(
+        self, job: Job, work: Work, session: WorkerSession, budget: WallTimeBudget
+    ) -> tuple[Stage, WallTimeBudget]:
+        """Return the compile stage, and what it leaves of the submission's time: waiting for the log is none of it."""
         own = work.limits["compile"]
         limit = budget.limit(own)
-        stage = budget.explained(judge(await session.run_compile(limit), limit), own)
+        began = time.monotonic()
+        report = await session.run_compile(limit)
+        took_ms = _ms_since(began)
+        stage = budget.explained(judge(report, limit), own)
         if stage.outcome == "XX":
             raise StepFault(stage.message or "the compile stage could not be judged")
         (stored,) = await job.journal.contents.spill_stages([stage])
         await job.report(Compiled(lease=job.lease, stage=stored))
-        return stage
+        return stage, budget.after(stage, took_ms)
 
     async def _run(self, work: Work, session: WorkerSession, index: int, budget: WallTimeBudget) -> Stage:
         case, own = work.request.test_cases[index], work.limits["run"]
@@ -179,6 +186,10 @@ class RunStep:
         if stage.outcome == "XX":
             raise StepFault(stage.message or f"test case {index} could not be judged")
         return stage
+
+
+def _ms_since(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)
 
 
 def first_resources(work: Work) -> Resources:

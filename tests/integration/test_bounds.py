@@ -81,11 +81,14 @@ def test_a_client_that_does_not_check_is_refused_by_the_builder(stack: Stack) ->
 
 
 def test_all_stages_together_have_a_time(user: User) -> None:
-    """Whatever each of them may take: a stack of its own, whose bound on compile and runs together is 5 s."""
+    """Whatever each of them may take: a stack of its own, whose bound on compile and runs together is 8 s.
+
+    Counted is what the slot is held for: the rest that the third run gets is less than what the two before it left.
+    """
     config = user.home / "config.toml"
-    config.write_text("[bounds]\nsubmission_wall_time_ms = 5000\n")
+    config.write_text("[bounds]\nsubmission_wall_time_ms = 8000\n")
     assert user.up("--config", str(config), roles=("builder", "runner")).returncode == 0
-    result = submit(user.stack, "sleep 2", test_cases=[{}, {}, {}, {}], stop_on_failure=False)
+    result = submit(user.stack, "sleep 3", test_cases=[{}, {}, {}, {}], stop_on_failure=False)
     assert [stage["outcome"] for stage in result["run"]] == ["OK", "OK", "TLE_WALL", "SKIPPED"]
-    assert result["run"][2]["message"] == "the submission's compile and run stages together took longer than 5000 ms"
-    assert result["run"][2]["limits"]["wall_time_ms"] <= 1000
+    assert result["run"][2]["message"] == "the submission's compile and run stages together took longer than 8000 ms"
+    assert result["run"][2]["limits"]["wall_time_ms"] < 8000 - sum(stage["wall_time_ms"] for stage in result["run"][:2])

@@ -19,6 +19,12 @@ def test_a_stage_gets_its_own_limit_while_that_much_is_left_and_then_what_is_lef
     assert budget.after(Stage(outcome="XX")) == budget
 
 
+def test_what_holds_the_slot_around_a_stage_is_counted_too() -> None:
+    stage = Stage(outcome="OK", wall_time_ms=2)
+    assert WallTimeBudget(1500).after(stage, took_ms=900).left_ms == 600
+    assert WallTimeBudget(1500).after(stage, took_ms=1).left_ms == 1498
+
+
 def test_a_stage_that_the_budget_ended_says_so_and_one_that_its_own_limit_ended_does_not() -> None:
     late = Stage(outcome="TLE_WALL", message="took longer than 800 ms")
     assert WallTimeBudget(1500).explained(late, LIMIT) == late

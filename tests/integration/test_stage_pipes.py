@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 
 from cutor.model.limits import MIB
@@ -23,21 +22,13 @@ async def test_input_arguments_and_output_are_byte_exact() -> None:
     assert (error.stdout, error.stderr) == (b"", EVERY_BYTE)
 
 
-async def test_large_data_in_both_directions_at_once() -> None:
-    data = random.Random(1).randbytes(12 * MIB)
-    async with stages(scripts(cat="exec cat", hash="sha256sum")) as running:
-        echoed = await running.run("cat", stdin=data, stdout_bytes=16 * MIB)
-        hashed = await running.run("hash", stdin=data)
-    assert echoed.stdout == data
-    assert hashed.stdout.split()[0].decode() == hashlib.sha256(data).hexdigest()
-
-
-async def test_a_hundred_megabytes_out_while_ten_go_in() -> None:
-    script = "cat > /dev/null & head -c 100000000 /dev/zero; wait"
-    async with stages(scripts(out=script)) as running:
-        report = await running.run("out", stdin=b"x" * 10_000_000, stdout_bytes=128 * MIB, wall_time_ms=20_000)
+async def test_a_hundred_megabytes_each_way_at_once() -> None:
+    """Through pipes of 64 KiB, by a program that writes what it reads and may hold next to nothing itself."""
+    data = random.Random(2).randbytes(100_000_000)
+    async with stages(scripts(cat="exec cat")) as running:
+        report = await running.run("cat", stdin=data, stdout_bytes=len(data), wall_time_ms=60_000, memory_bytes=4 * MIB)
     assert facts(report) == {"exit_code": 0}
-    assert report.stdout == bytes(100_000_000)
+    assert report.stdout == data
 
 
 async def test_input_that_nobody_reads() -> None:

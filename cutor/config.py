@@ -31,7 +31,7 @@ from cutor.model.limits import (
     RequestedLimit,
     check_policy,
 )
-from cutor.model.request import RUN_SCRIPT, SHELL_NIX, explain
+from cutor.model.request import RUN_SCRIPT, SHELL_NIX, explain, explain_toml
 from cutor.model.subjects import TENANT
 from cutor.nix.inside.namespace import HOST_ID_BASE, ID_COUNT
 from cutor.nix.settings import NixSettings, check_settings
@@ -47,8 +47,6 @@ FIRST_FREE_UID: Final = 65536
 
 LIMIT_CEILINGS: Final = {"open_files": OPEN_FILES_CEILING, "processes": 4_000_000}
 """What no container can be given more of: the hard limit that each is made with, and what the kernel has of tasks."""
-ANY_LIMIT_CEILING: Final = 1 << 62
-"""Beyond it numbers are none of the kernel's, with what cutor itself needs beside a limit."""
 LEAST_BOUNDS: Final = {"files": 2, "file_name_bytes": len(RUN_SCRIPT), "request_bytes": len(SHELL_NIX) + len(RUN_SCRIPT)}
 """What the two files take that every request holds."""
 
@@ -266,8 +264,8 @@ def parse(raw: bytes, name: str, *, image: str | None = None) -> Config:
     """
     try:
         document = tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidConfig(f"{name}: not valid TOML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise InvalidConfig(f"{name}: {explain_toml(error)}") from error
     except RecursionError as error:
         raise InvalidConfig(f"{name}: nested too deeply; this is no configuration of cutor") from error
     try:
@@ -290,18 +288,19 @@ def check(config: Config) -> None:
             raise InvalidPolicy(f"tenants: the name {tenant!r} must be 1 to 32 characters of a-z, 0-9 and '-'")
     _check_uids(config.runner)
     for key, path in (("data_directory", config.data_directory), ("server.streams", config.server.streams)):
-        if path is not None and not Path(path).is_absolute():
-            raise InvalidPolicy(f"{key}: {path!r} must be an absolute path")
+        if path is not None and (not Path(path).is_absolute() or "\0" in path):
+            raise InvalidPolicy(f"{key}: {path!r} must be an absolute path, without a NUL character")
+    if "\0" in config.projector.database:
+        raise InvalidPolicy(f"projector.database: {config.projector.database!r} holds a NUL character")
 
 
 def _check_limits(policy: Policy) -> None:
     """Raise `InvalidPolicy` for a limit that no container can be given, or a bound that no request can keep."""
     for kind in STAGE_KINDS:
-        for name, unit in UNITS.items():
-            maximum, ceiling = getattr(getattr(policy.limits, kind).maximum, name), LIMIT_CEILINGS.get(name, ANY_LIMIT_CEILING)
-            if maximum > ceiling:
+        for name, ceiling in LIMIT_CEILINGS.items():
+            if (maximum := getattr(getattr(policy.limits, kind).maximum, name)) > ceiling:
                 raise InvalidPolicy(
-                    f"limits.{kind}: the maximum {name} {maximum} is more than {ceiling} {unit}, the most there can be"
+                    f"limits.{kind}: the maximum {name} {maximum} is more than {ceiling} {UNITS[name]}, the most there can be"
                 )
     for name, least in LEAST_BOUNDS.items():
         if (bound := getattr(policy.bounds, name)) < least:

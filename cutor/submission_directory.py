@@ -17,7 +17,7 @@ from typing import Any, Final
 from cutor.model.content import encode_text
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Bounds
-from cutor.model.request import Request, check_file_name, request_from
+from cutor.model.request import Request, check_file_name, explain_toml, request_from
 
 SETTINGS_FILE: Final = "submission.toml"
 _CHUNK_BYTES: Final = 1 << 20
@@ -55,8 +55,8 @@ def _file(name: str, content: bytes) -> dict[str, str]:
 def _parse_settings(raw: bytes) -> dict[str, Any]:
     try:
         settings = tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{SETTINGS_FILE}: not valid TOML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise InvalidRequest(f"{SETTINGS_FILE}: {explain_toml(error)}") from error
     except RecursionError as error:
         raise InvalidRequest(f"{SETTINGS_FILE}: nested too deeply") from error
     if "files" in settings:

@@ -19,6 +19,9 @@ STAGE_KINDS: Final[tuple[StageKind, ...]] = ("dependencies", "compile", "run")
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
+MAX_LIMIT: Final = 1 << 62
+"""The largest number of a policy. Beyond it numbers are none of the kernel's, with what cutor itself needs beside a limit."""
+
 UNITS: Final[dict[str, str]] = {
     "wall_time_ms": "milliseconds",
     "cpu_time_ms": "milliseconds",
@@ -179,20 +182,30 @@ def resolve_all(requested: RequestedLimits, policies: LimitPolicies) -> dict[Sta
 
 
 def check_policy(policy: Policy) -> None:
-    """Raise `InvalidPolicy` for a default above its maximum, or a value that is not positive."""
+    """Raise `InvalidPolicy` for a default above its maximum, a value that is not positive, or one over `MAX_LIMIT`."""
     for kind in STAGE_KINDS:
         stage: LimitPolicy = getattr(policy.limits, kind)
         for name, unit in UNITS.items():
             default, maximum = getattr(stage.default, name), getattr(stage.maximum, name)
-            if default <= 0 or maximum <= 0:
-                raise InvalidPolicy(f"limits.{kind}: {name} must be positive ({unit}), found {min(default, maximum)}")
+            check_number(f"limits.{kind}: {name}", min(default, maximum), unit)
             if default > maximum:
-                raise InvalidPolicy(f"limits.{kind}: the default {name} {default} is more than the maximum {maximum} {unit}")
+                raise InvalidPolicy(
+                    f"limits.{kind}: the default {name} {shown_number(default)} is more than the maximum "
+                    f"{shown_number(maximum)} {unit}"
+                )
+            check_number(f"limits.{kind}: the maximum {name}", maximum, unit)
     for name in Bounds.__struct_fields__:
-        if getattr(policy.bounds, name) <= 0:
-            raise InvalidPolicy(f"bounds.{name} must be positive, found {getattr(policy.bounds, name)}")
+        check_number(f"bounds.{name}", getattr(policy.bounds, name))
     for tenant, weight in policy.tenants.items():
-        if weight <= 0:
-            raise InvalidPolicy(f"tenants.{tenant}: the weight must be positive, found {weight}")
-    if policy.max_leases <= 0:
-        raise InvalidPolicy(f"max_leases must be positive, found {policy.max_leases}")
+        check_number(f"tenants.{tenant}: the weight", weight)
+    check_number("max_leases", policy.max_leases)
+
+
+def check_number(what: str, value: int, unit: str = "") -> None:
+    """Raise `InvalidPolicy` for a number that is not from 1 to `MAX_LIMIT`; ``what`` names the setting."""
+    if value <= 0:
+        raise InvalidPolicy(f"{what} must be positive{unit and f' ({unit})'}, found {shown_number(value)}")
+    if value > MAX_LIMIT:
+        raise InvalidPolicy(
+            f"{what} {shown_number(value)} is more than {MAX_LIMIT}{unit and f' {unit}'}, the most there can be"
+        )

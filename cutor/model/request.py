@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, get_args
 
@@ -140,6 +141,13 @@ def explain(error: Exception) -> str:
         text = f"{where}: {what}" if where else what
     line = visible(text[: 2 * EXPLAINED_CHARACTERS])
     return line if len(line) <= EXPLAINED_CHARACTERS else f"{line[:EXPLAINED_CHARACTERS]}…"
+
+
+def explain_toml(error: ValueError) -> str:
+    """Return why a document could not be read as TOML, in one line: its reader passes on what Python says of long numbers."""
+    if isinstance(error, tomllib.TOMLDecodeError | UnicodeDecodeError):
+        return f"not valid TOML: {visible(str(error))[:EXPLAINED_CHARACTERS]}"
+    return "not valid TOML: a number has too many digits"
 
 
 def validate(request: Request, policy: Policy, made_up_id: str) -> ValidRequest:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from cutor.model.errors import InvalidPolicy
-from cutor.model.limits import MIB
+from cutor.model.limits import MIB, check_number
 
 REQUIRED: Final = (2, 34, 5)
 """The first release of its series without CVE-2026-39860; options and formats that build containers use are those of 2.34."""
@@ -60,8 +60,7 @@ def check_settings(settings: NixSettings) -> None:
         if not text.isprintable() or not text.isascii() or " " in text:
             raise InvalidPolicy(f"nix.nix_path, uris, substituters and keys must be plain text without spaces, found {text!r}")
     for name in _NUMBERS:
-        if (number := getattr(settings, name)) <= 0:
-            raise InvalidPolicy(f"nix.{name} must be positive, found {number}")
+        check_number(f"nix.{name}", getattr(settings, name))
 
 
 def evaluation_options(settings: NixSettings) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from cutor import Client, Result
+from cutor.bus.errors import BusError
 from cutor.errors import CutorError
 from cutor.model.errors import InvalidRequest
 from cutor.model.request import Request, ValidRequest, ValidTestCase, request_from
@@ -108,23 +109,29 @@ class Campaign:
     async def _killing(self, attacks: Sequence[Attack], one: HandIn) -> AsyncIterator[None]:
         """Hand in the attacks that kill; the block begins when all have killed, and at its end their ends are waited for.
 
-        Those of the server come first and one by one: their submissions would wait for the leases of killed roles.
+        Each kills before the next is handed in: its kill would cost that one a lease, and half a minute until its own kill.
+        Those of the server come first and end before the others begin, which would have to wait for dead leases.
         """
-        for attack in attacks:
-            if attack.fells == "server":
-                await one(attack, asyncio.Event())
-                await self._killed.acquire()
-        killing = [attack for attack in attacks if attack.fells == "role"]
-        tasks = [asyncio.create_task(one(attack, asyncio.Event())) for attack in killing]
+        tasks: list[asyncio.Task[None]] = []
         try:
-            for _ in killing:
-                await self._killed.acquire()
+            for attack in sorted(attacks, key=lambda attack: attack.fells != "server"):
+                if attack.fells:
+                    tasks.append(asyncio.create_task(one(attack, asyncio.Event())))
+                    await self._kill_of(tasks[-1])
+                if attack.fells == "server":
+                    await tasks.pop()
             yield
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _kill_of(self, attack: asyncio.Task[None]) -> None:
+        """Return when the attack has killed, or has ended without: it could not be handed in."""
+        killed = asyncio.create_task(self._killed.acquire())
+        await asyncio.wait((attack, killed), return_when=asyncio.FIRST_COMPLETED)
+        killed.cancel()
 
     @asynccontextmanager
     async def _neighbours(self) -> AsyncIterator[list[Verdict]]:
@@ -162,7 +169,7 @@ class Campaign:
         try:
             receipt = await self._client.submit(neighbour.request())
             result = await self._client.result(receipt.id, wait=True, timeout_s=ENDED_S)
-        except CutorError as error:
+        except (CutorError, BusError) as error:
             return f"{neighbour.name}: {error}"
         return neighbour.changed(result)
 
@@ -171,7 +178,7 @@ class Campaign:
         began = time.monotonic()
         try:
             results, found = await self._handed_in(attack)
-        except (CutorError, StackFailed) as error:
+        except (CutorError, BusError, InvalidRequest, StackFailed) as error:
             results, found = [], [str(error)]
         finally:
             ended.set()

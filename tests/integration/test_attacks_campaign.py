@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from cutor import Client
 from tests.attacks import campaign as module
-from tests.attacks.attack import Attack, parse_attack
+from tests.attacks.attack import Attack, Kill, parse_attack
 from tests.attacks.campaign import Campaign, Verdict
 from tests.attacks.neighbours import NEIGHBOURS, Neighbour
 from tests.attacks.stack import AttackedStack
@@ -68,6 +69,13 @@ async def test_a_neighbours_verdict_that_changed_is_a_difference(
         ("test/planted.sh", False),
         ("beside: one that fails", changed),
     ]
+
+
+async def test_an_attack_that_can_not_be_handed_in_is_not_waited_for_to_kill(campaign: Campaign) -> None:
+    kills = attack("true", kill=Kill(process="runner", at="leased runner"), files={"../up": ""})
+    verdicts = await asyncio.wait_for(alone(campaign, kills, attack("true")), 60)
+    assert [verdict.got for verdict in verdicts] == ["not ended", "OK"]
+    assert verdicts[0].differences
 
 
 async def test_a_crowds_verdicts_count_for_the_attack_among_them(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:

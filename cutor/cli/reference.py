@@ -126,7 +126,8 @@ LIMITS: Final = """\
 ## [limits.STAGE.default] and [limits.STAGE.maximum]
 
 STAGE is `dependencies`, `compile` or `run`. A request that leaves a limit out gets the default; one over the maximum is
-refused. A built-in default that is over a configured maximum gives way to it. Built in, as default / maximum:
+refused. A built-in default that is over a configured maximum gives way to it. `cutor doctor` prints the limits that hold, and
+warns of unwise ones; how to choose them is explained in [limits](../explanation/limits.md). Built in, as default / maximum:
 """
 
 

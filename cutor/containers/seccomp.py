@@ -92,6 +92,11 @@ ATTRIBUTES: Final = "setxattr lsetxattr fsetxattr"
 The kernel charges an access list (``system.posix_acl_default``, 64 KiB, inherited by every new directory) to no control group:
 a program with 64 MiB held a gigabyte more in a second. A filter can't see an attribute's name, so none is set."""
 
+DONE_ALREADY: Final = "sync"
+"""Answered with success to the user's program, and not done: all that a jail can write is memory.
+
+Done, it would write the disks of the whole host, in a call that can't be killed."""
+
 SOCKET_FILTERS: Final = (26, 50, 51, 52)
 """``SO_ATTACH_FILTER``, ``_BPF``, ``_REUSEPORT_CBPF`` and ``_EBPF``: refused with EPERM to the user's program.
 
@@ -173,8 +178,9 @@ def program_policy() -> str:
     """Return nsjail's policy (kafel) for a user's program: a few KB, the same on every architecture that nsjail knows.
 
     Everything that makes or enters a namespace is refused, ``clone3`` with ENOSYS because a filter can't see its flags:
-    every C library then falls back to ``clone``. What takes memory that no limit counts is refused: see
-    `ATTRIBUTES`, `SOCKET_FILTERS`, `SOCKETS`. The rest repeats the container's denials, so that either filter suffices.
+    every C library then falls back to ``clone``. What takes memory that no limit counts is refused: see `ATTRIBUTES`,
+    `SOCKET_FILTERS`, `SOCKETS`; `DONE_ALREADY` is not done. The rest repeats the container's denials, so that either filter
+    suffices.
     """
     denied = sorted(set(names(DENIED)) | set(JAIL.split()))
     # kafel keeps the kernel's own name for umount2(2)
@@ -189,5 +195,6 @@ def program_policy() -> str:
         f"setsockopt {{ (level & 0xffffffff) == {_SOL_SOCKET} && ({filters}) }} }} "
         f"ERRNO({EAFNOSUPPORT}) {{ socket {{ !({families}) }} }} "
         f"ERRNO({EINVAL}) {{ fcntl {{ (cmd & 0xfffffffc) == {OPEN_FILE_LOCKS:#x} }} }} "
-        f"ERRNO({ENOSYS}) {{ {absent} }} ERRNO({EOPNOTSUPP}) {{ {', '.join(ATTRIBUTES.split())} }} DEFAULT ALLOW"
+        f"ERRNO({ENOSYS}) {{ {absent} }} ERRNO({EOPNOTSUPP}) {{ {', '.join(ATTRIBUTES.split())} }} "
+        f"ERRNO(0) {{ {DONE_ALREADY} }} DEFAULT ALLOW"
     )

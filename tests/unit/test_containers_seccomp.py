@@ -98,6 +98,7 @@ def test_locks_of_open_files_can_not_be_made_whatever_the_high_bits_say(command:
 def test_the_program_sets_no_attributes_and_no_socket_filters_and_has_no_netlink() -> None:
     policy = program_policy()
     assert "ERRNO(97) { socket { !(family == 1 || family == 2 || family == 10) } }" in policy
+    assert "ERRNO(0) { sync }" in policy
     assert "ERRNO(95) { setxattr, lsetxattr, fsetxattr }" in policy
     assert all(f"(optname & 0xffffffff) == {option}" in policy for option in SOCKET_FILTERS)
     allowed = {name for rule in rules(container_profile()) if "args" not in rule for name in rule["names"]}  # type: ignore[attr-defined]

@@ -1,10 +1,12 @@
 # Targets for users and for CI. What needs root or installs packages says so before it does it.
 #
 # REFRESH              ## `make setup REFRESH=1` takes today's packages of Debian
+# WORKERS              ## `make test WORKERS=1` runs one test after the other; else two files of tests at one time
 # PYTHON               ## the Python that .venv is made of, 3.11 or newer; else python3
 # CUTOR_DEBIAN_MIRROR  ## the mirror of Debian's archive that set-up takes packages from; else that of the apt sources
 # DOCKER_HOST          ## the Docker Engine to use; more in docs/how-to/set-up.md
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -25,7 +27,7 @@ demo: setup ## set-up, then the examples on an embedded stack
 	@$(VENV)/python deploy/demo.py
 
 test: setup ## set-up, then the whole test-suite on real parts
-	@$(VENV)/python -m pytest
+	@$(VENV)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 attacks: setup ## set-up, then every attack of tests/attacks on a stack of its own (ONLY='kernel/*': some)
 	@$(VENV)/python -m tests.attacks.runner $(if $(ONLY),'$(ONLY)')

@@ -24,7 +24,7 @@ decides and its outcome. What else it must and must not do (exit codes, words in
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Something to be tried, and what tries it: names of attacks, and tests as ``path`` or ``path::test``."""
+    """Something to be tried, and what tries it: names of attacks, and paths of files of tests."""
 
     what: str
     tried: tuple[str, ...]
@@ -52,11 +52,10 @@ def is_test(name: str) -> bool:
 
 
 def missing(name: str, attacks: Sequence[Attack]) -> bool:
-    """Return whether there is no such attack, or no such test."""
-    if not is_test(name):
-        return name not in {attack.name for attack in attacks}
-    path, _, test = name.partition("::")
-    return not (ROOT / path).is_file() or (bool(test) and f"def {test}(" not in (ROOT / path).read_text())
+    """Return whether there is no such attack, or no such file of tests."""
+    if is_test(name):
+        return not (ROOT / name).is_file()
+    return name not in {attack.name for attack in attacks}
 
 
 def page(attacks: Sequence[Attack]) -> str:
@@ -82,6 +81,5 @@ def _every_attack(attacks: Sequence[Attack]) -> Iterator[str]:
 
 def _link(name: str) -> str:
     if is_test(name):
-        path, _, test = name.partition("::")
-        return f"[{test or Path(path).name}](../../{path})"
+        return f"[{name}](../../{name})"
     return f"[{name}](../../tests/attacks/{name})"

@@ -32,8 +32,6 @@ def test_every_attack_is_in_a_row() -> None:
         ("kernel/nothing.c", True),
         ("tests/unit/test_attacks_coverage.py", False),
         ("tests/unit/test_nothing.py", True),
-        ("tests/unit/test_attacks_coverage.py::test_every_attack_is_in_a_row", False),
-        ("tests/unit/test_attacks_coverage.py::test_every_attack", True),
     ],
 )
 def test_what_is_missing_is_found(name: str, is_missing: bool) -> None:

@@ -1,5 +1,7 @@
 """What can go wrong with Docker. Each message is one line: what was asked, what came of it, what to do."""
 
+from cutor.model.quoting import visible
+
 
 def one_line(text: str) -> str:
     """Return a foreign text as a part of a one-line message: every run of white space is one space."""
@@ -27,4 +29,10 @@ class ImageMissing(ContainerError):
 
 
 class SessionFault(ContainerError):
-    """A child container failed, or said what no init of cutor's says: the step is to be retried in another one."""
+    """A child container failed, or said what no init of cutor's says: the step is to be retried in another one.
+
+    The message may hold what the container said: it is made fit for a line in a log, an event and a terminal here.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible(message))

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from cutor import Client
 from cutor.model.events import Output
 from cutor.model.result import Result
@@ -36,17 +38,6 @@ def request(run: str, **more: Any) -> bytes:
     return json.dumps(document(run, **more)).encode()
 
 
-def submit(stack: Stack, run: str, **more: Any) -> dict[str, Any]:
-    """Hand in by the command line, wait, and return the result document."""
-    return stack.result("-", stdin=request(run, **more))
-
-
-def first(stack: Stack, run: str, **more: Any) -> dict[str, Any]:
-    """Return what came of the first test case."""
-    stage: dict[str, Any] = submit(stack, run, **more)["run"][0]
-    return stage
-
-
 def with_client(stack: Stack, act: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
     """Return what ``act`` returns for a client of the stack."""
 
@@ -55,6 +46,23 @@ def with_client(stack: Stack, act: Callable[[Client], Coroutine[Any, Any, T]]) -
             return await act(client)
 
     return asyncio.run(connected())
+
+
+def submit(stack: Stack, run: str, **more: Any) -> dict[str, Any]:
+    """Hand in by the client, wait, and return the result document."""
+
+    async def ended(client: Client) -> dict[str, Any]:
+        receipt = await client.submit(document(run, **more))
+        result: dict[str, Any] = msgspec.to_builtins(await client.result(receipt.id, wait=True, timeout_s=2 * PATIENCE_S))
+        return result
+
+    return with_client(stack, ended)
+
+
+def first(stack: Stack, run: str, **more: Any) -> dict[str, Any]:
+    """Return what came of the first test case."""
+    stage: dict[str, Any] = submit(stack, run, **more)["run"][0]
+    return stage
 
 
 async def until(look: Callable[[], Awaitable[T | None]]) -> T:

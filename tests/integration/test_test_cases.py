@@ -6,7 +6,7 @@ import base64
 import itertools
 import json
 from collections import Counter
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -22,6 +22,7 @@ from tests.integration.live_submissions import (
     first,
     printed,
     projected,
+    request,
     seconds_between,
     submit,
     with_client,
@@ -33,11 +34,10 @@ FAILING: Final = 3
 ECHO: Final = "read -r line; echo $line"
 
 
-def thousand(**more: Any) -> dict[str, Any]:
-    """Return a request of `COUNT` test cases of which one cannot pass."""
-    cases = [{"name": f"case {n}", "input": str(n), "expected_output": str(n)} for n in range(COUNT)]
-    cases[FAILING]["expected_output"] = "another"
-    return document(ECHO, test_cases=cases, **more)
+CASES: Final = [
+    {"name": f"case {n}", "input": str(n), "expected_output": "another" if n == FAILING else str(n)} for n in range(COUNT)
+]
+"""So many test cases, of which one cannot pass."""
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +45,17 @@ def through(stack: Stack) -> str:
     """The id of a thousand test cases that all run: handed in before the first test, so that they run beside the others."""
 
     async def hand_in(client: Client) -> str:
-        return (await client.submit(thousand(stop_on_failure=False))).id
+        return (await client.submit(document(ECHO, test_cases=CASES, stop_on_failure=False))).id
 
     return with_client(stack, hand_in)
 
 
 @pytest.mark.usefixtures("through")
 def test_a_failure_stops_a_thousand_test_cases(stack: Stack) -> None:
-    result = submit(stack, **_as_arguments(thousand(stop_on_failure=True)))
+    result = submit(stack, ECHO, test_cases=CASES, stop_on_failure=True)
     assert result["outcome"] == "WRONG_ANSWER"
     assert [stage["outcome"] for stage in result["run"]] == ["OK"] * FAILING + ["WA"] + ["SKIPPED"] * (COUNT - FAILING - 1)
     assert [stage["name"] for stage in result["run"]] == [f"case {n}" for n in range(COUNT)]
-
-
-def _as_arguments(request: dict[str, Any]) -> dict[str, Any]:
-    """Return a request's fields as `submit` takes them, which brings the files of its own."""
-    return {"run": ECHO, **{name: value for name, value in request.items() if name != "files"}}
 
 
 COMPARED: Final[list[tuple[str, bytes, bytes | None, bool, bool]]] = [
@@ -126,7 +121,7 @@ def test_every_encoding_brings_the_same_bytes_and_results_say_theirs(stack: Stac
         ("hex", TEXT.encode().hex(), TEXT.encode()),
     ]
     cases = [{"encoding": encoding, "input": text, "expected_output": text} for encoding, text, _ in inputs]
-    run = submit(stack, "exec cat", test_cases=cases, compare="exact")["run"]
+    run = stack.result("-", stdin=request("exec cat", test_cases=cases, compare="exact"))["run"]
     assert [stage["outcome"] for stage in run] == ["OK"] * len(inputs)
     assert [printed(stage["stdout"]) for stage in run] == [data for *_, data in inputs]
     assert [stage["stdout"]["encoding"] for stage in run] == ["utf8", "base64", "utf8", "base64", "base64", "utf8"]
@@ -153,7 +148,7 @@ def test_each_test_case_starts_from_what_one_compile_left_and_sees_nothing_of_an
         files={"cutor-compile.sh": compile_script},
         test_cases=cases,
         stop_on_failure=False,
-        limits={"run": {"wall_time_ms": 2000}},
+        limits={"run": {"wall_time_ms": 4000}},
     )
     seen = (
         "/box: built cutor-compile.sh cutor-run.sh shell.nix sub\n/tmp: *\n/dev/shm: *\n" + 2 * "from compile\n" + "written\n"

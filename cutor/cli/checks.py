@@ -25,6 +25,7 @@ from cutor.cli.options import Wanted
 from cutor.config import Config, check_docker_host
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ImageMissing
+from cutor.containers.watermark import hindrance
 from cutor.errors import CutorError
 from cutor.jail.protocol import PROTOCOL_VERSION
 from cutor.journal import Journal
@@ -127,11 +128,15 @@ def check_control_groups(root: Path) -> Finding:
     else:
         there = {path.name for path in root.iterdir()} if root.is_dir() else set()
         version = 1
-    if missing := sorted({"memory", "pids", "cpu"} - there):
-        return warn(
+    if missing := sorted({"memory", "pids", "cpu", *(("cpuacct",) if version == 1 else ())} - there):
+        return fail(
             "control groups", f"version {version}, without {', '.join(missing)}", "enable these controllers: limits need them"
         )
-    return ok("control groups", f"version {version}")
+    if reason := hindrance(root):
+        return ok(
+            "control groups", f"version {version}; memory peaks only of stages that need more than those before: {reason}"
+        )
+    return ok("control groups", f"version {version}, with the memory peak of every stage")
 
 
 def check_disk(data: Path) -> Finding:

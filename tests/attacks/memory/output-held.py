@@ -1,7 +1,7 @@
 #: what = "memory that fills while the init holds all the output there may be"
 #: outcome = ["RUN_ERROR"]
 #: run = ["MLE"]
-#: printed_at_least = 16777216
+#: printed_at_least = 6553600
 #: limits.run.memory_bytes = 33554432
 #: limits.run.stdout_bytes = 33554432
 #: limits.run.file_size_bytes = 536870912

@@ -17,6 +17,7 @@ from cutor.jail.measured import Count, Measured, Text
 from cutor.jail.protocol import Frame, ProtocolError
 from cutor.model.environments import Programs, unpack_variables
 from cutor.model.outcome import StageReport
+from cutor.model.request import UNREADABLE, explain
 from cutor.nix.inside.derivation import MAX_PATH_BYTES, is_store_path
 from cutor.nix.inside.store import MAX_CLOSURE_PATHS
 from cutor.nix.inside.variables import MAX_TOTAL_BYTES, CaptureError, Variables, check_size
@@ -107,8 +108,8 @@ def decode_header(frame: Frame) -> BuildFrame:
     """Return a frame's header as a value. Raises `ProtocolError` for anything that the init of a build would not send."""
     try:
         return _DECODER.decode(frame.header)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ProtocolError(f"a header that no build sends: {str(error)[:200]}") from error
+    except UNREADABLE as error:
+        raise ProtocolError(f"a header that no build sends: {explain(error)}") from error
 
 
 def decode_environment(key: str, header: BuiltHeader, rest: bytes) -> BuiltEnvironment:

@@ -134,14 +134,16 @@ class BuildSession:
         )
 
     async def _until_ready(self, child: Child) -> None:
-        """Wait for the init to take a job; longer where a garbage collection has to end first."""
+        """Wait for the init to take a job; longer, once, where a garbage collection has to end first."""
         settings = self._settings
         try:
             async with asyncio.timeout(settings.start_timeout_ms / 1000) as deadline:
-                while not isinstance(header := decode_header(await self._next(child)), Ready):
-                    if not isinstance(header, Waiting):
-                        raise SessionFault(self._unexpected(header, child))
+                header = decode_header(await self._next(child))
+                if isinstance(header, Waiting):
                     deadline.reschedule(asyncio.get_running_loop().time() + settings.collection_timeout_ms / 1000)
+                    header = decode_header(await self._next(child))
+                if not isinstance(header, Ready):
+                    raise SessionFault(self._unexpected(header, child))
         except TimeoutError as error:
             raise SessionFault(f"the build container did not become ready in time{self._stderr(child)}") from error
         except ProtocolError as error:

@@ -106,7 +106,7 @@ def change_frames(random: Random, frames: list[Frame | None], others: Sequence[F
     what = random.choice(["field", "field", "field", "field", "left out", "added", "body", "drop", "repeat", "move", "insert"])
     at = random.randrange(len(frames)) if frames else 0
     frame = frames[at] if frames else None
-    if what == "insert" or frame is None:
+    if what == "insert" or frame is None or not frame[0]:
         frames.insert(random.randint(0, len(frames)), copied(random.choice(others)))
     elif what == "field":
         holder, key = random.choice(fields_of(frame[0]))
@@ -165,11 +165,15 @@ class HostileChild:
 
     async def receive(self) -> bytes:
         await asyncio.sleep(0)
+        if not (piece := self.said()) and self._silent:
+            await asyncio.Event().wait()
+        return piece
+
+    def said(self) -> bytes:
+        """Return the next piece that is not empty; nothing where there is none now."""
         while self._pieces:
             if piece := self._pieces.pop(0):
                 return piece
-        if self._silent:
-            await asyncio.Event().wait()
         return b""
 
     async def update(self, *, memory_bytes: int, processes: int) -> None:

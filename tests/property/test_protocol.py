@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import struct
+import threading
 from itertools import pairwise
+from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cutor.jail.inside import channel
-from cutor.jail.inside.measure import Limits, Output, Seen, conclude, cpu_wait_ns
+from cutor.jail.inside.host_link import HostLink
+from cutor.jail.inside.measure import KilledBy, Limits, Output, Seen, conclude, cpu_wait_ns
 from cutor.jail.protocol import Frame, FrameReader, ProtocolError, decode_header, encode
 from cutor.jail.report import Report, decode_frame, report_of
 from cutor.model.limits import DEFAULT_LIMITS, Limit
@@ -94,6 +98,82 @@ def test_headers_made_to_hurt_are_refused(text: bytes) -> None:
         decode_frame(Frame(text, b""))
 
 
+@given(st.binary(max_size=40) | st.binary(min_size=channel.REPORT_BYTES, max_size=channel.REPORT_BYTES))
+def test_a_packet_of_jail_init_is_a_report_or_a_value_error(packet: bytes) -> None:
+    try:
+        kind, value, monotonic_ns = channel.parse_report(packet)
+    except ValueError:
+        return
+    assert struct.pack("=IiQ", kind, value, monotonic_ns) == packet
+    assert kind in channel.Kind
+
+
+@given(st.sampled_from(channel.Kind), st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**64 - 1))
+def test_every_report_of_jail_init_is_read(kind: channel.Kind, value: int, monotonic_ns: int) -> None:
+    packet = struct.pack("=IiQ", kind, value, monotonic_ns)
+    assert channel.parse_report(packet) == (kind, value, monotonic_ns)
+    for size in range(channel.REPORT_BYTES):
+        with pytest.raises(ValueError, match=f"a report of {size} bytes"):
+            channel.parse_report(packet[:size])
+
+
+commands = st.lists(st.tuples(headers, st.binary(max_size=200) | st.just(bytes(70_000))), min_size=1, max_size=6)
+breaks = st.sampled_from([None, "cut", "length", "header", "noise"])
+
+
+def broken(sent: list[bytes], how: str | None, at: int, noise: bytes) -> tuple[bytes, int]:
+    """Return commands of which one is broken in some way, and how many come before it."""
+    if how is None:
+        return b"".join(sent), len(sent)
+    at %= len(sent)
+    bad = {
+        "cut": sent[at][: len(noise) % len(sent[at])],
+        "length": b"\xff\xff\xff\xff" + sent[at],
+        "header": struct.pack(">II", len(noise) + 1, 0) + b"{" + noise,
+        "noise": b"\xff" + noise + sent[at],
+    }[how]
+    return b"".join([*sent[:at], bad] + ([] if how == "cut" else sent[at + 1 :])), at
+
+
+@settings(max_examples=60, deadline=None)
+@given(commands, breaks, st.integers(0, 5), st.binary(max_size=20), st.lists(st.integers(min_value=0), max_size=6))
+def test_a_host_that_breaks_off_is_gone_and_one_that_sends_no_frames_is_an_error(
+    sent: list[tuple[dict[str, object], bytes]], how: str | None, at: int, noise: bytes, places: list[int]
+) -> None:
+    """On a real pipe: the commands before that come whole, in order, then there is an end; never a wait or another error."""
+    data, whole = broken([encode(header, body) for header, body in sent], how, at, noise)
+    read, write = os.pipe()
+    link = HostLink(read, write_fd=write)
+    sender = threading.Thread(target=send_and_close, args=(write, cut(data, places)), daemon=True)
+    sender.start()
+    got = []
+    try:
+        while (command := link.next()) is not None:
+            got.append((command.header, command.body))
+            with contextlib.suppress(ProtocolError):
+                assert isinstance(command.field("index", int), int)
+        assert link.cancelled
+        assert how in (None, "cut")
+    except ProtocolError:
+        assert how not in (None, "cut")
+    os.close(read)
+    sender.join(60)
+    assert not sender.is_alive()
+    assert got == sent[: len(got)]
+    assert len(got) <= whole
+    if how in (None, "cut"):
+        assert len(got) == whole
+
+
+def send_and_close(fd: int, pieces: list[bytes]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(fd, view) :]
+    os.close(fd)
+
+
 counts = st.integers(-2, 2**60)
 maybe = st.none() | counts
 report_headers = st.fixed_dictionaries(
@@ -103,7 +183,7 @@ report_headers = st.fixed_dictionaries(
         "index": counts,
         "exit_code": st.none() | st.integers(-1, 300),
         "signal_number": st.none() | st.integers(-1, 70),
-        "killed_by": st.none() | st.sampled_from(["wall_time", "cancel", "me"]),
+        "killed_by": st.none() | st.sampled_from(["wall_time", "cancel", "memory", "me"]),
         "oom_kills": counts,
         "cpu_time_ms": maybe,
         "wall_time_ms": maybe,
@@ -156,7 +236,7 @@ def test_a_job_can_be_taken_apart_again(
 @given(
     st.sampled_from([None, 0, 3 << 8, 139 << 8, 9, 11, 25]),
     st.sampled_from([None, 2, 7, 12, 13]),
-    st.sampled_from([None, "wall_time", "cpu_time", "stdout", "stderr", "cancel"]),
+    st.sampled_from([None, *get_args(KilledBy)]),
     st.integers(0, 2),
     st.none() | st.integers(-(10**6), 10**10),
     st.none() | st.integers(0, 2 * 10**10),

@@ -219,13 +219,13 @@ def put_no_utf8(random: Random, _: Document, raw: bytes) -> bytes:
 
 def repeat_key(random: Random, document: Document, raw: bytes) -> bytes:
     """A key that one of the objects has already comes once more, with its own value or another one."""
-    holders = [holder for _, holder in objects(document) if holder]
-    holder = random.choice([*holders, document["labels"]] if document.get("labels") else holders)
+    labels = document["labels"] if isinstance(document.get("labels"), dict) else {}
+    holder = random.choice([holder for holder in (*(holder for _, holder in objects(document)), labels) if holder])
     key = random.choice(list(holder))
     holder["again"] = None
     marked = json.dumps(document)
     del holder["again"]
-    value = random.choice(list(holder.values())) if holder is document.get("labels") else holder[key]
+    value = random.choice(list(holder.values())) if holder is labels else holder[key]
     return marked.replace('"again": null', f"{json.dumps(key)}: {json.dumps(value)}").encode()
 
 

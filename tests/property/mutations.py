@@ -83,8 +83,9 @@ def _beneath(place: Place) -> Iterator[Place]:
 
 def objects(document: Document) -> list[tuple[str, Document]]:
     """Return every object of fixed fields, the request itself included, with what a message says before it names a field."""
-    inner = [(place.path, place.holder[place.key]) for place in places(document) if TYPES.get(place.shape) == "object"]
-    return [("request: ", document), *((f"request: {path}: ", value) for path, value in inner if path != "labels")]
+    inner = [place for place in places(document) if TYPES.get(place.shape) == "object" and place.path != "labels"]
+    values = [(f"request: {place.path}: ", place.holder[place.key]) for place in inner]
+    return [("request: ", document), *((where, value) for where, value in values if isinstance(value, dict))]
 
 
 # anywhere

@@ -8,6 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,6 +30,7 @@ from cutor.model.request import Request, check_file_name, digest, parse_request,
 from cutor.model.state import Stamp, initial
 from cutor.model.subjects import Address, event_subject
 from cutor.roles.builder import BuildStep
+from cutor.submission_directory import read_directory
 from tests.bare_stack import User
 from tests.integration.test_cli_bad_input import events_in_stream
 from tests.property.bad_requests import BREAKAGES, MUTATIONS, Bad, Breakage, Mutation, bad_request
@@ -132,6 +134,26 @@ def test_no_directory_or_file_is_longer_than_a_file_system_takes() -> None:
     for name in ("é" * 128, "a/" + "b" * 256 + "/c"):
         with pytest.raises(InvalidRequest, match="has a segment of 256 bytes; the maximum is 255"):
             check_file_name(name, 4000)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        b"max = " + b"9" * 5000,
+        b"[limits.run]\nwall_time_ms = 0x" + b"f" * 5000,
+        b"labels = " + b"[" * 5000,
+        b'"\\u001b[2J" = 1',
+        b'id = "\\u001b[2J"',
+        b"x" * 5000 + b" = 1",
+        b"[[test_cases]]\n[[test_cases]]\nargs = 2020-13-45",
+        b"\xff",
+        b"\0",
+    ],
+)
+def test_the_settings_of_a_directory_are_refused_in_one_line_too(settings: bytes, tmp_path: Path) -> None:
+    for name, content in {"shell.nix": b"", "cutor-run.sh": b"", "submission.toml": settings}.items():
+        (tmp_path / name).write_bytes(content)
+    refusal(lambda: read_directory(tmp_path, POLICY.bounds))
 
 
 ADDRESS = Address("default", "a")

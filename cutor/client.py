@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from cutor.bus.connection import Bus
-from cutor.config import Surroundings, load
+from cutor.config import Config, Surroundings, load
 from cutor.errors import WaitedTooLong
 from cutor.journal import Journal
 from cutor.model.content import decode_request_text
@@ -34,6 +34,7 @@ from cutor.model.result import Result, result, rfc3339
 from cutor.model.state import Status, Submission
 from cutor.model.subjects import Address, check_address, parse_event_subject
 from cutor.progress import progress, summarize
+from cutor.stack.current import CurrentStack
 from cutor.stack.finding import find_server
 from cutor.submission_directory import read_directory
 
@@ -65,6 +66,10 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
 
 REASON_BYTES: Final = 1024
 """The reason of a cancel is a sentence for people: up to this size in UTF-8."""
+
+LEARNED: Final = tuple(msgspec.json.Decoder(kind) for kind in (Request, Policy, Config, CurrentStack))
+"""Made for what making them does: msgspec then knows all of these types. It learns a type at its first use, and two threads
+that use it first at one time crash the interpreter. `Client.submit` reads requests in threads; a program may have more."""
 
 Submittable = Request | Mapping[str, Any] | str | os.PathLike[str]
 

@@ -71,6 +71,7 @@ def _feed(process: subprocess.Popen[bytes], request: Any) -> None:
 def _answer(process: subprocess.Popen[bytes], code: int | None = None) -> Any:
     """Return what a process answered, whose exit code says the same, and which had one line for a person at the most."""
     output, errors = process.communicate(timeout=150)
+    assert output, f"{process.args!r} printed nothing, ended with {process.returncode}: {errors.decode()}"
     answer = json.loads(output)
     if isinstance(answer, dict):
         code = answer["error"]["exit_code"] if "error" in answer else int(answer["outcome"] != "OK")

@@ -103,7 +103,24 @@ def cut(random: Random, data: bytes) -> list[bytes]:
 
 def change_frames(random: Random, frames: list[Frame | None], others: Sequence[Frame]) -> None:
     """Change a list of frames in one way."""
-    what = random.choice(["field", "field", "field", "field", "left out", "added", "body", "drop", "repeat", "move", "insert"])
+    what = random.choice(
+        [
+            "field",
+            "field",
+            "field",
+            "field",
+            "other",
+            "other",
+            "other",
+            "left out",
+            "added",
+            "body",
+            "drop",
+            "repeat",
+            "move",
+            "insert",
+        ]
+    )
     at = random.randrange(len(frames)) if frames else 0
     frame = frames[at] if frames else None
     if what == "insert" or frame is None or not frame[0]:
@@ -120,10 +137,18 @@ def change_frames(random: Random, frames: list[Frame | None], others: Sequence[F
         frames[at] = (frame[0], random.choice([b"", frame[1] + b"x", frame[1][:-1], frame[1] * 3, bytes(200_000)]))
     elif what == "drop":
         frames.pop(at)
+    elif what == "other":
+        frames[at] = another(random, frame, others)
     elif what == "repeat":
         frames.insert(at, copied(frame))
     elif what == "move":
         frames.insert(random.randrange(len(frames)), frames.pop(at))
+
+
+def another(random: Random, frame: Frame, others: Sequence[Frame]) -> Frame:
+    """Return another frame of the same type, which pretends to be of the same stage."""
+    header, body = copied(random.choice([one for one in others if one[0]["type"] == frame[0].get("type")] or [frame]))
+    return header | {name: frame[0][name] for name in ("kind", "index") if name in frame[0]}, body
 
 
 def damage(random: Random) -> bytes:

@@ -42,7 +42,7 @@ DAMAGES: Final = (
 
 NUMBERS: Final = (0, 1, -1, 2, 7, 11, 25, 64, 65, 255, 256, 1 << 20, 1 << 31, 1 << 53, (1 << 53) + 1, 1 << 64, 10**400)
 WORDS: Final = ("", "run", "compile", "wall_time", "cpu_time", "memory", "stdout", "stderr", "cancel", "x\n\x1b[2J", "x" * 9000)
-VALUES: Final = (*NUMBERS, *WORDS, None, True, False, 0.5, 1.0, 1e300, [], {}, [1], {"a": 1})
+VALUES: Final[tuple[Any, ...]] = (*NUMBERS, *WORDS, None, True, False, 0.5, 1.0, 1e300, [], {}, [1], {"a": 1})
 LENGTHS: Final = (0, 1, 7, 65_536, 65_537, 1 << 20, (1 << 20) + 1, 1 << 28, (1 << 32) - 1)
 
 

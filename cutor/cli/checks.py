@@ -23,9 +23,9 @@ from cutor.cli.limit_checks import check_limits, this_machine
 from cutor.cli.limits_table import shown_limits
 from cutor.cli.options import Wanted
 from cutor.config import Config, check_docker_host
+from cutor.containers.control_group import hindrance
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ImageMissing
-from cutor.containers.watermark import hindrance
 from cutor.errors import CutorError
 from cutor.jail.protocol import PROTOCOL_VERSION
 from cutor.journal import Journal

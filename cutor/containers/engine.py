@@ -20,6 +20,7 @@ from aiodocker.containers import DockerContainer
 from aiodocker.exceptions import DockerError
 from aiodocker.stream import Stream
 
+from cutor.containers.control_group import limit_sockets
 from cutor.containers.errors import EngineFailure, EngineRefused, EngineUnreachable, ImageMissing, one_line
 from cutor.containers.host_config import ContainerSpec
 from cutor.undisturbed import to_the_end
@@ -257,6 +258,7 @@ class Engine:
         try:
             await self.call(f"attach to {spec.name}", stream.__aenter__())
             await self.call(f"start {spec.name}", container.start())
+            limit_sockets(container.id)  # nothing of a user's runs yet
         except BaseException:
             await stream.close()
             await to_the_end(self.discard(container.id, spec.name))

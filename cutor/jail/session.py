@@ -15,11 +15,11 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
+from cutor.containers.control_group import Watermark
 from cutor.containers.engine import Child
 from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault, one_line
 from cutor.containers.host_config import Resources
 from cutor.containers.seccomp import program_policy
-from cutor.containers.watermark import Watermark
 from cutor.jail.protocol import PROTOCOL_VERSION, Frame, FrameReader, ProtocolError, encode
 from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, Rested, WorkerFrame, decode_frame, report_of
 from cutor.model.environments import Programs, pack_variables

@@ -68,7 +68,7 @@ def classify(report: StageReport) -> StageOutcome:
     rules: tuple[tuple[bool, StageOutcome], ...] = (
         (report.fault is not None or (not ended and killed is None and report.oom_kills == 0), "XX"),
         (killed == "cancel", "CANCELLED"),
-        (report.oom_kills > 0, "MLE"),
+        (report.oom_kills > 0 or killed == "memory", "MLE"),
         (killed in ("stdout", "stderr"), "OLE"),
         (report.signal_number == signal.SIGXFSZ, "FSE"),
         (killed == "cpu_time", "TLE_CPU"),

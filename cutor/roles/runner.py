@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from cutor.containers.control_group import Watermark
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
-from cutor.containers.watermark import Watermark
 from cutor.environments import Environments
 from cutor.jail import session as jail
 from cutor.jail.session import EnvironmentMissing, WorkerSession

@@ -15,10 +15,10 @@ from typing import Final, NoReturn
 import msgspec
 import pytest
 
+from cutor.containers.control_group import Watermark
 from cutor.containers.engine import Child, Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import ContainerSpec, Identity, Resources, RunnerStorage, runner_spec
-from cutor.containers.watermark import Watermark
 from cutor.jail.session import Submission, WorkerSession
 from cutor.model.environments import Programs
 from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cutor.cli import checks
-from cutor.containers import watermark
+from cutor.containers import control_group
 
 V2_OF_DEBIAN_12 = "cpuset cpu io memory hugetlb pids rdma misc\n"
 V2_WITHOUT_MEMORY = "cpuset cpu io pids\n"  # as kernels that are started with cgroup_disable=memory
@@ -85,4 +85,4 @@ def test_who_may_not_write_has_no_watermark(tmp_path: Path, monkeypatch: pytest.
     counter = version_1(tmp_path, "memory") / "memory" / "memory.max_usage_in_bytes"
     counter.write_text("0\n")
     monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (counter, os.W_OK))
-    assert watermark.hindrance(tmp_path) == "only root may set them back"
+    assert control_group.hindrance(tmp_path) == "only root may set them back"

@@ -1,4 +1,4 @@
-"""The watermark of a container, found by its id where either version of control groups has it. Files stand for the kernel's."""
+"""A container's control group, found by its id where either version has it. Files stand for the kernel's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cutor.containers.watermark import PLACES, Watermark
+from cutor.containers.control_group import PLACES, SOCKET_BYTES, SOCKETS, Watermark, limit_sockets
 
 ID = "5f" * 32
 
@@ -56,3 +56,14 @@ def test_nothing_added_is_nothing_known(tmp_path: Path) -> None:
     counter.write_text("7000000\n")
     assert watermark.added_bytes() is None
     watermark.close()
+
+
+def test_sockets_are_limited_where_they_count_apart(tmp_path: Path) -> None:
+    counter = made(tmp_path, 2)
+    (counter.parent / SOCKETS).write_text("9223372036854771712\n")
+    assert limit_sockets(ID, tmp_path)
+    assert int((counter.parent / SOCKETS).read_text()) == SOCKET_BYTES
+
+
+def test_sockets_are_left_alone_where_nothing_is_to_be_done(tmp_path: Path) -> None:
+    assert not limit_sockets(ID, tmp_path)

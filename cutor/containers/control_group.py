@@ -1,8 +1,9 @@
-"""The most memory that a container held since a stage began: the kernel's watermark, set back from the host.
+"""A container's control group as the host sees it: what neither the container's init nor Docker can do there.
 
-From inside a container it can't be set back, so there only a stage that needs more than every one before it has a peak. The
-host can, if cutor may write to the container's control group there: a runner that is root, on the machine of its Docker Engine.
-No request to Docker is made: the group is found by the container's id (10 µs), set back in 5 µs.
+Where cutor may write to it (a runner that is root, on the machine of its Docker Engine), two things are done. Before each stage
+the watermark of memory is set back: from inside it can't be, so there only a stage that needs more than every one before it has
+a peak. And on version 1, where packets in sockets count apart from memory and without a limit (a program held 2.4 GB of them),
+they get one. No request to Docker is made: the group is found by the container's id (10 µs).
 """
 
 from __future__ import annotations
@@ -35,6 +36,24 @@ PLACES: Final = (
     _Files("memory/docker/{}", *_V1),
     _Files("memory/system.slice/docker-{}.scope", *_V1),
 )
+
+
+SOCKETS: Final = "memory.kmem.tcp.limit_in_bytes"
+"""Of version 1: what packets in sockets may hold; UDP included, whatever it is called."""
+SOCKET_BYTES: Final = 32 << 20
+"""Beside the memory limit, and enough for what programs on one loopback say to each other."""
+
+
+def limit_sockets(container_id: str, root: Path = ROOT) -> bool:
+    """Bound what packets in sockets hold beside the container's memory; return whether that was to be done, and could be.
+
+    On version 2 they are memory like any other: nothing is to be done.
+    """
+    for files in PLACES:
+        with suppress(OSError):
+            (root / files.directory.format(container_id) / SOCKETS).write_text(str(SOCKET_BYTES))
+            return True
+    return False
 
 
 def hindrance(root: Path = ROOT) -> str | None:

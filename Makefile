@@ -27,7 +27,7 @@ demo: setup ## set-up, then the examples on an embedded stack
 	@$(VENV)/python deploy/demo.py
 
 test: setup ## set-up, then the whole test-suite on real parts
-	@$(VENV)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	@$(VENV)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 attacks: setup ## set-up, then every attack of tests/attacks on a stack of its own (ONLY='kernel/*': some)
 	@$(VENV)/python -m tests.attacks.runner $(if $(ONLY),'$(ONLY)')

@@ -23,7 +23,7 @@ from cutor.config import (
     ServerSettings,
     parse,
 )
-from cutor.model.limits import STAGE_KINDS, UNITS, Bounds
+from cutor.model.limits import BOUND_CEILINGS, STAGE_KINDS, UNITS, Bounds
 from cutor.nix.settings import NixSettings
 
 MADE_BY: Final = "Made by `python -m cutor.cli.reference`; a test checks that it is current."
@@ -208,7 +208,9 @@ def _keys(section: str, struct: type[msgspec.Struct], only: tuple[str, ...] = ()
         if only and field.name not in only:
             continue
         text = _description(field.type) or WORDS[section][field.name]
-        yield f"| `{field.name}` | {_type(field.type)} | {_default(field.default)} | {text} |"
+        ceiling = BOUND_CEILINGS.get(field.name) if struct is Bounds else None
+        kind = _type(field.type) if ceiling is None else f"integer up to {ceiling}"
+        yield f"| `{field.name}` | {kind} | {_default(field.default)} | {text} |"
 
 
 def _description(kind: Any) -> str | None:

@@ -22,6 +22,16 @@ GIB: Final = 1 << 30
 MAX_LIMIT: Final = 1 << 62
 """The largest number of a policy. Beyond it numbers are none of the kernel's, with what cutor itself needs beside a limit."""
 
+MAX_REQUEST_BYTES: Final = 192 * MIB
+"""The most that ``request_bytes`` may be. As base64 it is the 256 MiB of JSON that clients read; one content is stored up to
+256 MiB; and a container is handed files, closure and variables in one frame of 256 MiB, which so has room for the last two."""
+
+HANDED_TEXT_BYTES: Final = 960 << 10
+"""What names, or arguments, take as JSON where a container is told of them, at the most: a frame's header has 1 MiB for all."""
+
+ESCAPE_BYTES: Final = 6
+"""What JSON makes of one byte of text at the most: ``\\u0001``."""
+
 UNITS: Final[dict[str, str]] = {
     "wall_time_ms": "milliseconds",
     "cpu_time_ms": "milliseconds",
@@ -93,6 +103,14 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     labels: int = 32
     label_bytes: int = 256  # a key and its value together
     submission_wall_time_ms: int = 15 * 60_000  # of compile and runs together, in one attempt
+
+
+BOUND_CEILINGS: Final[dict[str, int]] = {
+    "request_bytes": MAX_REQUEST_BYTES,
+    "arg_bytes": HANDED_TEXT_BYTES // ESCAPE_BYTES,
+}
+"""The most that these bounds may be: whatever is within them reaches a container. The others need none: however high they are,
+`cutor.model.request.check` refuses a request whose texts no event holds, and one whose names no frame holds."""
 
 
 class LimitPolicies(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,7 +200,7 @@ def resolve_all(requested: RequestedLimits, policies: LimitPolicies) -> dict[Sta
 
 
 def check_policy(policy: Policy) -> None:
-    """Raise `InvalidPolicy` for a default above its maximum, a value that is not positive, or one over `MAX_LIMIT`."""
+    """Raise `InvalidPolicy` for a default above its maximum, and a value that is not positive or more than there can be."""
     for kind in STAGE_KINDS:
         stage: LimitPolicy = getattr(policy.limits, kind)
         for name, unit in UNITS.items():
@@ -195,17 +213,16 @@ def check_policy(policy: Policy) -> None:
                 )
             check_number(f"limits.{kind}: the maximum {name}", maximum, unit)
     for name in Bounds.__struct_fields__:
-        check_number(f"bounds.{name}", getattr(policy.bounds, name))
+        unit = "bytes" if name.endswith("_bytes") else ""
+        check_number(f"bounds.{name}", getattr(policy.bounds, name), unit, BOUND_CEILINGS.get(name, MAX_LIMIT))
     for tenant, weight in policy.tenants.items():
         check_number(f"tenants.{tenant}: the weight", weight)
     check_number("max_leases", policy.max_leases)
 
 
-def check_number(what: str, value: int, unit: str = "") -> None:
-    """Raise `InvalidPolicy` for a number that is not from 1 to `MAX_LIMIT`; ``what`` names the setting."""
+def check_number(what: str, value: int, unit: str = "", most: int = MAX_LIMIT) -> None:
+    """Raise `InvalidPolicy` for a number that is not from 1 to ``most``; ``what`` names the setting."""
     if value <= 0:
         raise InvalidPolicy(f"{what} must be positive{unit and f' ({unit})'}, found {shown_number(value)}")
-    if value > MAX_LIMIT:
-        raise InvalidPolicy(
-            f"{what} {shown_number(value)} is more than {MAX_LIMIT}{unit and f' {unit}'}, the most there can be"
-        )
+    if value > most:
+        raise InvalidPolicy(f"{what} {shown_number(value)} is more than {most}{unit and f' {unit}'}, the most there can be")

@@ -17,7 +17,7 @@ import msgspec
 from cutor.model.content import RequestEncoding, decode_request_text, not_text
 from cutor.model.documents import check_keys, place_of, plain
 from cutor.model.errors import InvalidRequest
-from cutor.model.limits import Bounds, Policy, RequestedLimits, resolve_all, stored_limits
+from cutor.model.limits import HANDED_TEXT_BYTES, Bounds, Policy, RequestedLimits, resolve_all, stored_limits
 from cutor.model.outcome import Compare
 from cutor.model.quoting import shown, visible
 from cutor.model.spill import EVENT_RECORD_BYTES, REFERENCE_BYTES
@@ -99,6 +99,10 @@ EXPLAINED_CHARACTERS: Final = 300
 SHOWN_TENANTS: Final = 5
 SEGMENT_BYTES: Final = 255
 """The longest name that a file or directory can have on Linux, whatever the deployer allows for a path."""
+ARG_BYTES: Final = (128 << 10) - 1
+"""The longest argument that Linux passes to a program (MAX_ARG_STRLEN, less NUL), whatever the deployer allows for all."""
+HANDED_FILE_BYTES: Final = 32
+"""What a file takes beside its name where a container is told of it: field names, size, a comma."""
 
 
 def parse_request(raw: bytes) -> Request:
@@ -187,6 +191,7 @@ def check(request: ValidRequest, policy: Policy) -> None:
     _check_labels(request.labels, bounds)
     check_size(size_bytes(request), bounds)
     _check_record(request)
+    _check_names(request.files)
 
 
 def _some(tenants: Iterable[str]) -> str:
@@ -244,6 +249,20 @@ def _check_record(request: ValidRequest) -> None:
         raise InvalidRequest(
             f"request: names, arguments, labels and limits take {size} bytes of its event, more than the maximum of "
             f"{EVENT_RECORD_BYTES} bytes; what is large belongs into files and inputs"
+        )
+
+
+def handed_names_bytes(names: Iterable[str]) -> int:
+    """Return how many bytes it takes, at the most, to tell a container of files with these names."""
+    return sum(len(msgspec.json.encode(name)) + HANDED_FILE_BYTES for name in names)
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Raise `InvalidRequest` for names of files that are more than a container is told of."""
+    if (size := handed_names_bytes(names)) > HANDED_TEXT_BYTES:
+        raise InvalidRequest(
+            f"files: the names take {size} bytes where a container is told of them, more than the maximum of "
+            f"{HANDED_TEXT_BYTES} bytes"
         )
 
 
@@ -347,8 +366,13 @@ def _check_test_case(where: str, case: ValidTestCase, bounds: Bounds) -> None:
         raise InvalidRequest(f"{where}.name: {size} bytes are more than the maximum of {bounds.test_case_name_bytes} bytes")
     if len(case.args) > bounds.args:
         raise InvalidRequest(f"{where}.args: {len(case.args)} are more than the maximum of {bounds.args} arguments")
-    if (size := sum(len(_utf8(f"{where}.args", arg)) + 1 for arg in case.args)) > bounds.arg_bytes:
+    sizes = [len(_utf8(f"{where}.args", arg)) for arg in case.args]
+    if (size := sum(sizes) + len(sizes)) > bounds.arg_bytes:
         raise InvalidRequest(f"{where}.args: together {size} bytes, more than the maximum of {bounds.arg_bytes} bytes")
+    if (longest := max(sizes, default=0)) > ARG_BYTES:
+        raise InvalidRequest(
+            f"{where}.args: an argument of {longest} bytes, more than the {ARG_BYTES} that Linux passes to a program"
+        )
     if any("\0" in arg for arg in case.args):
         raise InvalidRequest(f"{where}.args: an argument holds a NUL character, which no program can be given")
 

@@ -12,7 +12,8 @@ from cutor.cli.limits_table import LIMIT_WORDS, shown_limits, value_text
 from cutor.config import LIMIT_CEILINGS, Config
 from cutor.containers.host_config import RunnerStorage
 from cutor.jail.inside.worker_init import TMP_INODES
-from cutor.model.limits import DEFAULT_LIMITS, STAGE_KINDS, UNITS, Bounds, Policy
+from cutor.model.limits import BOUND_CEILINGS, DEFAULT_LIMITS, HANDED_TEXT_BYTES, STAGE_KINDS, UNITS, Bounds, Policy
+from cutor.model.request import ARG_BYTES
 
 PAGE = (Path(__file__).parents[2] / "docs/explanation/limits.md").read_text()
 
@@ -41,6 +42,9 @@ def test_its_other_numbers_are_those_of_the_code() -> None:
     assert "**Wall time should be twice the CPU time at\nleast**" in PAGE
     assert RunnerStorage().box_inodes == TMP_INODES
     numbers = {int(number.replace(",", "")) for number in re.findall(r"\b\d{1,3}(?:,\d{3})+\b", PAGE)}
-    assert numbers == {TMP_INODES, LIMIT_CEILINGS["open_files"]}
+    assert numbers == {TMP_INODES, LIMIT_CEILINGS["open_files"], ARG_BYTES}
+    for name, words in (("request_bytes", "of a request"), ("arg_bytes", "of arguments")):
+        assert f"{value_text(name, BOUND_CEILINGS[name])} {words}" in PAGE
+    assert f"{value_text('_bytes', HANDED_TEXT_BYTES)} as JSON" in PAGE
     assert f"{LIMIT_CEILINGS['processes'] // 1_000_000} million processes" in PAGE
     assert f"`bounds.submission_wall_time_ms`, {value_text('_ms', Bounds().submission_wall_time_ms)}:" in PAGE

@@ -19,6 +19,7 @@ from cutor.model.codec import decode_policy, encode
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Stage
 from cutor.model.limits import (
+    BOUND_CEILINGS,
     DEFAULT_LIMITS,
     MAX_LIMIT,
     STAGE_KINDS,
@@ -59,12 +60,16 @@ def stage_policy(random: Random) -> LimitPolicy:
     )
 
 
+def bound(random: Random, name: str) -> int:
+    return max(number(random, BOUND_CEILINGS.get(name, MAX_LIMIT)), LEAST_BOUNDS.get(name, 1))
+
+
 def policy_of(random: Random) -> Policy:
     """Return a policy that can work. A policy has seventy numbers: drawn one by one, they would take all of the time."""
     tenants = ["default", "a", "-", "x" * 32, "interactive-9", "0"]
     return Policy(
         limits=LimitPolicies(**{kind: stage_policy(random) for kind in STAGE_KINDS}),
-        bounds=Bounds(**{name: max(number(random), LEAST_BOUNDS.get(name, 1)) for name in Bounds.__struct_fields__}),
+        bounds=Bounds(**{name: bound(random, name) for name in Bounds.__struct_fields__}),
         tenants={tenant: number(random) for tenant in random.sample(tenants, random.randint(1, 4))},
         max_leases=number(random),
     )

@@ -53,6 +53,11 @@ REFUSED = [
     (b"[bounds]\nfiles = 1", "bounds.files is 1: every request needs 2, for shell.nix and cutor-run.sh"),
     (b"[bounds]\nfile_name_bytes = 11", "bounds.file_name_bytes is 11: every request needs 12"),
     (b"[bounds]\nrequest_bytes = 20", "bounds.request_bytes is 20: every request needs 21"),
+    (
+        b"[bounds]\nrequest_bytes = 1073741824",
+        "bounds.request_bytes 1073741824 is more than 201326592 bytes, the most there can be",
+    ),
+    (b"[bounds]\narg_bytes = 163841", "bounds.arg_bytes 163841 is more than 163840 bytes, the most there can be"),
     (b"[tenants]\nUPPER = 1", "tenants"),
     (b"[tenants]\ndefault = 0", "tenants"),
     (b"[tenants]\n", "tenants"),

@@ -1,12 +1,22 @@
 """Limits: what is asked for, what the deployer allows, what is applied."""
 
+import json
+
 import msgspec
 import pytest
 
+from cutor.bus.bodies import MAX_BYTES
+from cutor.client import REQUEST_JSON_BYTES
 from cutor.config import InvalidConfig, parse
+from cutor.jail.protocol import MAX_BODY_BYTES, MAX_HEADER_BYTES, encode
 from cutor.model.errors import InvalidPolicy, InvalidRequest
 from cutor.model.limits import (
+    BOUND_CEILINGS,
     DEFAULT_LIMITS,
+    ESCAPE_BYTES,
+    HANDED_TEXT_BYTES,
+    MAX_REQUEST_BYTES,
+    MIB,
     UNITS,
     Bounds,
     Limit,
@@ -20,6 +30,9 @@ from cutor.model.limits import (
     resolve_all,
     stored_limits,
 )
+from cutor.nix.inside.derivation import MAX_PATH_BYTES
+from cutor.nix.inside.store import MAX_CLOSURE_PATHS
+from cutor.nix.inside.variables import MAX_TOTAL_BYTES
 
 
 def test_an_omitted_limit_takes_the_default() -> None:
@@ -87,6 +100,33 @@ def with_default(**values: int) -> Policy:
 def test_a_policy_that_cannot_work_names_the_setting(policy: Policy, named: str) -> None:
     with pytest.raises(InvalidPolicy, match=named.replace(".", r"\.")):
         check_policy(policy)
+
+
+@pytest.mark.parametrize("name", BOUND_CEILINGS)
+def test_a_bound_beyond_what_reaches_a_container_is_refused_with_setting_value_maximum_and_unit(name: str) -> None:
+    most = BOUND_CEILINGS[name]
+    check_policy(Policy(bounds=Bounds(**{name: most})))
+    with pytest.raises(InvalidPolicy) as error:
+        check_policy(Policy(bounds=Bounds(**{name: most + 1})))
+    assert str(error.value) == f"bounds.{name} {most + 1} is more than {most} bytes, the most there can be"
+
+
+def test_the_largest_request_that_can_be_configured_is_carried_all_the_way() -> None:
+    """As JSON in base64, as one content, and in the one frame in which a container is handed files, closure and variables."""
+    others_bytes = MAX_CLOSURE_PATHS * (MAX_PATH_BYTES + 1) + MAX_TOTAL_BYTES
+    assert MAX_REQUEST_BYTES * 4 // 3 <= REQUEST_JSON_BYTES
+    assert MAX_REQUEST_BYTES <= MAX_BYTES
+    assert MAX_REQUEST_BYTES + others_bytes <= MAX_BODY_BYTES
+
+
+def test_the_most_arguments_that_can_be_configured_fit_the_header_of_their_stage() -> None:
+    """Whatever their characters are: the longest in JSON, the shortest, or none at all."""
+    most_bytes = BOUND_CEILINGS["arg_bytes"]
+    assert len(json.dumps("\x01")) - 2 == ESCAPE_BYTES
+    for args in (["\x01" * (most_bytes - 1)], ["\x01"] * (most_bytes // 2), [""] * most_bytes):
+        assert sum(len(arg) + 1 for arg in args) == most_bytes
+        assert len(encode({"args": args})) <= HANDED_TEXT_BYTES + 100
+    assert HANDED_TEXT_BYTES + 64 * 1024 <= MAX_HEADER_BYTES == MIB
 
 
 def test_the_configuration_of_bounds_is_strict_although_a_published_policy_is_read_tolerantly() -> None:

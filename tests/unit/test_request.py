@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from cutor.model.errors import InvalidRequest
-from cutor.model.limits import Bounds, Policy, RequestedLimit, RequestedLimits
+from cutor.model.limits import BOUND_CEILINGS, Bounds, Policy, RequestedLimit, RequestedLimits
 from cutor.model.request import (
     File,
     Request,
@@ -249,6 +249,32 @@ def test_bounds(bounds: dict[str, int], message: str) -> None:
     with pytest.raises(InvalidRequest) as error:
         check(document, Policy(bounds=Bounds(**bounds)))
     assert str(error.value) == message
+
+
+def test_an_argument_is_no_longer_than_what_linux_passes_whatever_all_of_them_may_be() -> None:
+    policy = Policy(bounds=Bounds(arg_bytes=BOUND_CEILINGS["arg_bytes"]))
+    check(request(test_cases=[{"args": ["é" * 65_535 + "x", "y" * 30_000]}]), policy)
+    with pytest.raises(InvalidRequest) as error:
+        check(request(test_cases=[{}, {"args": ["y", "é" * 65_536]}]), policy)
+    assert str(error.value) == (
+        "test_cases[1].args: an argument of 131072 bytes, more than the 131071 that Linux passes to a program"
+    )
+
+
+def test_names_of_files_are_bounded_so_that_a_container_can_be_told_of_them() -> None:
+    """However many files and however long names are allowed: an event holds more than a frame's header."""
+    policy = Policy(bounds=Bounds(files=1000, file_name_bytes=5000))
+    with pytest.raises(InvalidRequest) as error:
+        check(request(files=[*FILES, *({"name": long_name(n), "content": ""} for n in range(244))]), policy)
+    assert str(error.value) == (
+        "files: the names take 984385 bytes where a container is told of them, more than the maximum of 983040 bytes"
+    )
+    check(request(files=[*FILES, *({"name": long_name(n), "content": ""} for n in range(243))]), policy)
+
+
+def long_name(number: int) -> str:
+    """Return a path of 4000 characters, which JSON writes as they are."""
+    return f"{number:04}" + f"/{'d' * 221}" * 18
 
 
 def test_names_arguments_and_labels_count_as_well() -> None:

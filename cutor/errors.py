@@ -1,8 +1,8 @@
-"""The root of cutor's errors, and the exit codes they stand for.
+"""The root of cutor's errors, and the exit codes they stand for. It is beneath everything, the core and the bus included.
 
-An error's message is one plain line for the person in front of the terminal: what is wrong, where, and what to do. Errors of
-the core (`cutor.model.errors`) and of the bus (`cutor.bus.errors`) have roots of their own; ``cutor.cli.failures`` gives those
-an exit code too.
+An error's message is one plain line for the person in front of the terminal: what is wrong, where, and what to do.
+
+Pure.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INTERRUPTED: Final = 130
 
 
 class CutorError(Exception):
-    """Root of the errors that are made for users; the message is one line, ``exit_code`` what a command ends with."""
+    """Root of all errors that are made for users; the message is one line, ``exit_code`` what a command ends with."""
 
     exit_code: ClassVar[int] = UNAVAILABLE
 

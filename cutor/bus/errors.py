@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from cutor.errors import REFUSED, CutorError
 
-class BusError(Exception):
+
+class BusError(CutorError):
     """Root of all errors of the bus."""
 
 
 class AddressInvalid(BusError):
     """What was given as a server's address is none."""
+
+    exit_code = REFUSED
 
 
 class BusUnreachable(BusError):
@@ -83,6 +87,8 @@ class BodyCorrupt(BusError):
 
 class TopologyError(BusError):
     """Streams or consumers cannot be made as `streams.yaml` says: file, place, what is wrong, what to do."""
+
+    exit_code = REFUSED
 
 
 class ServerFailed(BusError):

@@ -1,28 +1,10 @@
-"""From an error to what the user sees: one line and an exit code. Anything that is not listed is a bug of cutor's."""
+"""From an error to what the user sees: one line and an exit code. What is not cutor's, click's or the system's is a bug."""
 
 from __future__ import annotations
 
-from typing import Final
-
 import click
 
-from cutor.bus.errors import AddressInvalid, BusError, TopologyError
-from cutor.containers.errors import ContainerError
 from cutor.errors import REFUSED, UNAVAILABLE, CutorError
-from cutor.model.codec import EventError
-from cutor.model.errors import InvalidPolicy, InvalidRequest
-
-_EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
-    (InvalidRequest, REFUSED),
-    (InvalidPolicy, REFUSED),
-    (TopologyError, REFUSED),
-    (AddressInvalid, REFUSED),
-    (EventError, UNAVAILABLE),
-    (BusError, UNAVAILABLE),
-    (ContainerError, UNAVAILABLE),
-    (OSError, UNAVAILABLE),
-)
-"""Errors with roots of their own; the first match counts."""
 
 
 def exit_code_of(error: Exception) -> int | None:
@@ -31,7 +13,7 @@ def exit_code_of(error: Exception) -> int | None:
         return error.exit_code
     if isinstance(error, click.ClickException):
         return REFUSED
-    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), None)
+    return UNAVAILABLE if isinstance(error, OSError) else None
 
 
 def line_of(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """What can go wrong with Docker. Each message is one line: what was asked, what came of it, what to do."""
 
+from cutor.errors import CutorError
 from cutor.model.quoting import visible
 
 
@@ -8,7 +9,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-class ContainerError(Exception):
+class ContainerError(CutorError):
     """Docker or a container failed cutor: a fault of the infrastructure, never of a user's program."""
 
 

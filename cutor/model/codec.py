@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, TypeVar, get_args
 
 import msgspec
 
+from cutor.errors import CutorError
 from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import KINDS, Event
 from cutor.model.limits import Bounds, Policy
@@ -30,7 +31,7 @@ VERSIONS: Final[dict[str, int]] = dict.fromkeys((*KINDS, *ENVIRONMENT_KINDS), 1)
 T = TypeVar("T")
 
 
-class EventError(ValueError):
+class EventError(CutorError, ValueError):
     """Bytes in the stream that cannot be read as an event; the message says why in one line."""
 
 

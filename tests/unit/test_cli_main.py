@@ -12,12 +12,13 @@ import click
 import pytest
 
 import cutor
-from cutor.bus.errors import AddressInvalid, BusUnreachable, TopologyError
+from cutor.bus.errors import AddressInvalid, BusError, BusUnreachable, TopologyError
 from cutor.cli.failures import exit_code_of, line_of
 from cutor.cli.main import COMMANDS, cli, run
-from cutor.containers.errors import EngineUnreachable
+from cutor.containers.errors import ContainerError, EngineUnreachable
 from cutor.errors import WaitedTooLong
 from cutor.journal import SubmissionConflict, SubmissionUnknown
+from cutor.model.codec import EventError
 from cutor.model.errors import InvalidPolicy, InvalidRequest
 from cutor.model.limits import Policy
 
@@ -132,6 +133,18 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
 )
 def test_exit_codes_of_the_design(error: Exception, code: int | None) -> None:
     assert exit_code_of(error) == code
+
+
+@pytest.mark.parametrize("kind", [InvalidRequest, InvalidPolicy, EventError, BusError, ContainerError, WaitedTooLong])
+def test_one_root_catches_all_that_is_made_for_users(kind: type[Exception]) -> None:
+    assert issubclass(kind, cutor.CutorError)
+
+
+def test_every_error_of_the_python_interface_has_the_root() -> None:
+    public = [getattr(cutor, name) for name in cutor._HOMES]
+    errors = [one for one in public if isinstance(one, type) and issubclass(one, Exception)]
+    assert len(errors) > 5
+    assert all(issubclass(error, cutor.CutorError) for error in errors)
 
 
 def test_errors_of_the_system_are_said_without_their_number() -> None:

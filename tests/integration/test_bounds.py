@@ -11,7 +11,8 @@ import pytest
 
 from cutor import Client
 from cutor.model.errors import InvalidRequest
-from cutor.model.request import request_from
+from cutor.model.limits import BOUND_CEILINGS
+from cutor.model.request import ARG_BYTES, request_from
 from cutor.model.result import Result
 from cutor.model.subjects import Address
 from tests.attacks.campaign import unchecked
@@ -92,3 +93,15 @@ def test_all_stages_together_have_a_time(user: User) -> None:
     assert [stage["outcome"] for stage in result["run"]] == ["OK", "OK", "TLE_WALL", "SKIPPED"]
     assert result["run"][2]["message"] == "the submission's compile and run stages together took longer than 8000 ms"
     assert result["run"][2]["limits"]["wall_time_ms"] < 8000 - sum(stage["wall_time_ms"] for stage in result["run"][:2])
+
+
+def test_the_largest_arguments_that_can_be_configured_reach_a_program(user: User) -> None:
+    """All of characters that JSON makes the most of, one of them as long as Linux passes any: a stack of its own."""
+    config = user.home / "config.toml"
+    arg_bytes = BOUND_CEILINGS["arg_bytes"]
+    config.write_text(f"[bounds]\narg_bytes = {arg_bytes}\n")
+    assert user.up("--config", str(config), roles=("builder", "runner")).returncode == 0
+    args = ["\x01" * ARG_BYTES, "\x02" * (arg_bytes - ARG_BYTES - 2)]
+    result = submit(user.stack, 'printf "%s\\n" "${#1} ${#2} $#"', test_cases=[{"args": args}])
+    assert result["outcome"] == "OK"
+    assert result["run"][0]["stdout"]["data"] == f"{len(args[0])} {len(args[1])} 2\n"

@@ -32,6 +32,10 @@ class _LeaderAnswer(msgspec.Struct):
     error: dict[str, Any] | None = None
 
 
+_LEADER_ANSWER: Final = msgspec.json.Decoder(_LeaderAnswer)
+"""Made here, since clients read in threads: two that make msgspec learn a type at one time can crash the interpreter."""
+
+
 class Reading:
     """The read side of a bus."""
 
@@ -58,7 +62,7 @@ class Reading:
 
         async def attempt(until: float) -> Stored | None:
             data = (await self._link.ask(f"$JS.API.STREAM.MSG.GET.{stream}", body, until=until)).data
-            answer = msgspec.json.decode(data, type=_LeaderAnswer)
+            answer = _LEADER_ANSWER.decode(data)
             if answer.message is not None:
                 return from_leader(stream, answer.message)
             code = (answer.error or {}).get("err_code")

@@ -134,9 +134,9 @@ def check_control_groups(root: Path) -> Finding:
         )
     if reason := hindrance(root):
         return ok(
-            "control groups", f"version {version}; memory peaks only of stages that need more than those before: {reason}"
+            "control groups", f"version {version}; a runner of this user knows memory peaks only where they rise: {reason}"
         )
-    return ok("control groups", f"version {version}, with the memory peak of every stage")
+    return ok("control groups", f"version {version}; a runner of this user knows the memory peak of every stage")
 
 
 def check_disk(data: Path) -> Finding:

@@ -102,6 +102,16 @@ SOCKET_FILTERS: Final = (26, 50, 51, 52)
 
 Compiled filters share one room of the whole kernel, in which the system call policy of the next jail must find its own."""
 
+FILTER_OPTION: Final = 22
+"""``PR_SET_SECCOMP``: refused with EINVAL to the user's program, and ``seccomp`` with ENOSYS, as by a kernel without filters.
+
+Compiled, a program's own filters take the same room: 125 MiB of it, with 512 processes."""
+
+HUGE_PAGES: Final = {"mmap": ("flags", 0x4_0000), "shmget": ("shmflg", 0x800), "memfd_create": ("flags", 0x4)}
+"""``MAP_HUGETLB`` and its like: refused with ENOMEM to the user's program, as where the machine keeps none.
+
+Where it keeps some, they are memory that the memory limit does not count."""
+
 OPEN_FILE_LOCKS: Final = 0x24
 """``F_OFD_GETLK``, ``_SETLK`` and ``_SETLKW`` of fcntl are this and the next two: refused in every container.
 
@@ -110,6 +120,7 @@ The jail's policy answers as a kernel that does not know them (EINVAL); locks of
 
 EPERM: Final = 1
 EINVAL: Final = 22
+ENOMEM: Final = 12
 ENOSYS: Final = 38
 EOPNOTSUPP: Final = 95
 EAFNOSUPPORT: Final = 97
@@ -185,16 +196,19 @@ def program_policy() -> str:
     denied = sorted(set(names(DENIED)) | set(JAIL.split()))
     # kafel keeps the kernel's own name for umount2(2)
     listed = ", ".join("umount" if name == "umount2" else name for name in denied)
-    absent = ", ".join(sorted({"clone3", *ABSENT.split()}))
+    absent = ", ".join(sorted({"clone3", "seccomp", *ABSENT.split()}))
     families = " || ".join(f"family == {family}" for family in SOCKETS)
     filters = " || ".join(f"(optname & 0xffffffff) == {option}" for option in SOCKET_FILTERS)
+    huge = ", ".join(f"{call} {{ ({argument} & {bit:#x}) != 0 }}" for call, (argument, bit) in HUGE_PAGES.items())
     return (
         f"ERRNO({EPERM}) {{ {listed}, "
         f"clone {{ (clone_flags & {_NAMESPACE_FLAGS:#x}) != 0 }}, "
         f"ioctl {{ (cmd & 0xffffffff) == {_TIOCSTI:#x} }}, "
         f"setsockopt {{ (level & 0xffffffff) == {_SOL_SOCKET} && ({filters}) }} }} "
         f"ERRNO({EAFNOSUPPORT}) {{ socket {{ !({families}) }} }} "
-        f"ERRNO({EINVAL}) {{ fcntl {{ (cmd & 0xfffffffc) == {OPEN_FILE_LOCKS:#x} }} }} "
+        f"ERRNO({ENOMEM}) {{ {huge} }} "
+        f"ERRNO({EINVAL}) {{ fcntl {{ (cmd & 0xfffffffc) == {OPEN_FILE_LOCKS:#x} }}, "
+        f"prctl {{ (option & 0xffffffff) == {FILTER_OPTION} }} }} "
         f"ERRNO({ENOSYS}) {{ {absent} }} ERRNO({EOPNOTSUPP}) {{ {', '.join(ATTRIBUTES.split())} }} "
         f"ERRNO(0) {{ {DONE_ALREADY} }} DEFAULT ALLOW"
     )

@@ -26,7 +26,7 @@ STAGE_OUTCOMES: Final[dict[str, str]] = {
     "TLE_WALL": "took longer than its wall-time limit",
     "MLE": "needed more memory than its limit: the kernel's OOM killer ended a process of it",
     "OLE": "printed more than its stdout or stderr limit",
-    "FSE": "wrote a file larger than its limit",
+    "FSE": "was ended by the kernel for writing a file larger than its limit",
     "WA": "ended well, but its output differs from the expected one",
     "CANCELLED": "was stopped because the submission was cancelled",
     "SKIPPED": "was not run, because an earlier stage or test case was not OK",

@@ -62,7 +62,7 @@ async def test_a_limit_ends_the_build_and_is_named(
     failed = await builds.failed(text, **limits)
     assert classify(failed.report) == outcome, failed
     assert failed.message == message
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ async def test_a_small_limit_of_the_evaluation_is_named(
     assert failed.message.startswith(message), failed.message
 
 
-async def test_an_evaluation_ended_by_a_signal_is_told_so(builds: Builds) -> None:
+async def test_an_evaluation_that_the_kernel_ended_has_no_end_of_its_own(builds: Builds) -> None:
     failed = await builds.failed(GROW_NIX, memory_bytes=256 * MIB)
-    assert (failed.report.exit_code, failed.report.signal_number) == (None, 9)
+    assert (failed.report.exit_code, failed.report.signal_number) == (None, None)
 
 
 async def test_a_builder_has_the_limits_of_a_process(builds: Builds) -> None:

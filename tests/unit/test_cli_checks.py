@@ -39,8 +39,8 @@ def kernel(monkeypatch: pytest.MonkeyPatch, release: str, uid: int = 0) -> None:
 @pytest.mark.parametrize(
     ("release", "uid", "expected"),
     [
-        ("6.12.41+deb13-amd64", 0, "version 2, with the memory peak of every stage"),
-        ("7.0.1", 0, "version 2, with the memory peak of every stage"),
+        ("6.12.41+deb13-amd64", 0, "version 2; a runner of this user knows the memory peak of every stage"),
+        ("7.0.1", 0, "version 2; a runner of this user knows the memory peak of every stage"),
         ("6.1.0-37-amd64", 0, "Linux 6.1.0-37-amd64 can't set them back"),
         ("6.12.41+deb13-amd64", 1000, "only root may set them back"),
     ],
@@ -58,7 +58,7 @@ def test_version_1_and_hybrid(tmp_path: Path) -> None:
     (root / "unified").mkdir()
     version_2(root / "unified", "")
     (root / "memory" / "memory.max_usage_in_bytes").write_text("0\n")
-    assert said(root) == ("ok", "version 1, with the memory peak of every stage")
+    assert said(root) == ("ok", "version 1; a runner of this user knows the memory peak of every stage")
 
 
 @pytest.mark.parametrize(

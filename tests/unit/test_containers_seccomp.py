@@ -92,13 +92,15 @@ def test_only_four_kinds_of_socket_can_be_made(arguments: tuple[int, int, int], 
 def test_locks_of_open_files_can_not_be_made_whatever_the_high_bits_say(command: int, allowed: bool) -> None:
     found = [rule["args"][0] for rule in rules(container_profile()) if rule["names"] == ["fcntl"]]  # type: ignore[index]
     assert any(command & argument["value"] == argument["valueTwo"] for argument in found) is allowed
-    assert "ERRNO(22) { fcntl { (cmd & 0xfffffffc) == 0x24 } }" in program_policy()
+    assert "ERRNO(22) { fcntl { (cmd & 0xfffffffc) == 0x24 }, prctl { (option & 0xffffffff) == 22 } }" in program_policy()
 
 
 def test_the_program_sets_no_attributes_and_no_socket_filters_and_has_no_netlink() -> None:
     policy = program_policy()
     assert "ERRNO(97) { socket { !(family == 1 || family == 2 || family == 10) } }" in policy
     assert "ERRNO(0) { sync }" in policy
+    huge = "mmap { (flags & 0x40000) != 0 }, shmget { (shmflg & 0x800) != 0 }, memfd_create { (flags & 0x4) != 0 }"
+    assert f"ERRNO(12) {{ {huge} }}" in policy
     assert "ERRNO(95) { setxattr, lsetxattr, fsetxattr }" in policy
     assert all(f"(optname & 0xffffffff) == {option}" in policy for option in SOCKET_FILTERS)
     allowed = {name for rule in rules(container_profile()) if "args" not in rule for name in rule["names"]}  # type: ignore[attr-defined]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 
 from cutor.jail.inside import channel
 from cutor.jail.inside.channel import Kind, Program, Report, pack_job, parse_report
-from cutor.jail.inside.measure import Limits, Output, Seen, conclude, cpu_wait_ns, rlimits
+from cutor.jail.inside.measure import KilledBy, Limits, Output, Seen, conclude, cpu_wait_ns, rlimits
 
 LIMITS = Limits(
     wall_time_ms=1000, cpu_time_ms=500, processes=10, stdout_bytes=100, stderr_bytes=100, file_size_bytes=4096, open_files=64
@@ -48,6 +49,34 @@ def test_a_limit_passed_between_two_looks_counts() -> None:
     assert conclude(ENDED._replace(wall_ns=1000 * MS + 1), LIMITS).killed_by == "wall_time"
     assert conclude(ENDED._replace(cpu_ns=501 * MS, wall_ns=1001 * MS), LIMITS).killed_by == "cpu_time"
     assert conclude(ENDED._replace(cpu_ns=501 * MS, killed_by="stdout"), LIMITS).killed_by == "stdout"
+
+
+@pytest.mark.parametrize("killed_by", [None, "wall_time", "cpu_time", "stderr", "stdout", "memory", "cancel"])
+def test_of_several_limits_the_weightiest_counts_whichever_was_killed_for(killed_by: KilledBy | None) -> None:
+    order = ["cancel", "memory", "stdout", "stderr", "cpu_time", "wall_time", None]
+    passed: dict[KilledBy, dict[str, Any]] = {
+        "wall_time": {"wall_ns": 1001 * MS},
+        "cpu_time": {"cpu_ns": 501 * MS},
+        "stderr": {"stderr": Output([b"x" * 100], 101)},
+        "stdout": {"stdout": Output([b"x" * 100], 101)},
+    }
+    for cause, fields in passed.items():
+        expected = min(cause, killed_by, key=order.index)
+        assert conclude(ENDED._replace(killed_by=killed_by, **fields), LIMITS).killed_by == expected
+
+
+def test_a_time_over_its_limit_never_reads_like_the_limit() -> None:
+    result = conclude(ENDED._replace(cpu_ns=500 * MS + 300_000, wall_ns=1000 * MS + 1), LIMITS)
+    assert (result.cpu_time_ms, result.wall_time_ms) == (501, 1001)
+    result = conclude(ENDED._replace(cpu_ns=499 * MS + 600_000, wall_ns=1000 * MS), LIMITS)
+    assert (result.cpu_time_ms, result.wall_time_ms) == (500, 1000)
+
+
+def test_a_sigkill_beside_an_oom_kill_is_no_end_of_the_programs_own() -> None:
+    assert conclude(ENDED._replace(status=9), LIMITS).signal_number == 9
+    assert conclude(ENDED._replace(status=9, oom_kills=1), LIMITS).signal_number is None
+    assert conclude(ENDED._replace(status=11, oom_kills=1), LIMITS).signal_number == 11
+    assert conclude(ENDED._replace(status=137 << 8, oom_kills=1), LIMITS).exit_code == 137
 
 
 def test_a_jail_that_vanished_is_a_fault_unless_the_kernel_took_it() -> None:

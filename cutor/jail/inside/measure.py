@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
@@ -94,17 +95,21 @@ class Result(NamedTuple):
 def conclude(seen: Seen, limits: Limits) -> Result:
     """Return the report of a stage.
 
-    A limit that was passed between two looks at the clocks counts like a kill. Where the kernel's OOM killer took the jail's
-    own processes, nothing is known of the program but that: no fault. A jail that vanished for no known reason is one.
+    Of all limits that were passed, the weightiest counts, whichever cutor killed for: a limit may be passed between two looks,
+    or by what was still in a pipe. A SIGKILL beside an OOM kill is the kernel's, or cutor's after it: no end of the program's
+    own. Where the OOM killer took the jail's own processes, nothing is known but that: no fault. A jail that vanished for no
+    known reason is one.
     """
     exit_code, signal_number, stderr, fault = None, None, seen.stderr, seen.fault
     if seen.status is not None:
         exit_code, signal_number = split_status(seen.status)
+        if seen.oom_kills and signal_number == signal.SIGKILL:
+            signal_number = None
     elif seen.exec_errno in _OUR_ERRORS:
         fault = fault or f"the program could not be started: {os.strerror(seen.exec_errno)}"
     elif seen.exec_errno is not None:
         exit_code, stderr = _never_began(seen.exec_errno, limits)
-    killed_by = seen.killed_by or _passed(seen, limits)
+    killed_by = _weightiest(seen, limits)
     if exit_code is None and signal_number is None and killed_by is None:
         fault = None if seen.oom_kills else fault or "the jail ended without a report"
     return Result(
@@ -112,8 +117,8 @@ def conclude(seen: Seen, limits: Limits) -> Result:
         signal_number=signal_number,
         killed_by=killed_by,
         oom_kills=seen.oom_kills,
-        cpu_time_ms=_ms(seen.cpu_ns),
-        wall_time_ms=_ms(seen.wall_ns),
+        cpu_time_ms=_ms(seen.cpu_ns, limits.cpu_time_ms),
+        wall_time_ms=_ms(seen.wall_ns, limits.wall_time_ms),
         memory_peak_bytes=_peak(seen.memory_before, seen.peak_after_bytes),
         stdout=seen.stdout,
         stderr=stderr,
@@ -134,16 +139,29 @@ def _never_began(number: int, limits: Limits) -> tuple[int, Output]:
     return NOT_FOUND if number == errno.ENOENT else NOT_EXECUTABLE, Output([text[: limits.stderr_bytes]], len(text))
 
 
-def _passed(seen: Seen, limits: Limits) -> KilledBy | None:
-    if seen.cpu_ns is not None and seen.cpu_ns > limits.cpu_time_ms * MS_NS:
-        return "cpu_time"
-    if seen.wall_ns is not None and seen.wall_ns > limits.wall_time_ms * MS_NS:
-        return "wall_time"
-    return None
+def _weightiest(seen: Seen, limits: Limits) -> KilledBy | None:
+    """Return what ended the stage, in the order of the outcomes' precedence; None where nothing but its own end did."""
+    holds: dict[KilledBy, bool] = {
+        "cancel": False,
+        "memory": False,
+        "stdout": seen.stdout.total_bytes > limits.stdout_bytes,
+        "stderr": seen.stderr.total_bytes > limits.stderr_bytes,
+        "cpu_time": _over(seen.cpu_ns, limits.cpu_time_ms),
+        "wall_time": _over(seen.wall_ns, limits.wall_time_ms),
+    }
+    return next((cause for cause, passed in holds.items() if passed or cause == seen.killed_by), None)
 
 
-def _ms(ns: int | None) -> int | None:
-    return None if ns is None else (max(ns, 0) + MS_NS // 2) // MS_NS
+def _over(ns: int | None, limit_ms: int) -> bool:
+    return ns is not None and ns > limit_ms * MS_NS
+
+
+def _ms(ns: int | None, limit_ms: int) -> int | None:
+    """Return milliseconds, rounded: up, where they would hide that the limit was passed."""
+    if ns is None:
+        return None
+    rounded = (max(ns, 0) + MS_NS // 2) // MS_NS
+    return max(rounded, limit_ms + 1) if _over(ns, limit_ms) else rounded
 
 
 def _peak(before: tuple[int, int] | None, after: int | None) -> int | None:

@@ -7,6 +7,8 @@ from typing import Final
 SHOWN_CHARACTERS: Final = 80
 """Messages stand in events and in lines on a terminal: of a name or value so many characters are shown, escapes included."""
 SHOWN_DIGITS: Final = 40
+SHOWN_BITS: Final = 10_000
+"""A number larger than that is told from one that is larger still by nobody."""
 
 
 def shown(text: str, characters: int = SHOWN_CHARACTERS) -> str:
@@ -30,4 +32,6 @@ def shown_number(value: int) -> str:
     """
     if abs(value) < 10**SHOWN_DIGITS:
         return str(value)
-    return f"a {'negative ' if value < 0 else ''}number of {value.bit_length()} bits"
+    bits = value.bit_length()
+    size = f"{bits} bits" if bits <= SHOWN_BITS else f"more than {SHOWN_BITS} bits"
+    return f"a {'negative ' if value < 0 else ''}number of {size}"

@@ -17,6 +17,7 @@ import msgspec
 from cutor.model.content import RequestEncoding, decode_request_text, not_text
 from cutor.model.documents import check_keys, place_of, plain
 from cutor.model.errors import InvalidRequest
+from cutor.model.large_numbers import decode_request
 from cutor.model.limits import HANDED_TEXT_BYTES, Bounds, Policy, RequestedLimits, resolve_all, stored_limits
 from cutor.model.outcome import Compare
 from cutor.model.quoting import shown, visible
@@ -108,7 +109,7 @@ HANDED_FILE_BYTES: Final = 32
 def parse_request(raw: bytes) -> Request:
     """Return the request in a JSON document. Raises `InvalidRequest`, also for a key that an object has twice."""
     try:
-        request = msgspec.json.decode(raw, type=Request)
+        request = decode_request(raw, Request)
         check_keys(raw)
     except UNREADABLE as error:
         raise InvalidRequest(f"request: {explain(error)}") from error

@@ -106,8 +106,9 @@ def check_refusal(message: str, kind: StageKind, bad: dict[str, int], policy: Li
     told = [name for name in bad if message.startswith(f"limits.{kind}.{name} is ")]
     assert len(told) == 1, message
     value, maximum = bad[told[0]], getattr(policy.maximum, told[0])
-    bits = f" a {'negative ' if value < 0 else ''}number of {value.bit_length()} bits: "
-    assert (f" {value}: " if abs(value) < 10**40 else bits) in message
+    bits = "more than 10000" if value.bit_length() > 10_000 else str(value.bit_length())
+    size = f" a {'negative ' if value < 0 else ''}number of {bits} bits: "
+    assert (f" {value}: " if abs(value) < 10**40 else size) in message
     assert message.endswith(f" {maximum} {UNITS[told[0]]}")
     assert message.isprintable()
     assert len(message) < 200

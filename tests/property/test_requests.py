@@ -33,7 +33,7 @@ from cutor.roles.builder import BuildStep
 from cutor.submission_directory import read_directory
 from tests.bare_stack import User
 from tests.integration.test_cli_bad_input import events_in_stream
-from tests.property.bad_requests import BREAKAGES, MUTATIONS, Bad, Breakage, Mutation, bad_request
+from tests.property.bad_requests import BREAKAGES, MUTATIONS, Bad, Breakage, Mutation, bad_request, dumps
 from tests.property.good_requests import POLICY, good_request
 
 WAYS: tuple[Mutation | Breakage, ...] = (*MUTATIONS, *BREAKAGES)
@@ -192,7 +192,7 @@ def test_a_builder_rejects_every_bad_request_that_a_producer_published_himself()
             continue
         else:
             event = {"kind": "submitted", "request": stored(random, bad.document), "digest": "0" * 64}
-            body = json.dumps(event).encode()
+            body = dumps(event).encode()
         rejected = rejection(body)
         encode(rejected)
         plain_line(rejected.message)

@@ -35,6 +35,8 @@ class Kill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a header says. Every list of outcomes holds those that are allowed; with one, it must be that.
 
+    But `runs` holds one entry for each test case, in their order: an outcome, or a list of those that are allowed.
+
     What it sends: `stage` (where the program stands), `then` (the run script where the program is not that), `before` (a
     compile script before a program that is the run script), `files`, `environment_files`, `cache`, `limits`, `test_cases`,
     `compare` and `stop_on_failure` as in a request; `input_bytes` gives the first test case a generated input of that size.
@@ -43,10 +45,11 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `unchecked` also appends past the client what the client refused; `cancel` at an event (``leased runner``) or `kill` at
     one, `after_ms` later; `crowd`, so many normal submissions at once with it.
 
-    What must come of it: `outcome` of the submission, `dependencies`, `compile` and `run` of the stages that ran, `exit_code`
-    and `signal` of every run, `has` and `lacks` of texts in their standard output (`lacks`: in any output of any stage),
-    `says` in an output or message of any stage, `echo` of the input, `printed_at_least` bytes, `within_ms` for each run's
-    wall time; `refused`, a part of the line with which the client refuses it.
+    What must come of it: `outcome` of the submission, `dependencies` and `compile` of the stages that ran, `run` of every test
+    case or, where they differ, `runs`; `exit_code` and `signal` of every run, `has` and `lacks` of texts in their standard
+    output (`lacks`: in any output of any stage), `says` in an output or message of any stage, `echo` of the input,
+    `printed_at_least` bytes, `within_ms` for each run's wall time; `refused`, a part of the line with which the client
+    refuses it. What may end with OK must show by one of them that it was tried.
     """
 
     what: str
@@ -73,6 +76,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dependencies: tuple[str, ...] = ("OK",)
     compile: tuple[str, ...] = ("OK",)
     run: tuple[str, ...] = ("OK",)
+    runs: tuple[str | tuple[str, ...], ...] = ()
     exit_code: int | None = None
     signal: int | None = None
     has: tuple[str, ...] = ()
@@ -85,6 +89,13 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name: str = ""
     program: str = ""
     suffix: str = ".sh"
+
+    @property
+    def cases(self) -> tuple[tuple[str, ...], ...]:
+        """The allowed outcomes of each test case, in their order."""
+        if not self.runs:
+            return (self.run,) * len(self.test_cases)
+        return tuple((one,) if isinstance(one, str) else one for one in self.runs)
 
     @property
     def fells(self) -> Literal["server", "role"] | None:
@@ -116,9 +127,14 @@ def parse_attack(name: str, text: str) -> Attack:
             raise InvalidAttack(f"{name}: {', '.join(sorted(NOT_HEADER & document.keys()))} cannot stand in a header")
         if suffix == ".nix":
             document = {"stage": "dependencies", "cache": False} | document
-        return msgspec.convert(document | {"name": name, "program": text, "suffix": suffix}, Attack)
+        attack = msgspec.convert(document | {"name": name, "program": text, "suffix": suffix}, Attack)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise InvalidAttack(f"{name}: {error}") from error
+    if attack.runs and "run" in document:
+        raise InvalidAttack(f"{name}: run and runs say the same; one of them is enough")
+    if len(attack.cases) != len(attack.test_cases):
+        raise InvalidAttack(f"{name}: runs has {len(attack.runs)} entries for {len(attack.test_cases)} test cases")
+    return attack
 
 
 def header_of(text: str, leader: str) -> str:

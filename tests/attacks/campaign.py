@@ -146,8 +146,9 @@ class Campaign:
             for neighbour in NEIGHBOURS:
                 found = tuple(changed[neighbour.name])
                 count, took = len(seconds[neighbour.name]), max(seconds[neighbour.name], default=0.0)
-                word = "changed" if found else f"{count} unchanged"
-                verdicts.append(Verdict(f"beside: {neighbour.name}", "unchanged", word, took, found))
+                as_ever = count - len(changed[neighbour.name])
+                words = (f"{neighbour.ends}, {number} of {count}" for number in (count, as_ever))
+                verdicts.append(Verdict(f"beside: {neighbour.name}", *words, took, found))
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -186,7 +187,7 @@ class Campaign:
         results = [await self._cleaned(result) for result in results]
         for result in results:
             found += differences(attack, result)
-        word = "|".join(sorted({got(result) for result in results})) or "not ended"
+        word = "; ".join(dict.fromkeys(got(attack, result) for result in results)) or "not ended"
         if attack.refused is not None and not found:
             word = "refused"
         return Verdict(attack.name, expected(attack), word, seconds, tuple(dict.fromkeys(found)))

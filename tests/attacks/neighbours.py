@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from cutor.model.result import Result
 from tests.attacks.attack import SHELL
+from tests.attacks.judgement import sequence
 
 
 class Neighbour(NamedTuple):
@@ -17,6 +18,11 @@ class Neighbour(NamedTuple):
     stages: tuple[str, ...]
     cases: tuple[dict[str, Any], ...] = ({},)
     run_limits: dict[str, int] = {}  # noqa: RUF012 - nobody changes it
+
+    @property
+    def ends(self) -> str:
+        """How it ends, in the words of the attacks' table."""
+        return self.outcome if self.outcome == "OK" else sequence(self.stages[-len(self.cases) :])
 
     def request(self) -> dict[str, Any]:
         """Return the request that hands it in."""

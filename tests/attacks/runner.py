@@ -28,6 +28,7 @@ from tests.attacks.neighbours import NEIGHBOURS
 from tests.attacks.stack import AttackedStack, StackFailed, attacked_stack
 
 PASSES: Final = ("alone", "beside")
+NORMAL: Final = "their lines come last: how many ended so, and the longest time"
 DIFFERENT, FAILED, INTERRUPTED = 1, 3, 130
 Say = Callable[[str], None]
 
@@ -119,7 +120,7 @@ async def attack_all(stack: AttackedStack, attacks: Sequence[Attack], name: str,
             reporter.begin("without normal submissions", len(attacks))
             await campaign.alone(attacks, reporter.show, scale.at_once)
         else:
-            reporter.begin("beside normal submissions", len(attacks))
+            reporter.begin(f"beside normal submissions; {NORMAL}", len(attacks))
             await campaign.beside(attacks, reporter.show)
     print(f"{len(attacks)} attacks in {time.monotonic() - began:.0f} s", flush=True)
 

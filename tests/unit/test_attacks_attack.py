@@ -6,6 +6,7 @@ import pytest
 
 from tests.attacks.attack import SHELL, TOKEN, InvalidAttack, files_of, generated, header_of, parse_attack, request_of
 from tests.attacks.campaign import load_attacks
+from tests.attacks.judgement import proof
 
 C = """//: what = "a test"
 //: outcome = ["RUN_ERROR"]
@@ -66,6 +67,8 @@ def test_a_generated_input_has_its_size_and_only_it() -> None:
         ("what = ", "Invalid value"),
         ("what = 'x'\n#: stage = 'nowhere'", "nowhere"),
         ("what = 'x'\n#: program = 'y'", "program"),
+        ("what = 'x'\n#: runs = ['OK', 'MLE']", "runs has 2 entries for 1 test cases"),
+        ("what = 'x'\n#: run = ['MLE']\n#: runs = ['MLE']", "one of them is enough"),
         ("what = 'x'\n#: kill = { process = 'init', at = '' }", "init"),
     ],
 )
@@ -75,8 +78,20 @@ def test_a_header_that_cannot_be(header: str, said: str) -> None:
     assert str(raised.value).startswith("a/x.sh: ")
 
 
+def test_every_test_case_has_its_outcomes() -> None:
+    header = "#: what = 'x'\n#: test_cases = [{}, {}]\n"
+    assert parse_attack("a/x.sh", header + "#: runs = ['MLE', ['RE', 'SG']]\ntrue\n").cases == (("MLE",), ("RE", "SG"))
+    assert parse_attack("a/x.sh", header + "#: run = ['MLE']\ntrue\n").cases == (("MLE",), ("MLE",))
+    assert parse_attack("a/x.sh", header + "true\n").cases == (("OK",), ("OK",))
+
+
 def test_every_attack_says_what_it_is() -> None:
     attacks = load_attacks()
     assert len(attacks) > 100
     assert len({attack.what for attack in attacks}) == len(attacks)
-    assert all(attack.has or attack.lacks or attack.refused or attack.outcome for attack in attacks)
+
+
+def test_no_attack_that_may_end_well_could_have_done_nothing() -> None:
+    well = [attack for attack in load_attacks() if "OK" in attack.outcome and attack.refused is None]
+    assert len(well) > 50
+    assert [attack.name for attack in well if not proof(attack)] == []

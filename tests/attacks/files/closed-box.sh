@@ -1,7 +1,8 @@
-#: what = "a compile step that takes every right from the box: what comes of it is the user's own, and no fault of cutor's"
+#: what = "a compile step that takes every right from the box: the runs start all the same"
 #: stage = "compile"
 #: then = "echo ran"
 #: test_cases = [{}, {}]
-#: outcome = ["OK", "RUN_ERROR"]
-#: run = ["OK", "RE"]
+#: has = ["ran"]
+#: says = ["closed: 0"]
 chmod 000 /box
+stat -c 'closed: %a' /box

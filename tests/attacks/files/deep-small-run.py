@@ -2,6 +2,7 @@
 #: stage = "compile"
 #: then = "echo ran"
 #: has = ["ran"]
+#: says = ["deep"]
 #: test_cases = [{}, {}]
 #: [limits.compile]
 #: memory_bytes = 536870912
@@ -16,5 +17,6 @@ with contextlib.suppress(OSError):
     for _ in range(30_000):
         os.mkdir("d" * 250)
         os.chdir("d" * 250)
+    print("deep")
     for number in range(40_000):
         os.symlink("y" * 120, "z" * 240 + str(number))

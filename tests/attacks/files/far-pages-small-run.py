@@ -2,6 +2,7 @@
 #: stage = "compile"
 #: then = "echo ran"
 #: has = ["ran"]
+#: says = ["far apart"]
 #: test_cases = [{}, {}]
 #: [limits.compile]
 #: memory_bytes = 536870912
@@ -20,3 +21,4 @@ with contextlib.suppress(OSError):
         for page in range(255):
             os.pwrite(file, b"x", page * APART_BYTES)
         os.close(file)
+print(number, "files of pages far apart")

@@ -1,7 +1,7 @@
 #: what = "a source file that includes /dev/zero"
 #: stage = "compile"
 #: outcome = ["COMPILE_ERROR"]
-#: compile = ["MLE", "TLE_CPU", "RE"]
+#: compile = ["MLE", "TLE_CPU"]
 #: [limits.compile]
 #: memory_bytes = 134217728
 #: cpu_time_ms = 3000

@@ -1,7 +1,7 @@
 #: what = "a few lines of source that the preprocessor makes gigabytes of"
 #: stage = "compile"
 #: outcome = ["COMPILE_ERROR"]
-#: compile = ["MLE", "TLE_CPU", "FSE"]
+#: compile = ["MLE", "TLE_CPU"]
 #: [limits.compile]
 #: memory_bytes = 134217728
 #: cpu_time_ms = 3000

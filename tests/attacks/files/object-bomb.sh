@@ -1,7 +1,8 @@
 #: what = "a line of source that the compiler makes a file of two gigabytes of"
 #: stage = "compile"
 #: outcome = ["COMPILE_ERROR"]
-#: compile = ["RE", "FSE", "MLE", "TLE_CPU"]
+#: compile = ["RE"]
+#: says = ["ile size limit exceeded"]
 #: [limits.compile]
 #: memory_bytes = 268435456
 #: cpu_time_ms = 3000

@@ -1,7 +1,11 @@
-#: what = "a builder that kills everything it may"
-#: outcome = ["OK", "DEPENDENCY_ERROR"]
-#: dependencies = ["OK", "RE"]
+#: what = "a builder that kills everything it may: that is its own child alone"
+#: then = "cat $tried"
+#: has = ["killed 137"]
 { pkgs ? import <nixpkgs> { } }:
 pkgs.mkShell {
-  tried = pkgs.runCommand "kill-@TOKEN@" { } "kill -KILL -1; touch $out";
+  tried = pkgs.runCommand "kill-@TOKEN@" { } ''
+    sleep 100 &
+    kill -KILL -1
+    wait $! || echo "killed $?" > $out
+  '';
 }

@@ -1,5 +1,6 @@
 #: what = "a hook that looks for Nix and its daemon"
-#: then = "echo ran"
+#: then = "echo $ANSWER"
+#: has = ["looked"]
 #: lacks = ["REACHED"]
 { pkgs ? import <nixpkgs> { } }:
 pkgs.mkShell {
@@ -10,5 +11,6 @@ pkgs.mkShell {
     command -v nix nix-store && echo "REACHED a program of Nix"
     ls /nix/store > /dev/null 2>&1 && echo "REACHED the list of the store"
     (exec 3<>/dev/tcp/1.1.1.1/53) 2> /dev/null && echo "REACHED network"
+    export ANSWER=looked
   '';
 }

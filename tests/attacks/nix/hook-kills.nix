@@ -1,6 +1,6 @@
 #: what = "a hook that ends its own shell by a signal"
 #: outcome = ["DEPENDENCY_ERROR"]
-#: dependencies = ["SG", "RE"]
+#: dependencies = ["SG"]
 { pkgs ? import <nixpkgs> { } }:
 pkgs.mkShell {
   shellHook = ''

@@ -1,9 +1,8 @@
 #: what = "an output with setuid bits"
-#: outcome = ["OK", "DEPENDENCY_ERROR"]
-#: dependencies = ["OK", "RE"]
-#: then = "[ -u $tool ] && echo REACHED; [ -g $tool ] && echo REACHED; echo looked"
+#: then = "[ -u $tool ] && echo REACHED; [ -g $tool ] && echo REACHED; cat $tool"
+#: has = ["tried"]
 #: lacks = ["REACHED"]
 { pkgs ? import <nixpkgs> { } }:
 pkgs.mkShell {
-  tool = pkgs.runCommand "setuid-@TOKEN@" { } "cp ${pkgs.coreutils}/bin/id $out; chmod 6755 $out || true";
+  tool = pkgs.runCommand "setuid-@TOKEN@" { } "echo echo tried > $out; chmod 6755 $out || true";
 }

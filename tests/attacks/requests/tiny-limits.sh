@@ -1,6 +1,7 @@
 #: what = "limits of one of everything end the stage, not cutor"
 #: outcome = ["RUN_ERROR"]
-#: run = ["MLE", "FSE", "TLE_CPU", "TLE_WALL", "RE", "OLE"]
+#: run = ["MLE", "OLE", "TLE_CPU", "TLE_WALL"]
+#: lacks = ["ra"]
 #: [limits.run]
 #: wall_time_ms = 1
 #: cpu_time_ms = 1

@@ -1,3 +1,4 @@
 #: what = "SIGKILL of the runner at a submission's end: it is cleaned all the same"
 #: kill = { process = "runner", at = "finished" }
+#: has = ["done"]
 echo done

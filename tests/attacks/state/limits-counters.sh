@@ -1,7 +1,7 @@
 #: what = "a test case that used all its processes, memory and time leaves the next one its own"
 #: outcome = ["RUN_ERROR"]
 #: test_cases = [{ args = ["memory"] }, { args = ["time"] }, { args = ["processes"] }, { args = ["nothing"], expected_output = "well" }]
-#: run = ["MLE", "TLE_CPU", "RE", "OK"]
+#: runs = ["MLE", "TLE_CPU", "RE", "OK"]
 #: [limits.run]
 #: memory_bytes = 67108864
 #: cpu_time_ms = 400

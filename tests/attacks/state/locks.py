@@ -1,7 +1,7 @@
 #: what = "locks and watches on files of the store, which all environments share, reach nobody beside"
 #: submissions = 2
 #: beside = true
-#: has = ["held"]
+#: has = ["held 3"]
 #: lacks = ["FOUND"]
 import fcntl
 import shutil
@@ -14,6 +14,7 @@ for name in ("bash", "python3", "gcc"):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print("FOUND a lock of another's on", name)
-    held.append(file)
-print("held")
+    else:
+        held.append(file)
+print("held", len(held))
 time.sleep(1.5)

@@ -11,6 +11,7 @@ from cutor.jail.measured import Count, Measured, Text, stage_report
 from cutor.jail.protocol import Frame, ProtocolError
 from cutor.model.limits import Limit
 from cutor.model.outcome import StageReport
+from cutor.model.request import UNREADABLE, explain
 
 MAX_HEADER_BYTES: Final = 64 << 10
 """Of every frame that a child container sends."""
@@ -72,8 +73,8 @@ def decode_frame(frame: Frame) -> WorkerFrame:
     """Return a frame's header as a value. Raises `ProtocolError` for anything that a runner's init would not send."""
     try:
         header = _DECODER.decode(frame.header)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"a header that no runner's init sends: {str(error)[:200]}") from error
+    except UNREADABLE as error:
+        raise ProtocolError(f"a header that no runner's init sends: {explain(error)}") from error
     if frame.body and not isinstance(header, Report):
         raise ProtocolError("a body where there is none")
     return header

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ from cutor.containers.engine import Child
 from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault, one_line
 from cutor.containers.host_config import Resources
 from cutor.containers.seccomp import program_policy
+from cutor.jail.inside.worker_init import REST_SLACK_BYTES
 from cutor.jail.protocol import PROTOCOL_VERSION, Frame, FrameReader, ProtocolError, encode
 from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, Rested, WorkerFrame, decode_frame, report_of
 from cutor.model.environments import Programs, pack_variables
@@ -82,6 +83,26 @@ class Submission:
     closure: Sequence[str] = ()
 
 
+class Held(NamedTuple):
+    """What a container holds between two stages, and what a run needs for its copy of the box beside it."""
+
+    resting_bytes: int
+    copy_bytes: int
+
+
+def believed(rested: Rested, box: Held | None, memory_bytes: int) -> Held:
+    """Return what a container is believed to hold: user code may have taken over the init that says so.
+
+    ``box`` is what it held before its first run: no run leaves anything but noise, so every later word is believed up to
+    that, with the slack that an init gives itself. Null says that the box has changed since the last word: there it is
+    ``memory_bytes``, what the container was allowed while that happened. A copy is no more than what it is made from.
+    """
+    most_bytes = memory_bytes if box is None else box.resting_bytes + REST_SLACK_BYTES
+    most_copy_bytes = memory_bytes if box is None else box.copy_bytes + REST_SLACK_BYTES
+    resting_bytes = min(rested.resting_bytes, most_bytes, memory_bytes)
+    return Held(resting_bytes, min(rested.copy_bytes, most_copy_bytes, resting_bytes))
+
+
 def stage_memory_bytes(limit: Limit, resting_bytes: int, stdin_bytes: int) -> int:
     """Return the container's memory limit for a stage: what the stage may take, and beside it what is there without it.
 
@@ -121,8 +142,9 @@ class WorkerSession:
         self._processes = resources.processes
         self._reader = FrameReader(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=0)
         self._frames: list[Frame] = []
-        self._resting_bytes = INIT_MEMORY_BYTES
-        self._copy_bytes = 0
+        self._held = Held(INIT_MEMORY_BYTES, 0)
+        self._box: Held | None = self._held  # what was held when the box had changed last; null until the init says so
+        self._copied = True  # whether a run has a copy of the box
         self._resting = True  # false from a frame that asks for something until the init has let go of it
 
     async def ready(self) -> Ready:
@@ -131,6 +153,7 @@ class WorkerSession:
             header, _ = await self._expect(Ready)
         if header.protocol != PROTOCOL_VERSION:
             raise SessionFault(f"the child image speaks protocol {header.protocol}, not {PROTOCOL_VERSION}: run make setup")
+        self._copied = header.box == "copy"
         return header
 
     async def hand_over(self, submission: Submission) -> None:
@@ -150,6 +173,7 @@ class WorkerSession:
         needed_bytes = hand_over_memory_bytes(len(submission.files), len(body))
         if needed_bytes > self._memory_bytes:
             await self._make_room(needed_bytes, self._processes)
+        self._box = None
         async with self._deadline(HAND_OVER_S, "the container did not take the submission"):
             await self._send(header, body)
             accepted, _ = await self._expect(Accepted)
@@ -158,7 +182,9 @@ class WorkerSession:
 
     async def run_compile(self, limit: Limit) -> StageReport:
         """Run ``cutor-compile.sh``; what it changes in the box stays. Raises `SessionFault`, `EngineFailure`."""
-        return await self._stage("compile", 0, COMPILE_SCRIPT, (), b"", limit)
+        report = await self._stage("compile", 0, COMPILE_SCRIPT, (), b"", limit)
+        self._box = None
+        return report
 
     async def run_test(self, index: int, *, args: Sequence[str], stdin: bytes, limit: Limit) -> StageReport:
         """Run ``cutor-run.sh`` for one test case; what it changes is thrown away. Raises `SessionFault`, `EngineFailure`."""
@@ -175,7 +201,7 @@ class WorkerSession:
         self, kind: Literal["compile", "run"], index: int, script: str, args: Sequence[str], stdin: bytes, limit: Limit
     ) -> StageReport:
         await self._rest()
-        held_bytes = self._resting_bytes + (self._copy_bytes if kind == "run" else 0)
+        held_bytes = self._held.resting_bytes + (self._held.copy_bytes if kind == "run" else 0)
         memory_bytes = stage_memory_bytes(limit, held_bytes, len(stdin))
         await self._make_room(memory_bytes, limit.processes + OWN_TASKS)
         header = {
@@ -214,13 +240,14 @@ class WorkerSession:
     async def _rest(self) -> None:
         """Wait until the init has let go of the last command and its answer: before that its memory may not be lowered.
 
-        What it says it holds is believed up to what it was given: no number from inside gives a container more than that.
+        What it says it holds is `believed` up to what it can hold: no number from inside gives a container more than that.
         """
         if not self._resting:
             async with self._deadline(REST_S, "the container did not come to rest"):
                 rested, _ = await self._expect(Rested)
-            self._resting_bytes = min(rested.resting_bytes, self._memory_bytes)
-            self._copy_bytes = min(rested.copy_bytes, self._memory_bytes)
+            held = believed(rested, self._box, self._memory_bytes)
+            self._held = held if self._copied else held._replace(copy_bytes=0)
+            self._box = self._box or self._held
             self._resting = True
 
     async def _make_room(self, memory_bytes: int, processes: int) -> None:

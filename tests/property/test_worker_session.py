@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 import msgspec
@@ -11,13 +12,15 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from cutor.containers.errors import SessionFault
+from cutor.containers.errors import EngineRefused, SessionFault
 from cutor.containers.host_config import Resources
 from cutor.jail import session as session_module
+from cutor.jail.inside.worker_init import REST_SLACK_BYTES
 from cutor.jail.protocol import PROTOCOL_VERSION
 from cutor.jail.session import (
     NEW_ROOM_BYTES,
     OWN_TASKS,
+    ROOM_MEMORY_BYTES,
     EnvironmentMissing,
     Submission,
     WorkerSession,
@@ -37,6 +40,7 @@ SUBMISSION: Final = Submission({"cutor-run.sh": b"exit 0"}, ((b"A", b"1"),), Pro
 MADE_WITH: Final = Resources(512 * MIB, 64)
 TESTS: Final = 3
 SILENCE_S: Final = 0.05
+PATIENCE_S: Final = 60.0
 
 READY: Final[Header] = {
     "type": "ready",
@@ -93,12 +97,19 @@ OTHERS: Final[list[Frame]] = [
 ]
 
 
+@contextmanager
+def waits(seconds: float) -> Iterator[None]:
+    """Let a session wait so long for whatever a container is to say."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("READY_S", "HAND_OVER_S", "REST_S", "STAGE_GRACE_S"):
+            patch.setattr(session_module, name, seconds)
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _short_waits() -> Iterator[None]:
     """Whoever is silent is waited for so long; who is not has sent everything before."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("READY_S", "HAND_OVER_S", "REST_S", "STAGE_GRACE_S"):
-            patch.setattr(session_module, name, SILENCE_S)
+    with waits(SILENCE_S), pytest.MonkeyPatch.context() as patch:
         patch.setattr(session_module, "LOWERING", tuple((0.0, more) for _, more in session_module.LOWERING))
         yield
 
@@ -114,7 +125,7 @@ async def submission(child: HostileChild) -> tuple[list[StageReport], Exception 
         for index in range(TESTS):
             report = await session.run_test(index, args=("a",), stdin=b"in", limit=LIMIT)
             reports.append(report)
-    except (SessionFault, EnvironmentMissing) as error:
+    except (SessionFault, EnvironmentMissing, EngineRefused) as error:  # Docker's own refusal to raise a limit is passed on
         return reports, error
     finally:
         await session.close()
@@ -139,15 +150,17 @@ def check_report(report: StageReport) -> None:
 
 
 def check_limits(limits: list[tuple[int, int]]) -> None:
-    """A container gets no more than its stage's own limits, and what it can have held before: twice that for a copied box."""
-    held_bytes = MADE_WITH.memory_bytes
+    """A container gets no more than its stage's own limits, and what its box can hold: twice that for a copied one.
+
+    The box can hold all that the compile stage had, which had all that the hand-over left. Runs add nothing.
+    """
+    step_bytes = NEW_ROOM_BYTES + max(more_bytes for _, more_bytes in session_module.LOWERING)
+    handed_bytes = max(MADE_WITH.memory_bytes, hand_over_memory_bytes(1, 1000) + NEW_ROOM_BYTES)
+    compiled_bytes = stage_memory_bytes(LIMIT, handed_bytes, 0) + step_bytes
+    most_bytes = stage_memory_bytes(LIMIT, 2 * (compiled_bytes + REST_SLACK_BYTES), len(b"in")) + step_bytes
     for memory_bytes, processes in limits:
-        most_bytes = (
-            max(stage_memory_bytes(LIMIT, 2 * held_bytes, len(b"in")), hand_over_memory_bytes(1, 1000)) + NEW_ROOM_BYTES
-        )
         assert LIMIT.memory_bytes < memory_bytes <= most_bytes
         assert processes == LIMIT.processes + OWN_TASKS
-        held_bytes = memory_bytes
 
 
 def check_fault(error: Exception | None) -> None:
@@ -172,10 +185,63 @@ def test_whatever_a_container_says_there_are_results_within_the_bounds_or_a_faul
     event(f"{type(error).__name__} after {len(reports)} stages")
 
 
+sizes = st.integers(0, 64 * MIB) | st.integers(0, 1 << 53) | st.sampled_from([0, 9 * MIB, 1 << 53])
+rests = st.tuples(sizes, sizes)
+
+
+async def limits_of(box: str, words: list[tuple[int, int]]) -> list[int]:
+    """Return the memory limits that compile and runs have in a container that says it rests at these, copies beside them."""
+    said = [(RESTED | {"resting_bytes": resting, "copy_bytes": copy}, b"") for resting, copy in words]
+    runs = len(words) - 2
+    frames: list[Frame | None] = [(READY | {"box": box}, b""), None, (ACCEPTED, b""), said[0]]
+    frames += [None, report("compile", 0), said[1]]
+    for index in range(runs):
+        frames += [None, report("run", index), said[2 + index]]
+    child = HostileChild(sent(frames), silent=True)
+    session = WorkerSession(cast("Any", child), MADE_WITH)
+    with waits(PATIENCE_S):
+        await session.ready()
+        await session.hand_over(SUBMISSION)
+        await session.run_compile(LIMIT)
+        limits = [child.limits[-1][0]]
+        for index in range(runs):
+            await session.run_test(index, args=(), stdin=b"", limit=LIMIT)
+            limits.append(child.limits[-1][0])
+    return limits
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["copy", "overlay"]), rests, rests, st.lists(rests, min_size=1, max_size=12))
+def test_no_sequence_of_lies_gives_a_container_more_than_its_box_can_need(
+    box: str, handed: tuple[int, int], compiled: tuple[int, int], words: list[tuple[int, int]]
+) -> None:
+    """However many test cases it lies in: what it said before the first of them counts, up to what it can have held then."""
+    compile_bytes, *runs = asyncio.run(limits_of(box, [handed, compiled, *words]))
+    assert compile_bytes <= stage_memory_bytes(LIMIT, min(handed[0], MADE_WITH.memory_bytes), 0) + ROOM_MEMORY_BYTES
+    resting_bytes = min(compiled[0], compile_bytes)
+    copy_bytes = min(compiled[1], resting_bytes) + REST_SLACK_BYTES if box == "copy" else 0
+    most_bytes = stage_memory_bytes(LIMIT, resting_bytes + REST_SLACK_BYTES + copy_bytes, 0) + ROOM_MEMORY_BYTES
+    assert max(runs) <= most_bytes
+
+
+noise = st.integers(0, REST_SLACK_BYTES)
+
+
+@settings(deadline=None)
+@given(st.integers(8 * MIB, LIMIT.memory_bytes), st.lists(noise, min_size=1, max_size=12))
+def test_an_honest_container_always_has_what_it_holds_and_the_whole_limit_beside_it(held: int, noises: list[int]) -> None:
+    resting = [held + more for more in (0, *noises)]
+    words = [(one, one - 7 * MIB) for one in resting]
+    _, *runs = asyncio.run(limits_of("copy", [(8 * MIB, MIB), *words]))
+    for (resting_bytes, copy_bytes), run_bytes in zip(words, runs, strict=False):
+        assert run_bytes >= stage_memory_bytes(LIMIT, resting_bytes + copy_bytes, 0)
+
+
 def test_an_honest_container_runs_the_whole_submission() -> None:
     """Else the test above would show nothing."""
     child = HostileChild(sent(HONEST), silent=True)
-    reports, error = asyncio.run(submission(child))
+    with waits(PATIENCE_S):
+        reports, error = asyncio.run(submission(child))
     assert error is None
     assert [report.stdout for report in reports] == [b"0123456789"] * (1 + TESTS)
 

@@ -12,6 +12,7 @@ from cutor.containers.engine import ContainerState
 from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault
 from cutor.containers.host_config import Resources
 from cutor.jail import session as session_module
+from cutor.jail.inside.worker_init import REST_SLACK_BYTES
 from cutor.jail.protocol import FrameReader, decode_header, encode
 from cutor.jail.session import (
     INIT_MEMORY_BYTES,
@@ -25,7 +26,10 @@ from cutor.jail.session import (
     stage_memory_bytes,
 )
 from cutor.model.environments import Programs
-from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
+from cutor.model.limits import DEFAULT_LIMITS, HANDED_TEXT_BYTES, MIB, Limit
+from cutor.model.request import handed_names_bytes
+from cutor.nix.session import encode_job
+from cutor.nix.settings import NixSettings
 
 LIMIT: Limit = msgspec.structs.replace(DEFAULT_LIMITS.run.default, stdout_bytes=10, stderr_bytes=10)
 SUBMISSION = Submission({"cutor-run.sh": b"exit 0"}, ((b"A", b"1"),), Programs(bash="/b", sh="/s", env="/e"))
@@ -176,6 +180,45 @@ async def test_a_container_gets_no_memory_for_what_it_could_not_hold() -> None:
     assert child.updates == [(stage_memory_bytes(LIMIT, 2 * 512 * MIB, 2) + NEW_ROOM_BYTES, TASKS)]
 
 
+async def test_a_run_leaves_nothing_in_the_box_whatever_the_init_says() -> None:
+    """Else one that user code has taken over would nearly double its memory with every test case."""
+    lie = rested(1 << 50, 1 << 50)
+    session, child = made(
+        *(encode(ACCEPTED), rested(), report(kind="compile"), rested(40 * MIB, 30 * MIB), report(), lie),
+        *(report(index=1), lie, report(index=2), lie, report(index=3)),
+    )
+    await session.hand_over(SUBMISSION)
+    await session.run_compile(LIMIT)
+    for index in range(4):
+        await run(session, index)
+    most = stage_memory_bytes(LIMIT, 70 * MIB + 2 * REST_SLACK_BYTES, 2) + NEW_ROOM_BYTES
+    assert [memory for memory, _ in child.updates[1:]] == [stage_memory_bytes(LIMIT, 70 * MIB, 2) + NEW_ROOM_BYTES, most]
+
+
+async def test_compile_may_fill_the_box_up_to_its_limit_and_no_further() -> None:
+    session, child = made(encode(ACCEPTED), rested(), report(kind="compile"), rested(1 << 50), report())
+    await session.hand_over(SUBMISSION)
+    await session.run_compile(LIMIT)
+    await run(session)
+    compiled = stage_memory_bytes(LIMIT, 7 * MIB, 0) + NEW_ROOM_BYTES
+    assert [memory for memory, _ in child.updates] == [compiled, stage_memory_bytes(LIMIT, compiled, 2) + NEW_ROOM_BYTES]
+
+
+async def test_a_box_that_no_run_copies_gets_no_memory_for_a_copy() -> None:
+    session, child = made(encode(READY), encode(ACCEPTED), rested(9 * MIB, 8 * MIB), report())
+    await session.ready()
+    await session.hand_over(SUBMISSION)
+    await run(session)
+    assert child.updates == [(stage_memory_bytes(LIMIT, 9 * MIB, 2) + NEW_ROOM_BYTES, TASKS)]
+
+
+async def test_what_a_header_holds_is_no_command_to_a_terminal() -> None:
+    session, _ = made(encode({**REPORT, "\x1b[2J\u202e": 1}, b"oue"))
+    with pytest.raises(SessionFault, match="no runner's init sends") as fault:
+        await run(session)
+    assert str(fault.value).isprintable()
+
+
 @pytest.fixture
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "LOWERING", tuple((0.0, more) for _, more in session_module.LOWERING))
@@ -226,13 +269,25 @@ async def test_a_large_submission_gets_room_to_be_taken_apart() -> None:
     assert given - first_memory_bytes(LIMIT, files, 0, 0) <= ROOM_MEMORY_BYTES  # what a container is made with suffices
 
 
+@pytest.mark.parametrize("character", ["x", "\x01", "\n", '"', "é", "\x7f"])
+async def test_as_many_names_as_a_request_may_have_are_told_to_runner_and_builder(character: str) -> None:
+    """Whatever JSON makes of their characters: it is what the check of a request counts."""
+    name = character * 200
+    files = {f"{number:06}{name}": b"" for number in range(HANDED_TEXT_BYTES // handed_names_bytes([f"000000{name}"]))}
+    assert HANDED_TEXT_BYTES - 2000 < handed_names_bytes(files) <= HANDED_TEXT_BYTES
+    programs = Programs(bash="/b" * 120, sh="/s" * 120, env="/e" * 120)
+    session, child = made(encode(ACCEPTED))
+    await session.hand_over(Submission(files, (), programs))
+    assert len(child.commands[0]["files"]) == len(files)
+    encode_job(NixSettings(), "k" * 64, files, LIMIT)
+
+
 LIES = {
     "another index": (report(index=1), "reported run 1, not run 0"),
     "another kind": (report(kind="compile"), "reported compile 0, not run 0"),
     "an output over its limit": (report(b"x" * 12, stdout_bytes=11, stdout_bytes_total=11), "under a limit of 10"),
     "a prefix that is too short": (report(stdout_bytes_total=5), "keeps 2 of 5 bytes of stdout"),
     "lengths beside the body": (report(b"ou"), "outputs are not in its body"),
-    "killed for memory that nothing lacked": (report(killed_by="memory"), "a kill for memory where the kernel made none"),
     "exit code and signal": (report(signal_number=9), "both an exit code and a signal"),
     "a body over everything": (report(b"x" * 21), "a body of 21 bytes: more than 20"),
     "a negative time": (report(cpu_time_ms=-1), "no runner's init sends"),

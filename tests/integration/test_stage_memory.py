@@ -16,6 +16,8 @@ from tests.integration.stage_support import LIMIT, Stages, facts, limit, scripts
 HOLD = "exec python3 -c 'import sys; x = bytearray(int(sys.argv[1])); x[::4096] = bytes(len(x[::4096]))' $1"
 EMPTY_FILES = "exec python3 -c 'for number in range(60_000): open(str(number), \"w\").close()'"
 EXIT_0 = {"exit_code": 0}
+SLOWLY = {"wall_time_ms": 60_000, "cpu_time_ms": 20_000}
+"""For what makes many files, on a machine that does much else."""
 
 
 async def limits_hold(running: Stages, memory_bytes: int) -> None:
@@ -44,9 +46,9 @@ async def test_large_inputs_one_after_the_other(sizes: tuple[int, ...], memory_b
 
 async def test_sixty_thousand_empty_files_of_compile_do_not_count_for_the_runs() -> None:
     async with stages({**scripts(count="ls | wc -l", hold=HOLD), "cutor-compile.sh": EMPTY_FILES}) as running:
-        compiled = await running.session.run_compile(limit(memory_bytes=256 * MIB))
+        compiled = await running.session.run_compile(limit(memory_bytes=256 * MIB, **SLOWLY))
         assert facts(compiled) == EXIT_0
-        report = await running.run("count", memory_bytes=32 * MIB)
+        report = await running.run("count", memory_bytes=32 * MIB, **SLOWLY)
         assert (report.stdout, facts(report)) == (b"60003\n", EXIT_0)
         await limits_hold(running, 32 * MIB)
 
@@ -54,7 +56,7 @@ async def test_sixty_thousand_empty_files_of_compile_do_not_count_for_the_runs()
 async def test_files_of_a_compile_that_die_with_it_are_waited_for() -> None:
     script = f"cd /tmp; head -c 100000000 /dev/zero > large; {EMPTY_FILES}"
     async with stages({**scripts(hello="echo hello", hold=HOLD), "cutor-compile.sh": script}) as running:
-        compiled = await running.session.run_compile(limit(memory_bytes=256 * MIB, file_size_bytes=200 * MIB))
+        compiled = await running.session.run_compile(limit(memory_bytes=256 * MIB, file_size_bytes=200 * MIB, **SLOWLY))
         assert facts(compiled) == EXIT_0
         assert (await running.run("hello", memory_bytes=16 * MIB)).stdout == b"hello\n"
         await limits_hold(running, 32 * MIB)

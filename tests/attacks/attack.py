@@ -47,9 +47,10 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     What must come of it: `outcome` of the submission, `dependencies` and `compile` of the stages that ran, `run` of every test
     case or, where they differ, `runs`; `exit_code` and `signal` of every run, `has` and `lacks` of texts in their standard
-    output (`lacks`: in any output of any stage), `says` in an output or message of any stage, `echo` of the input,
-    `printed_at_least` bytes, `within_ms` for each run's wall time; `refused`, a part of the line with which the client
-    refuses it. What may end with OK must show by one of them that it was tried.
+    output (`lacks`: in any output of any stage), `says` in an output or message of any stage, `fresh` where the
+    lines with that differ from submission to submission, `echo` of the input, `printed_at_least` bytes, `within_ms` for each
+    run's wall time; `refused`, a part of the line with which the client refuses it. What may end with OK must show by one of
+    them that it was tried.
     """
 
     what: str
@@ -82,6 +83,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     has: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
     says: tuple[str, ...] = ()
+    fresh: bool = False
     echo: bool = False
     printed_at_least: int = 0
     within_ms: int | None = None

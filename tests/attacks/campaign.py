@@ -20,7 +20,7 @@ from cutor.model.errors import InvalidRequest
 from cutor.model.request import Request, ValidRequest, ValidTestCase, request_from
 from cutor.model.subjects import Address
 from tests.attacks.attack import LEADERS, Attack, Kill, parse_attack, request_of
-from tests.attacks.judgement import differences, expected, got
+from tests.attacks.judgement import differences, expected, got, repeated
 from tests.attacks.neighbours import NEIGHBOURS, Neighbour
 from tests.attacks.stack import AttackedStack, StackFailed
 
@@ -187,6 +187,7 @@ class Campaign:
         results = [await self._cleaned(result) for result in results]
         for result in results:
             found += differences(attack, result)
+        found += repeated(attack, results)
         word = "; ".join(dict.fromkeys(got(attack, result) for result in results)) or "not ended"
         if attack.refused is not None and not found:
             word = "refused"

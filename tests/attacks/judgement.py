@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from cutor.model.events import Output, Stage
 from cutor.model.result import Result
@@ -135,6 +136,17 @@ def _proofs_missing(attack: Attack, result: Result) -> Iterator[str]:
             yield f"printed: {stage.stdout.bytes_total} bytes are less than {attack.printed_at_least}"
     said = "\n".join([result.message or "", *_all_texts(result)])
     yield from (f"nothing says {wanted!r}: {_short(said)}" for wanted in attack.says if wanted not in said)
+
+
+def repeated(attack: Attack, results: Sequence[Result]) -> list[str]:
+    """Return the lines that submissions of a `fresh` attack have in common: one of them was answered with another's."""
+    if not attack.fresh:
+        return []
+    said = [
+        {line.strip() for line in "\n".join(_all_texts(result)).splitlines() if any(word in line for word in attack.says)}
+        for result in results
+    ]
+    return [f"not fresh: {line}" for first, second in pairwise(said) for line in sorted(first & second)]
 
 
 def ran(result: Result) -> list[Stage]:

@@ -13,7 +13,7 @@ from cutor.model.state import Attempts
 from tests.attacks import table
 from tests.attacks.attack import Attack, Kill, generated
 from tests.attacks.campaign import Verdict, load_attacks
-from tests.attacks.judgement import differences, expected, got
+from tests.attacks.judgement import differences, expected, got, repeated
 from tests.attacks.neighbours import NEIGHBOURS
 
 OK = Stage(outcome="OK", exit_code=0, stdout=Output(data="refused\n", bytes_total=8))
@@ -140,6 +140,14 @@ def test_what_follows_from_another_outcome_is_none() -> None:
 )
 def test_everything_else_is_a_difference(wanted: Attack, found: Result, said: str) -> None:
     assert any(line.startswith(said) for line in differences(wanted, found)), differences(wanted, found)
+
+
+def test_what_one_submission_has_from_another_is_not_fresh() -> None:
+    first, second = (result(message=None, dependencies=Stage(outcome="RE", message=f"tried at {n}\nbad")) for n in (1, 2))
+    tried = attack(says=("tried at",), fresh=True)
+    assert repeated(tried, [first, second]) == []
+    assert repeated(tried, [first, first]) == ["not fresh: tried at 1"]
+    assert repeated(attack(says=("tried at",)), [first, first]) == []
 
 
 def test_a_kill_may_repeat_a_step() -> None:

@@ -3,8 +3,9 @@
 #: dependencies = ["RE"]
 #: submissions = 2
 #: cache = true
-#: says = ["tried"]
+#: says = ["tried at"]
+#: fresh = true
 { pkgs ? import <nixpkgs> { } }:
 pkgs.mkShell {
-  shellHook = "echo tried; exit 9";
+  shellHook = "echo tried at $EPOCHREALTIME; exit 9";
 }

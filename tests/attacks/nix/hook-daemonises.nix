@@ -1,10 +1,13 @@
 #: what = "a hook that leaves a daemon"
-#: then = "echo ran; cat /proc/[0-9]*/comm"
-#: has = ["ran"]
-#: lacks = ["sleep"]
+#: then = "echo $LEFT; grep -e sleep -e python /proc/[0-9]*/comm; true"
+#: has = ["left two"]
+#: lacks = ["comm:"]
 { pkgs ? import <nixpkgs> { } }:
 pkgs.mkShell {
+  packages = [ pkgs.python3 ];
   shellHook = ''
-    setsid sleep 100 < /dev/null > /dev/null 2>&1 & (sleep 100 &)
+    (sleep 100 &)
+    python3 -c 'import os, time; os.fork() == 0 and (os.setsid(), time.sleep(100))' < /dev/null > /dev/null 2>&1
+    export LEFT="left $([ $? = 0 ] && echo two)"
   '';
 }

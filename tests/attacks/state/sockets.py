@@ -2,12 +2,13 @@
 #: test_cases = [{}, {}]
 #: submissions = 2
 #: beside = true
-#: has = ["bound"]
+#: has = ["bound 2"]
 #: lacks = ["FOUND"]
 import os
 import socket
 import time
 
+bound = 0
 for address in ("\0left-behind", ("127.0.0.1", 4555)):
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     asking = socket.socket(family)
@@ -21,7 +22,8 @@ for address in ("\0left-behind", ("127.0.0.1", 4555)):
     else:
         mine.listen()
         os.dup(mine.detach())
-        print("bound")
+        bound += 1
+print("bound", bound)
 with open("/proc/net/unix") as listed:
     if any("@cutor" in line for line in listed):
         print("FOUND a socket of cutor's")

@@ -41,8 +41,6 @@ def stage_report(measured: Measured, body: bytes, limit: Limit) -> tuple[StageRe
     """
     if measured.exit_code is not None and measured.signal_number is not None:
         raise ProtocolError("a report with both an exit code and a signal")
-    if measured.killed_by == "memory" and not measured.oom_kills:
-        raise ProtocolError("a report of a kill for memory where the kernel made none")
     for name, kept, total, most in (
         ("stdout", measured.stdout_bytes, measured.stdout_bytes_total, limit.stdout_bytes),
         ("stderr", measured.stderr_bytes, measured.stderr_bytes_total, limit.stderr_bytes),

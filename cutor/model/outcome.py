@@ -24,7 +24,7 @@ STAGE_OUTCOMES: Final[dict[str, str]] = {
     "SG": "was ended by a signal",
     "TLE_CPU": "used more CPU time than its limit",
     "TLE_WALL": "took longer than its wall-time limit",
-    "MLE": "needed more memory than its limit: the kernel's OOM killer ended a process of it",
+    "MLE": "needed more memory than its limit: the kernel's OOM killer ended a process of it, or cutor saw it hold more",
     "OLE": "printed more than its stdout or stderr limit",
     "FSE": "was ended by the kernel for writing a file larger than its limit",
     "WA": "ended well, but its output differs from the expected one",

@@ -214,3 +214,17 @@ async def test_a_runner_that_may_not_set_the_watermark_back_knows_the_peaks_that
     async with stages(scripts(allocates=ALLOCATES), watermark=False) as running:
         peaks = [(await running.run("allocates", size)).memory_peak_bytes for size in ("15", "30", "15")]
     assert [peak is not None for peak in peaks] == [True, True, False]
+
+
+HOLDS_FOR_A_WHILE = "exec python3 -c 'import sys, time; kept = bytes([1]) * (int(sys.argv[1]) << 20); time.sleep(2)' $1"
+
+
+async def test_room_for_output_is_no_room_for_the_program() -> None:
+    caps = {"stdout_bytes": 16 * MIB, "stderr_bytes": 16 * MIB}
+    async with stages(scripts(holds=HOLDS_FOR_A_WHILE, prints="head -c 16M /dev/zero; sleep 0.3")) as running:
+        fits = await running.run("holds", "54", **caps)  # Python takes 7 MiB beside
+        over = await running.run("holds", "64", **caps)
+        prints = await running.run("prints", memory_bytes=4 * MIB, **caps)
+    assert (classify(fits), facts(fits)) == ("OK", EXIT_0)
+    assert (classify(over), facts(over)) == ("MLE", {"killed_by": "memory"})
+    assert (classify(prints), len(prints.stdout)) == ("OK", 16 * MIB)

@@ -251,7 +251,7 @@ def test_what_is_concluded_holds_together(
     wall_ns: int | None,
     fault: str | None,
 ) -> None:
-    limits = Limits(10_000, 5_000, 64, 100, 100, 1000, 64)
+    limits = Limits(10_000, 5_000, 64, 100, 100, 1000, 64, 1 << 20)
     seen = Seen(status, exec_errno, killed_by, oom_kills, cpu_ns, wall_ns, (10, 20), 30, Output(), Output(), fault)  # type: ignore[arg-type]
     result = conclude(seen, limits)
     assert result.exit_code is None or result.signal_number is None

@@ -47,6 +47,8 @@ shmem 100000
 inactive_file 1
 active_file 2
 total_cache 500000
+total_rss 250000
+total_shmem 110000
 total_inactive_file 100000
 total_active_file 300000
 """
@@ -112,6 +114,11 @@ def test_what_rests_is_all_but_what_the_kernel_can_take_back(
     tmp_path: Path, files: dict[str, bytes], expected: int, rests: int
 ) -> None:
     assert Cgroup(lay_out(tmp_path, files)).resting_bytes(expected) == rests
+
+
+def test_what_processes_and_files_in_memory_hold(tmp_path: Path) -> None:
+    assert Cgroup(lay_out(tmp_path / "1", V1)).held_bytes() == 360_000  # those of groups beneath included
+    assert Cgroup(lay_out(tmp_path / "2", V2)).held_bytes() == 300_000
 
 
 def test_counters_are_read_anew_each_time(tmp_path: Path) -> None:

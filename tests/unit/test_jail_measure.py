@@ -12,7 +12,14 @@ from cutor.jail.inside.channel import Kind, Program, Report, pack_job, parse_rep
 from cutor.jail.inside.measure import KilledBy, Limits, Output, Seen, conclude, cpu_wait_ns, rlimits
 
 LIMITS = Limits(
-    wall_time_ms=1000, cpu_time_ms=500, processes=10, stdout_bytes=100, stderr_bytes=100, file_size_bytes=4096, open_files=64
+    wall_time_ms=1000,
+    cpu_time_ms=500,
+    processes=10,
+    stdout_bytes=100,
+    stderr_bytes=100,
+    file_size_bytes=4096,
+    open_files=64,
+    memory_bytes=1 << 20,
 )
 MS = 1_000_000
 NOTHING = Seen(

@@ -20,6 +20,7 @@ LIMITS = Limits(
     stderr_bytes=50,
     file_size_bytes=1,
     open_files=2,
+    memory_bytes=1 << 20,
 )
 FIRST = Result(exit_code=0, cpu_time_ms=200, wall_time_ms=300, stdout=Output([b"ab"], 2), stderr=Output([b"x", b"yz"], 9))
 

@@ -89,6 +89,12 @@ def parse_file_cache_bytes(version: Version, text: bytes) -> int:
     return parse_field(text, prefix + b"active_file") + parse_field(text, prefix + b"inactive_file")
 
 
+def parse_held_bytes(version: Version, text: bytes) -> int:
+    """Return how much of the memory is processes' own and files in memory: without swap, none of it can be taken back."""
+    prefix, anonymous = (b"", b"anon") if version == "v2" else (b"total_", b"rss")
+    return parse_field(text, prefix + anonymous) + parse_field(text, prefix + b"shmem")
+
+
 def parse_reclaimable_bytes(version: Version, text: bytes) -> int:
     """Return how much of the memory is names and inodes that the kernel may give up; 0 on version 1, which does not say."""
     return parse_field(text, b"slab_reclaimable") if version == "v2" else 0
@@ -133,6 +139,10 @@ class Cgroup:
     def memory_bytes(self) -> int:
         """Return the memory the container holds now, page cache and files in memory included."""
         return parse_number(os.pread(self._usage, _READ_BYTES, 0))
+
+    def held_bytes(self) -> int:
+        """Return the memory of the container's processes and of its files in memory, without anything of the kernel's own."""
+        return parse_held_bytes(self.version, os.pread(self._stat, _READ_BYTES, 0))
 
     def resting_bytes(self, expected_bytes: int = 0) -> int:
         """Return the memory that the kernel can't take back: what processes and files in memory hold, and its own for them.

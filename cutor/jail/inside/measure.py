@@ -25,7 +25,10 @@ _OUR_ERRORS: Final = frozenset({errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.
 
 
 class Limits(NamedTuple):
-    """What the routine enforces; memory and the number of tasks are the container's control group's."""
+    """What the routine enforces; the number of tasks is the container's control group's, and so is memory above its limit.
+
+    A control group has room beside the program's memory for what cutor holds: the routine looks that it is not used for long.
+    """
 
     wall_time_ms: int
     cpu_time_ms: int
@@ -34,6 +37,7 @@ class Limits(NamedTuple):
     stderr_bytes: int
     file_size_bytes: int
     open_files: int
+    memory_bytes: int
 
 
 class Output(NamedTuple):

@@ -30,9 +30,11 @@ GONE_S: Final = 10
 """How long the end of a jail may take, after a kill or the program's end, before that is a fault."""
 DRAIN_S: Final = 1
 """How long output is read after the jail has gone. Nobody can hold the pipes then: this bounds a bug, not a program."""
-OOM_LOOK_NS: Final = 50 * MS_NS
-"""How often the kernel's OOM kills are looked at. A program that outlives one by a whole such time is ended: its outcome is
-settled, and what is left of it after the kernel chose is of no use to anybody."""
+MEMORY_LOOK_NS: Final = 50 * MS_NS
+"""How often memory is looked at. A program that outlives an OOM kill by a whole such time is ended: its outcome is settled, and
+what is left of it after the kernel chose is of no use to anybody."""
+MEMORY_SLACK_BYTES: Final = 1 << 20
+"""How much more than its limit a program may hold when it is looked at: the init's own objects are in the number too."""
 _S_NS: Final = 1_000_000_000
 
 
@@ -53,7 +55,7 @@ class Clocks(NamedTuple):
 
     wall_deadline_ns: int
     cpu_look_ns: int
-    oom_look_ns: int
+    memory_look_ns: int
 
 
 class StageFault(Exception):
@@ -103,6 +105,7 @@ class _Stage:
         self._clocks: Clocks | None = None  # while the program runs
         self._oom_baseline = cgroup.oom_kills()
         self._oom_seen = False
+        self._held_baseline = 0
         self._memory_baseline: tuple[int, int] | None = None
         self._cpu_baseline_ns: int | None = None
         self._cpu_ns: int | None = None
@@ -168,8 +171,8 @@ class _Stage:
             self._kill("wall_time")
         elif now_ns >= clocks.cpu_look_ns:
             self._look_at_cpu(now_ns, clocks)
-        elif now_ns >= clocks.oom_look_ns:
-            self._look_at_oom(now_ns, clocks)
+        elif now_ns >= clocks.memory_look_ns:
+            self._look_at_memory(now_ns, clocks)
 
     def _look_at_cpu(self, now_ns: int, clocks: Clocks) -> None:
         remaining_ns = self._limits.cpu_time_ms * MS_NS - self._used_cpu_ns()
@@ -179,17 +182,25 @@ class _Stage:
             wait_ns = cpu_wait_ns(remaining_ns, self._cpus, self._cgroup.quota_cpus)
             self._clocks = clocks._replace(cpu_look_ns=now_ns + wait_ns)
 
-    def _look_at_oom(self, now_ns: int, clocks: Clocks) -> None:
-        if self._oom_seen:
+    def _look_at_memory(self, now_ns: int, clocks: Clocks) -> None:
+        if self._oom_seen or self._program_bytes() > self._limits.memory_bytes + MEMORY_SLACK_BYTES:
             self._kill("memory")
         else:
             self._oom_seen = self._cgroup.oom_kills() > self._oom_baseline
-            self._clocks = clocks._replace(oom_look_ns=now_ns + OOM_LOOK_NS)
+            self._clocks = clocks._replace(memory_look_ns=now_ns + MEMORY_LOOK_NS)
 
     def _used_cpu_ns(self) -> int:
         """Return the CPU time of the control group since READY, without this process's own."""
         own_ns = time.process_time_ns()  # first: it makes the kernel account for our running slice
         return self._cgroup.cpu_ns() - own_ns - (self._cpu_baseline_ns or 0)
+
+    def _program_bytes(self) -> int:
+        """Return what the program's processes and files hold, without the output that is kept here (buffers grow by eighths).
+
+        Page cache and the kernel's own memory are left out: the control group's limit is for them, and takes back what it can.
+        """
+        kept_bytes = len(self._stdout.kept) + len(self._stderr.kept)
+        return self._cgroup.held_bytes() - self._held_baseline - kept_bytes - kept_bytes // 8
 
     # Reports of jail-init
 
@@ -205,6 +216,7 @@ class _Stage:
         self._forget(self._jail.nsjail_pidfd)  # from here on the jail's own end counts
         self._watch(self._jail.jail_pidfd, self._on_jail_end)
         self._cpu_baseline_ns = self._used_cpu_ns()
+        self._held_baseline = self._cgroup.held_bytes()
         peak_bytes = self._cgroup.memory_peak_bytes()
         self._memory_baseline = None if peak_bytes is None else (self._cgroup.memory_bytes(), peak_bytes)
         self._jail.hand_over(self._job, self._theirs)
@@ -214,7 +226,7 @@ class _Stage:
         self._started_ns = report.monotonic_ns
         if self._killed_by is None:
             began_ns = report.monotonic_ns
-            self._clocks = Clocks(began_ns + self._limits.wall_time_ms * MS_NS, began_ns, began_ns + OOM_LOOK_NS)
+            self._clocks = Clocks(began_ns + self._limits.wall_time_ms * MS_NS, began_ns, began_ns + MEMORY_LOOK_NS)
 
     def _on_exec_failed(self, report: Report) -> None:
         self._exec_errno = report.value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.attacks.attack import SHELL, TOKEN, InvalidAttack, files_of, generated, header_of, parse_attack, request_of
@@ -95,3 +97,22 @@ def test_no_attack_that_may_end_well_could_have_done_nothing() -> None:
     well = [attack for attack in load_attacks() if "OK" in attack.outcome and attack.refused is None]
     assert len(well) > 50
     assert [attack.name for attack in well if not proof(attack)] == []
+
+
+ABSENT = re.compile(
+    r"(?:^|[;&|(`]|\b(?:exec|then|do|else)\b)\s*"
+    r"((?:u?mount|setsid|unshare|nsenter|ip|nc|ps|pkill|killall|su|sudo|hostname|sysctl|dmesg|curl|wget|xxd|strace|perl)\s.*)",
+    re.MULTILINE,
+)
+"""Calls of programs that are not in the environment of attacks: where its message goes nowhere, such an attack does nothing."""
+
+
+@pytest.mark.parametrize("line", ["mount -t proc none /tmp", "(setsid sleep 1 &)", "a=1; exec unshare -r sh", "true && ps aux"])
+def test_a_call_of_a_program_that_is_absent_is_found(line: str) -> None:
+    assert ABSENT.findall(f"true\n{line}\n")
+
+
+def test_no_attack_calls_a_program_that_is_absent() -> None:
+    scripts = {attack.name: attack for attack in load_attacks() if attack.suffix in {".sh", ".nix"}}
+    called = {name: ABSENT.findall(f"{one.program}\n{one.then}\n{one.before}") for name, one in scripts.items()}
+    assert {name: lines for name, lines in called.items() if lines} == {}

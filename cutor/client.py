@@ -11,10 +11,11 @@ Types are those of the wire (`Request`, `Result`); errors those of the command l
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import secrets
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -36,7 +37,7 @@ from cutor.model.subjects import Address, check_address, parse_event_subject
 from cutor.progress import progress, summarize
 from cutor.stack.current import CurrentStack
 from cutor.stack.finding import find_server
-from cutor.submission_directory import read_directory
+from cutor.submission_directory import read_directory, shown_path
 
 REQUEST_JSON_BYTES: Final = 256 << 20
 """A request's JSON is read up to this size; the stack's policy bounds what is in it, decoded, to much less."""
@@ -129,7 +130,7 @@ class Client:
         given = {
             "id": loaded.id if id is None else id,
             "tenant": loaded.tenant if tenant is None else tenant,
-            "labels": labels or {},
+            "labels": {} if labels is None else labels,
         }
         checked = request_from({"files": (), "test_cases": ()} | given)
         loaded = msgspec.structs.replace(loaded, id=checked.id, tenant=checked.tenant, labels=loaded.labels | checked.labels)
@@ -147,20 +148,23 @@ class Client:
     ) -> Result:
         """Return what is known of a submission, folded from the stream; with ``wait`` once it has ended.
 
-        Raises `SubmissionUnknown`; `WaitedTooLong` after ``timeout_s`` seconds of waiting: the submission goes on.
+        Raises `InvalidRequest`, `SubmissionUnknown`; `WaitedTooLong` after ``timeout_s`` seconds of waiting: the submission
+        goes on.
         """
-        address = check_address(tenant, id)
-        if not wait:
-            return await self._document(await self.journal.known(address))
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._document(await self._ended(address))
-        except TimeoutError as error:
-            raise still_running(id, tenant, timeout_s) from error
+        address = address_of(tenant, id)
+        check_timeout(timeout_s)
+        state = await self.journal.known(address)
+        if wait and not state.ended:
+            async with waiting_for(address, timeout_s):
+                state = await self._ended(address)
+        return await self._document(state)
 
     async def watch(self, id: str, tenant: str = "default") -> AsyncGenerator[Update, None]:  # noqa: A002
-        """Yield every event of a submission from the first on, until its terminal event. Raises `SubmissionUnknown`."""
-        address = check_address(tenant, id)
+        """Yield every event of a submission from the first on, until its terminal event.
+
+        Raises `InvalidRequest`, `SubmissionUnknown`.
+        """
+        address = address_of(tenant, id)
         watching = self.journal.watch(address)
         async with aclosing(watching):
             async for entry, state in watching:
@@ -181,10 +185,11 @@ class Client:
     async def cancel(self, id: str, tenant: str = "default", *, reason: str | None = None) -> bool:  # noqa: A002
         """Cancel a submission; False where it had ended already, and nothing was appended.
 
-        Raises `SubmissionUnknown`, and `InvalidRequest` for a reason that no event could hold.
+        Raises `SubmissionUnknown`, and `InvalidRequest` also for a reason that no event could hold.
         """
+        address = address_of(tenant, id)
         check_reason(reason)
-        state = await self.journal.known(check_address(tenant, id))
+        state = await self.journal.known(address)
         appended = await self.journal.settle(state, lambda state: decide_cancel(state, reason))
         return appended.done
 
@@ -201,12 +206,41 @@ class Client:
         return await self.journal.contents.resolve(result(state))
 
 
+def address_of(tenant: object, submission_id: object) -> Address:
+    """Return a submission's address. Raises `InvalidRequest` for a tenant or id that can be none, whatever it is."""
+    return check_address(_text("tenant", tenant), _text("id", submission_id))
+
+
+def _text(argument: str, value: object, wanted: str = "str") -> str:
+    if not isinstance(value, str):
+        raise _unexpected(argument, wanted, value)
+    return value
+
+
+def _unexpected(argument: str, wanted: str, value: object) -> InvalidRequest:
+    """Return the error of an argument of a wrong kind, in the words that a request's field of a wrong kind has."""
+    return InvalidRequest(f"{argument}: Expected `{wanted}`, got `{type(value).__name__}`")
+
+
+def check_timeout(timeout_s: object) -> None:
+    """Raise `InvalidRequest` for a time to wait that is none: it is a finite number from 0 on, or null."""
+    if timeout_s is None:
+        return
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float):
+        raise _unexpected("timeout_s", "float | null", timeout_s)
+    try:
+        seconds = float(timeout_s)
+    except OverflowError:
+        seconds = math.copysign(math.inf, timeout_s > 0 or -1)
+    if seconds < 0 or not math.isfinite(seconds):
+        raise InvalidRequest(f"timeout_s is {seconds:g}: it must be a finite number of seconds, zero or more")
+
+
 def check_reason(reason: object) -> None:
     """Raise `InvalidRequest` for what is no text, or more than `REASON_BYTES` of it."""
     if reason is None:
         return
-    if not isinstance(reason, str):
-        raise InvalidRequest(f"reason: Expected `str | null`, got `{type(reason).__name__}`")
+    reason = _text("reason", reason, "str | null")
     if (size := len(decode_request_text("reason", "utf8", reason))) > REASON_BYTES:
         raise InvalidRequest(f"reason: {size} bytes are more than the maximum of {REASON_BYTES} bytes")
 
@@ -216,18 +250,43 @@ def watch_command(submission_id: str, tenant: str) -> str:
     return f"cutor watch {submission_id}" + ("" if tenant == "default" else f" --tenant {tenant}")
 
 
-def still_running(submission_id: str, tenant: str, timeout_s: float | None) -> WaitedTooLong:
-    """Return the error of a wait whose time ran out."""
-    follow = watch_command(submission_id, tenant)
-    return WaitedTooLong(f"{submission_id} has not ended within {timeout_s:g} s; it goes on: `{follow}`")
+@asynccontextmanager
+async def waiting_for(address: Address, timeout_s: float | None) -> AsyncIterator[None]:
+    """Raise `WaitedTooLong` where the block takes longer; a `TimeoutError` of something within it stays what it is."""
+    try:
+        async with asyncio.timeout(timeout_s) as limit:
+            yield
+    except TimeoutError as error:
+        if timeout_s is None or not limit.expired():
+            raise
+        follow = watch_command(address.id, address.tenant)
+        raise WaitedTooLong(f"{address.id} has not ended within {timeout_s:g} s; it goes on: `{follow}`") from error
 
 
-def load_request(request: Submittable, policy: Policy) -> Request:
-    """Return the request in a struct, a mapping, a directory or a JSON file. Raises `InvalidRequest`."""
+def load_request(request: object, policy: Policy) -> Request:
+    """Return the request in a struct, a mapping, a directory or a JSON file. Raises `InvalidRequest`, also for all else."""
     if isinstance(request, Request | Mapping):
         return request_from(request)
-    path = Path(request)
-    return read_directory(path, policy.bounds) if path.is_dir() else read_json(path)
+    path = path_of(request)
+    return read_directory(path, policy.bounds) if is_directory(path) else read_json(path)
+
+
+def path_of(request: object) -> Path:
+    """Return the path of a directory or file. Raises `InvalidRequest` for what is none, and for an empty one."""
+    path = os.fspath(request) if isinstance(request, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise InvalidRequest(f"request: Expected a request, a mapping or a path, got `{type(request).__name__}`")
+    if not path:
+        raise InvalidRequest("request: the path is empty; the current directory is `.`")
+    return Path(path)
+
+
+def is_directory(path: Path) -> bool:
+    """Return whether a directory is there; it is none where the system refuses the path: whoever reads it is told why."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def read_json(path: Path) -> Request:
@@ -236,11 +295,15 @@ def read_json(path: Path) -> Request:
         with path.open("rb") as opened:
             raw = opened.read(REQUEST_JSON_BYTES + 1)
     except OSError as error:
-        raise InvalidRequest(f"{path}: cannot be read: {error.strerror}") from error
+        raise InvalidRequest(f"{shown_path(path)}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # NUL, or a character that no file name can have
+        raise InvalidRequest(f"{shown_path(path)}: cannot be read: no path has such a character") from error
+    if not raw:
+        raise InvalidRequest(f"{shown_path(path)}: is empty; a JSON request is read from it")
     try:
         return parse_bounded(raw)
     except InvalidRequest as error:
-        raise InvalidRequest(f"{path}: {str(error).removeprefix('request: ')}") from error
+        raise InvalidRequest(f"{shown_path(path)}: {str(error).removeprefix('request: ')}") from error
 
 
 def parse_bounded(raw: bytes) -> Request:

@@ -17,9 +17,11 @@ from typing import Any, Final
 from cutor.model.content import encode_text
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Bounds
+from cutor.model.quoting import visible
 from cutor.model.request import Request, check_file_name, explain_toml, request_from
 
 SETTINGS_FILE: Final = "submission.toml"
+SHOWN_PATH_CHARACTERS: Final = 200
 _CHUNK_BYTES: Final = 1 << 20
 _KINDS: Final = (
     (stat.S_ISLNK, "a link"),
@@ -47,6 +49,12 @@ def read_directory(path: Path, bounds: Bounds) -> Request:
         raise InvalidRequest(f"{SETTINGS_FILE}: {str(error).removeprefix('request: ')}") from error
 
 
+def shown_path(path: Path) -> str:
+    """Return a path as messages have it: escaped, its beginning where it is longer than a line takes."""
+    text = visible(str(path)[: SHOWN_PATH_CHARACTERS + 1])
+    return text if len(text) <= SHOWN_PATH_CHARACTERS else f"{text[:SHOWN_PATH_CHARACTERS]}…"
+
+
 def _file(name: str, content: bytes) -> dict[str, str]:
     encoding, text = encode_text(content)
     return {"name": name, "content": text, "encoding": encoding}
@@ -69,7 +77,7 @@ def _opened(path: Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise InvalidRequest(f"{path}: the directory cannot be read: {error.strerror}") from error
+        raise InvalidRequest(f"{shown_path(path)}: the directory cannot be read: {error.strerror}") from error
     try:
         yield descriptor
     finally:
@@ -128,17 +136,24 @@ class _Reader:
 
     def _read(self, file: int, name: str) -> bytes:
         """Return the content; the file is looked at again now that it is open, and read no further than the bound."""
-        refuse_special(os.fstat(file).st_mode, name)
+        found = os.fstat(file)
+        refuse_special(found.st_mode, name)
         self._files += name != SETTINGS_FILE
         if self._files > self._bounds.files:
-            raise InvalidRequest(f"files: more than the maximum of {self._bounds.files} files")
+            raise InvalidRequest(f"files: at least {self._files}, more than the maximum of {self._bounds.files} files")
         pieces: list[bytes] = []
+        expected = self._bytes + found.st_size
         while piece := self._piece(file, name):
             self._bytes += len(piece)
-            if self._bytes > self._bounds.request_bytes:
-                raise InvalidRequest(f"files: together more than the maximum of {self._bounds.request_bytes} bytes")
+            self._check_bytes(expected)
             pieces.append(piece)
         return b"".join(pieces)
+
+    def _check_bytes(self, expected: int) -> None:
+        """Raise `InvalidRequest` where more was read than is allowed; ``expected`` with the rest of the file that is read."""
+        if self._bytes > (most := self._bounds.request_bytes):
+            found = max(self._bytes, expected)
+            raise InvalidRequest(f"files: together at least {found} bytes, more than the maximum of {most} bytes")
 
     @staticmethod
     def _piece(file: int, name: str) -> bytes:

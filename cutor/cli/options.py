@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,17 @@ class StackDied(CutorError):
 
     def __init__(self, data: str) -> None:
         super().__init__(f"the stack of {data} has died: `cutor up` starts it again, `cutor down` removes what it left behind")
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds: one that a clock can reach. Python reads ``nan`` and ``inf`` as numbers too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, within the range; fail for what is none."""
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no number of seconds", param, ctx)
+        return seconds
 
 
 class Wanted:

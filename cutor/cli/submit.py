@@ -10,21 +10,24 @@ from pathlib import Path
 
 import click
 
-from cutor.cli.options import Wanted, examples, json_option, server_option
+from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option
 from cutor.cli.output import StatusLine, exit_code_of_outcome, print_json
 from cutor.cli.render import print_result
 from cutor.client import (
     REQUEST_JSON_BYTES,
     Client,
     Receipt,
+    is_directory,
     load_request,
     parse_bounded,
+    path_of,
     read_json,
-    still_running,
+    waiting_for,
     watch_command,
 )
 from cutor.errors import DONE, INTERRUPTED
 from cutor.model.errors import InvalidRequest
+from cutor.model.quoting import shown
 from cutor.model.request import Request
 from cutor.model.result import Result
 from cutor.model.subjects import Address
@@ -35,7 +38,9 @@ def _parse_labels(_: click.Context, __: click.Parameter, pairs: tuple[str, ...])
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise click.BadParameter(f"{pair!r} is not KEY=VALUE")
+            raise click.BadParameter(f"{shown(pair)} is not KEY=VALUE")
+        if key in labels:
+            raise click.BadParameter(f"the key {shown(key)} is there twice")
         labels[key] = value
     return labels
 
@@ -48,11 +53,9 @@ def _parse_labels(_: click.Context, __: click.Parameter, pairs: tuple[str, ...])
         "generate | cutor submit - --wait --timeout 60 --label course=introduction",
     ),
 )
-@click.argument("source", metavar="DIR|FILE.json|-", type=click.Path(exists=True, allow_dash=True))
+@click.argument("source", metavar="DIR|FILE.json|-", type=click.Path(allow_dash=True, readable=False))
 @click.option("--wait", is_flag=True, help="Return when the submission has ended, and show its result.")
-@click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: exit with 4 after so long."
-)
+@click.option("--timeout", "timeout_s", type=Seconds(min=0), metavar="SECONDS", help="With --wait: exit with 4 after so long.")
 @click.option(
     "--id", "submission_id", metavar="ID", help="Its id: the same id and content twice is one submission. Made up if absent."
 )
@@ -97,8 +100,8 @@ def _read(source: str) -> Request | Path:
         if not (raw := sys.stdin.buffer.read(REQUEST_JSON_BYTES + 1)):
             raise InvalidRequest("request: standard input is empty; `-` reads a JSON request from it")
         return parse_bounded(raw)
-    path = Path(source)
-    return path if path.is_dir() else read_json(path)
+    path = path_of(source)
+    return path if is_directory(path) else read_json(path)
 
 
 class _Session:
@@ -136,11 +139,8 @@ class _Session:
 
     async def _wait(self, client: Client, receipt: Receipt, timeout_s: float | None) -> Result:
         """Return the result at the terminal event, showing on the way what is being done. Raises `WaitedTooLong`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await follow(client, receipt.id, receipt.tenant)
-        except TimeoutError as error:
-            raise still_running(receipt.id, receipt.tenant, timeout_s) from error
+        async with waiting_for(Address(receipt.tenant, receipt.id), timeout_s):
+            return await follow(client, receipt.id, receipt.tenant)
 
     def _print_receipt(self, receipt: Receipt) -> None:
         if self._as_json:

@@ -150,6 +150,42 @@ async def test_what_is_given_beside_the_request_is_checked_as_well(bare: User, g
             await client.submit(REQUEST, **given)
 
 
+@pytest.mark.parametrize("value", [None, 5, b"a", ["a"]], ids=repr)
+async def test_an_id_or_tenant_of_another_kind_is_refused_by_every_call(bare: User, value: Any) -> None:
+    async with Client(bare.stack.server) as client:
+        for named, argument in (((value,), "id"), (("a", value), "tenant")):
+            for call in (client.result(*named), client.cancel(*named), anext(client.watch(*named))):
+                with pytest.raises(InvalidRequest, match=f"^{argument}: Expected `str`, got `{type(value).__name__}`$"):
+                    await call
+
+
+@pytest.mark.parametrize("value", [None, 5, b"request.json", ["request.json"], "a\0b", "a" * 5000, "", "/dev/null"], ids=ascii)
+async def test_what_is_no_request_is_refused_in_one_line(bare: User, value: Any) -> None:
+    async with Client(bare.stack.server) as client:
+        with pytest.raises(InvalidRequest) as refused:
+            await client.submit(value)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 300
+
+
+async def test_an_unknown_id_is_unknown_however_short_the_wait(bare: User) -> None:
+    async with Client(bare.stack.server) as client:
+        with pytest.raises(SubmissionUnknown):
+            await client.result(fresh(), wait=True, timeout_s=0)
+        for timeout_s in (-1, float("nan"), float("inf")):
+            with pytest.raises(InvalidRequest, match=r"^timeout_s is "):
+                await client.result(fresh(), wait=True, timeout_s=timeout_s)
+
+
+async def test_what_has_ended_needs_no_time(bare: User) -> None:
+    async with Client(bare.stack.server) as client:
+        receipt = await client.submit(REQUEST)
+        with pytest.raises(WaitedTooLong, match="within 0 s; it goes on"):
+            await client.result(receipt.id, wait=True, timeout_s=0)
+        await client.cancel(receipt.id)
+        assert (await client.result(receipt.id, wait=True, timeout_s=0)).status == "CANCELLED"
+
+
 async def test_an_empty_id_is_no_missing_one(bare: User) -> None:
     async with Client(bare.stack.server) as client:
         with pytest.raises(InvalidRequest, match="id ''"):

@@ -145,8 +145,18 @@ def test_a_directory_that_cannot_be_listed_is_named(box: Path, monkeypatch: pyte
 def test_no_more_is_read_than_the_bounds_allow(box: Path) -> None:
     with (box / "large").open("wb") as sparse:
         sparse.truncate(1 << 40)
-    with pytest.raises(InvalidRequest, match="more than the maximum of 1000 bytes"):
+    with pytest.raises(InvalidRequest) as caught:
         read_directory(box, Bounds(request_bytes=1000))
+    read = len("true") + (1 << 40)  # in the order of their names
+    assert str(caught.value) == f"files: together at least {read} bytes, more than the maximum of 1000 bytes"
+
+
+def test_the_bytes_of_several_files_are_counted_together(box: Path) -> None:
+    (box / "one").write_bytes(b"x" * 600)
+    (box / "two").write_bytes(b"x" * 600)
+    with pytest.raises(InvalidRequest) as caught:
+        read_directory(box, Bounds(request_bytes=1000))
+    assert str(caught.value) == "files: together at least 1206 bytes, more than the maximum of 1000 bytes"
 
 
 def test_more_files_than_the_bound_are_refused(box: Path) -> None:
@@ -154,7 +164,7 @@ def test_more_files_than_the_bound_are_refused(box: Path) -> None:
     (box / "submission.toml").write_text("")
     assert len(read_directory(box, Bounds(files=2)).files) == 2
     (box / "third").write_text("")
-    with pytest.raises(InvalidRequest, match="more than the maximum of 2 files"):
+    with pytest.raises(InvalidRequest, match=r"^files: at least 3, more than the maximum of 2 files$"):
         read_directory(box, Bounds(files=2))
 
 

@@ -135,10 +135,12 @@ async def test_whatever_compile_leaves_is_there_for_small_runs(case: str, copy_b
     compile_script, run_script, printed = LEFT_BY_COMPILE[case]
     files = {**scripts(run=run_script), "cutor-compile.sh": compile_script}
     async with stages(files, copy_box=copy_box) as running:
-        compiled = await running.session.run_compile(limit(memory_bytes=512 * MIB, file_size_bytes=2_000_000_000))
+        compiled = await running.session.run_compile(
+            limit(memory_bytes=512 * MIB, file_size_bytes=2_000_000_000, wall_time_ms=60_000)
+        )
         assert compiled.exit_code == 0, compiled
         for _ in range(2):
-            report = await running.run("run", memory_bytes=32 * MIB)
+            report = await running.run("run", memory_bytes=32 * MIB, wall_time_ms=60_000)
             assert (report.stdout.decode().strip(), classify(report)) == (printed, "OK"), report
 
 

@@ -13,6 +13,7 @@ import math
 import os
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -200,21 +201,27 @@ def _copy_file(here: _Pair, name: str, facts: os.stat_result) -> None:
 def _copy_data(source: int, target: int, size: int) -> None:
     """Copy a file's data and leave its holes holes: they take no memory in the box either."""
     os.ftruncate(target, size)
-    at = 0
-    while at < size:
-        try:
-            at = os.lseek(source, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return  # nothing but a hole up to the end
-            raise
-        end = os.lseek(source, at, os.SEEK_HOLE)
-        os.lseek(target, at, os.SEEK_SET)
+    for start, end in extents(source):
+        at = os.lseek(target, start, os.SEEK_SET)
         while at < end:  # copy_file_range does not lead from one file system to another
             sent = os.sendfile(target, source, at, min(end - at, _PIECE_BYTES * 64))
             if not sent:
                 return
             at += sent
+
+
+def extents(file: int) -> Iterator[tuple[int, int]]:
+    """Yield where a file has data, in order: from the first byte of each run of it up to the one after its last."""
+    end = 0
+    while True:
+        try:
+            start = os.lseek(file, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # nothing but a hole up to the end
+            raise
+        end = os.lseek(file, start, os.SEEK_HOLE)
+        yield start, end
 
 
 def remove_tree(root: str, name: str, seconds: float = math.inf) -> bool:

@@ -7,13 +7,12 @@ files that is more than may be guessed, in either direction.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
-from cutor.jail.inside.box import INODE_BYTES, held_bytes
+from cutor.jail.inside.box import INODE_BYTES, extents, held_bytes
 
 NAME_BYTES: Final = 256
 """What a further name of a file takes (measured: 205), and what is believed of a file that could not be looked at."""
@@ -145,24 +144,10 @@ def nodes_of(directory: int, name: str, facts: os.stat_result) -> int:
     except OSError:
         return index_nodes([(0, pages)])
     try:
-        return index_nodes(_extents(file))
+        return index_nodes((start // PAGE_BYTES, -(-end // PAGE_BYTES)) for start, end in extents(file))
     finally:
         os.fchmod(file, mode)
         os.close(file)
-
-
-def _extents(file: int) -> Iterator[tuple[int, int]]:
-    """Yield the pages that a file has, from the first of each run of them up to the one after its last."""
-    end = 0
-    while True:
-        try:
-            start = os.lseek(file, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return  # nothing but a hole up to the end
-            raise
-        end = os.lseek(file, start, os.SEEK_HOLE)
-        yield start // PAGE_BYTES, -(-end // PAGE_BYTES)
 
 
 def index_nodes(extents: Iterable[tuple[int, int]]) -> int:

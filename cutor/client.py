@@ -5,7 +5,7 @@ async with cutor.Client() as client:
     receipt = await client.submit(Path("examples/python-three-tests"))
     result = await client.result(receipt.id, wait=True)
 ```
-Types are those of the wire (`Request`, `Result`); errors those of the command line.
+Types are those of the wire (`Request`, `Result`); errors those of the command line: each a `CutorError` of one plain line.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from cutor.bus.connection import Bus
+from cutor.bus.errors import AddressInvalid
 from cutor.config import Config, Surroundings, load
 from cutor.errors import WaitedTooLong
 from cutor.journal import Journal
@@ -79,7 +80,7 @@ class Client:
     """A connection to one stack: ``async with Client() as client``.
 
     ``server`` is a NATS address with its credential; without it the stack is found as the command line finds it. One client
-    serves any number of concurrent calls. Raises `NoStack`, `BusUnreachable` when entered, and `InvalidConfig`.
+    serves any number of concurrent calls. Raises `NoStack`, `BusUnreachable`, `AddressInvalid`, `InvalidConfig` when entered.
     """
 
     def __init__(self, server: str | None = None) -> None:
@@ -88,6 +89,8 @@ class Client:
         self._journal: Journal | None = None
 
     async def __aenter__(self) -> Self:
+        if self._wanted is not None and not isinstance(self._wanted, str):
+            raise AddressInvalid(f"server: Expected `str | null`, got `{type(self._wanted).__name__}`")
         surroundings = Surroundings.read()
         server = self._wanted or find_server(None, surroundings, load(None, surroundings).config)
         bus = await self._stack.enter_async_context(Bus.connect(server, name="cutor client"))

@@ -52,6 +52,10 @@ BAD_REQUESTS = {
     "zero limit": (request(limits={"run": {"wall_time_ms": 0}}), "limits.run.wall_time_ms is 0"),
     "negative limit": (request(limits={"compile": {"processes": -1}}), "limits.compile.processes is -1"),
     "too large limit": (request(limits={"run": {"memory_bytes": 1 << 50}}), "more than the maximum of 2147483648 bytes"),
+    "limit that no float holds": (
+        request(limits={"run": {"wall_time_ms": "huge"}}).replace(b'"huge"', b"1e400"),
+        "limits.run.wall_time_ms is a number of 1329 bits: more than the maximum of 120000 milliseconds",
+    ),
     "limit of a wrong type": (request(limits={"run": {"wall_time_ms": "1s"}}), "limits.run.wall_time_ms"),
     "no test case": (request(test_cases=[]), "test_cases: at least one"),
     "no test cases at all": (json.dumps({"files": FILES}).encode(), "missing required field `test_cases`"),

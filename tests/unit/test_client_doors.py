@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from cutor import CutorError, InvalidRequest, Policy, WaitedTooLong
+from cutor import Client, CutorError, InvalidRequest, Policy, WaitedTooLong
 from cutor.client import address_of, check_timeout, load_request, waiting_for
+from cutor.errors import REFUSED
 from cutor.model.subjects import Address
 
 ADDRESS = Address("default", "a")
@@ -101,6 +102,15 @@ def test_an_id_or_tenant_of_another_kind_is_refused_by_its_kind(value: object) -
         address_of("default", value)
     with pytest.raises(InvalidRequest, match=f"^tenant: Expected `str`, got `{kind}`$"):
         address_of(value, "a")
+
+
+@pytest.mark.parametrize("server", [0, 5, b"nats://127.0.0.1:1", ["nats://127.0.0.1:1"]], ids=repr)
+async def test_a_server_of_another_kind_is_refused_by_its_kind(server: Any) -> None:
+    with pytest.raises(CutorError) as refused:
+        async with Client(server):
+            pass
+    assert str(refused.value) == f"server: Expected `str | null`, got `{type(server).__name__}`"
+    assert refused.value.exit_code == REFUSED
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cutor.cli.options import Wanted, config_option, data_option, examples
+from cutor.cli.options import Seconds, Wanted, config_option, data_option, examples
 from cutor.stack import current
 from cutor.stack.data import DataDirectory
 from cutor.stack.stopping import STOP_TIMEOUT_S, Stopped, stop_stack
@@ -17,7 +17,7 @@ from cutor.stack.stopping import STOP_TIMEOUT_S, Stopped, stop_stack
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=STOP_TIMEOUT_S,
     show_default=True,
     metavar="SECONDS",

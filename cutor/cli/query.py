@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from cutor.bus.connection import Bus
-from cutor.cli.options import Wanted, examples, json_option, server_option
+from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option
 from cutor.errors import REFUSED, CutorError
 from cutor.projections.format import to_csv, to_json, to_parquet, to_text
 from cutor.projections.query_client import Table, query
@@ -51,7 +51,7 @@ class OutputRefused(CutorError):
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0, LONGEST_TIMEOUT_S, min_open=True),
+    type=Seconds(0, LONGEST_TIMEOUT_S, min_open=True),
     default=DEFAULT_TIMEOUT_S,
     show_default=True,
     metavar="SECONDS",

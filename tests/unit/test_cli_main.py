@@ -72,6 +72,8 @@ MISUSES = [
     ["submit", "-", "--timeout", "5"],
     ["submit", "-", "--wait", "--timeout", "-1"],
     ["submit", "-", "--wait", "--timeout", "nan"],
+    ["query", "SELECT 1", "--timeout", "nan"],
+    ["down", "--timeout", "inf"],
     ["submit", "-", "--wait", "--timeout", "inf"],
     ["submit", "-", "--wait", "--timeout=-inf"],
     ["submit", "-", "--wait", "--timeout", "1e400"],

@@ -55,7 +55,7 @@ def refusal(request: Any) -> str:
         (PathOfBytes(), "PathOfBytes"),
         (Path, "type"),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_request_and_no_path_is_refused_by_its_kind(request_: object, kind: str) -> None:
     assert refusal(request_) == f"request: Expected a request, a mapping or a path, got `{kind}`"
@@ -95,7 +95,7 @@ def test_any_path_of_a_file_is_taken(tmp_path: Path) -> None:
     assert {load_request(path, Policy()).id for path in (file, str(file), Entry())} == {"mine"}
 
 
-@pytest.mark.parametrize("value", [None, 5, b"a", ["a"], object()], ids=repr)
+@pytest.mark.parametrize("value", [None, 5, b"a", ["a"], object()], ids=lambda value: type(value).__name__)
 def test_an_id_or_tenant_of_another_kind_is_refused_by_its_kind(value: object) -> None:
     kind = type(value).__name__
     with pytest.raises(InvalidRequest, match=f"^id: Expected `str`, got `{kind}`$"):
@@ -104,7 +104,9 @@ def test_an_id_or_tenant_of_another_kind_is_refused_by_its_kind(value: object) -
         address_of(value, "a")
 
 
-@pytest.mark.parametrize("server", [0, 5, b"nats://127.0.0.1:1", ["nats://127.0.0.1:1"]], ids=repr)
+@pytest.mark.parametrize(
+    "server", [0, 5, b"nats://127.0.0.1:1", ["nats://127.0.0.1:1"]], ids=lambda value: type(value).__name__
+)
 async def test_a_server_of_another_kind_is_refused_by_its_kind(server: Any) -> None:
     with pytest.raises(CutorError) as refused:
         async with Client(server):

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import find_binary
 from cutor.bus.errors import ApiRefused, BusError
@@ -98,8 +100,21 @@ async def _configuration(wanted: Wanted, config: Config) -> AsyncIterator[Findin
         stack = wanted.own_stack
     loaded = wanted.loaded if stack is None else wanted.loaded_of_stack
     tenants = f"limits of {_counted(len(config.tenants), 'tenant')}"
+    if stack is not None and loaded is not wanted.loaded and is_edited(wanted.loaded.config, loaded.config):
+        yield warn(
+            "configuration",
+            f"{wanted.loaded.file or 'what is built in'} differs from what the running stack was started with",
+            "`cutor down` and `cutor up` take it up; what follows is the stack's",
+        )
     yield ok("configuration", f"{loaded.file or 'none: every value is built in'}, {tenants}")
     yield check_disk(Path(stack.data) if stack else wanted.surroundings.data_directory(config))
+
+
+def is_edited(own: Config, of_stack: Config) -> bool:
+    """Return whether a configuration is another one than that of a stack, whose copy names the image that it pinned."""
+    docker, nix = of_stack.docker, of_stack.nix
+    same_image = (replace(own.docker, image=docker.image), replace(own.nix, image=nix.image))
+    return replace(own, docker=same_image[0], nix=same_image[1]) != of_stack
 
 
 def check_python() -> Finding:
@@ -257,11 +272,13 @@ async def check_role(bus: Bus, config: Config, role: str) -> Finding:
     """Check that somebody serves a role: a pull of it waits at a consumer of some tenant, or a delivery is in work."""
     for _ in range(SERVING_LOOKS):
         consumers = [await _consumer(bus, f"{role}-{tenant}") for tenant in sorted(config.tenants)]
+        busy = sum(consumer.get("num_ack_pending", 0) for consumer in consumers)
+        at_work = f"{_counted(busy, 'submission')} in work" if busy else ""
         if any(consumer.get("num_waiting", 0) for consumer in consumers):
-            return ok(role, f"waits for work; {_waiting(consumers)}")
+            return ok(role, f"{at_work or 'waits for work'}; {_waiting(consumers)}")
         await asyncio.sleep(SERVING_PAUSE_S)
-    if busy := sum(consumer.get("num_ack_pending", 0) for consumer in consumers):
-        return ok(role, f"{_counted(busy, 'submission')} in work; {_waiting(consumers)}")
+    if at_work:
+        return ok(role, f"{at_work}; {_waiting(consumers)}")
     return fail(role, f"none serves; {_waiting(consumers)}", f"`cutor up` starts one, `cutor {role}` one by itself")
 
 

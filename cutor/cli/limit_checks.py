@@ -85,8 +85,8 @@ def check_memory(stages: LimitPolicies, config: Config, machine: Machine) -> Fin
     build_bytes = stages.dependencies.default.memory_bytes
     needed_bytes = config.runner.slots * run_bytes + config.builder.slots * build_bytes
     detail = (
-        f"stages in all slots need {size(needed_bytes)} by default limits (runs {size(run_bytes)}, builds {size(build_bytes)} "
-        f"each), this machine has {_gib(machine)}"
+        f"stages in all slots need {size(needed_bytes)} by default limits (compile or run {size(run_bytes)}, "
+        f"build {size(build_bytes)} each), this machine has {_gib(machine)}"
     )
     if needed_bytes > machine.memory_bytes:
         return warn(

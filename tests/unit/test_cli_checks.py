@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cutor.cli import checks
+from cutor.config import parse
 from cutor.containers import control_group
 
 V2_OF_DEBIAN_12 = "cpuset cpu io memory hugetlb pids rdma misc\n"
@@ -86,3 +87,11 @@ def test_who_may_not_write_has_no_watermark(tmp_path: Path, monkeypatch: pytest.
     counter.write_text("0\n")
     monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (counter, os.W_OK))
     assert control_group.hindrance(tmp_path) == "only root may set them back"
+
+
+def test_an_edited_configuration_is_another_one_and_a_pinned_image_is_not() -> None:
+    own = parse(b"[runner]\nslots = 1\n", "own.toml")
+    pinned = parse(b"[runner]\nslots = 1\n[docker]\nimage = 'cutor-child:0123456789abcdef'\n", "stack.toml")
+    assert not checks.is_edited(own, pinned)
+    assert checks.is_edited(parse(b"", "own.toml"), pinned)
+    assert checks.is_edited(parse(b"[runner]\nslots = 1\n[docker]\nhost = 'unix:///x'\n", "own.toml"), pinned)

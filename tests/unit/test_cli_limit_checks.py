@@ -68,7 +68,9 @@ def test_slots_that_together_have_more_memory_than_the_machine() -> None:
     """8 runs of 512 MiB (the larger default: compile's) and 2 builds of 1 GiB are 6 GiB."""
     toml = "[runner]\nslots = 8\n[builder]\nslots = 2\n"
     assert warnings(toml, Machine(8, 6 * GIB)) == {}
-    said = "stages in all slots need 6 GiB by default limits (runs 512 MiB, builds 1 GiB each), this machine has 5.9 GiB"
+    said = (
+        "stages in all slots need 6 GiB by default limits (compile or run 512 MiB, build 1 GiB each), this machine has 5.9 GiB"
+    )
     assert warnings(toml, Machine(8, int(5.9 * GIB))) == {"memory": said}
 
 

@@ -12,7 +12,7 @@ from cutor.bus.bodies import BodyRef as StoredBody
 from cutor.bus.errors import BodyCorrupt, BodyMissing
 from cutor.model.content import BodyRef, Content, decode_text, encode_text, pack, unpack
 from cutor.model.errors import InvalidRequest
-from cutor.model.events import Output, Stage, StoredFile, StoredRequest, StoredTestCase
+from cutor.model.events import Interrupted, Output, Stage, StoredFile, StoredRequest, StoredTestCase
 from cutor.model.limits import Bounds, requested_limits, stored_limits
 from cutor.model.quoting import shown
 from cutor.model.request import ValidRequest, ValidTestCase, check_counts, check_size, explain
@@ -129,6 +129,10 @@ class Contents:
         return tuple(
             msgspec.structs.replace(stage, stdout=kept[2 * n], stderr=kept[2 * n + 1]) for n, stage in enumerate(stages)
         )
+
+    async def spill_interrupted(self, part: Interrupted) -> Interrupted:
+        """Return what a cancel interrupted, its large outputs stored as those of any stage."""
+        return msgspec.structs.replace(part, stages=await self.spill_stages(part.stages))
 
     async def resolve(self, document: Result) -> Result:
         """Return a result with every output fetched that lives in BODIES."""

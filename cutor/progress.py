@@ -10,6 +10,7 @@ from cutor.model.events import (
     Compiled,
     Event,
     Finished,
+    Interrupted,
     Leased,
     Parked,
     Ran,
@@ -49,7 +50,7 @@ def summarize(event: Message) -> str:
         case Compiled(stage=stage):
             return _stage(stage)
         case Ran(index=index, stages=stages):
-            return ", ".join(f"{position}: {_stage(stage)}" for position, stage in enumerate(stages, index + 1))
+            return _runs(index, stages)
         case _:
             return _summarize_rest(event)
 
@@ -66,10 +67,18 @@ def _summarize_rest(event: Event) -> str:
             return f"{role}: {message}"
         case CacheLost(key=key, missing=missing):
             return f"environment {key[:12]}: {missing}"
-        case Cleaned(worker=worker, by=by):
-            return f"by {by}: {worker}"
+        case Cleaned(worker=worker, by=by, interrupted=part):
+            return f"by {by}: {worker}{f', {_interrupted(part)}' if isinstance(part, Interrupted) else ''}"
         case _:
             raise AssertionError(f"no summary for {type(event).__name__}")
+
+
+def _interrupted(part: Interrupted) -> str:
+    return f"run {_runs(part.index, part.stages)}" if part.stage == "run" else " ".join((part.stage, *map(_stage, part.stages)))
+
+
+def _runs(index: int, stages: tuple[Stage, ...]) -> str:
+    return ", ".join(f"{position}: {_stage(stage)}" for position, stage in enumerate(stages, index + 1))
 
 
 def _stage(stage: Stage) -> str:

@@ -46,6 +46,9 @@ HAND_OVER_S: Final = 60.0
 STAGE_GRACE_S: Final = 45.0
 """Beyond a stage's wall time: a jail may take 20 s to stand and 10 to vanish on a busy machine, then its report is sent."""
 REST_S: Final = 15.0
+STOP_S: Final = 0.5
+"""How long the report of a stage that is stopped is waited for: what it printed is worth half of the second that a stop may
+take, the container's removal has the other half. A jail is gone after some 10 ms."""
 LAST_WORDS: Final = 300
 LOWERING: Final = (
     *((0.0, 0), (0.05, 0), (0.2, 0), (0.5, 0)),
@@ -132,7 +135,8 @@ class WorkerSession:
     """One submission in one started container. In order: `ready`, `hand_over`, `run_compile`, `run_test` …, `close`.
 
     One task at a time; only `close` may come from another one. ``resources`` is what the container was made with; without a
-    ``watermark`` only a stage that needs more memory than those before it has a peak.
+    ``watermark`` only a stage that needs more memory than those before it has a peak. Where the task is cancelled while a stage
+    runs, the init is made to stop it; its report, if one comes within `STOP_S`, is in ``interrupted``, and the session is over.
     """
 
     def __init__(self, child: Child, resources: Resources, watermark: Watermark | None = None) -> None:
@@ -146,6 +150,7 @@ class WorkerSession:
         self._box: Held | None = self._held  # what was held when the box had changed last; null until the init says so
         self._copied = True  # whether a run has a copy of the box
         self._resting = True  # false from a frame that asks for something until the init has let go of it
+        self.interrupted: StageReport | None = None
 
     async def ready(self) -> Ready:
         """Wait until the init is up, and return what it says of itself. Raises `SessionFault`."""
@@ -217,10 +222,28 @@ class WorkerSession:
         self._reader.max_body_bytes = limit.stdout_bytes + limit.stderr_bytes
         if self._watermark is not None:
             self._watermark.reset()
-        async with self._deadline(seconds, f"the container did not report the {kind} stage"):
-            await self._send(header, stdin)
-            report, body = await self._expect(Report)
+        try:
+            async with self._deadline(seconds, f"the container did not report the {kind} stage"):
+                await self._send(header, stdin)
+                return await self._reported(kind, index, limit)
+        except asyncio.CancelledError:
+            self.interrupted = await self._stopped(kind, index, limit)
+            raise
+
+    async def _reported(self, kind: str, index: int, limit: Limit) -> StageReport:
+        """Return the report of the running stage. Raises `SessionFault`."""
+        report, body = await self._expect(Report)
         return self._with_peak(self._judge(kind, index, report, body, limit))
+
+    async def _stopped(self, kind: str, index: int, limit: Limit) -> StageReport | None:
+        """Stop the running stage by the host's end, which is all that an init looks at meanwhile; null where nothing comes."""
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._child.close_stdin()
+                return await self._reported(kind, index, limit)
+        except (TimeoutError, SessionFault, EngineFailure) as error:
+            log.info("%s: nothing is known of the stage that was stopped: %s", self._child.name, error or "it did not end")
+            return None
 
     def _with_peak(self, report: StageReport) -> StageReport:
         """Return the report with the host's view of the memory peak where the init had none: it stood below a jail's making."""

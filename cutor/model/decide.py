@@ -10,8 +10,20 @@ from typing import Literal
 
 import msgspec
 
-from cutor.model.events import Cancelled, Cleaned, CleanedBy, Event, Lease, Leased, Parked, Role, Submitted, kind_of
-from cutor.model.state import STEP_OF_ROLE, Submission, next_stage
+from cutor.model.events import (
+    Cancelled,
+    Cleaned,
+    CleanedBy,
+    Event,
+    Interrupted,
+    Lease,
+    Leased,
+    Parked,
+    Role,
+    Submitted,
+    kind_of,
+)
+from cutor.model.state import STEP_OF_ROLE, Submission, continues, next_stage
 from cutor.model.subjects import Address, message_id, submitted_message_id
 
 
@@ -107,19 +119,30 @@ def decide_cancel(state: Submission, reason: str | None) -> Cancelled | None:
     return None if state.ended else Cancelled(reason=reason)
 
 
-def decide_cleaned(state: Submission, worker: str, lease: Lease | None) -> Cleaned | None:
+def decide_cleaned(
+    state: Submission, worker: str, lease: Lease | None, interrupted: Interrupted | None = None
+) -> Cleaned | None:
     """Return the event that says that nothing is left of an ended submission; None where that is not due, or not his to say.
 
     The holder of the newest ``lease`` says so of what it removed itself. Who has none, and just received the delivery, takes
     over: it claims nothing about what another worker left on its host; where no lease was ever taken, there is nothing to
-    claim. The holder of an older lease says nothing.
+    claim. The holder of an older lease says nothing. ``interrupted`` is what the holder had when the submission ended; of it
+    goes along what a cancelled submission's log does not hold yet.
     """
     if not state.ended or state.cleaned_ns is not None:
         return None
     if state.lease != lease and lease is not None:
         return None
     by: CleanedBy = "worker" if state.lease == lease else "takeover"
-    return Cleaned(worker=worker, by=by)
+    rest = _untold(state, interrupted) if lease is not None and interrupted is not None else None
+    return Cleaned(worker=worker, by=by, interrupted=rest or msgspec.UNSET)
+
+
+def _untold(state: Submission, part: Interrupted) -> Interrupted | None:
+    """Return the rest of what a cancel interrupted: an append whose answer the worker did not see may be in the log."""
+    if part.stage == "run" and (told := len(state.runs) - part.index) > 0:
+        part = msgspec.structs.replace(part, index=len(state.runs), stages=part.stages[told:])
+    return part if continues(state, part) else None
 
 
 def decide_submit(state: Submission, digest: str) -> Literal["same", "conflict"]:

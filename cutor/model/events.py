@@ -194,11 +194,26 @@ class CacheLost(_Event, frozen=True, kw_only=True, tag="cache-lost"):
     missing: str
 
 
+class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker had of its submission when a cancel stopped it: what ended and was not appended yet, then what it stopped.
+
+    ``stages[0]`` is the test case numbered ``index``, from 0; of dependencies and compile there is one stage, and no index.
+    """
+
+    stage: StageKind
+    stages: tuple[Stage, ...]
+    index: int = 0
+
+
 class Cleaned(_Event, frozen=True, kw_only=True, tag="cleaned"):
-    """Container and directory of the submission are gone from the worker's host. Follows the terminal event."""
+    """Container and directory of the submission are gone from the worker's host. Follows the terminal event.
+
+    ``interrupted`` only after a cancel, and only from the worker that it stopped.
+    """
 
     worker: str
     by: CleanedBy
+    interrupted: Interrupted | msgspec.UnsetType = msgspec.UNSET
 
 
 Event = Submitted | Leased | CacheBuilt | Compiled | Ran | Finished | Cancelled | Rejected | Parked | CacheLost | Cleaned

@@ -59,10 +59,13 @@ def _or_stopped(state: Submission, kind: StageKind, known: Stage | None) -> Stag
 
 
 def _stopped(state: Submission, kind: StageKind) -> Stage | None:
-    """Return the stage that never reported: XX where a parked submission stopped, CANCELLED where a cancelled one was."""
+    """Return the stage that never reported: XX where a parked submission stopped, CANCELLED where a cancelled one was.
+
+    Where the worker of a cancelled one told what was interrupted, the stages are known already, and what follows never began.
+    """
     if state.status == "PARKED" and state.parked_stage == kind:
         return Stage(outcome="XX", message=state.message)
-    if state.status == "CANCELLED" and state.running_stage == kind:
+    if state.status == "CANCELLED" and state.running_stage == kind and not state.told:
         return Stage(outcome="CANCELLED")
     return None
 

@@ -46,6 +46,23 @@ def judge(
     )
 
 
+def judge_interrupted(
+    report: StageReport | None,
+    limits: Limit,
+    *,
+    name: str | None = None,
+    expected_output: bytes | None = None,
+    compare: Compare = "trailing_whitespace",
+) -> Stage:
+    """Return the result of a stage that a cancel stopped; where no report tells more, all that is known are its limits.
+
+    It may have ended by itself just before: then that is its result.
+    """
+    if report is None or classify(report) == "XX":
+        return Stage(outcome="CANCELLED", name=name, limits=limits)
+    return judge(report, limits, name=name, expected_output=expected_output, compare=compare)
+
+
 def _signal(report: StageReport) -> Signal | None:
     number = report.signal_number
     return None if number is None else Signal(number=number, name=signal_name(number))

@@ -6,7 +6,8 @@ Rules, in the order in which `evolve` applies them:
 2. `TRANSITIONS` says whether an event may happen in a status, and which status follows. What it does not list is a *stray*: an
    event from elsewhere, or from a worker that lost its lease. It is counted in ``strays`` and changes nothing else.
 3. ``leased(runner)`` forgets what the attempt before it reported of compile and runs; the events themselves stay in the stream.
-4. After a terminal event only ``cleaned`` counts, once.
+4. After a terminal event only ``cleaned`` counts, once. After a cancel it may bring what that interrupted, and this counts
+   where `continues` says that it comes next; else it is left aside, and the rest of the event counts.
 5. ``step_sequence`` is the event that called for the current step: a delivery of any other is an old one.
 
 The state diagram in the docs is drawn from `TRANSITIONS`.
@@ -28,6 +29,7 @@ from cutor.model.events import (
     EnvironmentRef,
     Event,
     Finished,
+    Interrupted,
     Lease,
     Leased,
     Parked,
@@ -106,7 +108,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """A submission as its events tell it.
 
     ``last_sequence`` is what the next append must expect, ``step_sequence`` the event that a role is to act on. ``fault`` says
-    why the submission's first message could not be read.
+    why the submission's first message could not be read, ``told`` whether ``cleaned`` brought what a cancel interrupted.
     """
 
     address: Address
@@ -130,6 +132,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     environment_losses: int = 0
     finished_ns: int | None = None
     cleaned_ns: int | None = None
+    told: bool = False
     strays: int = 0
 
     @property
@@ -166,6 +169,15 @@ def next_stage(state: Submission) -> StageKind:
         return "dependencies"
     compiles = any(file.name == COMPILE_SCRIPT for file in state.request.files)
     return "compile" if compiles and state.compile is None else "run"
+
+
+def continues(state: Submission, part: Interrupted) -> bool:
+    """Return whether what a cancel interrupted comes next after what a cancelled submission's events have told."""
+    if state.status != "CANCELLED" or part.stage != state.running_stage or not part.stages:
+        return False
+    if part.stage != "run":
+        return (part.index, len(part.stages)) == (0, 1)
+    return part.index == len(state.runs) and part.index + len(part.stages) <= len(state.request.test_cases)
 
 
 def _role_of(state: Submission) -> Role:
@@ -286,8 +298,18 @@ def _parked(_state: Submission, event: Parked, _stamp: Stamp) -> Change:
     return {"outcome": "PARKED", "message": event.message, "parked_stage": event.stage}
 
 
-def _cleaned(_state: Submission, _event: Cleaned, stamp: Stamp) -> Change:
-    return {"cleaned_ns": stamp.time_ns}
+def _cleaned(state: Submission, event: Cleaned, stamp: Stamp) -> Change:
+    return {"cleaned_ns": stamp.time_ns, **_interrupted(state, event)}
+
+
+def _interrupted(state: Submission, event: Cleaned) -> Change:
+    """Return what ``cleaned`` tells of stages: only the worker of the newest lease can know."""
+    part, lease = event.interrupted, state.lease
+    own = lease is not None and (event.by, event.worker) == ("worker", lease.worker)
+    if not isinstance(part, Interrupted) or not own or not continues(state, part):
+        return {}
+    stages: Change = {"runs": (*state.runs, *part.stages)} if part.stage == "run" else {part.stage: part.stages[0]}
+    return {**stages, "told": True}
 
 
 _CHANGES: Final[dict[type, Callable[..., Change]]] = {

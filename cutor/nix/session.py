@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Final, Self
 import msgspec
 
 from cutor.containers.engine import Child, Engine
-from cutor.containers.errors import SessionFault
+from cutor.containers.errors import ContainerError, SessionFault
 from cutor.containers.host_config import BUILD_UID, BuilderStorage, ContainerSpec, Identity, Resources, Tmpfs, builder_spec
 from cutor.containers.seccomp import program_policy
 from cutor.jail.measured import stage_report
@@ -51,10 +52,14 @@ WORK_TMPFS: Final = Tmpfs(WORK, 256 * MIB, 65_536, BUILD_UID, "0755", executable
 """The directory with the submission's files and the evaluation's home (Nix's caches): memory of the build's."""
 GRACE_S: Final = 30.0
 """Beyond the wall time limit: the start of the daemon, the kill at the limit, the roots, the transfer."""
+STOP_S: Final = 0.5
+"""How long the report of a build that is stopped is waited for."""
 MIN_BUILD_BYTES: Final = 4 * MIB
 """Of the directory in which builders work, however little memory a build may have: a tmpfs of size 0 has no bound."""
 
 OnProgress = Callable[[bytes], None]
+
+log = logging.getLogger(__name__)
 
 
 def encode_job(settings: NixSettings, key: str, files: Mapping[str, bytes], limit: Limit) -> bytes:
@@ -77,13 +82,15 @@ def encode_job(settings: NixSettings, key: str, files: Mapping[str, bytes], limi
 class BuildSession:
     """One build in one container: ``async with BuildSession(engine, settings, instance=…, submission=…) as session``.
 
-    The container is removed when the block is left, however it is left; a cancelled build is killed with it.
+    The container is removed when the block is left, however it is left; a cancelled build is killed with it. Where the task is
+    cancelled during the build, the init is made to stop it; its report, if one comes within `STOP_S`, is in ``interrupted``.
     """
 
     def __init__(self, engine: Engine, settings: NixSettings, *, instance: str, submission: str) -> None:
         self._engine = engine
         self._settings = settings
         self._identity = Identity(instance, secrets.token_hex(6), submission)
+        self.interrupted: StageReport | None = None
         self._child: Child | None = None
         self._frames: list[Frame] = []
         self._reader = FrameReader(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=MAX_PROGRESS_BYTES)
@@ -115,6 +122,19 @@ class BuildSession:
                 return await self._until_done(child, key, limit, on_progress)
         except TimeoutError as error:
             raise SessionFault(f"the build container says nothing {GRACE_S:.0f} s after the build's time was up") from error
+        except asyncio.CancelledError:
+            self.interrupted = await self._stopped(child, key, limit)
+            raise
+
+    async def _stopped(self, child: Child, key: str, limit: Limit) -> StageReport | None:
+        """Stop the build by the host's end; null where no report comes: between its two jails the init looks at nothing."""
+        try:
+            async with asyncio.timeout(STOP_S):
+                await child.close_stdin()
+                return (await self._until_done(child, key, limit, None)).report
+        except (TimeoutError, ContainerError) as error:
+            log.info("%s: nothing is known of the build that was stopped: %s", child.name, error or "it did not end")
+            return None
 
     def _spec(self, limit: Limit) -> ContainerSpec:
         settings = self._settings

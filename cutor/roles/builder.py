@@ -22,7 +22,7 @@ from cutor.model.errors import InvalidRequest
 from cutor.model.events import CacheBuilt, EnvironmentRef, Finished, Rejected, Role, Stage
 from cutor.model.limits import Limit, resolve
 from cutor.model.request import SHELL_NIX, ValidRequest, check, digest
-from cutor.model.stages import judge
+from cutor.model.stages import judge, judge_interrupted
 from cutor.nix.key import EnvironmentInputs, environment_key, private_key
 from cutor.nix.report import Built
 from cutor.nix.session import BuildSession
@@ -65,6 +65,7 @@ class BuildStep:
         key = await self._key(files)
         known = await Environments(job.journal.bus).find(key)
         limit = resolve("dependencies", request.limits.dependencies, job.policy.limits.dependencies)
+        job.at("dependencies", judge_interrupted(None, limit))
         if known is not None and job.state.environment_losses == 0:
             await self._report_built(job, known, self._hit_stage(started, limit), hit=True)
             return
@@ -103,11 +104,13 @@ class BuildStep:
 
     async def _build(self, job: Job, key: str, files: Mapping[str, bytes], limit: Limit) -> None:
         """Build in a child container; report ``cache-built``, or the end. Raises `StepFault`."""
+        session = BuildSession(self._engine, self._settings, instance=self._context.instance, submission=str(job.state.address))
         try:
-            async with BuildSession(
-                self._engine, self._settings, instance=self._context.instance, submission=str(job.state.address)
-            ) as session:
+            async with session:
                 report = await session.build(key, files, limit)
+        except asyncio.CancelledError:
+            job.at("dependencies", judge_interrupted(session.interrupted, limit))
+            raise
         except ContainerError as error:
             raise StepFault(str(error)) from error
         stage = judge(report.report, limit)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cutor.journal import Journal
 from cutor.model.decide import holds
-from cutor.model.events import Event, Lease
-from cutor.model.limits import Policy
+from cutor.model.events import Event, Interrupted, Lease, Stage
+from cutor.model.limits import Policy, StageKind
 from cutor.model.state import Submission
 
 
@@ -22,13 +22,21 @@ class WorkerUnable(Exception):
 
 
 class Job:
-    """The state as this worker knows it, and the way to append under its lease."""
+    """The state as this worker knows it, and the way to append under its lease.
+
+    ``interrupted`` is what there is to tell of stages, beside what was appended, should the submission be cancelled now.
+    """
 
     def __init__(self, journal: Journal, policy: Policy, state: Submission, lease: Lease) -> None:
         self.journal = journal
         self.policy = policy
         self.state = state
         self.lease = lease
+        self.interrupted: Interrupted | None = None
+
+    def at(self, stage: StageKind, *stages: Stage, index: int = 0) -> None:
+        """Note what there is to tell of a stage that has not been appended yet."""
+        self.interrupted = Interrupted(stage=stage, stages=stages, index=index)
 
     async def report(self, event: Event, *, index: int = 0) -> None:
         """Append an event of this job. Raises `LeaseLost` where the lease does not hold any more."""

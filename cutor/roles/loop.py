@@ -38,7 +38,7 @@ from cutor.model.decide import (
     holds,
 )
 from cutor.model.errors import InvalidRequest
-from cutor.model.events import Event, Lease, Role
+from cutor.model.events import Event, Role
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import EVENTS, parse_event_subject
@@ -198,7 +198,7 @@ class Loop:
         if appended.done and not state.ended:
             return "leave"  # our lease is in the log, its answer was lost meanwhile, and a newer one stands behind it
         if appended.done:
-            await self._clean(state, None)
+            await self._clean(state)
         return "done"
 
     def _wanted(self, state: Submission, sequence: int, token: str) -> Event | None:
@@ -225,7 +225,7 @@ class Loop:
             raise
         except Exception as error:
             state = await self._after_fault(job, error)
-        return decide_answer(await self._clean(state, job.lease), job.lease)
+        return decide_answer(await self._clean(state, job), job.lease)
 
     async def _hand_back(self, delivery: Delivery, job: Job) -> None:
         """Give the step back at a shutdown, unless another worker has it already."""
@@ -248,10 +248,17 @@ class Loop:
 
         return (await self._journal.settle(await self._journal.known(job.state.address), parked)).state
 
-    async def _clean(self, state: Submission, lease: Lease | None) -> Submission:
-        """Append ``cleaned`` where it is due: under ``lease`` this worker left nothing behind, without one it takes over."""
-        worker = self._context.worker
-        return (await self._journal.settle(state, lambda state: decide_cleaned(state, worker, lease))).state
+    async def _clean(self, state: Submission, job: Job | None = None) -> Submission:
+        """Append ``cleaned`` where it is due: after a job this worker left nothing behind, without one it takes over.
+
+        A cancelled job's goes with what that interrupted.
+        """
+        worker, lease, part = self._context.worker, None, None
+        if job is not None:
+            lease, part = job.lease, job.interrupted
+        if part is not None and state.status == "CANCELLED":
+            part = await self._journal.contents.spill_interrupted(part)
+        return (await self._journal.settle(state, lambda state: decide_cleaned(state, worker, lease, part))).state
 
     async def _drain(self) -> None:
         """Let running jobs finish for the configured time, then hand back what is left."""

@@ -17,12 +17,13 @@ class Results:
     """Appends ``ran`` events: the first result at once; those that come within `PAUSE_S` of an append go together in the next.
 
     ``async with Results(job) as results``: when the block ends well, every result is in the log, without a pause; when it ends
-    in an error, what was not yet appended is left out.
+    in an error, what was not yet appended is noted with the job: after a cancel, that goes into ``cleaned``.
     """
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._index = 0
+        self._index = 0  # of the first result that the log does not hold, as far as was told
+        self._flying: tuple[Stage, ...] = ()
         self._waiting: list[Stage] = []
         self._ending = asyncio.Event()
         self._flight: asyncio.Task[None] | None = None
@@ -34,20 +35,28 @@ class Results:
             await self._landed()
             self._flight = asyncio.create_task(self._fly())
 
+    def interrupt(self, stage: Stage) -> None:
+        """Take what there is to tell of a test case that was stopped; nothing comes after it."""
+        self._waiting.append(stage)
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            await self._abandon()
-            return
-        self._ending.set()
-        await self._landed()
+        try:
+            if error is None:
+                self._ending.set()
+                await self._landed()
+            else:
+                await self._abandon()
+        finally:
+            if rest := (*self._flying, *self._waiting):
+                self._job.at("run", *rest, index=self._index)
 
     async def _abandon(self) -> None:
-        """Stop an append in flight: the work ended without its results."""
+        """Stop an append in flight: the work ended without its results. They may be in the log all the same."""
         if self._flight is not None:
             self._flight.cancel()
             await asyncio.wait([self._flight])
@@ -68,7 +77,7 @@ class Results:
                 continue
 
     async def _append(self) -> None:
-        batch, self._waiting = tuple(self._waiting), []
-        index, self._index = self._index, self._index + len(batch)
-        stages = await self._job.journal.contents.spill_stages(batch)
-        await self._job.report(Ran(lease=self._job.lease, index=index, stages=stages), index=index)
+        self._flying, self._waiting = tuple(self._waiting), []
+        stages = await self._job.journal.contents.spill_stages(self._flying)
+        await self._job.report(Ran(lease=self._job.lease, index=self._index, stages=stages), index=self._index)
+        self._index, self._flying = self._index + len(stages), ()

@@ -7,6 +7,7 @@ anywhere: another lease starts again from the compile stage, and what this one a
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -26,7 +27,7 @@ from cutor.model.events import CacheLost, Compiled, Finished, Role, Stage
 from cutor.model.limits import Limit, StageKind, resolve_all
 from cutor.model.outcome import StageOutcome, submission_outcome
 from cutor.model.request import COMPILE_SCRIPT, ValidRequest
-from cutor.model.stages import judge
+from cutor.model.stages import judge, judge_interrupted
 from cutor.roles.context import RoleContext
 from cutor.roles.image import check_image
 from cutor.roles.job import Job, StepFault
@@ -59,9 +60,14 @@ class Work:
         return jail.Submission(self.request.files, self.variables, environment.programs, environment.closure)
 
     @property
+    def first_stage(self) -> StageKind:
+        """The stage that comes first."""
+        return "compile" if COMPILE_SCRIPT in self.request.files else "run"
+
+    @property
     def first_limit(self) -> Limit:
         """Limits of the stage that comes first: the container is made with them."""
-        return self.limits["compile" if COMPILE_SCRIPT in self.request.files else "run"]
+        return self.limits[self.first_stage]
 
 
 class RunStep:
@@ -88,6 +94,8 @@ class RunStep:
         if environment is None:
             return
         work = await self._load(job, environment)
+        name = None if work.first_stage == "compile" else work.request.test_cases[0].name
+        job.at(work.first_stage, judge_interrupted(None, work.first_limit, name=name))
         try:
             async with self._container(job, work) as session:
                 await self._stages(job, work, session)
@@ -108,13 +116,9 @@ class RunStep:
     async def _load(self, job: Job, environment: EnvironmentBuilt) -> Work:
         contents = job.journal.contents
         request = await contents.load_request(job.state.address, job.state.request)
+        limits = resolve_all(request.limits, job.policy.limits)
         block = await contents.fetch(environment.variables)
-        return Work(
-            request=request,
-            environment=environment,
-            variables=unpack_variables(block),
-            limits=resolve_all(request.limits, job.policy.limits),
-        )
+        return Work(request=request, environment=environment, variables=unpack_variables(block), limits=limits)
 
     @asynccontextmanager
     async def _container(self, job: Job, work: Work) -> AsyncIterator[WorkerSession]:
@@ -152,7 +156,11 @@ class RunStep:
         outcomes: list[StageOutcome] = []
         for index in range(len(work.request.test_cases)):
             began = time.monotonic()
-            stage = await self._run(work, session, index, budget)
+            try:
+                stage = await self._run(work, session, index, budget)
+            except asyncio.CancelledError:
+                results.interrupt(self._interrupted_run(work, session, index, budget))
+                raise
             budget = budget.after(stage, _ms_since(began))
             outcomes.append(stage.outcome)
             await results.add(stage)
@@ -167,11 +175,16 @@ class RunStep:
         own = work.limits["compile"]
         limit = budget.limit(own)
         began = time.monotonic()
-        report = await session.run_compile(limit)
+        try:
+            report = await session.run_compile(limit)
+        except asyncio.CancelledError:
+            job.at("compile", budget.explained(judge_interrupted(session.interrupted, limit), own))
+            raise
         took_ms = _ms_since(began)
         stage = budget.explained(judge(report, limit), own)
         if stage.outcome == "XX":
             raise StepFault(stage.message or "the compile stage could not be judged")
+        job.at("compile", stage)
         (stored,) = await job.journal.contents.spill_stages([stage])
         await job.report(Compiled(lease=job.lease, stage=stored))
         return stage, budget.after(stage, took_ms)
@@ -186,6 +199,18 @@ class RunStep:
         if stage.outcome == "XX":
             raise StepFault(stage.message or f"test case {index} could not be judged")
         return stage
+
+    def _interrupted_run(self, work: Work, session: WorkerSession, index: int, budget: WallTimeBudget) -> Stage:
+        """Return what there is to tell of the test case that a cancel stopped, or kept from beginning."""
+        case, own = work.request.test_cases[index], work.limits["run"]
+        judged = judge_interrupted(
+            session.interrupted,
+            budget.limit(own),
+            name=case.name,
+            expected_output=case.expected_output,
+            compare=work.request.compare,
+        )
+        return budget.explained(judged, own)
 
 
 def _ms_since(began: float) -> int:

@@ -34,5 +34,16 @@ SELECT
     event.index AS index,
     len(event.stages) AS stages,
     len(list_filter(event.stages, lambda stage: stage.outcome = 'OK')) AS passed,
-    coalesce(event.kind = 'finished' AND json_type(event.dependencies) = 'OBJECT', FALSE) AS has_dependencies
+    coalesce(event.kind = 'finished' AND json_type(event.dependencies) = 'OBJECT', FALSE) AS has_dependencies,
+    event['by'] AS cleaned_by,
+    {
+        'stage': event.interrupted.stage,
+        'index': coalesce(event.interrupted.index, 0),
+        'stages': coalesce(len(event.interrupted.stages), 0),
+        'passed': coalesce(len(list_filter(event.interrupted.stages, lambda stage: stage.outcome = 'OK')), 0)
+    } AS interrupted,
+    coalesce(len(event.request.test_cases), 0) AS test_cases,
+    coalesce(
+        list_contains(list_transform(event.request.files, lambda file: file.name), 'cutor-compile.sh'), FALSE
+    ) AS compiles
 FROM named LEFT JOIN transition USING (name, lease_role);

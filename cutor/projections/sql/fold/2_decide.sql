@@ -16,7 +16,12 @@ WITH histories AS (
             'index': index,
             'stages': stages,
             'passed': passed,
-            'has_dependencies': has_dependencies
+            'has_dependencies': has_dependencies,
+            'cleaned_by': cleaned_by,
+            'worker': worker,
+            'interrupted': interrupted,
+            'test_cases': test_cases,
+            'compiles': compiles
         })) AS history
     FROM step
     WHERE id IS NOT NULL
@@ -40,10 +45,14 @@ WITH histories AS (
             'began': coalesce(old.began, 0),
             'compiled': old.compiled,
             'submitted': old.submitted,
+            'test_cases': coalesce(old.test_cases, 0),
+            'compiles': coalesce(old.compiles, FALSE),
             'built': old.built,
             'dependencies': old.dependencies,
             'ended': old.ended,
+            'cancelled': coalesce(old.cancelled, FALSE),
             'cleaned_ns': old.cleaned_ns,
+            'told': old.told,
             'strays': coalesce(old.strays, 0),
             'ignored': []::BIGINT[]
         } AS state

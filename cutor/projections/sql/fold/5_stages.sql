@@ -12,8 +12,17 @@ WHERE (
     AND stages.id = folded.id
     AND if(stages.stage = 'dependencies', stages.sequence IS DISTINCT FROM folded.dependencies, stages.sequence < folded.began);
 
+-- A worker that a cancel stopped tells in `cleaned` what it had: that takes the place of what the end, in a batch before, made up.
+-- when: cleaned
+DELETE FROM stages
+USING folded, step
+WHERE step.sequence = folded.told
+    AND (stages.tenant, stages.id, stages.stage) = (folded.tenant, folded.id, step.interrupted.stage)
+    AND stages.sequence = folded.ended
+    AND coalesce(stages.test_case < folded.runs, TRUE);
+
 -- The stages that the batch's events report.
--- when: cache-built compiled ran finished
+-- when: cache-built compiled ran finished cleaned
 INSERT INTO stages BY NAME
 WITH documents AS (
     SELECT
@@ -22,6 +31,7 @@ WITH documents AS (
             CASE kind
                 WHEN 'ran' THEN json_extract(coalesce(document, body), '$.stages')
                 WHEN 'finished' THEN json_array(json_extract(coalesce(document, body), '$.dependencies'))
+                WHEN 'cleaned' THEN json_extract(coalesce(document, body), '$.interrupted.stages')
                 ELSE json_array(json_extract(coalesce(document, body), '$.stage'))
             END,
             '[{"outcome": "VARCHAR", "name": "VARCHAR", "exit_code": "BIGINT", "signal": {"number": "BIGINT", "name": "VARCHAR"},
@@ -33,16 +43,21 @@ WITH documents AS (
                "message": "VARCHAR"}]'
         ) AS reports
     FROM counted JOIN incoming USING (sequence)
-    WHERE kind IN ('cache-built', 'compiled', 'ran', 'finished')
+    WHERE kind IN ('cache-built', 'compiled', 'ran', 'finished', 'cleaned')
 ), exploded AS (
     SELECT * EXCLUDE (reports), unnest(reports) AS report, generate_subscripts(reports, 1) - 1 AS place FROM documents
 )
 SELECT
     exploded.tenant,
     exploded.id,
-    CASE exploded.kind WHEN 'ran' THEN 'run' WHEN 'compiled' THEN 'compile' ELSE 'dependencies' END AS stage,
-    step.lease.number AS attempt,
-    if(exploded.kind = 'ran', index + place, NULL) AS test_case,
+    CASE exploded.kind
+        WHEN 'ran' THEN 'run'
+        WHEN 'compiled' THEN 'compile'
+        WHEN 'cleaned' THEN interrupted.stage
+        ELSE 'dependencies'
+    END AS stage,
+    if(exploded.kind = 'cleaned', folded.lease.number, step.lease.number) AS attempt,
+    CASE WHEN exploded.kind = 'ran' THEN index + place WHEN interrupted.stage = 'run' THEN interrupted.index + place END AS test_case,
     report.name AS name,
     report.outcome AS outcome,
     report.exit_code AS exit_code,
@@ -60,13 +75,16 @@ SELECT
     step.worker AS worker,
     utc(exploded.time_ns) AS reported_at,
     sequence,
-    if(exploded.kind IN ('ran', 'compiled'), sequence > began, sequence IS NOT DISTINCT FROM dependencies) AS is_current
+    CASE
+        WHEN exploded.kind IN ('ran', 'compiled') THEN sequence > began
+        ELSE exploded.kind = 'cleaned' OR sequence IS NOT DISTINCT FROM dependencies
+    END AS is_current
 FROM exploded JOIN step USING (sequence) JOIN folded ON (folded.tenant, folded.id) = (exploded.tenant, exploded.id)
-WHERE report.outcome IS NOT NULL
+WHERE report.outcome IS NOT NULL AND (exploded.kind <> 'cleaned' OR sequence = told)
 ORDER BY sequence, place;
 
 -- At the end: the stages that were not come to (`_runs` and `_or_stopped` of `cutor.model.result`), and the one that it stopped
--- in: where it was parked, or where it was when it was cancelled (`running_stage` of `cutor.model.state`).
+-- in: where it was parked, or where it was when it was cancelled (`running_stage` of `cutor.model.state`), if nobody told more.
 -- when: finished cancelled rejected parked
 INSERT INTO stages BY NAME
 WITH ended AS (
@@ -78,9 +96,7 @@ WITH ended AS (
         requests.test_case_names,
         CASE
             WHEN counted.kind = 'parked' THEN ends.parked_stage
-            WHEN counted.kind <> 'cancelled' THEN NULL
-            WHEN built IS NULL THEN if(lease.role = 'builder', 'dependencies', NULL)
-            WHEN lease.role = 'runner' THEN if(requests.compiles AND compiled IS NULL, 'compile', 'run')
+            WHEN cancelled AND told IS NULL THEN running_stage(folded)
         END AS stopped_stage
     FROM folded
     JOIN counted ON counted.sequence = folded.ended

@@ -12,13 +12,14 @@ import random
 import secrets
 import statistics
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, Final
 
 import pytest
 
 from cutor import Client, InvalidRequest, Result, SubmissionUnknown
 from cutor.client import REASON_BYTES
+from cutor.model.events import Stage
 from cutor.model.subjects import Address
 from tests.bare_stack import User, one_line
 from tests.integration.live_submissions import (
@@ -27,6 +28,7 @@ from tests.integration.live_submissions import (
     cleaned,
     containers,
     document,
+    printed,
     projected,
     seconds_between,
     until,
@@ -166,6 +168,79 @@ def assert_nothing_is_delivered_again(stack: Stack) -> None:
         return True if counts == [0, 0, 0, 0] else None
 
     with_client(stack, lambda client: until(lambda: look(client)))
+
+
+BUSY: Final = "echo begun; echo error >&2; printf '\\0\\377'; while :; do :; done"
+LOUD_BYTES: Final = 300_000
+LOUD: Final = f"head -c {LOUD_BYTES} /dev/zero | tr '\\0' x; sleep 100"
+PATIENT: Final = {kind: {"wall_time_ms": LONG_MS, "cpu_time_ms": LONG_MS} for kind in ("run", "compile")}
+
+
+def interrupted(client: Client, run: str, **more: Any) -> Awaitable[Ended]:
+    """Hand in what prints at once and then goes on for long; cancel it in the middle."""
+    return stopped(client, document(run, limits=PATIENT, **more), "runner", 5.0)
+
+
+def check_measured(stage: Stage | None) -> Stage:
+    """Check what is known of a stage that a cancel stopped, beside what it printed, and return it."""
+    assert stage is not None
+    assert (stage.outcome, stage.exit_code, stage.signal, stage.message) == ("CANCELLED", None, None, None)
+    assert stage.cpu_time_ms is not None
+    assert (stage.wall_time_ms or 0) > 0
+    assert stage.limits is not None
+    assert (stage.limits.wall_time_ms, stage.limits.cpu_time_ms) == (LONG_MS, LONG_MS)
+    return stage
+
+
+def test_a_cancelled_stage_keeps_what_it_printed(stack: Stack) -> None:
+    async def all_of_them(client: Client) -> list[Ended]:
+        cases = [{"name": "first"}, {"name": "second"}]
+        return await asyncio.gather(
+            interrupted(client, "true", files={"cutor-compile.sh": BUSY}),
+            interrupted(client, BUSY, test_cases=cases),
+            interrupted(client, LOUD),
+        )
+
+    compiling, running, loud = with_client(stack, all_of_them)
+    for one in (compiling, running, loud):
+        one.check()
+    for stage in (check_measured(compiling.result.compile), check_measured(running.result.run[0])):
+        assert (printed(stage.stdout), printed(stage.stderr)) == (b"begun\n\0\377", b"error\n")
+    assert [stage.outcome for stage in compiling.result.run] == ["SKIPPED"]
+    assert [(stage.outcome, stage.name) for stage in running.result.run] == [("CANCELLED", "first"), ("SKIPPED", "second")]
+    assert printed(check_measured(loud.result.run[0]).stdout) == b"x" * LOUD_BYTES
+    assert min(one.stopped_s for one in (compiling, running, loud)) < PROMISED_S
+    check_shown(stack, running.result.id)
+
+
+def check_shown(stack: Stack, identity: str) -> None:
+    """Command line and views tell of it what the result does."""
+    shown = stack.cutor("status", identity).stdout.decode()
+    assert "run 1 first, stderr:\n    error\n" in shown
+    assert "run 1: first CANCELLED in " in stack.cutor("events", identity).stdout.decode()
+    wanted = f"id = '{identity}' and stage = 'run' and is_current and stdout_bytes > 0"
+    rows = projected(stack, f"select test_case, outcome, stdout_bytes, wall_time_ms > 0 from stages where {wanted}", rows=1)
+    assert rows == [[0, "CANCELLED", 8, True]]
+
+
+def test_a_cancelled_build_keeps_what_nix_printed(stack: Stack) -> None:
+    shell = PYTHON.replace("packages", f"shellHook = ''echo hooked {secrets.token_hex(4)}; sleep 100''; packages")
+
+    async def building(client: Client) -> Ended:
+        identity = (await client.submit(document("true", shell=shell, cache=False))).id
+        await seen(client, identity, "leased", "builder")
+        await asyncio.sleep(8.0)
+        assert await client.cancel(identity)
+        return await outcome(client, identity)
+
+    one = with_client(stack, building)
+    one.check()
+    stage = one.result.dependencies
+    assert stage is not None
+    assert stage.outcome == "CANCELLED"
+    assert stage.limits is not None
+    assert stage.stdout.data.startswith("hooked ")
+    assert stage.wall_time_ms is not None
 
 
 def test_a_queued_submission_is_cancelled_and_never_begins(stack: Stack) -> None:

@@ -9,8 +9,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
+from msgspec import UNSET
 
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer
@@ -21,24 +23,26 @@ from cutor.config import Config
 from cutor.journal import Appended, Journal, SubmissionConflict
 from cutor.model.codec import encode
 from cutor.model.decide import decide_cancel, event_message_id
-from cutor.model.events import CacheBuilt, Event, Finished, Lease, Leased, Rejected, Role, Submitted, kind_of
+from cutor.model.events import CacheBuilt, Event, Finished, Lease, Leased, Rejected, Role, Stage, Submitted, kind_of, output
 from cutor.model.limits import Policy
 from cutor.model.messages import Unreadable
 from cutor.model.request import ValidRequest, request_from, validate
+from cutor.model.result import result
 from cutor.model.state import Submission
 from cutor.model.subjects import Address, event_subject, fence
 from cutor.roles.context import RoleContext
 from cutor.roles.job import Job, StepFault, WorkerUnable
 from cutor.roles.loop import Loop
+from cutor.roles.results import Results
 from cutor.undisturbed import to_the_end
 from tests.unit.histories import ENVIRONMENT, OK
 
 Work = Callable[[Job], Awaitable[None]]
 
 
-def request(submission_id: str, run: str = "true") -> ValidRequest:
+def request(submission_id: str, run: str = "true", *, cases: int = 1) -> ValidRequest:
     files = [{"name": "shell.nix", "content": "{}"}, {"name": "cutor-run.sh", "content": run}]
-    return validate(request_from({"id": submission_id, "files": files, "test_cases": [{}]}), Policy(), "unused")
+    return validate(request_from({"id": submission_id, "files": files, "test_cases": [{}] * cases}), Policy(), "unused")
 
 
 @pytest.fixture
@@ -199,6 +203,49 @@ async def test_cancelling_stops_the_work_within_a_second(journal: Journal) -> No
         state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
     assert (state.status, state.message) == ("CANCELLED", "typo")
     assert await kinds(journal, submitted.address) == ["submitted", "leased", "cancelled", "cleaned"]
+
+
+LARGE: Final = Stage(outcome="CANCELLED", stdout=output(b"x" * 100_000, 100_000))
+
+
+async def test_results_that_were_not_appended_come_with_cleaned_and_what_was_stopped_last(journal: Journal) -> None:
+    began = asyncio.Event()
+
+    async def run(job: Job) -> None:
+        async with Results(job) as results:
+            try:
+                for outcome in ("OK", "WA", "RE"):  # the first is appended at once, the others wait
+                    await results.add(Stage(outcome=outcome))
+                    await asyncio.sleep(0)
+                began.set()
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                results.interrupt(LARGE)
+                raise
+
+    submitted = await journal.submit(request("results", cases=5))
+    address = submitted.address
+    async with role(journal, build), role(journal, run, "runner"):
+        await began.wait()
+        await journal.settle(await journal.known(address), lambda state: decide_cancel(state, None))
+        state = await until(journal, address, lambda state: state.cleaned_ns is not None)
+    assert [stage.outcome for stage in state.runs] == ["OK", "WA", "RE", "CANCELLED"]
+    assert (state.told, state.strays) == (True, 0)
+    assert state.runs[-1].stdout.body is not UNSET, "large outputs live in BODIES"
+    shown = await journal.contents.resolve(result(state))
+    assert [stage.outcome for stage in shown.run] == ["OK", "WA", "RE", "CANCELLED", "SKIPPED"]
+    assert shown.run[3] == LARGE
+
+
+async def test_who_takes_over_tells_nothing_of_what_was_interrupted(journal: Journal) -> None:
+    """The worker died before the cancel: its delivery comes to another one."""
+    submitted = await journal.submit(request("taken-over"))
+    dead = Lease(role="builder", worker="dead", token="dead", number=1)
+    await journal.settle(submitted, lambda _state: Leased(lease=dead))
+    await journal.settle(await journal.known(submitted.address), lambda state: decide_cancel(state, None))
+    async with role(journal, end):
+        state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
+    assert (state.told, result(state).dependencies) == (False, Stage(outcome="CANCELLED"))
 
 
 async def test_a_cancel_notice_that_the_stream_does_not_confirm_stops_nothing(journal: Journal) -> None:

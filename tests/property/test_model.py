@@ -22,6 +22,7 @@ from cutor.model.events import (
     Compiled,
     Event,
     Finished,
+    Interrupted,
     Lease,
     Leased,
     Parked,
@@ -53,6 +54,12 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(Parked, role=roles, message=st.just("no")),
     st.builds(CacheLost, lease=leases, key=st.just("k"), missing=st.just("p")),
     st.just(Cleaned(worker="w", by="worker")),
+    st.builds(
+        Cleaned,
+        worker=st.sampled_from(["w", "v"]),
+        by=st.sampled_from(["worker", "takeover"]),
+        interrupted=st.builds(Interrupted, stage=st.sampled_from(["dependencies", "run"]), stages=st.tuples(stages)),
+    ),
 )
 histories = st.lists(events, max_size=25)
 
@@ -74,16 +81,16 @@ def test_any_history_folds_and_has_a_result(history: list[Event]) -> None:
 
 @given(histories, events)
 def test_the_end_is_final(history: list[Event], late: Event) -> None:
+    """But for what `cleaned` may tell, once, of the stages that a cancel interrupted."""
     state = folded([SUBMITTED, *history])
     assert state is not None
     if state.ended:
         after = evolve(state, late, Stamp(99, 99))
-        assert (after.status, after.outcome, after.runs, after.finished_ns) == (
-            state.status,
-            state.outcome,
-            state.runs,
-            state.finished_ns,
-        )
+        ends = [(one.status, one.outcome, one.finished_ns) for one in (state, after)]
+        assert ends[0] == ends[1]
+        assert after.runs[: len(state.runs)] == state.runs
+        if (after.runs, after.dependencies) != (state.runs, state.dependencies):
+            assert (state.status, state.cleaned_ns, kind_of(late), after.told) == ("CANCELLED", None, "cleaned", True)
 
 
 @given(histories)

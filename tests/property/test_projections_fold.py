@@ -21,6 +21,7 @@ from cutor.model.events import (
     EnvironmentRef,
     Event,
     Finished,
+    Interrupted,
     Lease,
     Leased,
     Output,
@@ -55,6 +56,7 @@ STAGES = (
     Stage(outcome="SG", signal=Signal(number=11, name="SIGSEGV"), limits=LIMITS),
     Stage(outcome="WA", name=""),
     Stage(outcome="XX", message="\n"),
+    Stage(outcome="CANCELLED", wall_time_ms=3, stdout=Output(data="x", bytes_total=1), limits=LIMITS),
 )
 stages = st.sampled_from(STAGES)
 case_names = st.lists(st.none() | texts, max_size=4)
@@ -70,26 +72,31 @@ requests = st.builds(
 environments = st.builds(EnvironmentRef, key=st.sampled_from(["k1", "k2"]), derivation=texts, hit=st.booleans())
 outcomes = st.sampled_from(["OK", "RUN_ERROR", "DEPENDENCY_ERROR"])
 submitted = st.builds(Submitted, request=requests, digest=texts, caused_by=st.none() | texts, fault=st.just(UNSET))
+stage_kinds = st.sampled_from(["dependencies", "compile", "run"])
+some_stages = st.lists(stages, max_size=2).map(tuple)
+interrupted = st.just(UNSET) | st.builds(Interrupted, stage=stage_kinds, index=st.integers(-1, 3), stages=some_stages)
+cleaners = st.sampled_from(["worker", "sweep", "takeover"])
 anything: st.SearchStrategy[Event] = st.one_of(
     submitted,
     st.builds(Leased, lease=leases),
     st.builds(CacheBuilt, lease=leases, environment=environments, stage=stages),
     st.builds(Compiled, lease=leases, stage=stages),
-    st.builds(Ran, lease=leases, index=st.integers(0, 3), stages=st.lists(stages, max_size=2).map(tuple)),
+    st.builds(Ran, lease=leases, index=st.integers(0, 3), stages=some_stages),
     st.builds(Finished, lease=leases, outcome=outcomes, dependencies=st.none() | stages, message=st.none() | texts),
     st.builds(Cancelled, reason=st.none() | texts),
     st.builds(Rejected, lease=leases, message=texts),
     st.builds(Parked, role=roles, message=texts, stage=st.sampled_from([None, "dependencies", "compile", "run"])),
     st.builds(CacheLost, lease=leases, key=texts, missing=texts),
-    st.builds(Cleaned, worker=texts, by=st.just("worker")),
+    st.builds(Cleaned, worker=st.sampled_from(["w", "v"]) | texts, by=cleaners, interrupted=interrupted),
 )
 
 
 class Plausible:
     """Draws histories that get far: each event is mostly one that counts, so that late states are reached too."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
+    def __init__(self, draw: st.DrawFn, request: StoredRequest) -> None:
         self.draw = draw
+        self.kinds = ["dependencies", "compile" if request.files else "run"]
         self.taken = {"builder": 0, "runner": 0}
         self.lease: Lease | None = None
         self.runs = 0
@@ -102,17 +109,28 @@ class Plausible:
         return Leased(lease=self.lease)
 
     def next(self) -> Event:
-        move = self.draw(st.sampled_from("bbrrccpaaaalfxdksn"))
+        move = self.draw(st.sampled_from("bbrrccpaaaalfxxdkstttn"))
         if move in "br":
             return self.lease_of("builder" if move == "b" else "runner")
         if self.lease is None or move == "s":
             return self.draw(anything)
+        if move == "t":
+            return self.told(self.lease)
         return self.draw(self.under_lease(move, self.lease))
+
+    def told(self, lease: Lease) -> Cleaned:
+        """Return what the worker of a lease may say once it is cancelled: mostly what comes next."""
+        if lease.role == "builder" or self.draw(st.booleans()):
+            stage, index, told = self.kinds[lease.role == "runner"], 0, (self.draw(stages),)
+        else:
+            stage, index, told = "run", self.runs, self.draw(some_stages)
+        part = Interrupted(stage=stage, index=index, stages=told)  # type: ignore[arg-type]
+        return Cleaned(worker="w", by="worker", interrupted=part)
 
     def under_lease(self, move: str, lease: Lease) -> st.SearchStrategy[Event]:
         this = st.just(lease)
         if move == "a":
-            cases = self.draw(st.lists(stages, max_size=2).map(tuple))
+            cases = self.draw(some_stages)
             self.runs += len(cases)
             return st.just(Ran(lease=lease, index=self.runs - len(cases), stages=cases))
         choices: dict[str, st.SearchStrategy[Event]] = {
@@ -130,9 +148,10 @@ class Plausible:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Event]:
-    plausible = Plausible(draw)
+    first = draw(submitted)
+    plausible = Plausible(draw, first.request)
     early = draw(st.lists(anything, max_size=1)) if draw(st.integers(0, 9)) == 9 else []
-    return [*early, draw(submitted), *(plausible.next() for _ in range(draw(st.integers(0, 14))))]
+    return [*early, first, *(plausible.next() for _ in range(draw(st.integers(0, 14))))]
 
 
 KINDS_OF_GARBAGE = ("submitted", "ran", "cancelled", "note", "deep.cancelled", "deep.submitted")

@@ -10,6 +10,7 @@ from cutor.model.events import (
     Cleaned,
     Compiled,
     Event,
+    Interrupted,
     Parked,
     Rejected,
     Stage,
@@ -18,7 +19,7 @@ from cutor.model.events import (
     kind_of,
 )
 from cutor.progress import progress, summarize
-from tests.unit.histories import BUILT, REQUEST, RUNNING, SUBMITTED, after, cache_built, finished, lease, leased, ran
+from tests.unit.histories import BUILT, OK, REQUEST, RUNNING, SUBMITTED, after, cache_built, finished, lease, leased, ran
 
 COMPILED_REQUEST = Submitted(
     request=type(REQUEST)(
@@ -47,6 +48,7 @@ def test_progress(events: list[Event], said: str) -> None:
     assert progress(after(*events)) == said
 
 
+STOPPED = Stage(outcome="CANCELLED", wall_time_ms=5)
 EVENTS: list[Event] = [
     SUBMITTED,
     leased("builder"),
@@ -59,6 +61,8 @@ EVENTS: list[Event] = [
     Parked(role="runner", message="3 leases"),
     CacheLost(lease=lease("runner"), key="k" * 64, missing="gone"),
     Cleaned(worker="w", by="worker"),
+    Cleaned(worker="w", by="worker", interrupted=Interrupted(stage="run", stages=(OK, STOPPED), index=1)),
+    Cleaned(worker="w", by="worker", interrupted=Interrupted(stage="compile", stages=(STOPPED,))),
 ]
 SUMMARIES = [
     "2 files, 2 test cases",
@@ -72,6 +76,8 @@ SUMMARIES = [
     "runner: 3 leases",
     f"environment {'k' * 12}: gone",
     "by worker: w",
+    "by worker: w, run 2: OK, 3: CANCELLED in 5 ms",
+    "by worker: w, compile CANCELLED in 5 ms",
 ]
 
 

@@ -17,8 +17,21 @@ from cutor.model.decide import (
     event_message_id,
     holds,
 )
-from cutor.model.events import CacheLost, Cancelled, Cleaned, Event, Role
-from tests.unit.histories import ADDRESS, BUILT, COMPILING, RUNNING, SUBMITTED, after, cache_built, finished, lease, leased, ran
+from cutor.model.events import CacheLost, Cancelled, Cleaned, Event, Interrupted, Role, Stage
+from tests.unit.histories import (
+    ADDRESS,
+    BUILT,
+    COMPILING,
+    OK,
+    RUNNING,
+    SUBMITTED,
+    after,
+    cache_built,
+    finished,
+    lease,
+    leased,
+    ran,
+)
 
 CLEANED = Cleaned(worker="w", by="worker")
 LOST = CacheLost(lease=lease("runner"), key="k1", missing="/nix/store/y")
@@ -157,6 +170,31 @@ def test_nobody_says_of_another_workers_leftovers_that_they_are_gone() -> None:
     assert decide_cleaned(taken_over, "w", lease("runner")) is None, "its holder does"
     assert decide_cleaned(taken_over, "w", None) == Cleaned(worker="w", by="takeover")
     assert decide_cleaned(after(SUBMITTED, Cancelled()), "w", None) == CLEANED, "nobody ever had it"
+
+
+STOPPED = Stage(outcome="CANCELLED", wall_time_ms=5)
+
+
+def test_who_is_stopped_by_a_cancel_tells_what_the_log_does_not_hold() -> None:
+    """An append that was given up with the work may have been stored all the same."""
+    mine, had = lease("runner"), Interrupted(stage="run", stages=(OK, STOPPED))
+    rest = Interrupted(stage="run", stages=(STOPPED,), index=1)
+    cancelled = after(*RUNNING, Cancelled())
+    assert decide_cleaned(cancelled, "w", mine, had) == Cleaned(worker="w", by="worker", interrupted=had)
+    stored = after(*RUNNING, ran(0, "OK"), Cancelled())
+    assert decide_cleaned(stored, "w", mine, had) == Cleaned(worker="w", by="worker", interrupted=rest)
+    all_stored = after(*RUNNING, ran(0, "OK", "OK"), Cancelled())
+    assert decide_cleaned(all_stored, "w", mine, had) == CLEANED
+
+
+def test_nobody_tells_of_stages_that_were_not_his_to_run() -> None:
+    had = Interrupted(stage="run", stages=(STOPPED,))
+    compiling = Interrupted(stage="compile", stages=(STOPPED,))
+    cancelled = after(*RUNNING, Cancelled())
+    assert decide_cleaned(after(*RUNNING, finished("RUN_ERROR")), "w", lease("runner"), had) == CLEANED
+    assert decide_cleaned(cancelled, "w", lease("runner"), compiling) == CLEANED
+    assert decide_cleaned(cancelled, "w", None, had) == Cleaned(worker="w", by="takeover")
+    assert decide_cleaned(after(*RUNNING, leased("runner", 2), Cancelled()), "w", lease("runner"), had) is None
 
 
 def test_the_same_id_is_the_same_submission_only_with_the_same_digest() -> None:

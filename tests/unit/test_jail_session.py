@@ -68,6 +68,8 @@ class Scripted:
         self.stderr_tail = b"Traceback:\n  a line\nlast  words\n"
         self.name = "scripted"
         self.refusals = 0
+        self.at_end: list[bytes] = []
+        self._stdin_closed = asyncio.Event()
 
     async def send(self, data: bytes) -> None:
         if self._gone and not self._answers:
@@ -81,8 +83,13 @@ class Scripted:
             return self._answers.pop(0)
         if self._gone:
             return b""
-        await asyncio.Event().wait()
-        raise AssertionError
+        await self._stdin_closed.wait()
+        while not self.at_end:
+            await asyncio.sleep(3600)
+        return self.at_end.pop(0)
+
+    async def close_stdin(self) -> None:
+        self._stdin_closed.set()
 
     async def update(self, *, memory_bytes: int | None = None, processes: int | None = None) -> None:
         if self.refusals:
@@ -348,3 +355,31 @@ async def test_a_submission_over_the_protocols_maximum_is_refused_here() -> None
     session, _ = made()
     with pytest.raises(SessionFault, match="too large for the protocol"):
         await session.run_test(0, args=("x" * (2 * MIB),), stdin=b"", limit=LIMIT)
+
+
+async def cancelled(session: WorkerSession) -> None:
+    """Cancel a test case once the container has been asked to run it."""
+    running = asyncio.create_task(run(session))
+    await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_a_cancelled_stage_is_stopped_by_the_hosts_end_and_its_report_is_kept() -> None:
+    session, child = made()
+    child.at_end = [report(exit_code=None, killed_by="cancel")]
+    await cancelled(session)
+    assert session.interrupted is not None
+    assert (session.interrupted.killed_by, session.interrupted.stdout, session.interrupted.stderr) == ("cancel", b"ou", b"e")
+
+
+@pytest.mark.parametrize("at_end", [[], [b""], [report(index=1)], [encode(ACCEPTED)], [report(b"")]])
+async def test_a_container_that_reports_nothing_of_a_cancelled_stage_is_not_waited_for_long(
+    at_end: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "STOP_S", 0.05)
+    session, child = made()
+    child.at_end = at_end
+    await cancelled(session)
+    assert session.interrupted is None

@@ -11,12 +11,13 @@ import pytest
 from cutor.model.codec import encode
 from cutor.model.content import pack
 from cutor.model.environments import EnvironmentBuilt, EnvironmentEvent, EnvironmentRemoved, Programs
-from cutor.model.events import CacheLost, Cancelled, Cleaned, Compiled, Finished, Parked, Stage
+from cutor.model.events import CacheLost, Cancelled, Cleaned, Compiled, Finished, Interrupted, Parked, Stage, Submitted
+from cutor.model.limits import StageKind
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, Address
 from cutor.projections import rows, schema
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.store import Store
-from tests.unit.histories import BUILT, OK, RUNNING, SUBMITTED, cache_built, finished, lease, leased, ran
+from tests.unit.histories import BUILT, COMPILING, OK, RUNNING, SUBMITTED, cache_built, finished, lease, leased, ran
 from tests.unit.views import Views, Written
 
 COMPILED = Compiled(lease=lease("runner"), stage=OK)
@@ -97,6 +98,33 @@ def test_given_a_cancelled_submission_then_the_rest_is_skipped(views: Views) -> 
     views.happen(*BUILT, Cancelled(reason="enough"))
     assert stages(views)[1:] == [("run", 0, 0, "SKIPPED", True), ("run", 0, 1, "SKIPPED", True)]
     assert views.query("SELECT outcome, message FROM submissions") == [("CANCELLED", "enough")]
+
+
+STOPPED = Stage(outcome="CANCELLED", wall_time_ms=5)
+
+
+def told(stage: StageKind, *stages: Stage, index: int = 0) -> Cleaned:
+    return Cleaned(worker="w", by="worker", interrupted=Interrupted(stage=stage, stages=stages, index=index))
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_given_what_a_cancel_interrupted_then_it_takes_the_place_of_what_the_end_made_up(views: Views, batch: int) -> None:
+    views.happen(*RUNNING, Cancelled(), told("run", OK, STOPPED), batch=batch)
+    assert stages(views)[1:] == [("run", 1, 0, "OK", True), ("run", 1, 1, "CANCELLED", True)]
+    assert views.query("SELECT test_cases_run, test_cases_passed, strays FROM submissions") == [(2, 1, 0)]
+    assert views.query("SELECT wall_time_ms, worker FROM stages WHERE test_case = 1") == [(5, "w")]
+    compiling = Address("default", "s2")
+    views.happen(Submitted(request=COMPILING, digest="d"), *RUNNING[1:], address=compiling)
+    views.happen(Cancelled(), told("compile", STOPPED), address=compiling, batch=batch)
+    found = views.query("SELECT stage, outcome FROM stages WHERE id = 's2' ORDER BY stage, test_case")
+    assert found == [("compile", "CANCELLED"), ("dependencies", "OK"), ("run", "SKIPPED"), ("run", "SKIPPED")]
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_given_stages_that_do_not_come_next_then_they_are_left_aside(views: Views, batch: int) -> None:
+    views.happen(*RUNNING, Cancelled(), told("run", STOPPED, index=1), batch=batch)
+    assert stages(views)[1:] == [("run", 1, 0, "CANCELLED", True), ("run", 1, 1, "SKIPPED", True)]
+    assert views.query("SELECT strays, cleaned_at IS NULL FROM submissions") == [(0, False)]
 
 
 def test_given_a_failed_build_then_its_stage_is_current(views: Views) -> None:

@@ -6,9 +6,10 @@ import signal
 
 import pytest
 
+from cutor.model.events import Stage
 from cutor.model.limits import DEFAULT_LIMITS, MIB
 from cutor.model.outcome import StageReport
-from cutor.model.stages import judge
+from cutor.model.stages import judge, judge_interrupted
 
 LIMIT = DEFAULT_LIMITS.run.default
 SENTENCES = [
@@ -59,3 +60,20 @@ def test_what_failed_otherwise_is_no_wrong_answer() -> None:
 def test_output_that_was_cut_is_marked_with_its_total() -> None:
     stage = judge(StageReport(exit_code=0, stdout=b"x" * 10, stdout_bytes_total=MIB), LIMIT)
     assert (stage.stdout.truncated, stage.stdout.bytes_total, stage.stderr.truncated) == (True, MIB, False)
+
+
+def test_of_a_stage_that_a_cancel_stopped_everything_is_kept() -> None:
+    report = StageReport(killed_by="cancel", cpu_time_ms=1, wall_time_ms=2, stdout=b"begun", stdout_bytes_total=5)
+    stage = judge_interrupted(report, LIMIT, name="a", expected_output=b"done")
+    assert (stage.outcome, stage.name, stage.stdout.data, stage.limits) == ("CANCELLED", "a", "begun", LIMIT)
+    assert (stage.exit_code, stage.cpu_time_ms, stage.wall_time_ms, stage.message) == (None, 1, 2, None)
+
+
+@pytest.mark.parametrize("report", [None, StageReport(killed_by="cancel", fault="the jail did not end in time"), StageReport()])
+def test_of_a_stopped_stage_that_nobody_reports_the_limits_are_known(report: StageReport | None) -> None:
+    assert judge_interrupted(report, LIMIT, name="a") == Stage(outcome="CANCELLED", name="a", limits=LIMIT)
+
+
+def test_a_stage_that_ended_just_before_the_cancel_is_judged_as_any() -> None:
+    stage = judge_interrupted(StageReport(exit_code=0, stdout=b"x"), LIMIT, expected_output=b"y")
+    assert stage.outcome == "WA"

@@ -1,9 +1,23 @@
 """The fold: what each event does to a submission, and what it does not."""
 
+import msgspec
 import pytest
 
 from cutor.model.codec import encode
-from cutor.model.events import CacheLost, Cancelled, Cleaned, Compiled, Event, Parked, Rejected, Stage, Submitted
+from cutor.model.events import (
+    CacheLost,
+    Cancelled,
+    Cleaned,
+    Compiled,
+    Event,
+    Interrupted,
+    Output,
+    Parked,
+    Rejected,
+    Stage,
+    Submitted,
+)
+from cutor.model.limits import StageKind
 from cutor.model.messages import Unreadable, malformed, read_message
 from cutor.model.result import result
 from cutor.model.state import TERMINAL, TRANSITIONS, Attempts, Stamp, fold
@@ -164,6 +178,71 @@ def test_the_test_case_that_ran_when_it_was_cancelled_is_cancelled() -> None:
     assert [stage.outcome for stage in running.run] == ["OK", "CANCELLED"]
     queued = result(after(*BUILT, Cancelled()))
     assert [stage.outcome for stage in queued.run] == ["SKIPPED", "SKIPPED"]
+
+
+STOPPED = Stage(outcome="CANCELLED", wall_time_ms=5, stdout=Output(data="begun", bytes_total=5))
+WITH_SCRIPT = (Submitted(request=COMPILING, digest="d1"), *RUNNING[1:])
+
+
+def told(stage: StageKind, *stages: Stage, index: int = 0) -> Cleaned:
+    """Return what the worker that a cancel stopped says in the end."""
+    return Cleaned(worker="w", by="worker", interrupted=Interrupted(stage=stage, stages=stages, index=index))
+
+
+def test_what_a_cancelled_worker_had_of_its_stages_comes_with_cleaned() -> None:
+    building = result(after(SUBMITTED, leased("builder"), Cancelled(), told("dependencies", STOPPED)))
+    assert (building.dependencies, building.compile, {stage.outcome for stage in building.run}) == (STOPPED, None, {"SKIPPED"})
+    compiling = result(after(*WITH_SCRIPT, Cancelled(), told("compile", STOPPED)))
+    assert (compiling.compile, {stage.outcome for stage in compiling.run}) == (STOPPED, {"SKIPPED"})
+    running = after(*RUNNING, Cancelled(), told("run", OK, STOPPED))
+    assert (result(running).run, running.strays, running.told) == ((OK, STOPPED), 0, True)
+
+
+def test_after_what_a_cancelled_worker_told_nothing_was_being_run() -> None:
+    """The worker was between two test cases, or its compile stage had just failed."""
+    between = result(after(*RUNNING, Cancelled(), told("run", OK)))
+    assert [stage.outcome for stage in between.run] == ["OK", "SKIPPED"]
+    failed = Stage(outcome="RE", exit_code=1)
+    compiling = result(after(*WITH_SCRIPT, Cancelled(), told("compile", failed)))
+    assert (compiling.compile, {stage.outcome for stage in compiling.run}) == (failed, {"SKIPPED"})
+
+
+@pytest.mark.parametrize(
+    "cleaned",
+    [
+        told("run", STOPPED, index=0),
+        told("run", STOPPED, index=2),
+        told("run", STOPPED, STOPPED, index=1),
+        told("run", index=1),
+        told("compile", STOPPED),
+        told("dependencies", STOPPED),
+        msgspec.structs.replace(told("run", STOPPED, index=1), by="takeover"),
+        msgspec.structs.replace(told("run", STOPPED, index=1), by="sweep"),
+        msgspec.structs.replace(told("run", STOPPED, index=1), worker="another"),
+    ],
+)
+def test_what_does_not_come_next_is_left_aside_and_the_rest_of_cleaned_counts(cleaned: Cleaned) -> None:
+    state = after(*RUNNING, ran(0, "OK"), Cancelled(), cleaned)
+    assert (len(state.runs), state.told, state.strays, state.cleaned_ns is None) == (1, False, 0, False)
+    assert [stage.outcome for stage in result(state).run] == ["OK", "CANCELLED"]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (*RUNNING, finished("RUN_ERROR"), told("run", STOPPED)),
+        (*RUNNING, Parked(role="runner", message="no", stage="run"), told("run", STOPPED)),
+        (*BUILT, Cancelled(), told("run", STOPPED)),
+        (SUBMITTED, Cancelled(), told("dependencies", STOPPED)),
+        (*WITH_SCRIPT, Cancelled(), told("compile", STOPPED, STOPPED)),
+        (*WITH_SCRIPT, Cancelled(), told("compile", STOPPED, index=1)),
+        (*WITH_SCRIPT, Cancelled(), told("run", STOPPED)),
+    ],
+)
+def test_only_a_cancel_interrupts_and_only_what_was_leased(events: tuple[Event, ...]) -> None:
+    state = after(*events)
+    assert (state.told, state.cleaned_ns is None, state.strays) == (False, False, 0)
+    assert result(state) == result(after(*events[:-1], CLEANED))
 
 
 def test_result_times_are_rfc_3339() -> None:

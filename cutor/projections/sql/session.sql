@@ -19,8 +19,7 @@ CREATE TEMP MACRO event_shape() AS '{
     "kind": "VARCHAR", "version": "INTEGER", "index": "BIGINT", "role": "VARCHAR", "worker": "VARCHAR",
     "lease": {"role": "VARCHAR", "worker": "VARCHAR", "token": "VARCHAR", "number": "BIGINT"},
     "stages": [{"outcome": "VARCHAR"}], "dependencies": "JSON", "by": "VARCHAR",
-    "interrupted": {"stage": "VARCHAR", "index": "BIGINT", "stages": [{"outcome": "VARCHAR"}]},
-    "request": {"files": [{"name": "VARCHAR"}], "test_cases": [{"name": "VARCHAR"}]}}';
+    "interrupted": {"stage": "VARCHAR", "index": "BIGINT", "stages": [{"outcome": "VARCHAR"}]}}';
 
 -- Nanoseconds since 1970 as a moment in UTC.
 CREATE TEMP MACRO utc(nanoseconds) AS make_timestamp(nanoseconds // 1000);
@@ -35,19 +34,11 @@ CREATE TEMP MACRO counts(s, e) AS coalesce(e.next[s.status] IS NOT NULL AND CASE
     ELSE e.lease = s.lease
 END, FALSE);
 
--- `running_stage`, `continues` and `_interrupted` there: whether what `cleaned` says of stages comes next in a cancelled submission.
-CREATE TEMP MACRO running_stage(s) AS CASE
+-- `running_stage` there: the stage that the newest lease is at; null where nothing was leased.
+CREATE TEMP MACRO running_stage(s, request) AS CASE
     WHEN s.built IS NULL THEN if(s.lease.role = 'builder', 'dependencies', NULL)
-    WHEN s.lease.role = 'runner' THEN if(s.compiles AND s.compiled IS NULL, 'compile', 'run')
+    WHEN s.lease.role = 'runner' THEN if(request.compiles AND s.compiled IS NULL, 'compile', 'run')
 END;
-CREATE TEMP MACRO tells(s, e) AS coalesce(
-    e.name = 'cleaned' AND s.cancelled AND e.cleaned_by = 'worker' AND e.worker = s.lease.worker
-    AND e.interrupted.stage = running_stage(s) AND e.interrupted.stages > 0 AND CASE
-        WHEN e.interrupted.stage = 'run'
-            THEN e.interrupted.index = s.runs AND s.runs + e.interrupted.stages <= s.test_cases
-        ELSE e.interrupted.index = 0 AND e.interrupted.stages = 1
-    END, FALSE);
-CREATE TEMP MACRO tells_of(s, e, stage) AS tells(s, e) AND e.interrupted.stage = stage;
 
 -- `_CHANGES` there, field by field: what each event that counts changes. A lease of a runner, and the loss of the environment,
 -- forget what was compiled and run before.
@@ -58,37 +49,19 @@ CREATE TEMP MACRO changed(s, e) AS {
     'runner_leases': if(e.name = 'leased(runner)', e.lease.number, s.runner_leases),
     'lease': if(e.name IN ('leased(builder)', 'leased(runner)'), e.lease, s.lease),
     'losses': s.losses + (e.name = 'cache-lost')::BIGINT,
-    'runs': CASE
-        WHEN forgets(e) THEN 0
-        WHEN e.name = 'ran' THEN s.runs + e.stages
-        WHEN tells_of(s, e, 'run') THEN s.runs + e.interrupted.stages
-        ELSE s.runs
-    END,
-    'passed': CASE
-        WHEN forgets(e) THEN 0
-        WHEN e.name = 'ran' THEN s.passed + e.passed
-        WHEN tells_of(s, e, 'run') THEN s.passed + e.interrupted.passed
-        ELSE s.passed
-    END,
+    'runs': CASE WHEN forgets(e) THEN 0 WHEN e.name = 'ran' THEN s.runs + e.stages ELSE s.runs END,
+    'passed': CASE WHEN forgets(e) THEN 0 WHEN e.name = 'ran' THEN s.passed + e.passed ELSE s.passed END,
     'began': if(forgets(e), e.sequence, s.began),
-    'compiled': CASE
-        WHEN forgets(e) THEN NULL
-        WHEN e.name = 'compiled' OR tells_of(s, e, 'compile') THEN e.sequence
-        ELSE s.compiled
-    END,
+    'compiled': CASE WHEN forgets(e) THEN NULL WHEN e.name = 'compiled' THEN e.sequence ELSE s.compiled END,
     'submitted': if(e.name = 'submitted', e.sequence, s.submitted),
-    'test_cases': if(e.name = 'submitted', e.test_cases, s.test_cases),
-    'compiles': if(e.name = 'submitted', e.compiles, s.compiles),
     'built': CASE e.name WHEN 'cache-lost' THEN NULL WHEN 'cache-built' THEN e.sequence ELSE s.built END,
     'dependencies': CASE
         WHEN e.name = 'cache-lost' THEN NULL
-        WHEN e.name = 'cache-built' OR e.has_dependencies OR tells_of(s, e, 'dependencies') THEN e.sequence
+        WHEN e.name = 'cache-built' OR e.has_dependencies THEN e.sequence
         ELSE s.dependencies
     END,
     'ended': if(e.name IN ('finished', 'cancelled', 'rejected', 'parked'), e.sequence, s.ended),
-    'cancelled': s.cancelled OR e.name = 'cancelled',
     'cleaned_ns': if(e.name = 'cleaned', e.time_ns, s.cleaned_ns),
-    'told': if(tells(s, e), e.sequence, s.told),
     'strays': s.strays,
     'ignored': s.ignored
 };

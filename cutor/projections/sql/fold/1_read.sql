@@ -39,11 +39,7 @@ SELECT
     {
         'stage': event.interrupted.stage,
         'index': coalesce(event.interrupted.index, 0),
-        'stages': coalesce(len(event.interrupted.stages), 0),
-        'passed': coalesce(len(list_filter(event.interrupted.stages, lambda stage: stage.outcome = 'OK')), 0)
-    } AS interrupted,
-    coalesce(len(event.request.test_cases), 0) AS test_cases,
-    coalesce(
-        list_contains(list_transform(event.request.files, lambda file: file.name), 'cutor-compile.sh'), FALSE
-    ) AS compiles
+        'stages': len(event.interrupted.stages),
+        'passed': len(list_filter(event.interrupted.stages, lambda stage: stage.outcome = 'OK'))
+    } AS interrupted
 FROM named LEFT JOIN transition USING (name, lease_role);

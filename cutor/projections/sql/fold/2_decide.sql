@@ -16,12 +16,7 @@ WITH histories AS (
             'index': index,
             'stages': stages,
             'passed': passed,
-            'has_dependencies': has_dependencies,
-            'cleaned_by': cleaned_by,
-            'worker': worker,
-            'interrupted': interrupted,
-            'test_cases': test_cases,
-            'compiles': compiles
+            'has_dependencies': has_dependencies
         })) AS history
     FROM step
     WHERE id IS NOT NULL
@@ -45,14 +40,10 @@ WITH histories AS (
             'began': coalesce(old.began, 0),
             'compiled': old.compiled,
             'submitted': old.submitted,
-            'test_cases': coalesce(old.test_cases, 0),
-            'compiles': coalesce(old.compiles, FALSE),
             'built': old.built,
             'dependencies': old.dependencies,
             'ended': old.ended,
-            'cancelled': coalesce(old.cancelled, FALSE),
             'cleaned_ns': old.cleaned_ns,
-            'told': old.told,
             'strays': coalesce(old.strays, 0),
             'ignored': []::BIGINT[]
         } AS state
@@ -71,9 +62,7 @@ WITH histories AS (
         ).state AS state
     FROM starts
 )
-SELECT * EXCLUDE (state), unnest(state) FROM ends;
-
-INSERT OR REPLACE INTO folds.submissions BY NAME SELECT * EXCLUDE (old_dependencies, old_began, ignored) FROM folded;
+SELECT * EXCLUDE (state), unnest(state), NULL::BIGINT AS told FROM ends;
 
 -- The events that changed a state.
 CREATE OR REPLACE TEMP TABLE counted AS

@@ -8,11 +8,12 @@ SELECT
     request.digest,
     request.caused_by,
     coalesce(request.request.labels, MAP {}),
-    list_transform(request.request.test_cases, lambda test: test.name)
+    list_transform(request.request.test_cases, lambda test: test.name),
+    list_contains(list_transform(request.request.files, lambda file: file.name), 'cutor-compile.sh')
 FROM (
     SELECT *, from_json(coalesce(document, body), '{
         "digest": "VARCHAR", "caused_by": "VARCHAR",
-        "request": {"labels": "MAP(VARCHAR, VARCHAR)", "test_cases": [{"name": "VARCHAR"}]}}'
+        "request": {"labels": "MAP(VARCHAR, VARCHAR)", "test_cases": [{"name": "VARCHAR"}], "files": [{"name": "VARCHAR"}]}}'
         ) AS request
     FROM counted JOIN incoming USING (sequence)
     WHERE kind = 'submitted'

@@ -1,5 +1,6 @@
 -- One row a stage of every attempt: what its event reported. After the end of a submission the stages that it did not come to
--- are here too (SKIPPED, and XX for the one that a parked submission stopped at), so that its current rows are its result.
+-- are here too (SKIPPED, and XX for the one that a parked submission stopped at, CANCELLED for a cancelled one, until its worker
+-- tells more in `cleaned`), so that its current rows are its result.
 CREATE TABLE stages (
     tenant VARCHAR NOT NULL,
     id VARCHAR NOT NULL,

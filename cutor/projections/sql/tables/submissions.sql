@@ -15,14 +15,10 @@ CREATE TABLE folds.submissions (
     began BIGINT NOT NULL,             -- sequence of the event that forgot earlier compile and runs
     compiled BIGINT,                   -- sequences of the events that count for these
     submitted BIGINT,
-    test_cases BIGINT NOT NULL,        -- those of the request
-    compiles BOOLEAN NOT NULL,         -- whether it brings a compile script
     built BIGINT,
     dependencies BIGINT,
     ended BIGINT,
-    cancelled BOOLEAN NOT NULL,
     cleaned_ns BIGINT,                 -- time of `cleaned`
-    told BIGINT,                       -- its sequence, where it told of what a cancel interrupted
     strays BIGINT NOT NULL,
     last_sequence BIGINT NOT NULL,
     PRIMARY KEY (tenant, id)
@@ -41,7 +37,8 @@ CREATE TABLE folds.requests (
     digest VARCHAR,
     caused_by VARCHAR,
     labels MAP(VARCHAR, VARCHAR),
-    test_case_names VARCHAR[]
+    test_case_names VARCHAR[],
+    compiles BOOLEAN                   -- whether it brings a compile script
 );
 
 -- What a `cache-built` event says of the environment.

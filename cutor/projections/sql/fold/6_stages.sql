@@ -96,7 +96,7 @@ WITH ended AS (
         requests.test_case_names,
         CASE
             WHEN counted.kind = 'parked' THEN ends.parked_stage
-            WHEN cancelled AND told IS NULL THEN running_stage(folded)
+            WHEN counted.kind = 'cancelled' AND told IS NULL THEN running_stage(folded, requests)
         END AS stopped_stage
     FROM folded
     JOIN counted ON counted.sequence = folded.ended

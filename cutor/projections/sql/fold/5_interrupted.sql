@@ -1,0 +1,37 @@
+-- What a cancel interrupted comes with `cleaned`, where it comes next (`continues` and `_interrupted` of `cutor.model.state`).
+-- Nothing that counts follows it: so it is added to the states when the fold is done.
+-- when: cleaned
+UPDATE folded SET
+    runs = folded.runs + if(part.stage = 'run', part.stages, 0),
+    passed = folded.passed + if(part.stage = 'run', part.passed, 0),
+    compiled = if(part.stage = 'compile', part.sequence, folded.compiled),
+    dependencies = if(part.stage = 'dependencies', part.sequence, folded.dependencies),
+    told = part.sequence
+FROM (
+    SELECT
+        step.sequence,
+        state.tenant,
+        state.id,
+        interrupted.stage AS stage,
+        interrupted.stages AS stages,
+        interrupted.passed AS passed
+    FROM counted
+    JOIN step USING (sequence)
+    JOIN folded AS state ON (state.tenant, state.id) = (counted.tenant, counted.id)
+    JOIN folds.status ON status.number = state.status
+    JOIN folds.requests ON requests.sequence = state.submitted
+    WHERE counted.kind = 'cleaned'
+        AND status.name = 'CANCELLED'
+        AND step.cleaned_by = 'worker'
+        AND step.worker = state.lease.worker
+        AND interrupted.stage = running_stage(state, requests)
+        AND interrupted.stages > 0
+        AND if(
+            interrupted.stage = 'run',
+            interrupted.index = state.runs AND state.runs + interrupted.stages <= len(test_case_names),
+            interrupted.index = 0 AND interrupted.stages = 1
+        )
+) AS part
+WHERE (folded.tenant, folded.id) = (part.tenant, part.id);
+
+INSERT OR REPLACE INTO folds.submissions BY NAME SELECT * EXCLUDE (old_dependencies, old_began, ignored, told) FROM folded;

@@ -26,7 +26,7 @@ def states() -> str:
         "",
         "Made from `TRANSITIONS` in `cutor/model/state.py` by `python docs/generate.py`. An event that is not drawn at a state",
         "is a stray there: it is counted, and changes nothing else. After a terminal status only `cleaned` follows, once;",
-        "after a cancel it may bring what that interrupted: results that were not appended yet, and the stage that was stopped.",
+        "after a cancel it may bring what that interrupted: results that were not appended yet, the stage that was stopped.",
         "",
         "```mermaid",
         "stateDiagram-v2",

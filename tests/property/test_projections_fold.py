@@ -180,6 +180,7 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Views]:
 ids = itertools.count()
 
 
+@pytest.mark.timeout(900)
 @settings(
     max_examples=100,
     deadline=None,

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,11 @@ UP_S: Final = 180
 DOWN_S: Final = 120
 
 CONFIG: Final = """\
-# Limits wide enough for attacks with 100 MB each way; uids of its own, so that its processes are known by them.
+# Limits wide enough for attacks with 100 MB each way; uids of its own, so that its processes are known by them; a port of its
+# own, since the usual one could go to another stack of this machine while the server is killed.
+[server]
+port = {port}
+
 [builder]
 slots = 2
 
@@ -130,6 +135,12 @@ class AttackedStack:
         return len(listed.stdout.split())
 
 
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 @contextmanager
 def attacked_stack(home: Path) -> Iterator[AttackedStack]:
     """Run a stack beneath a directory; it is stopped in the end, also when its start was interrupted."""
@@ -137,7 +148,7 @@ def attacked_stack(home: Path) -> Iterator[AttackedStack]:
     stack.temporary.mkdir()
     config = home / "config.toml"
     wide = 112 << 20
-    config.write_text(CONFIG.format(uid_base=stack.uid_base, request_bytes=wide, stdout_bytes=wide))
+    config.write_text(CONFIG.format(port=free_port(), uid_base=stack.uid_base, request_bytes=wide, stdout_bytes=wide))
     try:
         stack.cutor("up", "--detach", "--data", str(stack.data), "--config", str(config), timeout_s=UP_S)
         yield stack

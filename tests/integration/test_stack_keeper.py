@@ -54,7 +54,7 @@ async def kept(program: str, log: Path) -> AsyncIterator[tuple[Keeper, Orders, a
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):  # of a busy machine
         while not true():
             await asyncio.sleep(0.01)
 

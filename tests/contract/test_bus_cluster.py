@@ -3,86 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
-from cutor.bus.embedded import find_binary, free_port
-from cutor.bus.errors import BusError, FenceConflict
-from cutor.bus.topology import apply, default_text, parse, plan
+from cutor.bus.errors import FenceConflict
+from cutor.bus.topology import parse, plan
+from tests.cluster import REPLICATED, Cluster, start_cluster
 from tests.nats_server import appender
-
-HOST = "127.0.0.1"
-REPLICATED = default_text().replace("num_replicas: 1 ", "num_replicas: 3 ")
-
-
-class Cluster:
-    """Three servers on free ports."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._ports = [free_port(HOST) for _ in range(6)]
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        self.url = ",".join(f"nats://u:p%40ss@{HOST}:{port}" for port in self._ports[:3])
-
-    def start(self, number: int) -> None:
-        routes = ", ".join(f'"nats://{HOST}:{port}"' for port in self._ports[3:])
-        configuration = self._directory / f"{number}.conf"
-        configuration.write_text(
-            f'server_name: "n{number}"\nlisten: "{HOST}:{self._ports[number]}"\nlog_file: "{self._directory}/{number}.log"\n'
-            f'max_payload: 8388608\njetstream {{ store_dir: "{self._directory}/{number}" }}\n'
-            f'authorization {{ user: "u", password: "p@ss" }}\n'
-            f'cluster {{ name: "c", listen: "{HOST}:{self._ports[3 + number]}", routes: [{routes}] }}\n'
-        )
-        self._processes[number] = subprocess.Popen([find_binary(), "-c", configuration])
-
-    def kill(self, number: int) -> None:
-        process = self._processes.pop(number)
-        process.kill()
-        process.wait()
-
-    def kill_all(self) -> None:
-        for number in list(self._processes):
-            self.kill(number)
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    directory = Path(tempfile.mkdtemp(prefix="cutor-test-cluster-"))
-    three = Cluster(directory)
-    try:
-        for number in range(3):
-            three.start(number)
-        asyncio.run(prepare(three))
+    with start_cluster() as three:
         yield three
-    finally:
-        three.kill_all()
-        shutil.rmtree(directory)
-
-
-async def prepare(cluster: Cluster) -> None:
-    """Wait for the cluster's first leader and make the streams."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                async with Bus.connect(cluster.url, name="test set-up", connect_timeout_s=1) as bus:
-                    await apply(bus, parse(REPLICATED, ["default"]))
-                    return
-            except BusError:
-                await asyncio.sleep(0.2)
 
 
 @pytest.fixture
 async def bus(cluster: Cluster) -> AsyncIterator[Bus]:
-    async with Bus.connect(cluster.url, name="test") as connected:
+    async with Bus.connect(cluster.url(), name="test") as connected:
         yield connected
 
 
@@ -137,7 +80,7 @@ async def test_one_reads_ones_own_writes(bus: Bus) -> None:
 
 async def test_everything_goes_on_when_the_leader_dies(cluster: Cluster, bus: Bus) -> None:
     append = appender(bus)
-    leader = int((await bus.stream_info("EVENTS"))["cluster"]["leader"].removeprefix("n"))
+    leader = await cluster.leader("EVENTS")
     last = int((await bus.stream_info("EVENTS"))["state"]["last_seq"])
     seen: list[str] = []
 

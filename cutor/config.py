@@ -133,6 +133,9 @@ class Config(_Section, frozen=True, kw_only=True):
         | None
     ) = None
     max_leases: Annotated[int, Meta(ge=1, description="attempts of one role at a submission before it is parked")] = 3
+    shutdown_grace_s: Annotated[
+        float, Meta(ge=0, le=3600, description="seconds that what runs may still take after SIGTERM; then it is handed back")
+    ] = 5.0
     tenants: Annotated[
         dict[str, Positive], Meta(min_length=1, description="every tenant with its weight; others are refused")
     ] = msgspec.field(default_factory=lambda: {"default": 1})

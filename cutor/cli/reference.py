@@ -177,7 +177,7 @@ def configuration_page() -> str:
     lines += [
         "## Top level",
         "",
-        *_keys("", Config, only=("data_directory", "max_leases")),
+        *_keys("", Config, only=("data_directory", "max_leases", "shutdown_grace_s")),
         "",
         *TENANTS.splitlines(),
         "",
@@ -229,9 +229,11 @@ def _type(kind: Any) -> str:
         return _type(kind.type)
     if isinstance(kind, msgspec.inspect.UnionType):
         return next(_type(one) for one in kind.types if not isinstance(one, msgspec.inspect.NoneType))
-    if isinstance(kind, msgspec.inspect.IntType):
+    if isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
         low = "" if kind.ge is None else f" from {kind.ge}"
-        return f"integer{low}" + ("" if kind.le is None else f" to {kind.le}")
+        return f"{'integer' if isinstance(kind, msgspec.inspect.IntType) else 'number'}{low}" + (
+            "" if kind.le is None else f" to {kind.le}"
+        )
     return _WORDS_OF_TYPES[type(kind).__name__]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cutor.config import Config
 
@@ -14,7 +14,8 @@ class RoleContext:
     """One role process: where the log is, who this is, how it is told to stop.
 
     ``server`` is the NATS address with its credential. ``instance`` labels the containers, ``worker`` names this process in
-    leases (unique among running processes). ``ready`` is called once, when the role serves. ``stop`` is set on SIGTERM.
+    leases (unique among running processes). ``ready`` is called once, when the role serves. ``stop`` is set on SIGTERM: what
+    runs may finish within ``config.shutdown_grace_s``. ``hurry`` is set at the second one: it is handed back now.
     """
 
     server: str
@@ -23,3 +24,4 @@ class RoleContext:
     config: Config
     ready: Callable[[], None]
     stop: asyncio.Event
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)

@@ -52,8 +52,6 @@ RETRY_DELAY_S: Final = 2.0
 UNABLE_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between two looks whether a worker that could do nothing can again; the last one stays."""
 STOP_CHECK_S: Final = 0.5
-SHUTDOWN_GRACE_S: Final = 5.0
-"""What a running job may still take after SIGTERM before it is handed back."""
 
 
 class Step(Protocol):
@@ -261,18 +259,31 @@ class Loop:
         return (await self._journal.settle(state, lambda state: decide_cleaned(state, worker, lease, part))).state
 
     async def _drain(self) -> None:
-        """Let running jobs finish for the configured time, then hand back what is left."""
+        """Let running jobs finish for the configured time, unless told to hurry; then hand back what is left."""
         if not self._deliveries:
             return
-        _, left = await asyncio.wait(self._deliveries, timeout=SHUTDOWN_GRACE_S)
+        await self._grace(self._context.config.shutdown_grace_s)
+        left = {task for task in self._deliveries if not task.done()}
         for task in left:
             task.cancel()
         if left:
+            log.info("%d in work: stopped and handed back", len(left))
             await asyncio.wait(left)
         try:
             await self._journal.bus.flush()
         except BusError as error:
             log.warning("what was handed back may come again only after its ack_wait: %s", error)
+
+    async def _grace(self, grace_s: float) -> None:
+        """Wait until no job runs any more; no longer than ``grace_s`` seconds, and not once the context says ``hurry``."""
+        log.info("%d in work may finish within %g s", len(self._deliveries), grace_s)
+        hurried = asyncio.create_task(self._context.hurry.wait(), name="hurried")
+        ended = asyncio.create_task(asyncio.wait({*self._deliveries}), name="ended")
+        try:
+            await asyncio.wait({hurried, ended}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurried.cancel()
+            ended.cancel()
 
 
 async def serve(context: RoleContext, step: Step, slots: int) -> None:

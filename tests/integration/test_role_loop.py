@@ -73,11 +73,17 @@ class Scripted:
 
 @asynccontextmanager
 async def role(
-    journal: Journal, work: Work, name: Role = "builder", worker: str = "w1", unable_times: int = 0
+    journal: Journal,
+    work: Work,
+    name: Role = "builder",
+    worker: str = "w1",
+    unable_times: int = 0,
+    grace_s: float = 5.0,
+    hurried: bool = False,
 ) -> AsyncIterator[None]:
-    """Run a loop until the block ends."""
-    stop, ready = asyncio.Event(), asyncio.Event()
-    context = RoleContext("", "test", worker, Config(), ready.set, stop)
+    """Run a loop until the block ends; ``hurried``: it is told to hurry, too."""
+    stop, hurry, ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    context = RoleContext("", "test", worker, Config(shutdown_grace_s=grace_s), ready.set, stop, hurry)
     step = Scripted(name, work)
     step.unable_times = unable_times
     loop = asyncio.create_task(Loop(context, journal, step, 2, retry_delay_s=0.05).run())
@@ -86,6 +92,9 @@ async def role(
         yield
     finally:
         stop.set()
+        if hurried:
+            await asyncio.sleep(0.1)
+            hurry.set()
         await loop
 
 
@@ -277,8 +286,8 @@ async def test_messages_of_no_submission_are_dropped_and_the_rest_goes_on(journa
         await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
 
 
-async def test_a_shutdown_hands_back_what_runs(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutor.roles.loop.SHUTDOWN_GRACE_S", 0.1)
+@pytest.mark.parametrize(("grace_s", "hurried"), [(0.0, False), (0.1, False), (3600.0, True)])
+async def test_a_shutdown_hands_back_what_runs(journal: Journal, grace_s: float, hurried: bool) -> None:
     leased = asyncio.Event()
 
     async def endless(_job: Job) -> None:
@@ -286,7 +295,7 @@ async def test_a_shutdown_hands_back_what_runs(journal: Journal, monkeypatch: py
         await asyncio.sleep(3600)
 
     submitted = await journal.submit(request("k"))
-    async with role(journal, endless):
+    async with role(journal, endless, grace_s=grace_s, hurried=hurried):
         await leased.wait()
     async with role(journal, end, worker="w2"):
         state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
@@ -528,13 +537,25 @@ async def test_an_engine_that_is_away_spends_no_lease(journal: Journal, monkeypa
             assert (state.status, state.attempts.builder) == ("FINISHED", 1)
 
 
-async def test_a_shutdown_hands_nothing_back_that_another_worker_holds(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cutor.roles.loop.SHUTDOWN_GRACE_S", 0.1)
+async def test_a_shutdown_lets_what_runs_finish_within_the_grace(journal: Journal) -> None:
+    leased = asyncio.Event()
+
+    async def brief(job: Job) -> None:
+        leased.set()
+        await asyncio.sleep(1)
+        await end(job)
+
+    submitted = await journal.submit(request("brief"))
+    async with role(journal, brief, grace_s=3600):
+        await leased.wait()
+    state = await journal.known(submitted.address)
+    assert (state.outcome, state.attempts.builder) == ("DEPENDENCY_ERROR", 1)
+
+
+async def test_a_shutdown_hands_nothing_back_that_another_worker_holds(journal: Journal) -> None:
     work = Waiting(end)
     submitted = await journal.submit(request("shutdown"))
-    async with role(journal, work):
+    async with role(journal, work, grace_s=0.1):
         await work.began.wait()
         await take_over(journal, submitted.address)
     assert await pending_acks(journal) == 1

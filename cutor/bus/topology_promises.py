@@ -35,6 +35,10 @@ def _least(setting: str, value: int, words: str) -> _Must:
     return _Must(setting, lambda found: bool(found >= value), words)
 
 
+def _must_be_bounded(setting: str, words: str) -> _Must:
+    return _Must(setting, lambda found: bool(found > 0), words)
+
+
 _EVERYWHERE: Final = (
     _is("storage", "file", "file: what is in memory alone is gone when the server restarts"),
     _is("allow_direct", True, "true: cutor reads by direct get"),
@@ -71,6 +75,24 @@ _STREAMS: Final[Mapping[str, tuple[str, tuple[_Must, ...]]]] = {
             _REPLACED,
             _is("max_age", 0, "unlimited: the stack's limits stay published"),
             _least("max_msg_size", 1 << 20, "1MiB or more: the limits name every tenant"),
+        ),
+    ),
+    "PARKED": (
+        "cutor.dead.parked.>",
+        (
+            *_HISTORY,
+            _is("max_msgs_per_subject", -1, "unlimited: a decision is written behind what is there, whatever that is"),
+            _is("max_age", 0, "unlimited: a submission whose decision expired would be undecided again"),
+            _least("max_msg_size", 1 << 20, "1MiB or more, as shipped"),
+        ),
+    ),
+    "DEADLETTERS": (
+        "cutor.dead.message.>",
+        (
+            _is("discard", "old", "old: a full stream of letters keeps nothing waiting"),
+            _must_be_bounded("max_bytes", "a size: a flood of garbage must not fill the disk"),
+            _is("max_msgs_per_subject", 1, "1: one letter for a message"),
+            _least("max_msg_size", 8 << 20, "8MiB or more: a letter holds a message as large as that"),
         ),
     ),
 }

@@ -27,6 +27,8 @@ async def test_the_shipped_file_is_applied_once_and_then_nothing_is_left_to_do(e
         "stream BODIES",
         "stream ENVIRONMENTS",
         "stream STACK",
+        "stream PARKED",
+        "stream DEADLETTERS",
     ]
     assert {change.consumer for change in planned if change.consumer} == {
         f"{role}-{tenant}" for role in ("builder", "runner") for tenant in TENANTS

@@ -152,22 +152,17 @@ def changed(place: str, setting: str | None, value: object = None) -> str:
 
 BUILDER, RUNNER = "EVENTS.builder-{tenant}", "EVENTS.runner-{tenant}"
 BUILDS = ["cutor.ev.{tenant}.*.submitted", "cutor.ev.{tenant}.*.cache-lost"]
+STREAMS = ("EVENTS", "BODIES", "ENVIRONMENTS", "STACK", "PARKED", "DEADLETTERS")
 BROKEN = [
-    *((name, None, None, f"streams: {name} is missing") for name in ("EVENTS", "BODIES", "ENVIRONMENTS", "STACK")),
+    *((name, None, None, f"streams: {name} is missing") for name in STREAMS),
     ("EVENTS", "subjects", ["cutor.events.>"], "streams.EVENTS.consumers.builder-{tenant}.filter_subjects: cutor.ev."),
     ("BODIES", "subjects", ["cutor.bodies.>"], "streams.BODIES.subjects: cutor.body.> is missing"),
     ("STACK", "subjects", ["cutor.stack.*.>"], "streams.STACK.subjects: cutor.stack.> is missing"),
-    *(
-        (name, "allow_direct", False, f"streams.{name}.allow_direct: must be true")
-        for name in ("EVENTS", "BODIES", "ENVIRONMENTS", "STACK")
-    ),
-    *(
-        (name, "storage", "memory", f"streams.{name}.storage: must be file")
-        for name in ("EVENTS", "BODIES", "ENVIRONMENTS", "STACK")
-    ),
+    *((name, "allow_direct", False, f"streams.{name}.allow_direct: must be true") for name in STREAMS),
+    *((name, "storage", "memory", f"streams.{name}.storage: must be file") for name in STREAMS),
     *(
         (name, setting, value, f"streams.{name}.{setting}: must be {words}")
-        for name in ("EVENTS", "BODIES")
+        for name in ("EVENTS", "BODIES", "PARKED")
         for setting, value, words in (
             ("discard", "old", "new"),
             ("deny_delete", False, "true"),
@@ -185,6 +180,12 @@ BROKEN = [
     ("ENVIRONMENTS", "max_msg_size", "1MiB", "streams.ENVIRONMENTS.max_msg_size: must be 8MiB or more"),
     ("STACK", "max_msg_size", "1KiB", "streams.STACK.max_msg_size: must be 1MiB or more"),
     ("STACK", "max_age", "1d", "streams.STACK.max_age: must be unlimited"),
+    ("PARKED", "max_msgs_per_subject", 1, "streams.PARKED.max_msgs_per_subject: must be unlimited"),
+    ("PARKED", "max_age", "30d", "streams.PARKED.max_age: must be unlimited"),
+    ("DEADLETTERS", "discard", "new", "streams.DEADLETTERS.discard: must be old"),
+    ("DEADLETTERS", "max_bytes", "unlimited", "streams.DEADLETTERS.max_bytes: must be a size"),
+    ("DEADLETTERS", "max_msgs_per_subject", "unlimited", "streams.DEADLETTERS.max_msgs_per_subject: must be 1"),
+    ("DEADLETTERS", "max_msg_size", "1MiB", "streams.DEADLETTERS.max_msg_size: must be 8MiB or more"),
     (BUILDER, None, None, "streams.EVENTS.consumers: builder-default is missing: write builder-{tenant} with `per: tenant`"),
     (RUNNER, None, None, "streams.EVENTS.consumers: runner-default is missing: write runner-{tenant} with `per: tenant`"),
     (
@@ -250,6 +251,8 @@ def test_a_subject_that_is_written_again_must_not_be_refused(name: str, config: 
         ("ENVIRONMENTS", "max_age", "30d"),
         ("ENVIRONMENTS", "deny_purge", False),
         ("STACK", "discard", "new"),
+        ("DEADLETTERS", "max_bytes", "10GiB"),
+        ("DEADLETTERS", "max_age", "90d"),
         (RUNNER, "ack_wait", "24s"),
         (BUILDER, "max_ack_pending", 4),
         (BUILDER, "filter_subjects", BUILDS[::-1]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cutor.config import Config
 
@@ -15,7 +16,8 @@ class RoleContext:
 
     ``server`` is the NATS address with its credential. ``instance`` labels the containers, ``worker`` names this process in
     leases (unique among running processes). ``ready`` is called once, when the role serves. ``stop`` is set on SIGTERM: what
-    runs may finish within ``config.shutdown_grace_s``. ``hurry`` is set at the second one: it is handed back now.
+    runs may finish within ``config.shutdown_grace_s``. ``hurry`` is set at the second one: it is handed back now. ``data`` is
+    the data directory, where builder and runner note what they have in hand; null: they note nothing.
     """
 
     server: str
@@ -25,3 +27,4 @@ class RoleContext:
     ready: Callable[[], None]
     stop: asyncio.Event
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    data: Path | None = None

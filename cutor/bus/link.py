@@ -18,11 +18,11 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as RawSubscription
 
 from cutor.bus.errors import AddressInvalid, BusClosed, BusError, BusUnreachable
+from cutor.bus.tolerant import TolerantClient
 
 log = logging.getLogger("cutor.bus")
 
@@ -88,7 +88,7 @@ def check_address(server_url: str) -> list[str]:
     return servers
 
 
-class _GuardedClient(Client):
+class _GuardedClient(TolerantClient):
     """Refuses to send a credential in clear text where the address asks for TLS and the server does not offer it."""
 
     def _connect_command(self) -> bytes:

@@ -20,7 +20,8 @@ MESSAGE_ID: Final = "Nats-Msg-Id"
 _SERVER_PREFIX: Final = "Nats-"
 _ACK_PREFIX: Final = "$JS.ACK."
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
-_HEADER_LINE: Final = "NATS/1.0"
+_HEADER_LINE_BYTES: Final = len("NATS/1.0\r\n")
+"""The line that a block begins with; the client library skips so much, whatever it says."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -113,15 +114,16 @@ def from_delivery(subject: str, place: DeliveryPlace, headers: Mapping[str, str]
     )
 
 
-def from_direct(headers: Mapping[str, str] | None, body: bytes) -> Stored | None:
-    """A message from a direct get; None if these headers are a status line (not found, end of batch).
+def from_direct(stream: str, headers: Mapping[str, str] | None, body: bytes) -> Stored | None:
+    """A message from a direct get of a stream; None if these headers are a status line (not found, end of batch).
 
     The server writes its headers behind the sender's, and the last one of a name counts, so a sender cannot forge a place.
+    Where the sender's do not end in a line end, the first of the server's, ``Nats-Stream``, cannot be read.
     """
     if not headers or "Nats-Sequence" not in headers or "Nats-Subject" not in headers:
         return None
     return Stored(
-        headers["Nats-Stream"],
+        stream,
         int(headers["Nats-Sequence"]),
         headers["Nats-Subject"],
         parse_time_ns(headers["Nats-Time-Stamp"]),
@@ -148,8 +150,8 @@ def from_leader(stream: str, message: LeaderMessage) -> Stored:
 def parse_header_block(block: bytes) -> dict[str, str]:
     """Headers of a raw block `NATS/1.0\\r\\nName: value\\r\\n…`; the last one of a name counts."""
     headers: dict[str, str] = {}
-    for line in block.decode("utf-8", "replace").split("\r\n"):
+    for line in block[_HEADER_LINE_BYTES:].decode("utf-8", "replace").split("\r\n"):
         name, colon, value = line.partition(":")
-        if colon and not line.startswith(_HEADER_LINE):
+        if colon:
             headers[name.strip()] = value.strip()
     return headers

@@ -52,7 +52,7 @@ class Reading:
             if is_status(answer):
                 _expect_not_found(stream, answer.headers)
                 return None
-            return from_direct(answer.headers, answer.data)
+            return from_direct(stream, answer.headers, answer.data)
 
         return await until_answered(self._link, attempt, timeout_s=timeout_s, unserved=lambda: self._api.require_stream(stream))
 
@@ -128,7 +128,7 @@ class Reading:
             if status.get("Status") != "204":
                 _expect_not_found(stream, status)
                 return [], 0
-            batch = [stored for answer in answers if (stored := from_direct(answer.headers, answer.data))]
+            batch = [stored for answer in answers if (stored := from_direct(stream, answer.headers, answer.data))]
             if batch and int(status.get("Nats-Last-Sequence", 0)) != batch[-1].sequence:
                 raise NoAnswer("the batch is not complete")
             return batch, int(status.get("Nats-Num-Pending", 0))

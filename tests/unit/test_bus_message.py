@@ -59,13 +59,13 @@ def test_an_unknown_acknowledgement_subject_is_refused() -> None:
 
 
 def test_a_status_line_is_no_message() -> None:
-    assert from_direct({"Status": "404", "Description": "Message Not Found"}, b"") is None
-    assert from_direct(None, b"") is None
+    assert from_direct("EVENTS", {"Status": "404", "Description": "Message Not Found"}, b"") is None
+    assert from_direct("EVENTS", None, b"") is None
     assert not is_delivery("_INBOX.x.1")
 
 
 def test_the_senders_headers_are_kept_and_the_servers_are_not() -> None:
-    stored = from_direct(PLACE_HEADERS | {"Nats-Msg-Id": "m", "Trace": "t", "Nats-Num-Pending": "3"}, b"body")
+    stored = from_direct("EVENTS", PLACE_HEADERS | {"Nats-Msg-Id": "m", "Trace": "t", "Nats-Num-Pending": "3"}, b"body")
     assert stored is not None
     assert (stored.stream, stored.sequence, stored.subject) == ("EVENTS", 7, "cutor.ev.default.a.submitted")
     assert (stored.message_id, dict(stored.headers), stored.body) == ("m", {"Trace": "t"}, b"body")
@@ -80,7 +80,7 @@ def test_the_leaders_answer_gives_the_same_message() -> None:
         hdrs=base64.b64encode(block).decode(),
         data=base64.b64encode(b"body").decode(),
     )
-    assert from_leader("EVENTS", message) == from_direct(PLACE_HEADERS | {"Nats-Msg-Id": "m", "Trace": "t"}, b"body")
+    assert from_leader("EVENTS", message) == from_direct("EVENTS", PLACE_HEADERS | {"Nats-Msg-Id": "m", "Trace": "t"}, b"body")
 
 
 def test_the_last_header_of_a_name_counts() -> None:
@@ -88,7 +88,7 @@ def test_the_last_header_of_a_name_counts() -> None:
 
 
 def test_headers_of_a_stored_message_cannot_be_changed() -> None:
-    stored = from_direct(PLACE_HEADERS | {"Trace": "t"}, b"")
+    stored = from_direct("EVENTS", PLACE_HEADERS | {"Trace": "t"}, b"")
     assert stored is not None
     with pytest.raises(TypeError):
         stored.headers["Trace"] = "other"  # type: ignore[index]

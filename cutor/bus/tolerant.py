@@ -1,0 +1,47 @@
+"""The library's client, made to live through messages that no client of cutor's would send.
+
+A subject is any bytes without white space to the server, and headers are whatever their sender wrote. The library's reader ends
+for good at a subject that is not UTF-8 or a block of headers that ends too early: one such message in a stream, and whoever is
+to read it hears nothing any more.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import Final
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+LIKE_THE_SERVER: Final = "cutor-like-the-server"
+"""Error handler for text: a U+FFFD for every byte that is no UTF-8, as the server's own JSON has it, so that a subject reads
+the same whichever way it came."""
+
+
+def _replace_each_byte(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\N{REPLACEMENT CHARACTER}" * (error.end - error.start), error.end
+
+
+codecs.register_error(LIKE_THE_SERVER, _replace_each_byte)
+
+
+class TolerantClient(Client):
+    """Hands out every message, whatever its subject and headers are."""
+
+    def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None) -> Msg:
+        return super()._build_message(sid, _readable(subject), _readable(reply), data, headers)  # type: ignore[no-any-return]
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        """Return the headers; none where the block is none."""
+        try:
+            found: dict[str, str] | None = await super()._process_headers(headers)
+        except (IndexError, UnicodeDecodeError):
+            return None
+        return found
+
+
+def _readable(name: bytes) -> bytes:
+    """Return a subject that the library can decode; all but hostile ones are returned as they are."""
+    return name if name.isascii() else name.decode(errors=LIKE_THE_SERVER).encode()

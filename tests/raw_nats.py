@@ -1,0 +1,38 @@
+"""Frames of the NATS protocol, written by hand: what a client library would refuse to send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Final
+from urllib.parse import urlsplit
+
+PATIENCE_S: Final = 60
+
+
+def pub(subject: bytes, body: bytes) -> bytes:
+    """Return the frame that publishes a body."""
+    return b"PUB %b %d\r\n%b\r\n" % (subject, len(body), body)
+
+
+def hpub(subject: bytes, headers: bytes, body: bytes) -> bytes:
+    """Return the frame that publishes a body behind any bytes for headers."""
+    return b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, len(headers), len(headers) + len(body), headers, body)
+
+
+async def send_raw(url: str, *frames: bytes) -> None:
+    """Send frames over a connection of their own; the server has taken them all when this returns."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        hello = {"verbose": False, "pedantic": False, "headers": True, "user": parts.username, "pass": parts.password}
+        writer.write(b"CONNECT %b\r\n" % json.dumps(hello).encode())
+        for frame in frames:
+            writer.write(frame)
+            await writer.drain()
+        writer.write(b"PING\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            while (line := await reader.readline()) != b"PONG\r\n":
+                assert line.startswith((b"INFO", b"PING", b"+OK")), line
+    finally:
+        writer.close()

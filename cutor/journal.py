@@ -28,7 +28,7 @@ from cutor.model.limits import Policy
 from cutor.model.messages import SUBMITTED, Message, read_message
 from cutor.model.request import ValidRequest, digest, size_bytes
 from cutor.model.state import Folding, Stamp, Submission, evolve, fold, initial
-from cutor.model.subjects import EVENTS, POLICY_SUBJECT, STACK, Address, event_subject, fence
+from cutor.model.subjects import POLICY_SUBJECT, STACK, Address, event_subject, fence
 
 CONFLICTS_AT_MOST: Final = 50
 """Times an append is decided anew before `JournalBusy`, about 4 s: more than any healthy submission has events in that time."""
@@ -190,15 +190,11 @@ class Journal:
     async def watch(self, address: Address) -> AsyncGenerator[tuple[Entry, Submission], None]:
         """Yield every message of a submission with the state after it, from the first on, until its terminal event.
 
-        Raises `SubmissionUnknown`; `BusUnreachable` where the server stays away for `WATCH_PATIENCE_S`.
+        Needs no consumer: see `Bus.follow`. Raises `SubmissionUnknown`; `BusUnreachable` where the server stays away for
+        `WATCH_PATIENCE_S`; `StreamRewound`.
         """
-        opening = await self.bus.oldest(event_subject(address, SUBMITTED))
-        if opening is None:
-            raise _unknown(address)
         folding = Folding(address)
-        messages = self.bus.read(
-            EVENTS, filter=fence(address), from_sequence=opening.sequence, follow=True, patience_s=WATCH_PATIENCE_S
-        )
+        messages = self.bus.follow(fence(address), event_subject(address, SUBMITTED), patience_s=WATCH_PATIENCE_S)
         async with aclosing(messages):
             async for stored in messages:
                 entry = _entry(stored)
@@ -208,6 +204,7 @@ class Journal:
                 yield entry, state
                 if state.ended:
                     return
+        raise _unknown(address)
 
 
 def _fold(address: Address, entries: list[Entry]) -> Submission | None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from cutor.bus.api import Api, Json
 from cutor.bus.appending import DEFAULT_TIMEOUT_S, Appending
+from cutor.bus.following import Followed, Follower
 from cutor.bus.link import Link, NoAnswer
 from cutor.bus.message import Stored
 from cutor.bus.reader import DEFAULT_BATCH, Range, Reader
@@ -29,13 +30,17 @@ class Bus:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, server_url: str, *, name: str, connect_timeout_s: float = 2.0) -> AsyncIterator[Bus]:
+    async def connect(
+        cls, server_url: str, *, name: str, connect_timeout_s: float = 2.0, patience_s: float = 0.0
+    ) -> AsyncIterator[Bus]:
         """`async with Bus.connect(url, name=…) as bus:`; the address is `nats://user:password@host:port` or `tls://…`.
 
-        `name` shows up in the server's monitoring. Errors: BusUnreachable at once if the first connect fails, BusError for
+        `name` shows up in the server's monitoring. Once connected, what is read and appended waits `patience_s` at least for a
+        server that is away, whatever its own timeout. Errors: BusUnreachable at once if the first connect fails, BusError for
         an address that is none, a server that is too old or has no JetStream.
         """
         bus = cls(await Link.open(server_url, name=name, connect_timeout_s=connect_timeout_s))
+        bus.link.patience_s = patience_s
         try:
             yield bus
         finally:
@@ -108,7 +113,7 @@ class Bus:
         consistent: bool = False,
         timeout_s: float = 5.0,
     ) -> list[Stored]:
-        """All messages under `filter` in order, from the `oldest` one on the subject `first` on; empty where there is none.
+        """All messages under `filter` in order, from the oldest one on the subject `first` on; empty where there is none.
 
         With one replica this sees every acknowledged append. With three it may lack the newest ones, unless `at_least`
         names a sequence it must reach (that of one's own append, or `FenceConflict.last_sequence`) or `consistent` asks the
@@ -117,14 +122,6 @@ class Bus:
         return await self._reading.history(
             stream, matching=filter, first=first, at_least=at_least, consistent=consistent, timeout_s=timeout_s
         )
-
-    async def oldest(self, subject: str, *, stream: str = EVENTS) -> Stored | None:
-        """The oldest message on a subject without wildcards; None where there is none, and the leader was asked, too.
-
-        Not the newest: a stranger's later message on the subject that opens a history must not become its beginning, whatever
-        headers it carries.
-        """
-        return await self._reading.oldest(stream, subject)
 
     async def last(self, stream: str, subject: str, *, consistent: bool = False) -> Stored | None:
         """The newest message on a subject (wildcards allowed), from the leader if `consistent`; None if there is none."""
@@ -187,6 +184,26 @@ class Bus:
         async with aclosing(batches):
             async for messages in batches:
                 yield messages
+
+    async def follow(
+        self,
+        filter: str,  # noqa: A002 - as above
+        first: str,
+        *,
+        stream: str = EVENTS,
+        patience_s: float,
+    ) -> AsyncGenerator[Stored, None]:
+        """The `history` of a few messages, and what comes behind it, each once and in order; without a consumer.
+
+        Ends at once where there is nothing on the subject `first`, and else never: leave with `contextlib.aclosing`.
+        Survives restarts of the server; BusUnreachable once none has answered for `patience_s`. StreamRewound if the stream
+        loses what was read; StreamMissing.
+        """
+        wanted = Followed(stream, filter, first, patience_s)
+        async with aclosing(Follower(self.link, self.api, self._reading, wanted).batches()) as batches:
+            async for messages in batches:
+                for message in messages:
+                    yield message
 
     def subscribe(self, subject: str, *, on_gap: Callable[[], None] | None = None) -> Notices:
         """Notices on a subject; see `Notices`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -76,6 +78,46 @@ async def test_one_reads_ones_own_writes(bus: Bus) -> None:
             newest = (await bus.history(*subjects, at_least=sequence))[-1]
             assert newest.sequence == sequence
             assert (await bus.history(*subjects, consistent=True))[-1] == newest
+
+
+async def test_a_follower_waits_for_what_passed_before_it_was_stored(
+    cluster: Cluster, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader's copies are stopped: the append passes by as a notice, and is stored only when they go on."""
+    monkeypatch.setattr("cutor.bus.following.LOOK_EVERY_S", 1000.0)
+    append = appender(bus)
+    sequences = [await append("slow", "submitted", 0)]
+    await cluster.current("EVENTS")
+    leader = await cluster.leader("EVENTS")
+    copies = sorted(cluster.running - {leader})
+    seen: list[int] = []
+
+    async def follow() -> None:
+        subjects = "cutor.ev.default.slow.>", "cutor.ev.default.slow.submitted"
+        async with (
+            Bus.connect(cluster.url(nodes=[leader]), name="follower") as beside,
+            aclosing(beside.follow(*subjects, patience_s=60)) as following,
+        ):
+            async for stored in following:
+                seen.append(stored.sequence)
+                if stored.subject.endswith("finished"):
+                    return
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group, Bus.connect(cluster.url(nodes=[leader]), name="test") as near:
+        group.create_task(follow())
+        while not seen:
+            await asyncio.sleep(0.01)
+        try:
+            for node in copies:
+                os.kill(cluster.pid(node), signal.SIGSTOP)
+            appending = asyncio.create_task(appender(near)("slow", "finished", sequences[-1]))
+            await asyncio.sleep(1.5)
+            assert seen == sequences
+        finally:
+            for node in copies:
+                os.kill(cluster.pid(node), signal.SIGCONT)
+        sequences.append(await appending)
+    assert seen == sequences
 
 
 async def test_everything_goes_on_when_the_leader_dies(cluster: Cluster, bus: Bus) -> None:

@@ -101,7 +101,7 @@ async def test_a_history_reaches_the_sequence_asked_for_even_if_the_batch_is_beh
     async def nothing(*_: object) -> list[Stored]:
         return []
 
-    monkeypatch.setattr(bus._reading, "_behind", nothing)
+    monkeypatch.setattr(bus._reading, "behind", nothing)
     found = await bus.history(f"cutor.ev.default.{fresh_id}.>", f"cutor.ev.default.{fresh_id}.submitted", at_least=sequences[2])
     assert [stored.sequence for stored in found] == sequences
 

@@ -7,9 +7,9 @@ from typing import Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import FenceConflict
-from cutor.bus.message import Stored
-from cutor.model.codec import EventError, decode_environment, encode
+from cutor.model.codec import encode
 from cutor.model.environments import EnvironmentBuilt, EnvironmentEvent, EnvironmentRemoved
+from cutor.model.messages import Unreadable, read_environment
 from cutor.model.subjects import ENVIRONMENTS, environment_subject
 
 log = logging.getLogger(__name__)
@@ -32,11 +32,11 @@ class Environments:
         """
         for consistent in (False, True):
             stored = await self._bus.last(ENVIRONMENTS, environment_subject(key), consistent=consistent)
-            event = None if stored is None else _read(key, stored)
+            event = None if stored is None else read_environment(stored.subject, stored.body)
             if isinstance(event, EnvironmentBuilt):
                 return event
-        if isinstance(event, EventError):
-            log.warning("%s: %s; the environment is taken for unknown", environment_subject(key), event)
+        if isinstance(event, Unreadable):
+            log.warning("%s: %s; the environment is taken for unknown", environment_subject(key), event.reason)
         return None
 
     async def append_built(self, event: EnvironmentBuilt) -> None:
@@ -64,12 +64,3 @@ class Environments:
                 continue
             return
         raise FenceConflict(expected)
-
-
-def _read(key: str, stored: Stored) -> EnvironmentEvent | EventError:
-    """Return the event in a message of an environment's subject, or why it cannot be taken for one."""
-    try:
-        event = decode_environment(stored.body)
-    except EventError as error:
-        return error
-    return event if event.key == key else EventError(f"an event of another environment, {event.key[:80]!r}")

@@ -2,7 +2,8 @@
 
 An event's body is JSON with ``kind`` and ``version``. A body of an older version goes through its upcaster, a pure function
 from document to document, before it is read as today's type; `UPCASTERS` lists them. Golden files under ``tests/golden`` keep
-one body of every version for ever. Events of submissions and of environments are read in the same way.
+one body of every version for ever. Events of submissions and of environments, and records about parked submissions, are read in
+the same way.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import KINDS, Event
 from cutor.model.limits import Bounds, Policy
 from cutor.model.request import UNREADABLE, explain
+from cutor.model.resolutions import Resolution, check_resolution
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {}
@@ -25,7 +27,9 @@ shape makes it raise: a LookupError, TypeError, ValueError or AttributeError."""
 
 ENVIRONMENT_KINDS: Final = tuple(str(event_type.__struct_config__.tag) for event_type in get_args(EnvironmentEvent))
 
-VERSIONS: Final[dict[str, int]] = dict.fromkeys((*KINDS, *ENVIRONMENT_KINDS), 1)
+RESOLUTION_KINDS: Final = (str(Resolution.__struct_config__.tag),)
+
+VERSIONS: Final[dict[str, int]] = dict.fromkeys((*KINDS, *ENVIRONMENT_KINDS, *RESOLUTION_KINDS), 1)
 """Today's version of every kind."""
 
 T = TypeVar("T")
@@ -90,6 +94,7 @@ def _upcast(document: dict[str, Any], head: _Head) -> dict[str, Any]:
 
 _EVENTS: Final = _Reader[Event](Event, KINDS)
 _ENVIRONMENTS: Final = _Reader[EnvironmentEvent](EnvironmentEvent, ENVIRONMENT_KINDS)
+_RESOLUTIONS: Final = _Reader[Resolution](Resolution, RESOLUTION_KINDS)
 
 
 class _PublishedBounds(Bounds, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -105,7 +110,7 @@ class _PublishedPolicy(Policy, frozen=True, kw_only=True):
 _POLICY: Final = msgspec.json.Decoder(_PublishedPolicy)
 
 
-def encode(event: Event | EnvironmentEvent | Policy) -> bytes:
+def encode(event: Event | EnvironmentEvent | Resolution | Policy) -> bytes:
     """Return an event's (or the published policy's) body."""
     return msgspec.json.encode(event)
 
@@ -118,6 +123,14 @@ def decode(body: bytes) -> Event:
 def decode_environment(body: bytes) -> EnvironmentEvent:
     """Return the event in a body of the stream ENVIRONMENTS. Raises `UnknownEventError` or `EventError`."""
     return _ENVIRONMENTS.read(body)
+
+
+def decode_resolution(body: bytes) -> Resolution:
+    """Return the record in a body of the stream PARKED. Raises `UnknownEventError` or `EventError`."""
+    event = _RESOLUTIONS.read(body)
+    if fault := check_resolution(event):
+        raise EventError(fault)
+    return event
 
 
 def decode_policy(body: bytes) -> Policy:

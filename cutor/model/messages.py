@@ -1,4 +1,4 @@
-"""A message of the stream EVENTS: the event in it, or why there is none. The one reading that fold, views and commands share.
+"""A message of a stream: the event in it, or why there is none. The one reading that fold, views and commands share.
 
 Anybody who may publish can put anything under a subject of cutor's. What is no event is `Unreadable`: a stray, counted and
 ignored. One case is different: a submission whose first message can't be read must end, so that its producer learns of it. It
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from cutor.model.codec import EventError, decode
+from cutor.model.codec import EventError, decode, decode_environment, decode_resolution
+from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import Event, StoredRequest, Submitted, kind_of
-from cutor.model.subjects import parse_event_subject
+from cutor.model.resolutions import Resolution
+from cutor.model.subjects import parse_environment_subject, parse_event_subject, parse_parked_subject
 
 SUBMITTED: Final = "submitted"
 
@@ -51,3 +53,31 @@ def read_message(subject: str, body: bytes) -> Message:
 def malformed(reason: str) -> Submitted:
     """Return what stands for a first message that can't be read: a request of nothing, and why."""
     return Submitted(request=StoredRequest(files=(), test_cases=()), digest="", fault=reason)
+
+
+def read_environment(subject: str, body: bytes) -> EnvironmentEvent | Unreadable:
+    """Return the event in a message of the stream ENVIRONMENTS; one of another key than its subject's is no event."""
+    key = parse_environment_subject(subject)
+    if key is None:
+        return Unreadable("not the subject of an environment")
+    try:
+        body.decode()
+        event = decode_environment(body)
+    except UnicodeDecodeError:
+        return Unreadable("not UTF-8")
+    except EventError as error:
+        return Unreadable(str(error))
+    return event if event.key == key else Unreadable(f"an event of another environment, {event.key[:80]!r}")
+
+
+def read_resolution(subject: str, body: bytes) -> Resolution | Unreadable:
+    """Return the record in a message of the stream PARKED."""
+    if parse_parked_subject(subject) is None:
+        return Unreadable("not the subject of a parked submission")
+    try:
+        body.decode()
+        return decode_resolution(body)
+    except UnicodeDecodeError:
+        return Unreadable("not UTF-8")
+    except EventError as error:
+        return Unreadable(str(error))

@@ -12,6 +12,8 @@ EVENTS: Final = "EVENTS"
 BODIES: Final = "BODIES"
 ENVIRONMENTS: Final = "ENVIRONMENTS"
 STACK: Final = "STACK"
+PARKED: Final = "PARKED"
+DEADLETTERS: Final = "DEADLETTERS"
 POLICY_SUBJECT: Final = "cutor.stack.policy"
 
 TENANT: Final = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
@@ -84,3 +86,28 @@ def message_id(address: Address, kind: str, *, role: str, lease: str | int, inde
 def submitted_message_id(address: Address, digest: str) -> str:
     """Return ``tenant/id/submitted/DIGEST``: equal bodies under different ids are different submissions."""
     return f"{address}/submitted/{digest}"
+
+
+def parked_subject(address: Address) -> str:
+    """Return ``cutor.dead.parked.<tenant>.<id>``: where it stands what became of a parked submission; its fence, too."""
+    return f"cutor.dead.parked.{address.tenant}.{address.id}"
+
+
+def parse_parked_subject(subject: str) -> Address | None:
+    """Return the submission that a record of the stream PARKED is about, or None for a subject of another form."""
+    tokens = subject.split(".")
+    if len(tokens) != 5 or tokens[:3] != ["cutor", "dead", "parked"]:
+        return None
+    address = Address(tokens[3], tokens[4])
+    return address if TENANT.fullmatch(address.tenant) and SUBMISSION_ID.fullmatch(address.id) else None
+
+
+def letter_subject(stream: str, sequence: int | str) -> str:
+    """Return ``cutor.dead.message.<stream>.<sequence>``: the one letter about a message. ``*`` stands for any sequence."""
+    return f"cutor.dead.message.{stream}.{sequence}"
+
+
+def parse_environment_subject(subject: str) -> str | None:
+    """Return the key in ``cutor.env.<key>``, or None for a subject of another form."""
+    tokens = subject.split(".")
+    return tokens[2] if len(tokens) == 3 and tokens[:2] == ["cutor", "env"] else None

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from cutor.model.codec import EventError, decode_environment, encode
+from cutor.model.codec import encode
 from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import Event, Submitted, kind_of
-from cutor.model.messages import SUBMITTED, Unreadable, malformed, read_message
+from cutor.model.messages import SUBMITTED, Unreadable, malformed, read_environment, read_message
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 
 FAULT_CHARACTERS: Final = 300
@@ -83,11 +83,10 @@ def _document(body: bytes, event: Event | EnvironmentEvent) -> str | None:
     return None if encoded == body else encoded.decode()
 
 
-def _read_environment(_subject: str, body: bytes) -> _Read:
-    try:
-        event = decode_environment(body)
-    except EventError as error:
-        return _Read(None, fault=str(error))
+def _read_environment(subject: str, body: bytes) -> _Read:
+    event = read_environment(subject, body)
+    if isinstance(event, Unreadable):
+        return _Read(None, fault=event.reason)
     return _Read(str(type(event).__struct_config__.tag), _document(body, event))
 
 

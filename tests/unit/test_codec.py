@@ -10,6 +10,7 @@ import pytest
 from cutor.cli.failures import exit_code_of
 from cutor.model.codec import (
     ENVIRONMENT_KINDS,
+    RESOLUTION_KINDS,
     UPCASTERS,
     VERSIONS,
     EventError,
@@ -17,6 +18,7 @@ from cutor.model.codec import (
     decode,
     decode_environment,
     decode_policy,
+    decode_resolution,
     encode,
 )
 from cutor.model.environments import EnvironmentRemoved
@@ -28,6 +30,10 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = sorted(GOLDEN.glob("*.json"))
 
 
+READERS = dict.fromkeys(ENVIRONMENT_KINDS, decode_environment) | dict.fromkeys(RESOLUTION_KINDS, decode_resolution)
+"""What reads the events of other streams than EVENTS."""
+
+
 def kind_and_version(path: Path) -> tuple[str, int]:
     """Return what a golden file holds: ``KIND.vVERSION.json``; one with a field that came later says so before ``.json``."""
     kind, _, rest = path.stem.rpartition(".v")
@@ -37,7 +43,7 @@ def kind_and_version(path: Path) -> tuple[str, int]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_golden_bodies_are_still_read(path: Path) -> None:
     kind, version = kind_and_version(path)
-    event = (decode_environment if kind in ENVIRONMENT_KINDS else decode)(path.read_bytes())
+    event = READERS.get(kind, decode)(path.read_bytes())
     assert kind_of(event) == kind
     if version == VERSIONS[kind]:
         assert json.loads(encode(event)) == json.loads(path.read_bytes())
@@ -56,7 +62,8 @@ def test_kinds_are_those_of_the_design() -> None:
     implied = {"finished", "cancelled", "rejected", "parked", "cache-lost"}
     assert set(KINDS) == {"submitted", "leased", "cache-built", "compiled", "ran", "cleaned"} | implied
     assert len(KINDS) == len(EVENT_TYPES)
-    assert set(VERSIONS) == {*KINDS, *ENVIRONMENT_KINDS}
+    assert set(VERSIONS) == {*KINDS, *ENVIRONMENT_KINDS, *RESOLUTION_KINDS}
+    assert RESOLUTION_KINDS == ("parked-resolved",)
     assert set(ENVIRONMENT_KINDS) == {"env-built", "env-removed"}
 
 
@@ -93,7 +100,7 @@ def test_a_stream_has_its_own_kinds() -> None:
 
 
 @pytest.mark.parametrize("depth", [2_000, 200_000])
-@pytest.mark.parametrize("read", [decode, decode_environment, decode_policy])
+@pytest.mark.parametrize("read", [decode, decode_environment, decode_policy, decode_resolution])
 def test_what_is_nested_too_deeply_is_an_event_error(read: Callable[[bytes], object], depth: int) -> None:
     """Also in a field that nobody knows: a decoder walks through those, too."""
     nest = b"[" * depth + b"]" * depth

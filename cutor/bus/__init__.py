@@ -2,7 +2,8 @@
 
 Reading order: ``errors``, ``message``, ``tolerant``, ``link``, ``api``, ``reading``, ``following``, ``verdict``, ``appending``,
 ``connection`` (the `Bus`), ``pull``, ``inbox``, ``reader``, ``turns``, ``delivery``, ``consumer``, ``subscription``,
-``bodies``, ``topology_diff``, ``topology_promises``, ``topology_file``, ``topology``, ``die_with_parent``, ``embedded``.
+``bodies``, ``topology_diff``, ``topology_promises``, ``topology_file``, ``topology``, ``backup_manifest``, ``backup``,
+``die_with_parent``, ``embedded``.
 Pure, which a test checks: ``errors``, ``message``, ``verdict``, ``pull``, ``turns``, ``topology_diff``, ``topology_promises``,
-``topology_file``.
+``topology_file``, ``backup_manifest``.
 """

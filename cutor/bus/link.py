@@ -217,6 +217,16 @@ class Link:
         """The most bytes, headers included, that the server takes in one message."""
         return self._client.max_payload
 
+    @property
+    def server_version(self) -> str:
+        """The version of the server that is connected, as it writes it."""
+        return str(self._client._server_info.get("version", ""))
+
+    @property
+    def clustered(self) -> bool:
+        """Whether the server that is connected is part of a cluster."""
+        return bool(self._client._server_info.get("cluster"))
+
     def watch(self, *, lost: Callable[[], None] | None = None, back: Callable[[], None] | None = None) -> Callable[[], None]:
         """Call `lost` when the connection is lost and `back` when it is there again; returns what ends this."""
         if lost:

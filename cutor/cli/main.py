@@ -34,7 +34,7 @@ COMMANDS: Final = {
     "cancel": Entry("cancel", "Stop a submission."),
     "events": Entry("events", "List the events of a submission, or the newest of all."),
     "query": Entry("query", "Ask the projections in SQL."),
-    "streams": Entry("streams", "Compare the server's streams with streams.yaml, or make them so."),
+    "streams": Entry("streams", "Compare the server's streams with streams.yaml, make them so, back them up, restore them."),
     "doctor": Entry("doctor", "Check whether this machine and its stack have what they need."),
     "builder": Entry("builder", "Run a builder by itself, against any NATS server."),
     "runner": Entry("runner", "Run a runner by itself, against any NATS server."),

@@ -1,4 +1,7 @@
-"""``cutor streams``: the server's streams and consumers beside streams.yaml, its published limits beside the configuration."""
+"""``cutor streams``: the server's streams and consumers beside streams.yaml, its published limits beside the configuration.
+
+Backup and restore, which need neither, are in `streams_backup`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from cutor.bus.topology_diff import Change, FieldChange, Topology
 from cutor.cli.changes import change_text, fields_text, policy_changes
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
+from cutor.cli.streams_backup import backup_command, restore_command
 from cutor.journal import Journal, PolicyMissing
 from cutor.model.codec import EventError
 from cutor.model.limits import Policy
@@ -34,16 +38,21 @@ class Difference(NamedTuple):
 @click.group(
     "streams",
     no_args_is_help=False,
-    epilog=examples("cutor streams plan", "cutor streams apply", "cutor streams plan ./streams.yaml"),
+    epilog=examples(
+        "cutor streams plan", "cutor streams apply", "cutor streams plan ./streams.yaml", "cutor streams backup ./backup"
+    ),
 )
 def command() -> None:
-    """Compare the server's streams with streams.yaml, or make them so.
+    """Compare the server's streams with streams.yaml, make them so, back them up, restore them.
 
-    The file is the shipped one, or `server.streams` of the configuration, or FILE; consumers are made for the configured
-    tenants. The configuration is that of --config, else for the stack of this machine the one with which it was started.
+    For plan and apply, the file is the shipped one, or `server.streams` of the configuration, or FILE; consumers are made for
+    the configured tenants. The configuration is that of --config, else for the stack of this machine the one with which it was
+    started.
     """
 
 
+command.add_command(backup_command)
+command.add_command(restore_command)
 _file_argument = click.argument("file", required=False, type=click.Path(path_type=Path))
 
 

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "cutor"
-PURE = ["errors", "message", "verdict", "pull", "turns", "topology_diff", "topology_promises", "topology_file"]
+PURE = [
+    *("errors", "message", "verdict", "pull", "turns", "topology_diff", "topology_promises", "topology_file"),
+    "backup_manifest",
+]
 BENEATH = "cutor.errors"
 """The root of all errors, itself pure: see test_core_is_pure.py."""
 FORBIDDEN = {"asyncio", "nats", "os", "socket", "subprocess", "pathlib", "time", "random", "secrets"}

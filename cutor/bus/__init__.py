@@ -1,9 +1,10 @@
 """The event log: the only package that imports nats. It knows bytes, subjects and headers, not what they mean.
 
-Reading order: ``errors``, ``message``, ``tolerant``, ``link``, ``api``, ``reading``, ``following``, ``verdict``, ``appending``,
-``connection`` (the `Bus`), ``pull``, ``inbox``, ``reader``, ``turns``, ``delivery``, ``consumer``, ``subscription``,
-``bodies``, ``topology_diff``, ``topology_promises``, ``topology_file``, ``topology``, ``backup_manifest``, ``backup``,
-``die_with_parent``, ``embedded``.
+Reading order: ``errors``, ``message``, ``address``, ``tls``, ``tolerant``, ``connecting``, ``permission``, ``link``,
+``api``, ``reading``, ``following``, ``verdict``, ``appending``, ``connection`` (the `Bus`), ``pull``, ``inbox``,
+``reader``, ``turns``, ``delivery``, ``consumer``, ``subscription``, ``bodies``, ``topology_diff``,
+``topology_promises``, ``topology_file``, ``topology``, ``backup_manifest``, ``backup``, ``die_with_parent``,
+``embedded``.
 Pure, which a test checks: ``errors``, ``message``, ``verdict``, ``pull``, ``turns``, ``topology_diff``, ``topology_promises``,
-``topology_file``, ``backup_manifest``.
+``topology_file``, ``backup_manifest``, ``address``, ``permission``.
 """

@@ -15,6 +15,16 @@ class AddressInvalid(BusError):
     exit_code = REFUSED
 
 
+class TlsFileInvalid(BusError):
+    """A file that TLS needs is not there, or is not what it should be."""
+
+    exit_code = REFUSED
+
+
+class NotPermitted(BusError):
+    """The server does not let this user publish or subscribe there; nothing was done. The message names user and subject."""
+
+
 class BusUnreachable(BusError):
     """No server answers; the message names the address, without the credential, and says what to do."""
 

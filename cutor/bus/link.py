@@ -1,40 +1,34 @@
-"""The connection under the bus: first connect, reconnects, and requests whose answer may get lost. Knows nothing of streams.
+"""The connection under the bus: reconnects, and requests whose answer may get lost. Knows nothing of streams.
 
 The client library (nats-py) does sockets, protocol and reconnecting. This module replaces what it does badly for a system
-that must not hang: a first connect that ends at once, requests that fail when the connection is lost instead of waiting for
-an answer that cannot come, and round trips that don't use its PING (a cancelled flush leaves a dead future behind that
-stops its reader).
+that must not hang: requests that fail when the connection is lost, or the server refuses them, instead of waiting for an answer
+that cannot come, and round trips that don't use its PING (a cancelled flush leaves a dead future behind that stops its reader).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import random
-import ssl
 from collections.abc import Callable, Mapping
-from typing import Final
-from urllib.parse import unquote, urlsplit
+from typing import Final, NamedTuple
 
 import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as RawSubscription
 
-from cutor.bus.errors import AddressInvalid, BusClosed, BusError, BusUnreachable
-from cutor.bus.tolerant import TolerantClient
+from cutor.bus.address import Address, read_address
+from cutor.bus.connecting import Connected, ConnectFailed, Reports, first_connect, reason_of
+from cutor.bus.errors import BusClosed, BusError, BusUnreachable, NotPermitted
+from cutor.bus.permission import Violation, describe, read_violation
+from cutor.bus.tls import explain_tls
 
 log = logging.getLogger("cutor.bus")
 
-RECONNECT_WAIT_S: Final = 0.2
-"""Pause between attempts to reconnect; there is no last attempt."""
-PING_INTERVAL_S: Final = 10
-"""A peer that is gone without a word is noticed after at most three of these."""
-FLUSH_TIMEOUT_S: Final = 2
-"""Longest wait for room in the outgoing buffer; without a bound a publisher hangs when the writer task dies."""
 JETSTREAM_INFO: Final = "$JS.API.INFO"
 OLDEST_SERVER: Final = (2, 11)
 """Older servers ignore `Nats-Expected-Last-Subject-Sequence-Subject`: the fence would silently not hold."""
+COMPLAINTS: Final = 64
+"""Most refusals that nobody waits for and that are logged; the first of each kind of subject is."""
 
 _Handler = Callable[[Msg], None]
 
@@ -47,74 +41,29 @@ class NoResponders(BusError):
     """The server says that nothing listens on this subject. Nothing was done."""
 
 
-class _FirstConnectFailed(Exception):
-    """Carries the cause of a failed first connect."""
+class _Waiting(NamedTuple):
+    """A request that waits for its answer."""
 
-
-def public_address(server_url: str) -> str:
-    """The address without user and password: what may stand in a message or log."""
-    shown = []
-    for url in server_url.split(","):
-        parts = urlsplit(url.strip() if "://" in url else f"nats://{url.strip()}")
-        shown.append(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
-    return ",".join(shown)
-
-
-def _credential(server_url: str) -> tuple[str | None, str | None, str | None]:
-    """User, password and token of an address.
-
-    They are handed to the library apart from it: in the address alone, they are not sent to the servers that a cluster
-    announces. Several addresses share the credential of the one that was connected first.
-    """
-    parts = urlsplit(server_url)
-    if parts.username is None:
-        return None, None, None
-    if parts.password is None:
-        return None, None, unquote(parts.username)
-    return unquote(parts.username), unquote(parts.password), None
-
-
-def check_address(server_url: str) -> list[str]:
-    """The servers of `nats://[user:password@]host[:port]` or `tls://…`, several with commas between them."""
-    servers = [url.strip() for url in server_url.split(",")]
-    for url in servers:
-        try:
-            parts = urlsplit(url)
-            valid = parts.scheme in {"nats", "tls"} and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            valid = False
-        if not valid:
-            raise AddressInvalid("the server's address is not valid: write nats://user:password@host:port or tls://…")
-    return servers
-
-
-class _GuardedClient(TolerantClient):
-    """Refuses to send a credential in clear text where the address asks for TLS and the server does not offer it."""
-
-    def _connect_command(self) -> bytes:
-        server = self._current_server
-        if server is not None and server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
-            raise nats.errors.Error("the server does not offer TLS, which tls:// requires")
-        return super()._connect_command()
+    subject: str
+    future: asyncio.Future[Msg]
 
 
 class Link:
     """One connection with its reply inbox. Open it with `Link.open`, close it with `close`."""
 
-    def __init__(self, server_url: str, name: str) -> None:
-        self._servers = check_address(server_url)
-        self.address = public_address(server_url)
-        self._name = name
-        self._client = _GuardedClient()
+    def __init__(self, address: Address) -> None:
+        self.address = address.shown
+        self.patience_s = 0.0  # a request or append waits so long at least for a server that is away
+        self._own_ca = address.tls.tls_ca is not None
         self._opened = False
         self._closing = False
-        self._ending = False
         self._up = asyncio.Event()
-        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._collecting: dict[str, _Handler] = {}
         self._lost_callbacks: set[Callable[[], None]] = set()
         self._back_callbacks: set[Callable[[], None]] = set()
-        self._inbox = ""
+        self._denied: dict[str, Violation] = {}
+        self._complained: set[str] = set()
         self._next_token = 0
 
     # -- opening and closing ---------------------------------------------------------------------------------------
@@ -122,60 +71,33 @@ class Link:
     @classmethod
     async def open(cls, server_url: str, *, name: str, connect_timeout_s: float) -> Link:
         """Connect; BusUnreachable at once when refused, after `connect_timeout_s` (per step) when nothing answers."""
-        link = cls(server_url, name)
+        address = read_address(server_url)
+        link = cls(address)
+        reports = Reports(link._on_error, link._on_lost, link._on_back, link._on_closed)
         try:
-            await link._connect(connect_timeout_s)
+            connected = await first_connect(address, name, connect_timeout_s, reports)
+        except ConnectFailed as error:
+            raise link._unconnected(error) from error.cause
+        try:
+            await link._begin(connected)
             await link._check_server(connect_timeout_s)
-            if len(link._servers) > 1:
-                link._client.set_server_pool(link._servers)
+            if len(address.servers) > 1:
+                link._client.set_server_pool([*address.servers])
         except BaseException:
             await link.close()
             raise
         link._opened = True
         return link
 
-    async def _connect(self, timeout_s: float) -> None:
-        """Try each server once; the library, given several, would try them without end."""
-        for server in random.sample(self._servers, len(self._servers)):
-            self._client = _GuardedClient()
-            try:
-                await self._connect_to(server, timeout_s)
-                break
-            except (_FirstConnectFailed, OSError, nats.errors.Error) as error:
-                await self._close_client()
-                failure = error.__cause__ or error
-        else:
-            raise self.unreachable(_reason(failure)) from failure
+    async def _begin(self, connected: Connected) -> None:
+        self._client, self._user = connected.client, connected.credential.user
         self._up.set()
         self._inbox = self._client.new_inbox()
         await self.subscribe_raw(f"{self._inbox}.*", self._answered)
 
-    async def _connect_to(self, server: str, timeout_s: float) -> None:
-        user, password, token = _credential(server)
-        async with asyncio.timeout(2 * timeout_s):
-            await self._client.connect(
-                server,
-                name=self._name,
-                error_cb=self._on_error,
-                disconnected_cb=self._on_lost,
-                reconnected_cb=self._on_back,
-                closed_cb=self._on_closed,
-                connect_timeout=timeout_s,  # type: ignore[arg-type]  # annotated int, passed on to asyncio.wait_for
-                reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # likewise
-                max_reconnect_attempts=-1,
-                user=user,
-                password=password,
-                token=token,
-                ping_interval=PING_INTERVAL_S,
-                flush_timeout=FLUSH_TIMEOUT_S,
-            )
-
-    async def _close_client(self) -> None:
-        """Close the library's client; it reports what fails meanwhile, which no longer matters."""
-        self._ending = True
-        if not self._client.is_closed:
-            await self._client.close()
-        self._ending = False
+    def _unconnected(self, error: ConnectFailed) -> BusUnreachable:
+        about_tls = explain_tls(error.cause, self.address, own_ca=self._own_ca)
+        return BusUnreachable(about_tls) if about_tls else self.unreachable(str(error))
 
     async def _check_server(self, timeout_s: float) -> None:
         version = self._client.connected_server_version
@@ -196,9 +118,10 @@ class Link:
         self._up.set()
         for callback in tuple(self._lost_callbacks):
             callback()
-        for future in self._waiting.values():
-            _fail(future, BusClosed("the bus was closed"))
-        await self._close_client()
+        for waiting in self._waiting.values():
+            _fail(waiting.future, BusClosed("the bus was closed"))
+        if not self._client.is_closed:
+            await self._client.close()
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -263,23 +186,46 @@ class Link:
 
     # -- what the client library reports ---------------------------------------------------------------------------
 
-    async def _on_error(self, error: Exception) -> None:
-        if self._inbox or self._ending:
-            log.debug("nats: %s", _reason(error))
-            return
-        raise _FirstConnectFailed from error  # out of the library's endless attempts at a first connect
+    def _on_error(self, error: Exception) -> None:
+        violation = read_violation(str(error))
+        if violation is None:
+            log.debug("nats: %s", reason_of(error))
+        elif not self._refuse(violation):
+            self._complain(violation)
 
-    async def _on_lost(self) -> None:
-        if self._closing or self._ending:
+    def _refuse(self, violation: Violation) -> bool:
+        """Tell those who wait for what the server refused; whether anybody does."""
+        if violation.kind == "subscription":
+            self._denied[violation.subject] = violation
+            refused = [*self._waiting.values()] if violation.concerns(f"{self._inbox}.*") else []
+        else:
+            refused = [waiting for waiting in self._waiting.values() if violation.concerns(waiting.subject)]
+        for waiting in refused:
+            subject = waiting.subject if violation.kind == "publish" else f"{self._inbox}.*"
+            _fail(waiting.future, self._not_permitted(violation, subject))
+        return bool(refused)
+
+    def _not_permitted(self, violation: Violation, subject: str) -> NotPermitted:
+        return NotPermitted(describe(violation, subject, user=self._user, address=self.address))
+
+    def _complain(self, violation: Violation) -> None:
+        """Log what was refused although nobody waits for it: an acknowledgement, a pull; subjects of one kind count as one."""
+        kind = f"{violation.kind} {'.'.join(violation.subject.split('.')[:5])}"
+        if kind not in self._complained and len(self._complained) < COMPLAINTS:
+            self._complained.add(kind)
+            log.error("%s", self._not_permitted(violation, violation.subject))
+
+    def _on_lost(self) -> None:
+        if self._closing:
             return
         self._up.clear()
         log.warning("connection to %s lost, connecting again until it works", self.address)
-        for future in self._waiting.values():
-            _fail(future, NoAnswer("connection lost"))
+        for waiting in self._waiting.values():
+            _fail(waiting.future, NoAnswer("connection lost"))
         for callback in tuple(self._lost_callbacks):
             callback()
 
-    async def _on_back(self) -> None:
+    def _on_back(self) -> None:
         self._up.set()
         log.info("connected to %s again", self.address)
         for callback in tuple(self._back_callbacks):
@@ -288,7 +234,7 @@ class Link:
     async def _on_closed(self) -> None:
         if self._closing or not self._opened:
             return
-        log.error("connection to %s closed for good: %s", self.address, _reason(self._client.last_error))
+        log.error("connection to %s closed for good: %s", self.address, reason_of(self._client.last_error))
         await self.close()
 
     # -- sending and asking ----------------------------------------------------------------------------------------
@@ -304,7 +250,7 @@ class Link:
         except nats.errors.ConnectionClosedError as error:
             raise BusClosed(f"the connection to {self.address} is closed") from error
         except nats.errors.Error as error:
-            raise BusError(f"cannot send to {subject}: {_reason(error)}") from error
+            raise BusError(f"cannot send to {subject}: {reason_of(error)}") from error
         if task and task.cancelling() > cancels:
             raise asyncio.CancelledError  # the library swallows it while it waits for room in its buffer
 
@@ -314,7 +260,7 @@ class Link:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Msg] = loop.create_future()
         token = self._new_token()
-        self._waiting[token] = future
+        self._waiting[token] = _Waiting(subject, future)
         timer = loop.call_at(until, _fail, future, NoAnswer("no answer in time"))
         try:
             await self.send(subject, body, reply=f"{self._inbox}.{token}", headers=headers)
@@ -340,7 +286,7 @@ class Link:
                 done.set_result(answer)
 
         token = self._new_token()
-        self._waiting[token] = done
+        self._waiting[token] = _Waiting(subject, done)
         self._collecting[token] = collect
         timer = loop.call_at(until, _fail, done, NoAnswer("no answer in time"))
         try:
@@ -358,18 +304,25 @@ class Link:
         """Wait until the server has handled everything sent so far on this connection."""
         await self.ask(JETSTREAM_INFO, until=asyncio.get_running_loop().time() + timeout_s)
 
+    async def confirm(self, subject: str, timeout_s: float) -> None:
+        """Wait until the server has taken a subscription to `subject`. NotPermitted where it refuses it."""
+        await self.round_trip(timeout_s)
+        if (violation := self._denied.get(subject.lower())) is not None:
+            raise self._not_permitted(violation, subject)
+
     async def subscribe_raw(self, subject: str, handler: _Handler) -> RawSubscription:
         """Subscribe without a local limit (what arrives is bounded by what was asked for); not confirmed by the server yet."""
 
         async def call(message: Msg) -> None:
             handler(message)
 
+        self._denied.pop(subject.lower(), None)
         try:
             return await self._client.subscribe(subject, cb=call, pending_msgs_limit=0, pending_bytes_limit=0)
         except nats.errors.ConnectionClosedError as error:
             raise BusClosed(f"the connection to {self.address} is closed") from error
         except nats.errors.Error as error:
-            raise BusError(f"cannot subscribe to {subject}: {_reason(error)}") from error
+            raise BusError(f"cannot subscribe to {subject}: {reason_of(error)}") from error
 
     async def unsubscribe(self, subscription: RawSubscription) -> None:
         """End a subscription; quiet when the connection is gone, and the subscription with it."""
@@ -399,9 +352,9 @@ class Link:
         if handler is not None:
             handler(message)
             return
-        future = self._waiting.get(token)
-        if future is not None and not future.done():
-            future.set_result(message)
+        waiting = self._waiting.get(token)
+        if waiting is not None and not waiting.future.done():
+            waiting.future.set_result(message)
 
 
 def is_status(message: Msg) -> bool:
@@ -424,14 +377,3 @@ def _discard(future: asyncio.Future[Msg]) -> None:
     """Let go of a future that nobody waits for any more, without asyncio's complaint about an unread exception."""
     if not future.cancel() and not future.cancelled():
         future.exception()
-
-
-def _reason(error: BaseException | None) -> str:
-    """One line without the library's prefix."""
-    if isinstance(error, TimeoutError) and not str(error):
-        return "no answer in time"
-    if isinstance(error, OSError) and error.strerror and not isinstance(error, ssl.SSLError):
-        # asyncio's own text repeats the address; the numbers of name resolution are negative, and no errno
-        return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.removeprefix("nats: ").strip("'")

@@ -66,7 +66,7 @@ class Service:
 
     async def __aenter__(self) -> Self:
         self._subscription = await self._bus.link.subscribe_raw(self._subject, self._arrived)
-        await self._bus.link.round_trip(5.0)
+        await self._bus.link.confirm(self._subject, 5.0)
         return self
 
     async def __aexit__(

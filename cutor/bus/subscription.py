@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -35,6 +36,23 @@ class Notice(msgspec.Struct, frozen=True):
     body: bytes
 
 
+def _notice(message: Msg) -> Notice:
+    headers = message.headers
+    return Notice(message.subject, headers.get(MESSAGE_ID) if headers else None, sender_headers(headers), message.data)
+
+
+@asynccontextmanager
+async def overhearing(link: Link, subject: str, heard: Callable[[Notice], None]) -> AsyncIterator[None]:
+    """Hand over the notices on a subject while the block lasts. It costs no round trip, and so may miss what others publish at
+    once; what this connection publishes from now on is behind the subscription.
+    """
+    subscription = await link.subscribe_raw(subject, lambda message: heard(_notice(message)))
+    try:
+        yield
+    finally:
+        await link.unsubscribe(subscription)
+
+
 class Notices:
     """`async with bus.subscribe(subject) as notices: async for notice in notices: …`
 
@@ -55,7 +73,7 @@ class Notices:
     async def __aenter__(self) -> Self:
         self._subscription = await self._link.subscribe_raw(self._subject, self._arrived)
         self._end_watch = self._link.watch(lost=self._lost, back=self._gap)
-        await self._link.round_trip(CONFIRM_TIMEOUT_S)
+        await self._link.confirm(self._subject, CONFIRM_TIMEOUT_S)
         return self
 
     async def __aexit__(
@@ -79,10 +97,7 @@ class Notices:
             self._overflowing = True
             return
         self._overflowing = False
-        headers = message.headers
-        self._waiting.put_nowait(
-            Notice(message.subject, headers.get(MESSAGE_ID) if headers else None, sender_headers(headers), message.data)
-        )
+        self._waiting.put_nowait(_notice(message))
 
     def _lost(self) -> None:
         if self._link.closed:

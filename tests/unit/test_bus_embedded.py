@@ -6,7 +6,6 @@ import pytest
 
 from cutor.bus.embedded import ServerSettings, quoted, server_configuration
 from cutor.bus.errors import BusError
-from cutor.bus.link import check_address, public_address
 
 
 def settings(**changes: object) -> ServerSettings:
@@ -43,24 +42,3 @@ def test_a_path_is_quoted_and_cannot_end_its_string() -> None:
     assert quoted('/a "b" \\c') == '"/a \\"b\\" \\\\c"'
     with pytest.raises(BusError, match="control character"):
         quoted("/a\nport: 1")
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("nats://user:pass@host:4222", "nats://host:4222"),
-        ("tls://token@host", "tls://host"),
-        ("nats://u:p@a:1, nats://u:p@b:2", "nats://a:1,nats://b:2"),
-        ("host:4222", "nats://host:4222"),
-    ],
-)
-def test_the_address_is_shown_without_the_credential(url: str, shown: str) -> None:
-    assert public_address(url) == shown
-
-
-@pytest.mark.parametrize(
-    "url", ["", "host:4222", "http://host", "nats://", "nats://host:port", "nats://host:99999", "nats://a,b"]
-)
-def test_an_address_that_is_none_is_refused_without_repeating_it(url: str) -> None:
-    with pytest.raises(BusError, match="not valid"):
-        check_address(url)

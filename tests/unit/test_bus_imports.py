@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "cutor"
 PURE = [
     *("errors", "message", "verdict", "pull", "turns", "topology_diff", "topology_promises", "topology_file"),
+    *("address", "permission"),
     "backup_manifest",
 ]
 BENEATH = "cutor.errors"

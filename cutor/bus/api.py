@@ -57,14 +57,16 @@ async def until_answered(
     *,
     timeout_s: float,
     unserved: Callable[[], Awaitable[None]] | None = None,
+    patient: bool = True,
 ) -> T:
     """Repeat a harmless request until it is answered; BusUnreachable when the time is up.
 
+    That is `timeout_s`, or the link's patience where this is longer and the caller `patient`.
     `attempt` gets the loop time at which it must give up. `unserved` is asked once when the server says that nothing
     listens there: it raises the error that names the cause (no such stream); if it returns, the request is repeated (an
     election is under way).
     """
-    deadline = Deadline(timeout_s)
+    deadline = Deadline(max(timeout_s, link.patience_s) if patient else timeout_s)
     reason = "no answer in time"
     while True:
         try:
@@ -87,7 +89,15 @@ class Api:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    async def call(self, what: str, subject: str, payload: Json | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Json:
+    async def call(
+        self,
+        what: str,
+        subject: str,
+        payload: Json | None = None,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        patient: bool = True,
+    ) -> Json:
         """Ask `$JS.API.<subject>`; `what` names the request in errors. ApiRefused, StreamMissing, BusUnreachable."""
         body = json.dumps(payload).encode() if payload is not None else b""
 
@@ -98,7 +108,7 @@ class Api:
                 raise NoAnswer("the cluster has no leader at the moment")
             return answer
 
-        answer = await until_answered(self._link, attempt, timeout_s=timeout_s)
+        answer = await until_answered(self._link, attempt, timeout_s=timeout_s, patient=patient)
         error = answer.get("error")
         if error is None:
             return answer
@@ -111,13 +121,19 @@ class Api:
         """The server's `config` and `state` of one stream; StreamMissing."""
         return await self.call(f"stream {stream}", f"STREAM.INFO.{stream}", timeout_s=timeout_s)
 
+    async def ack_wait_s(self, stream: str, consumer: str) -> float:
+        """How long a consumer waits for a sign of life of whoever has a delivery."""
+        answer = await self.call(f"consumer {consumer}", f"CONSUMER.INFO.{stream}.{consumer}", patient=False)
+        return int(answer["config"]["ack_wait"]) / 1_000_000_000
+
     async def require_stream(self, stream: str) -> None:
         """Raise StreamMissing if the server holds no such stream."""
         await self.stream_info(stream)
 
     async def stream_of(self, subject: str) -> str | None:
         """The name of the stream that takes this subject; None if none does."""
-        answer = await self.call(f"streams for {subject}", "STREAM.NAMES", {"subject": subject}, timeout_s=ATTEMPT_S)
+        what, query = f"streams for {subject}", {"subject": subject}
+        answer = await self.call(what, "STREAM.NAMES", query, timeout_s=ATTEMPT_S, patient=False)
         names = answer.get("streams") or []
         return str(names[0]) if names else None
 

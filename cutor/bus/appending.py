@@ -54,9 +54,9 @@ class Appending:
         raise FenceConflict(verdict.last_sequence)
 
     async def _send(self, subject: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Appended | Conflict:
-        """Repeat one publish until the server has stored it, or has said that it cannot."""
+        """Repeat one publish until the server has stored it, or has said that it cannot; no less than the link's patience."""
         self._check_size(body)
-        deadline = Deadline(timeout_s)
+        deadline = Deadline(max(timeout_s, self._link.patience_s))
         unanswered = False
         while True:
             try:

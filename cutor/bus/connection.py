@@ -30,17 +30,13 @@ class Bus:
 
     @classmethod
     @asynccontextmanager
-    async def connect(
-        cls, server_url: str, *, name: str, connect_timeout_s: float = 2.0, patience_s: float = 0.0
-    ) -> AsyncIterator[Bus]:
+    async def connect(cls, server_url: str, *, name: str, connect_timeout_s: float = 2.0) -> AsyncIterator[Bus]:
         """`async with Bus.connect(url, name=…) as bus:`; the address is `nats://user:password@host:port` or `tls://…`.
 
-        `name` shows up in the server's monitoring. Once connected, what is read and appended waits `patience_s` at least for a
-        server that is away, whatever its own timeout. Errors: BusUnreachable at once if the first connect fails, BusError for
+        `name` shows up in the server's monitoring. Errors: BusUnreachable at once if the first connect fails, BusError for
         an address that is none, a server that is too old or has no JetStream.
         """
         bus = cls(await Link.open(server_url, name=name, connect_timeout_s=connect_timeout_s))
-        bus.link.patience_s = patience_s
         try:
             yield bus
         finally:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from cutor.bus.delivery import Delivery
+from cutor.bus.delivery import HAND_BACK_S, Delivery
 from cutor.bus.errors import BusClosed, BusError
 from cutor.bus.inbox import PullInbox
 from cutor.bus.link import NoAnswer
@@ -175,7 +175,9 @@ class WeightedQueues:
 
     def _hand_back(self, delivery: Delivery) -> None:
         self._lanes[delivery.consumer].empty = False
-        task = asyncio.get_running_loop().create_task(delivery.nak(), name="hand-back")
+        # who closes may be part of a stack that stops: the server must know it in its next life. Else every ms counts
+        delay_s = HAND_BACK_S if self._closed else 0.0
+        task = asyncio.get_running_loop().create_task(delivery.nak(delay_s), name="hand-back")
         self._returns.add(task)
         task.add_done_callback(self._handed_back)
 

@@ -16,6 +16,8 @@ from cutor.bus.topology_diff import Config, JsonValue, Topology
 HEARTBEAT_S: Final = 8.0
 """Between two signs of life of a worker that holds a delivery. A consumer's ``ack_wait`` must have room for three: one may be
 late, one may be lost."""
+LEASE_S: Final = 3 * HEARTBEAT_S
+"""The least that an ``ack_wait`` may be: how long a lease lasts without a sign of life where the consumer cannot be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ _ROLES: Final[Mapping[str, tuple[str, ...]]] = {"builder": ("submitted", "cache-
 _CONSUMER: Final = (
     _is("max_deliver", -1, "unlimited: leases are counted and bounded in the log"),
     _is("deliver_policy", "all", "all: what was submitted before the consumer was made waits, too"),
-    _least("ack_wait", int(3 * HEARTBEAT_S * 10**9), f"{3 * HEARTBEAT_S:g}s or more: three signs of life of a worker"),
+    _least("ack_wait", int(LEASE_S * 10**9), f"{LEASE_S:g}s or more: three signs of life of a worker"),
 )
 
 

@@ -93,9 +93,49 @@ def _parked(state: Submission, role: Role, message: str) -> Parked:
     return Parked(role=role, message=message, stage=next_stage(state))
 
 
+def decide_poison(state: Submission, role: Role, sequence: int, *, reason: str) -> Park | None:
+    """Return whether a delivery that no worker can attend to parks its submission; None where it is not the one that is due."""
+    if state.status not in STEP_OF_ROLE[role] or sequence != state.step_sequence:
+        return None
+    return Park(_parked(state, role, reason))
+
+
 def holds(state: Submission, lease: Lease) -> bool:
     """Return whether a lease still gives the right to append: it is the newest, and its step is not done."""
     return state.lease == lease and state.status in STEP_OF_ROLE[lease.role]
+
+
+Look = Literal["go on", "ended", "lost"]
+"""What a worker sees that looks into the log: its work is still wanted; the submission has ended; the lease is over."""
+
+
+def decide_look(state: Submission, lease: Lease | None) -> Look:
+    """Return what becomes of the work under a lease (null: none is held yet), which is stopped unless it may go on."""
+    if state.ended:
+        return "ended"
+    return "go on" if lease is None or holds(state, lease) else "lost"
+
+
+def decide_in_hand(state: Submission, role: Role, sequence: int, *, worker: str, seen: str) -> bool:
+    """Return whether a worker that starts again hands back what its former life had in hand: the event at ``sequence``.
+
+    Not where that is not the step that is due, and not where another worker has taken a lease of it since: ``seen`` is the
+    token of the newest lease when the delivery was noted, empty for none.
+    """
+    if sequence != state.step_sequence:
+        return False
+    lease = state.lease
+    return lease is None or lease.role != role or lease.worker == worker or lease.token == seen
+
+
+def decide_swept(state: Submission, role: Role, worker: str) -> Cleaned | None:
+    """Return the event of a worker that starts again, and has removed what its former life left of a submission; None where
+    that has not ended, is clean, or was another's in the end.
+    """
+    lease = state.lease
+    if not state.ended or state.cleaned_ns is not None or lease is None:
+        return None
+    return Cleaned(worker=worker, by="sweep") if (lease.role, lease.worker) == (role, worker) else None
 
 
 Answer = Literal["done", "retry", "leave"]

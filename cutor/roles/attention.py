@@ -1,27 +1,40 @@
 """What a role process attends to at this moment, and how an end from outside reaches it.
 
-A submission that is cancelled while a worker is busy with it must be stopped within a second. The notice is a plain message: it
-may be a stranger's, may come before the stream has stored what it tells of, may be missed while the connection is lost. So it
-only makes this process look into the stream, which alone decides.
+Work must stop within a second of a cancel, and of a lease that another worker has taken. Both are plain messages as they pass
+by: a notice may be a stranger's, may come before the stream has stored what it tells of, may be missed while the connection is
+lost. So it only makes this process look into the stream, which alone decides (`decide_look`). It looks, too, where it may have
+missed one: after a reconnect, when a heartbeat was not confirmed, when this process stood still (SIGSTOP, a blocked loop).
+
+A worker that has been cut off from the server for as long as its lease lasts cannot look, and stops all the same
+(docs/explanation/leases.md).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from cutor.bus.errors import BusError
+from cutor.bus.subscription import Notice, overhearing
+from cutor.bus.topology_promises import HEARTBEAT_S
 from cutor.journal import Journal
-from cutor.model.subjects import Address, parse_event_subject
+from cutor.model.decide import Look, decide_look
+from cutor.model.events import Lease, Leased
+from cutor.model.messages import read_message
+from cutor.model.subjects import Address, event_subject, parse_event_subject
+from cutor.roles.job import LeaseLost
 
 log = logging.getLogger(__name__)
 
 CANCEL_SUBJECT: Final = "cutor.ev.*.*.cancelled"
-LOOKS_AFTER_S: Final = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+LOOKS_AFTER_S: Final[tuple[float, ...]] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses between two looks into the stream after a notice: a slow disk stores the event after its notice has passed."""
+CLOCK_S: Final = 1.0
+"""How often this process looks at its clock, whether it stood still meanwhile."""
 
 
 class EndedMeanwhile(Exception):
@@ -31,36 +44,39 @@ class EndedMeanwhile(Exception):
 class Running:
     """One submission that this process attends to, for the event at ``sequence``.
 
-    It is known here before its lease is taken: so no notice is missed.
+    It is known here before its lease is taken: so no notice is missed. ``taking`` is the lease that this process appends or
+    has appended; ``lease`` is that lease once it is known to be in the log.
     """
 
     def __init__(self, address: Address, sequence: int) -> None:
         self.address = address
         self.sequence = sequence
+        self.taking: Lease | None = None
+        self.lease: Lease | None = None
         self.noticed = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
-        self._ended = False
+        self._stopped: EndedMeanwhile | LeaseLost | None = None
 
-    def end(self) -> None:
-        """The submission ended: cancel the work, once; it cleans up undisturbed."""
-        if not self._ended:
-            self._ended = True
+    def stop(self, reason: EndedMeanwhile | LeaseLost) -> None:
+        """Cancel the work, once; it cleans up undisturbed."""
+        if self._stopped is None:
+            self._stopped = reason
             if self._work is not None:
                 self._work.cancel()
 
     async def do(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do the work. Raises what it raises, and `EndedMeanwhile` once it was cancelled by `end`, or need not begin."""
-        if self._ended:
+        """Do the work. Raises what it raises, and what `stop` was given once it was cancelled by that, or need not begin."""
+        if self._stopped is not None:
             work.close()
-            raise EndedMeanwhile(f"{self.address} ended before the work began")
+            raise self._stopped
         self._work = asyncio.create_task(work, name=f"work on {self.address}")
         try:
             await self._work
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if task is not None and not task.cancelling():  # the work was cancelled, not who waits for it
-                raise EndedMeanwhile(f"{self.address} ended while it was worked on") from None
-            raise
+            if task is None or task.cancelling():
+                raise  # who waits for the work was cancelled
+            raise self._stopped or RuntimeError("the work was cancelled by nobody") from None
 
 
 class Attention:
@@ -75,13 +91,18 @@ class Attention:
         """Return what this process does for a submission already, or None."""
         return self._running.get(address)
 
-    @contextmanager
-    def on(self, address: Address, sequence: int) -> Iterator[Running]:
-        """Attend to a submission while the block lasts; not to be entered twice at once for the same one."""
+    @asynccontextmanager
+    async def on(self, address: Address, sequence: int) -> AsyncIterator[Running]:
+        """Attend to a submission while the block lasts; not to be entered twice at once for the same one.
+
+        Leases of it are heard of from then on: the subscription goes out before any lease of this process, on one connection.
+        """
         assert address not in self._running, "see on_hand()"
         running = self._running[address] = Running(address, sequence)
         try:
-            yield running
+            subject = event_subject(address, "leased")
+            async with overhearing(self._journal.bus.link, subject, lambda notice: self._leased(running, notice)):
+                yield running
         finally:
             del self._running[address]
             if look := self._looks.pop(address, None):
@@ -94,50 +115,87 @@ class Attention:
 
             async def listen() -> None:
                 async for notice in notices:
-                    if (parsed := parse_event_subject(notice.subject)) is not None:
-                        self._look_at(parsed.address)
+                    parsed = parse_event_subject(notice.subject)
+                    if parsed is not None and (running := self._running.get(parsed.address)) is not None:
+                        self.look_at(running)
 
-            listener = asyncio.create_task(listen(), name="cancellations")
-            listener.add_done_callback(_complain)
+            tasks = [
+                asyncio.create_task(listen(), name="cancellations"),
+                asyncio.create_task(self._watch_the_clock(), name="clock"),
+            ]
+            for task in tasks:
+                task.add_done_callback(_complain)
             try:
                 yield
             finally:
-                listener.cancel()
-                await asyncio.wait([listener])
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+
+    async def _watch_the_clock(self) -> None:
+        """Look at everything after this process stood still for longer than a heartbeat may be late."""
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(CLOCK_S)
+            late_s = time.monotonic() - began - CLOCK_S
+            if late_s > HEARTBEAT_S:
+                log.warning("this process stood still for %.0f s: are its leases still its own?", late_s)
+                self._look_at_all()
+
+    def _leased(self, running: Running, notice: Notice) -> None:
+        """Hear of a lease, which may be this process's own."""
+        message = read_message(notice.subject, notice.body)
+        if isinstance(message, Leased) and message.lease != running.taking:
+            self.look_at(running)
 
     def _look_at_all(self) -> None:
-        for address in self._running:
-            self._look_at(address)
+        for running in self._running.values():
+            self.look_at(running)
 
-    def _look_at(self, address: Address) -> None:
-        """Begin to look whether a submission ended; one that is being looked at is looked at as long again."""
-        running = self._running.get(address)
-        if running is None:
+    def look_at(self, running: Running) -> None:
+        """Begin to look whether work is to stop; what is being looked at is looked at as long again."""
+        if self._running.get(running.address) is not running:
             return
         running.noticed.set()
-        look = self._looks.get(address)
+        look = self._looks.get(running.address)
         if look is None or look.done():
-            look = self._looks[address] = asyncio.create_task(self._look(running), name=f"look at {address}")
+            look = self._looks[running.address] = asyncio.create_task(self._look(running), name=f"look at {running.address}")
             look.add_done_callback(_complain)
 
+    def cut_off(self, running: Running, lasts_s: float) -> None:
+        """Stop work whose lease nobody could confirm for as long as it lasts: another worker may have the next one."""
+        running.stop(LeaseLost(f"{running.address}: cut off from the server for {lasts_s:g} s, as long as a lease lasts"))
+
     async def _look(self, running: Running) -> None:
+        pauses = LOOKS_AFTER_S
         while running.noticed.is_set():
             running.noticed.clear()
-            for pause_s in LOOKS_AFTER_S:
+            for pause_s in pauses:
                 await asyncio.sleep(pause_s)
-                if await self._has_ended(running.address):
-                    running.end()
+                if self._stop_by(await self._seen(running), running):
                     return
                 if running.noticed.is_set():
                     break  # another notice: look as long again
+            pauses = LOOKS_AFTER_S[1:]  # whoever floods us with notices does not make us read without a pause
 
-    async def _has_ended(self, address: Address) -> bool:
+    def _stop_by(self, seen: Look, running: Running) -> bool:
+        match seen:
+            case "go on":
+                return False
+            case "ended":
+                running.stop(EndedMeanwhile(f"{running.address} ended while it was worked on"))
+            case "lost":
+                running.stop(LeaseLost(f"{running.address}: another worker has its lease, or has done its step"))
+        return True
+
+    async def _seen(self, running: Running) -> Look:
+        lease = running.lease  # as it was before the read: one that is taken meanwhile may not be in what is read
         try:
-            state = await self._journal.state(address)
+            state = await self._journal.state(running.address)
         except BusError as error:
-            log.warning("%s: whether it was cancelled cannot be read now: %s", address, error)
-            return False
-        return state is not None and state.ended
+            log.warning("%s: whether it may go on cannot be read now: %s", running.address, error)
+            return "go on"
+        return "go on" if state is None else decide_look(state, lease)
 
 
 def _complain(task: asyncio.Task[None]) -> None:

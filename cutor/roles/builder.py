@@ -36,8 +36,8 @@ from cutor.roles.sweep import check_engine, sweep
 async def run_builder(context: RoleContext) -> None:
     """Serve as a builder until the context says stop."""
     async with Engine.connect(context.config.docker.host) as engine:
-        await sweep(engine, context.instance, "builder")
-        await serve(context, BuildStep(context, engine), context.config.builder.slots)
+        swept = await sweep(engine, context.instance, "builder")
+        await serve(context, BuildStep(context, engine), context.config.builder.slots, swept)
 
 
 class BuildStep:

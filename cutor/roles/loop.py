@@ -8,6 +8,7 @@ A delivery is answered by what the log says (`decide_answer`):
     the step is done, or not this role's     acknowledged: nothing is left to do
     the lease is ours, the step is not done  handed back: a fault that is to be retried, or a shutdown
     a newer lease is in the log              left alone: it is another worker's clock
+    attending to it fails by a bug           handed back, later each time; in the end the submission is parked (`Poison`)
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import asyncio
 import itertools
 import logging
 import secrets
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
-from cutor.bus.delivery import Delivery
+from cutor.bus.delivery import Delivery, Pulse
 from cutor.bus.errors import BusError
-from cutor.bus.topology_promises import HEARTBEAT_S
+from cutor.bus.topology_promises import HEARTBEAT_S, LEASE_S
 from cutor.errors import CutorError
 from cutor.journal import Journal
 from cutor.model.decide import (
@@ -38,13 +40,16 @@ from cutor.model.decide import (
     holds,
 )
 from cutor.model.errors import InvalidRequest
-from cutor.model.events import Event, Role
+from cutor.model.events import Event, Leased, Role
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
-from cutor.model.subjects import EVENTS, parse_event_subject
+from cutor.model.subjects import EVENTS, Address, parse_event_subject
 from cutor.roles.attention import Attention, EndedMeanwhile, Running
 from cutor.roles.context import RoleContext
+from cutor.roles.former_life import FormerLife
+from cutor.roles.in_hand import InHand, Note
 from cutor.roles.job import Job, LeaseLost, StepFault, WorkerUnable
+from cutor.roles.poison import Poison
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +57,8 @@ RETRY_DELAY_S: Final = 2.0
 UNABLE_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between two looks whether a worker that could do nothing can again; the last one stays."""
 STOP_CHECK_S: Final = 0.5
+HAND_BACK_TIMEOUT_S: Final = 3.0
+"""How long a shutdown waits for a server that is away to take one delivery back."""
 
 
 class Step(Protocol):
@@ -84,10 +91,20 @@ class Loop:
         self._deliveries: set[asyncio.Task[None]] = set()
         self._attention = Attention(journal)
         self._recovery: asyncio.Task[None] | None = None
+        self._lease_s: dict[str, float] = {}
+        self._in_hand = InHand(context.data, step.role)
+        self._poison = Poison(journal, step.role, retry_delay_s)
 
-    async def run(self) -> None:
-        """Serve until the context's ``stop`` is set; then let the running jobs finish for a while, and hand back the rest."""
+    async def run(self, swept: Iterable[Address] = ()) -> None:
+        """Serve until the context's ``stop`` is set; then let the running jobs finish for a while, and hand back the rest.
+
+        Appends and reads wait as long for a server that is away as a lease lasts: a shorter absence costs none.
+        ``swept``: the submissions of which a former life of this role had left a container, which is gone now.
+        """
         self._policy = await self._journal.policy()
+        self._lease_s = await self._lease_times()
+        self._journal.bus.link.patience_s = max(self._lease_s.values(), default=LEASE_S)
+        await FormerLife(self._journal, self._in_hand, self._step.role, self._context.worker).settle(swept)
         async with self._attention.listening(), self._queues() as queues:
             self._context.ready()
             try:
@@ -99,6 +116,18 @@ class Loop:
                 await self._drain()
                 if self._recovery is not None:
                     self._recovery.cancel()
+
+    async def _lease_times(self) -> dict[str, float]:
+        """Return how long a lease lasts without a sign of life, by consumer: as the server says, or the least there may be."""
+
+        async def of(consumer: str) -> tuple[str, float]:
+            try:
+                return consumer, await self._journal.bus.api.ack_wait_s(EVENTS, consumer)
+            except BusError as error:
+                log.warning("%s: a lease of it is counted as %g s long: %s", consumer, LEASE_S, error)
+                return consumer, LEASE_S
+
+        return dict(await asyncio.gather(*(of(f"{self._step.role}-{tenant}") for tenant in self._policy.tenants)))
 
     def _queues(self) -> WeightedQueues:
         consumers = [(f"{self._step.role}-{tenant}", weight) for tenant, weight in sorted(self._policy.tenants.items())]
@@ -122,13 +151,12 @@ class Loop:
         """Attend to a delivery and answer it. The only place where errors end: after one the delivery is left to its clock."""
         subject = delivery.stored.subject
         try:
-            async with delivery.kept_alive(HEARTBEAT_S):
-                answer = await self._attend(delivery)
-            await self._send(delivery, answer)
+            await self._attend(delivery)
         except (BusError, CutorError) as error:
             log.warning("%s: %s; it will be delivered again", subject, error)
-        except Exception:
-            log.exception("%s: a bug; it will be delivered again", subject)
+        except Exception as bug:
+            await self._poison.answer(delivery, bug)
+            self._in_hand.forget(delivery.stored.sequence)
 
     async def _send(self, delivery: Delivery, answer: Answer) -> None:
         match answer:
@@ -139,25 +167,44 @@ class Loop:
             case "leave":
                 log.info("%s: left to the worker that holds its lease", delivery.stored.subject)
 
-    async def _attend(self, delivery: Delivery) -> Answer:
-        """Decide what a delivery asks for, and do it."""
+    async def _attend(self, delivery: Delivery) -> None:
+        """Find out what a delivery is of, attend to that, and answer it."""
         subject = delivery.stored.subject
         parsed = parse_event_subject(subject)
         if parsed is None:
             log.error("%s: not a subject of cutor's; dropped", subject)
-            return "done"
+            await self._send(delivery, "done")
+            return
         sequence = delivery.stored.sequence
         if (busy := self._attention.on_hand(parsed.address)) is not None:
             # the same event, delivered again: heartbeats were late, the work is good. Another one waits for its end
-            return "leave" if busy.sequence == sequence else "retry"
-        with self._attention.on(parsed.address, sequence) as running:
-            state = await self._journal.state(parsed.address, at_least=sequence)
-            if state is None:
-                log.error("%s: of no submission that the stream knows; dropped", subject)
-                return "done"
-            if not state.ended and state.fault is None and not await self._able():
-                return "retry"
-            return await self._take(delivery, running, state)
+            await self._send(delivery, "leave" if busy.sequence == sequence else "retry")
+            return
+        async with self._attention.on(parsed.address, sequence) as running, delivery.kept_alive(self._pulse(delivery, running)):
+            answer = await self._attend_to(delivery, running)
+        await self._send(delivery, answer)
+        self._in_hand.forget(sequence)
+
+    def _pulse(self, delivery: Delivery, running: Running) -> Pulse:
+        lasts_s = self._lease_s.get(delivery.consumer, LEASE_S)
+        return Pulse(
+            HEARTBEAT_S,
+            lasts_s,
+            doubtful=lambda: self._attention.look_at(running),
+            cut_off=lambda: self._attention.cut_off(running, lasts_s),
+        )
+
+    async def _attend_to(self, delivery: Delivery, running: Running) -> Answer:
+        """Decide what a delivery of a submission asks for, and do it."""
+        state = await self._journal.state(running.address, at_least=running.sequence)
+        if state is None:
+            log.error("%s: of no submission that the stream knows; dropped", delivery.stored.subject)
+            return "done"
+        if not state.ended and state.fault is None and not await self._able():
+            return "retry"
+        seen = state.lease.token if state.lease is not None else ""
+        note = Note(ack_subject=delivery.ack_subject, sequence=running.sequence, **running.address._asdict(), seen=seen)
+        return await self._take(delivery, running, state, note)
 
     async def _able(self) -> bool:
         """Return whether this worker can do its step at all; where it can't, nothing is pulled until it can again."""
@@ -165,10 +212,16 @@ class Loop:
             try:
                 await self._step.check()
             except WorkerUnable as error:
-                if self._recovery is None:
-                    log.error("%s; nothing is taken up until that is mended", error)
-                    self._recovery = asyncio.create_task(self._recover(), name="recovery")
+                self._unable(str(error))
+            except Exception as bug:
+                log.exception("looking whether the %s can work", self._step.role)
+                self._unable(f"a bug: {type(bug).__name__}: {bug}")
         return self._recovery is None
+
+    def _unable(self, reason: str) -> None:
+        if self._recovery is None:
+            log.error("%s; nothing is taken up until that is mended", reason)
+            self._recovery = asyncio.create_task(self._recover(), name="recovery")
 
     async def _recover(self) -> None:
         """Look again and again until this worker is able, whatever goes wrong with the looking."""
@@ -185,13 +238,22 @@ class Loop:
                 self._recovery = None
                 return
 
-    async def _take(self, delivery: Delivery, running: Running, state: Submission) -> Answer:
+    async def _take(self, delivery: Delivery, running: Running, state: Submission, note: Note) -> Answer:
         """Append what the state calls for; where that is a lease, do the step under it."""
-        token, sequence = secrets.token_hex(8), delivery.stored.sequence
-        appended = await self._journal.settle(state, lambda state: self._wanted(state, sequence, token))
-        state = appended.state
-        lease = state.lease
+        token, sequence = secrets.token_hex(8), running.sequence
+
+        def wanted(state: Submission) -> Event | None:
+            event = self._wanted(state, sequence, token)
+            if isinstance(event, Leased):
+                if running.taking is None:
+                    self._in_hand.note(note)
+                running.taking = event.lease
+            return event
+
+        appended = await self._journal.settle(state, wanted)
+        state, lease = appended.state, appended.state.lease
         if appended.done and lease is not None and lease.token == token and not state.ended:
+            running.lease = lease
             return await self._work_under(delivery, running, Job(self._journal, self._policy, state, lease))
         if appended.done and not state.ended:
             return "leave"  # our lease is in the log, its answer was lost meanwhile, and a newer one stands behind it
@@ -214,8 +276,8 @@ class Loop:
             await running.do(self._step.work(job))
             state = job.state
         except LeaseLost as lost:
-            log.info("%s", lost)
-            state = job.state
+            log.warning("%s; its work is stopped", lost)
+            state = await self._journal.known(job.state.address)
         except EndedMeanwhile:
             state = await self._journal.known(job.state.address)
         except asyncio.CancelledError:
@@ -228,11 +290,13 @@ class Loop:
     async def _hand_back(self, delivery: Delivery, job: Job) -> None:
         """Give the step back at a shutdown, unless another worker has it already."""
         try:
-            state = await self._journal.known(job.state.address)
-            if holds(state, job.lease):
-                await delivery.nak(0)
-        except BusError as error:
-            log.warning("%s: not handed back, it comes again after its ack_wait: %s", job.state.address, error)
+            async with asyncio.timeout(HAND_BACK_TIMEOUT_S):
+                if holds(await self._journal.known(job.state.address), job.lease):
+                    await delivery.hand_back()
+        except (BusError, TimeoutError) as error:
+            log.warning("%s: handed back at the next start, or left to its ack_wait: %s", job.state.address, error)
+        else:
+            self._in_hand.forget(delivery.stored.sequence)
 
     async def _after_fault(self, job: Job, error: Exception) -> Submission:
         """Park where this was the last lease, with the reason; else the step is tried again under another one."""
@@ -286,7 +350,7 @@ class Loop:
             ended.cancel()
 
 
-async def serve(context: RoleContext, step: Step, slots: int) -> None:
-    """Connect to the log and run a role's loop until the context says stop."""
+async def serve(context: RoleContext, step: Step, slots: int, swept: Iterable[Address] = ()) -> None:
+    """Connect to the log and run a role's loop until the context says stop; ``swept`` as in `Loop.run`."""
     async with Bus.connect(context.server, name=f"cutor {step.role} {context.worker}") as bus:
-        await Loop(context, Journal(bus), step, slots).run()
+        await Loop(context, Journal(bus), step, slots).run(swept)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from cutor.model.events import Ran, Stage
 from cutor.roles.job import Job
@@ -17,7 +18,8 @@ class Results:
     """Appends ``ran`` events: the first result at once; those that come within `PAUSE_S` of an append go together in the next.
 
     ``async with Results(job) as results``: when the block ends well, every result is in the log, without a pause; when it ends
-    in an error, what was not yet appended is noted with the job: after a cancel, that goes into ``cleaned``.
+    in an error, what was not yet appended is noted with the job: after a cancel, that goes into ``cleaned``. An append that
+    fails cancels what the block awaits, as the time-out of `asyncio.timeout` does, and the block raises its error.
     """
 
     def __init__(self, job: Job) -> None:
@@ -27,6 +29,9 @@ class Results:
         self._waiting: list[Stage] = []
         self._ending = asyncio.Event()
         self._flight: asyncio.Task[None] | None = None
+        self._failed: BaseException | None = None
+        self._block: asyncio.Task[Any] | None = None
+        self._cancels_before = 0
 
     async def add(self, stage: Stage) -> None:
         """Take the next test case's result; raises what an append raised (`LeaseLost`)."""
@@ -34,18 +39,34 @@ class Results:
         if self._flight is None or self._flight.done():
             await self._landed()
             self._flight = asyncio.create_task(self._fly())
+            self._flight.add_done_callback(self._ended)
+
+    def _ended(self, flight: asyncio.Task[None]) -> None:
+        """Stop the block's test case where its results cannot be appended: nobody will ever want it."""
+        if flight.cancelled() or (error := flight.exception()) is None or self._block is None:
+            return
+        self._failed = error
+        self._block.cancel()
 
     def interrupt(self, stage: Stage) -> None:
         """Take what there is to tell of a test case that was stopped; nothing comes after it."""
         self._waiting.append(stage)
 
     async def __aenter__(self) -> Self:
+        self._block = asyncio.current_task()
+        self._cancels_before = self._block.cancelling() if self._block else 0
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        block, self._block = self._block, None
         try:
+            if self._failed is not None and block is not None and block.uncancel() <= self._cancels_before:
+                if not isinstance(error, asyncio.CancelledError):  # the block ended before its cancellation reached it
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.sleep(0)
+                raise self._failed
             if error is None:
                 self._ending.set()
                 await self._landed()

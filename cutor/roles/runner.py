@@ -41,8 +41,8 @@ from cutor.undisturbed import to_the_end
 async def run_runner(context: RoleContext) -> None:
     """Serve as a runner until the context says stop."""
     async with Engine.connect(context.config.docker.host) as engine:
-        await sweep(engine, context.instance, "runner")
-        await serve(context, RunStep(context, engine), context.config.runner.slots)
+        swept = await sweep(engine, context.instance, "runner")
+        await serve(context, RunStep(context, engine), context.config.runner.slots, swept)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from typing import Final
 
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
+from cutor.model.errors import InvalidRequest
 from cutor.model.events import Role
+from cutor.model.subjects import Address, check_address
 from cutor.roles.job import WorkerUnable
 
 log = logging.getLogger(__name__)
@@ -29,13 +31,23 @@ async def check_engine(engine: Engine) -> None:
         raise WorkerUnable(f"what answers at {engine.address} is no Docker Engine")
 
 
-async def sweep(engine: Engine, instance: str, role: Role) -> None:
-    """Remove every container of an instance and role.
+async def sweep(engine: Engine, instance: str, role: Role) -> set[Address]:
+    """Remove every container of an instance and role; return the submissions that they served.
 
-    None of them can belong to a living process: an instance is held by a lock, and runs one process of each role. The
-    submissions that they served are delivered again.
+    None of them can belong to a living process: an instance is held by a lock, and runs one process of each role.
     """
     left = [found for found in await engine.list(instance) if found.labels.get("cutor.role") == role]
     await asyncio.gather(*(engine.remove(found.id) for found in left))
     if left:
         log.warning("removed %d containers of a %s that died", len(left), role)
+    served = (_submission(found.labels.get("cutor.submission", "")) for found in left)
+    return {address for address in served if address is not None}
+
+
+def _submission(label: str) -> Address | None:
+    """Return the submission that a container's label names; None where it names none."""
+    tenant, _, submission_id = label.partition("/")
+    try:
+        return check_address(tenant, submission_id)
+    except InvalidRequest:
+        return None

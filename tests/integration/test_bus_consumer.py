@@ -8,7 +8,7 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
-from cutor.bus.delivery import Delivery
+from cutor.bus.delivery import Delivery, Pulse
 from cutor.bus.errors import BusClosed, BusError
 from tests.nats_server import Append, OwnServer, appender
 
@@ -70,7 +70,7 @@ async def test_without_heartbeats_it_comes_again_and_with_them_it_does_not(
         assert (await take(queue)).delivered_count == 1
         second = await take(queue, 2.0)
         assert second.delivered_count == 2
-        async with second.kept_alive(0.1):
+        async with second.kept_alive(Pulse(0.1)):
             assert await queue.next(1.2) is None
         third = await take(queue, 2.0)
         assert third.delivered_count == 3

@@ -596,7 +596,8 @@ async def test_a_cancel_that_came_while_the_connection_was_lost_is_found_afterwa
         await asyncio.sleep(0.3)
         assert not work.stopped.is_set()
         link._client._subs = handlers
-        await link._on_back()
+        for back in tuple(link._back_callbacks):
+            back()
         async with asyncio.timeout(1):
             await work.stopped.wait()
 

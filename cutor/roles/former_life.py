@@ -1,0 +1,75 @@
+"""What a role does about its former life, once, before it serves: see docs/explanation/start-up.md.
+
+The former life is dead: this process holds the lock that it held, and has removed its containers. So of submissions that ended
+under a lease of its own nothing is left, which is said (``cleaned``, by sweep), and what it had in hand is handed back: it goes
+on at once instead of after ``ack_wait``. All of it is a help, never a condition: what fails is logged, and left to the clocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from cutor.bus.delivery import hand_back
+from cutor.bus.errors import BusError
+from cutor.errors import CutorError
+from cutor.journal import Journal
+from cutor.model.decide import decide_in_hand, decide_swept
+from cutor.model.events import Role
+from cutor.model.state import Submission
+from cutor.model.subjects import Address
+from cutor.roles.in_hand import InHand, Note
+
+log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 16
+"""Submissions that are looked at at one time."""
+PATIENCE_S: Final = 20.0
+"""How long a role's start may take with all of this. What is not done by then is tried again at the next start."""
+
+
+class FormerLife:
+    """Settles what the former life of one role process left in the log."""
+
+    def __init__(self, journal: Journal, in_hand: InHand, role: Role, worker: str) -> None:
+        self._journal = journal
+        self._in_hand = in_hand
+        self._role: Role = role
+        self._worker = worker
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    async def settle(self, swept: Iterable[Address]) -> None:
+        """Say of ended submissions that they are clean (``swept``: those whose containers were removed), hand back the rest."""
+        notes = self._in_hand.left()
+        addresses = sorted({*swept, *(note.address for note in notes)})
+        if not addresses:
+            return
+        log.info("%d submissions of a life before this one are looked at", len(addresses))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.gather(*(self._one(one, [n for n in notes if n.address == one]) for one in addresses))
+        except TimeoutError:
+            log.warning("the server takes too long: the rest of what was in hand comes again after its ack_wait")
+
+    async def _one(self, address: Address, notes: Sequence[Note]) -> None:
+        async with self._room:
+            try:
+                state = await self._journal.state(address)
+                if state is not None:
+                    state = await self._clean(state)
+                for note in notes:
+                    await self._answer(state, note)
+            except (BusError, CutorError) as error:
+                log.warning("%s: what a life before this one left of it: %s", address, error)
+
+    async def _clean(self, state: Submission) -> Submission:
+        return (await self._journal.settle(state, lambda state: decide_swept(state, self._role, self._worker))).state
+
+    async def _answer(self, state: Submission | None, note: Note) -> None:
+        worker, seen = self._worker, note.seen
+        if state is not None and decide_in_hand(state, self._role, note.sequence, worker=worker, seen=seen):
+            await hand_back(self._journal.bus.link, note.ack_subject)
+            log.info("%s: handed back, it goes on at once", note.address)
+        self._in_hand.forget(note.sequence)

@@ -1,0 +1,91 @@
+"""Deliveries that nobody can attend to: a bug of cutor's own that shows before a lease, or beside it.
+
+Under a lease a bug is bounded as every fault is: by the number of leases. Before one, nothing in the log counts. So the
+server's count of deliveries does: each is handed back later than the one before, and in the end the submission is parked with
+the reason, or, where not even that can be decided, its delivery is ended. Others are never held up by it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Final
+
+from cutor.bus.delivery import Delivery
+from cutor.bus.errors import BusError
+from cutor.errors import CutorError
+from cutor.journal import Journal
+from cutor.model.decide import decide_poison
+from cutor.model.events import Event, Role
+from cutor.model.state import Submission
+from cutor.model.subjects import parse_event_subject
+
+log = logging.getLogger(__name__)
+
+POISON_DELIVERIES: Final = 5
+"""After so many deliveries the next one that fails by a bug is the last."""
+SEEN_AT_LEAST: Final = 2
+"""Of those, so many failed here by a bug: the server counts what was handed back for other reasons, too."""
+DELAY_MAX_S: Final = 60.0
+REMEMBERED: Final = 1000
+"""Events whose bugs are counted at one time; of more, the counts begin anew."""
+REASON_LENGTH: Final = 500
+
+
+class Poison:
+    """Answers the deliveries of one role process that failed by a bug."""
+
+    def __init__(self, journal: Journal, role: Role, first_delay_s: float) -> None:
+        self._journal = journal
+        self._role: Role = role
+        self._first_delay_s = first_delay_s
+        self._bugs: Counter[int] = Counter()
+
+    async def answer(self, delivery: Delivery, bug: Exception) -> None:
+        """Hand a delivery back that failed by a bug, or end it. Raises nothing: what fails here leaves it to its clock."""
+        subject, sequence, count = delivery.stored.subject, delivery.stored.sequence, delivery.delivered_count
+        if len(self._bugs) >= REMEMBERED:
+            self._bugs.clear()
+        self._bugs[sequence] += 1
+        try:
+            if count < POISON_DELIVERIES or self._bugs[sequence] < SEEN_AT_LEAST:
+                delay_s = min(self._first_delay_s * 2 ** min(count - 1, 10), DELAY_MAX_S)
+                log.error("%s: a bug; delivery %d, tried again in %g s", subject, count, delay_s, exc_info=bug)
+                await delivery.nak(delay_s)
+            else:
+                del self._bugs[sequence]
+                await self._end(delivery, bug)
+        except (BusError, CutorError) as error:
+            log.warning("%s: %s; it will be delivered again", subject, error)
+        except Exception:
+            log.exception("%s: a bug, and another one behind it; it will be delivered again", subject)
+
+    async def _end(self, delivery: Delivery, bug: Exception) -> None:
+        """Park the submission where its log lets that be decided; else end the delivery, which the server tells of."""
+        text = " ".join(f"{type(bug).__name__}: {bug}".split())[:REASON_LENGTH]
+        reason = f"{delivery.delivered_count} deliveries to a {self._role} failed; the last by a bug: {text}"
+        log.critical("%s: %s; it is not tried again", delivery.stored.subject, reason, exc_info=bug)
+        try:
+            parked = await self._park(delivery, reason)
+        except (BusError, CutorError):
+            raise
+        except Exception:
+            log.exception("%s: it cannot be parked either", delivery.stored.subject)
+            parked = False
+        if parked:
+            await delivery.ack()
+        else:
+            await delivery.term(reason)
+
+    async def _park(self, delivery: Delivery, reason: str) -> bool:
+        """Append ``parked``; whether the submission has ended with that, or had before."""
+        parsed, sequence = parse_event_subject(delivery.stored.subject), delivery.stored.sequence
+        state = None if parsed is None else await self._journal.state(parsed.address, at_least=sequence)
+        if state is None:
+            return False
+
+        def wanted(state: Submission) -> Event | None:
+            park = decide_poison(state, self._role, sequence, reason=reason)
+            return None if park is None else park.event
+
+        return (await self._journal.settle(state, wanted)).done

@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 CHUNK_BYTES: Final = 256 << 10
 """A chunk in both directions: below the largest message of any server (1 MiB unless configured)."""
 PATIENCE_S: Final = 60.0
-"""Without a word from the server for so long, a transfer has failed. The server gives up after 5 s without one of ours."""
+"""Without an answer of the server for so long, a transfer has failed. It gives up itself after 5 s without one of ours."""
+NEXT_CHUNK_S: Final = 20.0
+"""Likewise for the next chunk of a snapshot that has begun: in a cluster, its leader may be dead."""
 SUBJECTS: Final = "cutor.>"
 """All streams with subjects beneath it are backed up."""
 _DONE: Final = frozenset({None, "204"})
@@ -138,10 +140,10 @@ async def _receive(
     number = 0
     while True:
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(NEXT_CHUNK_S):
                 message = await arrived.get()
         except TimeoutError:
-            raise SnapshotFailed(f"stream {stream}: no chunk of the snapshot within {PATIENCE_S:.0f} s") from None
+            raise SnapshotFailed(f"stream {stream}: no chunk of the snapshot within {NEXT_CHUNK_S:.0f} s") from None
         if message is None:
             raise bus.link.unreachable(f"the connection was lost during the snapshot of {stream}")
         if not message.data:

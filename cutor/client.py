@@ -31,13 +31,15 @@ from cutor.model.content import decode_request_text
 from cutor.model.decide import decide_cancel
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Policy
+from cutor.model.parked import ParkedSubmission
 from cutor.model.request import Request, parse_request, request_from, validate
 from cutor.model.result import Result, result, rfc3339
 from cutor.model.state import Status, Submission
 from cutor.model.subjects import Address, check_address, parse_event_subject
+from cutor.parked import LIST_DEFAULT, Drop, ParkedSubmissions, Retry
 from cutor.progress import progress, summarize
 from cutor.stack.current import CurrentStack
-from cutor.stack.finding import find_server
+from cutor.stack.finding import find_server, named_server
 from cutor.submission_directory import read_directory, shown_path
 
 REQUEST_JSON_BYTES: Final = 256 << 20
@@ -92,7 +94,10 @@ class Client:
         if self._wanted is not None and not isinstance(self._wanted, str):
             raise AddressInvalid(f"server: Expected `str | null`, got `{type(self._wanted).__name__}`")
         surroundings = Surroundings.read()
-        server = self._wanted or find_server(None, surroundings, load(None, surroundings).config)
+        if self._wanted:
+            server = named_server(self._wanted, surroundings)
+        else:
+            server = find_server(None, surroundings, load(None, surroundings).config)
         bus = await self._stack.enter_async_context(Bus.connect(server, name="cutor client"))
         self._journal = Journal(bus)
         return self
@@ -195,6 +200,42 @@ class Client:
         state = await self.journal.known(address)
         appended = await self.journal.settle(state, lambda state: decide_cancel(state, reason))
         return appended.done
+
+    async def parked(
+        self, tenant: str | None = None, *, everything: bool = False, limit: int = LIST_DEFAULT
+    ) -> list[ParkedSubmission]:
+        """Return parked submissions, newest first and no more than ``limit``: those that nobody has retried or dropped yet,
+        or ``everything``, with what became of it. Without ``tenant`` those of all tenants.
+
+        Raises `InvalidRequest` for a tenant that can be none, and for a limit that is no positive integer.
+        """
+        if tenant is not None:
+            address_of(tenant, "any")
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise _unexpected("limit", "int", limit)
+        if limit < 1:
+            raise InvalidRequest(f"limit is {limit}: it must be 1 or more")
+        return (await self._parked.list(tenant, everything=everything, limit=limit)).found
+
+    async def retry(self, id: str, tenant: str = "default") -> Retry:  # noqa: A002
+        """Submit the request of a parked submission anew, with ``caused_by``; once: who retries it again is told as what.
+
+        Raises `InvalidRequest`, also where the stack's policy refuses the request by now, `SubmissionUnknown`, `NotParked`,
+        `AlreadyDecided` where it was dropped.
+        """
+        return await self._parked.retry(address_of(tenant, id))
+
+    async def drop(self, id: str, tenant: str = "default", *, reason: str | None = None) -> Drop:  # noqa: A002
+        """Record that a parked submission is not retried; it is not listed any more.
+
+        Raises `InvalidRequest`, `SubmissionUnknown`, `NotParked`, `AlreadyDecided` where it was retried.
+        """
+        check_reason(reason)
+        return await self._parked.drop(address_of(tenant, id), reason)
+
+    @property
+    def _parked(self) -> ParkedSubmissions:
+        return ParkedSubmissions(self.journal)
 
     async def _ended(self, address: Address) -> Submission:
         """Return the state after the terminal event."""

@@ -86,6 +86,16 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     streams: Annotated[str, Meta(description="a `streams.yaml` of one's own instead of the shipped one; absolute")] | None = (
         None
     )
+    replicas: (
+        Annotated[int, Meta(ge=1, le=5, description="copies of every stream, whatever `streams.yaml` says: 3 in a cluster")]
+        | None
+    ) = None
+    tls_ca: Annotated[str, Meta(description="the CA that is trusted instead of the system's, in PEM; absolute")] | None = None
+    tls_cert: (
+        Annotated[str, Meta(description="a certificate of one's own, where the server wants one of clients, in PEM; absolute")]
+        | None
+    ) = None
+    tls_key: Annotated[str, Meta(description="the key of `tls_cert`, in PEM, without a password; absolute")] | None = None
 
 
 class DockerSettings(_Section, frozen=True, kw_only=True):
@@ -173,25 +183,27 @@ def _either(configured: int | None, built_in: int) -> int:
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What cutor takes from the environment: a file, an address, and the user's directories (XDG base directories)."""
+    """What cutor takes from the environment: files, addresses, and the user's directories (XDG base directories)."""
 
     config_home: Path
     data_home: Path
     state_home: Path
     config_file: Path | None = None
     server: str | None = None
+    tls_ca: str | None = None
     docker_host: str | None = None
 
     @classmethod
     def read(cls) -> Surroundings:
-        """Read CUTOR_CONFIG, CUTOR_SERVER, DOCKER_HOST, XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_STATE_HOME; empty means unset."""
-        config_file = os.environ.get("CUTOR_CONFIG")
+        """Read CUTOR_CONFIG, CUTOR_SERVER, CUTOR_TLS_CA, DOCKER_HOST and the XDG directories; empty means unset."""
+        config_file, tls_ca = os.environ.get("CUTOR_CONFIG"), os.environ.get("CUTOR_TLS_CA")
         return cls(
             config_home=_xdg("XDG_CONFIG_HOME", ".config"),
             data_home=_xdg("XDG_DATA_HOME", ".local/share"),
             state_home=_xdg("XDG_STATE_HOME", ".local/state"),
             config_file=Path(config_file) if config_file else None,
             server=os.environ.get("CUTOR_SERVER") or None,
+            tls_ca=str(Path(tls_ca).absolute()) if tls_ca else None,
             docker_host=os.environ.get("DOCKER_HOST") or None,
         )
 
@@ -290,11 +302,17 @@ def check(config: Config) -> None:
         if not TENANT.fullmatch(tenant):
             raise InvalidPolicy(f"tenants: the name {tenant!r} must be 1 to 32 characters of a-z, 0-9 and '-'")
     _check_uids(config.runner)
-    for key, path in (("data_directory", config.data_directory), ("server.streams", config.server.streams)):
+    for key, path in (("data_directory", config.data_directory), *_server_files(config.server)):
         if path is not None and (not Path(path).is_absolute() or "\0" in path):
             raise InvalidPolicy(f"{key}: {path!r} must be an absolute path, without a NUL character")
+    if (config.server.tls_cert is None) != (config.server.tls_key is None):
+        raise InvalidPolicy("server: tls_cert and tls_key belong together: name both, or neither")
     if "\0" in config.projector.database:
         raise InvalidPolicy(f"projector.database: {config.projector.database!r} holds a NUL character")
+
+
+def _server_files(server: ServerSettings) -> list[tuple[str, str | None]]:
+    return [(f"server.{name}", getattr(server, name)) for name in ("streams", "tls_ca", "tls_cert", "tls_key")]
 
 
 def _check_limits(policy: Policy) -> None:

@@ -7,7 +7,7 @@ ignored is an error. No stream and no consumer is ever deleted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 JsonValue = Any
@@ -39,6 +39,11 @@ class Topology:
 
     streams: tuple[StreamSpec, ...]
     source: str
+
+    def with_replicas(self, count: int) -> Topology:
+        """The same with `count` copies of every stream; consumers take the number of theirs."""
+        streams = tuple(replace(stream, config={**stream.config, "num_replicas": count}) for stream in self.streams)
+        return replace(self, streams=streams)
 
 
 @dataclass(frozen=True, slots=True)

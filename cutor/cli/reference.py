@@ -78,6 +78,7 @@ _WORDS_OF_TYPES: Final = {"StrType": "text", "BoolType": "true or false", "VarTu
 ENVIRONMENT: Final = (
     ("CUTOR_CONFIG", "the configuration file, where `--config` names none"),
     ("CUTOR_SERVER", "the server of commands, roles and clients, where `--server` names none"),
+    ("CUTOR_TLS_CA", "the CA that is trusted for TLS, before `server.tls_ca`"),
     ("DOCKER_HOST", "the address of the Docker Engine, where `docker.host` names none"),
     ("XDG_CONFIG_HOME", "`cutor/config.toml` in it is the user's configuration file; else `~/.config`"),
     ("XDG_DATA_HOME", "`cutor` in it is the default data directory; else `~/.local/share`"),

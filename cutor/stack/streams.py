@@ -12,7 +12,15 @@ from cutor.config import Config
 
 
 def wanted(config: Config, file: Path | None = None) -> Topology:
-    """Return the topology of ``file``, else of the configured one, else of the shipped one. Raises `TopologyError`."""
+    """Return the topology of ``file``, else of the configured one, else of the shipped one, with as many copies as configured.
+
+    Raises `TopologyError`.
+    """
+    topology = _read(config, file)
+    return topology if config.server.replicas is None else topology.with_replicas(config.server.replicas)
+
+
+def _read(config: Config, file: Path | None) -> Topology:
     if file is None and config.server.streams is not None:
         file = Path(config.server.streams)
     tenants = sorted(config.tenants)

@@ -122,12 +122,30 @@ def test_surroundings_ignore_relative_base_directories(monkeypatch: pytest.Monke
     monkeypatch.setenv("XDG_STATE_HOME", "relative")
     monkeypatch.setenv("XDG_DATA_HOME", "/srv/data")
     monkeypatch.setenv("CUTOR_SERVER", "")
+    monkeypatch.setenv("CUTOR_TLS_CA", "ca.pem")
+    monkeypatch.chdir(tmp_path)
     read = Surroundings.read()
     assert read.current_stack == tmp_path / ".local/state/cutor/current.json"
     assert read.data_directory(Config()) == Path("/srv/data/cutor")
     assert read.data_directory(Config(data_directory="/srv/x")) == Path("/srv/x")
     assert read.data_directory(Config(data_directory="/srv/x"), tmp_path) == tmp_path
     assert read.server is None
+    assert read.tls_ca == str(tmp_path / "ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (b'tls_ca = "ca.pem"', "server.tls_ca: 'ca.pem' must be an absolute path"),
+        (b'tls_cert = "/c"', "tls_cert and tls_key belong together"),
+        (b'tls_key = "/k"', "tls_cert and tls_key belong together"),
+        (b"replicas = 0", "replicas"),
+        (b"replicas = 6", "replicas"),
+    ],
+)
+def test_settings_of_the_server_that_cannot_work(settings: bytes, said: str) -> None:
+    with pytest.raises(InvalidConfig, match=said):
+        parse(b"[server]\n" + settings, "c.toml")
 
 
 def test_a_configuration_of_any_depth_is_one_line() -> None:

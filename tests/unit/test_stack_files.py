@@ -10,13 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cutor.bus.topology import default_text
 from cutor.config import Config, ServerSettings, Surroundings
 from cutor.stack import current
 from cutor.stack.current import CurrentStack, CurrentStackDamaged
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable, write_privately
-from cutor.stack.finding import NoStack, find_server
+from cutor.stack.finding import NoStack, find_server, named_server
 from cutor.stack.lock import AlreadyRunning, Lock, is_free, read_holder, send_to_holder, start_time_ticks, wait_free
 from cutor.stack.logs import Log, last_lines
+from cutor.stack.streams import wanted
 
 STACK = CurrentStack(server="nats://cutor:secret@127.0.0.1:4222", data="/data", instance="0123456789ab")
 
@@ -226,6 +228,36 @@ def test_the_server_is_the_option_then_the_environment_then_the_configuration_th
     assert find_server(None, around(None), configured) == "nats://configured"
     assert find_server(None, around("nats://environment"), configured) == "nats://environment"
     assert find_server("nats://option", around("nats://environment"), configured) == "nats://option"
+
+
+def test_an_address_that_is_named_gets_the_files_of_tls(tmp_path: Path) -> None:
+    def around(tls_ca: str | None) -> Surroundings:
+        return Surroundings(config_home=tmp_path, data_home=tmp_path, state_home=tmp_path, tls_ca=tls_ca)
+
+    configured = Config(server=ServerSettings(url="tls://a,tls://b", tls_ca="/ca", tls_cert="/c", tls_key="/k"))
+    assert find_server(None, around(None), configured) == "tls://a,tls://b?tls_ca=/ca&tls_cert=/c&tls_key=/k"
+    assert find_server("tls://x", around("/mine"), configured) == "tls://x?tls_ca=/mine&tls_cert=/c&tls_key=/k"
+    assert find_server("tls://x?tls_ca=/own", around("/mine"), Config()) == "tls://x?tls_ca=/own"
+    current.write(around(None).current_stack, STACK)
+    assert find_server(None, around("/mine"), Config()) == STACK.server, "the embedded server needs none"
+
+
+def test_a_program_that_names_a_server_needs_no_configuration_but_for_tls(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[server]\ntls_ca = "/ca"\n')
+    around = Surroundings(config_home=tmp_path, data_home=tmp_path, state_home=tmp_path, config_file=file)
+    assert named_server("tls://a", around) == "tls://a?tls_ca=/ca"
+    file.write_text("nonsense")
+    assert named_server("nats://a", around) == "nats://a"
+
+
+def test_as_many_copies_as_configured(tmp_path: Path) -> None:
+    own = tmp_path / "streams.yaml"
+    own.write_text(default_text())
+    for file in (None, own):
+        for replicas in (None, 3):
+            topology = wanted(Config(server=ServerSettings(replicas=replicas)), file)
+            assert {stream.config["num_replicas"] for stream in topology.streams} == {replicas or 1}
 
 
 def test_a_log_is_bounded(tmp_path: Path) -> None:

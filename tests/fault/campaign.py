@@ -1,0 +1,317 @@
+"""Rounds on one stack: points armed, submissions handed in, processes killed, and when all has ended, everything looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from cutor import Client
+from cutor.bus.connection import Bus
+from cutor.bus.errors import BusError
+from cutor.environments import Environments
+from cutor.errors import CutorError
+from cutor.model.request import request_from
+from cutor.model.subjects import Address
+from cutor.projections.query_client import query
+from tests.attacks.campaign import unchecked
+from tests.attacks.leftovers import Census
+from tests.fault import views
+from tests.fault.arming import Order
+from tests.fault.history import History, following
+from tests.fault.invariants import Expected, Finding, check, check_ids
+from tests.fault.leftovers import FaultWatch
+from tests.fault.points import Point
+from tests.fault.stack import FaultStack
+from tests.fault.submissions import BASIC, KINDS, SHELL, Kind, fresh_id
+
+ACKNOWLEDGED_S: Final = 90.0
+FIRED_S: Final = 90.0
+DONE_S: Final = 240.0
+SEEN_S: Final = 120.0
+UNANSWERED_S: Final = 60.0
+RUNNING_S: Final = 0.3
+"""After a lease, so that a container is at work when it is cancelled or killed."""
+FIVE: Final = BASIC[:5]
+LOST: Final = f"{SHELL}\n# lost from the store\n"
+
+
+@dataclass
+class Row:
+    """What came of one point."""
+
+    point: str
+    kills: int = 0
+    submissions: int = 0
+    findings: list[tuple[str, Finding]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    views: list[str] = field(default_factory=list)
+    reached: bool = True
+    seconds: float = 0.0
+    said: str = ""
+
+    def count(self, promise: str) -> int:
+        """Return how often a promise was broken."""
+        return sum(finding.promise == promise for _, finding in self.findings)
+
+    @property
+    def good(self) -> bool:
+        """Whether everything is as it must be."""
+        return self.reached and not (self.findings or self.left or self.views)
+
+
+@dataclass
+class Handed:
+    """A submission that was acknowledged."""
+
+    identity: str
+    kind: Kind
+
+
+class Campaign:
+    """What is handed in to one stack, and what is looked at. Make one with `campaign`."""
+
+    def __init__(self, stack: FaultStack, client: Client, bus: Bus, history: History) -> None:
+        self.stack = stack
+        self.client = client
+        self.bus = bus
+        self.history = history
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.watch: FaultWatch | None = None
+        self.before = Census()
+        self.strict = stack.max_leases == 1
+        self._lost_key = ""
+        self._ids_said: set[Finding] = set()
+
+    # -- handing in ------------------------------------------------------------------------------------------------
+
+    async def hand_in(self, kind: Kind) -> Handed:
+        """Hand in a submission and return when it was acknowledged; where no answer comes, the same one again."""
+        identity = fresh_id(kind.name)
+        if kind.environment == "lost":
+            await self._lose_environment()
+        request = kind.request(identity, LOST if kind.environment == "lost" else None)
+        deadline = time.monotonic() + ACKNOWLEDGED_S
+        while True:
+            try:
+                await self._submit(kind, identity, request)
+                break
+            except (BusError, CutorError):  # it may or may not be stored: handing the same one in again tells
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.2)
+        if kind.cancel != "nothing":
+            self._begin(self._cancel(identity, kind.cancel))
+        return Handed(identity, kind)
+
+    async def _submit(self, kind: Kind, identity: str, request: dict[str, object]) -> None:
+        if not kind.unchecked:
+            await self.client.submit(request, id=identity)
+            return
+        valid = unchecked(request_from(request))
+        await self.client.journal.submit(msgspec.structs.replace(valid, address=Address("default", identity)))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _cancel(self, identity: str, until: str) -> None:
+        if until == "submitted":
+            await self.history.until(identity, "submitted", timeout_s=SEEN_S)
+        else:
+            await self.history.until(identity, "leased", until, timeout_s=SEEN_S)
+            await asyncio.sleep(RUNNING_S)
+        while True:
+            try:
+                await self.client.cancel(identity)
+                return
+            except BusError:
+                await asyncio.sleep(0.2)
+
+    async def _lose_environment(self) -> None:
+        """Let the log say of an environment that it holds a path which the store has not."""
+        environments = Environments(self.bus)
+        key = self._lost_key
+        known = await environments.find(key)
+        assert known is not None
+        gone = f"/nix/store/{secrets.token_hex(16)}-gone"
+        closure = (*(path for path in known.closure if not path.endswith("-gone")), gone)
+        await environments.append_built(msgspec.structs.replace(known, closure=closure, worker=f"loses-{secrets.token_hex(6)}"))
+
+    # -- a stack that works ----------------------------------------------------------------------------------------
+
+    async def warm(self, *, lose: bool = True, watch: bool = True) -> None:
+        """See that the stack works, build what submissions share, and note what is there then."""
+        for shell in (SHELL, LOST) if lose else (SHELL,):
+            identity = fresh_id("warm")
+            await self.client.submit(KINDS["plain"].request(identity, shell), id=identity)
+            left = await self.history.until_done([identity], timeout_s=DONE_S)
+            assert not left, "a normal submission does not end"
+            result = await self.client.result(identity)
+            assert result.outcome == "OK", (result.outcome, result.message)
+            assert result.environment is not None
+            self._lost_key = result.environment.key
+        if watch:
+            self.watch = FaultWatch(self.stack)
+            self.before = await asyncio.to_thread(self.watch.census)
+
+    # -- rounds ----------------------------------------------------------------------------------------------------
+
+    async def round(self, points: Sequence[Point]) -> list[Row]:
+        """Kill at some points at one time, one of each process, and return what came of each."""
+        began = time.monotonic()
+        rows = {point.name: Row(point.name) for point in points}
+        handed: dict[str, list[Handed]] = {}
+        for point in points:
+            self._arm(point)
+        if self.strict:
+            for role in ("builder", "runner"):
+                self.stack.points.arm(f"{role}.container-create.before", Order("fail", always=True))
+        for point in points:
+            kinds = (*(FIVE if point.basic else ()), *point.kinds)
+            handed[point.name] = [await self.hand_in(KINDS[name]) for name in kinds]
+        deeds = [asyncio.create_task(self._deed(point, rows[point.name])) for point in points]
+        try:
+            await self._until_fired(points, rows)
+        finally:
+            for deed in deeds:
+                deed.cancel()
+            await asyncio.gather(*deeds, return_exceptions=True)
+        await self.settle(rows, handed, began)
+        return list(rows.values())
+
+    async def settle(
+        self, rows: dict[str, Row], handed: dict[str, list[Handed]], began: float, *, projector: Path | None = None
+    ) -> None:
+        """Wait until all have ended, and look at everything. ``projector``: where its data are, if not the stack's."""
+        everything = [one for several in handed.values() for one in several]
+        await self.history.until_done([one.identity for one in everything], timeout_s=DONE_S)
+        kills = Counter(name.partition(".")[0] for name, row in rows.items() for _ in range(row.kills))
+        await self._judge(rows, handed, sum(kills.values()))
+        left, differ = await self.look(projector or self.stack.data)
+        for name, row in rows.items():
+            row.submissions = len(handed[name])
+            row.left, row.views = [*row.left, *left], differ
+            row.seconds = time.monotonic() - began
+
+    def _arm(self, point: Point) -> None:
+        if point.deed == "fail":
+            self.stack.points.arm(f"{point.role}.container-create.before", Order("fail"))
+        self.stack.points.arm(point.name, Order(passing=point.passing))
+
+    async def _until_fired(self, points: Iterable[Point], rows: dict[str, Row]) -> None:
+        deadline = time.monotonic() + FIRED_S
+        waiting = {point.name for point in points}
+        while waiting and time.monotonic() < deadline:
+            for name in [name for name in waiting if self.stack.points.fired(name)]:
+                waiting.remove(name)
+                rows[name].kills += 1
+            await asyncio.sleep(0.05)
+        for name in waiting:
+            self.stack.points.disarm(name)
+            rows[name].reached = False
+
+    async def _deed(self, point: Point, row: Row) -> None:
+        match point.deed:
+            case "query":
+                while True:
+                    with suppress(BusError, CutorError):
+                        await query(self.bus, "SELECT count(*) FROM submissions", timeout_s=5)
+                    await asyncio.sleep(0.2)
+            case "spoil-views":
+                await asyncio.sleep(1)
+                database = self.stack.data / "projections.duckdb"
+                spoilt = database.with_name("spoilt")
+                spoilt.write_bytes(secrets.token_bytes(4096))
+                spoilt.rename(database)
+            case "restart":
+                await self._restart(point, row)
+            case _:
+                pass
+
+    async def _restart(self, point: Point, row: Row) -> None:
+        """Kill the role while it has work, so that its start passes the point."""
+        await asyncio.sleep(0.5)
+        for pid in self.stack.pids(point.role):
+            os.kill(pid, signal.SIGKILL)
+            row.kills += 1
+
+    async def _judge(self, rows: dict[str, Row], handed: dict[str, list[Handed]], kills: int) -> None:
+        for name, row in rows.items():
+            for one in handed[name]:
+                found = check(self.history.entries.get(one.identity, []), self._expected(one.kind, kills))
+                row.findings += [(one.identity, finding) for finding in found]
+        first = next(iter(rows.values()))
+        for finding in check_ids(self.history.message_ids):
+            if finding not in self._ids_said:
+                self._ids_said.add(finding)
+                first.findings.append(("the stream", finding))
+
+    def _expected(self, kind: Kind, kills: int) -> Expected:
+        """Return how a submission must end here: a kill costs a lease at the most, where leases are not bounded to one."""
+        if self.strict:
+            ends = ("PARKED", *(kind.expected.outcomes if kind.unchecked or kind.cancel != "nothing" else ()))
+            return kind.expected._replace(outcomes=ends, max_leases=1)
+        extra = 2 if kind.environment == "lost" else 1
+        return kind.expected._replace(max_leases=1 + kills + extra)
+
+    async def look(self, projector: Path) -> tuple[list[str], list[str]]:
+        """Return what is left on the host, and how the views differ from a rebuild."""
+        left = [] if self.watch is None else await asyncio.to_thread(self.watch.left_since, self.before)
+        return left, await views.differences(self.bus, projector / "projections.duckdb")
+
+    async def last(self) -> Row:
+        """Return what is looked at once, in the end: deliveries that nobody answered, roots of Nix that were begun."""
+        row, began = Row("in the end"), time.monotonic()
+        handed = [await self.hand_in(KINDS[name]) for name in (*FIVE, "builds")]
+        await self.settle({row.point: row}, {row.point: handed}, began)
+        row.left += await self._unanswered()
+        if self.watch is not None:
+            row.left += await asyncio.to_thread(self.watch.half_made_since)
+        row.seconds = time.monotonic() - began
+        return row
+
+    async def _unanswered(self) -> list[str]:
+        """Return the consumers that hold deliveries which were not answered, after their clocks have run out."""
+        end = time.monotonic() + UNANSWERED_S
+        while True:
+            found = []
+            for role in ("builder", "runner"):
+                consumer = f"{role}-default"
+                state = await self.bus.api.call(consumer, f"CONSUMER.INFO.EVENTS.{consumer}")
+                numbers = state["num_ack_pending"], state["num_pending"]
+                if any(numbers):
+                    found.append(f"deliveries of {consumer}: {numbers[0]} in work, {numbers[1]} wait")
+            if not found or time.monotonic() > end:
+                return found
+            await asyncio.sleep(0.5)
+
+
+@asynccontextmanager
+async def campaign(stack: FaultStack, server: str | None = None) -> AsyncIterator[Campaign]:
+    """Connect to a stack that runs."""
+    async with AsyncExitStack() as exits:
+        address = server or stack.server
+        client = await exits.enter_async_context(Client(address))
+        bus = await exits.enter_async_context(Bus.connect(address, name="fault harness"))
+        history = await exits.enter_async_context(following(bus))
+        held = Campaign(stack, client, bus, history)
+        try:
+            yield held
+        finally:
+            for task in held.tasks:
+                task.cancel()
+            await asyncio.gather(*held.tasks, return_exceptions=True)
+            if held.watch is not None:
+                held.watch.close()

@@ -1,0 +1,187 @@
+"""Faults of the connection between one role and the server, and roles that stand still for longer than their lease lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+from urllib.parse import urlsplit
+
+from tests.attacks.leftovers import docker
+from tests.fault import role as entry
+from tests.fault.campaign import FIVE, Campaign, Handed, Row
+from tests.fault.outside import in_work, shoot_all
+from tests.fault.points import Point
+from tests.fault.proxy import Proxy
+from tests.fault.stack import LEASE_S, ExtraRole, FaultStack
+from tests.fault.submissions import KINDS
+
+READY_S: Final = 60.0
+AWAY_S: Final = 6.0
+SLOW_MS: Final = 150.0
+TAKEN_OVER_S: Final = LEASE_S + 40.0
+STOPS_S: Final = LEASE_S + 30.0
+RESULTS: Final = {"builder": rb"cutor\.ev\.\S+\.cache-built ", "runner": rb"cutor\.ev\.\S+\.(ran|finished) "}
+
+
+@asynccontextmanager
+async def routed(stack: FaultStack, role: str) -> AsyncIterator[Proxy]:
+    """Let a role reach the server by a proxy while the block lasts; it is started again at both ends."""
+    port = urlsplit(stack.server).port
+    assert port is not None
+    route = stack.points.directory / f".{role}{entry.ROUTE}"
+    async with Proxy(port) as proxy:
+        route.write_text(proxy.url(stack.server))
+        try:
+            await _again(stack, role)
+            deadline = time.monotonic() + READY_S
+            while not proxy.connections:
+                assert time.monotonic() < deadline, f"the {role} does not come by the proxy"
+                await asyncio.sleep(0.05)
+            yield proxy
+        finally:
+            proxy.resume()
+            proxy.delay(0)
+            route.unlink()
+            await _again(stack, role)
+
+
+async def _again(stack: FaultStack, role: str) -> None:
+    """Have a role started again, and wait until it is there."""
+    old = set(stack.pids(role))
+    shoot_all(stack, role)
+    deadline = time.monotonic() + READY_S
+    while not set(stack.pids(role)) - old:
+        assert time.monotonic() < deadline, f"the {role} is not started again"
+        await asyncio.sleep(0.05)
+
+
+async def network_round(held: Campaign, points: list[Point]) -> list[Row]:
+    """One fault of the network, with submissions in work."""
+    (point,) = points
+    began, row = time.monotonic(), Row(point.name)
+    role, _, how = point.name.partition(".")[2].partition("-")
+    if how == "stopped-past-its-lease":
+        handed = await _stopped(held, point, row)
+    elif how == "frozen-past-its-lease":
+        async with routed(held.stack, role) as proxy:
+            handed = await _frozen(held, point, row, proxy)
+            await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
+    else:
+        async with routed(held.stack, role) as proxy:
+            handed = [await held.hand_in(KINDS[name]) for name in (*FIVE, *point.kinds)]
+            row.reached = await _disturb(held, handed, proxy, role, how)
+            await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
+    row.kills = int(row.reached)
+    await held.settle({point.name: row}, {point.name: handed}, began)
+    return [row]
+
+
+async def _disturb(held: Campaign, handed: list[Handed], proxy: Proxy, role: str, how: str) -> bool:
+    """Do one thing to the connection; returns whether it was met."""
+    if how in {"append-unanswered", "append-halved"}:
+        trap = (proxy.cut_after if how == "append-unanswered" else proxy.cut_within)(RESULTS[role])
+        try:
+            async with asyncio.timeout(READY_S):
+                await trap.sprung.wait()
+        except TimeoutError:
+            return False
+        return True
+    if role != "projector":
+        await in_work(held, handed, role, "lasts" if role == "runner" else "lasts-building")
+    match how:
+        case "cut":
+            proxy.cut()
+            await asyncio.sleep(AWAY_S)
+        case "frozen":
+            proxy.freeze()
+            await asyncio.sleep(AWAY_S)
+        case "slow":
+            proxy.delay(SLOW_MS)
+            await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
+        case "flapping":
+            for _ in range(8):
+                proxy.drop()
+                await asyncio.sleep(0.6)
+    proxy.resume()
+    return True
+
+
+@asynccontextmanager
+async def _second(held: Campaign, role: str) -> AsyncIterator[ExtraRole]:
+    """Another process of a role while the block lasts; none of its containers may be left."""
+    extra = ExtraRole(held.stack, role, f"second-{role}")
+    extra.start(held.stack.server)
+    try:
+        yield extra
+    finally:
+        await asyncio.to_thread(extra.stop)
+
+
+async def _stopped(held: Campaign, point: Point, row: Row) -> list[Handed]:
+    """SIGSTOP a runner at work for longer than its lease: a second one takes over, the first finds out when it wakes."""
+    (pid,) = held.stack.pids("runner")
+    handed = [await held.hand_in(KINDS[name]) for name in (*FIVE, *point.kinds)]
+    identity = await in_work(held, handed, "runner", "lasts")
+    _signal(pid, signal.SIGSTOP)
+    try:
+        async with _second(held, "runner") as second:
+            row.reached = await _taken_over(held, identity)
+            _signal(pid, signal.SIGCONT)
+            await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
+            await _no_container(held.stack.instance, identity, row)
+            label = second.instance
+        await _no_container(label, None, row)
+    finally:
+        _signal(pid, signal.SIGCONT)
+    if held.stack.pids("runner") != [pid]:
+        row.left.append("the runner that had been stopped is not the one that runs")
+    return handed
+
+
+async def _frozen(held: Campaign, point: Point, row: Row, proxy: Proxy) -> list[Handed]:
+    """Let a runner at work hear nothing for longer than its lease: it stops its container, a second one takes over."""
+    handed = [await held.hand_in(KINDS[name]) for name in (*FIVE, *point.kinds, "cancelled-run")]
+    identity = next(one.identity for one in handed if one.kind.name == "cancelled-run")
+    await held.history.until(identity, "leased", "runner", timeout_s=READY_S)
+    proxy.freeze()
+    async with _second(held, "runner") as second:
+        await _no_container(held.stack.instance, None, row)
+        row.reached = not row.left
+        proxy.resume()
+        await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
+        label = second.instance
+    await _no_container(label, None, row)
+    return handed
+
+
+async def _taken_over(held: Campaign, identity: str) -> bool:
+    """Wait until a second lease of the runner is there."""
+    deadline = time.monotonic() + TAKEN_OVER_S
+    while time.monotonic() < deadline:
+        leases = [e for e in held.history.entries[identity] if e.kind == "leased" and e.body["lease"]["role"] == "runner"]
+        if len(leases) > 1:
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+async def _no_container(label: str, identity: str | None, row: Row) -> None:
+    """Note containers that do not go away."""
+    filters = [f"label=cutor={label}", *([] if identity is None else [f"label=cutor.submission=default/{identity}"])]
+    words = [word for one in filters for word in ("--filter", one)]
+    deadline = time.monotonic() + STOPS_S
+    while found := await asyncio.to_thread(docker, "ps", "-q", *words):
+        if time.monotonic() > deadline:
+            row.left.append(f"containers of {label}: {', '.join(found)}")
+            return
+        await asyncio.sleep(0.2)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -1,0 +1,162 @@
+"""Kills from outside: of processes, of containers and what is in them, and of everything at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from tests.attacks.leftovers import docker
+from tests.attacks.stack import StackFailed
+from tests.fault.arming import Order
+from tests.fault.campaign import FIVE, Campaign, Handed, Row
+from tests.fault.points import Point
+from tests.fault.stack import FaultStack, children
+from tests.fault.submissions import KINDS
+
+SEEN_S: Final = 120.0
+DEAD_S: Final = 120.0
+
+
+def shoot(pid: int) -> bool:
+    """SIGKILL; False where it has ended."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def start_round(held: Campaign, points: list[Point]) -> list[Row]:
+    """Kill everything while there is work, then the supervisor at a point of its next start; the one after that must do."""
+    (point,) = points
+    began, row = time.monotonic(), Row(point.name)
+    handed = [await held.hand_in(KINDS[name]) for name in (*FIVE, *point.kinds)]
+    await in_work(held, handed, "runner", "lasts")
+    held.stack.kill_all()
+    await held.stack.ended(DEAD_S)
+    held.stack.points.arm(point.name, Order(passing=point.passing))
+    held.stack.launch()
+    code = await held.stack.ended(DEAD_S)
+    row.reached = held.stack.points.fired(point.name)
+    row.kills = 1 + row.reached
+    if not row.reached:
+        row.said = f"the supervisor ended with {code}"
+    await held.stack.up()
+    await held.settle({point.name: row}, {point.name: handed}, began)
+    return [row]
+
+
+async def in_work(held: Campaign, handed: list[Handed], role: str, kind: str) -> str:
+    """Return the id of the submission of a kind once a role works on it."""
+    identity = next(one.identity for one in handed if one.kind.name == kind)
+    await held.history.until(identity, "leased", role, timeout_s=SEEN_S)
+    await asyncio.sleep(0.3)
+    return identity
+
+
+async def outside_round(held: Campaign, points: list[Point]) -> list[Row]:
+    """Kill something while submissions are handed in and worked on."""
+    (point,) = points
+    began, row = time.monotonic(), Row(point.name)
+    handing = asyncio.create_task(_hand_in(held, point))
+    what = point.name.partition(".")[2]
+    try:
+        role, _, inside = what.partition("-")
+        if inside in {"container", "init", "jail"}:
+            row.kills = await _inside(held, await handing, role, inside)
+        else:
+            await asyncio.sleep(random.uniform(0.1, 1.0))
+            row.kills = await _process(held.stack, what)
+        row.reached = row.kills > 0
+    finally:
+        handed = await handing
+    await held.settle({point.name: row}, {point.name: handed}, began)
+    return [row]
+
+
+async def _hand_in(held: Campaign, point: Point) -> list[Handed]:
+    return [await held.hand_in(KINDS[name]) for name in (*FIVE, *point.kinds)]
+
+
+async def _process(stack: FaultStack, what: str) -> int:
+    match what:
+        case "everything":
+            killed = len(stack.processes())
+            stack.kill_all()
+            await stack.ended(DEAD_S)
+            await stack.up()
+            return min(killed, 1)
+        case "supervisor":
+            killed = shoot_all(stack, what)
+            await stack.ended(DEAD_S)
+            await stack.up()
+            return killed
+        case "server-again":
+            killed = shoot_all(stack, "server")
+            await asyncio.sleep(1.5)
+            return killed + shoot_all(stack, "server")
+        case _:
+            return shoot_all(stack, what)
+
+
+def shoot_all(stack: FaultStack, role: str) -> int:
+    """SIGKILL to the process of a role; returns whether there was one."""
+    return sum(map(shoot, stack.pids(role)))
+
+
+async def _inside(held: Campaign, handed: list[Handed], role: str, what: str) -> int:
+    """Kill a container of a submission that is worked on, its init, or a jail in it."""
+    kind = "lasts-building" if role == "builder" else "lasts"
+    identity = await in_work(held, handed, role, kind)
+    find: Callable[[str], list[int]] = {"init": _inits, "jail": _jails}.get(what, lambda _: [])
+    deadline = time.monotonic() + SEEN_S
+    while time.monotonic() < deadline:
+        containers = await asyncio.to_thread(_containers, held.stack, identity)
+        if what == "container":
+            for container in containers:
+                await asyncio.to_thread(subprocess.run, ["docker", "kill", container], capture_output=True, check=False)
+            if containers:
+                return len(containers)
+        pids = [pid for container in containers for pid in await asyncio.to_thread(find, container)]
+        if any(shoot(pid) for pid in pids):
+            return 1
+        await asyncio.sleep(0.05)
+    raise StackFailed(f"there was no {what} of {identity} to kill")
+
+
+def _containers(stack: FaultStack, identity: str) -> list[str]:
+    labels = (f"label=cutor={stack.instance}", f"label=cutor.submission=default/{identity}")
+    return docker("ps", "-q", *(word for label in labels for word in ("--filter", label)))
+
+
+def _pid(container: str) -> int:
+    shown = subprocess.run(
+        ["docker", "inspect", "-f", "{{.State.Pid}}", container], capture_output=True, text=True, check=False
+    )
+    return int(shown.stdout.strip() or 0)
+
+
+def _inits(container: str) -> list[int]:
+    pid = _pid(container)
+    return [pid] if pid else []
+
+
+def _jails(container: str) -> list[int]:
+    """Return the outermost nsjail of a container: a descendant of its init with that program."""
+    pid = _pid(container)
+    found = []
+    for child in children(pid) if pid else ():
+        try:
+            name = Path(f"/proc/{child}/comm").read_text().strip()
+        except OSError:
+            continue
+        if name == "nsjail":
+            found.append(child)
+    return found[:1]

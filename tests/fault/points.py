@@ -1,0 +1,159 @@
+"""Every point at which something is killed, and what must be handed in and done so that it is passed. Pure.
+
+A point's name is ``<role>.<what>.<before|within|sent|after>``. ``sent``: the message or request has left the process, and its
+answer has not been read. The docs list them from here, and a run fails for a point that was armed and never passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from typing import Final, Literal, NamedTuple
+
+AROUND: Final = ("before", "after")
+ANSWERED: Final = ("before", "sent", "after")
+
+Deed = Literal["nothing", "fail", "query", "spoil-views", "restart", "garbage"]
+"""What the harness does beside handing in: lets the step fail once first, asks the views, puts another file in their place,
+kills the role once so that its start is passed, puts garbage into the stream."""
+Group = Literal["stack", "strict", "start", "new", "outside", "network", "cluster"]
+"""Where a point is passed: on the usual stack; on one that allows a single lease; at a start over what a dead life left; at the
+first start of all; on the usual stack, by a kill from outside or a fault of the network; on a cluster."""
+
+
+class Point(NamedTuple):
+    """A point, the kinds of submissions beside the usual ones that pass it, and what else is to be done."""
+
+    name: str
+    kinds: tuple[str, ...] = ()
+    deed: Deed = "nothing"
+    group: Group = "stack"
+    passing: int = 1
+    basic: bool = True
+
+    @property
+    def role(self) -> str:
+        """The process that is killed."""
+        return self.name.partition(".")[0]
+
+
+def _appends(role: str, what: str, *kinds: str, group: Group = "stack", passing: int = 1) -> Iterator[Point]:
+    yield from (Point(f"{role}.append-{what}.{when}", kinds, group=group, passing=passing) for when in ANSWERED)
+
+
+def _around(name: str, *kinds: str, deed: Deed = "nothing", group: Group = "stack", passing: int = 1) -> Iterator[Point]:
+    yield from (Point(f"{name}.{when}", kinds, deed, group, passing) for when in AROUND)
+
+
+def _shared(role: str, builds: str, cancelled: str) -> Iterator[Point]:
+    """Points that builder and runner both have; ``builds`` is a kind whose step has a container."""
+    yield from _appends(role, "leased")
+    yield from _around(f"{role}.ack")
+    yield from _around(f"{role}.nak", builds, deed="fail")
+    yield from _around(f"{role}.heartbeat")
+    for what in ("container-create", "container-start"):
+        yield from (Point(f"{role}.{what}.{when}", (builds,)) for when in ANSWERED)
+    yield from _around(f"{role}.container-attach", builds)
+    yield from _around(f"{role}.ready", builds)
+    yield from (Point(f"{role}.container-remove.{when}", (builds,)) for when in ANSWERED)
+    yield from _around(f"{role}.stop", cancelled)
+    yield from _around(f"{role}.in-hand-note")
+    yield from _around(f"{role}.in-hand-forget")
+    yield from _around(f"{role}.sweep-list", builds, deed="restart")
+    yield from _around(f"{role}.former-life", builds, deed="restart")
+    yield from _appends(role, "parked", builds, group="strict")
+
+
+def _builder() -> Iterator[Point]:
+    yield from _shared("builder", "builds", "cancelled-build")
+    yield from _appends("builder", "cache-built")
+    yield from _appends("builder", "env-built", "builds")
+    yield from _appends("builder", "finished", "no-environment")
+    yield from _appends("builder", "cleaned", "no-environment")
+    yield from _appends("builder", "rejected", "refused")
+    yield from _appends("builder", "body", "no-environment-big")
+    yield from _around("builder.build-frame", "builds")
+    yield from _around("builder.build", "builds", "private")
+
+
+def _runner() -> Iterator[Point]:
+    yield from _shared("runner", "plain", "cancelled-run")
+    yield from _appends("runner", "compiled")
+    yield from _appends("runner", "ran", passing=3)
+    yield from _appends("runner", "finished")
+    yield from _appends("runner", "cleaned")
+    yield from _appends("runner", "cache-lost", "lost")
+    yield from _appends("runner", "body", "big")
+    yield from _around("runner.container-limits", "compiles")
+    yield from _around("runner.hand-over")
+    yield from _around("runner.compile")
+    yield from _around("runner.run", passing=2)
+
+
+def _projector() -> Iterator[Point]:
+    yield from (Point(f"projector.commit.{when}", passing=4) for when in ("before", "within", "during", "after"))
+    yield from (Point(f"projector.checkpoint.{when}", passing=2) for when in ("before", "during", "after"))
+    yield from (Point(f"projector.snapshot.{when}", deed="query") for when in ("before", "within", "after"))
+    yield from (Point(f"projector.set-aside.{when}", deed="spoil-views") for when in ("before", "within", "after"))
+    yield from _around("projector.open", deed="restart")
+    yield from _around("projector.verify", deed="restart")
+
+
+def _supervisor() -> Iterator[Point]:
+    for what in ("check", "sweep", "container-remove", "server-start", "apply", "publish-policy", "announce"):
+        yield from _around(f"supervisor.{what}", "lasts", "builds", group="start")
+    yield from (Point(f"supervisor.stream-apply.{when}", group="new", passing=2) for when in ANSWERED)
+
+
+def _outside() -> Iterator[Point]:
+    """Kills from outside: no process kills itself there."""
+    for what in ("server", "everything", "supervisor"):
+        yield Point(f"outside.{what}", ("lasts", "lasts-building", "big"), group="outside")
+    yield Point("outside.server-again", ("lasts", "lasts-building"), group="outside")
+    for role in ("builder", "runner", "projector"):
+        yield Point(f"outside.{role}", ("lasts", "lasts-building"), group="outside")
+    for role, kind in (("builder", "lasts-building"), ("runner", "lasts")):
+        yield Point(f"outside.{role}-container", (kind,), group="outside")
+        yield Point(f"outside.{role}-init", (kind,), group="outside")
+        yield Point(f"outside.{role}-jail", (kind,), group="outside")
+
+
+def _network() -> Iterator[Point]:
+    """The connection between one role and the server; and a role that is stopped for longer than its lease lasts."""
+    for role, kind in (("builder", "lasts-building"), ("runner", "lasts"), ("projector", "plain")):
+        for how in ("cut", "frozen", "slow", "flapping"):
+            yield Point(f"network.{role}-{how}", (kind,), group="network")
+    for role, kind in (("builder", "builds"), ("runner", "lasts")):
+        yield Point(f"network.{role}-append-unanswered", (kind,), group="network")
+        yield Point(f"network.{role}-append-halved", (kind,), group="network")
+    yield Point("network.runner-stopped-past-its-lease", ("lasts",), group="network")
+    yield Point("network.runner-frozen-past-its-lease", ("lasts",), group="network")
+
+
+def _cluster() -> Iterator[Point]:
+    yield Point("cluster.leader", group="cluster")
+    yield Point("cluster.follower", group="cluster")
+
+
+POINTS: Final[tuple[Point, ...]] = (
+    *(*_builder(), *_runner(), *_projector(), *_supervisor()),
+    *(*_outside(), *_network(), *_cluster()),
+)
+
+
+def matching(patterns: Sequence[str], points: Sequence[Point] = POINTS) -> list[Point]:
+    """Return the points whose names fit one of the patterns."""
+    return [point for point in points if any(fnmatch(point.name, pattern) for pattern in patterns)]
+
+
+def rounds(points: Sequence[Point]) -> Iterator[list[Point]]:
+    """Yield what can be killed at one time: at most one point of each role, and no two deeds that are in each other's way."""
+    left = list(points)
+    while left:
+        together: list[Point] = []
+        for point in left:
+            apart = all(point.role != other.role for other in together)
+            if apart and (point.deed == "nothing" or all(other.deed == "nothing" for other in together)):
+                together.append(point)
+        left = [point for point in left if point not in together]
+        yield together

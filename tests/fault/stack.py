@@ -1,0 +1,245 @@
+"""The stack whose processes are killed: the real supervisor, server and roles, started through `role`: points can be armed.
+
+It has a port, uids, directories and a label of its own, and ends when the harness does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+from cutor.bus.topology import default_text
+from tests.attacks.stack import AttackedStack, StackFailed, free_port
+from tests.fault import role as entry
+from tests.fault.arming import DIRECTORY, Points
+
+ENTRY: Final = str(Path(entry.__file__))
+READY_S: Final = 120.0
+DOWN_S: Final = 90.0
+POLL_S: Final = 0.05
+LEASE_S: Final = 24
+"""The shortest time that a delivery may be out: what is left to its clock comes again sooner."""
+CONFIG: Final = """\
+max_leases = {max_leases}
+
+[server]
+port = {port}
+streams = "{streams}"
+
+[builder]
+slots = 2
+
+[runner]
+slots = 2
+uid_base = {uid_base}
+"""
+
+
+@dataclass(frozen=True)
+class FaultStack(AttackedStack):
+    """A stack beneath ``home``; `up` starts it, again and again, `down` ends it in an orderly way."""
+
+    max_leases: int = 20
+    supervisor: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @classmethod
+    def make(cls, home: Path, *, max_leases: int = 20) -> FaultStack:
+        """Lay down its directories and configuration."""
+        stack = cls(home, secrets.token_hex(8), 1_000_000 + 8192 * secrets.randbelow(100_000), max_leases)
+        stack.temporary.mkdir(parents=True)
+        streams = home / "streams.yaml"
+        text, count = re.subn(r"ack_wait: 30s", f"ack_wait: {LEASE_S}s", default_text())
+        assert count == 2, "streams.yaml has another form"
+        streams.write_text(text)
+        config = CONFIG.format(max_leases=max_leases, port=free_port(), uid_base=stack.uid_base, streams=streams)
+        stack.config.write_text(config)
+        return stack
+
+    @property
+    def config(self) -> Path:
+        """Its configuration."""
+        return self.home / "config.toml"
+
+    @property
+    def points(self) -> Points:
+        """The points of its processes."""
+        return Points(self.home / "points")
+
+    @property
+    def log(self) -> Path:
+        """What the supervisor and its roles print."""
+        return self.home / "output.log"
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {DIRECTORY: str(self.points.directory), entry.WITH_HARNESS: str(os.getpid())}
+
+    def processes(self) -> dict[int, str]:
+        """As before; the supervisor's number is left out, so that the roles of two lives are the same."""
+        return {pid: re.sub(r" --parent \d+", "", line) for pid, line in super().processes().items()}
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the supervisor; it may die at once."""
+        command = [sys.executable, ENTRY, "up", "--data", str(self.data), "--config", str(self.config)]
+        with self.log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for the harness, which ends the stack in its own order
+            )
+        self.supervisor[:] = [process]
+        return process
+
+    async def up(self) -> None:
+        """Start the stack and wait until it is ready. Raises `StackFailed`."""
+        at = self.log.stat().st_size if self.log.exists() else 0
+        process = self.launch()
+        deadline = time.monotonic() + READY_S
+        while b"cutor is ready" not in self.said(at):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise StackFailed(f"the stack did not start: {self.said(at).decode(errors='replace')[-600:]}")
+            await asyncio.sleep(POLL_S)
+
+    def said(self, at: int) -> bytes:
+        """Return what was printed from a place in the log on."""
+        with self.log.open("rb") as opened:
+            opened.seek(at)
+            return opened.read()
+
+    async def down(self) -> None:
+        """End the stack in an orderly way. Raises `StackFailed` where it takes too long, or says that something was wrong."""
+        if not self.supervisor or self.supervisor[0].poll() is not None:
+            return
+        self.supervisor[0].send_signal(signal.SIGTERM)
+        code = await self.ended(DOWN_S)
+        if code:
+            raise StackFailed(f"the stack ended with {code}: {self.said(0).decode(errors='replace')[-600:]}")
+
+    async def ended(self, timeout_s: float) -> int:
+        """Return the supervisor's exit code once it has ended. Raises `StackFailed`."""
+        deadline = time.monotonic() + timeout_s
+        while (code := self.supervisor[0].poll()) is None:
+            if time.monotonic() > deadline:
+                raise StackFailed(f"the supervisor has not ended after {timeout_s:g} s")
+            await asyncio.sleep(POLL_S)
+        return code
+
+    def pids(self, role: str) -> list[int]:
+        """Return the processes of a role, ``server`` or ``supervisor``."""
+        words = {"server": "nats-server -c", "supervisor": f"{ENTRY} up"}
+        word = words.get(role, f" {role} --data {self.data} ")
+        return [pid for pid, line in self.processes().items() if word in line and "die_with_parent" not in line]
+
+    def kill_all(self) -> None:
+        """SIGKILL to every process of the stack at once."""
+        for pid in self.processes():
+            _kill(pid)
+
+    def finish(self) -> None:
+        """Let nothing of it be left, whatever state it is in."""
+        if self.supervisor:
+            self.supervisor[0].kill()
+            self.supervisor[0].wait()
+        deadline = time.monotonic() + DOWN_S
+        while self.processes() and time.monotonic() < deadline:
+            self.kill_all()
+            time.sleep(POLL_S)
+        if (self.data / "instance").exists():
+            self._remove_containers()
+
+    def _remove_containers(self) -> None:
+        listed = ["docker", "ps", "-aq", "--filter", f"label=cutor={self.instance}"]
+        ids = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
+        if ids:
+            subprocess.run(["docker", "rm", "-f", *ids], capture_output=True, check=False)
+
+
+def _kill(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def fault_stack(home: Path, *, max_leases: int = 20) -> AsyncIterator[FaultStack]:
+    """Run a stack beneath a directory; nothing of it is left in the end."""
+    stack = FaultStack.make(home, max_leases=max_leases)
+    try:
+        await stack.up()
+        yield stack
+        await stack.down()
+    finally:
+        await asyncio.to_thread(stack.finish)
+
+
+class ExtraRole:
+    """A role process beside those of the stack, on the same server: with a data directory and a label of its own."""
+
+    def __init__(self, stack: FaultStack, role: str, name: str) -> None:
+        self._stack = stack
+        self.role = role
+        self.data = stack.home / name
+        self.process: subprocess.Popen[bytes] | None = None
+        self._output: IO[bytes] | None = None
+
+    @property
+    def instance(self) -> str:
+        """The label of its containers."""
+        return (self.data / "instance").read_text().strip()
+
+    def start(self, server: str) -> None:
+        """Start it (again)."""
+        command = [sys.executable, ENTRY, "--config", str(self._stack.config), self.role, "--data", str(self.data)]
+        with (self._stack.home / f"{self.data.name}.log").open("ab") as output:
+            self.process = subprocess.Popen(
+                [*command, "--worker", self.data.name],
+                env=self._stack.environment() | {entry.SERVER: server},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self) -> None:
+        """End it in an orderly way; by force where it does not."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGCONT)
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(DOWN_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def children(pid: int) -> Iterator[int]:
+    """Yield the processes beneath one, at any depth."""
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            found = [int(one) for one in (task / "children").read_text().split()]
+        except OSError:
+            continue
+        for child in found:
+            yield child
+            yield from children(child)

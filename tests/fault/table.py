@@ -1,0 +1,60 @@
+"""The table of `make fault`: a line for each point as it ends, then the total. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from tests.fault.campaign import Row
+
+NAME: Final = 40
+COLUMNS: Final = ("kills", "submissions", "lost", "doubled", "wrong", "left over", "views", "time")
+WIDTHS: Final = (5, 11, 4, 7, 5, 9, 6, 7)
+WIDTH: Final = NAME + sum(WIDTHS) + len(WIDTHS) + 2
+LEGEND: Final = (
+    "  lost: did not come to its end, or was not cleaned; doubled: took effect twice or out of turn; wrong: another end\n"
+    "  than it must have; left over: containers, processes, control groups, mounts, files; views: equal to a rebuild of them"
+)
+
+
+def heading() -> str:
+    """Return what stands above the table."""
+    names = " ".join(f"{name:>{width}}" for name, width in zip(COLUMNS, WIDTHS, strict=True))
+    return f"{LEGEND}\n\n  {'point':{NAME}} {names}\n  {'-' * (WIDTH - 2)}"
+
+
+def lines(row: Row) -> Iterator[str]:
+    """Yield a point's line, marked where something is not as it must be, and a line for each such thing."""
+    mark = " " if row.good else "!"
+    yield _line(mark, row.point, _numbers(row), "yes" if not row.views else "NO", f"{row.seconds:.1f} s")
+    if not row.reached:
+        yield f"    the point was never passed{': ' + row.said if row.said else ''}"
+    elif row.said:
+        yield f"    {row.said}"
+    yield from (f"    {identity}: {finding.promise}: {finding.text}" for identity, finding in row.findings)
+    yield from (f"    left: {name}" for name in row.left)
+    yield from (f"    views: {difference}" for difference in row.views)
+
+
+def total(rows: Sequence[Row], seconds: float) -> str:
+    """Return the last line."""
+    sums = [sum(numbers) for numbers in zip(*map(_numbers, rows), strict=True)] if rows else [0] * 6
+    equal = sum(not row.views for row in rows)
+    line = _line(" ", f"total of {len(rows)} points", sums, f"{equal}/{len(rows)}", f"{seconds:.0f} s")
+    return f"  {'-' * (WIDTH - 2)}\n{line}"
+
+
+def _numbers(row: Row) -> list[int]:
+    return [
+        row.kills,
+        row.submissions,
+        row.count("lost"),
+        row.count("doubled"),
+        row.count("wrong"),
+        len(row.left),
+    ]
+
+
+def _line(mark: str, name: str, numbers: Sequence[int], views: str, seconds: str) -> str:
+    cells = [*map(str, numbers), views, seconds]
+    return f"{mark} {name:{NAME}} " + " ".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=True))

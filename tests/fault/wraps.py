@@ -1,0 +1,233 @@
+"""The choke points of cutor's processes, wrapped: a point before and after each, and in the midst where something is sent.
+
+``wrap(role)`` is called once, in a process that has loaded cutor and has not begun. The product knows nothing of it: what is
+wrapped here are its own functions, by name, and a name that is gone is an error at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+
+from cutor.bus import link
+from cutor.containers import engine
+from cutor.containers.errors import EngineFailure
+from cutor.jail import session as jail
+from cutor.nix import session as nix
+from cutor.projections import projector, snapshots, store, views_file, writer
+from cutor.roles import former_life, in_hand
+from tests.fault.arming import Injected, armed, around, passed, soon
+
+SENT_S: Final = 0.01
+"""How long a request to Docker is under way before a process dies at ``sent``."""
+REQUESTS: Final = {
+    "create cutor-": "container-create",
+    "attach to": "container-attach",
+    "start cutor-": "container-start",
+    "update limits": "container-limits",
+    "remove a container": "container-remove",
+    "list containers": "sweep-list",
+}
+"""The beginning of what `Engine.call` says that it does, and the point's word for it."""
+SUBJECTS: Final = {
+    "cutor.body.": "append-body",
+    "cutor.dead.message.": "append-letter",
+    "cutor.stack.policy": "publish-policy",
+}
+ACKS: Final = {b"+ACK": "ack", b"-NAK": "nak", b"+WPI": "heartbeat", b"+TERM": "term"}
+_KIND: Final = re.compile(rb'"kind":"([a-z-]+)"')
+
+
+def wrap(role: str) -> None:
+    """Wrap everything that a process of this role may come by. Its points begin with ``role.``."""
+    _wrap_bus(role)
+    _wrap_engine(role)
+    if role == "runner":
+        _wrap_worker_session(role)
+    if role == "builder":
+        _wrap_build_session(role)
+    if role in {"builder", "runner"}:
+        _wrap_in_hand(role)
+    if role == "projector":
+        _wrap_projector(role)
+
+
+def word_of(subject: str, body: bytes) -> str | None:
+    """Return the point's word for a message that is sent: what it appends, or how it answers a delivery; None for others."""
+    if subject.startswith("$JS.ACK."):
+        return ACKS.get(body.split(b" ", 1)[0])
+    if subject.startswith(("$JS.API.STREAM.CREATE.", "$JS.API.STREAM.UPDATE.")):
+        return "stream-apply"
+    if subject.startswith("cutor.ev."):
+        return f"append-{subject.rpartition('.')[2]}"
+    if subject.startswith("cutor.env.") and (found := _KIND.search(body)):
+        return f"append-{found[1].decode()}"
+    return next((word for beginning, word in SUBJECTS.items() if subject.startswith(beginning)), None)
+
+
+def _wrap_bus(role: str) -> None:
+    """Requests: before, sent, after the answer. What is only sent (answers to deliveries): before and after."""
+    send, ask = link.Link.send, link.Link.ask
+
+    @wraps(send)
+    async def sending(self: link.Link, subject: str, body: bytes = b"", **more: Any) -> None:
+        word = word_of(subject, body)
+        if word is None:
+            return await send(self, subject, body, **more)
+        answered = word.startswith(("append-", "publish-", "stream-"))
+        if not answered:
+            passed(f"{role}.{word}.before")
+        await send(self, subject, body, **more)
+        point = f"{role}.{word}.{'sent' if answered else 'after'}"
+        if armed(point):
+            await _flushed(self)
+            passed(point)
+        return None
+
+    @wraps(ask)
+    async def asking(self: link.Link, subject: str, body: bytes = b"", **more: Any) -> Any:
+        word = word_of(subject, body)
+        if word is None or not word.startswith(("append-", "publish-", "stream-")):
+            return await ask(self, subject, body, **more)
+        with around(f"{role}.{word}"):
+            return await ask(self, subject, body, **more)
+
+    link.Link.send = sending  # type: ignore[method-assign]
+    link.Link.ask = asking  # type: ignore[method-assign]
+
+
+async def _flushed(over: link.Link) -> None:
+    """Return when what was handed to the client library has left the process, so that its death loses none of it."""
+    client: Any = over._client
+    await client._flush_pending(force_flush=True)
+    while client._pending_data_size or client._transport._io_writer.transport.get_write_buffer_size():
+        await asyncio.sleep(0.001)
+
+
+def _wrap_engine(role: str) -> None:
+    call = engine.Engine.call
+
+    @wraps(call)
+    async def calling(self: engine.Engine, what: str, request: Awaitable[Any], **more: Any) -> Any:
+        word = next((word for beginning, word in REQUESTS.items() if what.startswith(beginning)), None)
+        if word is None:
+            return await call(self, what, request, **more)
+        try:
+            passed(f"{role}.{word}.before")
+        except Injected as error:
+            if asyncio.iscoroutine(request):
+                request.close()
+            raise EngineFailure(str(error)) from error
+        if armed(f"{role}.{word}.sent"):
+            under_way = asyncio.ensure_future(call(self, what, request, **more))
+            await asyncio.wait([under_way], timeout=SENT_S)
+            passed(f"{role}.{word}.sent")
+            result = await under_way
+        else:
+            result = await call(self, what, request, **more)
+        passed(f"{role}.{word}.after")
+        return result
+
+    engine.Engine.call = calling  # type: ignore[method-assign]
+    _wrap_method(engine.Child, "close_stdin", f"{role}.stop")
+
+
+def _wrap_method(owner: Any, name: str, what: str) -> None:
+    """Put a point before and after a method or function that is awaited."""
+    method: Callable[..., Awaitable[Any]] = getattr(owner, name)
+
+    @wraps(method)
+    async def wrapped(*args: Any, **more: Any) -> Any:
+        with around(what):
+            return await method(*args, **more)
+
+    setattr(owner, name, wrapped)
+
+
+def _wrap_call(owner: Any, name: str, what: str) -> None:
+    """Put a point before and after a method or function that blocks."""
+    function: Callable[..., Any] = getattr(owner, name)
+
+    @wraps(function)
+    def wrapped(*args: Any, **more: Any) -> Any:
+        with around(what):
+            return function(*args, **more)
+
+    setattr(owner, name, wrapped)
+
+
+def _wrap_worker_session(role: str) -> None:
+    for name, word in (("ready", "ready"), ("hand_over", "hand-over"), ("run_compile", "compile"), ("run_test", "run")):
+        _wrap_method(jail.WorkerSession, name, f"{role}.{word}")
+
+
+def _wrap_build_session(role: str) -> None:
+    _wrap_method(nix.BuildSession, "_until_ready", f"{role}.ready")
+    _wrap_method(engine.Child, "send", f"{role}.build-frame")
+    _wrap_method(nix.BuildSession, "_until_done", f"{role}.build")
+
+
+def _wrap_in_hand(role: str) -> None:
+    """The notes of what a role has in hand, and what a role does about those of its former life."""
+    _wrap_call(in_hand.InHand, "note", f"{role}.in-hand-note")
+    _wrap_call(in_hand.InHand, "forget", f"{role}.in-hand-forget")
+    _wrap_method(former_life.FormerLife, "settle", f"{role}.former-life")
+
+
+def _wrap_projector(role: str) -> None:
+    transaction = store.Store._transaction
+
+    @contextmanager
+    def within(self: store.Store) -> Iterator[None]:
+        passed(f"{role}.commit.before")
+        with transaction(self):
+            yield
+            passed(f"{role}.commit.within")
+            soon(f"{role}.commit.during", 0.0002)
+        passed(f"{role}.commit.after")
+
+    store.Store._transaction = within  # type: ignore[method-assign]
+    _wrap_checkpoint(role)
+    _wrap_call(snapshots, "_copy", f"{role}.snapshot")
+    for module in (views_file, writer):
+        _wrap_call(module, "set_aside", f"{role}.set-aside")
+    for module in (views_file, writer):
+        _wrap_call(module, "open_or_make_anew", f"{role}.open")
+    _wrap_rename(role)
+    _wrap_method(projector.Projector, "_verify", f"{role}.verify")
+
+
+def _wrap_checkpoint(role: str) -> None:
+    """Let the log be worked in at every commit where a point there is armed: else it would take 64 MB of events."""
+    work_in = store.Store.work_in
+
+    @wraps(work_in)
+    def working_in(self: store.Store) -> None:
+        if any(armed(f"{role}.checkpoint.{when}") for when in ("before", "during", "after")):
+            store.WAL_BYTES = 0  # type: ignore[misc]
+            passed(f"{role}.checkpoint.before")
+            soon(f"{role}.checkpoint.during", 0.0002)
+        work_in(self)
+        passed(f"{role}.checkpoint.after")
+
+    store.Store.work_in = working_in  # type: ignore[method-assign]
+
+
+def _wrap_rename(role: str) -> None:
+    """The point between the two files that are set aside one after the other."""
+    rename = Path.rename
+
+    def renaming(self: Path, target: Any) -> Any:
+        done = rename(self, target)
+        if str(target).endswith(".aside"):
+            passed(f"{role}.set-aside.within")
+        if str(target).endswith(".snapshot"):
+            passed(f"{role}.snapshot.within")
+        return done
+
+    Path.rename = renaming  # type: ignore[method-assign]

@@ -6,8 +6,7 @@ The step is a script of the test: what a real builder and runner do under a leas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,30 +18,19 @@ from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import BusUnreachable
 from cutor.bus.topology import apply, default_text
 from cutor.bus.topology_file import parse
-from cutor.config import Config
 from cutor.journal import Appended, Journal, SubmissionConflict
 from cutor.model.codec import encode
 from cutor.model.decide import decide_cancel, event_message_id
-from cutor.model.events import CacheBuilt, Event, Finished, Lease, Leased, Rejected, Role, Stage, Submitted, kind_of, output
+from cutor.model.events import Event, Finished, Lease, Leased, Rejected, Stage, Submitted, kind_of, output
 from cutor.model.limits import Policy
 from cutor.model.messages import Unreadable
-from cutor.model.request import ValidRequest, request_from, validate
 from cutor.model.result import result
 from cutor.model.state import Submission
 from cutor.model.subjects import Address, event_subject, fence
-from cutor.roles.context import RoleContext
 from cutor.roles.job import Job, StepFault, WorkerUnable
-from cutor.roles.loop import Loop
 from cutor.roles.results import Results
 from cutor.undisturbed import to_the_end
-from tests.unit.histories import ENVIRONMENT, OK
-
-Work = Callable[[Job], Awaitable[None]]
-
-
-def request(submission_id: str, run: str = "true", *, cases: int = 1) -> ValidRequest:
-    files = [{"name": "shell.nix", "content": "{}"}, {"name": "cutor-run.sh", "content": run}]
-    return validate(request_from({"id": submission_id, "files": files, "test_cases": [{}] * cases}), Policy(), "unused")
+from tests.scripted_roles import Scripted, Waiting, build, end, kinds, pending_acks, request, role, take_over, until
 
 
 @pytest.fixture
@@ -52,87 +40,6 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
         journal = Journal(bus)
         await journal.publish_policy(Policy(max_leases=2))
         yield journal
-
-
-class Scripted:
-    """A step whose work is a function of the test."""
-
-    def __init__(self, role: Role, work: Work) -> None:
-        self.role: Role = role
-        self._work = work
-        self.unable_times = 0
-
-    async def check(self) -> None:
-        if self.unable_times:
-            self.unable_times -= 1
-            raise WorkerUnable("no Docker Engine answers")
-
-    async def work(self, job: Job) -> None:
-        await self._work(job)
-
-
-@asynccontextmanager
-async def role(
-    journal: Journal,
-    work: Work,
-    name: Role = "builder",
-    worker: str = "w1",
-    unable_times: int = 0,
-    grace_s: float = 5.0,
-    hurried: bool = False,
-) -> AsyncIterator[None]:
-    """Run a loop until the block ends; ``hurried``: it is told to hurry, too."""
-    stop, hurry, ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    context = RoleContext("", "test", worker, Config(shutdown_grace_s=grace_s), ready.set, stop, hurry)
-    step = Scripted(name, work)
-    step.unable_times = unable_times
-    loop = asyncio.create_task(Loop(context, journal, step, 2, retry_delay_s=0.05).run())
-    await asyncio.wait([loop, asyncio.create_task(ready.wait())], return_when=asyncio.FIRST_COMPLETED)
-    try:
-        yield
-    finally:
-        stop.set()
-        if hurried:
-            await asyncio.sleep(0.1)
-            hurry.set()
-        await loop
-
-
-async def until(journal: Journal, address: Address, holds: Callable[[Submission], bool]) -> Submission:
-    async with asyncio.timeout(20):
-        while not holds(state := await journal.known(address)):
-            await asyncio.sleep(0.02)
-    return state
-
-
-async def kinds(journal: Journal, address: Address) -> list[str]:
-    return [kind_of(entry.message) for entry in await journal.entries(address) if not isinstance(entry.message, Unreadable)]
-
-
-async def end(job: Job) -> None:
-    await job.report(Finished(lease=job.lease, outcome="DEPENDENCY_ERROR"))
-
-
-async def build(job: Job) -> None:
-    await job.report(CacheBuilt(lease=job.lease, environment=ENVIRONMENT, stage=OK))
-
-
-class Waiting:
-    """Work that says when it has begun, waits to be told to go on, and then does what the test wants; `stopped` is its end."""
-
-    def __init__(self, then: Work) -> None:
-        self.began, self.go_on, self.stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.jobs: list[Job] = []
-        self._then = then
-
-    async def __call__(self, job: Job) -> None:
-        self.jobs.append(job)
-        self.began.set()
-        try:
-            await self.go_on.wait()
-            await self._then(job)
-        finally:
-            self.stopped.set()
 
 
 async def test_a_step_is_leased_done_and_cleaned_once(journal: Journal) -> None:
@@ -342,19 +249,6 @@ async def test_large_contents_live_in_bodies_and_come_back_unseen(journal: Journ
     assert stored.content.body is not None
     loaded = await journal.contents.load_request(submitted.address, submitted.request)
     assert loaded == request("p", script)
-
-
-async def pending_acks(journal: Journal, consumer: str = "builder-default") -> int:
-    """Return how many deliveries the server still counts as under way."""
-    info = await journal.bus.api.call("consumer", f"CONSUMER.INFO.EVENTS.{consumer}")
-    return int(info["num_ack_pending"])
-
-
-async def take_over(journal: Journal, address: Address, number: int = 2) -> Lease:
-    """Take the lease as another worker does to whom the event was delivered again."""
-    lease = Lease(role="builder", worker="other", token=f"other{number}", number=number)
-    await journal.settle(await journal.known(address), lambda _state: Leased(lease=lease))
-    return lease
 
 
 @pytest.mark.parametrize("failure", [None, StepFault("no container"), ZeroDivisionError()])

@@ -50,6 +50,8 @@ PATIENCE_S: Final = 60.0
 """Without an answer of the server for so long, a transfer has failed. It gives up itself after 5 s without one of ours."""
 NEXT_CHUNK_S: Final = 20.0
 """Likewise for the next chunk of a snapshot that has begun: in a cluster, its leader may be dead."""
+ELECTION_S: Final = 15.0
+"""For what may be asked again: a cluster needs up to 9 s to choose a new leader."""
 SUBJECTS: Final = "cutor.>"
 """All streams with subjects beneath it are backed up."""
 _DONE: Final = frozenset({None, "204"})
@@ -76,7 +78,9 @@ async def streams_of(bus: Bus) -> list[str]:
     """Return the names of all streams that hold subjects of cutor's."""
     names: list[str] = []
     while True:
-        answer = await bus.api.call("streams", "STREAM.NAMES", {"subject": SUBJECTS, "offset": len(names)})
+        answer = await bus.api.call(
+            "streams", "STREAM.NAMES", {"subject": SUBJECTS, "offset": len(names)}, timeout_s=ELECTION_S
+        )
         page = answer.get("streams") or []
         names += page
         if not page or len(names) >= int(answer["total"]):
@@ -87,7 +91,9 @@ async def positions(bus: Bus, stream: str) -> list[ConsumerPosition]:
     """Return the durable consumers of a stream and where they stand; those of readers, which end with them, are left out."""
     found: list[Json] = []
     while True:
-        answer = await bus.api.call(f"consumers of {stream}", f"CONSUMER.LIST.{stream}", {"offset": len(found)})
+        answer = await bus.api.call(
+            f"consumers of {stream}", f"CONSUMER.LIST.{stream}", {"offset": len(found)}, timeout_s=ELECTION_S
+        )
         page = answer.get("consumers") or []
         found += page
         if not page or len(found) >= int(answer["total"]):

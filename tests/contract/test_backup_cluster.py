@@ -34,7 +34,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 async def empty(cluster: Cluster) -> None:
-    """Start the cluster anew with empty stores, and wait until it answers."""
+    """Start the cluster anew with empty stores, and wait until it can keep three copies of a stream."""
     cluster.kill_all()
     for node in range(NODES):
         shutil.rmtree(cluster.directory / str(node))
@@ -44,6 +44,8 @@ async def empty(cluster: Cluster) -> None:
         while True:
             try:
                 async with Bus.connect(cluster.url(), name="test", connect_timeout_s=1) as bus:
+                    await bus.api.call("probe", "STREAM.CREATE.PROBE", {"name": "PROBE", "subjects": ["p"], "num_replicas": 3})
+                    await bus.api.call("probe", "STREAM.DELETE.PROBE")
                     assert (await bus.api.call("names", "STREAM.NAMES", {}))["streams"] is None
                     return
             except BusError:
@@ -114,6 +116,18 @@ async def filled(cluster: Cluster) -> AsyncIterator[Bus]:
         yield bus
 
 
+async def elected(cluster: Cluster) -> None:
+    """Wait until every stream has a leader again: an election takes longer than a request waits."""
+    async with asyncio.timeout(60):
+        for stream in ("EVENTS", "BODIES", "ENVIRONMENTS", "STACK"):
+            while True:
+                try:
+                    await cluster.leader(stream)
+                    break
+                except BusError:
+                    await asyncio.sleep(0.2)
+
+
 async def test_a_leader_that_dies_during_a_backup(cluster: Cluster, filled: Bus, tmp_path: Path) -> None:
     """The backup ends in one line and leaves nothing, or it is whole; the next one is whole."""
     leader = await cluster.leader("BODIES")
@@ -134,7 +148,7 @@ async def test_a_leader_that_dies_during_a_backup(cluster: Cluster, filled: Bus,
     else:
         await backup.verify(tmp_path / "first", made)
     assert killed
-    await cluster.leader("BODIES")
+    await elected(cluster)
     async with Bus.connect(cluster.url(), name="test") as bus:
         made = await backup.make(bus, tmp_path / "second")
     await backup.verify(tmp_path / "second", made)

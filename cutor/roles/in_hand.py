@@ -1,10 +1,11 @@
 """What a role has in hand, as notes in its data directory: so that its next life can hand it back at once.
 
 A worker that is killed answers nothing: without its note, the server would wait for its sign of life until ``ack_wait`` has run
-out (30 s) before somebody else gets the delivery. ``<data>/in-hand/<role>/<sequence>`` is written before the lease is appended
-and removed once the delivery is answered. It is not synchronised to the disk: a machine that dies loses the notes, which costs
-that wait and nothing else. For the same reason nothing depends on one being there, whole or true: what is read is checked, and
-a hand-back is decided by the log (`decide_in_hand`).
+out (30 s) before somebody else gets the delivery. ``<data>/in-hand/<role>/<sequence>`` is written as soon as the delivery is
+there, written again before a lease is appended behind another one of the role, and removed once the delivery is answered. It is
+not synchronised to the disk: a machine that dies loses the notes, which costs that wait and nothing else. For the same reason
+nothing depends on one being there, whole or true: what is read is checked, and a hand-back is decided by the log
+(`decide_in_hand`).
 """
 
 from __future__ import annotations

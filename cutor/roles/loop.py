@@ -180,6 +180,7 @@ class Loop:
             # the same event, delivered again: heartbeats were late, the work is good. Another one waits for its end
             await self._send(delivery, "leave" if busy.sequence == sequence else "retry")
             return
+        self._in_hand.note(_note(delivery, parsed.address))  # before anything is waited for
         async with self._attention.on(parsed.address, sequence) as running, delivery.kept_alive(self._pulse(delivery, running)):
             answer = await self._attend_to(delivery, running)
         await self._send(delivery, answer)
@@ -202,9 +203,7 @@ class Loop:
             return "done"
         if not state.ended and state.fault is None and not await self._able():
             return "retry"
-        seen = state.lease.token if state.lease is not None else ""
-        note = Note(ack_subject=delivery.ack_subject, sequence=running.sequence, **running.address._asdict(), seen=seen)
-        return await self._take(delivery, running, state, note)
+        return await self._take(delivery, running, state)
 
     async def _able(self) -> bool:
         """Return whether this worker can do its step at all; where it can't, nothing is pulled until it can again."""
@@ -238,15 +237,16 @@ class Loop:
                 self._recovery = None
                 return
 
-    async def _take(self, delivery: Delivery, running: Running, state: Submission, note: Note) -> Answer:
+    async def _take(self, delivery: Delivery, running: Running, state: Submission) -> Answer:
         """Append what the state calls for; where that is a lease, do the step under it."""
         token, sequence = secrets.token_hex(8), running.sequence
+        former = state.lease
 
         def wanted(state: Submission) -> Event | None:
             event = self._wanted(state, sequence, token)
             if isinstance(event, Leased):
-                if running.taking is None:
-                    self._in_hand.note(note)
+                if running.taking is None and former is not None and former.role == self._step.role:
+                    self._in_hand.note(_note(delivery, running.address, seen=former.token))
                 running.taking = event.lease
             return event
 
@@ -354,3 +354,7 @@ async def serve(context: RoleContext, step: Step, slots: int, swept: Iterable[Ad
     """Connect to the log and run a role's loop until the context says stop; ``swept`` as in `Loop.run`."""
     async with Bus.connect(context.server, name=f"cutor {step.role} {context.worker}") as bus:
         await Loop(context, Journal(bus), step, slots).run(swept)
+
+
+def _note(delivery: Delivery, address: Address, *, seen: str = "") -> Note:
+    return Note(ack_subject=delivery.ack_subject, sequence=delivery.stored.sequence, **address._asdict(), seen=seen)

@@ -1,0 +1,295 @@
+"""What a role's former life left in the log: handed back at the next start, said to be clean, and never taken from another.
+
+The consumers of these tests wait two minutes for a sign of life, and the tests less: by waiting alone none of them passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.bus.consumer import WeightedQueues
+from cutor.bus.errors import BusUnreachable
+from cutor.journal import Journal
+from cutor.model.decide import decide_cancel
+from cutor.model.events import Cleaned, Lease, Leased
+from cutor.model.limits import Policy
+from cutor.model.state import Submission
+from cutor.model.subjects import Address
+from cutor.roles.in_hand import DIRECTORY, InHand, Note
+from cutor.roles.job import Job
+from tests.nats_server import OwnServer
+from tests.scripted_roles import PATIENCE_S, Waiting, end, kinds, pending_acks, request, role, set_ack_wait, take_over, until
+
+ACK_WAIT_S = 120.0
+
+
+@pytest.fixture
+async def journal(own_bus: Bus) -> Journal:
+    await set_ack_wait(own_bus, ACK_WAIT_S)
+    journal = Journal(own_bus)
+    await journal.publish_policy(Policy(max_leases=3))
+    return journal
+
+
+def cleaned(state: Submission) -> bool:
+    return state.cleaned_ns is not None
+
+
+def notes(data: Path) -> list[str]:
+    return sorted(path.name for path in (data / DIRECTORY / "builder").iterdir())
+
+
+async def delivered(journal: Journal) -> str:
+    """Take a delivery as a role that dies with it; return where it is answered."""
+    async with WeightedQueues(journal.bus, "EVENTS", [("builder-default", 1)]) as queue:
+        delivery = await queue.next(PATIENCE_S)
+    assert delivery is not None
+    return delivery.ack_subject
+
+
+def leave_note(data: Path, submitted: Submission, ack_subject: str, *, seen: str = "") -> None:
+    tenant, identity = submitted.address
+    note = Note(ack_subject=ack_subject, sequence=submitted.step_sequence, tenant=tenant, id=identity, seen=seen)
+    InHand(data, "builder").note(note)
+
+
+async def lease_of(journal: Journal, address: Address, worker: str) -> Lease:
+    number = (await journal.known(address)).attempts.builder + 1
+    lease = Lease(role="builder", worker=worker, token=f"of-{worker}-{number}", number=number)
+    await journal.settle(await journal.known(address), lambda _state: Leased(lease=lease))
+    return lease
+
+
+async def cleaned_event(journal: Journal, address: Address) -> Cleaned:
+    (found,) = [one.message for one in await journal.entries(address) if isinstance(one.message, Cleaned)]
+    return found
+
+
+@pytest.mark.parametrize("end_server", ["stop", "kill"])
+async def test_what_a_shutdown_hands_back_is_taken_up_after_a_restart_of_the_server(
+    journal: Journal, own_server: OwnServer, end_server: str, tmp_path: Path
+) -> None:
+    """A plain hand-back lives in the server's memory: with one, this waits for two minutes."""
+    submitted = await journal.submit(request("down"))
+    async with role(journal, Waiting(end), grace_s=0.1, data=tmp_path):
+        await until(journal, submitted.address, lambda state: state.lease is not None)
+    assert notes(tmp_path) == []
+    assert own_server.server is not None
+    await (own_server.server.kill() if end_server == "kill" else own_server.server.stop())
+    await own_server.start()
+    async with role(journal, end, worker="w2"):
+        state = await until(journal, submitted.address, cleaned)
+    assert (state.status, state.attempts.builder) == ("FINISHED", 2)
+
+
+async def test_the_next_life_of_a_killed_role_takes_its_work_up_again(
+    journal: Journal, own_server: OwnServer, tmp_path: Path
+) -> None:
+    submitted = await journal.submit(request("killed"))
+    marks, data = tmp_path / "marks", tmp_path / "data"
+    marks.mkdir()
+    command = [sys.executable, "-m", "tests.scripted_roles", own_server.url, str(data), "builder", "same", str(marks)]
+
+    async def life(number: int) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(command)  # noqa: ASYNC220 - takes a millisecond
+        async with asyncio.timeout(PATIENCE_S):
+            while not (marks / f"same-began-{number}").exists():
+                assert process.poll() is None
+                await asyncio.sleep(0.02)
+        return process
+
+    first = await life(1)
+    assert notes(data) == ["1"]
+    first.kill()
+    first.wait()
+    second = await life(2)
+    try:
+        (marks / "go-on").touch()
+        state = await until(journal, submitted.address, cleaned)
+        second.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(second.wait, PATIENCE_S) == 0
+    finally:
+        second.kill()
+        second.wait()
+    assert await kinds(journal, submitted.address) == ["submitted", "leased", "leased", "finished", "cleaned"]
+    assert state.strays == 0
+    assert notes(data) == []
+
+
+async def test_nothing_is_handed_back_that_another_worker_has_leased(journal: Journal, tmp_path: Path) -> None:
+    submitted = await journal.submit(request("others"))
+    leave_note(tmp_path, submitted, await delivered(journal))
+    lease = await take_over(journal, submitted.address, number=1)
+    async with role(journal, end, data=tmp_path):
+        assert notes(tmp_path) == []
+        await asyncio.sleep(1)
+        assert (await journal.known(submitted.address)).lease == lease
+        assert await pending_acks(journal) == 1
+
+
+async def test_a_lease_that_was_over_when_the_delivery_came_keeps_nothing_from_being_handed_back(
+    journal: Journal, tmp_path: Path
+) -> None:
+    """Another worker lost its lease, the delivery came here, and this one died before its own lease was in the log."""
+    submitted = await journal.submit(request("before"))
+    dead = await lease_of(journal, submitted.address, "dead")
+    leave_note(tmp_path, submitted, await delivered(journal), seen=dead.token)
+    async with role(journal, end, data=tmp_path):
+        state = await until(journal, submitted.address, cleaned)
+    assert (state.status, state.attempts.builder) == ("FINISHED", 2)
+
+
+async def test_a_delivery_is_noted_while_it_is_in_hand_and_no_longer(journal: Journal, tmp_path: Path) -> None:
+    work = Waiting(end)
+    submitted = await journal.submit(request("noted"))
+    async with role(journal, work, data=tmp_path):
+        await work.began.wait()
+        assert notes(tmp_path) == [str(submitted.step_sequence)]
+        work.go_on.set()
+        await until(journal, submitted.address, cleaned)
+        async with asyncio.timeout(PATIENCE_S):
+            while notes(tmp_path):
+                await asyncio.sleep(0.02)
+    assert await pending_acks(journal) == 0
+
+
+async def ended_by_cancel(journal: Journal, address: Address) -> None:
+    await journal.settle(await journal.known(address), lambda state: decide_cancel(state, None))
+
+
+async def ended_by_itself(journal: Journal, address: Address) -> None:
+    state = await journal.known(address)
+    assert state.lease is not None
+    await end(Job(journal, Policy(), state, state.lease))
+
+
+@pytest.mark.parametrize("ended", [ended_by_cancel, ended_by_itself])
+@pytest.mark.parametrize("known_by", ["container", "note"])
+async def test_an_ended_submission_whose_worker_died_is_cleaned_by_its_next_life(
+    journal: Journal, tmp_path: Path, ended: Callable[[Journal, Address], Awaitable[None]], known_by: str
+) -> None:
+    submitted = await journal.submit(request("swept"))
+    ack_subject = await delivered(journal)
+    await lease_of(journal, submitted.address, "w1")
+    await ended(journal, submitted.address)
+    if known_by == "note":
+        leave_note(tmp_path, submitted, ack_subject)
+    swept = (submitted.address,) if known_by == "container" else ()
+    async with role(journal, end, data=tmp_path, swept=swept):
+        await until(journal, submitted.address, cleaned)
+    assert await cleaned_event(journal, submitted.address) == Cleaned(worker="w1", by="sweep")
+
+
+async def test_nothing_is_said_of_what_goes_on_or_was_anothers(journal: Journal, tmp_path: Path) -> None:
+    running, others, clean, unknown = (Address("default", one) for one in ("running", "others-end", "clean", "unknown"))
+    for address in (running, others, clean):
+        await journal.submit(request(address.id))
+    await lease_of(journal, running, "elsewhere")
+    await lease_of(journal, others, "other")
+    await ended_by_cancel(journal, others)
+    await lease_of(journal, clean, "w1")
+    await ended_by_cancel(journal, clean)
+    said = Cleaned(worker="w1", by="worker")
+    await journal.settle(await journal.known(clean), lambda _state: said)
+    before = {address: await kinds(journal, address) for address in (running, others, clean)}
+    async with role(journal, end, "runner", swept=(running, others, clean, unknown)):
+        pass
+    assert {address: await kinds(journal, address) for address in before} == before
+
+
+GARBAGE = {
+    "17": b"",
+    "18": b'{"ack_subject":"$JS.ACK.EVENTS.builder-default.1.18.1.1.0","sequence":18,"ten',
+    "19": b'{"ack_subject":"$JS.ACK.EVENTS.builder-default.1.19.1.1.0","sequence":7,"tenant":"default","id":"x"}',
+    "20": b'{"ack_subject":"$JS.API.STREAM.PURGE.EVENTS","sequence":20,"tenant":"default","id":"x"}',
+    "21": b'{"ack_subject":"$JS.ACK.EVENTS.builder-default.1.21.1.1.0 x","sequence":21,"tenant":"default","id":"x"}',
+    "22": b'{"ack_subject":"$JS.ACK.EVENTS.runner-default.1.22.1.1.0","sequence":22,"tenant":"default","id":"x"}',
+    "23": b'{"ack_subject":"$JS.ACK.EVENTS.builder-default.1.23.1.1.0","sequence":23,"tenant":"Bad!","id":"../x"}',
+    "24": b"\xff" * 10_000,
+    "25": b'{"ack_subject":"$JS.ACK.x.y.z","sequence":25,"tenant":"default","id":"x"}',
+    "0": b"{}",
+    ".hidden": b"x",
+    "name with spaces": b"x",
+}
+
+
+async def test_garbage_among_the_notes_is_removed_and_said_and_harms_nothing(
+    journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / DIRECTORY / "builder"
+    directory.mkdir(parents=True)
+    for name, content in GARBAGE.items():
+        (directory / name).write_bytes(content)
+    os.mkfifo(directory / "30")
+    (directory / "31").symlink_to("/etc/passwd")
+    (directory / "32").mkdir()
+    good = await journal.submit(request("among-garbage"))
+    leave_note(tmp_path, good, await delivered(journal))
+    with caplog.at_level(logging.WARNING):
+        async with role(journal, end, data=tmp_path):
+            await until(journal, good.address, cleaned)
+    assert notes(tmp_path) == ["32"]
+    told = [record.getMessage() for record in caplog.records if "is no note of a delivery" in record.getMessage()]
+    assert len(told) == len(GARBAGE) + 3
+    assert all("\n" not in one for one in told)
+
+
+async def test_a_log_that_cannot_be_read_at_the_start_keeps_the_notes_and_the_role_serves(
+    journal: Journal, tmp_path: Path
+) -> None:
+    submitted = await journal.submit(request("unreadable"))
+    leave_note(tmp_path, submitted, await delivered(journal))
+    state = journal.state
+
+    async def away(_address: Address, **_more: int) -> Submission | None:
+        raise BusUnreachable("NATS does not answer")
+
+    journal.state = away  # type: ignore[method-assign]
+    async with role(journal, end, data=tmp_path):
+        journal.state = state  # type: ignore[method-assign]
+        assert notes(tmp_path) == ["1"]
+        other = await journal.submit(request("served"))
+        await until(journal, other.address, cleaned)
+    async with role(journal, end, data=tmp_path):
+        await until(journal, submitted.address, cleaned)
+
+
+async def test_where_nothing_can_be_noted_work_goes_on(
+    journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / DIRECTORY).write_bytes(b"a file where the directory should be")
+    with caplog.at_level(logging.WARNING):
+        async with role(journal, end, data=tmp_path):
+            for name in ("one", "two"):
+                submitted = await journal.submit(request(name))
+                await until(journal, submitted.address, cleaned)
+    assert sum("cannot be noted" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_notes_come_back_in_order_and_what_one_costs_is_told(tmp_path: Path) -> None:
+    """No threshold: the figure that docs/explanation/leases.md gives is from here."""
+    in_hand, written, took = InHand(tmp_path, "runner"), [], []
+    for sequence in range(1, 1001):
+        subject = f"$JS.ACK.EVENTS.runner-default.1.{sequence}.654321.1700000000000000000.12"
+        note = Note(ack_subject=subject, sequence=sequence, tenant="default", id="a" * 26, seen="0123456789abcdef")
+        began = time.perf_counter()
+        in_hand.note(note)
+        in_hand.forget(sequence)
+        took.append(time.perf_counter() - began)
+        in_hand.note(note)
+        in_hand.note(note)  # a delivery that could not be answered, and came again
+        written.append(note)
+    print(f"note and forget: {statistics.median(took) * 1e6:.0f} µs")
+    assert InHand(tmp_path, "runner").left() == written

@@ -15,8 +15,9 @@ def role_command(name: str, role: Role, purpose: str) -> click.Command:
 
     @click.command(
         name,
-        help=f"{purpose}\n\nIt runs until SIGTERM or Ctrl-C: what is in work is then finished or handed back; a second Ctrl-C "
-        "ends it at once. Without --data it keeps a directory of its own beneath the default data directory.",
+        help=f"{purpose}\n\nIt runs until SIGTERM or Ctrl-C: what is in work may then finish within `shutdown_grace_s`, and is "
+        "handed back after it, or once the signal comes again. Without --data it keeps a directory of its own beneath the "
+        "default data directory.",
         epilog=examples(
             f"cutor {name} --server nats://user:password@nats.example.org:4222", f"cutor {name} --data /srv/{name}"
         ),

@@ -64,7 +64,8 @@ def command(
 
     The server listens on 127.0.0.1 alone. Everything is kept in the data directory; commands find the stack by themselves. A
     role or server that dies is started again, for as long as it takes once the stack was ready; log/supervisor.log says so.
-    Ctrl-C ends the stack in an orderly way, a second one at once.
+    Ctrl-C or SIGTERM stops the stack: what runs may finish within `shutdown_grace_s`, and the rest is handed back. Once more:
+    all of it is handed back now, in the same order. A third Ctrl-C kills: what ran is done again after the next start.
     """
     loaded = wanted.loaded_for_docker
     settings = StackSettings(
@@ -128,25 +129,36 @@ async def _supervise(settings: StackSettings, on_ready: Callable[[Ready], None],
 
 
 def _listen_for_signals(orders: Orders) -> None:
-    """SIGTERM and SIGHUP stop the stack, however often they come: several may ask for its end. SIGQUIT halts it.
+    """SIGTERM and Ctrl-C stop the stack, and hurry it the second time. A third Ctrl-C halts it, a fourth ends the process as it
+    would any other. SIGHUP (`cutor down`) stops it, however often it comes; SIGQUIT (`cutor down --now`) halts it.
 
-    Ctrl-C stops it and halts it the second time; a third one ends the process as it would any other.
+    The two are counted apart: a shell's Ctrl-C may come with a SIGTERM of whatever started this, and is one request.
     """
     loop = asyncio.get_running_loop()
 
-    def halt() -> None:
+    def hurry() -> None:
         orders.stop.set()
+        orders.hurry.set()
+
+    def halt() -> None:
+        hurry()
         orders.halt.set()
 
-    def interrupted() -> None:
-        if not orders.stop.is_set():
-            orders.stop.set()
-            return
-        orders.halt.set()
+    def killable() -> None:
+        halt()
         loop.remove_signal_handler(signal.SIGINT)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, orders.stop.set)
+    def count(number: signal.Signals, *acts: Callable[[], None]) -> None:
+        """Do the first of ``acts`` at the first signal, and so on; the last one stays."""
+        left = list(acts)
+
+        def came() -> None:
+            (left.pop(0) if len(left) > 1 else left[0])()
+
+        loop.add_signal_handler(number, came)
+
+    count(signal.SIGTERM, orders.stop.set, hurry)
+    count(signal.SIGINT, orders.stop.set, hurry, killable)
+    loop.add_signal_handler(signal.SIGHUP, orders.stop.set)
     loop.add_signal_handler(signal.SIGQUIT, halt)
-    loop.add_signal_handler(signal.SIGINT, interrupted)

@@ -15,12 +15,11 @@ from typing import Any, Final
 
 from cutor.errors import CutorError
 from cutor.stack.logs import Log, stamped
-from cutor.stack.process import Process, describe_exit
+from cutor.stack.process import HURRY, Process, describe_exit
 from cutor.stack.restarts import QUICK_DEATHS, Restarts
+from cutor.stack.stop_times import HURRIED, StopTimes
 from cutor.text import escape
 
-STOP_TIMEOUT_S: Final = 25.0
-"""After SIGTERM a role has this long; it bounds itself to less (`role_process.STOP_TIMEOUT_S`)."""
 DRAIN_TIMEOUT_S: Final = 1.0
 LAST_WORDS: Final = 300
 """Characters of the last line of a role that are repeated when it is started again."""
@@ -33,12 +32,14 @@ class RoleGivenUp(CutorError):
 
 @dataclass(frozen=True)
 class Orders:
-    """What the supervisor tells its keepers: ``stop`` ends roles in an orderly way, ``halt`` ends them at once.
+    """What the supervisor tells its keepers: ``stop`` lets what runs finish within the grace, ``hurry`` ends the grace and has
+    it handed back, ``halt`` kills.
 
     ``served`` is set once the whole stack was ready: from then on nothing is given up.
     """
 
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
     halt: asyncio.Event = field(default_factory=asyncio.Event)
     served: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -55,6 +56,7 @@ class Keeper:
         inherited: Sequence[int],
         log: Log,
         show: Callable[[str, bytes], None],
+        times: StopTimes,
     ) -> None:
         self.role = role
         self.ready = asyncio.Event()
@@ -64,6 +66,7 @@ class Keeper:
         self._inherited = inherited
         self._log = log
         self._show = show
+        self._times = times
         self._last_line = b""
 
     async def run(self, orders: Orders) -> None:
@@ -82,10 +85,10 @@ class Keeper:
             await first_of(orders.stop.wait(), asyncio.sleep(restarts.pause_s))
 
     def move(self, environment: Mapping[str, str]) -> None:
-        """Give the role another environment: it ends in an orderly way and comes back with it."""
+        """Give the role another environment: it ends and comes back with it. It hurries: where it is now, nothing listens."""
         self._environment = environment
         if self.process is not None:
-            self.process.signal(signal.SIGTERM)
+            self.process.signal(HURRY)
 
     def _last_words(self) -> str:
         said = self._last_line.decode(errors="replace").strip()[:LAST_WORDS]
@@ -101,13 +104,12 @@ class Keeper:
             return f"before it began ({error.strerror})"
         self.process = process
         if environment is not self._environment:  # `move` came before there was a process to signal
-            process.signal(signal.SIGTERM)
+            process.signal(HURRY)
         pump = asyncio.create_task(self._pump(process))
         announced = asyncio.create_task(self._announced(process))
         try:
             await first_of(process.wait(), orders.stop.wait())
-            process.signal(signal.SIGTERM)
-            await first_of(process.wait(), orders.halt.wait(), asyncio.sleep(STOP_TIMEOUT_S))
+            await self._end(process, orders)
         finally:
             process.signal(signal.SIGKILL)
             code = await process.wait()
@@ -118,6 +120,14 @@ class Keeper:
             await asyncio.wait([pump, announced])
             process.close()
         return f"with {describe_exit(code)}"
+
+    async def _end(self, process: Process, orders: Orders) -> None:
+        """Tell the role to stop, and to hurry once that is ordered; return when it has ended, or has had its time."""
+        process.signal(signal.SIGTERM)
+        await first_of(process.wait(), orders.hurry.wait(), orders.halt.wait(), asyncio.sleep(self._times.kept_role_s))
+        if orders.hurry.is_set():
+            process.signal(HURRY)
+            await first_of(process.wait(), orders.halt.wait(), asyncio.sleep(HURRIED.kept_role_s))
 
     async def _announced(self, process: Process) -> None:
         if await process.until_ready():

@@ -21,10 +21,9 @@ import msgspec
 
 from cutor.errors import CutorError
 from cutor.stack.data import DataDirectoryUnusable
+from cutor.stack.stop_times import ORPHANS_S
 
 POLL_S: Final = 0.02
-ORPHANS_S: Final = 30.0
-"""How long the role processes of a supervisor that was killed may take to end: they hand back their work first."""
 _HOLDER_BYTES: Final = 4096
 
 

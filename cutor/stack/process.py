@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 from cutor.errors import CutorError
 
 READY: Final = b"ready\n"
+HURRY: Final = signal.SIGUSR1
+"""Tells a role to stop without its grace, however often it comes: from its supervisor, or from the kernel when that died."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -121,11 +123,12 @@ def describe_exit(code: int) -> str:
 
 
 def end_with_parent(parent_pid: int) -> None:
-    """Ask the kernel for SIGTERM when the parent dies; end at once if it died before that (prctl(2), PR_SET_PDEATHSIG).
+    """Ask the kernel for `HURRY` when the parent dies; end at once if it died before that (prctl(2), PR_SET_PDEATHSIG).
 
-    Raises `BondFailed`.
+    The server dies with the parent as well: what would run on in the grace could tell nobody what came of it, and would keep
+    the next life waiting. Raises `BondFailed`.
     """
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, HURRY, 0, 0, 0) != 0:
         raise BondFailed(f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent_pid:
         raise SystemExit(0)

@@ -27,10 +27,11 @@ from cutor.roles.context import RoleContext
 from cutor.stack.data import DataDirectory
 from cutor.stack.images import pinned
 from cutor.stack.lock import Lock
-from cutor.stack.process import announce_ready, end_with_parent
+from cutor.stack.process import HURRY, announce_ready, end_with_parent
+from cutor.stack.stop_times import HURRIED, StopTimes
 
-STOP_TIMEOUT_S: Final = 20
-"""A role that did not end so long after SIGTERM is ended by the kernel (SIGALRM): its work is delivered again elsewhere."""
+log = logging.getLogger("cutor")
+
 WORKER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 Role = Callable[[RoleContext], Awaitable[None]]
@@ -64,7 +65,7 @@ class RoleSettings:
 
 
 def run_role(settings: RoleSettings, role: Role) -> int:
-    """Run a role until SIGTERM or SIGINT; a second SIGINT ends the process at once. Returns the exit code.
+    """Run a role until it is told to stop (`Stop`). Returns the exit code.
 
     What it writes is its user's alone, wherever the configuration puts it.
 
@@ -79,12 +80,14 @@ def run_role(settings: RoleSettings, role: Role) -> int:
     data = DataDirectory(settings.data)
     data.prepare()
     lock = None if settings.supervision is not None else Lock.take(data.lock)
+    orderly = False
     try:
         config = settings.config if settings.supervision is None else pinned(settings.config, data)
         uvloop.run(_serve(settings, role, data.make_instance(), _with_database(config, settings.data)))
+        orderly = True
     finally:
         if lock is not None:
-            lock.release(orderly=True)
+            lock.release(orderly=orderly)
     return DONE
 
 
@@ -96,43 +99,88 @@ def _join(supervision: Supervision) -> None:
 
 
 async def _serve(settings: RoleSettings, role: Role, instance: str, config: Config) -> None:
-    stop = asyncio.Event()
-    _listen_for_signals(stop)
+    """Run the role. Told to stop before it serves, it has nothing to finish and is ended where it is."""
+    stop = Stop(StopTimes(config.shutdown_grace_s))
+    stop.listen()
     context = RoleContext(
         server=settings.server,
         instance=instance,
         worker=settings.worker or f"{settings.role}-{instance}",
         config=config,
-        ready=_ready(settings),
-        stop=stop,
+        ready=_ready(settings, stop),
+        stop=stop.stop,
+        hurry=stop.hurry,
+        data=settings.data,
     )
-    await role(context)
+    work = asyncio.ensure_future(role(context))
+    told = asyncio.create_task(stop.stop.wait(), name="told to stop")
+    try:
+        await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.serves:
+            work.cancel()
+        await asyncio.wait({work})
+    finally:
+        told.cancel()
+    if not work.cancelled():
+        work.result()
 
 
-def _listen_for_signals(stop: asyncio.Event) -> None:
-    """Stop at SIGTERM, however often it comes (`cutor down`, and the kernel when the supervisor dies, may both send it), and at
-    Ctrl-C, the second of which ends the process; so does SIGQUIT, without a memory dump that would hold the credential.
+class Stop:
+    """The signals by which a role is told to stop, and the time that it takes then at the most.
+
+    SIGTERM and Ctrl-C: what runs may finish within the grace. Once more: it is stopped and handed back now; a third Ctrl-C ends
+    the process as any other. SIGHUP (`cutor down`) stops it, however often it comes. `HURRY` is the second SIGTERM of a
+    supervisor, or the kernel's when that one died. SIGQUIT ends it at once, without a memory dump that would hold the
+    credential. A role that has not ended in its time is ended by the kernel (SIGALRM).
     """
-    loop = asyncio.get_running_loop()
 
-    def asked_to_stop() -> None:
-        if not stop.is_set():
-            stop.set()
-            signal.alarm(STOP_TIMEOUT_S)
+    def __init__(self, times: StopTimes) -> None:
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self.serves = False
+        self._times = times
 
-    def interrupted() -> None:
-        asked_to_stop()
-        loop.remove_signal_handler(signal.SIGINT)
+    def listen(self) -> None:
+        """Act on signals from now on."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._asked)
+        loop.add_signal_handler(signal.SIGINT, self._interrupted)
+        loop.add_signal_handler(signal.SIGHUP, self._stop)
+        loop.add_signal_handler(HURRY, self._hurry)
+        loop.add_signal_handler(signal.SIGQUIT, os._exit, 128 + signal.SIGQUIT)
+
+    def _stop(self) -> None:
+        if not self.stop.is_set():
+            log.info("stopping")
+            self.stop.set()
+            signal.setitimer(signal.ITIMER_REAL, (self._times if self.serves else HURRIED).role_s)
+
+    def _hurry(self) -> None:
+        self._stop()
+        if not self.hurry.is_set():
+            log.info("stopping at once: what is in work is handed back")
+            self.hurry.set()
+            signal.setitimer(signal.ITIMER_REAL, HURRIED.role_s)
+
+    def _asked(self) -> None:
+        """Stop; where this signal came before, hurry."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._hurry)
+        self._stop()
+
+    def _interrupted(self) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupted_again)
+        self._stop()
+
+    def _interrupted_again(self) -> None:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    loop.add_signal_handler(signal.SIGTERM, asked_to_stop)
-    loop.add_signal_handler(signal.SIGINT, interrupted)
-    loop.add_signal_handler(signal.SIGQUIT, os._exit, 128 + signal.SIGQUIT)
+        self._hurry()
 
 
-def _ready(settings: RoleSettings) -> Callable[[], None]:
+def _ready(settings: RoleSettings, stop: Stop) -> Callable[[], None]:
     def ready() -> None:
-        logging.getLogger("cutor").info("the %s is ready", settings.role)
+        stop.serves = True
+        log.info("the %s is ready", settings.role)
         if settings.supervision is not None:
             announce_ready(settings.supervision.ready_descriptor)
 

@@ -20,6 +20,7 @@ from cutor.errors import CutorError
 from cutor.stack.keeper import Orders, first_of
 from cutor.stack.process import describe_exit, exited
 from cutor.stack.restarts import QUICK_DEATHS, Restarts
+from cutor.stack.stop_times import SERVER_S
 
 ATTEMPTS_AT_A_TAKEN_PORT: Final = 5
 """Clients know the old port: whoever has it only for a moment (an outgoing connection, a server that is being replaced) may."""
@@ -64,7 +65,7 @@ class KeptServer:
     ) -> None:
         if self._server is not None:
             try:
-                await first_of(self._server.stop(), self._orders.halt.wait())
+                await first_of(self._server.stop(SERVER_S), self._orders.halt.wait())
             finally:
                 await self._server.kill()
 

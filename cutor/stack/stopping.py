@@ -18,7 +18,6 @@ from cutor.stack.preflight import remove_containers
 
 SERVER_LOCK: Final = "nats-server.lock"
 """The embedded server's own lock, beneath its directory (`cutor.bus.embedded`)."""
-STOP_TIMEOUT_S: Final = 90.0
 
 
 class NoSuchStack(CutorError):
@@ -45,7 +44,7 @@ def stop_stack(
     data: DataDirectory,
     current_file: Path,
     docker_host: str | None,
-    timeout_s: float = STOP_TIMEOUT_S,
+    timeout_s: float,
     *,
     now: bool = False,
 ) -> Stopped:
@@ -58,7 +57,7 @@ def stop_stack(
     """
     if not data.exists():
         raise NoSuchStack(f"{data.path} is not the data directory of a stack: name the one of `cutor up --data`")
-    was_running = _end(data, signal.SIGQUIT if now else signal.SIGTERM, timeout_s)
+    was_running = _end(data, signal.SIGQUIT if now else signal.SIGHUP, timeout_s)
     dead = read_holder(data.lock)
     if dead is None:  # the supervisor ended in an orderly way, or never was
         return Stopped(was_running=was_running, was_dead=False)

@@ -33,6 +33,7 @@ from cutor.stack.lock import Lock
 from cutor.stack.logs import Log, stamped
 from cutor.stack.preflight import check_docker, remove_containers
 from cutor.stack.server import KeptServer, StoppedAtItsStart
+from cutor.stack.stop_times import HALTED_SWEEP_S, SWEEP_S, StopTimes
 from cutor.text import escape
 
 ROLES: Final = ("builder", "runner", "projector")
@@ -40,8 +41,6 @@ CONTAINER_ROLES: Final = frozenset({"builder", "runner"})
 SUPERVISOR: Final = "cutor"
 """Its name before the lines that it shows."""
 READY_TIMEOUT_S: Final = 60.0
-SWEEP_TIMEOUT_S: Final = 60.0
-HALTED_SWEEP_TIMEOUT_S: Final = 5.0
 
 
 class NotReady(CutorError):
@@ -87,6 +86,7 @@ class Supervisor:
         self._data = settings.data
         self._orders = orders
         self._terminal = show
+        self._times = StopTimes(settings.config.shutdown_grace_s)
         self._log: Log | None = None
 
     async def run(self, on_ready: Callable[[Ready], None]) -> None:
@@ -103,7 +103,7 @@ class Supervisor:
         try:
             self._note(f"the stack starts, with pid {os.getpid()}")
             await self._run_locked(lock, topology, on_ready)
-            self._note("the stack has ended")
+            self._say("the stack has ended")
         except StoppedAtItsStart:
             self._say("stopped before it was ready")
         except Exception as error:
@@ -155,7 +155,7 @@ class Supervisor:
             await self._sweep(instance)
 
     async def _sweep(self, instance: str) -> None:
-        timeout_s = HALTED_SWEEP_TIMEOUT_S if self._orders.halt.is_set() else SWEEP_TIMEOUT_S
+        timeout_s = HALTED_SWEEP_S if self._orders.halt.is_set() else SWEEP_S
         try:
             async with asyncio.timeout(timeout_s), Engine.connect(self._settings.config.docker.host) as engine:
                 await remove_containers(engine, instance)
@@ -190,14 +190,28 @@ class Supervisor:
 
         works = [*(keeper.run(self._orders) for keeper in keepers), server.keep(moved), self._until_ready(keepers, announce)]
         tasks = [asyncio.create_task(watched(work)) for work in works]
+        telling = asyncio.create_task(self._tell_of_orders())
         try:
             await self._orders.stop.wait()
-            self._say("stopping: what runs may finish for a few seconds, the rest is handed back")
         finally:
             self._orders.stop.set()
             await asyncio.wait(tasks)
+            telling.cancel()
         if failures:
             raise failures[0]
+
+    async def _tell_of_orders(self) -> None:
+        """Say on the terminal what was ordered, and what else can be."""
+        await self._orders.stop.wait()
+        self._say(
+            f"stopping: what runs may finish within {self._times.grace_s:g} s, the rest is handed back; "
+            "Ctrl-C or SIGTERM once more ends the wait"
+        )
+        await self._orders.hurry.wait()
+        if not self._orders.halt.is_set():
+            self._say("stopping now: what runs is handed back; Ctrl-C once more kills it")
+        await self._orders.halt.wait()
+        self._say("killing: what ran is done again after the next start")
 
     def _tell_address(self, server: str, instance: str) -> None:
         """Let commands find the server at its new address; a stack goes on where that is not possible."""
@@ -214,6 +228,7 @@ class Supervisor:
             inherited=[lock.descriptor],
             log=Log(self._data.logs / f"{role}.log"),
             show=self._show,
+            times=self._times,
         )
 
     async def _until_ready(self, keepers: Sequence[Keeper], announce: Callable[[], None]) -> None:

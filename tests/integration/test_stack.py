@@ -160,7 +160,7 @@ def test_a_signal_ends_a_stack_in_the_foreground(user: User, number: signal.Sign
         check_nothing_left(user)
 
 
-def test_a_second_signal_ends_it_at_once(user: User) -> None:
+def test_a_third_interrupt_ends_it_at_once(user: User) -> None:
     with foreground(user, "--roles", "builder") as process:
         role = pid_of(user, " builder --data")
         os.kill(role, signal.SIGSTOP)  # it can't obey SIGTERM any more
@@ -168,10 +168,13 @@ def test_a_second_signal_ends_it_at_once(user: User) -> None:
         until(lambda: b"State:\tT" in Path(f"/proc/{role}/status").read_bytes())
         time.sleep(0.2)
         assert process.poll() is None
-        started = time.monotonic()
+        process.send_signal(signal.SIGINT)  # it can't hurry either
+        log = user.stack.data / "log" / "supervisor.log"
+        until(lambda: "stopping now" in log.read_text())
+        assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        process.wait(10)
-        assert time.monotonic() - started < 5
+        process.wait(60)
+        assert "killing" in log.read_text()
         check_nothing_left(user)
 
 

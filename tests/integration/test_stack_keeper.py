@@ -15,16 +15,19 @@ import pytest
 from cutor.stack.keeper import Keeper, Orders, RoleGivenUp
 from cutor.stack.logs import Log
 from cutor.stack.process import Process
+from cutor.stack.stop_times import StopTimes
 
 SERVING = """
 import os, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+for number in (signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda *_: sys.exit(0))
 print("serving", flush=True)
 os.write(int(sys.argv[2]), b"ready\\n")
 while True:
     time.sleep(60)
 """
 STUBBORN = SERVING.replace("lambda *_: sys.exit(0)", "signal.SIG_IGN")
+FINISHING = SERVING.replace("lambda *_: sys.exit(0)", "lambda number, _: number == signal.SIGUSR1 and sys.exit(0)")
 BROKEN = "import sys; print('no \\x1b[31mluck'); sys.exit(3)"
 
 
@@ -32,7 +35,9 @@ NAMING = SERVING.replace('"serving"', 'os.environ["WHERE"]')
 
 
 @asynccontextmanager
-async def kept(program: str, log: Path) -> AsyncIterator[tuple[Keeper, Orders, asyncio.Task[None], list[bytes]]]:
+async def kept(
+    program: str, log: Path, grace_s: float = 5.0
+) -> AsyncIterator[tuple[Keeper, Orders, asyncio.Task[None], list[bytes]]]:
     """Run a program under a keeper; it is gone at the end, whatever the test did."""
     shown: list[bytes] = []
     keeper = Keeper(
@@ -42,6 +47,7 @@ async def kept(program: str, log: Path) -> AsyncIterator[tuple[Keeper, Orders, a
         inherited=(),
         log=Log(log),
         show=lambda _, line: shown.append(line),
+        times=StopTimes(grace_s),
     )
     orders = Orders()
     task = asyncio.create_task(keeper.run(orders))
@@ -139,6 +145,19 @@ async def test_halt_ends_one_that_does_not_listen(tmp_path: Path) -> None:
         orders.halt.set()
         await asyncio.wait_for(task, 5)
         assert not is_alive(pid)
+
+
+async def test_a_role_that_finishes_its_work_is_hurried_in_an_orderly_way(tmp_path: Path) -> None:
+    async with kept(FINISHING, tmp_path / "role.log", grace_s=3600) as (keeper, orders, task, _):
+        await asyncio.wait_for(keeper.ready.wait(), 20)
+        assert keeper.process is not None
+        process = keeper.process
+        orders.stop.set()
+        await asyncio.sleep(0.3)
+        assert is_alive(process.pid)
+        orders.hurry.set()
+        await asyncio.wait_for(task, 20)
+        assert await process.wait() == 0
 
 
 async def test_cancelling_the_keeper_leaves_no_process(tmp_path: Path) -> None:

@@ -16,16 +16,18 @@ from cutor.errors import WaitedTooLong
 from cutor.stack import current, stopping
 from cutor.stack.data import DataDirectory
 from cutor.stack.lock import Holder, Lock, is_free, read_holder
+from cutor.stack.stop_times import StopTimes
 from cutor.stack.stopping import Stopped, stop_stack
 from tests.bare_stack import User, one_line
 from tests.integration.test_stack import check_nothing_left, pid_of, supervisor, until
 
+PATIENCE_S = 60.0
 HOLDER = """
 import os, pathlib, signal, sys, time
 from cutor.stack.lock import Lock
 lock = Lock.take(pathlib.Path(sys.argv[1]))
 asked = []
-signal.signal(signal.SIGTERM, lambda *_: asked.append("TERM"))
+signal.signal(signal.SIGHUP, lambda *_: asked.append("HUP"))
 signal.signal(signal.SIGQUIT, lambda *_: asked.append("QUIT"))
 print("held", flush=True)
 while not asked:
@@ -53,15 +55,15 @@ def holder(data: DataDirectory, lingers_s: float) -> Iterator[subprocess.Popen[s
 def test_stopping_waits_until_the_supervisor_has_ended_not_only_until_it_let_go(tmp_path: Path) -> None:
     data = DataDirectory(tmp_path)
     with holder(data, lingers_s=0.5) as process:
-        assert stop_stack(data, tmp_path / "current.json", None).was_running
+        assert stop_stack(data, tmp_path / "current.json", None, PATIENCE_S).was_running
         assert process.poll() == 0
 
 
-@pytest.mark.parametrize(("now", "said"), [(False, "TERM\n"), (True, "QUIT\n")])
+@pytest.mark.parametrize(("now", "said"), [(False, "HUP\n"), (True, "QUIT\n")])
 def test_only_now_is_more_than_a_request(tmp_path: Path, now: bool, said: str) -> None:
     data = DataDirectory(tmp_path)
     with holder(data, lingers_s=0.0) as process:
-        assert stop_stack(data, tmp_path / "current.json", None, now=now).was_running
+        assert stop_stack(data, tmp_path / "current.json", None, PATIENCE_S, now=now).was_running
         assert process.stdout is not None
         assert process.stdout.read() == said
 
@@ -137,7 +139,7 @@ def test_a_stack_that_starts_while_the_dead_one_is_found_is_not_touched(
 
     monkeypatch.setattr(stopping, "read_holder", read_then_start)
     file = tmp_path / "current.json"
-    assert stop_stack(died, file, "unix:///no-engine") == Stopped(
+    assert stop_stack(died, file, "unix:///no-engine", PATIENCE_S) == Stopped(
         was_running=False, was_dead=True, containers_removed=0, new_life=True
     )
     assert current.read(file) is not None
@@ -182,9 +184,9 @@ def test_a_new_life_waits_until_the_dead_one_is_cleaned_up(
     file = tmp_path / "current.json"
     if fails:
         with pytest.raises(ContainerError):
-            stop_stack(died, file, None)
+            stop_stack(died, file, None, PATIENCE_S)
     else:
-        assert stop_stack(died, file, None) == Stopped(was_running=False, was_dead=True, containers_removed=3)
+        assert stop_stack(died, file, None, PATIENCE_S) == Stopped(was_running=False, was_dead=True, containers_removed=3)
     assert is_free(died.lock)
     assert read_holder(died.lock) == (name if fails else None)
     assert (current.read(file) is None) is not fails
@@ -198,23 +200,52 @@ def test_down_without_a_directory_and_without_a_stack_is_no_error(user: User) ->
 
 
 ROLE = """
-import asyncio, os, signal
-from cutor.stack.role_process import _listen_for_signals
+import asyncio, os, signal, sys
+from cutor.stack.role_process import Stop
+from cutor.stack.stop_times import StopTimes
 async def main():
-    stop = asyncio.Event()
-    _listen_for_signals(stop)
-    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
-        os.kill(os.getpid(), number)
-        await stop.wait()
+    stop = Stop(StopTimes(3600.0))
+    stop.serves = True
+    stop.listen()
+    for name in sys.argv[1:]:
+        os.kill(os.getpid(), signal.Signals[name])
         await asyncio.sleep(0.1)
-    print("handed back", flush=True)
-    os.kill(os.getpid(), signal.SIGINT)
-    await asyncio.sleep(20)
+    print("stop" if stop.stop.is_set() else "", "hurry" if stop.hurry.is_set() else "", flush=True)
+    print(*(seconds > 20 for seconds in signal.getitimer(signal.ITIMER_REAL)[:1]), flush=True)
 asyncio.run(main())
 """
 
 
-def test_a_role_that_is_asked_again_hands_back_all_the_same_and_a_second_interrupt_ends_it() -> None:
-    """`cutor down` may ask twice, and the kernel asks when the supervisor dies: none of it is impatience."""
-    done = subprocess.run([sys.executable, "-c", ROLE], capture_output=True, text=True, check=False, timeout=30)
-    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "handed back\n", "")
+@pytest.mark.parametrize(
+    ("signals", "told", "has_its_grace"),
+    [
+        ("SIGTERM", "stop ", True),
+        ("SIGINT", "stop ", True),
+        ("SIGHUP SIGHUP SIGHUP", "stop ", True),
+        ("SIGHUP SIGTERM SIGHUP SIGINT", "stop ", True),
+        ("SIGTERM SIGTERM", "stop hurry", False),
+        ("SIGINT SIGINT", "stop hurry", False),
+        ("SIGTERM SIGTERM SIGTERM SIGTERM", "stop hurry", False),
+        ("SIGUSR1", "stop hurry", False),
+        ("SIGTERM SIGUSR1 SIGUSR1", "stop hurry", False),
+    ],
+)
+def test_how_often_a_role_is_told_decides_whether_it_hurries(signals: str, told: str, has_its_grace: bool) -> None:
+    """`cutor down` may ask as often as it likes; only a second SIGTERM or Ctrl-C, or a supervisor's death, is impatience."""
+    done = subprocess.run(
+        [sys.executable, "-c", ROLE, *signals.split()], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{told}\n{has_its_grace}\n", "")
+
+
+def test_a_third_interrupt_ends_a_role_as_any_other_process() -> None:
+    command = [sys.executable, "-c", ROLE, *("SIGINT",) * 3]
+    assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == -signal.SIGINT
+    command = [sys.executable, "-c", ROLE, "SIGQUIT"]
+    assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 128 + signal.SIGQUIT
+
+
+def test_each_part_of_a_stop_ends_before_who_waits_for_it() -> None:
+    for grace_s in (0.0, 5.0, 3600.0):
+        times = StopTimes(grace_s)
+        assert grace_s < times.role_s < times.kept_role_s < times.stack_s

@@ -28,7 +28,7 @@ def test_every_key_of_the_configuration_is_documented() -> None:
         section = page.partition(f"\n## [{name}]\n")[2].partition("\n## ")[0]
         for key in struct.__struct_fields__:
             assert f"| `{key}` |" in section, f"{name}.{key}"
-    assert {name for name, _ in SECTIONS} | {"data_directory", "max_leases", "tenants", "limits"} == set(
+    assert {name for name, _ in SECTIONS} | {"data_directory", "max_leases", "shutdown_grace_s", "tenants", "limits"} == set(
         Config.__struct_fields__
     )
 

@@ -1,0 +1,295 @@
+"""SIGTERM while submissions run and wait: what may finish does, the rest is handed back, and each ends exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.bus.message import Stored
+from cutor.model.subjects import EVENTS, parse_event_subject
+from cutor.stack.lock import is_free, read_holder
+from tests.bare_stack import User
+from tests.integration.live_submissions import TERMINAL
+
+PATIENCE_S = 120.0
+SHELL = "{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { }"
+NAMES = ("first", "second", "third", "fourth")
+"""Two run at one time, two wait."""
+
+
+@pytest.fixture
+def user(user: User) -> Iterator[User]:
+    """A user whose stacks leave no container, whatever a test did to them."""
+    yield user
+    if user.stack.data.exists():
+        user.down()
+        assert containers(user.stack.instance) == []
+
+
+def until(true: Callable[[], Any]) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def containers(instance: str) -> list[str]:
+    """Return the containers of an instance, running or not."""
+    command = ["docker", "ps", "-aq", "--filter", f"label=cutor={instance}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def processes(directory: Path) -> list[str]:
+    """Return the command lines that name something beneath a directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(directory) in command:
+                found.append(command)
+    return found
+
+
+def configure(user: User, grace_s: float) -> list[str]:
+    file = user.home / "config.toml"
+    file.write_text(f"shutdown_grace_s = {grace_s}\n[runner]\nslots = 2\n")
+    return ["--config", str(file)]
+
+
+def up(user: User, grace_s: float, *roles: str) -> int:
+    """Start a stack in the background; return its supervisor's pid."""
+    started = user.up(*configure(user, grace_s), roles=roles or ("builder", "runner"))
+    assert started.returncode == 0, started.stderr
+    holder = read_holder(user.stack.data / "lock")
+    assert holder is not None
+    return holder.pid
+
+
+def submit(user: User, sleep_s: float, names: tuple[str, ...] = NAMES) -> None:
+    """Hand in one submission a name: each sleeps so long."""
+    files = {"shell.nix": SHELL, "cutor-run.sh": f"sleep {sleep_s}; echo done"}
+    for name in names:
+        document = {
+            "id": name,
+            "files": [{"name": file, "content": content} for file, content in files.items()],
+            "test_cases": [{"expected_output": "done\n"}],
+        }
+        done = user.cutor("submit", "-", stdin=json.dumps(document).encode())
+        assert done.returncode == 0, done.stderr
+
+
+def kinds(user: User) -> dict[str, list[str]]:
+    """Return the kinds of the events of every submission, a lease with its role."""
+
+    async def read() -> list[Stored]:
+        async with Bus.connect(user.stack.server) as bus:
+            return [stored async for stored in bus.read(EVENTS)]
+
+    found: dict[str, list[str]] = {}
+    for stored in asyncio.run(read()):
+        subject = parse_event_subject(stored.subject)
+        assert subject is not None
+        role = f"({json.loads(stored.body)['lease']['role']})" if subject.kind == "leased" else ""
+        found.setdefault(subject.address.id, []).append(subject.kind + role)
+    return found
+
+
+def running(user: User) -> list[str]:
+    """Return the submissions that a runner works on."""
+    return [name for name, events in kinds(user).items() if events[-1] == "leased(runner)"]
+
+
+def two_run(user: User) -> None:
+    """Wait until two submissions are in work, and their containers there."""
+    until(lambda: len(running(user)) == 2 and len(containers(user.stack.instance)) >= 2)
+
+
+def attempts(user: User) -> dict[str, int]:
+    """Wait until every submission has ended; check that each has once, and well; return a runner's attempts at it."""
+    found = {}
+    for name in NAMES:
+        until(lambda name=name: json.loads(user.cutor("status", name, "--json").stdout)["cleaned_at"])
+        result = json.loads(user.cutor("status", name, "--json").stdout)
+        assert (result["outcome"], [stage["outcome"] for stage in result["run"]]) == ("OK", ["OK"]), name
+        assert sum(kind in TERMINAL for kind in kinds(user)[name]) == 1
+        found[name] = result["attempts"]["runner"]
+    return found
+
+
+def ended(user: User) -> None:
+    """Wait until no process of the stack is left; then no container may be."""
+    until(lambda: is_free(user.stack.data / "lock") and not processes(user.stack.data))
+    assert containers(user.stack.instance) == []
+
+
+@contextmanager
+def runner_alone(user: User, grace_s: float) -> Iterator[subprocess.Popen[str]]:
+    """Run `cutor runner` by itself for the user's stack; it is gone at the end."""
+    data = user.home / "alone"
+    command = [sys.executable, "-m", "cutor", *configure(user, grace_s), "runner", "--data", str(data)]
+    process = subprocess.Popen(
+        [*command, "--server", user.stack.server], env=user.stack.environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        until(lambda: "is ready" in (process.stderr.readline() if process.stderr else ""))
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.timeout(400)
+def test_a_stack_finishes_what_runs_within_its_grace(user: User) -> None:
+    supervisor = up(user, 600)
+    submit(user, 3)
+    two_run(user)
+    before = running(user)
+    os.kill(supervisor, signal.SIGTERM)
+    ended(user)
+    assert "stopping: what runs may finish within 600 s" in (user.stack.data / "log" / "supervisor.log").read_text()
+    up(user, 600)
+    assert attempts(user) == dict.fromkeys(NAMES, 1), before
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("grace_s", "signals"), [(0, 1), (600, 2)])
+def test_a_stack_that_may_not_wait_hands_back_what_runs(user: User, grace_s: float, signals: int) -> None:
+    supervisor = up(user, grace_s)
+    submit(user, 7)
+    two_run(user)
+    before = running(user)
+    for _ in range(signals):
+        os.kill(supervisor, signal.SIGTERM)
+        time.sleep(1)
+    ended(user)
+    said = (user.stack.data / "log" / "supervisor.log").read_text()
+    assert ("stopping now: what runs is handed back" in said) == (signals == 2)
+    assert all("2 in work: stopped and handed back" in line for line in said_by(user, "runner", "stopped and handed back"))
+    up(user, grace_s)
+    until(lambda: len(running(user)) == 2)
+    assert attempts(user) == {name: 2 if name in before else 1 for name in NAMES}
+
+
+def said_by(user: User, role: str, words: str) -> list[str]:
+    """Return the lines of a role's log that hold some words; one at least."""
+    lines = [line for line in (user.stack.data / "log" / f"{role}.log").read_text().splitlines() if words in line]
+    assert lines
+    return lines
+
+
+@pytest.mark.timeout(400)
+def test_a_stack_that_is_killed_while_it_finishes_loses_nothing(user: User) -> None:
+    supervisor = up(user, 600)
+    submit(user, 8)
+    two_run(user)
+    os.kill(supervisor, signal.SIGTERM)
+    time.sleep(1)
+    os.kill(supervisor, signal.SIGKILL)
+    until(lambda: is_free(user.stack.data / "lock") and not processes(user.stack.data))
+    up(user, 600)
+    assert set(attempts(user).values()) <= {1, 2}
+
+
+@pytest.mark.timeout(400)
+def test_a_runner_by_itself_finishes_what_runs_within_its_grace(user: User) -> None:
+    up(user, 600, "builder")
+    with runner_alone(user, 600) as runner:
+        instance = (user.home / "alone" / "instance").read_text().strip()
+        submit(user, 3)
+        until(lambda: len(running(user)) == 2)
+        runner.send_signal(signal.SIGTERM)
+        _, said = runner.communicate(timeout=PATIENCE_S)
+        assert (runner.returncode, "2 in work may finish within 600 s" in said) == (0, True), said
+        assert containers(instance) == []
+        assert [events[-1] for events in kinds(user).values()].count("cleaned") == 2
+    with runner_alone(user, 600):
+        assert attempts(user) == dict.fromkeys(NAMES, 1)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("grace_s", "number", "times"), [(0, signal.SIGTERM, 1), (600, signal.SIGTERM, 2), (600, signal.SIGINT, 2)]
+)
+def test_a_runner_by_itself_that_may_not_wait_hands_back_what_runs(
+    user: User, grace_s: float, number: signal.Signals, times: int
+) -> None:
+    up(user, 600, "builder")
+    with runner_alone(user, grace_s) as runner:
+        instance = (user.home / "alone" / "instance").read_text().strip()
+        submit(user, 7)
+        until(lambda: len(running(user)) == 2)
+        before = running(user)
+        for _ in range(times):
+            runner.send_signal(number)
+            time.sleep(1)
+        _, said = runner.communicate(timeout=PATIENCE_S)
+        assert (runner.returncode, "2 in work: stopped and handed back" in said) == (0, True), said
+        assert containers(instance) == []
+    with runner_alone(user, grace_s):
+        assert attempts(user) == {name: 2 if name in before else 1 for name in NAMES}
+
+
+@pytest.mark.timeout(400)
+def test_a_killed_runner_by_itself_loses_nothing(user: User) -> None:
+    up(user, 600, "builder")
+    with runner_alone(user, 600) as runner:
+        instance = (user.home / "alone" / "instance").read_text().strip()
+        submit(user, 5)
+        until(lambda: len(containers(instance)) == 2)
+        runner.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        runner.kill()
+        runner.wait()
+        left = containers(instance)
+    with runner_alone(user, 600):
+        assert not set(left) & set(containers(instance)), "what a dead life left behind is removed before a role is ready"
+        assert set(attempts(user).values()) <= {1, 2}
+
+
+def test_a_projector_ends_soon_while_it_answers(user: User) -> None:
+    """A query runs for as long as it may: nobody waits for it at a stop."""
+    supervisor = up(user, 0, "projector")
+    endless = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r"
+    command = [sys.executable, "-m", "cutor", "query", endless, "--timeout", "100"]
+    asking = subprocess.Popen(command, env=user.stack.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        until(lambda: any("query_worker.py" in command for command in children(user)))
+        os.kill(supervisor, signal.SIGTERM)
+        ended(user)
+        assert asking.wait(PATIENCE_S) in {3, 4}  # unavailable, or no answer in time
+    finally:
+        asking.kill()
+        asking.communicate()
+    assert not list(user.stack.data.glob("projections.duckdb.snapshot*"))
+    assert "SIGKILL" not in (user.stack.data / "log" / "supervisor.log").read_text()
+
+
+def children(user: User) -> list[str]:
+    """Return the command lines of the children of a stack's roles."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = stat.read_text().rpartition(")")[2].split()[1]
+            if str(user.stack.data) in Path(f"/proc/{parent}/cmdline").read_text():
+                found.append((stat.parent / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found

@@ -47,9 +47,10 @@ class Poison:
         if len(self._bugs) >= REMEMBERED:
             self._bugs.clear()
         self._bugs[sequence] += 1
+        seen = self._bugs[sequence]
         try:
-            if count < POISON_DELIVERIES or self._bugs[sequence] < SEEN_AT_LEAST:
-                delay_s = min(self._first_delay_s * 2 ** min(count - 1, 10), DELAY_MAX_S)
+            if count < POISON_DELIVERIES or seen < SEEN_AT_LEAST:
+                delay_s = min(self._first_delay_s * 2 ** min(seen - 1, 10), DELAY_MAX_S)
                 log.error("%s: a bug; delivery %d, tried again in %g s", subject, count, delay_s, exc_info=bug)
                 await delivery.nak(delay_s)
             else:

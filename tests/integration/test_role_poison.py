@@ -1,0 +1,166 @@
+"""Deliveries that nobody can attend to: bounded, loud, and in nobody's way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.journal import Journal
+from cutor.model.decide import decide_step
+from cutor.model.limits import Policy
+from cutor.model.state import Submission
+from cutor.model.subjects import Address
+from cutor.roles.poison import POISON_DELIVERIES
+from tests.scripted_roles import PATIENCE_S, Scripted, end, kinds, pending_acks, request, role, until
+
+CONSUMER = "builder-default"
+
+
+@pytest.fixture
+async def journal(own_bus: Bus) -> Journal:
+    journal = Journal(own_bus)
+    await journal.publish_policy(Policy(max_leases=2))
+    return journal
+
+
+def cleaned(state: Submission) -> bool:
+    return state.cleaned_ns is not None
+
+
+async def nothing_pending(journal: Journal) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while await pending_acks(journal):
+            await asyncio.sleep(0.05)
+
+
+def bug_in_decide(monkeypatch: pytest.MonkeyPatch, poisoned: str) -> list[str]:
+    """Make a decision fail for one submission; return what is filled with its deliveries."""
+    deliveries: list[str] = []
+
+    def broken(state: Submission, *some: object, **more: object) -> object:
+        if state.address.id == poisoned:
+            deliveries.append(poisoned)
+            raise ZeroDivisionError("no decision")
+        return decide_step(state, *some, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("cutor.roles.loop.decide_step", broken)
+    return deliveries
+
+
+async def test_a_delivery_that_meets_a_bug_before_its_lease_is_parked_and_others_go_on(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    deliveries = bug_in_decide(monkeypatch, "poison")
+    poison = await journal.submit(request("poison"))
+    others = [await journal.submit(request(f"other-{number}")) for number in range(5)]
+    with caplog.at_level(logging.CRITICAL, logger="cutor.roles.poison"):
+        async with role(journal, end):
+            for other in others:
+                assert (await until(journal, other.address, cleaned)).status == "FINISHED"
+            state = await until(journal, poison.address, lambda state: state.ended)
+            await nothing_pending(journal)
+    assert state.status == "PARKED"
+    assert (
+        state.message
+        == f"{POISON_DELIVERIES} deliveries to a builder failed; the last by a bug: ZeroDivisionError: no decision"
+    )
+    assert (len(deliveries), state.attempts.builder, state.strays) == (POISON_DELIVERIES, 0, 0)
+    (told,) = caplog.records
+    assert told.exc_info is not None
+
+
+async def test_what_cannot_even_be_folded_is_ended_with_the_reason(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    poison = await journal.submit(request("unfoldable"))
+    state_of = journal.state
+
+    async def broken(address: Address, **more: int) -> Submission | None:
+        if address == poison.address:
+            raise RecursionError("maximum recursion depth exceeded")
+        return await state_of(address, **more)
+
+    monkeypatch.setattr(journal, "state", broken)
+    advisories: list[bytes] = []
+    subject = f"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.EVENTS.{CONSUMER}"
+    async with journal.bus.subscribe(subject) as told:
+
+        async def listen() -> None:
+            async for one in told:
+                advisories.append(one.body)  # noqa: PERF401 - one after the other, while others look
+
+        listener = asyncio.create_task(listen())
+        async with role(journal, end):
+            other = await journal.submit(request("beside"))
+            await until_by(state_of, other.address)
+            async with asyncio.timeout(PATIENCE_S):
+                while not advisories:
+                    await asyncio.sleep(0.05)
+            await nothing_pending(journal)
+        listener.cancel()
+    assert b"RecursionError: maximum recursion depth exceeded" in advisories[0]
+    assert await kinds(journal, poison.address) == ["submitted"]
+
+
+async def until_by(state_of: Callable[[Address], Awaitable[Submission | None]], address: Address) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while (state := await state_of(address)) is None or not cleaned(state):
+            await asyncio.sleep(0.05)
+
+
+async def test_deliveries_that_were_handed_back_for_other_reasons_do_not_count_alone(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that was away for an hour makes the server's number large: one bug behind that is tried again."""
+    submitted = await journal.submit(request("away"))
+    async with role(journal, end, unable_times=10_000):
+        await asyncio.sleep(0.2)
+    for _ in range(2 * POISON_DELIVERIES):
+        async with role(journal, end, unable_times=10_000):
+            await asyncio.sleep(0.1)
+    failed = False
+
+    def once(state: Submission, *some: object, **more: object) -> object:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise ZeroDivisionError
+        return decide_step(state, *some, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("cutor.roles.loop.decide_step", once)
+    async with role(journal, end):
+        state = await until(journal, submitted.address, cleaned)
+    assert (failed, state.status, state.attempts.builder) == (True, "FINISHED", 1)
+
+
+async def test_a_check_that_fails_by_a_bug_is_nobodys_fault(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cutor.roles.loop.UNABLE_S", (0.05,))
+    checks: list[str] = []
+
+    async def check(_step: Scripted) -> None:
+        checks.append("")
+        if len(checks) < 3 * POISON_DELIVERIES:
+            raise KeyError("Version")
+
+    monkeypatch.setattr(Scripted, "check", check)
+    addresses = [(await journal.submit(request(f"check-{n}"))).address for n in range(4)]
+    async with role(journal, end):
+        for address in addresses:
+            state = await until(journal, address, cleaned)
+            assert (state.status, state.attempts.builder) == ("FINISHED", 1)
+
+
+async def test_garbage_is_acknowledged_at_once(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
+    for subject in ("cutor.ev.default.nobody.cache-lost", "cutor.ev.default.Bad!.submitted"):
+        await journal.bus.publish(subject, b"garbage")
+    with caplog.at_level(logging.ERROR):
+        async with role(journal, end):
+            await nothing_pending(journal)
+            last = await journal.submit(request("behind"))
+            await until(journal, last.address, cleaned)
+            await nothing_pending(journal)
+    assert sum("dropped" in record.getMessage() for record in caplog.records) == 2

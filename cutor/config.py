@@ -41,6 +41,7 @@ DEFAULT_PORT: Final = 4222
 DOCKER_SCHEMES: Final = ("unix://", "tcp://")
 IMAGE_NOTE: Final = Path(__file__).parents[1] / ".setup" / "child-image"
 """Where `make setup` of a checkout notes the name of the image that it made from that checkout; elsewhere there is none."""
+SYNC_INTERVAL: Final = re.compile(r"always|[1-9][0-9]{0,5}(ms|s|m|h)", re.ASCII)
 _NOTED_IMAGE: Final = re.compile(r"cutor-child:[0-9a-f]{16}", re.ASCII)
 FIRST_FREE_UID: Final = 65536
 """Below it are the uids of the host's own users; the uids of runner slots must not be any of them."""
@@ -83,6 +84,12 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
 
     url: Annotated[str, Meta(description="the server of commands and roles where nothing else names one")] | None = None
     port: Annotated[int, Meta(ge=1, le=65535, description="the port of the embedded server; must be free then")] | None = None
+    sync_interval: Annotated[
+        str,
+        Meta(
+            description="how often the embedded server forces appends to the disk: `2m`, `500ms` …, or `always`, each by itself"
+        ),
+    ] = "2m"
     streams: Annotated[str, Meta(description="a `streams.yaml` of one's own instead of the shipped one; absolute")] | None = (
         None
     )
@@ -302,6 +309,10 @@ def check(config: Config) -> None:
         if not TENANT.fullmatch(tenant):
             raise InvalidPolicy(f"tenants: the name {tenant!r} must be 1 to 32 characters of a-z, 0-9 and '-'")
     _check_uids(config.runner)
+    if not SYNC_INTERVAL.fullmatch(config.server.sync_interval):
+        raise InvalidPolicy(
+            f"server.sync_interval: {config.server.sync_interval[:40]!r} is neither `always` nor a time such as 2m or 500ms"
+        )
     for key, path in (("data_directory", config.data_directory), *_server_files(config.server)):
         if path is not None and (not Path(path).is_absolute() or "\0" in path):
             raise InvalidPolicy(f"{key}: {path!r} must be an absolute path, without a NUL character")

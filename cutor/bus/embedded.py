@@ -11,7 +11,6 @@ import asyncio
 import fcntl
 import importlib.metadata
 import itertools
-import json
 import os
 import re
 import secrets
@@ -22,25 +21,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError, ServerFailed
+from cutor.bus.server_file import CONFIGURATION_FILE, DEFAULT_SYNC, USER, ServerSettings, server_configuration
 
 PREFERRED_PORT: Final = 4222
 PORT_FILE: Final = "nats-port"
-NOBODY_MAY: Final = ["$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", "$JS.API.STREAM.MSG.DELETE.>"]
-"""Requests that would end the log. A stream's deny_delete and deny_purge do not stop its own deletion; permissions do."""
-USER: Final = "cutor"
-MAX_PAYLOAD_BYTES: Final = 8 << 20
-"""Largest message; the streams' max_msg_size says the same."""
-MAX_MEMORY_BYTES: Final = 256 << 20
-"""JetStream's memory store: only the short-lived consumers of readers are in it."""
-LOG_BYTES: Final = 16 << 20
-"""The log starts anew after so many bytes; one old one is kept."""
 START_TIMEOUT_S: Final = 30.0
 """Recovery of a million events after kill -9 took 3.3 s on a small machine."""
 STOP_TIMEOUT_S: Final = 10.0
@@ -55,58 +45,6 @@ LOG_TAIL_BYTES: Final = 4096
 
 _IN_USE: Final = "address already in use"
 _WRAPPER: Final = Path(__file__).with_name("die_with_parent.py")
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSettings:
-    """What `server_configuration` writes; `sync_interval` is a duration of NATS (`2m`) or `always` (every write, slower)."""
-
-    directory: Path
-    host: str
-    port: int
-    password: str
-    sync_interval: str = "2m"
-    feature_flags: bool = True
-
-    @property
-    def log(self) -> Path:
-        """The server's log."""
-        return self.directory / "nats-server.log"
-
-
-def server_configuration(settings: ServerSettings) -> str:
-    """The text of the configuration file. Pure. `deploy/nats/single.conf` explains the same settings."""
-    if not re.fullmatch(r"always|[1-9][0-9]*(ms|s|m|h)", settings.sync_interval):
-        raise BusError(f"sync_interval {settings.sync_interval!r} is neither a duration such as 2m nor `always`")
-    flags = "feature_flags { js_ack_fc_v2: false }\n" if settings.feature_flags else ""
-    return (
-        f"# Written by cutor at every start; changes are lost.\n"
-        f'server_name: "cutor-embedded"\n'
-        f'listen: "{settings.host}:{settings.port}"\n'
-        f"max_payload: {MAX_PAYLOAD_BYTES}\n"
-        f"log_file: {quoted(str(settings.log))}\n"
-        f"logfile_size_limit: {LOG_BYTES}\n"
-        f"logfile_max_num: 2\n"
-        f"{flags}"
-        f"jetstream {{\n"
-        f"  store_dir: {quoted(str(settings.directory))}\n"
-        f"  max_memory_store: {MAX_MEMORY_BYTES}\n"
-        f'  sync_interval: "{settings.sync_interval}"\n'
-        f"  strict: true\n"
-        f"}}\n"
-        f"authorization {{ users: [ {{\n"
-        f'  user: "{USER}"\n'
-        f'  password: "{settings.password}"\n'
-        f"  permissions: {{ publish: {{ deny: {json.dumps(NOBODY_MAY)} }} }}\n"
-        f"}} ] }}\n"
-    )
-
-
-def quoted(text: str) -> str:
-    """A string of the server's configuration language; refuses control characters, which it cannot hold."""
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
-        raise BusError(f"the path {text!r} has a control character: choose another data directory")
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def find_binary() -> Path:
@@ -138,7 +76,7 @@ class EmbeddedServer:
         *,
         host: str = "127.0.0.1",
         port: int | None = None,
-        sync_interval: str = "2m",
+        sync_interval: str = DEFAULT_SYNC,
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> EmbeddedServer:
         """Start a server in `store_dir` and wait until JetStream answers.
@@ -271,7 +209,7 @@ class _PortTaken(Exception):
 
 
 def _spawn(binary: Path, settings: ServerSettings, lock: int) -> subprocess.Popen[bytes]:
-    configuration = settings.directory / "nats-server.conf"
+    configuration = settings.directory / CONFIGURATION_FILE
     _write_private(configuration, server_configuration(settings))
     with suppress(FileNotFoundError):
         settings.log.replace(settings.log.with_suffix(".log.old"))

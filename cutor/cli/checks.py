@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import find_binary
-from cutor.bus.errors import ApiRefused, BusError
+from cutor.bus.errors import ApiRefused, BusError, StreamMissing
+from cutor.bus.server_file import ALWAYS_SYNC, sync_interval_of
 from cutor.bus.topology import plan
 from cutor.cli.changes import change_text, fields_text, policy_changes
 from cutor.cli.failures import bug_line, exit_code_of, line_of
@@ -230,6 +231,7 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
         async with Bus.connect(server, name="cutor doctor") as bus:
             yield check_server(bus)
             yield await check_streams(bus, config)
+            yield await check_durability(bus, _own_store(wanted))
             yield await check_policy(bus, config)
             for role in ("builder", "runner"):
                 yield await check_role(bus, config, role)
@@ -253,6 +255,31 @@ async def check_streams(bus: Bus, config: Config) -> Finding:
     if changes:
         return fail("streams", "; ".join(map(change_text, changes)), "`cutor streams apply` makes them so")
     return ok("streams", "streams and consumers are as wanted")
+
+
+def _own_store(wanted: Wanted) -> Path | None:
+    """Return where the server of this machine's stack keeps its files; None where commands talk to another server."""
+    stack = wanted.own_stack
+    return None if stack is None else DataDirectory(Path(stack.data)).server
+
+
+async def check_durability(bus: Bus, store: Path | None) -> Finding:
+    """Tell how many copies of every event there are, and when they are on the disk; clients are not told of the latter."""
+    try:
+        copies = _copies(int((await bus.stream_info(EVENTS))["config"]["num_replicas"]))
+    except StreamMissing:
+        return warn("durability", "there is no stream of events", "")
+    sync_interval = None if store is None else sync_interval_of(store)
+    if sync_interval is None:
+        return ok("durability", f"{copies}; when they are forced to the disk, the server's sync_interval says")
+    if sync_interval == ALWAYS_SYNC:
+        return ok("durability", f"{copies}, on the disk before it is acknowledged (sync_interval always)")
+    taken = f"a power failure can take the last {sync_interval}; `server.sync_interval` decides"
+    return ok("durability", f"{copies}, forced to the disk every {sync_interval}: {taken}")
+
+
+def _copies(number: int) -> str:
+    return "one copy of every event" if number == 1 else f"{number} copies of every event"
 
 
 async def check_policy(bus: Bus, config: Config) -> Finding:

@@ -11,9 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
+from cutor.bus.server_file import ALWAYS_SYNC
 from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.options import Wanted, config_option, data_option, examples
+from cutor.config import Config
 from cutor.errors import DONE, UNAVAILABLE
 from cutor.stack.data import DataDirectory
 from cutor.stack.detach import Report, report, start_detached
@@ -36,6 +39,7 @@ def _parse_roles(_: click.Context, __: click.Parameter, value: str) -> tuple[str
         "cutor up                              # in the foreground, until Ctrl-C",
         "cutor up --detach                     # in the background; `cutor down` stops it",
         "cutor up --data /srv/two --port 4300  # a second stack beside the first",
+        "cutor up --data /srv/new --restore /srv/backups/today",
     ),
 )
 @data_option
@@ -54,11 +58,27 @@ def _parse_roles(_: click.Context, __: click.Parameter, value: str) -> tuple[str
     metavar="NAMES",
     help="Roles to start here; others may run elsewhere.",
 )
+@click.option(
+    "--durable", is_flag=True, help="Acknowledge nothing that is not on the disk: `server.sync_interval` is `always`."
+)
+@click.option(
+    "--restore",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Begin with the streams of a backup (`cutor streams backup`), in a data directory without any.",
+)
 @click.option("--report-fd", type=int, hidden=True)
 @config_option
 @click.pass_obj
 def command(
-    wanted: Wanted, data: Path | None, port: int | None, detach: bool, roles: tuple[str, ...], report_fd: int | None
+    wanted: Wanted,
+    data: Path | None,
+    port: int | None,
+    detach: bool,
+    roles: tuple[str, ...],
+    durable: bool,
+    restore: Path | None,
+    report_fd: int | None,
 ) -> int:
     """Start a stack on this machine: server, builder, runner, projector.
 
@@ -70,11 +90,12 @@ def command(
     loaded = wanted.loaded_for_docker
     settings = StackSettings(
         data=DataDirectory(wanted.surroundings.data_directory(loaded.config, data)),
-        config=loaded.config,
+        config=_durable(loaded.config) if durable else loaded.config,
         config_raw=loaded.raw,
         current_file=wanted.surroundings.current_stack,
         port=port or loaded.config.server.port,
         roles=roles,
+        restore=None if restore is None else restore.absolute(),
     )
     if report_fd is None and (wanted.surroundings.server or loaded.config.server.url):
         click.echo("note: CUTOR_SERVER or `server.url` names a server: commands talk to that one, not to this stack", err=True)
@@ -85,11 +106,17 @@ def command(
     return _up(settings, lambda ready: click.echo(f"{ready}; Ctrl-C stops it"))
 
 
+def _durable(config: Config) -> Config:
+    return replace(config, server=replace(config.server, sync_interval=ALWAYS_SYNC))
+
+
 def _up_detached(settings: StackSettings, config_file: Path | None) -> int:
     settings.data.prepare()
     config = [] if config_file is None else ["--config", str(config_file)]
     port = [] if settings.port is None else ["--port", str(settings.port)]
-    command = [sys.executable, "-P", "-m", "cutor", "up", *config, *port, "--data", str(settings.data.path)]
+    durable = ["--durable"] if settings.config.server.sync_interval == ALWAYS_SYNC else []
+    restore = [] if settings.restore is None else ["--restore", str(settings.restore)]
+    command = [sys.executable, "-P", "-m", "cutor", "up", *config, *port, *durable, *restore, "--data", str(settings.data.path)]
     said = start_detached([*command, "--roles", ",".join(settings.roles)], settings.data.logs / "supervisor.log")
     click.echo(said.line if said.exit_code == DONE else f"cutor: {said.line}", err=said.exit_code != DONE)
     return said.exit_code

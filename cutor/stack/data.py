@@ -6,6 +6,7 @@
 <data>/config.toml   the configuration that the running stack was started with
 <data>/images.json   the ids of the images that its containers have
 <data>/nats/         the server's store: the streams, which are the truth
+<data>/restoring     there while a backup is being restored (`restoring`)
 <data>/log/          one log a process
 ```
 """
@@ -40,6 +41,7 @@ class DataDirectory:
         self.config_file = path / "config.toml"
         self.images_file = path / "images.json"
         self.server = path / "nats"
+        self.restoring = path / "restoring"
         self.logs = path / "log"
         self.supervisor_log = self.logs / "supervisor.log"
 

@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from cutor.bus.embedded import EmbeddedServer, last_port
 from cutor.bus.errors import BusError
+from cutor.bus.server_file import DEFAULT_SYNC
 from cutor.errors import CutorError
 from cutor.stack.keeper import Orders, first_of
 from cutor.stack.process import describe_exit, exited
@@ -38,8 +39,11 @@ class StoppedAtItsStart(CutorError):
 class KeptServer:
     """``async with KeptServer(…) as server``: runs inside of the block, and is gone after it."""
 
-    def __init__(self, store: Path, port: int | None, orders: Orders, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: Path, port: int | None, orders: Orders, say: Callable[[str], None], *, sync_interval: str = DEFAULT_SYNC
+    ) -> None:
         self._store = store
+        self._sync_interval = sync_interval
         self._port = port
         self._demanded = port is not None
         self._orders = orders
@@ -132,7 +136,7 @@ class KeptServer:
         """Start it, unless ``orders.stop`` is set meanwhile: then nothing new runs."""
 
         async def start() -> None:
-            self._server = await EmbeddedServer.start(self._store, host=_HOST, port=port)
+            self._server = await EmbeddedServer.start(self._store, host=_HOST, port=port, sync_interval=self._sync_interval)
 
         await first_of(start(), self._orders.stop.wait())
 

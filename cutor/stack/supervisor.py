@@ -1,10 +1,11 @@
 """The supervisor: what ``cutor up`` runs. It starts the server and the roles, keeps them running, and ends them.
 
 Its start, each step undone in reverse order when a later one fails: `streams.yaml` read · lock · what Docker must have ·
-leftovers of a dead life removed · server · streams and policy · roles · all ready · current-stack file. A process that dies is
-started again. Where that is hopeless before the stack was ready, the whole stack ends with one line; a stack that was ready
-goes on, with a line in ``supervisor.log`` and on the terminal for every attempt (`restarts`). Where another program took the
-server's port meanwhile, the server takes another one, and the roles are started again with its address (`server`).
+leftovers of a dead life removed · server · a backup restored, if one was given · streams and policy · roles · all ready ·
+current-stack file. A process that dies is started again. Where that is hopeless before the stack was ready, the whole stack
+ends with one line; a stack that was ready goes on, with a line in ``supervisor.log`` and on the terminal for every attempt
+(`restarts`). Where another program took the server's port meanwhile, the server takes another one, and the roles are started
+again with its address (`server`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.errors import CutorError
 from cutor.journal import Journal
-from cutor.stack import current, images, streams
+from cutor.stack import current, images, restoring, streams
 from cutor.stack.data import DataDirectory, write_privately
 from cutor.stack.keeper import Keeper, Orders, first_of
 from cutor.stack.lock import Lock
@@ -53,7 +54,10 @@ class ContainersLeft(CutorError):
 
 @dataclass(frozen=True)
 class StackSettings:
-    """What a stack is started with. ``config_raw`` is the configuration file as it was read: the roles get the same."""
+    """What a stack is started with. ``config_raw`` is the configuration file as it was read: the roles get the same.
+
+    ``restore`` is the directory of a backup that becomes the streams of a new data directory.
+    """
 
     data: DataDirectory
     config: Config
@@ -61,6 +65,7 @@ class StackSettings:
     current_file: Path
     port: int | None = None
     roles: Sequence[str] = ROLES
+    restore: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,10 @@ class Supervisor:
     async def _run_locked(self, lock: Lock, topology: Topology, on_ready: Callable[[Ready], None]) -> None:
         instance = self._data.make_instance()
         write_privately(self._data.config_file, self._settings.config_raw)
-        server = KeptServer(self._data.server, self._settings.port, self._orders, self._say)
-        async with self._containers(instance), server:
+        sync_interval = self._settings.config.server.sync_interval
+        server = KeptServer(self._data.server, self._settings.port, self._orders, self._say, sync_interval=sync_interval)
+        restoring.refuse_unfinished(self._data)
+        async with self._containers(instance), self._restored(server):
             await self._set_up(server.url, topology)
             try:
                 await self._keep(server, lock, instance, lambda: self._announce(server, instance, on_ready))
@@ -164,6 +171,18 @@ class Supervisor:
             raise ContainersLeft(
                 f"containers may be left ({why}): `cutor down --data {self._data.path}` removes them"
             ) from error
+
+    @asynccontextmanager
+    async def _restored(self, server: KeptServer) -> AsyncIterator[None]:
+        """Run the server, with the streams of a backup if the stack is started with one."""
+        directory = self._settings.restore
+        manifest = None if directory is None else await restoring.begin(self._data, directory)
+        async with server:
+            if directory is not None and manifest is not None:
+                self._say(f"restoring the streams of {directory}")
+                await restoring.carry_out(self._data, directory, manifest, server.url)
+                self._say(f"the streams are restored as they were at {manifest.made_at}")
+            yield
 
     async def _set_up(self, server: str, topology: Topology) -> None:
         """Make streams and consumers as wanted, and publish what the stack accepts."""

@@ -1,6 +1,7 @@
 """The embedded server as a process: ports, credential, store, log, and its end."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -9,13 +10,16 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, free_port, last_port
+from cutor.bus.embedded import EmbeddedServer, find_binary, free_port, last_port
 from cutor.bus.errors import BusUnreachable, ServerFailed
+from cutor.bus.server_file import sync_interval_of
 
 HOST = "127.0.0.1"
 
@@ -160,12 +164,36 @@ async def test_the_end_of_the_server_is_noticed(tmp_path: Path) -> None:
         assert await asyncio.wait_for(waiting, 2) == -signal.SIGKILL
 
 
-async def test_always_synchronous_writes_are_accepted(tmp_path: Path) -> None:
-    async with await EmbeddedServer.start(tmp_path, port=free_port(HOST), sync_interval="always") as server:
-        async with Bus.connect(server.url, name="test") as bus:
-            info = await bus.api.call("account", "INFO")
-            assert info["limits"]["max_storage"] != 0
-        assert 'sync_interval: "always"' in (tmp_path / "nats-server.conf").read_text()
+@pytest.mark.parametrize(("interval", "always"), [("always", True), ("2m", False), ("500ms", False)])
+async def test_the_server_takes_the_sync_interval(tmp_path: Path, interval: str, always: bool) -> None:
+    """The same file that `EmbeddedServer` starts with; this server tells of itself over HTTP, too."""
+    async with await EmbeddedServer.start(tmp_path, port=free_port(HOST), sync_interval=interval):
+        assert sync_interval_of(tmp_path) == interval
+    port = free_port(HOST)
+    command = [find_binary(), "-c", tmp_path / "nats-server.conf", "-m", str(port)]
+    server = await asyncio.create_subprocess_exec(*command)
+    try:
+        told = await monitoring(port)
+    finally:
+        server.kill()
+        await server.wait()
+    assert bool(told["config"].get("sync_always")) is always
+    if not always:
+        assert told["config"]["sync_interval"] == {"2m": 120_000_000_000, "500ms": 500_000_000}[interval]
+
+
+async def monitoring(port: int) -> dict[str, Any]:
+    """What a server says of its JetStream."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            raw = await asyncio.to_thread(lambda: urllib.request.urlopen(f"http://{HOST}:{port}/jsz", timeout=5).read())
+        except OSError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        else:
+            told: dict[str, Any] = json.loads(raw)
+            return told
 
 
 def start_parent(directory: Path) -> subprocess.Popen[str]:
@@ -197,8 +225,6 @@ async def test_the_server_dies_with_its_parent(tmp_path: Path) -> None:
 
 
 def test_the_example_configuration_of_a_server_of_ones_own_is_valid() -> None:
-    from cutor.bus.embedded import find_binary
-
     path = Path(__file__).parents[2] / "deploy" / "nats" / "single.conf"
     environment = {**os.environ, "CUTOR_NATS_PASSWORD": "x"}
     said = subprocess.run([find_binary(), "-t", "-c", path], capture_output=True, text=True, env=environment, check=False)

@@ -4,13 +4,29 @@ from pathlib import Path
 
 import pytest
 
-from cutor.bus.embedded import ServerSettings, quoted, server_configuration
 from cutor.bus.errors import BusError
+from cutor.bus.server_file import SYNC, ServerSettings, quoted, server_configuration, sync_interval_of
+from cutor.config import SYNC_INTERVAL
 
 
 def settings(**changes: object) -> ServerSettings:
     values = {"directory": Path("/data/nats"), "host": "127.0.0.1", "port": 4222, "password": "secret", **changes}
     return ServerSettings(**values)  # type: ignore[arg-type]
+
+
+def test_bus_and_configuration_take_the_same_sync_intervals() -> None:
+    assert (SYNC.pattern, SYNC.flags) == (SYNC_INTERVAL.pattern, SYNC_INTERVAL.flags)
+
+
+def test_a_server_directory_tells_its_sync_interval(tmp_path: Path) -> None:
+    file = tmp_path / "nats-server.conf"
+    assert sync_interval_of(tmp_path) is None
+    for interval in ("always", "30s"):
+        file.write_text(server_configuration(settings(sync_interval=interval)))
+        assert sync_interval_of(tmp_path) == interval
+    for damage in (b"", b"\xff", b'sync_interval: "2m"'):
+        file.write_bytes(damage)
+        assert sync_interval_of(tmp_path) is None
 
 
 def test_what_the_pitfalls_ask_for_is_written_down() -> None:

@@ -224,8 +224,41 @@ async def test_the_server_dies_with_its_parent(tmp_path: Path) -> None:
         assert server.running
 
 
-def test_the_example_configuration_of_a_server_of_ones_own_is_valid() -> None:
-    path = Path(__file__).parents[2] / "deploy" / "nats" / "single.conf"
+DEPLOYED = Path(__file__).parents[2] / "deploy" / "nats"
+
+
+@pytest.mark.parametrize("name", ["single.conf", "durable.conf"])
+def test_the_example_configuration_of_a_server_of_ones_own_is_valid(name: str) -> None:
     environment = {**os.environ, "CUTOR_NATS_PASSWORD": "x"}
-    said = subprocess.run([find_binary(), "-t", "-c", path], capture_output=True, text=True, env=environment, check=False)
+    command = [find_binary(), "-t", "-c", DEPLOYED / name]
+    said = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert said.returncode == 0, said.stderr
+
+
+def settings_of(name: str) -> dict[str, str]:
+    """The settings of the block `jetstream` of a configuration."""
+    block = (DEPLOYED / name).read_text().partition("\njetstream {")[2].partition("\n}")[0]
+    return dict(line.strip().split(": ", 1) for line in block.splitlines() if ": " in line and not line.strip().startswith("#"))
+
+
+def test_the_durable_configuration_differs_in_one_setting() -> None:
+    single, durable = settings_of("single.conf"), settings_of("durable.conf")
+    assert (single.pop("sync_interval"), durable.pop("sync_interval")) == ('"2m"', '"always"')
+    assert single == durable
+    assert len(single) == 4
+
+
+async def test_a_server_with_the_durable_configuration_writes_at_once(tmp_path: Path) -> None:
+    for name in ("single.conf", "durable.conf"):
+        text = (DEPLOYED / name).read_text().replace("/var/lib/nats", str(tmp_path / "store"))
+        (tmp_path / name).write_text(text.replace("127.0.0.1:4222", f"{HOST}:{free_port(HOST)}"))
+    port = free_port(HOST)
+    command = [find_binary(), "-c", tmp_path / "durable.conf", "-m", str(port)]
+    server = await asyncio.create_subprocess_exec(*command, env={**os.environ, "CUTOR_NATS_PASSWORD": "x"})
+    try:
+        told = await monitoring(port)
+    finally:
+        server.kill()
+        await server.wait()
+    assert told["config"]["sync_always"] is True
+    assert told["config"]["strict"] is True

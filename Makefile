@@ -10,7 +10,7 @@ WORKERS ?= 2
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup demo test attacks check docs lock clean purge
+.PHONY: help environment setup demo test attacks fault soak check docs lock clean purge
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ test: setup ## set-up, then the whole test-suite on real parts
 
 attacks: setup ## set-up, then every attack of tests/attacks on a stack of its own (ONLY='kernel/*': some)
 	@$(VENV)/python -m tests.attacks.runner $(if $(ONLY),'$(ONLY)')
+
+fault: setup ## set-up, then processes killed at every point of tests/fault, on stacks of their own (ONLY='runner.*': some)
+	@$(VENV)/python -m tests.fault.runner $(if $(ONLY),'$(ONLY)')
+
+soak: setup ## set-up, then random kills at random times under load (MINUTES=30; 3 without it)
+	@$(VENV)/python -m tests.fault.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 check: environment ## lint, format and types
 	@$(VENV)/ruff check .

@@ -15,6 +15,8 @@ from cutor.model.state import TERMINAL, TRANSITIONS
 from cutor.projections.schema import TABLES, table_scripts
 from tests.attacks.campaign import load_attacks
 from tests.attacks.coverage import page as page_of_attacks
+from tests.fault.page import page as page_of_faults
+from tests.fault.points import POINTS
 
 DOCS: Final = Path(__file__).parent
 
@@ -82,7 +84,17 @@ def attacks() -> str:
     return page_of_attacks(load_attacks())
 
 
-PAGES: Final = {"reference/states.md": states, "reference/views.md": views, "reference/attacks.md": attacks}
+def faults() -> str:
+    """Return the page of the points at which processes are killed."""
+    return page_of_faults(POINTS)
+
+
+PAGES: Final = {
+    "reference/states.md": states,
+    "reference/views.md": views,
+    "reference/attacks.md": attacks,
+    "reference/faults.md": faults,
+}
 
 
 def main() -> int:

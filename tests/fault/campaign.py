@@ -8,7 +8,7 @@ import secrets
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,28 +168,32 @@ class Campaign:
 
     # -- rounds ----------------------------------------------------------------------------------------------------
 
-    async def round(self, points: Sequence[Point]) -> list[Row]:
-        """Kill at some points at one time, one of each process, and return what came of each."""
+    async def round(self, chains: Sequence[Sequence[Point]]) -> list[Row]:
+        """Kill some processes at one time, each at its points one after the other; return what came of each point."""
         began = time.monotonic()
-        rows = {point.name: Row(point.name) for point in points}
-        handed: dict[str, list[Handed]] = {}
-        for point in points:
-            self._arm(point)
+        rows = {point.name: Row(point.name) for chain in chains for point in chain}
+        handed: dict[str, list[Handed]] = {name: [] for name in rows}
         if self.strict:
             for role in ("builder", "runner"):
                 self.stack.points.arm(f"{role}.container-create.before", Order("fail", always=True))
-        for point in points:
-            kinds = (*(FIVE if point.basic else ()), *point.kinds)
-            handed[point.name] = [await self.hand_in(KINDS[name]) for name in kinds]
-        deeds = [asyncio.create_task(self._deed(point, rows[point.name])) for point in points]
-        try:
-            await self._until_fired(points, rows)
-        finally:
-            for deed in deeds:
-                deed.cancel()
-            await asyncio.gather(*deeds, return_exceptions=True)
+        async with asyncio.TaskGroup() as tasks:
+            for chain in chains:
+                tasks.create_task(self._chain(chain, rows, handed))
         await self.settle(rows, handed, began)
         return list(rows.values())
+
+    async def _chain(self, chain: Sequence[Point], rows: dict[str, Row], handed: dict[str, list[Handed]]) -> None:
+        for point in chain:
+            row = rows[point.name]
+            self._arm(point)
+            for name in (*FIVE, *point.kinds):
+                handed[point.name].append(await self.hand_in(KINDS[name]))
+            deed = asyncio.create_task(self._deed(point, row))
+            try:
+                await self._until_fired(point, row)
+            finally:
+                deed.cancel()
+                await asyncio.gather(deed, return_exceptions=True)
 
     async def settle(
         self, rows: dict[str, Row], handed: dict[str, list[Handed]], began: float, *, projector: Path | None = None
@@ -198,7 +202,7 @@ class Campaign:
         everything = [one for several in handed.values() for one in several]
         await self.history.until_done([one.identity for one in everything], timeout_s=DONE_S)
         kills = Counter(name.partition(".")[0] for name, row in rows.items() for _ in range(row.kills))
-        await self._judge(rows, handed, sum(kills.values()))
+        await self._judge(rows, handed, kills)
         left, differ = await self.look(projector or self.stack.data)
         for name, row in rows.items():
             row.submissions = len(handed[name])
@@ -210,17 +214,16 @@ class Campaign:
             self.stack.points.arm(f"{point.role}.container-create.before", Order("fail"))
         self.stack.points.arm(point.name, Order(passing=point.passing))
 
-    async def _until_fired(self, points: Iterable[Point], rows: dict[str, Row]) -> None:
+    async def _until_fired(self, point: Point, row: Row) -> None:
+        """Wait until a process has died at the point; where none comes by, the order is taken back."""
         deadline = time.monotonic() + FIRED_S
-        waiting = {point.name for point in points}
-        while waiting and time.monotonic() < deadline:
-            for name in [name for name in waiting if self.stack.points.fired(name)]:
-                waiting.remove(name)
-                rows[name].kills += 1
+        while not self.stack.points.fired(point.name):
+            if time.monotonic() > deadline:
+                self.stack.points.disarm(point.name)
+                row.reached = False
+                return
             await asyncio.sleep(0.05)
-        for name in waiting:
-            self.stack.points.disarm(name)
-            rows[name].reached = False
+        row.kills += 1
 
     async def _deed(self, point: Point, row: Row) -> None:
         match point.deed:
@@ -247,10 +250,11 @@ class Campaign:
             os.kill(pid, signal.SIGKILL)
             row.kills += 1
 
-    async def _judge(self, rows: dict[str, Row], handed: dict[str, list[Handed]], kills: int) -> None:
+    async def _judge(self, rows: dict[str, Row], handed: dict[str, list[Handed]], kills: Counter[str]) -> None:
+        most = max(kills.values(), default=0)
         for name, row in rows.items():
             for one in handed[name]:
-                found = check(self.history.entries.get(one.identity, []), self._expected(one.kind, kills))
+                found = check(self.history.entries.get(one.identity, []), self._expected(one.kind, most))
                 row.findings += [(one.identity, finding) for finding in found]
         first = next(iter(rows.values()))
         for finding in check_ids(self.history.message_ids):

@@ -29,7 +29,6 @@ class Point(NamedTuple):
     deed: Deed = "nothing"
     group: Group = "stack"
     passing: int = 1
-    basic: bool = True
 
     @property
     def role(self) -> str:
@@ -146,14 +145,13 @@ def matching(patterns: Sequence[str], points: Sequence[Point] = POINTS) -> list[
     return [point for point in points if any(fnmatch(point.name, pattern) for pattern in patterns)]
 
 
-def rounds(points: Sequence[Point]) -> Iterator[list[Point]]:
-    """Yield what can be killed at one time: at most one point of each role, and no two deeds that are in each other's way."""
-    left = list(points)
-    while left:
-        together: list[Point] = []
-        for point in left:
-            apart = all(point.role != other.role for other in together)
-            if apart and (point.deed == "nothing" or all(other.deed == "nothing" for other in together)):
-                together.append(point)
-        left = [point for point in left if point not in together]
-        yield together
+CHAIN: Final = 3
+"""Points of one role that are passed one after the other before everything is looked at."""
+
+
+def rounds(points: Sequence[Point]) -> Iterator[list[list[Point]]]:
+    """Yield what is killed before everything is looked at: for each role some points, one after the other."""
+    left = {role: [point for point in points if point.role == role] for role in dict.fromkeys(point.role for point in points)}
+    while any(left.values()):
+        yield [of_role[:CHAIN] for of_role in left.values() if of_role]
+        left = {role: of_role[CHAIN:] for role, of_role in left.items()}

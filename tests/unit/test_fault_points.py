@@ -1,0 +1,69 @@
+"""The registry of the fault harness: names that mean something, kinds that exist, rounds that leave nothing out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fault.arming import Injected, Order, Points
+from tests.fault.page import TITLES, page, words
+from tests.fault.points import POINTS, matching, rounds
+from tests.fault.submissions import BASIC, KINDS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_names_are_there_once_and_are_explained() -> None:
+    names = [point.name for point in POINTS]
+    assert len(names) == len(set(names)) > 100
+    assert {point.role for point in POINTS} == set(TITLES)
+    assert all(words(point) for point in POINTS)
+    assert all(f"`{name.rpartition('.')[0]}`" in page(POINTS) or f"`{name}`" in page(POINTS) for name in names)
+
+
+def test_every_kind_that_a_point_needs_is_there() -> None:
+    assert {kind for point in POINTS for kind in point.kinds} | set(BASIC) <= set(KINDS)
+
+
+def test_rounds_hold_every_point_once_and_each_chain_one_role() -> None:
+    found = [point for chains in rounds(POINTS) for chain in chains for point in chain]
+    assert sorted(point.name for point in found) == sorted(point.name for point in POINTS)
+    for chains in rounds(POINTS):
+        roles = [{point.role for point in chain} for chain in chains]
+        assert all(len(role) == 1 for role in roles)
+        assert len(set().union(*roles)) == len(roles)
+
+
+def test_patterns_choose() -> None:
+    assert {point.role for point in matching(["runner.*"])} == {"runner"}
+    assert matching(["nothing"]) == []
+
+
+def test_requests_of_a_kind_are_their_own_and_environments_shared_where_they_are_to_be() -> None:
+    for kind in KINDS.values():
+        one, other = kind.request("a"), kind.request("b")
+        shells = [next(file["content"] for file in request["files"] if file["name"] == "shell.nix") for request in (one, other)]
+        assert (shells[0] == shells[1]) is (kind.environment == "shared")
+
+
+def test_an_order_is_carried_out_once_at_its_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.fault import arming
+
+    monkeypatch.setattr(arming, "_directory", tmp_path)
+    points = Points(tmp_path)
+    arming.passed("a.b.before")
+    points.arm("a.b.before", Order("fail", passing=2))
+    arming.passed("a.b.before")
+    assert points.armed() == ["a.b.before"]
+    with pytest.raises(Injected):
+        arming.passed("a.b.before")
+    assert points.fired("a.b.before")
+    assert points.armed() == []
+    arming.passed("a.b.before")
+    points.arm("a.b.before", Order("fail", always=True))
+    for _ in range(3):
+        with pytest.raises(Injected):
+            arming.passed("a.b.before")
+    points.disarm("a.b.before")
+    arming.passed("a.b.before")

@@ -1,0 +1,110 @@
+"""A runner that has work and is killed or stopped, on a real stack: its next life takes the work up, or cleans up, at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from cutor import Client
+from cutor.bus.topology_promises import HEARTBEAT_S, LEASE_S
+from cutor.model.events import Cleaned, Leased
+from cutor.model.subjects import Address
+from tests.bare_stack import User
+from tests.integration.live_submissions import cleaned, containers
+from tests.integration.test_killed_processes import SLOW_RUN, leased, until
+
+ENDLESS_RUN = SLOW_RUN | {
+    "files": [
+        {"name": "shell.nix", "content": "{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { }"},
+        {"name": "cutor-run.sh", "content": "sleep 100"},
+    ],
+    "limits": {"run": {"wall_time_ms": 110_000}},
+}
+
+
+def process_of(role: str, data: Path) -> int | None:
+    """Return the pid of a stack's role process."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if role.encode() in words and str(data).encode() in words:
+            return int(entry.name)
+    return None
+
+
+@asynccontextmanager
+async def stack_with(user: User, *roles: str) -> AsyncIterator[Client]:
+    started = await asyncio.to_thread(user.up, roles=roles)
+    assert started.returncode == 0, started.stderr
+    async with Client(user.stack.server) as client:
+        yield client
+
+
+async def running(client: Client, user: User, document: dict[str, object]) -> tuple[str, int]:
+    """Hand in, wait until the runner's container is there; return the id and the runner's pid."""
+    receipt = await client.submit(document)
+    await leased(client, receipt.id)
+    await until(lambda: containers(receipt.id))
+    pid = process_of("runner", user.stack.data)
+    assert pid is not None
+    return receipt.id, pid
+
+
+async def test_work_of_a_killed_runner_is_taken_up_before_its_lease_has_run_out(user: User) -> None:
+    async with stack_with(user, "builder", "runner") as client:
+        identity, pid = await running(client, user, SLOW_RUN)
+        os.kill(pid, signal.SIGKILL)
+        killed_at = time.time()
+        result = await cleaned(client, identity)
+        assert (result.outcome, result.attempts.runner) == ("OK", 2)
+        entries = await client.journal.entries(Address("default", identity))
+        assert await asyncio.to_thread(containers, identity) == []
+    leases = [one for one in entries if isinstance(one.message, Leased) and one.message.lease.role == "runner"]
+    after_s = leases[1].stored.time_ns / 1e9 - killed_at
+    print(f"the second lease came {after_s:.1f} s after the kill")
+    assert after_s < LEASE_S - HEARTBEAT_S, "so old its last heartbeat may be: no lease runs out sooner"
+    in_hand = user.stack.data / "in-hand" / "runner"
+    await until(lambda: not any(in_hand.iterdir()))
+
+
+async def test_a_submission_that_was_cancelled_while_its_runner_died_is_cleaned_by_the_next_life(user: User) -> None:
+    async with stack_with(user, "builder", "runner") as client:
+        identity, pid = await running(client, user, ENDLESS_RUN)
+        os.kill(pid, signal.SIGSTOP)
+        assert await client.cancel(identity)
+        os.kill(pid, signal.SIGKILL)
+        await cleaned(client, identity)
+        assert await asyncio.to_thread(containers, identity) == []
+        entries = await client.journal.entries(Address("default", identity))
+    (said,) = [one.message for one in entries if isinstance(one.message, Cleaned)]
+    assert said.by == "sweep"
+    kinds = [one.stored.subject.rpartition(".")[2] for one in entries]
+    assert kinds == ["submitted", "leased", "cache-built", "leased", "cancelled", "cleaned"]
+
+
+async def test_a_runner_that_stood_still_removes_its_container_once_another_has_its_lease(user: User) -> None:
+    """The lease is taken by hand, as by a worker of another host."""
+    async with stack_with(user, "builder", "runner") as client:
+        identity, pid = await running(client, user, ENDLESS_RUN)
+        address = Address("default", identity)
+        os.kill(pid, signal.SIGSTOP)
+        state = await client.journal.known(address)
+        assert state.lease is not None
+        other = Leased(lease=type(state.lease)(role="runner", worker="elsewhere", token="elsewhere", number=2))
+        await client.journal.settle(state, lambda _state: other)
+        assert containers(identity) != []
+        os.kill(pid, signal.SIGCONT)
+        await until(lambda: containers(identity) == [])
+        state = await client.journal.known(address)
+        assert (state.lease, state.status, state.strays) == (other.lease, "DEPENDENCIES_INSTALLED", 0)
+        assert process_of("runner", user.stack.data) == pid, "the role goes on"
+        assert await client.cancel(identity)

@@ -12,8 +12,12 @@ from cutor.model.decide import (
     decide_cancel,
     decide_cleaned,
     decide_fault,
+    decide_in_hand,
+    decide_look,
+    decide_poison,
     decide_step,
     decide_submit,
+    decide_swept,
     event_message_id,
     holds,
 )
@@ -70,6 +74,41 @@ def test_used_up_leases_park() -> None:
     assert decided.event.message == "2 builder leases ended without a result"
 
 
+def test_one_lease_is_one_try_of_each_step() -> None:
+    """``max_leases`` 1: what dies with its lease is not tried again, and a lost environment is built once more."""
+    assert isinstance(step("builder", SUBMITTED, max_leases=1), TakeLease)
+    assert isinstance(step("builder", SUBMITTED, leased("builder"), max_leases=1), Park)
+    assert isinstance(step("runner", *BUILT, max_leases=1), TakeLease)
+    assert isinstance(step("runner", *RUNNING, max_leases=1), Park)
+    lost = (*RUNNING, LOST)
+    assert isinstance(step("builder", *lost, max_leases=1), TakeLease)
+    assert isinstance(step("builder", *lost, leased("builder", 2), max_leases=1), Park)
+    again = (*lost, leased("builder", 2), cache_built(2))
+    assert isinstance(step("runner", *again, max_leases=1), TakeLease)
+    twice = (*again, leased("runner", 2), msgspec.structs.replace(LOST, lease=lease("runner", 2)))
+    parked = step("builder", *twice, max_leases=1)
+    assert isinstance(parked, Park)
+    assert parked.event.message == "the environment was lost 2 times between build and run"
+
+
+@pytest.mark.parametrize("max_leases", [1, 2, 3, 7])
+def test_leases_of_a_role_are_bounded_whatever_becomes_of_each(max_leases: int) -> None:
+    """Every lease dies, or ends in a lost environment: each role gets its leases, and one more for each loss."""
+    events: list[Event] = [SUBMITTED]
+    for number in range(1, max_leases + 1):
+        assert isinstance(step("builder", *events, max_leases=max_leases), TakeLease)
+        events.append(leased("builder", number))
+    assert isinstance(step("builder", *events, max_leases=max_leases), Park)
+    events, losses = [SUBMITTED], 0
+    while isinstance(step("builder", *events, max_leases=max_leases), TakeLease):
+        number = losses + 1
+        events += [leased("builder", number), cache_built(number), leased("runner", number)]
+        events.append(msgspec.structs.replace(LOST, lease=lease("runner", number)))
+        losses += 1
+    assert losses == max_leases + 1
+    assert after(*events).attempts.runner == max_leases + 1
+
+
 def test_environments_lost_again_and_again_park() -> None:
     decided = step("builder", *RUNNING, LOST, max_leases=0)
     assert isinstance(decided, Park)
@@ -121,6 +160,73 @@ def test_a_lease_holds_until_a_newer_one_or_the_end() -> None:
     assert not holds(after(*RUNNING, leased("runner", 2)), mine)
     assert not holds(after(*RUNNING, Cancelled()), mine)
     assert not holds(after(*BUILT), lease("builder")), "the builder's step is done"
+
+
+@pytest.mark.parametrize(
+    ("events", "look"),
+    [
+        (RUNNING, "go on"),
+        ((*RUNNING, ran(0, "OK")), "go on"),
+        ((*RUNNING, leased("runner", 7), finished(number=7)), "go on"),  # strays: a wrong number, a lease that never was
+        ((*RUNNING, leased("runner", 2)), "lost"),
+        ((*RUNNING, LOST), "lost"),
+        (BUILT, "lost"),
+        ((*RUNNING, Cancelled()), "ended"),
+        ((*RUNNING, leased("runner", 2), finished(number=2)), "ended"),
+    ],
+)
+def test_who_looks_into_the_log_goes_on_or_stops(events: tuple[Event, ...], look: str) -> None:
+    assert decide_look(after(*events), lease("runner")) == look
+
+
+def test_who_has_no_lease_yet_is_stopped_by_an_end_alone() -> None:
+    assert decide_look(after(*RUNNING), None) == "go on"
+    assert decide_look(after(*RUNNING, Cancelled()), None) == "ended"
+
+
+@pytest.mark.parametrize(
+    ("events", "worker", "seen", "wanted"),
+    [
+        (BUILT, "me", "", True),  # died before its lease was in the log
+        (RUNNING, "w", "", True),  # under its own
+        (RUNNING, "me", "", False),  # under another's
+        (RUNNING, "me", "t1", True),  # that other's lease was over when the delivery came
+        ((*RUNNING, leased("runner", 2, "u")), "me", "t1", False),
+        ((*RUNNING, Cancelled()), "w", "", True),  # it comes again, and is acknowledged
+        ((*RUNNING, Cancelled()), "me", "", False),
+    ],
+)
+def test_what_was_in_hand_is_handed_back_where_nobody_else_has_it(
+    events: tuple[Event, ...], worker: str, seen: str, wanted: bool
+) -> None:
+    state = after(*events)
+    assert decide_in_hand(state, "runner", state.step_sequence, worker=worker, seen=seen) is wanted
+
+
+def test_a_delivery_of_a_step_that_is_over_is_not_handed_back() -> None:
+    assert not decide_in_hand(after(*RUNNING, LOST), "runner", 30, worker="w", seen="")
+    lost = after(*RUNNING, LOST)
+    assert decide_in_hand(lost, "builder", lost.step_sequence, worker="me", seen=""), "the newest lease is a runner's"
+
+
+def test_a_next_life_says_what_it_swept_of_its_own() -> None:
+    ended = (*RUNNING, Cancelled())
+    assert decide_swept(after(*ended), "runner", "w") == Cleaned(worker="w", by="sweep")
+    assert decide_swept(after(*ended), "builder", "w") is None
+    assert decide_swept(after(*ended), "runner", "other") is None
+    assert decide_swept(after(*RUNNING), "runner", "w") is None
+    assert decide_swept(after(*ended, CLEANED), "runner", "w") is None
+    assert decide_swept(after(SUBMITTED, Cancelled()), "builder", "w") is None
+
+
+def test_poison_parks_the_step_that_is_due() -> None:
+    state = after(SUBMITTED)
+    parked = decide_poison(state, "builder", state.step_sequence, reason="five times")
+    assert parked is not None
+    assert (parked.event.message, parked.event.stage) == ("five times", "dependencies")
+    assert decide_poison(state, "runner", state.step_sequence, reason="x") is None
+    assert decide_poison(state, "builder", state.step_sequence + 1, reason="x") is None
+    assert decide_poison(after(SUBMITTED, Cancelled()), "builder", 10, reason="x") is None
 
 
 def test_the_last_lease_that_fails_parks_with_the_reason() -> None:

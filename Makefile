@@ -1,6 +1,7 @@
 # Targets for users and for CI. What needs root or installs packages says so before it does it.
 #
 # REFRESH              ## `make setup REFRESH=1` takes today's packages of Debian
+# MINUTES              ## `make soak MINUTES=30` kills for so long; else for 3
 # WORKERS              ## `make test WORKERS=1` runs one test after the other; else two files of tests at one time
 # PYTHON               ## the Python that .venv is made of, 3.11 or newer; else python3
 # CUTOR_DEBIAN_MIRROR  ## the mirror of Debian's archive that set-up takes packages from; else that of the apt sources

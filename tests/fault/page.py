@@ -12,8 +12,8 @@ HEAD: Final = """\
 
 Made from `tests/fault/points.py` by `python docs/generate.py`; [faults](../explanation/faults.md) explains how. `make fault`
 kills at each of them, with submissions in work; `make fault ONLY='runner.*'` at some. *before*: the step has not begun; *sent*:
-the message or request has left the process, its answer has not been read; *within* and *during*: in the midst of it; *after*: it
-is done, and nothing has followed.
+the message or request has left the process, its answer has not been read; *within* and *during*: in the midst of it; *after*:
+it is done, and nothing has followed.
 """
 TITLES: Final = {
     "builder": "The builder kills itself",

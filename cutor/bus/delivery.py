@@ -133,8 +133,9 @@ class Delivery:
 
     @asynccontextmanager
     async def kept_alive(self, pulse: Pulse) -> AsyncIterator[None]:
-        """Send a heartbeat at once, in the pulse's rhythm and after each reconnect, until left or answered.
+        """Send a heartbeat in the pulse's rhythm and after each reconnect, until left or answered.
 
+        The first comes after one beat: the server's clock has just begun, and most deliveries are answered before.
         The server confirms each. It confirms those of a delivery that it has given to somebody else, too: whether a step is
         still one's own, the log alone says.
         """
@@ -151,6 +152,7 @@ class Delivery:
     async def _beat(self, pulse: Pulse, again: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         confirmed_at = loop.time()
+        await _wait(again, pulse.every_s)
         while not self._answered:
             again.clear()
             sent_at = loop.time()

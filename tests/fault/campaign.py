@@ -33,15 +33,15 @@ from tests.fault.invariants import Expected, Finding, check, check_ids
 from tests.fault.leftovers import FaultWatch
 from tests.fault.points import Point
 from tests.fault.stack import FaultStack
-from tests.fault.submissions import BASIC, KINDS, SHELL, Kind, fresh_id
+from tests.fault.submissions import BASIC, KINDS, LONG, SHELL, Kind, fresh_id
 
 ACKNOWLEDGED_S: Final = 90.0
 FIRED_S: Final = 90.0
 DONE_S: Final = 240.0
 SEEN_S: Final = 120.0
 UNANSWERED_S: Final = 60.0
-RUNNING_S: Final = 0.3
-"""After a lease, so that a container is at work when it is cancelled or killed."""
+RUNNING_S: Final = 0.2
+"""Between two looks whether what is to be cancelled runs."""
 FIVE: Final = BASIC[:5]
 LOST: Final = f"{SHELL}\n# lost from the store\n"
 
@@ -95,12 +95,17 @@ class Campaign:
 
     # -- handing in ------------------------------------------------------------------------------------------------
 
-    async def hand_in(self, kind: Kind) -> Handed:
-        """Hand in a submission and return when it was acknowledged; where no answer comes, the same one again."""
+    async def hand_in(self, kind: Kind, *, by_process: bool = False) -> Handed:
+        """Hand in a submission and return when it was acknowledged; where no answer comes, the same one again.
+
+        ``by_process``: a process hands it in first, that may die of it.
+        """
         identity = fresh_id(kind.name)
         if kind.environment == "lost":
             await self._lose_environment()
         request = kind.request(identity, LOST if kind.environment == "lost" else None)
+        if by_process:
+            await self.stack.submit(identity, msgspec.json.encode(request))
         deadline = time.monotonic() + ACKNOWLEDGED_S
         while True:
             try:
@@ -131,7 +136,8 @@ class Campaign:
             await self.history.until(identity, "submitted", timeout_s=SEEN_S)
         else:
             await self.history.until(identity, "leased", until, timeout_s=SEEN_S)
-            await asyncio.sleep(RUNNING_S)
+            while not await asyncio.to_thread(self.stack.runs, identity, LONG.replace(" ", "\0").encode()):
+                await asyncio.sleep(RUNNING_S)
         while True:
             try:
                 await self.client.cancel(identity)
@@ -187,7 +193,8 @@ class Campaign:
             row = rows[point.name]
             self._arm(point)
             for name in (*FIVE, *point.kinds):
-                handed[point.name].append(await self.hand_in(KINDS[name]))
+                by_process = point.role == "producer" and name in point.kinds
+                handed[point.name].append(await self.hand_in(KINDS[name], by_process=by_process))
             deed = asyncio.create_task(self._deed(point, row))
             try:
                 await self._until_fired(point, row)

@@ -17,6 +17,7 @@ from cutor.config import parse
 from cutor.journal import Journal
 from tests.cluster import NODES, Cluster
 from tests.fault.campaign import FIVE, Campaign, Handed, Row, campaign
+from tests.fault.network import no_container
 from tests.fault.points import Point
 from tests.fault.stack import ExtraRole, FaultStack
 from tests.fault.submissions import KINDS
@@ -56,17 +57,17 @@ class Appends:
 
 
 @contextmanager
-def _roles(stack: FaultStack, server: str) -> Iterator[None]:
+def _roles(stack: FaultStack, server: str) -> Iterator[list[ExtraRole]]:
     with ExitStack() as exits:
-        for role in ROLES:
-            extra = ExtraRole(stack, role, f"cluster-{role}")
+        extras = [ExtraRole(stack, role, f"cluster-{role}") for role in ROLES]
+        for extra in extras:
             extra.start(server)
             exits.callback(extra.stop)
-        yield
+        yield extras
 
 
 @asynccontextmanager
-async def _clustered(home: Path) -> AsyncIterator[tuple[Cluster, Campaign]]:
+async def _clustered(home: Path) -> AsyncIterator[tuple[Cluster, Campaign, list[ExtraRole]]]:
     """A cluster with streams and policy, roles on it, and a campaign that has seen them work."""
     stack = FaultStack.make(home / "stack")
     (home / "nodes").mkdir(parents=True)
@@ -77,9 +78,9 @@ async def _clustered(home: Path) -> AsyncIterator[tuple[Cluster, Campaign]]:
         await cluster.prepare()
         async with Bus.connect(cluster.url(), name="fault: policy") as bus:
             await Journal(bus).publish_policy(parse(stack.config.read_bytes(), "config").policy())
-        with _roles(stack, cluster.url()):
+        with _roles(stack, cluster.url()) as extras:
             async with campaign(stack, cluster.url()) as held:
-                yield cluster, held
+                yield cluster, held, extras
     finally:
         cluster.kill_all()
         await asyncio.to_thread(stack.finish)
@@ -87,10 +88,13 @@ async def _clustered(home: Path) -> AsyncIterator[tuple[Cluster, Campaign]]:
 
 async def cluster_rounds(points: list[Point], home: Path) -> AsyncGenerator[Row, None]:
     """Kill servers of a cluster under load."""
-    async with _clustered(home) as (cluster, held):
+    async with _clustered(home) as (cluster, held, extras):
         await held.warm(watch=False)
         for point in points:
-            yield await _round(cluster, held, point)
+            row = await _round(cluster, held, point)
+            for extra in extras:
+                await no_container(extra.instance, None, row)
+            yield row
 
 
 async def _round(cluster: Cluster, held: Campaign, point: Point) -> Row:

@@ -133,9 +133,9 @@ async def _stopped(held: Campaign, point: Point, row: Row) -> list[Handed]:
             row.reached = await _taken_over(held, identity)
             _signal(pid, signal.SIGCONT)
             await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
-            await _no_container(held.stack.instance, identity, row)
+            await no_container(held.stack.instance, identity, row)
             label = second.instance
-        await _no_container(label, None, row)
+        await no_container(label, None, row)
     finally:
         _signal(pid, signal.SIGCONT)
     if held.stack.pids("runner") != [pid]:
@@ -150,12 +150,12 @@ async def _frozen(held: Campaign, point: Point, row: Row, proxy: Proxy) -> list[
     await held.history.until(identity, "leased", "runner", timeout_s=READY_S)
     proxy.freeze()
     async with _second(held, "runner") as second:
-        await _no_container(held.stack.instance, None, row)
+        await no_container(held.stack.instance, None, row)
         row.reached = not row.left
         proxy.resume()
         await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
         label = second.instance
-    await _no_container(label, None, row)
+    await no_container(label, None, row)
     return handed
 
 
@@ -170,7 +170,7 @@ async def _taken_over(held: Campaign, identity: str) -> bool:
     return False
 
 
-async def _no_container(label: str, identity: str | None, row: Row) -> None:
+async def no_container(label: str, identity: str | None, row: Row) -> None:
     """Note containers that do not go away."""
     filters = [f"label=cutor={label}", *([] if identity is None else [f"label=cutor.submission=default/{identity}"])]
     words = [word for one in filters for word in ("--filter", one)]

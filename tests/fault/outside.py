@@ -12,12 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.attacks.leftovers import docker
 from tests.attacks.stack import StackFailed
 from tests.fault.arming import Order
 from tests.fault.campaign import FIVE, Campaign, Handed, Row
 from tests.fault.points import Point
-from tests.fault.stack import FaultStack, children
+from tests.fault.stack import FaultStack, children, init_of
 from tests.fault.submissions import KINDS
 
 SEEN_S: Final = 120.0
@@ -118,7 +117,7 @@ async def _inside(held: Campaign, handed: list[Handed], role: str, what: str) ->
     find: Callable[[str], list[int]] = {"init": _inits, "jail": _jails}.get(what, lambda _: [])
     deadline = time.monotonic() + SEEN_S
     while time.monotonic() < deadline:
-        containers = await asyncio.to_thread(_containers, held.stack, identity)
+        containers = await asyncio.to_thread(held.stack.containers_of, identity)
         if what == "container":
             for container in containers:
                 await asyncio.to_thread(subprocess.run, ["docker", "kill", container], capture_output=True, check=False)
@@ -131,26 +130,14 @@ async def _inside(held: Campaign, handed: list[Handed], role: str, what: str) ->
     raise StackFailed(f"there was no {what} of {identity} to kill")
 
 
-def _containers(stack: FaultStack, identity: str) -> list[str]:
-    labels = (f"label=cutor={stack.instance}", f"label=cutor.submission=default/{identity}")
-    return docker("ps", "-q", *(word for label in labels for word in ("--filter", label)))
-
-
-def _pid(container: str) -> int:
-    shown = subprocess.run(
-        ["docker", "inspect", "-f", "{{.State.Pid}}", container], capture_output=True, text=True, check=False
-    )
-    return int(shown.stdout.strip() or 0)
-
-
 def _inits(container: str) -> list[int]:
-    pid = _pid(container)
+    pid = init_of(container)
     return [pid] if pid else []
 
 
 def _jails(container: str) -> list[int]:
     """Return the outermost nsjail of a container: a descendant of its init with that program."""
-    pid = _pid(container)
+    pid = init_of(container)
     found = []
     for child in children(pid) if pid else ():
         try:

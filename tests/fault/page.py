@@ -19,12 +19,14 @@ TITLES: Final = {
     "builder": "The builder kills itself",
     "runner": "The runner kills itself",
     "projector": "The projector kills itself",
+    "producer": "A client kills itself while it hands in",
     "supervisor": "The supervisor kills itself while it starts",
     "outside": "Killed from outside",
     "network": "The connection between a role and the server, and roles that stand still",
     "cluster": "A server of a cluster of three, under load",
 }
 WORDS: Final = {
+    "append-submitted": "`submitted` is appended",
     "append-leased": "the lease is appended",
     "append-cache-built": "`cache-built` is appended",
     "append-env-built": "`env-built` is appended to ENVIRONMENTS",
@@ -35,7 +37,7 @@ WORDS: Final = {
     "append-rejected": "`rejected` is appended",
     "append-parked": "`parked` is appended: the only lease is used up",
     "append-cache-lost": "`cache-lost` is appended",
-    "append-body": "a chunk of a large output is written to BODIES",
+    "append-body": "a chunk of a large content is written to BODIES",
     "append-letter": "a letter is written to DEADLETTERS",
     "ack": "a delivery is acknowledged",
     "nak": "a delivery is handed back after a fault",

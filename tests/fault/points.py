@@ -98,6 +98,12 @@ def _projector() -> Iterator[Point]:
     yield from _around("projector.verify", deed="restart")
 
 
+def _producer() -> Iterator[Point]:
+    """A client that dies while it hands in: who hands in the same again finds out."""
+    yield from _appends("producer", "submitted", "plain")
+    yield from _appends("producer", "body", "big-input")
+
+
 def _supervisor() -> Iterator[Point]:
     for what in ("check", "sweep", "container-remove", "server-start", "apply", "publish-policy", "announce"):
         yield from _around(f"supervisor.{what}", "lasts", "builds", group="start")
@@ -135,7 +141,7 @@ def _cluster() -> Iterator[Point]:
 
 
 POINTS: Final[tuple[Point, ...]] = (
-    *(*_builder(), *_runner(), *_projector(), *_supervisor()),
+    *(*_builder(), *_runner(), *_projector(), *_producer(), *_supervisor()),
     *(*_outside(), *_network(), *_cluster()),
 )
 

@@ -27,7 +27,9 @@ WITH_HARNESS: Final = "CUTOR_FAULT_PARENT"
 
 
 def role_of(arguments: list[str]) -> str:
-    """Return the role that a command line starts: the first word that is one; ``supervisor`` for ``up``."""
+    """Return the role that a command line starts: the first word that is one; a producer submits, the supervisor is ``up``."""
+    if "submit" in arguments:
+        return "producer"
     return next((word for word in arguments if word in ROLES), "supervisor")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import shutil
 import signal
@@ -121,6 +122,7 @@ def interruptible() -> None:
 def in_home(work: Callable[[Path], Awaitable[int]], name: str) -> int:
     """Do some work in a directory of its own, which is removed where it went well; return the exit code."""
     home = Path(tempfile.mkdtemp(prefix="cutor-fault-"))
+    logging.basicConfig(level=logging.INFO, filename=home / "harness.log", format="%(asctime)s %(name)s: %(message)s")
     interruptible()
 
     async def awaited() -> int:

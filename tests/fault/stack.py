@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from cutor.bus.topology import default_text
+from tests.attacks.leftovers import docker
 from tests.attacks.stack import AttackedStack, StackFailed, free_port
 from tests.fault import role as entry
 from tests.fault.arming import DIRECTORY, Points
@@ -119,6 +120,21 @@ class FaultStack(AttackedStack):
             opened.seek(at)
             return opened.read()
 
+    async def submit(self, identity: str, request: bytes) -> int:
+        """Hand in a request by a process that may die of it; return its exit code."""
+        command = [sys.executable, ENTRY, "submit", "-", "--id", identity]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=self.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        await process.communicate(request)
+        assert process.returncode is not None
+        return process.returncode
+
     async def down(self) -> None:
         """End the stack in an orderly way. Raises `StackFailed` where it takes too long, or says that something was wrong."""
         if not self.supervisor or self.supervisor[0].poll() is not None:
@@ -142,6 +158,22 @@ class FaultStack(AttackedStack):
         words = {"server": "nats-server -c", "supervisor": f"{ENTRY} up"}
         word = words.get(role, f" {role} --data {self.data} ")
         return [pid for pid, line in self.processes().items() if word in line and "die_with_parent" not in line]
+
+    def containers_of(self, identity: str) -> list[str]:
+        """Return the running containers of a submission."""
+        labels = (f"label=cutor={self.instance}", f"label=cutor.submission=default/{identity}")
+        return docker("ps", "-q", *(word for label in labels for word in ("--filter", label)))
+
+    def runs(self, identity: str, command: bytes) -> bool:
+        """Return whether a command, with NUL between its words, runs in a container of a submission."""
+        for container in self.containers_of(identity):
+            for pid in children(init_of(container)):
+                try:
+                    if command in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        return True
+                except OSError:
+                    continue  # it has ended
+        return False
 
     def kill_all(self) -> None:
         """SIGKILL to every process of the stack at once."""
@@ -231,6 +263,12 @@ class ExtraRole:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def init_of(container: str) -> int:
+    """Return the first process of a container, as the host numbers it; 0 where there is none any more."""
+    command = ["docker", "inspect", "-f", "{{.State.Pid}}", container]
+    return int(subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or 0)
 
 
 def children(pid: int) -> Iterator[int]:

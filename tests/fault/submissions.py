@@ -94,6 +94,7 @@ KINDS: Final = {
             {"cutor-run.sh": f"printf '%{BIG_BYTES}s' UNIQUE"},
             Expected(("OK",), ("OK",)),
         ),
+        Kind("big-input", {"cutor-run.sh": "exec cat", "large": "UNIQUE " * 10_000}, Expected(("OK",), ("OK",)), (CAT,)),
         Kind("builds", {"cutor-run.sh": "exec cat"}, Expected(("OK",), ("OK",)), (CAT,), environment="own"),
         Kind(
             "private",

@@ -17,23 +17,29 @@ if TYPE_CHECKING:
     from cutor.model.errors import InvalidRequest
     from cutor.model.events import EnvironmentRef, Output, Signal, Stage
     from cutor.model.limits import Limit, Policy, RequestedLimit, RequestedLimits
+    from cutor.model.parked import ParkedSubmission
     from cutor.model.request import File, Request, TestCase
     from cutor.model.result import Result
+    from cutor.parked import AlreadyDecided, Drop, NotParked, Retry
     from cutor.stack.finding import NoStack
 
 __version__ = "0.1.0"
 
 _HOMES: Final = {
+    "AlreadyDecided": "cutor.parked",
     "BusError": "cutor.bus.errors",
     "BusUnreachable": "cutor.bus.errors",
     "Client": "cutor.client",
     "CutorError": "cutor.errors",
+    "Drop": "cutor.parked",
     "EnvironmentRef": "cutor.model.events",
     "File": "cutor.model.request",
     "InvalidRequest": "cutor.model.errors",
     "Limit": "cutor.model.limits",
     "NoStack": "cutor.stack.finding",
+    "NotParked": "cutor.parked",
     "Output": "cutor.model.events",
+    "ParkedSubmission": "cutor.model.parked",
     "Policy": "cutor.model.limits",
     "PolicyMissing": "cutor.journal",
     "Receipt": "cutor.client",
@@ -41,6 +47,7 @@ _HOMES: Final = {
     "RequestedLimit": "cutor.model.limits",
     "RequestedLimits": "cutor.model.limits",
     "Result": "cutor.model.result",
+    "Retry": "cutor.parked",
     "Signal": "cutor.model.events",
     "Stage": "cutor.model.events",
     "SubmissionConflict": "cutor.journal",
@@ -52,16 +59,20 @@ _HOMES: Final = {
 """Every public name with the module that it comes from."""
 
 __all__ = [
+    "AlreadyDecided",
     "BusError",
     "BusUnreachable",
     "Client",
     "CutorError",
+    "Drop",
     "EnvironmentRef",
     "File",
     "InvalidRequest",
     "Limit",
     "NoStack",
+    "NotParked",
     "Output",
+    "ParkedSubmission",
     "Policy",
     "PolicyMissing",
     "Receipt",
@@ -69,6 +80,7 @@ __all__ = [
     "RequestedLimit",
     "RequestedLimits",
     "Result",
+    "Retry",
     "Signal",
     "Stage",
     "SubmissionConflict",

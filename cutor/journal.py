@@ -23,7 +23,7 @@ from cutor.errors import CutorError
 from cutor.model.codec import EventError, decode_policy, encode
 from cutor.model.content import INLINE_BYTES
 from cutor.model.decide import decide_submit, event_message_id
-from cutor.model.events import Event, Submitted, kind_of
+from cutor.model.events import Event, StoredRequest, Submitted, kind_of
 from cutor.model.limits import Policy
 from cutor.model.messages import SUBMITTED, Message, read_message
 from cutor.model.request import ValidRequest, digest, size_bytes
@@ -135,6 +135,16 @@ class Journal:
         if size_bytes(request) > INLINE_BYTES and (state := await self.state(address)) is not None:
             return _same(state, wanted)  # before large contents are stored, which nobody would ever refer to
         event = Submitted(request=await self.contents.store_request(request), digest=wanted, caused_by=caused_by)
+        return await self._submit(address, event)
+
+    async def resubmit(self, address: Address, request: StoredRequest, wanted_digest: str, caused_by: str) -> Submission:
+        """Append ``submitted`` of a request that another submission's event holds already: its large contents are in BODIES.
+
+        Returns and raises as `submit` does; who submitted what stands there, ``caused_by`` in the state says.
+        """
+        return await self._submit(address, Submitted(request=request, digest=wanted_digest, caused_by=caused_by))
+
+    async def _submit(self, address: Address, event: Submitted) -> Submission:
         try:
             appended = await self._append(address, event, event_message_id(address, event), expected_sequence=0)
         except FenceConflict as conflict:
@@ -146,7 +156,7 @@ class Journal:
         state = await self.state(address, at_least=newest)
         if state is None:
             raise SubmissionConflict(f"the id {address.id!r} is taken by messages that are none of cutor's; take another one")
-        return _same(state, wanted)
+        return _same(state, event.digest)
 
     async def settle(self, state: Submission, decide: Callable[[Submission], Event | None], *, index: int = 0) -> Appended:
         """Append the event that ``decide`` makes of the state; where the fence refuses it, read, fold and decide again.

@@ -12,6 +12,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +54,14 @@ async def apply_streams(url: str) -> None:
     """Make cutor's streams on a server."""
     async with Bus.connect(url, name="test set-up") as bus:
         await apply(bus, parse(default_text(), TENANTS))
+
+
+async def apply_streams_but(url: str, *missing: str) -> None:
+    """Make cutor's streams on a server without some of them, as a stack of an older cutor has them."""
+    wanted = parse(default_text(), TENANTS)
+    older = replace(wanted, streams=tuple(stream for stream in wanted.streams if stream.name not in missing))
+    async with Bus.connect(url, name="test set-up") as bus:
+        await apply(bus, older)
 
 
 @pytest.fixture(scope="session")

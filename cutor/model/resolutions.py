@@ -7,7 +7,7 @@ that can be read counts, and who comes second learns what the first did. What ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from typing import Final, Literal
 
@@ -49,8 +49,3 @@ def check_resolution(event: Resolution) -> str | None:
     if event.action == "retried" and (event.submission is None or not SUBMISSION_ID.fullmatch(event.submission)):
         return "parked-resolved: retried, without the id of the new submission"
     return None
-
-
-def first_readable(records: Iterable[Resolution | None]) -> Resolution | None:
-    """Return the record that counts, of those under one subject in stream order; None stands for what cannot be read."""
-    return next((record for record in records if record is not None), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -11,13 +12,16 @@ from typing import NamedTuple
 
 import pytest
 
+from cutor import Client
 from cutor.config import parse
-from tests.live_stack import Stack, surroundings
+from tests.live_stack import EXAMPLES, Stack, surroundings
+from tests.parking import park
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 REQUEST = ROOT / "docs" / "reference" / "request.md"
 OWN_NATS = ROOT / "docs" / "how-to" / "own-nats.md"
+PARKED = ROOT / "docs" / "how-to" / "parked-submissions.md"
 PAGES = [README, REQUEST, *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -35,7 +39,7 @@ def snippets(page: Path, *kinds: str) -> list[Snippet]:
     return [one for one in found if not kinds or one.kind in kinds]
 
 
-RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}}
+RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
 """Kinds of snippets that a test below runs; TOML anywhere else is read as a configuration."""
 
 
@@ -113,3 +117,28 @@ def test_roles_by_themselves_on_a_server_of_ones_own(tmp_path: Path) -> None:
     assert "FAIL" not in done.stdout
     assert "(2 rows)" in done.stdout
     assert not (tmp_path / "XDG_STATE_HOME" / "cutor" / "current.json").exists()
+
+
+def test_parked_submissions_are_looked_at_and_decided(stack: Stack) -> None:
+    """The page's own ids are parked before it is followed; what it retries runs to its end."""
+
+    async def prepare() -> None:
+        async with Client(stack.server) as client:
+            for name in ("6f1c2a", "77ab01", "a01c55"):
+                await park(client, EXAMPLES / "python-three-tests", named=name)
+
+    asyncio.run(prepare())
+    done = run("".join(one.text for one in snippets(PARKED, "sh")), stack.environment, 150)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    for said in (
+        "6f1c2a would be retried as 6f1c2a-r2",
+        "6f1c2a is retried as 6f1c2a-r2",
+        "6f1c2a-r2 OK",
+        "77ab01 is dropped",
+        "dropped",
+        "(1 row)",
+    ):
+        assert said in done.stdout, (said, done.stdout)
+    [program] = snippets(PARKED, "python")
+    done = run('exec python -c "$PROGRAM"', stack.environment | {"PROGRAM": program.text}, 120)
+    assert done.stdout == "a01c55-r2 OK\n", (done.stdout, done.stderr)

@@ -7,7 +7,9 @@ import pytest
 from cutor.model.codec import encode
 from cutor.model.events import Cancelled
 from cutor.model.messages import Unreadable, read_resolution
-from cutor.model.resolutions import Resolution, first_readable, retry_ids
+from cutor.model.parked import UNDECIDED
+from cutor.model.resolutions import Resolution, retry_ids
+from cutor.model.state import Stamp
 from cutor.model.subjects import SUBMISSION_ID, Address, parked_subject, parse_parked_subject
 
 SUBJECT = parked_subject(Address("default", "s1"))
@@ -65,10 +67,12 @@ def test_what_is_no_record(subject: str, body: bytes, reason: str) -> None:
 
 
 def test_the_first_record_that_can_be_read_counts() -> None:
-    dropped = Resolution(action="dropped")
-    assert first_readable([]) is None
-    assert first_readable([None, None]) is None
-    assert first_readable([None, RETRIED, None, dropped]) is RETRIED
+    records = UNDECIDED
+    for sequence, read in enumerate((Unreadable("x"), RETRIED, Unreadable("y"), Resolution(action="dropped")), 3):
+        records = records.take(read, Stamp(sequence, 0))
+    assert records.decision is not None
+    assert (records.decision.action, records.decision.submission) == ("retried", "s1-r2")
+    assert (records.unreadable, records.last_sequence) == (2, 6)
 
 
 def test_a_subject_is_read_as_it_was_made() -> None:

@@ -1,0 +1,138 @@
+"""Parked submissions as documents: what their events and the records about them tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from cutor.model.events import Leased, Parked, Role
+from cutor.model.limits import StageKind
+from cutor.model.messages import Message, Unreadable
+from cutor.model.resolutions import Action, Resolution
+from cutor.model.result import Result, rfc3339
+from cutor.model.state import Attempts, Folding, Stamp, Status, Submission
+from cutor.model.subjects import Address
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a parked submission: ``submission`` is the id of its retry, ``at`` the stream's time of the record."""
+
+    action: Action
+    submission: str | None
+    reason: str | None
+    at: str
+
+
+class ParkedSubmission(msgspec.Struct, frozen=True, kw_only=True):
+    """A parked submission: when, by which role at which stage, why, after how many leases, and what became of it.
+
+    ``unreadable_records`` counts messages under its record's subject that are no records: they decide nothing.
+    """
+
+    id: str
+    tenant: str
+    parked_at: str
+    stage: StageKind | None
+    role: Role
+    leases: Attempts
+    reason: str
+    caused_by: str | None
+    decision: Decision | None = None
+    unreadable_records: int = 0
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease that came to nothing: who took it, and when."""
+
+    role: Role
+    number: int
+    worker: str
+    leased_at: str
+
+
+class Retried(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the submission that retries a parked one stands now."""
+
+    id: str
+    status: Status
+    outcome: str | None
+
+
+class ParkedDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is known of a parked submission; ``retry`` is null where it was not retried."""
+
+    parked: ParkedSubmission
+    attempts: tuple[Attempt, ...]
+    result: Result
+    retry: Retried | None
+
+
+class Records(NamedTuple):
+    """What stands under the record's subject: the decision that counts, how much is none, the newest sequence (0: nothing)."""
+
+    decision: Decision | None = None
+    unreadable: int = 0
+    last_sequence: int = 0
+
+    def take(self, read: Resolution | Unreadable, stamp: Stamp) -> Records:
+        """Return what stands there after one more message: the first record that can be read is the decision."""
+        if isinstance(read, Unreadable):
+            return self._replace(unreadable=self.unreadable + 1, last_sequence=stamp.sequence)
+        decision = Decision(action=read.action, submission=read.submission, reason=read.reason, at=rfc3339(stamp.time_ns))
+        return self._replace(decision=self.decision or decision, last_sequence=stamp.sequence)
+
+
+UNDECIDED = Records()
+
+
+class Story(NamedTuple):
+    """A submission that is parked: its state, the event that parked it and its sequence, and every lease that counted."""
+
+    state: Submission
+    parked: Parked
+    sequence: int
+    attempts: tuple[Attempt, ...]
+
+
+def story(address: Address, history: Iterable[tuple[Message, Stamp]]) -> Story | None:
+    """Return the story of a submission's messages in stream order; None where it is not parked.
+
+    Only what changed the state is told: a ``parked`` or ``leased`` from elsewhere is none of the story.
+    """
+    folding, attempts, parked = Folding(address), [], None
+    for message, stamp in history:
+        before = folding.state
+        state = folding.take(message, stamp)
+        if before is None or state is None or state.strays != before.strays:
+            continue
+        if isinstance(message, Leased):
+            attempts.append(_attempt(message, stamp))
+        if isinstance(message, Parked):
+            parked = message, stamp.sequence
+    if parked is None or folding.state is None:
+        return None
+    return Story(folding.state, *parked, tuple(attempts))
+
+
+def _attempt(event: Leased, stamp: Stamp) -> Attempt:
+    lease = event.lease
+    return Attempt(role=lease.role, number=lease.number, worker=lease.worker, leased_at=rfc3339(stamp.time_ns))
+
+
+def listed(found: Story, records: Records) -> ParkedSubmission:
+    """Return a parked submission as lists show it."""
+    state = found.state
+    return ParkedSubmission(
+        id=state.address.id,
+        tenant=state.address.tenant,
+        parked_at=rfc3339(state.finished_ns or 0),
+        stage=state.parked_stage,
+        role=found.parked.role,
+        leases=state.attempts,
+        reason=found.parked.message,
+        caused_by=state.caused_by,
+        decision=records.decision,
+        unreadable_records=records.unreadable,
+    )

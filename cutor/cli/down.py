@@ -12,7 +12,7 @@ from cutor.config import Config, load
 from cutor.errors import CutorError
 from cutor.stack import current
 from cutor.stack.data import DataDirectory
-from cutor.stack.stop_times import StopTimes
+from cutor.stack.stop_times import HURRIED, StopTimes
 from cutor.stack.stopping import Stopped, stop_stack
 
 
@@ -23,7 +23,8 @@ from cutor.stack.stopping import Stopped, stop_stack
     "timeout_s",
     type=Seconds(min=0),
     metavar="SECONDS",
-    help="Longest time to wait; exit code 4 after it. Without it, the most that a stop takes: 90 s and `shutdown_grace_s`.",
+    help="Longest time to wait; exit code 4 after it. Without it, the most that a stop takes: "
+    f"{HURRIED.stack_s:g} s and `shutdown_grace_s`.",
 )
 @click.option("--now", is_flag=True, help="Wait for nothing that runs: it is done again after the next `cutor up`.")
 @config_option

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -114,7 +114,12 @@ def _write(answer: Table, form: str, output: Path | None) -> None:
 
 def _parquet(answer: Table) -> bytes:
     """Return the answer as a Parquet file. Raises `AnswerNotWritten`."""
-    with tempfile.TemporaryDirectory(prefix="cutor-query-") as directory:
-        file = Path(directory) / "answer.parquet"
-        to_parquet(answer, file)
-        return file.read_bytes()
+    descriptor = os.memfd_create(
+        "answer.parquet", os.MFD_CLOEXEC
+    )  # of this process alone: nothing is left of it, however it ends
+    try:
+        to_parquet(answer, Path(f"/proc/self/fd/{descriptor}"))
+        with open(descriptor, "rb", closefd=False) as opened:
+            return opened.read()
+    finally:
+        os.close(descriptor)

@@ -104,7 +104,7 @@ def _write_parquet(table: Table, path: Path) -> None:
             for n, (column, name) in enumerate(zip(table.columns, _distinct(table.columns), strict=True))
         )
         target = str(path).replace("'", "''")
-        connection.execute(f"COPY (SELECT {columns} FROM answer) TO '{target}' (FORMAT parquet)")  # noqa: S608 - quoted above
+        connection.execute(f"COPY (SELECT {columns} FROM answer) TO '{target}' (FORMAT parquet, USE_TMP_FILE false)")  # noqa: S608 - quoted above
 
 
 def _parquet_value(number: int, kind: str) -> str:

@@ -21,7 +21,7 @@ from cutor.projections.errors import ViewsRejected
 from cutor.projections.query_service import QueryService
 from cutor.projections.rows import fingerprint
 from cutor.projections.snapshots import Snapshots
-from cutor.projections.views_file import held
+from cutor.projections.views_file import held, remove_leftovers
 from cutor.projections.writer import Writer
 from cutor.roles.context import RoleContext
 
@@ -39,6 +39,7 @@ async def run_projector(context: RoleContext) -> None:
     """Keep the views and answer queries until the context says stop."""
     path = Path(context.config.projector.database)
     with held(path):
+        remove_leftovers(path)
         async with Bus.connect(context.server, name=f"cutor projector {context.worker}") as bus:
             writer = Writer(path)
             snapshots = Snapshots(writer)

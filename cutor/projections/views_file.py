@@ -1,7 +1,7 @@
 """Where the views lie: a file that one projector at a time may write, and what else belongs to it.
 
-Beside ``projections.duckdb``: ``.wal`` (DuckDB's), ``.lock`` (who writes), ``.snapshot`` (what queries read) and ``.aside``
-(the last file that could not be continued, kept for a look at it).
+Beside ``projections.duckdb``: ``.wal`` and ``.tmp`` (DuckDB's), ``.lock`` (who writes), ``.snapshot`` (what queries read) and
+``.aside`` (the last file that could not be continued, kept for a look at it).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,7 @@ def held(path: Path) -> Iterator[None]:
 def open_or_make_anew(path: Path) -> Store:
     """Open a file of views; one that cannot be continued is set aside, and an empty one made."""
     if not path.exists():
-        wal_path(path).unlink(missing_ok=True)
+        _remove_wals(path)
     else:
         try:
             with path.open("r+b"):
@@ -65,6 +66,28 @@ def set_aside(path: Path) -> None:
         new.unlink(missing_ok=True)
         if old.exists():
             old.rename(new)
+    _remove_wals(path)
+
+
+def _remove_wals(path: Path) -> None:
+    """Remove write-ahead logs without their file: DuckDB would take them for those of the file that is made next."""
+    for end in ("", ".checkpoint", ".recovery"):
+        wal = wal_path(path)
+        wal.with_name(wal.name + end).unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a projector that was killed left behind beside its file: copies for queries, and what DuckDB had spilled.
+
+    The write-ahead log stays: it has what was committed. For who holds the file.
+    """
+    left = [beside(path, what) for what in ("snapshot", "snapshot.draft", "tmp")]
+    for place in (found for found in left if found.exists()):
+        log.warning("removed what a former life left behind: %s", place)
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
 
 
 def is_same_file(path: Path, inode: int) -> bool:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from cutor.errors import CutorError
 from cutor.stack.data import PRIVATE, write_privately
+from cutor.stack.leftovers import remove_drafts
 from cutor.stack.lock import POLL_S, is_free
 
 _FILE_BYTES: Final = 1 << 16
@@ -59,7 +60,9 @@ def write(path: Path, stack: CurrentStack) -> None:
     """Make a stack the current one of this user. Raises `CurrentStackDamaged` where that cannot be written."""
     try:
         path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        with _locked(path.parent):
+        with _locked(path.parent) as alone:
+            if alone:
+                remove_drafts(path.parent, {path.name})
             others = [other for other in _chain(_read_or_none(path)) if other.instance != stack.instance and runs(other)]
             write_privately(path, msgspec.json.encode(_linked([stack, *others[: STACKS_AT_MOST - 1]])))
     except OSError as error:
@@ -99,17 +102,17 @@ def move(path: Path, instance: str, server: str) -> None:
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def _locked(directory: Path) -> Iterator[bool]:
     """Keep other stacks from reading the file and writing it again at the same time: the lock is one on its directory.
 
-    A process that holds it for `LOCK_TIMEOUT_S` is stopped or hangs, and is not waited for any longer.
+    A process that holds it for `LOCK_TIMEOUT_S` is stopped or hangs, and is not waited for any longer: False then.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         deadline = time.monotonic() + LOCK_TIMEOUT_S
-        while not _try_lock(descriptor) and time.monotonic() < deadline:
+        while not (alone := _try_lock(descriptor)) and time.monotonic() < deadline:
             time.sleep(POLL_S)
-        yield
+        yield alone
     finally:
         os.close(descriptor)
 

@@ -26,6 +26,7 @@ from cutor.errors import DONE, REFUSED, CutorError
 from cutor.roles.context import RoleContext
 from cutor.stack.data import DataDirectory
 from cutor.stack.images import pinned
+from cutor.stack.leftovers import remove_leftovers
 from cutor.stack.lock import Lock
 from cutor.stack.process import HURRY, announce_ready, end_with_parent
 from cutor.stack.stop_times import HURRIED, StopTimes
@@ -82,6 +83,8 @@ def run_role(settings: RoleSettings, role: Role) -> int:
     lock = None if settings.supervision is not None else Lock.take(data.lock)
     orderly = False
     try:
+        if lock is not None and (removed := remove_leftovers(data)):
+            log.warning("removed drafts that a former life left behind: %s", ", ".join(removed))
         config = settings.config if settings.supervision is None else pinned(settings.config, data)
         uvloop.run(_serve(settings, role, data.make_instance(), _with_database(config, settings.data)))
         orderly = True

@@ -13,6 +13,7 @@ from cutor.containers.engine import Engine
 from cutor.errors import REFUSED, CutorError, WaitedTooLong
 from cutor.stack import current
 from cutor.stack.data import DataDirectory
+from cutor.stack.leftovers import remove_leftovers
 from cutor.stack.lock import POLL_S, Holder, Lock, is_free, opened_holder, read_holder, send, wait_ended, wait_free
 from cutor.stack.preflight import remove_containers
 
@@ -102,6 +103,7 @@ def _clean_up(lock: Lock, data: DataDirectory, current_file: Path, docker_host: 
     """Remove what a killed supervisor left behind, and give its lock back; return how many containers."""
     removed, done = 0, False
     try:
+        remove_leftovers(data)
         if (instance := data.instance()) is not None:
             removed = asyncio.run(_remove_containers(instance, docker_host))
             current.remove(current_file, instance)

@@ -30,7 +30,8 @@ from cutor.journal import Journal
 from cutor.stack import current, images, restoring, streams
 from cutor.stack.data import DataDirectory, write_privately
 from cutor.stack.keeper import Keeper, Orders, first_of
-from cutor.stack.lock import Lock
+from cutor.stack.leftovers import remove_leftovers
+from cutor.stack.lock import Lock, read_holder
 from cutor.stack.logs import Log, stamped
 from cutor.stack.preflight import check_docker, remove_containers
 from cutor.stack.server import KeptServer, StoppedAtItsStart
@@ -92,6 +93,7 @@ class Supervisor:
         self._orders = orders
         self._terminal = show
         self._times = StopTimes(settings.config.shutdown_grace_s)
+        self._left_behind = False
         self._log: Log | None = None
 
     async def run(self, on_ready: Callable[[Ready], None]) -> None:
@@ -103,8 +105,8 @@ class Supervisor:
         topology = streams.wanted(self._settings.config)
         self._data.prepare()
         self._log = Log(self._data.supervisor_log)
+        self._left_behind = read_holder(self._data.lock) is not None  # by a life that died
         lock = Lock.take(self._data.lock)
-        orderly = True
         try:
             self._note(f"the stack starts, with pid {os.getpid()}")
             await self._run_locked(lock, topology, on_ready)
@@ -112,14 +114,16 @@ class Supervisor:
         except StoppedAtItsStart:
             self._say("stopped before it was ready")
         except Exception as error:
-            orderly = not isinstance(error, ContainersLeft)
+            self._left_behind |= isinstance(error, ContainersLeft)
             self._note(f"the stack ended: {error}")
             raise
         finally:
-            lock.release(orderly=orderly)
+            lock.release(orderly=not self._left_behind)
 
     async def _run_locked(self, lock: Lock, topology: Topology, on_ready: Callable[[Ready], None]) -> None:
+        self._remove_leftovers()
         instance = self._data.make_instance()
+        current.remove(self._settings.current_file, instance)  # a dead life's: until this one serves, there is none
         write_privately(self._data.config_file, self._settings.config_raw)
         sync_interval = self._settings.config.server.sync_interval
         server = KeptServer(self._data.server, self._settings.port, self._orders, self._say, sync_interval=sync_interval)
@@ -130,6 +134,10 @@ class Supervisor:
                 await self._keep(server, lock, instance, lambda: self._announce(server, instance, on_ready))
             finally:
                 current.remove(self._settings.current_file, instance)
+
+    def _remove_leftovers(self) -> None:
+        if removed := remove_leftovers(self._data):
+            self._say(f"removed drafts that a former life of this stack left behind: {', '.join(removed)}")
 
     def _say(self, line: str) -> None:
         self._show(SUPERVISOR, line.encode())
@@ -149,17 +157,32 @@ class Supervisor:
         """Check what Docker must have; remove containers of a dead life now, and those of this life in the end."""
         if not CONTAINER_ROLES & set(self._settings.roles):
             images.forget(self._data)
+            if self._left_behind:
+                await self._sweep_without_need(instance)
             yield
             return
         async with Engine.connect(self._settings.config.docker.host) as engine:
             await check_docker(engine, self._settings.config)
             images.write(self._data, await images.resolve(engine, self._settings.config))
-            if removed := await remove_containers(engine, instance):
-                self._say(f"removed {removed} containers that a former life of this stack left behind")
+            await self._sweep_former(engine, instance)
         try:
             yield
         finally:
             await self._sweep(instance)
+
+    async def _sweep_former(self, engine: Engine, instance: str) -> None:
+        if removed := await remove_containers(engine, instance):
+            self._say(f"removed {removed} containers that a former life of this stack left behind")
+        self._left_behind = False
+
+    async def _sweep_without_need(self, instance: str) -> None:
+        """Remove containers of a former life that had roles with containers; this one has none, and starts without Docker."""
+        try:
+            async with asyncio.timeout(HALTED_SWEEP_S), Engine.connect(self._settings.config.docker.host) as engine:
+                await self._sweep_former(engine, instance)
+        except (TimeoutError, ContainerError) as error:
+            why = str(error) or "Docker does not answer"
+            self._say(f"a former life may have left containers behind ({why}): `cutor down` removes them")
 
     async def _sweep(self, instance: str) -> None:
         timeout_s = HALTED_SWEEP_S if self._orders.halt.is_set() else SWEEP_S

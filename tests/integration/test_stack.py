@@ -422,12 +422,12 @@ def containers(instance: str) -> list[str]:
     return asyncio.run(find())
 
 
-def make_container(instance: str) -> str:
+def make_container(instance: str, role: str = "builder") -> str:
     """Make a container such as a role of this instance would leave behind; return its id."""
 
     async def create() -> str:
         async with Docker() as docker:
-            container = await docker.containers.create({"Image": IMAGE, "Labels": {"cutor": instance}})
+            container = await docker.containers.create({"Image": IMAGE, "Labels": {"cutor": instance, "cutor.role": role}})
             return str(container.id)
 
     return asyncio.run(create())

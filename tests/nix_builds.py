@@ -143,14 +143,19 @@ async def _set_up() -> str | None:
         return str(error)
 
 
-async def _copy_store(settings: NixSettings) -> None:
-    """Make the volumes of ``settings`` as copies of those that set-up made (500 MB, 2 s)."""
+async def make_store(settings: NixSettings) -> None:
+    """Make the volumes of ``settings``, empty ones where they are missing."""
     async with Docker() as docker:
         await volumes.ensure(docker, settings.store_volume, settings.var_volume)
         await volumes.claim(docker, settings.store_volume, settings.var_volume)
+
+
+async def copy_store(settings: NixSettings, store: str = volumes.STORE, var: str = volumes.VAR) -> None:
+    """Make the volumes of ``settings`` as copies of others: those that set-up made (500 MB, 2 s), or a test's."""
+    await make_store(settings)
     spec = builder_container(["/usr/bin/python3", "-S", "-E", "-c", COPY], settings)
     spec.body["User"] = "200000:200000"
-    for source, target in ((volumes.STORE, "/source/store"), (volumes.VAR, "/source/var")):
+    for source, target in ((store, "/source/store"), (var, "/source/var")):
         spec.body["HostConfig"]["Mounts"].append({"Type": "volume", "Source": source, "Target": target, "ReadOnly": True})
     async with Engine.connect() as engine:
         child = await engine.start(spec)
@@ -163,7 +168,8 @@ async def _copy_store(settings: NixSettings) -> None:
             await child.remove()
 
 
-async def _remove_store(settings: NixSettings) -> None:
+async def remove_store(settings: NixSettings) -> None:
+    """Remove the volumes of ``settings``."""
     async with Docker() as docker:
         for name in (settings.store_volume, settings.var_volume):
             await DockerVolume(docker, name).delete()
@@ -184,10 +190,10 @@ def nix_settings(nix_set_up: None) -> Iterator[NixSettings]:
     token = secrets.token_hex(4)
     settings = NixSettings(image=IMAGE, store_volume=f"cutor-test-store-{token}", var_volume=f"cutor-test-var-{token}")
     try:
-        asyncio.run(_copy_store(settings))
+        asyncio.run(copy_store(settings))
         yield settings
     finally:
-        asyncio.run(_remove_store(settings))
+        asyncio.run(remove_store(settings))
 
 
 @pytest.fixture
@@ -200,3 +206,17 @@ async def builds(nix_settings: NixSettings) -> AsyncIterator[Builds]:
         for container in await engine.list(made.instance):
             await engine.remove(container.id)
         assert left == [], "containers were left behind"
+
+
+@pytest.fixture
+async def own_store(builds: Builds) -> AsyncIterator[Builds]:
+    """Builds on two empty volumes, which are removed at the end."""
+    token = secrets.token_hex(4)
+    whole = builds.settings
+    builds.settings = replace(whole, store_volume=f"cutor-test-store-{token}", var_volume=f"cutor-test-var-{token}")
+    try:
+        await make_store(builds.settings)
+        yield builds
+    finally:
+        await remove_store(builds.settings)
+        builds.settings = whole

@@ -41,10 +41,15 @@ class Accepted(_Header, frozen=True, kw_only=True, tag="accepted"):
 
 
 class Report(Measured, frozen=True, kw_only=True, tag_field="type", tag="report"):
-    """A stage ended: what was measured of it."""
+    """A stage ended: what was measured of it.
+
+    ``missing`` is a store path of its environment that is not what it was before the first stage, or not there any more: then
+    the rest says nothing of the submission.
+    """
 
     kind: Literal["compile", "run"]
     index: Count
+    missing: Text | None = None
 
 
 class Rested(_Header, frozen=True, kw_only=True, tag="rested"):

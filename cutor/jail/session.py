@@ -20,7 +20,7 @@ from cutor.containers.engine import Child
 from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault, one_line
 from cutor.containers.host_config import Resources
 from cutor.containers.seccomp import program_policy
-from cutor.jail.inside.worker_init import REST_SLACK_BYTES
+from cutor.jail.inside.worker_init import LOOK_BYTES, REST_SLACK_BYTES
 from cutor.jail.protocol import PROTOCOL_VERSION, Frame, FrameReader, ProtocolError, encode
 from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, Rested, WorkerFrame, decode_frame, report_of
 from cutor.model.environments import Programs, pack_variables
@@ -66,7 +66,9 @@ log = logging.getLogger(__name__)
 
 
 class EnvironmentMissing(Exception):
-    """The store of this host does not hold the whole environment; ``path`` is the first of it that is missing."""
+    """The store of this host does not hold the whole environment, or did not until the end of a stage; ``path`` is the first
+    of it that is missing. Whatever else the stage reported says nothing of the submission.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__(f"{path} is not in the store")
@@ -175,7 +177,7 @@ class WorkerSession:
             "programs": msgspec.to_builtins(submission.programs),
             "policy": program_policy(),
         }
-        needed_bytes = hand_over_memory_bytes(len(submission.files), len(body))
+        needed_bytes = hand_over_memory_bytes(len(submission.files), len(body) + LOOK_BYTES * len(submission.closure))
         if needed_bytes > self._memory_bytes:
             await self._make_room(needed_bytes, self._processes)
         self._box = None
@@ -186,13 +188,19 @@ class WorkerSession:
             raise EnvironmentMissing(accepted.missing)
 
     async def run_compile(self, limit: Limit) -> StageReport:
-        """Run ``cutor-compile.sh``; what it changes in the box stays. Raises `SessionFault`, `EngineFailure`."""
+        """Run ``cutor-compile.sh``; what it changes in the box stays.
+
+        Raises `EnvironmentMissing`, `SessionFault`, `EngineFailure`.
+        """
         report = await self._stage("compile", 0, COMPILE_SCRIPT, (), b"", limit)
         self._box = None
         return report
 
     async def run_test(self, index: int, *, args: Sequence[str], stdin: bytes, limit: Limit) -> StageReport:
-        """Run ``cutor-run.sh`` for one test case; what it changes is thrown away. Raises `SessionFault`, `EngineFailure`."""
+        """Run ``cutor-run.sh`` for one test case; what it changes is thrown away.
+
+        Raises `EnvironmentMissing`, `SessionFault`, `EngineFailure`.
+        """
         return await self._stage("run", index, RUN_SCRIPT, args, stdin, limit)
 
     async def close(self) -> None:
@@ -231,8 +239,10 @@ class WorkerSession:
             raise
 
     async def _reported(self, kind: str, index: int, limit: Limit) -> StageReport:
-        """Return the report of the running stage. Raises `SessionFault`."""
+        """Return the report of the running stage. Raises `SessionFault`, and `EnvironmentMissing` for one that says nothing."""
         report, body = await self._expect(Report)
+        if report.missing is not None:
+            raise EnvironmentMissing(report.missing)
         return self._with_peak(self._judge(kind, index, report, body, limit))
 
     async def _stopped(self, kind: str, index: int, limit: Limit) -> StageReport | None:
@@ -241,7 +251,7 @@ class WorkerSession:
             async with asyncio.timeout(STOP_S):
                 await self._child.close_stdin()
                 return await self._reported(kind, index, limit)
-        except (TimeoutError, SessionFault, EngineFailure) as error:
+        except (TimeoutError, SessionFault, EngineFailure, EnvironmentMissing) as error:
             log.info("%s: nothing is known of the stage that was stopped: %s", self._child.name, error or "it did not end")
             return None
 

@@ -44,6 +44,16 @@ class Waiting(_Header, frozen=True, kw_only=True, tag="waiting"):
     """A garbage collection has to end first."""
 
 
+class Mending(_Header, frozen=True, kw_only=True, tag="mending"):
+    """The store lacks ``count`` paths that its database promises, ``missing`` the first of them.
+
+    Other builds have to end, it is mended, and the build begins anew.
+    """
+
+    missing: Text
+    count: Count
+
+
 class Progress(_Header, frozen=True, kw_only=True, tag="progress"):
     """The body is the next piece of what Nix prints; pieces may be left out, not reordered."""
 
@@ -99,7 +109,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 BuildReport = Built | Failed
-BuildFrame = Ready | Waiting | Progress | BuiltHeader | FailedHeader | FaultHeader
+BuildFrame = Ready | Waiting | Mending | Progress | BuiltHeader | FailedHeader | FaultHeader
 
 _DECODER: Final[msgspec.json.Decoder[BuildFrame]] = msgspec.json.Decoder(BuildFrame)
 

@@ -12,7 +12,7 @@ from typing import Final, Self
 import msgspec
 
 from cutor.containers.engine import Child, Engine
-from cutor.containers.errors import ContainerError, SessionFault
+from cutor.containers.errors import ContainerError, SessionFault, one_line
 from cutor.containers.host_config import BUILD_UID, BuilderStorage, ContainerSpec, Identity, Resources, Tmpfs, builder_spec
 from cutor.containers.seccomp import program_policy
 from cutor.jail.measured import stage_report
@@ -21,6 +21,7 @@ from cutor.model.limits import MIB, Limit
 from cutor.model.outcome import StageReport, classify
 from cutor.model.stages import explain
 from cutor.nix.inside.jails import WORK
+from cutor.nix.inside.mending import MENDINGS_AT_MOST
 from cutor.nix.messages import ending_message, error_message, shorten
 from cutor.nix.report import (
     MAX_CLOSURE_TEXT_BYTES,
@@ -33,6 +34,7 @@ from cutor.nix.report import (
     Failed,
     FailedHeader,
     FaultHeader,
+    Mending,
     Progress,
     Ready,
     Waiting,
@@ -117,9 +119,9 @@ class BuildSession:
         await self._until_ready(child)
         self._reader.max_body_bytes = limit.stdout_bytes + limit.stderr_bytes + MAX_CLOSURE_TEXT_BYTES + (2 * MIB)
         try:
-            async with asyncio.timeout(limit.wall_time_ms / 1000 + GRACE_S):
+            async with asyncio.timeout(limit.wall_time_ms / 1000 + GRACE_S) as deadline:
                 await child.send(encode_job(self._settings, key, files, limit))
-                return await self._until_done(child, key, limit, on_progress)
+                return await self._until_done(child, key, limit, on_progress, deadline)
         except TimeoutError as error:
             raise SessionFault(f"the build container says nothing {GRACE_S:.0f} s after the build's time was up") from error
         except asyncio.CancelledError:
@@ -131,7 +133,7 @@ class BuildSession:
         try:
             async with asyncio.timeout(STOP_S):
                 await child.close_stdin()
-                return (await self._until_done(child, key, limit, None)).report
+                return (await self._until_done(child, key, limit)).report
         except (TimeoutError, ContainerError) as error:
             log.info("%s: nothing is known of the build that was stopped: %s", child.name, error or "it did not end")
             return None
@@ -173,11 +175,22 @@ class BuildSession:
         if not nix_version_ok(header.nix_version):
             raise SessionFault(f"the child image holds {header.nix_version!r}, which is no safe Nix: run make setup")
 
-    async def _until_done(self, child: Child, key: str, limit: Limit, on_progress: OnProgress | None) -> BuildReport:
+    async def _until_done(
+        self,
+        child: Child,
+        key: str,
+        limit: Limit,
+        on_progress: OnProgress | None = None,
+        deadline: asyncio.Timeout | None = None,
+    ) -> BuildReport:
+        mendings = 0
         try:
             while True:
                 frame = await self._next(child)
                 match decode_header(frame):
+                    case Mending() as header if mendings < MENDINGS_AT_MOST:
+                        mendings += 1
+                        self._begins_anew(child, header, limit, deadline)
                     case Progress():
                         if on_progress is not None:
                             on_progress(frame.body)
@@ -203,6 +216,16 @@ class BuildSession:
                 raise SessionFault(f"the build container ended without a result: {state.describe()}{self._stderr(child)}")
             self._frames += self._reader.feed(data)
         return self._frames.pop(0)
+
+    def _begins_anew(self, child: Child, header: Mending, limit: Limit, deadline: asyncio.Timeout | None) -> None:
+        """Give the build the time to wait for others and to mend the store, and all of its own again."""
+        log.warning(
+            "%s: %d paths are missing from the store that its database promises, %s among them: it is mended",
+            child.name, header.count, one_line(header.missing),
+        )  # fmt: skip
+        if deadline is not None:
+            seconds = self._settings.collection_timeout_ms / 1000 + limit.wall_time_ms / 1000 + GRACE_S
+            deadline.reschedule(asyncio.get_running_loop().time() + seconds)
 
     @staticmethod
     def _failed(report: StageReport, message: str | None, limit: Limit) -> Failed:

@@ -20,6 +20,7 @@ from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
 from cutor.environments import Environments
 from cutor.jail import session as jail
+from cutor.jail.inside.worker_init import LOOK_BYTES
 from cutor.jail.session import EnvironmentMissing, WorkerSession
 from cutor.model.budget import WallTimeBudget
 from cutor.model.environments import EnvironmentBuilt, unpack_variables
@@ -221,6 +222,6 @@ def first_resources(work: Work) -> Resources:
     """Return what a container is made with: what its first stage may take, so that it need not be changed before."""
     limit, stdin = work.first_limit, 0 if COMPILE_SCRIPT in work.request.files else len(work.request.test_cases[0].input)
     variables_bytes = sum(len(name) + len(value) + 2 for name, value in work.variables)
-    closure_bytes = sum(len(path) + 1 for path in work.environment.closure)
+    closure_bytes = sum(len(path) + 1 + LOOK_BYTES for path in work.environment.closure)
     memory_bytes = jail.first_memory_bytes(limit, work.request.files, variables_bytes + closure_bytes, stdin)
     return Resources(memory_bytes=memory_bytes, processes=limit.processes + jail.OWN_TASKS)

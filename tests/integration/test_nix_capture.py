@@ -29,9 +29,9 @@ from cutor.nix.inside.job import decode_job
 
 def reference():
     link, cgroup = HostLink(), Cgroup()
-    store.hold_lock(lambda: None)
+    lock = store.hold_lock(lambda: None)
     job = decode_job(link.next())
-    build_init.Build(job, link, cgroup)._prepare()
+    build_init.Build(job, link, cgroup, lock)._prepare()
     running = daemon.start(job.daemon_configuration, job.limits.file_size_bytes, job.limits.open_files)
     dump = f"exec {shell.DUMP_PROGRAM} -p -c {shell.quote(shell._DUMP)} dump /home/variables"
     command = ["/usr/bin/nix-shell", "--pure", "/box/shell.nix", *job.options, "--run", dump]

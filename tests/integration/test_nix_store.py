@@ -6,11 +6,8 @@ import asyncio
 import base64
 import secrets
 import time
-from collections.abc import AsyncIterator
 
 import pytest
-from aiodocker import Docker
-from aiodocker.volumes import DockerVolume
 from msgspec.structs import replace
 
 from cutor.containers import host_config
@@ -19,7 +16,6 @@ from cutor.containers.host_config import ContainerSpec
 from cutor.jail.protocol import PROTOCOL_VERSION, encode
 from cutor.model.limits import MIB
 from cutor.nix import session
-from deploy.setup import volumes
 from tests.nix_builds import Builds, new_key, variables
 
 SHELL = '{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { shellHook = "export A=1"; }'
@@ -33,21 +29,6 @@ os.makedirs("/nix/var/nix/gcroots/cutor/.half-made-0", exist_ok=True)
 print("locked", flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture
-async def own_store(builds: Builds) -> AsyncIterator[Builds]:
-    """Builds on two empty volumes, which are removed at the end."""
-    names = [f"cutor-test-{kind}-{secrets.token_hex(4)}" for kind in ("store", "var")]
-    async with Docker() as docker:
-        try:
-            await volumes.ensure(docker, *names)
-            await volumes.claim(docker, *names)
-            builds.settings = replace(builds.settings, store_volume=names[0], var_volume=names[1])
-            yield builds
-        finally:
-            for name in names:
-                await DockerVolume(docker, name).delete()
 
 
 async def test_a_build_waits_for_a_collection_and_clears_what_dead_builds_left(own_store: Builds) -> None:
@@ -104,16 +85,6 @@ async def test_an_output_named_like_a_builders_directory_is_kept(own_store: Buil
         assert path in environment.closure
         await builds.built(SHELL)
         assert await builds.in_store(f"cat {path}/token") == f"{token}\n"
-
-
-async def test_a_path_that_the_database_promises_and_the_disk_has_not_is_a_fault_in_words(own_store: Builds) -> None:
-    builds = own_store
-    text = SHELL.replace("shellHook", 'LOST = pkgs.runCommand "lost" { } "mkdir $out"; shellHook')
-    path = variables(await builds.built(text))["LOST"].decode()
-    await builds.in_store(f"rmdir {path} 2>/dev/null || {{ chmod u+w {path}; rmdir {path}; }}")
-    with pytest.raises(SessionFault, match=f"{path} is missing from the store volume.*make purge"):
-        await builds.built(text)
-    await builds.built(SHELL)
 
 
 PLANT = """

@@ -21,7 +21,6 @@ from cutor.nix.inside.store import (
     OutOfTime,
     StoreError,
     TooManyPaths,
-    check_present,
     closure_of,
     find_program,
     make_roots,
@@ -150,11 +149,13 @@ def test_what_a_dead_build_left_is_removed_piece_by_piece_in_bounded_time_and_me
     tracemalloc.stop()
 
 
-def test_a_closure_with_a_path_that_is_not_there_is_a_fault_that_says_what_to_do(tmp_path: Path) -> None:
+def test_a_path_is_absent_where_nothing_is_there_and_what_cannot_be_looked_at_is_no_absence(tmp_path: Path) -> None:
     (tmp_path / "there").symlink_to("nowhere")
-    check_present(store.Closure((str(tmp_path / "there"),), 1))
-    with pytest.raises(StoreError, match=r"/gone is missing from the store volume.*make purge"):
-        check_present(store.Closure((str(tmp_path / "there"), str(tmp_path / "gone")), 1))
+    (tmp_path / "file").touch()
+    paths = [str(tmp_path / name) for name in ("there", "gone")]
+    assert store.absent(paths) == paths[1:]
+    with pytest.raises(NotADirectoryError):
+        store.absent([str(tmp_path / "file/beneath")])
 
 
 def program(path: Path, mode: int = 0o755) -> Path:
@@ -268,7 +269,7 @@ def test_a_closure_that_passes_a_limit_is_no_fault(
     monkeypatch.setattr(store, "read_derivation", lambda _: Derivation({}, {}, (), {}))
     monkeypatch.setattr(store, "closure_of", closure)
     job = Job("k", (), LIMITS, "", 1, (), "", "", False)
-    build = Build(job, None, Counters())  # type: ignore[arg-type]
+    build = Build(job, None, Counters(), None)  # type: ignore[arg-type]
     with pytest.raises(Refused) as caught:
         build._realised(FIRST, build_init.time.monotonic_ns() - 2_000_000)
     result = caught.value.result._asdict()

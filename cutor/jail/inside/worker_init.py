@@ -7,7 +7,7 @@ Process 1 of the container, without any privilege. It speaks frames with the hos
                  body: the files' bytes, then the closure's store paths, a line each, then the variables' block
     ← accepted   missing (a path of the closure that the store does not hold)
     → stage      kind (compile or run), index, script, args, limit, memory_bytes; body: stdin
-    ← report     kind, index and what `measure.Result` says; body: stdout, then stderr
+    ← report     kind, index, missing (a path that vanished meanwhile) and what `measure.Result` says; body: stdout, then stderr
     ← rested     after accepted and every report: resting_bytes, copy_bytes. What was received and sent is let go
     ← fault      message: the init's own failure, after which it ends
 
@@ -57,6 +57,8 @@ REST_QUIET_S: Final = 0.02
 REST_S: Final = 1.0
 """How long the kernel is given to free what a stage had, and after how long without a change it is believed to be done."""
 MESSAGE_BYTES: Final = 1000
+LOOK_BYTES: Final = 160
+"""What is kept of each path of a closure, beside the path itself: two objects, a pair, its place in a list."""
 
 ETC_FILES: Final = {
     "passwd": "cutor:x:1000:1000::/tmp:/bin/sh\n",
@@ -81,6 +83,7 @@ class Worker:
         self._cgroup = cgroup
         self._masked = kernel_version(os.uname().release) >= MASKED_SINCE
         self._layered = self._masked and keeps_attributes(BASE)
+        self._closure: list[tuple[bytes, int]] = []
         self._variables: list[tuple[bytes, bytes]] = []
         self._programs: dict[str, str] = {}
         self._policy = ""
@@ -125,9 +128,10 @@ class Worker:
             box.write_file(BASE, name, body[position : position + size])
             position += size
         closure_end = position + command.field("closure_bytes", int)
-        missing = missing_path(bytes(body[position:closure_end]))
+        self._closure, missing = look_at(bytes(body[position:closure_end]))
         self._variables = parse_variables(bytes(body[closure_end:]))
-        self._own_bytes += 2 * (len(body) - closure_end)  # they are kept, as objects
+        self._own_bytes += 2 * (len(body) - position)  # both are kept, as objects
+        self._own_bytes += len(self._closure) * LOOK_BYTES
         self._box_bytes = weigh(BASE)
         self._programs = command.field("programs", dict)
         self._policy = command.field("policy", str)
@@ -139,7 +143,8 @@ class Worker:
         self._settle()
         if kind == "compile":
             self._box_bytes = weigh(BASE)  # it stays what it is: no run can change it
-        header = {"type": "report", "kind": kind, "index": command.field("index", int), **result.header()}
+        missing = vanished(self._closure)
+        header = {"type": "report", "kind": kind, "index": command.field("index", int), "missing": missing, **result.header()}
         self._link.send(header, result.body())
 
     def _run_in_copy(self, command: Command) -> Result:
@@ -261,9 +266,30 @@ def parse_variables(block: bytes) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, _, value in pairs]
 
 
-def missing_path(closure: bytes) -> str | None:
-    """Return the first of these store paths, a line each, that is not in the store; None where all are (2 µs a path)."""
-    return next((path.decode() for path in closure.split(b"\n") if path and not os.path.lexists(path)), None)
+def look_at(closure: bytes) -> tuple[list[tuple[bytes, int]], str | None]:
+    """Return these store paths, a line each, with what each one is, and the first that is not in the store (2 µs a path)."""
+    looked: list[tuple[bytes, int]] = []
+    for path in closure.split(b"\n"):
+        if path:
+            found = identity(path)
+            if found is None:
+                return [], path.decode()
+            looked.append((path, found))
+    return looked, None
+
+
+def vanished(closure: list[tuple[bytes, int]]) -> str | None:
+    """Return the first path that is gone, or another than when it was looked at: then a stage may have met it half removed."""
+    return next((path.decode() for path, found in closure if identity(path) != found), None)
+
+
+def identity(path: bytes) -> int | None:
+    """Return a number for what is at a store path; None for nothing. Nothing in the store changes: a new file has a new one."""
+    try:
+        facts = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return hash((facts.st_dev, facts.st_ino, facts.st_ctime_ns))
 
 
 def stage_limits(limit: dict[str, Any]) -> Limits:

@@ -6,6 +6,7 @@
           ├ nix-daemon on the shared store volumes                       (daemon)
           ├ jail 1, with the daemon's socket: evaluate and build         (evaluate)
           ├ closure of what nix-shell would realise; the daemon is killed
+          │   (where the store lacks what its database promises: mended, and the last two again)   (mending)
           ├ jail 2, without a socket: set-up script and hook, captured   (shell, variables)
           └ roots; the result to the host
 
@@ -21,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from cutor.jail.inside import box
 from cutor.jail.inside.box import BoxError
@@ -34,14 +35,15 @@ from cutor.jail.inside.nsjail_args import Jail, nsjail_command
 from cutor.jail.inside.stage import run_stage
 from cutor.jail.inside.worker_init import MASKED_SINCE, kernel_version
 from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
-from cutor.nix.inside import daemon, jails, namespace, store
+from cutor.nix.inside import daemon, jails, mending, namespace, store
 from cutor.nix.inside.daemon import DaemonError
 from cutor.nix.inside.derivation import Derivation
 from cutor.nix.inside.files import FilesError, make_directory, read_file
 from cutor.nix.inside.job import Job, decode_job, refused, remaining, succeeded, together
+from cutor.nix.inside.mending import MENDINGS_AT_MOST
 from cutor.nix.inside.progress import ProgressLink
 from cutor.nix.inside.shell import DUMP_PROGRAM, EXIT_TOO_LARGE, ShellError, script, shell_of
-from cutor.nix.inside.store import Closure, OutOfTime, StoreError, TooManyPaths
+from cutor.nix.inside.store import BuildsLock, Closure, OutOfTime, StoreError, TooManyPaths
 from cutor.nix.inside.variables import MAX_TOTAL_BYTES, CaptureError, Variables, read_capture, search_path
 
 IN_NAMESPACE: Final = "CUTOR_IN_NAMESPACE"
@@ -77,10 +79,11 @@ class Realised(NamedTuple):
 class Build:
     """One build: its job, its clocks, its way through the two jails."""
 
-    def __init__(self, job: Job, link: HostLink, cgroup: Cgroup) -> None:
+    def __init__(self, job: Job, link: HostLink, cgroup: Cgroup, lock: BuildsLock) -> None:
         self._job = job
         self._link = link
         self._cgroup = cgroup
+        self._lock = lock
 
     def run(self) -> None:
         """Build, and tell the host how it ended. Raises one of `FAULTS` where cutor failed."""
@@ -92,15 +95,7 @@ class Build:
 
     def _built(self) -> None:
         self._prepare()
-        limits = self._job.limits
-        own_daemon = daemon.start(self._job.daemon_configuration, limits.file_size_bytes, limits.open_files)
-        started_ns = time.monotonic_ns()
-        try:
-            first = self._evaluate()
-            realised = self._realised(first, started_ns)
-        finally:
-            own_daemon.stop()
-        elapsed_ms = _elapsed_ms(started_ns)
+        first, realised, elapsed_ms = self._realise()
         result, variables = self._capture(realised, first, elapsed_ms)
         programs = self._programs(realised, variables, result)
         store.make_roots(self._job.key, realised.roots)
@@ -124,6 +119,54 @@ class Build:
         os.chmod(jails.DUMP_COPY, 0o755)  # noqa: PTH101, S103 - a program of cutor's own, for every user
         for name, data in self._job.files:
             box.write_file(jails.SOURCES, name, data)
+
+    def _realise(self) -> tuple[Result, Realised, int]:
+        """Return the first jail's report, what it left in the store, and how many milliseconds that took.
+
+        Where the store lacks what its database promises, it is mended and all of it is done again, with the whole limits: the
+        loss is not the submission's. Raises `Refused` for a failure that the store has no part in, `StoreError` for a store
+        that can't be mended.
+        """
+        for times in range(MENDINGS_AT_MOST + 1):
+            started_ns = time.monotonic_ns()
+            try:
+                first, realised = self._realise_once(started_ns)
+            except Refused as failure:
+                lost = self._lost_by(failure.result)
+                if not lost:
+                    raise
+            else:
+                if not (lost := store.absent(realised.closure.paths)):
+                    return first, realised, _elapsed_ms(started_ns)
+            if times < MENDINGS_AT_MOST:
+                self._mend(lost)
+        raise StoreError(BEYOND_REPAIR.format(path=lost[0], others=len(lost) - 1))
+
+    def _realise_once(self, started_ns: int) -> tuple[Result, Realised]:
+        limits = self._job.limits
+        own_daemon = daemon.start(self._job.daemon_configuration, limits.file_size_bytes, limits.open_files)
+        try:
+            first = self._evaluate()
+            return first, self._realised(first, started_ns)
+        finally:
+            own_daemon.stop()
+
+    def _lost_by(self, result: Result) -> list[str]:
+        """Return what the store lacks where that may be why a build failed: not where it passed a limit."""
+        ended = result.killed_by is None and not result.oom_kills and result.fault is None and result.exit_code
+        return self._in_store("look") if ended else []
+
+    def _in_store(self, task: Literal["look", "mend"]) -> list[str]:
+        limits = self._job.limits
+        return mending.in_jail(task, self._job.daemon_configuration, limits.file_size_bytes, limits.open_files)
+
+    def _mend(self, lost: list[str]) -> None:
+        """Mend the store, alone, and make room for another evaluation."""
+        self._link.send({"type": "mending", "missing": lost[0], "count": len(lost)})
+        with self._lock.alone():
+            self._in_store("mend")
+        box.remove_tree(jails.WORK, jails.HOME.rpartition("/")[2])
+        make_directory(jails.HOME, namespace.JAIL_ID)
 
     def _evaluate(self) -> Result:
         """Run Nix in the first jail. Raises `Refused` where it fails or passes a limit."""
@@ -168,11 +211,21 @@ class Build:
             if not (kills := self._cgroup.oom_kills() - oom_kills):
                 raise
             raise Refused(first._replace(exit_code=None, oom_kills=kills)) from error
-        store.check_present(closure)
         return Realised(path, shell, tools, roots, closure)
 
     def _capture(self, realised: Realised, first: Result, elapsed_ms: int) -> tuple[Result, Variables]:
-        """Run set-up script and hook in the second jail. Raises `Refused` where no environment comes out."""
+        """Run set-up script and hook in the second jail.
+
+        Raises `Refused` where no environment comes out, `StoreError` where it went while it was captured.
+        """
+        try:
+            return self._captured(realised, first, elapsed_ms)
+        except Refused as failure:
+            if lost := store.absent(realised.closure.paths):
+                raise StoreError(f"{lost[0]} vanished from the store while the environment was captured") from failure
+            raise
+
+    def _captured(self, realised: Realised, first: Result, elapsed_ms: int) -> tuple[Result, Variables]:
         job = self._job
         bash = realised.tool(b"bash", "bash")
         try:
@@ -224,6 +277,10 @@ TOO_LARGE: Final = (
     "the environment is too large to be passed to a program: Linux takes 128 KiB a variable and 2 MiB together;"
     " don't export large values in the shellHook"
 )
+BEYOND_REPAIR: Final = (
+    "{path} and {others} other paths are missing from the store volume, though Nix's database says that they are valid, and"
+    " they could not be made anew: restore them, or remove the store and its database (make purge) and run make setup"
+)
 FAULTS: Final = (StoreError, DaemonError, FilesError, BoxError, CgroupError, ProtocolError, OSError)
 
 
@@ -231,11 +288,11 @@ def serve() -> int:
     """Take one job and do it, as root of the namespace; return the exit code."""
     link = HostLink()
     try:
-        store.hold_lock(lambda: link.send({"type": "waiting"}))
+        lock = store.hold_lock(lambda: link.send({"type": "waiting"}))
         cgroup = Cgroup()
         link.send({"type": "ready", "protocol": PROTOCOL_VERSION, "nix_version": nix_version()})
         if (command := link.next()) is not None:
-            Build(decode_job(command), link, cgroup).run()
+            Build(decode_job(command), link, cgroup, lock).run()
     except FAULTS as error:
         link.send({"type": "fault", "message": f"{type(error).__name__}: {error}"[:2000]})
         return 1

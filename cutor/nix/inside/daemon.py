@@ -15,13 +15,14 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 RUN: Final = Path("/run/cutor")
 SOCKET: Final = RUN / "nix" / "socket"
-ROOT: Final = RUN / "daemon-root"
-"""Nix wants no parent of its build directory to be writable by all, as nsjail's own root directory is."""
+ROOTS: Final = RUN / "daemon-roots"
+"""Nix wants no parent of its build directory to be writable by all, as nsjail's own root directory is. A new one each time."""
 LOG: Final = RUN / "daemon.log"
 LOG_TAIL_BYTES: Final = 4096
 DATABASE: Final = Path("/nix/var/nix/db/db.sqlite")
@@ -31,6 +32,7 @@ JOURNAL_BYTES: Final = 192 << 20
 OPEN_FILES: Final = 256
 """What the daemon needs itself: sockets, the database, locks and pseudoterminals of its builders."""
 START_SECONDS: Final = 20.0
+DAEMON: Final = ("/usr/bin/nix-daemon",)
 OOM_SCORE: Final = 500
 """Between the jails, which go first, and the build init, which has to report."""
 
@@ -43,7 +45,7 @@ CLIENT_VARIABLES: Final = {
 """What a program of Nix needs to talk to this daemon."""
 
 _WRITABLE: Final = ("/nix/store", "/nix/var", "/build", str(SOCKET.parent))
-_READ_ONLY: Final = ("/usr", "/etc", "/opt/cutor/bin")
+_READ_ONLY: Final = ("/usr", "/etc", "/opt/cutor")
 _DEVICES: Final = ("tty", "null", "zero", "full", "random", "urandom")
 _LINKS: Final = {
     "/lib": "usr/lib",
@@ -66,7 +68,7 @@ _OPTIONS: Final = (
 """Without netlink, as in every jail (``cutor.containers.seccomp``): builders held 731 MB of answers that no limit counts."""
 
 
-_LIMITED: Final = 'ulimit -c 0 && ulimit -f "$1" && ulimit -n "$2" && exec /usr/bin/nix-daemon'
+_LIMITED: Final = 'ulimit -c 0 && ulimit -f "$1" && ulimit -n "$2" && shift 2 && exec "$@"'
 """By bash, because nsjail counts file sizes in MiB; bash counts KiB."""
 
 
@@ -95,13 +97,13 @@ def start(configuration: str, file_size_bytes: int, open_files: int) -> Daemon:
     """Start the daemon and wait until it answers; ``configuration`` comes after the image's ``nix.conf``.
 
     Builders inherit the limits of its process: those of the stage, or what the daemon needs itself where that is more
-    (`file_bytes`, `OPEN_FILES`). Raises `DaemonError` when it does not answer within `START_SECONDS`.
+    (`file_bytes`, `OPEN_FILES`). Raises `DaemonError` when it does not answer within `START_SECONDS`. Another one may have run
+    here before, and been stopped.
     """
-    SOCKET.parent.mkdir(parents=True)
-    ROOT.mkdir()
+    SOCKET.parent.mkdir(parents=True, exist_ok=True)
     with LOG.open("wb") as log:
-        limits = (file_bytes(file_size_bytes), max(open_files, OPEN_FILES))
-        process = subprocess.Popen(command(configuration, *limits), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={})
+        started = command(DAEMON, configuration, *limits_of(file_size_bytes, open_files))
+        process = subprocess.Popen(started, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={})
     Path(f"/proc/{process.pid}/oom_score_adj").write_text(str(OOM_SCORE))
     daemon = Daemon(process)
     deadline = time.monotonic() + START_SECONDS
@@ -119,9 +121,16 @@ def file_bytes(wanted: int) -> int:
     return max(wanted, database_bytes + DATABASE_ROOM_BYTES, JOURNAL_BYTES)
 
 
-def command(configuration: str, file_size_bytes: int, open_files: int) -> list[str]:
-    """Return the command line of nsjail with the daemon in it, and its limits."""
-    arguments = ["/opt/nsjail/bin/nsjail", *_OPTIONS, "--chroot", str(ROOT)]
+def limits_of(file_size_bytes: int, open_files: int) -> tuple[int, int]:
+    """Return what the daemon may write to a file and have open: what its builders may, or what it needs if that is more."""
+    return file_bytes(file_size_bytes), max(open_files, OPEN_FILES)
+
+
+def command(program: Sequence[str], configuration: str, file_size_bytes: int, open_files: int) -> list[str]:
+    """Return the command line of a new jail with the daemon, or another program in its place, and its limits."""
+    root = ROOTS / os.urandom(8).hex()
+    root.mkdir(parents=True)
+    arguments = ["/opt/nsjail/bin/nsjail", *_OPTIONS, "--chroot", str(root)]
     arguments += [word for path in _WRITABLE for word in ("-B", path)]
     arguments += [word for path in (*_READ_ONLY, *(f"/dev/{name}" for name in _DEVICES)) for word in ("-R", path)]
     arguments += [word for system in _FILE_SYSTEMS for word in ("-m", system)]
@@ -129,7 +138,17 @@ def command(configuration: str, file_size_bytes: int, open_files: int) -> list[s
     variables = CLIENT_VARIABLES | {"HOME": "/tmp", "NIX_CONFIG": configuration}  # noqa: S108 - its own
     variables["NIX_REMOTE"] = "local"  # on an empty volume it would connect to itself
     arguments += [word for name, value in variables.items() for word in ("-E", f"{name}={value}")]
-    return [*arguments, "--", "/usr/bin/bash", "-c", _LIMITED, "nix-daemon", str(-(-file_size_bytes // 1024)), str(open_files)]
+    return [
+        *arguments,
+        "--",
+        "/usr/bin/bash",
+        "-c",
+        _LIMITED,
+        "nix",
+        str(-(-file_size_bytes // 1024)),
+        str(open_files),
+        *program,
+    ]
 
 
 def log_tail() -> str:

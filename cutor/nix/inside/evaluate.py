@@ -28,9 +28,6 @@ PIECE_BYTES: Final = 4096
 EXIT_REFUSED: Final = 1
 MAX_OUTPUT_BYTES: Final = 4096
 """Of an evaluation: two store paths as JSON."""
-BATCH: Final = 2000
-"""Derivations for one nix-build: Linux takes 2 MiB of arguments, and the longest path of a derivation is 255 bytes."""
-
 EXPRESSION: Final = """
 let
   isDerivation = value: builtins.isAttrs value && value.type or null == "derivation";
@@ -68,8 +65,8 @@ def main(options: list[str]) -> int:
     paths: dict[str, str] = json.loads(os.pread(output, MAX_OUTPUT_BYTES, 0))
     wanted = sorted({target for path in paths.values() for target in build_targets(store.read_derivation(path))})
     store.check_count(len(wanted))
-    for start in range(0, len(wanted), BATCH):
-        if code := nix(("nix-build", "--no-out-link", *options, *wanted[start : start + BATCH]), subprocess.DEVNULL):
+    for start in range(0, len(wanted), store.BATCH):
+        if code := nix(("nix-build", "--no-out-link", *options, *wanted[start : start + store.BATCH]), subprocess.DEVNULL):
             return code
     RESULT.write_text(json.dumps(paths))
     return 0

@@ -13,7 +13,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,9 @@ STATE: Final = Path("/nix/var/cutor")
 LOCK: Final = STATE / "builds.lock"
 """Shared by every build for its life; a garbage collector takes it exclusively, because two containers' temporary roots
 can bear the same name (facts: collection broke a live build)."""
+TURN: Final = STATE / "builds.turn"
+"""Held exclusively by who waits to be alone, and for a moment by every build that begins: so builds that come one after the
+other don't keep him waiting for ever."""
 ROOTS: Final = Path("/nix/var/nix/gcroots/cutor")
 HALF_MADE: Final = ".half-made-"
 ASIDE: Final = ".removing-"
@@ -40,6 +43,8 @@ MAX_CLOSURE_PATHS: Final = 10_000
 """Each path of a closure is checked before a run, and stands in the event of its environment."""
 _CLOSURE_BYTES: Final = MAX_CLOSURE_PATHS * (MAX_PATH_BYTES + 32)
 """A line each, with the path and its size."""
+BATCH: Final = 2000
+"""Paths for one command: Linux takes 2 MiB of arguments, and the longest path is 255 bytes."""
 _PIECE_BYTES: Final = 64 << 10
 _INSIDE_STORE: Final = re.compile(r"(/nix/store/[^/\0]+)(/[^/\0]+)*")
 
@@ -67,18 +72,59 @@ class Closure:
     size_bytes: int
 
 
-def hold_lock(on_wait: Callable[[], None]) -> None:
-    """Hold the builds' lock until this process ends; ``on_wait`` is called where that may take its time.
+class BuildsLock:
+    """A share of the builds' lock, held until this process ends, and the way to be alone for a while."""
 
-    A build that finds itself alone removes what dead ones left (`remove_leftovers`); else a garbage collection may have to end.
+    def __init__(self, lock: int) -> None:
+        self._lock = lock
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other build is at work, and let none begin before the block ends; the share is held again then.
+
+        It is given up meanwhile: of two that want to be alone each would wait for the other's.
+        """
+        turn = _open_lock(TURN)
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            os.close(turn)
+
+
+def hold_lock(on_wait: Callable[[], None]) -> BuildsLock:
+    """Take a share of the builds' lock; ``on_wait`` is called, once, where that may take its time.
+
+    A build that finds itself alone removes what dead ones left (`remove_leftovers`); else somebody who wants to be alone may
+    have to be done first: a garbage collection, or a build that mends the store.
     """
+    tell = _once(on_wait)
     STATE.mkdir(exist_ok=True)
-    lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    lock, turn = _open_lock(LOCK), _open_lock(TURN)
+    _take(turn, fcntl.LOCK_SH, tell)
     if _try_lock(lock, fcntl.LOCK_EX):
-        remove_leftovers(on_wait)
-    if not _try_lock(lock, fcntl.LOCK_SH):
+        remove_leftovers(tell)
+    _take(lock, fcntl.LOCK_SH, tell)
+    os.close(turn)
+    return BuildsLock(lock)
+
+
+def _once(on_wait: Callable[[], None]) -> Callable[[], None]:
+    left = [on_wait]
+    return lambda: left.pop()() if left else None
+
+
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _take(handle: int, kind: int, on_wait: Callable[[], None]) -> None:
+    if not _try_lock(handle, kind):
         on_wait()
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        fcntl.flock(handle, kind)
 
 
 def remove_leftovers(on_wait: Callable[[], None]) -> None:
@@ -191,14 +237,17 @@ def closure_of(paths: Sequence[str], seconds: float) -> Closure:
     return Closure(tuple(sorted(line[0] for line in lines)), sum(int(line[1]) for line in lines))
 
 
-def check_present(closure: Closure) -> None:
-    """Raise `StoreError` where a path of the closure is not on the disk: the database alone would go on promising it."""
-    for path in closure.paths:
-        if not os.path.lexists(path):
-            raise StoreError(
-                f"{path} is missing from the store volume, but Nix's database says that it is valid, so no build will bring it"
-                " back: restore it, or remove the store and its database (make purge) and run make setup"
-            )
+def absent(paths: Iterable[str]) -> list[str]:
+    """Return which of these paths are not on the disk, whatever the database promises (2 µs a path). Raises `OSError`."""
+    return [path for path in paths if not _is_there(path)]
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _ask(command: Sequence[str], stdin: bytes, max_bytes: int, seconds: float) -> bytes:

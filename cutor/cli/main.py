@@ -33,7 +33,7 @@ COMMANDS: Final = {
     "watch": Entry("watch", "Follow a submission to its end."),
     "cancel": Entry("cancel", "Stop a submission."),
     "events": Entry("events", "List the events of a submission, or the newest of all."),
-    "parked": Entry("parked", "List, show, retry or drop submissions that no worker could bring to an end."),
+    "parked": Entry("parked", "List, show, retry or drop submissions that are parked."),
     "query": Entry("query", "Ask the projections in SQL."),
     "streams": Entry("streams", "Compare the server's streams with streams.yaml, make them so, back them up, restore them."),
     "doctor": Entry("doctor", "Check whether this machine and its stack have what they need."),

@@ -1,6 +1,7 @@
 """Three nats-servers as a cluster on free ports of this machine: each can be killed and started again where it was.
 
-`start_cluster` is for a fixture: a cluster with cutor's streams, three copies of each, gone with its stores at the end.
+`start_cluster` is for a fixture: a cluster with cutor's streams, three copies of each, gone with its stores at the end;
+`start_deployed` the same with the configuration of `deploy/nats/cluster`, its TLS and its users.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import find_binary, free_port
@@ -24,15 +25,22 @@ HOST: Final = "127.0.0.1"
 NODES: Final = 3
 REPLICATED: Final = default_text().replace("num_replicas: 1 ", "num_replicas: 3 ")
 READY_S: Final = 60.0
+DEPLOYED: Final = Path(__file__).parents[1] / "deploy" / "nats" / "cluster"
 
 
 class Cluster:
-    """Nodes 0 to 2, on plain settings: no TLS, one user who may do everything."""
+    """Nodes 0 to 2, on plain settings: no TLS, one user who may do everything. What is asked here, `administrator` asks."""
+
+    administrator = "u"
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._ports = [free_port(HOST) for _ in range(2 * NODES)]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def name(self, node: int) -> str:
+        """The name of a node's server."""
+        return f"n{node}"
 
     @property
     def running(self) -> set[int]:
@@ -48,7 +56,7 @@ class Cluster:
         routes = ", ".join(f'"nats://{HOST}:{port}"' for port in self._ports[NODES:])
         configuration = self.directory / f"{node}.conf"
         configuration.write_text(
-            f'server_name: "n{node}"\nlisten: "{HOST}:{self._ports[node]}"\nlog_file: "{self.directory}/{node}.log"\n'
+            f'server_name: "{self.name(node)}"\nlisten: "{HOST}:{self._ports[node]}"\nlog_file: "{self.directory}/{node}.log"\n'
             f'max_payload: 8388608\njetstream {{ store_dir: "{self.directory}/{node}" }}\n'
             f'authorization {{ user: "u", password: "p@ss" }}\n'
             f'cluster {{ name: "c", listen: "{HOST}:{self._ports[NODES + node]}", routes: [{routes}] }}\n'
@@ -72,11 +80,11 @@ class Cluster:
 
     async def leader(self, stream: str, *, timeout_s: float = READY_S) -> int:
         """The node that leads a stream at this moment; waits while one is being elected."""
-        async with asyncio.timeout(timeout_s), Bus.connect(self.url(), name="test: who leads") as bus:
+        async with asyncio.timeout(timeout_s), Bus.connect(self.url(self.administrator), name="test: who leads") as bus:
             while True:
                 named = (await bus.stream_info(stream))["cluster"].get("leader", "")
                 if named:
-                    return int(named.removeprefix("n"))
+                    return next(node for node in range(NODES) if self.name(node) == named)
                 await asyncio.sleep(0.1)
 
     async def prepare(self, tenants: Sequence[str] = ("default",)) -> None:
@@ -84,7 +92,7 @@ class Cluster:
         deadline = time.monotonic() + READY_S
         while True:
             try:
-                async with Bus.connect(self.url(), name="test set-up", connect_timeout_s=1) as bus:
+                async with Bus.connect(self.url(self.administrator), name="test set-up", connect_timeout_s=1) as bus:
                     await apply(bus, parse(REPLICATED, [*tenants]))
                     return
             except BusError:
@@ -94,7 +102,7 @@ class Cluster:
 
     async def current(self, stream: str) -> None:
         """Wait until every copy of a stream has all its messages: after `start`, before the next `kill`."""
-        async with asyncio.timeout(READY_S), Bus.connect(self.url(), name="test: copies") as bus:
+        async with asyncio.timeout(READY_S), Bus.connect(self.url(self.administrator), name="test: copies") as bus:
             while True:
                 cluster = (await bus.stream_info(stream))["cluster"]
                 copies = cluster.get("replicas", [])
@@ -107,11 +115,79 @@ class Cluster:
                 await asyncio.sleep(0.1)
 
 
+class DeployedCluster(Cluster):
+    """The configuration of `deploy/nats/cluster` as it is, but for ports: TLS, accounts, secrets made for it."""
+
+    administrator = "admin"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.home = directory / "cluster"
+        self.home.mkdir()
+        for file in DEPLOYED.iterdir():
+            if file.is_file():
+                copy = self.home / file.name
+                copy.write_text(self._with_ports(file.read_text()))
+                copy.chmod(file.stat().st_mode)
+        self.make_secrets()
+
+    def name(self, node: int) -> str:
+        """n1, n2, n3."""
+        return f"n{node + 1}"
+
+    def make_secrets(self) -> None:
+        """Run `make-secrets` for this machine."""
+        subprocess.run([self.home / "make-secrets"], check=True, capture_output=True, text=True)
+
+    def _with_ports(self, text: str) -> str:
+        for node in range(NODES):
+            text = text.replace(f":{4222 + node}", f":{self._ports[node]}").replace(
+                f":{6222 + node}", f":{self._ports[NODES + node]}"
+            )
+        return text
+
+    @property
+    def ca(self) -> Path:
+        """The certificate of its CA."""
+        return self.home / "secrets" / "ca.pem"
+
+    def url(self, user: str = "admin", *, nodes: Sequence[int] = range(NODES)) -> str:
+        """The address of the nodes with the credential of a user and the CA."""
+        servers = (self.home / "secrets" / f"{user}.url").read_text().strip().split(",")
+        return ",".join(servers[node] for node in nodes) + f"?tls_ca={self.ca}"
+
+    def log(self, node: int) -> Path:
+        """The log of a node."""
+        return self.directory / f"{self.name(node)}.log"
+
+    def start(self, node: int) -> None:
+        """Start a node (again), as the how-to says."""
+        with self.log(node).open("ab") as log:
+            command = [str(find_binary()), "-c", f"{self.name(node)}.conf"]
+            self._processes[node] = subprocess.Popen(command, cwd=self.home, stdout=log, stderr=log)
+
+
+Kind = TypeVar("Kind", bound=Cluster)
+
+
 @contextmanager
 def start_cluster(tenants: Sequence[str] = ("default",)) -> Iterator[Cluster]:
     """Three nodes with cutor's streams while the block lasts."""
+    with _running(Cluster, tenants) as cluster:
+        yield cluster
+
+
+@contextmanager
+def start_deployed(tenants: Sequence[str] = ("default",)) -> Iterator[DeployedCluster]:
+    """The cluster of `deploy/nats/cluster` with cutor's streams while the block lasts."""
+    with _running(DeployedCluster, tenants) as cluster:
+        yield cluster
+
+
+@contextmanager
+def _running(kind: type[Kind], tenants: Sequence[str]) -> Iterator[Kind]:
     directory = Path(tempfile.mkdtemp(prefix="cutor-test-cluster-"))
-    cluster = Cluster(directory)
+    cluster = kind(directory)
     try:
         for node in range(NODES):
             cluster.start(node)

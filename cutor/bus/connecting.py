@@ -58,6 +58,23 @@ class GuardedClient(TolerantClient):
             raise nats.errors.Error(NO_TLS)
         return super()._connect_command()
 
+    async def _attempt_reconnect(self) -> None:
+        """Reconnect; what is left of the old connection is given up: its end, of TLS above all, is waited for very long."""
+        self._abort()
+        await super()._attempt_reconnect()
+
+    def _abort(self) -> None:
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+        self._transport = None
+
+    async def close_at_once(self) -> None:
+        """Close without a farewell: after a handshake that failed, or to a server that is away, it would never end."""
+        self._abort()
+        if not self.is_closed:
+            await self.close()
+
 
 class Connected(NamedTuple):
     """A client that is connected, and as whom."""
@@ -120,8 +137,7 @@ class _Attempt:
         """Close the client of a failed attempt; what it reports meanwhile matters to nobody."""
         if not self._connected:
             self._ending = True
-            if not self._client.is_closed:
-                await self._client.close()
+            await self._client.close_at_once()
 
     async def _on_error(self, error: Exception) -> None:
         if self._connected:

@@ -62,13 +62,14 @@ class Follower:
     async def batches(self) -> AsyncGenerator[list[Stored], None]:
         """Lists of what is there and what comes, in stream order, none empty; nothing at all where nothing is on `first`.
 
-        Never ends by itself otherwise. Errors: StreamMissing, StreamRewound, BusClosed; BusUnreachable once no server has
-        answered for the patience.
+        Never ends by itself otherwise. Errors: StreamMissing, StreamRewound, BusClosed, NotPermitted; BusUnreachable once no
+        server has answered for the patience.
         """
         end_watch = self._link.watch(lost=self._woken.set, back=self._back)
         subscription = await self._link.subscribe_raw(self._wanted.matching, self._noticed)
         try:
             found = await self._patiently(self._begin)
+            self._link.check_subscribed(self._wanted.matching)
             while self._last is not None:
                 if found:
                     yield found

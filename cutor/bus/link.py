@@ -27,6 +27,8 @@ log = logging.getLogger("cutor.bus")
 JETSTREAM_INFO: Final = "$JS.API.INFO"
 OLDEST_SERVER: Final = (2, 11)
 """Older servers ignore `Nats-Expected-Last-Subject-Sequence-Subject`: the fence would silently not hold."""
+CLOSE_TIMEOUT_S: Final = 2.0
+"""How long what was sent last, and the end of TLS, are waited for when a connection is closed."""
 COMPLAINTS: Final = 64
 """Most refusals that nobody waits for and that are logged; the first of each kind of subject is."""
 
@@ -120,8 +122,12 @@ class Link:
             callback()
         for waiting in self._waiting.values():
             _fail(waiting.future, BusClosed("the bus was closed"))
-        if not self._client.is_closed:
-            await self._client.close()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                if not self._client.is_closed:
+                    await self._client.close()
+        except TimeoutError:
+            await self._client.close_at_once()
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -190,19 +196,24 @@ class Link:
         violation = read_violation(str(error))
         if violation is None:
             log.debug("nats: %s", reason_of(error))
-        elif not self._refuse(violation):
+        elif violation.kind == "subscription":
+            self._refuse_subscription(violation)
+        elif not self._refuse_publish(violation):
             self._complain(violation)
 
-    def _refuse(self, violation: Violation) -> bool:
-        """Tell those who wait for what the server refused; whether anybody does."""
-        if violation.kind == "subscription":
-            self._denied[violation.subject] = violation
-            refused = [*self._waiting.values()] if violation.concerns(f"{self._inbox}.*") else []
-        else:
-            refused = [waiting for waiting in self._waiting.values() if violation.concerns(waiting.subject)]
+    def _refuse_subscription(self, violation: Violation) -> None:
+        """Note it for who confirms the subscription; without an inbox nothing that is asked can be answered."""
+        self._denied[violation.subject] = violation
+        inbox = f"{self._inbox}.*"
+        if violation.concerns(inbox):
+            for waiting in self._waiting.values():
+                _fail(waiting.future, self._not_permitted(violation, inbox))
+
+    def _refuse_publish(self, violation: Violation) -> bool:
+        """Tell those who wait for an answer to what the server refused; whether anybody does."""
+        refused = [waiting for waiting in self._waiting.values() if violation.concerns(waiting.subject)]
         for waiting in refused:
-            subject = waiting.subject if violation.kind == "publish" else f"{self._inbox}.*"
-            _fail(waiting.future, self._not_permitted(violation, subject))
+            _fail(waiting.future, self._not_permitted(violation, waiting.subject))
         return bool(refused)
 
     def _not_permitted(self, violation: Violation, subject: str) -> NotPermitted:
@@ -307,6 +318,10 @@ class Link:
     async def confirm(self, subject: str, timeout_s: float) -> None:
         """Wait until the server has taken a subscription to `subject`. NotPermitted where it refuses it."""
         await self.round_trip(timeout_s)
+        self.check_subscribed(subject)
+
+    def check_subscribed(self, subject: str) -> None:
+        """NotPermitted where the server has refused the subscription to `subject`: behind the answer to any later request."""
         if (violation := self._denied.get(subject.lower())) is not None:
             raise self._not_permitted(violation, subject)
 

@@ -5,6 +5,7 @@ The server's host name is always compared with its certificate.
 
 from __future__ import annotations
 
+import logging
 import ssl
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ _WRONG_NAME: Final = frozenset({62, 64})
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
 _CLIENT_CERTIFICATE: Final = ("certificate required", "certificate_required", "bad certificate", "bad_certificate")
 """What a server's alert says to a client whose certificate is missing or not to be trusted."""
+_NOISE: Final = "returning true from eof_received() has no effect when using ssl"
 NO_TLS: Final = "the server does not offer TLS, which tls:// requires"
 
 
@@ -30,9 +32,15 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
     except (ssl.SSLError, OSError) as error:
         raise TlsFileInvalid(f"tls_ca: {files.tls_ca} holds no certificate: a CA's is wanted, in PEM") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    logging.getLogger("asyncio").addFilter(_is_no_noise)  # once, however often it is added
     if files.tls_cert is not None and files.tls_key is not None:
         _load_pair(context, files.tls_cert, files.tls_key)
     return context
+
+
+def _is_no_noise(record: logging.LogRecord) -> bool:
+    """Whether a line of asyncio's says anything: it has one for every connection with TLS that the client library closes."""
+    return record.msg != _NOISE
 
 
 def _load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:

@@ -64,6 +64,8 @@ WORDS: Final = {
     "set-aside": "a file that cannot be continued is set aside",
     "open": "the file is opened",
     "verify": "the views are compared with the streams",
+    "leftovers": "drafts of a dead life are removed",
+    "put-in-place": "a draft takes the place of a file of the data directory",
     "check": "Docker's parts are looked at",
     "sweep": "containers of a dead life are removed",
     "server-start": "the server is started",

@@ -105,7 +105,8 @@ def _producer() -> Iterator[Point]:
 
 
 def _supervisor() -> Iterator[Point]:
-    for what in ("check", "sweep", "container-remove", "server-start", "apply", "publish-policy", "announce"):
+    steps = ("leftovers", "put-in-place", "check", "sweep", "container-remove", "server-start", "apply", "publish-policy")
+    for what in (*steps, "announce"):
         yield from _around(f"supervisor.{what}", "lasts", "builds", group="start")
     yield from (Point(f"supervisor.stream-apply.{when}", group="new", passing=2) for when in ANSWERED)
 

@@ -66,8 +66,10 @@ def wrap_start() -> None:
         ("apply", "apply"),
     ):
         wraps._wrap_method(supervisor, name, f"supervisor.{word}")
+    wraps._wrap_call(supervisor, "remove_leftovers", "supervisor.leftovers")
     wraps._wrap_method(server.KeptServer, "__aenter__", "supervisor.server-start")
     wraps._wrap_call(current, "write", "supervisor.announce")
+    wraps._wrap_call(Path, "replace", "supervisor.put-in-place")
 
 
 def run(arguments: list[str]) -> int:

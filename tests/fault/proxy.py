@@ -161,6 +161,8 @@ class Proxy:
         self._connections.add(connection)
         try:
             await connection.run(reader)
+        except asyncio.CancelledError:
+            return  # the proxy ends; asyncio would complain of a connection's task that ends by that
         finally:
             self._connections.discard(connection)
             connection.abort()

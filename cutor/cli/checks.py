@@ -22,6 +22,7 @@ from cutor.bus.topology import plan
 from cutor.cli.changes import change_text, fields_text, policy_changes
 from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.findings import Finding, fail, ok, warn
+from cutor.cli.leftover_checks import check_leftovers
 from cutor.cli.limit_checks import check_limits, this_machine
 from cutor.cli.limits_table import shown_limits
 from cutor.cli.options import Wanted
@@ -66,7 +67,7 @@ async def examine(wanted: Wanted) -> AsyncIterator[Finding]:
         return
     async for finding in _guarded("configuration", _configuration(wanted, config)):
         yield finding
-    async for finding in _guarded("docker", check_docker(config, _running(wanted))):
+    async for finding in _guarded("docker", check_docker(wanted, config, _running(wanted))):
         yield finding
     shown = None
     async for finding in _guarded("stack", check_stack(wanted, config)):
@@ -176,7 +177,7 @@ def _running(wanted: Wanted) -> DataDirectory | None:
     return None
 
 
-async def check_docker(config: Config, running: DataDirectory | None) -> AsyncIterator[Finding]:
+async def check_docker(wanted: Wanted, config: Config, running: DataDirectory | None) -> AsyncIterator[Finding]:
     """Check engine, image and volumes. Raises `InvalidConfig`, `ContainerError`, `ImagesDamaged`."""
     check_docker_host(config.docker.host)
     async with Engine.connect(config.docker.host) as engine:
@@ -188,6 +189,8 @@ async def check_docker(config: Config, running: DataDirectory | None) -> AsyncIt
                 yield finding
         for volume in (config.nix.store_volume, config.nix.var_volume, config.nix.packages_volume):
             yield await check_volume(engine, volume)
+        for finding in await check_leftovers(engine, wanted, config):
+            yield finding
 
 
 async def check_running_images(engine: Engine, kept: images.Images) -> Finding:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -156,36 +157,29 @@ async def _supervise(settings: StackSettings, on_ready: Callable[[Ready], None],
 
 
 def _listen_for_signals(orders: Orders) -> None:
-    """SIGTERM and Ctrl-C stop the stack, and hurry it the second time. A third Ctrl-C halts it, a fourth ends the process as it
-    would any other. SIGHUP (`cutor down`) stops it, however often it comes; SIGQUIT (`cutor down --now`) halts it.
+    """SIGTERM and Ctrl-C stop the stack, and hurry it the second time; once it hurries, Ctrl-C halts it, and then ends this
+    process as it would any other. SIGHUP (`cutor down`) stops it, however often it comes; SIGQUIT (`down --now`) halts it.
 
     The two are counted apart: a shell's Ctrl-C may come with a SIGTERM of whatever started this, and is one request.
     """
     loop = asyncio.get_running_loop()
-
-    def hurry() -> None:
-        orders.stop.set()
-        orders.hurry.set()
+    came: Counter[signal.Signals] = Counter()
 
     def halt() -> None:
-        hurry()
-        orders.halt.set()
+        for order in (orders.stop, orders.hurry, orders.halt):
+            order.set()
 
-    def killable() -> None:
-        halt()
-        loop.remove_signal_handler(signal.SIGINT)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    def asked(number: signal.Signals) -> None:
+        came[number] += 1
+        if number == signal.SIGINT and orders.hurry.is_set():
+            halt()
+            loop.remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        orders.stop.set()
+        if came[number] > 1:
+            orders.hurry.set()
 
-    def count(number: signal.Signals, *acts: Callable[[], None]) -> None:
-        """Do the first of ``acts`` at the first signal, and so on; the last one stays."""
-        left = list(acts)
-
-        def came() -> None:
-            (left.pop(0) if len(left) > 1 else left[0])()
-
-        loop.add_signal_handler(number, came)
-
-    count(signal.SIGTERM, orders.stop.set, hurry)
-    count(signal.SIGINT, orders.stop.set, hurry, killable)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked, number)
     loop.add_signal_handler(signal.SIGHUP, orders.stop.set)
     loop.add_signal_handler(signal.SIGQUIT, halt)

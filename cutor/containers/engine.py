@@ -297,9 +297,9 @@ class Engine:
             image = spec.body["Image"]
             raise ImageMissing(f"the child image {image!r} is not on this host: build it with make setup") from error
 
-    async def list(self, instance: str) -> list[ContainerSummary]:
-        """Return every container that carries the label of ``instance``, running or not."""
-        filters = f'{{"label": ["cutor={instance}"]}}'
+    async def list(self, instance: str | None = None) -> list[ContainerSummary]:
+        """Return every container that carries the label of ``instance``, or of any, running or not."""
+        filters = '{"label": ["cutor"]}' if instance is None else f'{{"label": ["cutor={instance}"]}}'
         found = await self.call("list containers", self._docker.containers.list(all=1, filters=filters))
         return [
             ContainerSummary(

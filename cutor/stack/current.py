@@ -51,9 +51,14 @@ def read(path: Path) -> CurrentStack | None:
         raise CurrentStackDamaged(f"{path} cannot be read: remove it, or start the stack again with `cutor up`") from error
 
 
+def known(path: Path) -> list[CurrentStack]:
+    """Return every stack that was started and not stopped, dead ones too, the last one first. Raises `CurrentStackDamaged`."""
+    return _chain(read(path))
+
+
 def running(path: Path) -> list[CurrentStack]:
     """Return every stack that runs, the last one first. Raises `CurrentStackDamaged`."""
-    return [stack for stack in _chain(read(path)) if runs(stack)]
+    return [stack for stack in known(path) if runs(stack)]
 
 
 def write(path: Path, stack: CurrentStack) -> None:
@@ -77,9 +82,9 @@ def remove(path: Path, instance: str) -> bool:
     if not path.parent.is_dir():
         return False
     with _locked(path.parent):
-        known = _chain(_read_or_none(path))
-        left = [stack for stack in known if stack.instance != instance]
-        if len(left) == len(known):
+        before = _chain(_read_or_none(path))
+        left = [stack for stack in before if stack.instance != instance]
+        if len(left) == len(before):
             return False
         running = [stack for stack in left if runs(stack)]
         if running:
@@ -93,9 +98,9 @@ def move(path: Path, instance: str, server: str) -> None:
     """Give a stack's server another address, in the place that the stack has. Raises `CurrentStackDamaged`."""
     try:
         with _locked(path.parent):
-            known = _chain(read(path))
-            moved = [replace(stack, server=server) if stack.instance == instance else stack for stack in known]
-            if moved != known:
+            before = known(path)
+            moved = [replace(stack, server=server) if stack.instance == instance else stack for stack in before]
+            if moved != before:
                 write_privately(path, msgspec.json.encode(_linked(moved)))
     except OSError as error:
         raise CurrentStackDamaged(f"{path} cannot be written: {error.strerror}") from error

@@ -113,6 +113,21 @@ def test_a_start_that_could_not_remove_what_was_left_does_not_pass_for_an_orderl
     assert made not in containers(user.stack.instance)
 
 
+def test_doctor_tells_of_containers_of_a_dead_stack_and_removes_none(user: User) -> None:
+    assert user.up(roles=["builder"]).returncode == 0
+    living = make_container(user.stack.instance)
+    assert str(user.stack.data) not in leftovers(user)
+    kill_everything(user)
+    said = leftovers(user)
+    assert f"of the stack of {user.stack.data}, which is dead: `cutor down --data {user.stack.data}` removes them" in said
+    assert living in containers(user.stack.instance)
+
+
+def leftovers(user: User) -> str:
+    """Return what the doctor says of leftovers; other stacks of this machine may have some."""
+    return "\n".join(line for line in user.cutor("doctor").stdout.splitlines() if "  leftovers  " in line)
+
+
 def test_commands_do_not_find_the_dead_life_while_the_next_one_starts(user: User) -> None:
     """What is in the current-stack file is a dead address until the new life serves, if it ever does."""
     assert user.up().returncode == 0

@@ -98,7 +98,7 @@ def kinds(user: User) -> dict[str, list[str]]:
     """Return the kinds of the events of every submission, a lease with its role."""
 
     async def read() -> list[Stored]:
-        async with Bus.connect(user.stack.server) as bus:
+        async with Bus.connect(user.stack.server, name="test") as bus:
             return [stored async for stored in bus.read(EVENTS)]
 
     found: dict[str, list[str]] = {}

@@ -24,6 +24,7 @@ RECONNECT_WAIT_S: Final = 0.2
 """Pause between attempts to reconnect; there is no last attempt."""
 PING_INTERVAL_S: Final = 10
 """A peer that is gone without a word is noticed after at most three of these."""
+PING: Final = b"PING\r\n"
 FLUSH_TIMEOUT_S: Final = 2
 """Longest wait for room in the outgoing buffer; without a bound a publisher hangs when the writer task dies."""
 
@@ -57,6 +58,23 @@ class GuardedClient(TolerantClient):
         if server is not None and server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
             raise nats.errors.Error(NO_TLS)
         return super()._connect_command()
+
+    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
+        """Send a PING behind all that waits to be sent: the library would let it overtake that."""
+        self._pongs.append(future or asyncio.get_running_loop().create_future())
+        await self._send_command(PING)
+        await self._flush_pending()
+
+    async def ping(self, answered: Callable[[], None]) -> None:
+        """Call `answered` when the server has handled everything sent so far; not at all if the connection is lost before."""
+        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # nobody may cancel it: that ends the reader
+        pong.add_done_callback(lambda _: answered())
+        await self._send_ping(pong)
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether the server is one of a cluster."""
+        return bool(self._server_info.get("cluster"))
 
     async def _attempt_reconnect(self) -> None:
         """Reconnect; what is left of the old connection is given up: its end, of TLS above all, is waited for very long."""

@@ -2,14 +2,15 @@
 
 The client library (nats-py) does sockets, protocol and reconnecting. This module replaces what it does badly for a system
 that must not hang: requests that fail when the connection is lost, or the server refuses them, instead of waiting for an answer
-that cannot come, and round trips that don't use its PING (a cancelled flush leaves a dead future behind that stops its reader).
+that cannot come, and round trips of which each may be cancelled (a cancelled flush of the library stops its reader).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import nats.errors
@@ -25,6 +26,8 @@ from cutor.bus.tls import explain_tls
 log = logging.getLogger("cutor.bus")
 
 JETSTREAM_INFO: Final = "$JS.API.INFO"
+ROUND_TRIP: Final = "(PING)"
+"""In place of a subject, for who waits for a PONG."""
 OLDEST_SERVER: Final = (2, 11)
 """Older servers ignore `Nats-Expected-Last-Subject-Sequence-Subject`: the fence would silently not hold."""
 CLOSE_TIMEOUT_S: Final = 2.0
@@ -107,12 +110,14 @@ class Link:
             raise BusError(f"{self.address}: nats-server {version} is too old: cutor needs 2.11 or newer")
         try:
             await self.round_trip(timeout_s)
+            if not self.clustered:  # where the leader alone would answer, and there may be none at the moment
+                await self.ask(JETSTREAM_INFO, until=asyncio.get_running_loop().time() + timeout_s)
         except NoResponders as error:
             raise BusError(
                 f"{self.address}: JetStream is not enabled there: enable it in the server's configuration"
             ) from error
         except NoAnswer as error:
-            raise self.unreachable("JetStream does not answer") from error
+            raise self.unreachable("the server does not answer") from error
 
     async def close(self) -> None:
         """Close the connection; calls that still wait get BusClosed. May be called twice."""
@@ -154,7 +159,7 @@ class Link:
     @property
     def clustered(self) -> bool:
         """Whether the server that is connected is part of a cluster."""
-        return bool(self._client._server_info.get("cluster"))
+        return self._client.in_cluster
 
     def watch(self, *, lost: Callable[[], None] | None = None, back: Callable[[], None] | None = None) -> Callable[[], None]:
         """Call `lost` when the connection is lost and `back` when it is there again; returns what ends this."""
@@ -268,18 +273,9 @@ class Link:
     async def ask(self, subject: str, body: bytes = b"", *, until: float, headers: Mapping[str, str] | None = None) -> Msg:
         """One attempt at a request: its answer, or NoAnswer at the loop time `until` or when the connection is lost."""
         await self.wait_up(until)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Msg] = loop.create_future()
-        token = self._new_token()
-        self._waiting[token] = _Waiting(subject, future)
-        timer = loop.call_at(until, _fail, future, NoAnswer("no answer in time"))
-        try:
+        with self._waits_for(subject, until) as (token, answered):
             await self.send(subject, body, reply=f"{self._inbox}.{token}", headers=headers)
-            answer = await future
-        finally:
-            timer.cancel()
-            del self._waiting[token]
-            _discard(future)
+            answer = await answered
         if is_no_responders(answer):
             raise NoResponders(f"nothing listens on {subject}")
         return answer
@@ -287,33 +283,47 @@ class Link:
     async def ask_many(self, subject: str, body: bytes, *, until: float) -> list[Msg]:
         """One attempt at a request with many answers: all up to and with the first one that has a status line."""
         await self.wait_up(until)
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Msg] = loop.create_future()
         answers: list[Msg] = []
+        with self._waits_for(subject, until) as (token, done):
 
-        def collect(answer: Msg) -> None:
-            answers.append(answer)
-            if is_status(answer) and not done.done():
-                done.set_result(answer)
+            def collect(answer: Msg) -> None:
+                answers.append(answer)
+                if is_status(answer) and not done.done():
+                    done.set_result(answer)
 
-        token = self._new_token()
-        self._waiting[token] = _Waiting(subject, done)
-        self._collecting[token] = collect
-        timer = loop.call_at(until, _fail, done, NoAnswer("no answer in time"))
-        try:
-            await self.send(subject, body, reply=f"{self._inbox}.{token}")
-            last = await done
-        finally:
-            timer.cancel()
-            del self._waiting[token], self._collecting[token]
-            _discard(done)
+            self._collecting[token] = collect
+            try:
+                await self.send(subject, body, reply=f"{self._inbox}.{token}")
+                last = await done
+            finally:
+                del self._collecting[token]
         if is_no_responders(last):
             raise NoResponders(f"nothing listens on {subject}")
         return answers
 
     async def round_trip(self, timeout_s: float) -> None:
-        """Wait until the server has handled everything sent so far on this connection."""
-        await self.ask(JETSTREAM_INFO, until=asyncio.get_running_loop().time() + timeout_s)
+        """Wait until the server has handled everything sent so far on this connection. NoAnswer, BusClosed."""
+        until = asyncio.get_running_loop().time() + timeout_s
+        await self.wait_up(until)
+        with self._waits_for(ROUND_TRIP, until) as (_, answered):
+            await self._client.ping(lambda: None if answered.done() else answered.set_result(Msg(self._client)))
+            await answered
+
+    @contextmanager
+    def _waits_for(self, subject: str, until: float) -> Iterator[tuple[str, asyncio.Future[Msg]]]:
+        """A token and the future of the answer to it, which fails at the loop time `until` or with the connection."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Msg] = loop.create_future()
+        self._next_token += 1
+        token = str(self._next_token)
+        self._waiting[token] = _Waiting(subject, future)
+        timer = loop.call_at(until, _fail, future, NoAnswer("no answer in time"))
+        try:
+            yield token, future
+        finally:
+            timer.cancel()
+            del self._waiting[token]
+            _discard(future)
 
     async def confirm(self, subject: str, timeout_s: float) -> None:
         """Wait until the server has taken a subscription to `subject`. NotPermitted where it refuses it."""
@@ -356,10 +366,6 @@ class Link:
     def new_inbox(self) -> str:
         """A fresh reply subject prefix."""
         return self._client.new_inbox()
-
-    def _new_token(self) -> str:
-        self._next_token += 1
-        return str(self._next_token)
 
     def _answered(self, message: Msg) -> None:
         token = message.subject.rpartition(".")[2]

@@ -36,12 +36,16 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A delivery in hand: where it is answered, the event's ``sequence``, the submission, the ``seen`` newest lease's token."""
+    """A delivery in hand: where it is answered, the event's ``sequence``, the submission.
+
+    ``token`` is that of the lease which is taken for it; ``seen`` that of the newest lease before, empty for none.
+    """
 
     ack_subject: str
     sequence: int
     tenant: str
     id: str
+    token: str
     seen: str = ""
 
     @property

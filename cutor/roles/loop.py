@@ -180,9 +180,10 @@ class Loop:
             # the same event, delivered again: heartbeats were late, the work is good. Another one waits for its end
             await self._send(delivery, "leave" if busy.sequence == sequence else "retry")
             return
-        self._in_hand.note(_note(delivery, parsed.address))  # before anything is waited for
+        token = secrets.token_hex(8)
+        self._in_hand.note(_note(delivery, parsed.address, token))  # before anything is waited for
         async with self._attention.on(parsed.address, sequence) as running, delivery.kept_alive(self._pulse(delivery, running)):
-            answer = await self._attend_to(delivery, running)
+            answer = await self._attend_to(delivery, running, token)
         await self._send(delivery, answer)
         self._in_hand.forget(sequence)
 
@@ -195,15 +196,15 @@ class Loop:
             cut_off=lambda: self._attention.cut_off(running, lasts_s),
         )
 
-    async def _attend_to(self, delivery: Delivery, running: Running) -> Answer:
-        """Decide what a delivery of a submission asks for, and do it."""
+    async def _attend_to(self, delivery: Delivery, running: Running, token: str) -> Answer:
+        """Decide what a delivery of a submission asks for, and do it; ``token`` is that of the lease, if it asks for one."""
         state = await self._journal.state(running.address, at_least=running.sequence)
         if state is None:
             log.error("%s: of no submission that the stream knows; dropped", delivery.stored.subject)
             return "done"
         if not state.ended and state.fault is None and not await self._able():
             return "retry"
-        return await self._take(delivery, running, state)
+        return await self._take(delivery, running, state, token)
 
     async def _able(self) -> bool:
         """Return whether this worker can do its step at all; where it can't, nothing is pulled until it can again."""
@@ -237,16 +238,15 @@ class Loop:
                 self._recovery = None
                 return
 
-    async def _take(self, delivery: Delivery, running: Running, state: Submission) -> Answer:
+    async def _take(self, delivery: Delivery, running: Running, state: Submission, token: str) -> Answer:
         """Append what the state calls for; where that is a lease, do the step under it."""
-        token, sequence = secrets.token_hex(8), running.sequence
         former = state.lease
 
         def wanted(state: Submission) -> Event | None:
-            event = self._wanted(state, sequence, token)
+            event = self._wanted(state, running.sequence, token)
             if isinstance(event, Leased):
                 if running.taking is None and former is not None and former.role == self._step.role:
-                    self._in_hand.note(_note(delivery, running.address, seen=former.token))
+                    self._in_hand.note(_note(delivery, running.address, token, seen=former.token))
                 running.taking = event.lease
             return event
 
@@ -356,5 +356,6 @@ async def serve(context: RoleContext, step: Step, slots: int, swept: Iterable[Ad
         await Loop(context, Journal(bus), step, slots).run(swept)
 
 
-def _note(delivery: Delivery, address: Address, *, seen: str = "") -> Note:
-    return Note(ack_subject=delivery.ack_subject, sequence=delivery.stored.sequence, **address._asdict(), seen=seen)
+def _note(delivery: Delivery, address: Address, token: str, *, seen: str = "") -> Note:
+    sequence = delivery.stored.sequence
+    return Note(ack_subject=delivery.ack_subject, sequence=sequence, **address._asdict(), token=token, seen=seen)

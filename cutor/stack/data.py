@@ -7,6 +7,7 @@
 <data>/images.json   the ids of the images that its containers have
 <data>/nats/         the server's store: the streams, which are the truth
 <data>/restoring     there while a backup is being restored (`restoring`)
+<data>/in-hand/      what each role has in hand, for its next life
 <data>/log/          one log a process
 ```
 """

@@ -59,9 +59,10 @@ async def delivered(journal: Journal) -> str:
     return delivery.ack_subject
 
 
-def leave_note(data: Path, submitted: Submission, ack_subject: str, *, seen: str = "") -> None:
+def leave_note(data: Path, submitted: Submission, ack_subject: str, *, token: str = "mine", seen: str = "") -> None:
     tenant, identity = submitted.address
-    note = Note(ack_subject=ack_subject, sequence=submitted.step_sequence, tenant=tenant, id=identity, seen=seen)
+    sequence = submitted.step_sequence
+    note = Note(ack_subject=ack_subject, sequence=sequence, tenant=tenant, id=identity, token=token, seen=seen)
     InHand(data, "builder").note(note)
 
 
@@ -283,7 +284,7 @@ def test_notes_come_back_in_order_and_what_one_costs_is_told(tmp_path: Path) -> 
     in_hand, written, took = InHand(tmp_path, "runner"), [], []
     for sequence in range(1, 1001):
         subject = f"$JS.ACK.EVENTS.runner-default.1.{sequence}.654321.1700000000000000000.12"
-        note = Note(ack_subject=subject, sequence=sequence, tenant="default", id="a" * 26, seen="0123456789abcdef")
+        note = Note(ack_subject=subject, sequence=sequence, tenant="default", id="a" * 26, token="0123456789abcdef")
         began = time.perf_counter()
         in_hand.note(note)
         in_hand.forget(sequence)

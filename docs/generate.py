@@ -43,7 +43,7 @@ def states() -> str:
     return "\n".join(lines) + "\n"
 
 
-VIEWS: Final = ("submissions", "stages", "environments", "events", "environment_events", "checkpoint")
+VIEWS: Final = ("submissions", "stages", "environments", "events", "environment_events", "dead_letters", "checkpoint")
 """In the order in which somebody would look for them."""
 
 ABOUT_VIEWS: Final = """\

@@ -42,9 +42,9 @@ class Appending:
                 return Appended(newest.sequence, duplicate=True)
         raise FenceConflict(verdict.last_sequence)
 
-    async def once(self, subject: str, body: bytes, *, timeout_s: float) -> bool:
+    async def once(self, subject: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> bool:
         """Write to a subject that holds one message for ever: True if it was stored now, False if one was there already."""
-        return isinstance(await self._send(subject, body, {EXPECTED: "0"}, timeout_s), Appended)
+        return isinstance(await self._send(subject, body, {**headers, EXPECTED: "0"}, timeout_s), Appended)
 
     async def plain(self, subject: str, body: bytes, *, timeout_s: float) -> Appended:
         """Write without a fence; after a lost answer it may be stored twice."""

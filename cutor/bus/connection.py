@@ -79,9 +79,11 @@ class Bus:
         fenced = fence_headers(message_id, fence, expected_sequence, headers)
         return await self._appending.fenced(subject, body, fenced, timeout_s=timeout_s)
 
-    async def append_once(self, subject: str, body: bytes, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> bool:
+    async def append_once(
+        self, subject: str, body: bytes, *, headers: Mapping[str, str] | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> bool:
         """Write the one message that a subject holds for ever: True if stored now, False if one was there already."""
-        return await self._appending.once(subject, body, timeout_s=timeout_s)
+        return await self._appending.once(subject, body, headers or {}, timeout_s=timeout_s)
 
     async def flush(self, timeout_s: float = 2.0) -> None:
         """Wait until the server has handled everything sent so far: acknowledgements and hand-backs before a close, say.
@@ -139,6 +141,7 @@ class Bus:
         follow: bool = False,
         batch: int = DEFAULT_BATCH,
         patience_s: float | None = None,
+        headers_only: bool = False,
     ) -> AsyncGenerator[Stored, None]:
         """Messages one by one in stream order; see `read_batches`. Leave early with `contextlib.aclosing`."""
         batches = self.read_batches(
@@ -149,6 +152,7 @@ class Bus:
             follow=follow,
             batch=batch,
             patience_s=patience_s,
+            headers_only=headers_only,
         )
         async with aclosing(batches):
             async for messages in batches:
@@ -165,6 +169,7 @@ class Bus:
         follow: bool = False,
         batch: int = DEFAULT_BATCH,
         patience_s: float | None = None,
+        headers_only: bool = False,
     ) -> AsyncGenerator[list[Stored], None]:
         """What has arrived, in lists of 1 to `batch` messages: for those who commit by the batch.
 
@@ -174,7 +179,7 @@ class Bus:
         StreamMissing.
         """
         filters = (filter,) if isinstance(filter, str) else tuple(filter)
-        wanted = Range(stream, filters, from_sequence, until_sequence, follow, patience_s)
+        wanted = Range(stream, filters, from_sequence, until_sequence, follow, patience_s, headers_only)
         reader = Reader(self.link, self.api, wanted, batch)
         batches = reader.batches()
         async with aclosing(batches):

@@ -37,7 +37,8 @@ TICK_S: Final = 0.5
 class Range:
     """What to read: `filters` (subjects, none = all), from a sequence on, up to and with another, or on and on.
 
-    `patience_s` is how long a lost connection is waited for while following; None: without end.
+    `patience_s` is how long a lost connection is waited for while following; None: without end. `headers_only` leaves the
+    bodies with the server: they arrive empty.
     """
 
     stream: str
@@ -46,6 +47,7 @@ class Range:
     until_sequence: int | None
     follow: bool
     patience_s: float | None = None
+    headers_only: bool = False
 
 
 class Reader:
@@ -177,6 +179,8 @@ class Reader:
         }
         if self._wanted.filters:
             config["filter_subjects"] = list(self._wanted.filters)
+        if self._wanted.headers_only:
+            config["headers_only"] = True
         return config
 
     async def _clean_up(self) -> None:

@@ -1,7 +1,7 @@
 """Views in DuckDB, folded from the streams: they can be thrown away and made again at any time.
 
 Reading order: ``sql/tables`` (what the views show), ``sql/session.sql`` and ``sql/fold`` (how events become views), ``schema``,
-``rows``, ``store`` (one transaction a batch), ``views_file``, ``writer`` (the one thread that touches the file), ``projector``
-(the role), ``snapshots``, ``query_worker``, ``query_service``, ``query_client`` (questions while the projector writes),
-``format``, ``errors``.
+``rows``, ``store`` (one transaction a batch), ``views_file``, ``writer`` (the one thread that touches the file), ``flood`` and
+``letters`` (copies of what is no event), ``projector`` (the role), ``snapshots``, ``query_worker``, ``query_service``,
+``query_client`` (questions while the projector writes), ``format``, ``errors``.
 """

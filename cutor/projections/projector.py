@@ -1,8 +1,9 @@
 """The projector: follows EVENTS and ENVIRONMENTS and keeps the views.
 
-Consumes every message of both streams, appends nothing. What makes it idempotent is the checkpoint that commits with the views:
-after a crash at any point it goes on behind the last message that is folded in. A file that does not belong to the stream (any
-more), is damaged or made by other rules, or vanishes, is made anew from the stream, loudly.
+Consumes every message of both streams, appends dead letters about those that are no events (`letters`). What makes it
+idempotent is the checkpoint that commits with the views: after a crash at any point it goes on behind the last message that is
+folded in. A file that does not belong to the stream (any more), is damaged or made by other rules, or vanishes, is made anew
+from the stream, loudly.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import BusUnreachable, StreamRewound
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.errors import ViewsRejected
+from cutor.projections.letters import Letters
 from cutor.projections.query_service import QueryService
 from cutor.projections.rows import fingerprint
 from cutor.projections.snapshots import Snapshots
@@ -59,6 +61,7 @@ class Projector:
         self._context = context
         self._bus = bus
         self._writer = writer
+        self._letters = {stream: Letters(bus, writer, stream) for stream in STREAMS}
         self._verified = asyncio.Event()
         self._behind: dict[str, int] = {}
         self._is_ready = False
@@ -86,6 +89,7 @@ class Projector:
         try:
             async with asyncio.TaskGroup() as tasks:
                 work = [tasks.create_task(self._follow(stream), name=f"follow {stream}") for stream in STREAMS]
+                work += [tasks.create_task(self._letters[stream].run(), name=f"letters of {stream}") for stream in STREAMS]
                 work.append(tasks.create_task(self._watch_file(), name="watch the file"))
                 await self._context.stop.wait()
                 for task in work:
@@ -102,6 +106,7 @@ class Projector:
                 if not self._verified.is_set():
                     await self._verify()
                 await self._writer.apply(stream, messages)
+                self._letters[stream].wake()
                 self._behind[stream] -= len(messages)
                 self._tell_ready()
 

@@ -41,6 +41,13 @@ class Position(NamedTuple):
 START: Final = Position(0, "")
 
 
+class DeadLetter(NamedTuple):
+    """A message that is no event, or one that changed nothing: its sequence, and why."""
+
+    sequence: int
+    reason: str
+
+
 class Store:
     """An open file of views. Make one with `Store.open`."""
 
@@ -93,6 +100,14 @@ class Store:
         found = self._connection.execute("SELECT stream, sequence, fingerprint FROM checkpoint").fetchall()
         return {stream: Position(sequence, mark) for stream, sequence, mark in found}
 
+    def dead_letters(self, stream: str, after: int, limit: int) -> list[DeadLetter]:
+        """Return the first messages of a stream behind a sequence that are no events, or events that changed nothing."""
+        found = self._connection.execute(
+            "SELECT sequence, reason FROM dead_letters WHERE stream = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
+            [stream, after, limit],
+        )
+        return [DeadLetter(*row) for row in found.fetchall()]
+
     def apply(self, stream: str, messages: Sequence[Message]) -> None:
         """Fold messages of a stream in, in its order, and commit. None of them stops the rest: see `unfoldable`.
 
@@ -134,8 +149,6 @@ class Store:
             )
         self._positions[stream] = position
         self.commits += 1
-        if faults:
-            log.warning("%s: %d of the messages up to %d are no events that this cutor knows", stream, faults, last.sequence)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -172,6 +185,7 @@ class Store:
 
 def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the tables of an empty file, check the rules of another one, and set up the session."""
+    connection.execute("SET enable_progress_bar = FALSE")  # it would go to the role's log
     connection.execute(f"SET checkpoint_threshold = '{NEVER_BYTES}B'")
     connection.execute(f"SET memory_limit = '{MEMORY_BYTES}B'")
     tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}

@@ -14,7 +14,7 @@ import duckdb
 
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.rows import Message
-from cutor.projections.store import Position, Store
+from cutor.projections.store import DeadLetter, Position, Store
 from cutor.projections.views_file import is_same_file, open_or_make_anew, set_aside
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,10 @@ class Writer:
             self._open_store().work_in()
 
         await self._call(write)
+
+    async def dead_letters(self, stream: str, after: int, limit: int) -> list[DeadLetter]:
+        """Return the first messages of a stream behind a sequence that are no events, or changed nothing; see `Store`."""
+        return await self._call(lambda: self._open_store().dead_letters(stream, after, limit))
 
     def check_in_place(self) -> None:
         """Raise `ViewsRejected` where the file was removed or replaced: what is committed now would be seen by nobody."""

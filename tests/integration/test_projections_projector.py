@@ -24,7 +24,7 @@ from tests.integration.projecting import FINISHED, PATIENCE_S, happen, happen_to
 from tests.nats_server import OwnServer
 from tests.unit.histories import RUNNING
 
-VIEWS = ("events", "submissions", "stages", "environments", "environment_events")
+VIEWS = ("events", "submissions", "stages", "environments", "environment_events", "dead_letters")
 
 
 @asynccontextmanager

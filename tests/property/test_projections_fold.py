@@ -37,10 +37,10 @@ from cutor.model.events import (
     kind_of,
 )
 from cutor.model.limits import DEFAULT_LIMITS
-from cutor.model.messages import read_message
+from cutor.model.messages import Message, Unreadable, read_message
 from cutor.model.result import result
-from cutor.model.state import Stamp, fold
-from cutor.model.subjects import Address, event_subject
+from cutor.model.state import Folding, Stamp, fold
+from cutor.model.subjects import Address, event_subject, fence
 from tests.unit.views import Views, Written, assert_equal
 
 texts = st.sampled_from(["", "a", "'\"\\", "nul \0 in it", "line\nline", "e\u0301 \U0001f600", "[null]"])
@@ -215,3 +215,18 @@ def check(views: Views, address: Address, messages: list[Written]) -> None:
         strays=0 if state is None else state.strays,
         last_sequence=messages[-1].sequence,
     )
+    found = views.query("SELECT sequence FROM dead_letters WHERE starts_with(subject, $1)", fence(address).removesuffix(">"))
+    assert {sequence for (sequence,) in found} == lettered(address, history)
+
+
+def lettered(address: Address, history: list[tuple[Message, Stamp]]) -> set[int]:
+    """Return the messages that get a dead letter: those that cannot be read, and those that the pure fold counts as strays."""
+    folding, found = Folding(address), set()
+    for message, stamp in history:
+        before = folding.state
+        state = folding.take(message, stamp)
+        stray = state is None or (before is not None and state.strays > before.strays)
+        unreadable = isinstance(message, Unreadable) or (isinstance(message, Submitted) and isinstance(message.fault, str))
+        if stray or unreadable:
+            found.add(stamp.sequence)
+    return found

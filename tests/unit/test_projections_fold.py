@@ -240,3 +240,30 @@ def test_the_fingerprint_tells_messages_apart() -> None:
     marks = {rows.fingerprint(one) for one in [message, *others]}
     assert len(marks) == 5
     assert rows.fingerprint(Written(1, "a", b"bc")) == rows.fingerprint(message)
+
+
+def test_given_what_has_no_place_then_the_view_says_why(views: Views) -> None:
+    """What is read and counts is none of it; neither is a reason made up where the body could not be read."""
+    views.happen(finished(), *RUNNING, leased("builder", 2), leased("runner", 3), ran(1, "OK"), SUBMITTED)
+    views.sequence += 1
+    views.apply([Written(views.sequence, "cutor.ev.default.s1.ran", b"\xff")])
+    assert views.query("SELECT sequence, stream, subject, reason FROM dead_letters ORDER BY sequence") == [
+        (1, "EVENTS", "cutor.ev.default.s1.finished", "finished before submitted"),
+        (6, "EVENTS", "cutor.ev.default.s1.leased", "leased(builder) where the submission is DEPENDENCIES_INSTALLED"),
+        (7, "EVENTS", "cutor.ev.default.s1.leased", "leased(runner) of a lease that is not the newest, or out of its order"),
+        (8, "EVENTS", "cutor.ev.default.s1.ran", "ran of a lease that is not the newest, or out of its order"),
+        (9, "EVENTS", "cutor.ev.default.s1.submitted", "submitted where the submission is DEPENDENCIES_INSTALLED"),
+        (10, "EVENTS", "cutor.ev.default.s1.ran", "not UTF-8"),
+    ]
+    assert views.query("SELECT stray FROM events WHERE fault IS NOT NULL OR counts") == [(None,)] * 5
+
+
+def test_given_an_environment_under_another_key_then_it_is_none(views: Views) -> None:
+    removed = encode(EnvironmentRemoved(key="k1", reason="r"))
+    messages = [Written(n, subject, removed) for n, subject in enumerate(("cutor.env.k1", "cutor.env.k2", "cutor.env.k1.x"), 1)]
+    views.apply(messages, stream=ENVIRONMENTS)
+    assert views.query("SELECT stream, sequence, reason FROM dead_letters ORDER BY sequence") == [
+        ("ENVIRONMENTS", 2, "an event of another environment, 'k1'"),
+        ("ENVIRONMENTS", 3, "not the subject of an environment"),
+    ]
+    assert views.query("SELECT key FROM environments") == [("k1",)]

@@ -67,5 +67,11 @@ CREATE TEMP MACRO changed(s, e) AS {
 };
 CREATE TEMP MACRO evolve(s, e) AS CASE
     WHEN counts(s, e) THEN changed(s, e)
-    ELSE struct_update(s, strays := s.strays + 1, ignored := list_append(s.ignored, e.sequence))
+    ELSE struct_update(
+        s,
+        strays := s.strays + 1,
+        ignored := list_append(
+            s.ignored, {'sequence': e.sequence, 'status': s.status, 'fits': coalesce(e.next[s.status] IS NOT NULL, FALSE)}
+        )
+    )
 END;

@@ -45,7 +45,7 @@ WITH histories AS (
             'ended': old.ended,
             'cleaned_ns': old.cleaned_ns,
             'strays': coalesce(old.strays, 0),
-            'ignored': []::BIGINT[]
+            'ignored': []::STRUCT("sequence" BIGINT, status UTINYINT, fits BOOLEAN)[]
         } AS state
     FROM histories LEFT JOIN folds.submissions AS old USING (tenant, id)
 ), ends AS (
@@ -64,8 +64,12 @@ WITH histories AS (
 )
 SELECT * EXCLUDE (state), unnest(state), NULL::BIGINT AS told FROM ends;
 
+-- The events that changed none, each with the status that it met, and whether it has a place there at all.
+CREATE OR REPLACE TEMP TABLE strays AS
+SELECT unnest(ignored, recursive := TRUE) FROM folded;
+
 -- The events that changed a state.
 CREATE OR REPLACE TEMP TABLE counted AS
 SELECT step.sequence, step.kind, step.tenant, step.id, step.time_ns
-FROM step JOIN folded USING (tenant, id)
-WHERE NOT list_contains(ignored, step.sequence);
+FROM step
+WHERE step.id IS NOT NULL AND step.sequence NOT IN (SELECT sequence FROM strays);

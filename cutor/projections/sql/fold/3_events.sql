@@ -15,9 +15,17 @@ SELECT
     worker,
     counted.sequence IS NOT NULL AS counts,
     fault,
+    CASE
+        WHEN fault IS NOT NULL OR strays.sequence IS NULL THEN NULL
+        WHEN status.name IS NULL THEN step.name || ' before submitted'
+        WHEN NOT strays.fits THEN step.name || ' where the submission is ' || status.name
+        ELSE step.name || ' of a lease that is not the newest, or out of its order'
+    END AS stray,
     if(json_valid(body), body, NULL) AS body,
     coalesce(raw, if(json_valid(body), NULL, encode(body))) AS raw
 FROM incoming
 JOIN step USING (sequence)
 LEFT JOIN (SELECT sequence FROM counted) AS counted USING (sequence)
+LEFT JOIN strays USING (sequence)
+LEFT JOIN folds.status AS status ON status.number = strays.status
 ORDER BY sequence;

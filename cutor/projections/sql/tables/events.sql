@@ -14,6 +14,7 @@ CREATE TABLE events (
     worker VARCHAR,
     counts BOOLEAN NOT NULL,
     fault VARCHAR,
+    stray VARCHAR,
     body JSON,
     raw BLOB
 );
@@ -32,5 +33,6 @@ COMMENT ON COLUMN events.lease_number IS 'Number of the lease it belongs to, fro
 COMMENT ON COLUMN events.worker IS 'Worker that held the lease, or cleaned';
 COMMENT ON COLUMN events.counts IS 'Whether it changed the submission''s state; false for a stray';
 COMMENT ON COLUMN events.fault IS 'Why the body could not be read as an event; null where it could';
+COMMENT ON COLUMN events.stray IS 'Why an event that could be read changed nothing; null where it counts';
 COMMENT ON COLUMN events.body IS 'The body as written; null where it is not JSON';
 COMMENT ON COLUMN events.raw IS 'The bytes of a body that is not JSON; else null';

@@ -16,7 +16,7 @@ from cutor.model.events import Cleaned, Leased
 from cutor.model.subjects import Address
 from tests.bare_stack import User
 from tests.integration.live_submissions import cleaned, containers
-from tests.integration.test_killed_processes import SLOW_RUN, leased, until
+from tests.integration.test_killed_processes import PATIENCE_S, SLOW_RUN, leased, until
 
 ENDLESS_RUN = SLOW_RUN | {
     "files": [
@@ -43,7 +43,10 @@ def process_of(role: str, data: Path) -> int | None:
 
 @asynccontextmanager
 async def stack_with(user: User, *roles: str) -> AsyncIterator[Client]:
-    started = await asyncio.to_thread(user.up, roles=roles)
+    """A stack that lets nothing finish at its shutdown."""
+    config = user.home / "config.toml"
+    config.write_text("shutdown_grace_s = 0\n")
+    started = await asyncio.to_thread(user.up, "--config", str(config), roles=roles)
     assert started.returncode == 0, started.stderr
     async with Client(user.stack.server) as client:
         yield client
@@ -59,6 +62,13 @@ async def running(client: Client, user: User, document: dict[str, object]) -> tu
     return receipt.id, pid
 
 
+async def runner_leases(client: Client, identity: str) -> list[float]:
+    """Return when a runner took a lease, by the stream's own times."""
+    entries = await client.journal.entries(Address("default", identity))
+    found = [one for one in entries if isinstance(one.message, Leased) and one.message.lease.role == "runner"]
+    return [one.stored.time_ns / 1e9 for one in found]
+
+
 async def test_work_of_a_killed_runner_is_taken_up_before_its_lease_has_run_out(user: User) -> None:
     async with stack_with(user, "builder", "runner") as client:
         identity, pid = await running(client, user, SLOW_RUN)
@@ -66,10 +76,9 @@ async def test_work_of_a_killed_runner_is_taken_up_before_its_lease_has_run_out(
         killed_at = time.time()
         result = await cleaned(client, identity)
         assert (result.outcome, result.attempts.runner) == ("OK", 2)
-        entries = await client.journal.entries(Address("default", identity))
+        leases = await runner_leases(client, identity)
         assert await asyncio.to_thread(containers, identity) == []
-    leases = [one for one in entries if isinstance(one.message, Leased) and one.message.lease.role == "runner"]
-    after_s = leases[1].stored.time_ns / 1e9 - killed_at
+    after_s = leases[1] - killed_at
     print(f"the second lease came {after_s:.1f} s after the kill")
     assert after_s < LEASE_S - HEARTBEAT_S, "so old its last heartbeat may be: no lease runs out sooner"
     in_hand = user.stack.data / "in-hand" / "runner"
@@ -108,3 +117,20 @@ async def test_a_runner_that_stood_still_removes_its_container_once_another_has_
         assert (state.lease, state.status, state.strays) == (other.lease, "DEPENDENCIES_INSTALLED", 0)
         assert process_of("runner", user.stack.data) == pid, "the role goes on"
         assert await client.cancel(identity)
+
+
+async def test_what_down_hands_back_is_taken_up_when_the_stack_is_up_again(user: User) -> None:
+    """The server ends and begins again in between: it must have the hand-back on disk."""
+    async with stack_with(user, "builder", "runner") as client:
+        identity, _ = await running(client, user, ENDLESS_RUN)
+    down_at = time.time()
+    assert (await asyncio.to_thread(user.down)).returncode == 0
+    async with stack_with(user, "builder", "runner") as client:
+        async with asyncio.timeout(PATIENCE_S):
+            while len(leases := await runner_leases(client, identity)) < 2:
+                await asyncio.sleep(0.1)
+        after_s = leases[1] - down_at
+        print(f"the second lease came {after_s:.1f} s after `cutor down` was asked for")
+        assert after_s < LEASE_S - HEARTBEAT_S
+        assert await client.cancel(identity)
+        await cleaned(client, identity)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,9 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.config import parse
 from cutor.journal import Journal
+from cutor.model.codec import encode
+from cutor.model.events import StoredRequest, Submitted
+from cutor.model.subjects import Address, event_subject, fence
 from tests.cluster import NODES, Cluster
 from tests.fault.campaign import FIVE, Campaign, Handed, Row, campaign
 from tests.fault.network import no_container
@@ -30,7 +34,7 @@ ROLES: Final = ("builder", "runner", "projector")
 
 @dataclass
 class Appends:
-    """Events of strangers, appended one after the other for as long as it runs; ``acknowledged`` are those that were."""
+    """Events of a tenant that nobody works for, one after the other as long as it runs, and which were acknowledged."""
 
     acknowledged: dict[str, int] = field(default_factory=dict)
     at: list[float] = field(default_factory=list)
@@ -38,22 +42,23 @@ class Appends:
     async def run(self, server: str) -> None:
         async with Bus.connect(server, name="fault: load") as bus:
             while True:
-                key = secrets.token_hex(8)
+                address = Address("load", secrets.token_hex(8))
+                body = encode(Submitted(request=StoredRequest(files=(), test_cases=()), digest=address.id))
                 with suppress(BusError):
                     appended = await bus.append(
-                        f"cutor.env.{key}",
-                        b"{}",
-                        message_id=key,
-                        fence=f"cutor.env.{key}",
+                        event_subject(address, "submitted"),
+                        body,
+                        message_id=address.id,
+                        fence=fence(address),
                         expected_sequence=0,
                     )
-                    self.acknowledged[key] = appended.sequence
+                    self.acknowledged[address.id] = appended.sequence
                     self.at.append(time.monotonic())
                 await asyncio.sleep(0.01)
 
-    def pause_after(self, moment: float) -> float:
-        """Return how long it took from a moment until the first append that began no earlier was acknowledged."""
-        return max((b - a for a, b in zip(self.at, self.at[1:], strict=False) if b >= moment), default=0.0)
+    def longest_pause(self, since: float) -> float:
+        """Return the longest time between two acknowledged appends since a moment."""
+        return max((b - a for a, b in pairwise(self.at) if b >= since), default=0.0)
 
 
 @contextmanager
@@ -97,46 +102,56 @@ async def cluster_rounds(points: list[Point], home: Path) -> AsyncGenerator[Row,
             yield row
 
 
+@dataclass
+class Times:
+    """How long it took after each kill: until appends went on, until a role's did, until a submission from then had ended."""
+
+    appends: list[float] = field(default_factory=list)
+    roles: list[float] = field(default_factory=list)
+    submissions: list[float] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"after a kill, at the most: appends paused {max(self.appends):.1f} s, the roles {max(self.roles):.1f} s; "
+            f"a submission handed in then ended after {max(self.submissions):.1f} s"
+        )
+
+
 async def _round(cluster: Cluster, held: Campaign, point: Point) -> Row:
-    row, began = Row(point.name), time.monotonic()
+    row, began, times = Row(point.name), time.monotonic(), Times()
     appends = Appends()
     load = asyncio.create_task(appends.run(cluster.url()))
     handed: list[Handed] = []
-    pauses: list[float] = []
-    ends: list[float] = []
     try:
         for _ in range(KILLS):
-            handed += [await held.hand_in(KINDS[name]) for name in FIVE]
-            await asyncio.sleep(LOAD_S)
-            leader = await cluster.leader("EVENTS")
-            node = leader if point.name.endswith("leader") else next(n for n in sorted(cluster.running) if n != leader)
-            cluster.kill(node)
-            killed = time.monotonic()
+            await _kill(cluster, held, point, handed, times, appends)
             row.kills += 1
-            last = await held.hand_in(KINDS["plain"])
-            handed.append(last)
-            await held.history.until_done([last.identity], timeout_s=READY_S)
-            ends.append(time.monotonic() - killed)
-            pauses.append(appends.pause_after(killed))
-            cluster.start(node)
-            for stream in ("EVENTS", "ENVIRONMENTS"):
-                await cluster.current(stream)
         await held.history.until_done([one.identity for one in handed], timeout_s=READY_S)
     finally:
         load.cancel()
         await asyncio.gather(load, return_exceptions=True)
     await held.settle({point.name: row}, {point.name: handed}, began, projector=held.stack.home / "cluster-projector")
-    await _acknowledged(held, appends, row)
-    row.said = (
-        f"{len(appends.acknowledged)} appends acknowledged beside; appends paused {max(pauses):.1f} s at the most; "
-        f"a submission that was handed in after the kill ended after {max(ends):.1f} s at the most"
-    )
+    there = {identity: entries[0].sequence for identity, entries in held.history.entries.items()}
+    if lost := [key for key, sequence in appends.acknowledged.items() if there.get(key) != sequence]:
+        row.left.append(f"{len(lost)} acknowledged appends are lost, such as {lost[:3]}")
+    row.said = f"{len(appends.acknowledged)} appends acknowledged beside; {times}"
     return row
 
 
-async def _acknowledged(held: Campaign, appends: Appends, row: Row) -> None:
-    """Look whether every acknowledged append is in the stream."""
-    there = {stored.subject: stored.sequence async for stored in held.bus.read("ENVIRONMENTS")}
-    lost = [key for key, sequence in appends.acknowledged.items() if there.get(f"cutor.env.{key}") != sequence]
-    if lost:
-        row.left.append(f"{len(lost)} acknowledged appends are lost, such as {lost[:3]}")
+async def _kill(cluster: Cluster, held: Campaign, point: Point, handed: list[Handed], times: Times, appends: Appends) -> None:
+    """Kill one server under load, measure until work goes on, and start it again."""
+    handed += [await held.hand_in(KINDS[name]) for name in FIVE]
+    await asyncio.sleep(LOAD_S)
+    leader = await cluster.leader("EVENTS")
+    node = leader if point.name.endswith("leader") else next(n for n in sorted(cluster.running) if n != leader)
+    cluster.kill(node)
+    killed, killed_ns = time.monotonic(), time.time_ns()
+    last = await held.hand_in(KINDS["plain"])
+    handed.append(last)
+    await held.history.until_done([last.identity], timeout_s=READY_S)
+    times.submissions.append(time.monotonic() - killed)
+    times.roles.append(min((ns - killed_ns for ns in held.history.work_ns if ns > killed_ns), default=0) / 1e9)
+    times.appends.append(appends.longest_pause(killed))
+    cluster.start(node)
+    for stream in ("EVENTS", "ENVIRONMENTS"):
+        await cluster.current(stream)

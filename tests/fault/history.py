@@ -14,15 +14,17 @@ from cutor.bus.message import Stored
 from tests.fault.invariants import TERMINAL, Entry
 
 EVENTS: Final = "EVENTS"
+FROM_CLIENTS: Final = ("submitted", "cancelled")
 
 
 class History:
-    """What came into EVENTS so far, and a way to wait for more."""
+    """What came into EVENTS so far, and a way to wait for more. ``work_ns``: the stream's times of what roles appended."""
 
     def __init__(self) -> None:
         self.entries: dict[str, list[Entry]] = defaultdict(list)
         self.message_ids: list[str] = []
         self.last_sequence = 0
+        self.work_ns: list[int] = []
         self._came = asyncio.Condition()
 
     async def take(self, stored: Stored) -> None:
@@ -34,6 +36,8 @@ class History:
             entry = entry_of(stored, words[4])
             if entry is not None:
                 self.entries[words[3]].append(entry)
+                if entry.kind not in FROM_CLIENTS:
+                    self.work_ns.append(stored.time_ns)
         async with self._came:
             self._came.notify_all()
 

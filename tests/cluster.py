@@ -63,6 +63,14 @@ class Cluster:
         )
         self._processes[node] = subprocess.Popen([find_binary(), "-c", configuration])
 
+    def port(self, node: int, *, of_routes: bool = False) -> int:
+        """The port of a node, for clients or for the other nodes."""
+        return self._ports[NODES * of_routes + node]
+
+    def process(self, node: int) -> subprocess.Popen[bytes]:
+        """The process of a node that runs."""
+        return self._processes[node]
+
     def pid(self, node: int) -> int:
         """The process of a node that runs: for SIGSTOP and SIGCONT, say."""
         return self._processes[node].pid

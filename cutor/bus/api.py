@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from cutor.bus.errors import ApiRefused, BusError, StreamMissing
+from cutor.bus.errors import ApiRefused, BusError, BusUnreachable, StreamMissing
 from cutor.bus.link import Link, NoAnswer, NoResponders
 
 ATTEMPT_S: Final = 2.0
@@ -70,14 +70,18 @@ async def until_answered(
     reason = "no answer in time"
     while True:
         try:
-            return await attempt(deadline.attempt())
+            try:
+                return await attempt(deadline.attempt())
+            except NoResponders as error:
+                reason = str(error)
+                if unserved is not None:
+                    await unserved()
+                    unserved = None
         except NoAnswer as error:
             reason = str(error)
-        except NoResponders as error:
-            reason = str(error)
-            if unserved is not None:
-                await unserved()
-                unserved = None
+        except BusUnreachable:  # of a request within this one: nobody could name the cause yet
+            if deadline.passed:
+                raise
         if deadline.passed:
             raise link.unreachable(reason)
         await deadline.pause()

@@ -17,6 +17,7 @@ from cutor.bus.verdict import Appended, Conflict, Passing, Refused, fence_header
         ),
         (b'{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 0"},"stream":"E"}', Conflict("E", 0)),
         (b'{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}', Passing(10164, "wrong last sequence")),
+        (b'{"error":{"code":409,"err_code":10158,"description":"is in process"}}', Passing(10158, "is in process")),
         (b'{"error":{"code":503,"err_code":10008,"description":"unavailable"}}', Passing(10008, "unavailable")),
         (b'{"error":{"code":400,"err_code":10054,"description":"too large"}}', Refused(10054, "too large")),
         (b'{"error":{"code":503,"description":"old form"}}', Refused(503, "old form")),

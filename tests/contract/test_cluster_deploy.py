@@ -1,0 +1,179 @@
+"""The cluster of `deploy/nats/cluster` as it is delivered: its nodes die, are replaced and upgraded, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.bus.embedded import find_binary
+from cutor.bus.errors import BusError
+from cutor.bus.topology import apply, default_text, parse, plan
+from tests.cluster import NODES, REPLICATED, DeployedCluster, start_deployed
+from tests.nats_server import appender
+
+
+@pytest.fixture
+def cluster() -> Iterator[DeployedCluster]:
+    with start_deployed() as three:
+        yield three
+
+
+class Load:
+    """A producer that appends, one submission after the other: what was acknowledged, and how long each took."""
+
+    def __init__(self) -> None:
+        self.acknowledged: list[str] = []
+        self.longest_s = 0.0
+
+    async def run(self, bus: Bus) -> None:
+        append = appender(bus)
+        for number in range(1_000_000):
+            began = time.monotonic()
+            await append(f"load{number}", "submitted", 0)
+            self.longest_s = max(self.longest_s, time.monotonic() - began)
+            self.acknowledged.append(f"cutor.ev.default.load{number}.submitted")
+
+    async def more(self, count: int) -> None:
+        """Wait for further acknowledged events."""
+        wanted = len(self.acknowledged) + count
+        async with asyncio.timeout(60):
+            while len(self.acknowledged) < wanted:
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def under_load(cluster: DeployedCluster) -> AsyncIterator[Load]:
+    """Appends all the while; in the end every acknowledged event is in the stream, once."""
+    load = Load()
+    async with Bus.connect(cluster.url("producer"), name="load") as bus:
+        task = asyncio.create_task(load.run(bus))
+        await load.more(50)
+        yield load
+        await load.more(50)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    async with Bus.connect(cluster.url("admin"), name="check") as bus:
+        held = [stored.subject async for stored in bus.read("EVENTS", filter="cutor.ev.*.*.submitted")]
+    assert held[: len(load.acknowledged)] == load.acknowledged
+
+
+async def test_the_leader_dies_under_load(cluster: DeployedCluster) -> None:
+    async with under_load(cluster) as load:
+        leader = await cluster.leader("EVENTS")
+        cluster.kill(leader)
+        await load.more(200)
+        assert await cluster.leader("EVENTS") != leader
+        cluster.start(leader)
+        await cluster.current("EVENTS")
+
+
+async def test_every_node_is_upgraded_in_turn(cluster: DeployedCluster) -> None:
+    """Lame duck mode: a node hands over what it leads, and ends by itself; then its new version is started."""
+    async with under_load(cluster) as load:
+        for node in range(NODES):
+            process = cluster.process(node)
+            process.send_signal(signal.SIGUSR2)
+            async with asyncio.timeout(120):
+                while process.poll() is None:
+                    await asyncio.sleep(0.05)
+            await load.more(50)
+            cluster.start(node)
+            for stream in ("EVENTS", "STACK"):
+                await cluster.current(stream)
+
+
+async def test_a_node_is_replaced_by_an_empty_one_of_the_same_name(cluster: DeployedCluster) -> None:
+    """The new one gets a certificate of its own from the same CA, and copies all that there is."""
+    secrets = cluster.home / "secrets"
+    async with under_load(cluster) as load:
+        node = 1
+        cluster.kill(node)
+        shutil.rmtree(cluster.home / "store" / "n2")
+        old = (secrets / "n2.pem").read_bytes()
+        (secrets / "n2.pem").unlink()
+        cluster.make_secrets()
+        assert (secrets / "n2.pem").read_bytes() != old
+        await load.more(50)
+        cluster.start(node)
+        await cluster.current("EVENTS")
+        await load.more(50)
+    others = [other for other in range(NODES) if other != node]
+    cluster.kill(others[0])
+    async with Bus.connect(cluster.url("producer"), name="test") as bus:
+        assert await appender(bus)("behind", "submitted", 0) > 0, "the new copy counts"
+
+
+async def test_without_two_of_three_nothing_is_acknowledged_and_nothing_lost(cluster: DeployedCluster) -> None:
+    async with Bus.connect(cluster.url("producer", nodes=[0]), name="test") as bus:
+        first = await appender(bus)("one", "submitted", 0)
+        for node in (1, 2):
+            cluster.kill(node)
+        with pytest.raises(BusError):
+            await bus.append(
+                "cutor.ev.default.two.submitted",
+                b"{}",
+                message_id="default/two/submitted/0",
+                fence="cutor.ev.default.two.>",
+                expected_sequence=0,
+                timeout_s=3,
+            )
+        for node in (1, 2):
+            cluster.start(node)
+        await cluster.current("EVENTS")
+        second = await appender(bus)("two", "submitted", 0)
+        assert second > first
+        assert (
+            len(await bus.history("cutor.ev.default.two.>", "cutor.ev.default.two.submitted", consistent=True, timeout_s=30))
+            == 1
+        )
+
+
+async def test_copies_are_added_to_streams_that_have_one(cluster: DeployedCluster) -> None:
+    """What a stack on one server becomes: `server.replicas` changes, and the streams are applied again."""
+    async with Bus.connect(cluster.url("admin"), name="test") as admin:
+        single = parse(default_text(), ["default"])
+        await apply(admin, single)
+        assert (await admin.stream_info("EVENTS"))["config"]["num_replicas"] == 1
+        async with Bus.connect(cluster.url("producer"), name="test") as bus:
+            await appender(bus)("before", "submitted", 0)
+        tripled = single.with_replicas(3)
+        assert {str(field) for change in await plan(admin, tripled) for field in change.fields} == {"num_replicas: 1 → 3"}
+        await apply(admin, tripled)
+        await cluster.current("EVENTS")
+        assert await plan(admin, parse(REPLICATED, ["default"])) == []
+        cluster.kill(await cluster.leader("EVENTS"))
+    async with Bus.connect(cluster.url("producer"), name="test") as bus:
+        before = "cutor.ev.default.before.>", "cutor.ev.default.before.submitted"
+        assert len(await bus.history(*before, consistent=True, timeout_s=30)) == 1
+
+
+def test_a_stranger_cannot_join_as_a_node(cluster: DeployedCluster) -> None:
+    """One with a certificate of another CA is refused by the routes of all."""
+    home = cluster.directory / "stranger"
+    shutil.copytree(cluster.home, home, ignore=shutil.ignore_patterns("secrets", "store"))
+    subprocess.run([home / "make-secrets"], check=True, capture_output=True)
+    configuration = home / "n1.conf"
+    text = configuration.read_text().replace('"n1"', '"n4"')
+    for port in (cluster.port(0), cluster.port(0, of_routes=True)):
+        text = text.replace(f":{port}", ":-1")
+    configuration.write_text(text)
+    log = cluster.directory / "stranger.log"
+    with log.open("wb") as opened:
+        process = subprocess.Popen([str(find_binary()), "-c", "n1.conf"], cwd=home, stdout=opened, stderr=opened)
+    try:
+        deadline = time.monotonic() + 60
+        while "TLS route handshake error" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        assert "Route connection created - Remote" not in log.read_text()
+    finally:
+        process.kill()
+        process.wait()

@@ -87,8 +87,8 @@ async def streams_of(bus: Bus) -> list[str]:
             return names
 
 
-async def positions(bus: Bus, stream: str) -> list[ConsumerPosition]:
-    """Return the durable consumers of a stream and where they stand; those of readers, which end with them, are left out."""
+async def consumers_of(bus: Bus, stream: str) -> list[Json]:
+    """Return what the server knows of a stream's durable consumers; those of readers, which end with them, are left out."""
     found: list[Json] = []
     while True:
         answer = await bus.api.call(
@@ -97,14 +97,12 @@ async def positions(bus: Bus, stream: str) -> list[ConsumerPosition]:
         page = answer.get("consumers") or []
         found += page
         if not page or len(found) >= int(answer["total"]):
-            break
-    return [
-        ConsumerPosition(
-            name=one["name"], config=_own(one["config"]), acknowledged_sequence=int(one["ack_floor"]["stream_seq"])
-        )
-        for one in found
-        if one["config"].get("durable_name")
-    ]
+            return [one for one in found if one["config"].get("durable_name")]
+
+
+def _position(info: Json) -> ConsumerPosition:
+    acknowledged = int(info["ack_floor"]["stream_seq"])
+    return ConsumerPosition(name=info["name"], config=_own(info["config"]), acknowledged_sequence=acknowledged)
 
 
 def _own(config: Config) -> Config:
@@ -124,7 +122,7 @@ async def snapshot(bus: Bus, stream: str, write: Callable[[bytes], Awaitable[Non
     and what `write` raises; the server ends a transfer that nobody listens to any more.
     """
     link = bus.link
-    consumers = await positions(bus, stream)
+    consumers = [_position(one) for one in await consumers_of(bus, stream)]
     arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
     inbox = link.new_inbox()
     subscription = await link.subscribe_raw(inbox, arrived.put_nowait)

@@ -19,7 +19,7 @@ from cutor.bus.topology_diff import Change, FieldChange, Topology
 from cutor.cli.changes import change_text, fields_text, policy_changes
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
-from cutor.cli.streams_backup import backup_command, restore_command
+from cutor.cli.streams_backup import backup_command, redeliver_command, restore_command
 from cutor.journal import Journal, PolicyMissing
 from cutor.model.codec import EventError
 from cutor.model.limits import Policy
@@ -53,6 +53,7 @@ def command() -> None:
 
 command.add_command(backup_command)
 command.add_command(restore_command)
+command.add_command(redeliver_command)
 _file_argument = click.argument("file", required=False, type=click.Path(path_type=Path))
 
 

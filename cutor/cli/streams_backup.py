@@ -1,4 +1,4 @@
-"""``cutor streams backup`` and ``restore``: the streams in a directory, and back."""
+"""``cutor streams backup``, ``restore``, ``redeliver``: the streams in a directory and back; what a power failure leaves."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cutor.bus.backup_manifest import Manifest
 from cutor.bus.connection import Bus
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import StatusLine, print_json
+from cutor.redelivery import Redelivered, redeliver
 
 _directory_argument = click.argument("directory", type=click.Path(path_type=Path))
 
@@ -67,6 +68,31 @@ def restore_command(wanted: Wanted, directory: Path, replicas: int | None) -> No
     _print(wanted, directory, manifest, time.monotonic() - started)
     if not wanted.json:
         click.echo("restored and compared; `cutor streams plan` shows how streams and limits differ from the configuration")
+
+
+@click.command("redeliver", epilog=examples("cutor streams redeliver"))
+@json_option
+@server_option
+@click.pass_obj
+def redeliver_command(wanted: Wanted) -> None:
+    """Deliver again whatever somebody has yet to act on.
+
+    For after a power failure: it may have taken events whose deliveries count as done, and nobody would act on them again.
+    Reads the whole log. What is done is not done twice; what runs at this moment is done anew.
+    """
+    found = asyncio.run(_redeliver(wanted.find_server()))
+    if wanted.json:
+        print_json(found._asdict())
+        return
+    click.echo(
+        f"{found.open} submissions have not ended" + (f", the oldest since {found.oldest_sequence}" if found.open else "")
+    )
+    click.echo(f"set back: {', '.join(found.consumers)}" if found.consumers else "no consumer was ahead of them")
+
+
+async def _redeliver(server: str) -> Redelivered:
+    async with Bus.connect(server, name="cutor streams redeliver") as bus:
+        return await redeliver(bus)
 
 
 async def _back_up(server: str, directory: Path, progress: _Progress) -> Manifest:

@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "events": Entry("events", "List the events of a submission, or the newest of all."),
     "parked": Entry("parked", "List, show, retry or drop submissions that are parked."),
     "query": Entry("query", "Ask the projections in SQL."),
+    "dead-letters": Entry("dead_letters", "List or show messages that are no events."),
     "streams": Entry("streams", "Compare the server's streams with streams.yaml, make them so, back them up, restore them."),
     "doctor": Entry("doctor", "Check whether this machine and its stack have what they need."),
     "builder": Entry("builder", "Run a builder by itself, against any NATS server."),

@@ -161,14 +161,19 @@ class Supervisor:
                 await self._sweep_without_need(instance)
             yield
             return
-        async with Engine.connect(self._settings.config.docker.host) as engine:
-            await check_docker(engine, self._settings.config)
-            images.write(self._data, await images.resolve(engine, self._settings.config))
-            await self._sweep_former(engine, instance)
+        await first_of(self._prepare_docker(instance), self._orders.stop.wait())
+        if self._orders.stop.is_set():
+            raise StoppedAtItsStart("stopped before anything was started")
         try:
             yield
         finally:
             await self._sweep(instance)
+
+    async def _prepare_docker(self, instance: str) -> None:
+        async with Engine.connect(self._settings.config.docker.host) as engine:
+            await check_docker(engine, self._settings.config)
+            images.write(self._data, await images.resolve(engine, self._settings.config))
+            await self._sweep_former(engine, instance)
 
     async def _sweep_former(self, engine: Engine, instance: str) -> None:
         if removed := await remove_containers(engine, instance):

@@ -160,6 +160,21 @@ def test_a_signal_ends_a_stack_in_the_foreground(user: User, number: signal.Sign
         check_nothing_left(user)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_waits_for_docker_is_stopped_by_one_signal(user: User, number: signal.Signals) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(user.home / "d.sock"))
+        silent.listen()  # it takes connections, and never answers
+        command = [sys.executable, "-m", "cutor", "up", "--data", str(user.stack.data)]
+        environment = user.stack.environment | {"DOCKER_HOST": f"unix://{user.home / 'd.sock'}"}
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            silent.accept()
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        assert (process.returncode, said.endswith("stopped before it was ready\n")) == (0, True), said
+    check_nothing_left(user)
+
+
 def test_a_third_interrupt_ends_it_at_once(user: User) -> None:
     with foreground(user, "--roles", "builder") as process:
         role = pid_of(user, " builder --data")

@@ -20,6 +20,7 @@ from cutor.bus.errors import ApiRefused, BusError, StreamMissing
 from cutor.bus.server_file import ALWAYS_SYNC, sync_interval_of
 from cutor.bus.topology import plan
 from cutor.cli.changes import change_text, fields_text, policy_changes
+from cutor.cli.copy_checks import check_copies
 from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.findings import Finding, fail, ok, warn
 from cutor.cli.leftover_checks import check_leftovers
@@ -235,6 +236,8 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
         async with Bus.connect(server, name="cutor doctor") as bus:
             yield check_server(bus)
             yield await check_streams(bus, config)
+            if (copies := await check_copies(bus, [stream.name for stream in wanted_streams(config).streams])) is not None:
+                yield copies
             yield await check_durability(bus, _own_store(wanted))
             yield await check_policy(bus, config)
             for role in ("builder", "runner"):

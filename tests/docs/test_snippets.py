@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import NamedTuple
 import pytest
 
 from cutor import Client
+from cutor.bus.permission import Violation, describe
 from cutor.config import parse
+from tests.cluster import DeployedCluster
 from tests.live_stack import EXAMPLES, Stack, surroundings
 from tests.parking import park
 
@@ -22,6 +25,8 @@ README = ROOT / "README.md"
 REQUEST = ROOT / "docs" / "reference" / "request.md"
 OWN_NATS = ROOT / "docs" / "how-to" / "own-nats.md"
 PARKED = ROOT / "docs" / "how-to" / "parked-submissions.md"
+CLUSTER = ROOT / "docs" / "how-to" / "cluster.md"
+MANY_HOSTS = ROOT / "docs" / "how-to" / "many-hosts.md"
 PAGES = [README, REQUEST, *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -40,6 +45,7 @@ def snippets(page: Path, *kinds: str) -> list[Snippet]:
 
 
 RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
+RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}}
 """Kinds of snippets that a test below runs; TOML anywhere else is read as a configuration."""
 
 
@@ -142,3 +148,31 @@ def test_parked_submissions_are_looked_at_and_decided(stack: Stack) -> None:
     [program] = snippets(PARKED, "python")
     done = run('exec python -c "$PROGRAM"', stack.environment | {"PROGRAM": program.text}, 120)
     assert done.stdout == "a01c55-r2 OK\n", (done.stdout, done.stderr)
+
+
+def test_a_cluster_of_three_and_many_hosts(tmp_path: Path) -> None:
+    """Both pages, one after the other, on a copy of the configuration with other ports; a node is killed on the way."""
+    environment = surroundings(tmp_path)
+    config = Path(environment["XDG_CONFIG_HOME"]) / "cutor" / "config.toml"
+    config.parent.mkdir(parents=True)
+    [settings] = snippets(CLUSTER, "toml")
+    config.write_text(settings.text)
+    copy = DeployedCluster(tmp_path)
+    shutil.rmtree(copy.home / "secrets")
+    script = "".join(one.text for one in snippets(CLUSTER, "sh"))
+    script += 'export CUTOR_SERVER="$(cat $secrets/analyst.url)"\n' + "".join(one.text for one in snippets(MANY_HOSTS, "sh"))
+    script = script.replace("$PWD/deploy/nats/cluster", str(copy.home)).replace("deploy/nats/cluster", str(copy.home))
+    done = run(f"trap 'kill $(jobs -p) && wait' EXIT\n{script}", environment, 400)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "(2 rows)" in done.stdout
+    assert "FAIL" not in done.stdout, done.stdout
+    assert "copies" in done.stdout
+    assert not (ROOT / "deploy" / "nats" / "cluster" / "secrets").exists()
+
+
+def test_the_refusal_that_the_page_on_clusters_shows(tmp_path: Path) -> None:
+    shown = " ".join(snippets(CLUSTER, "text")[0].text.split())
+    said = describe(
+        Violation("publish", "cutor.ev.default.….submitted"), "cutor.ev.default.….submitted", user="analyst", address="tls://…"
+    )
+    assert shown == f"cutor: {said}"

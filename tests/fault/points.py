@@ -44,12 +44,12 @@ def _around(name: str, *kinds: str, deed: Deed = "nothing", group: Group = "stac
     yield from (Point(f"{name}.{when}", kinds, deed, group, passing) for when in AROUND)
 
 
-def _shared(role: str, builds: str, cancelled: str) -> Iterator[Point]:
-    """Points that builder and runner both have; ``builds`` is a kind whose step has a container."""
+def _shared(role: str, builds: str, lasts: str, cancelled: str) -> Iterator[Point]:
+    """Points of both roles; ``builds`` is a kind whose step has a container, ``lasts`` one whose step takes its time."""
     yield from _appends(role, "leased")
     yield from _around(f"{role}.ack")
     yield from _around(f"{role}.nak", builds, deed="fail")
-    yield from _around(f"{role}.heartbeat")
+    yield from _around(f"{role}.heartbeat", lasts)
     for what in ("container-create", "container-start"):
         yield from (Point(f"{role}.{what}.{when}", (builds,)) for when in ANSWERED)
     yield from _around(f"{role}.container-attach", builds)
@@ -64,7 +64,7 @@ def _shared(role: str, builds: str, cancelled: str) -> Iterator[Point]:
 
 
 def _builder() -> Iterator[Point]:
-    yield from _shared("builder", "builds", "cancelled-build")
+    yield from _shared("builder", "builds", "lasts-building", "cancelled-build")
     yield from _appends("builder", "cache-built")
     yield from _appends("builder", "env-built", "builds")
     yield from _appends("builder", "finished", "no-environment")
@@ -76,7 +76,7 @@ def _builder() -> Iterator[Point]:
 
 
 def _runner() -> Iterator[Point]:
-    yield from _shared("runner", "plain", "cancelled-run")
+    yield from _shared("runner", "plain", "lasts", "cancelled-run")
     yield from _appends("runner", "compiled")
     yield from _appends("runner", "ran", passing=3)
     yield from _appends("runner", "finished")

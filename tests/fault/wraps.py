@@ -20,9 +20,11 @@ from cutor.containers.errors import EngineFailure
 from cutor.jail import session as jail
 from cutor.nix import session as nix
 from cutor.projections import projector, snapshots, store, views_file, writer
-from cutor.roles import former_life, in_hand
+from cutor.roles import former_life, in_hand, loop
 from tests.fault.arming import Injected, armed, around, passed, soon
 
+HEARTBEAT_S: Final = 0.5
+"""Between two heartbeats of a delivery: tiny submissions would see none of the product's."""
 SENT_S: Final = 0.01
 """How long a request to Docker is under way before a process dies at ``sent``."""
 REQUESTS: Final = {
@@ -53,6 +55,8 @@ def wrap(role: str) -> None:
         _wrap_build_session(role)
     if role in {"builder", "runner"}:
         _wrap_in_hand(role)
+        assert "HEARTBEAT_S" in vars(loop)
+        vars(loop)["HEARTBEAT_S"] = HEARTBEAT_S
     if role == "projector":
         _wrap_projector(role)
 

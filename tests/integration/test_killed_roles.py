@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from cutor import Client
 from cutor.bus.topology_promises import HEARTBEAT_S, LEASE_S
 from cutor.model.events import Cleaned, Leased
@@ -100,19 +102,25 @@ async def test_a_submission_that_was_cancelled_while_its_runner_died_is_cleaned_
     assert kinds == ["submitted", "leased", "cache-built", "leased", "cancelled", "cleaned"]
 
 
-async def test_a_runner_that_stood_still_removes_its_container_once_another_has_its_lease(user: User) -> None:
-    """The lease is taken by hand, as by a worker of another host."""
+@pytest.mark.parametrize("stands_still", [False, True])
+async def test_a_runner_removes_its_container_once_another_has_its_lease(user: User, stands_still: bool) -> None:
+    """The lease is taken by hand, as by a worker of another host: while the runner works, or while it is stopped."""
     async with stack_with(user, "builder", "runner") as client:
         identity, pid = await running(client, user, ENDLESS_RUN)
         address = Address("default", identity)
-        os.kill(pid, signal.SIGSTOP)
+        if stands_still:
+            os.kill(pid, signal.SIGSTOP)
         state = await client.journal.known(address)
         assert state.lease is not None
         other = Leased(lease=type(state.lease)(role="runner", worker="elsewhere", token="elsewhere", number=2))
         await client.journal.settle(state, lambda _state: other)
-        assert containers(identity) != []
-        os.kill(pid, signal.SIGCONT)
+        if stands_still:
+            await asyncio.sleep(HEARTBEAT_S + 2)
+            assert containers(identity) != []
+            os.kill(pid, signal.SIGCONT)
+        could_know_at = time.monotonic()
         await until(lambda: containers(identity) == [])
+        print(f"the container was gone {time.monotonic() - could_know_at:.2f} s after the runner could know")
         state = await client.journal.known(address)
         assert (state.lease, state.status, state.strays) == (other.lease, "DEPENDENCIES_INSTALLED", 0)
         assert process_of("runner", user.stack.data) == pid, "the role goes on"

@@ -88,6 +88,7 @@ async def test_what_a_shutdown_hands_back_is_taken_up_after_a_restart_of_the_ser
         await until(journal, submitted.address, lambda state: state.lease is not None)
     assert notes(tmp_path) == []
     assert own_server.server is not None
+    await asyncio.sleep(0.5)  # a server that is killed may lose the last tenth of a second
     await (own_server.server.kill() if end_server == "kill" else own_server.server.stop())
     await own_server.start()
     async with role(journal, end, worker="w2"):

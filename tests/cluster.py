@@ -108,6 +108,19 @@ class Cluster:
                     raise
                 await asyncio.sleep(0.2)
 
+    async def ready(self) -> None:
+        """Wait until the cluster has a leader that answers."""
+        deadline = time.monotonic() + READY_S
+        while True:
+            try:
+                async with Bus.connect(self.url(self.administrator), name="test set-up", connect_timeout_s=1) as bus:
+                    await bus.api.stream_of("cutor.ev.x")
+                    return
+            except BusError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.2)
+
     async def current(self, stream: str) -> None:
         """Wait until every copy of a stream has all its messages: after `start`, before the next `kill`."""
         async with asyncio.timeout(READY_S), Bus.connect(self.url(self.administrator), name="test: copies") as bus:

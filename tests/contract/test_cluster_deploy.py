@@ -8,16 +8,18 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import find_binary
-from cutor.bus.errors import BusError
+from cutor.bus.errors import BusError, NotPermitted
 from cutor.bus.topology import apply, default_text, parse, plan
 from tests.cluster import NODES, REPLICATED, DeployedCluster, start_deployed
-from tests.nats_server import appender
+from tests.live_stack import Stack, surroundings
+from tests.nats_server import OwnServer, appender
 
 
 @pytest.fixture
@@ -177,3 +179,88 @@ def test_a_stranger_cannot_join_as_a_node(cluster: DeployedCluster) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def with_physics(text: str) -> str:
+    """The accounts with the user of one tenant that is commented out there."""
+    head, mark, rest = text.partition("      # {\n")
+    example, end, tail = rest.partition("      # }\n")
+    return head + "".join(line.replace("# ", "", 1) for line in (mark + example + end).splitlines(keepends=True)) + tail
+
+
+async def reloaded(cluster: DeployedCluster, what: str) -> None:
+    """Tell every node to read its configuration again, and wait until it has."""
+    before = {node: cluster.log(node).read_text().count(what) for node in range(NODES)}
+    for node in range(NODES):
+        cluster.process(node).send_signal(signal.SIGHUP)
+    async with asyncio.timeout(60):
+        for node in range(NODES):
+            while cluster.log(node).read_text().count(what) == before[node]:
+                assert "Failed to reload" not in cluster.log(node).read_text(), cluster.log(node).read_text()
+                await asyncio.sleep(0.05)
+
+
+async def test_a_user_of_one_tenant_is_added_by_a_reload(cluster: DeployedCluster) -> None:
+    accounts = cluster.home / "accounts.conf"
+    accounts.write_text(with_physics(accounts.read_text()))
+    with (cluster.home / "secrets" / "passwords.conf").open("a") as passwords:
+        passwords.write('physics_password: "a-password-of-its-own"\n')
+    cluster.make_secrets()
+    async with Bus.connect(cluster.url("producer"), name="stays") as stays:
+        await reloaded(cluster, "Reloaded: accounts")
+        async with Bus.connect(cluster.url("physics"), name="test") as bus:
+            append = appender(bus)
+            first = await append("one", "submitted", 0, tenant="physics")
+            subjects = "cutor.ev.physics.one.>", "cutor.ev.physics.one.submitted"
+            async with asyncio.timeout(60), aclosing(bus.follow(*subjects, patience_s=60)) as following:
+                assert (await anext(following)).sequence == first
+                await append("one", "cancelled", first, tenant="physics")
+                assert (await anext(following)).subject == "cutor.ev.physics.one.cancelled"
+            for refused in (append("two", "submitted", 0), append("one", "finished", first, tenant="physics")):
+                with pytest.raises(NotPermitted, match="the user 'physics'"):
+                    await refused
+            with pytest.raises(NotPermitted, match="the user 'physics'"):
+                await anext(bus.follow("cutor.ev.default.x.>", "cutor.ev.default.x.submitted", patience_s=60))
+        assert await appender(stays)("still", "submitted", 0) > 0
+
+
+async def test_a_certificate_is_renewed_by_a_reload(cluster: DeployedCluster) -> None:
+    secrets = cluster.home / "secrets"
+    before = (secrets / "n1.pem").read_bytes()
+    for node in ("n1", "n2", "n3"):
+        (secrets / f"{node}.pem").unlink()
+    cluster.make_secrets()
+    assert (secrets / "n1.pem").read_bytes() != before
+    async with under_load(cluster) as load:
+        await reloaded(cluster, "Reloaded: tls")
+        await load.more(50)
+        async with Bus.connect(cluster.url("producer"), name="new") as bus:
+            assert bus.connected
+
+
+async def test_the_streams_of_a_lone_server_move_by_backup_and_restore(
+    own_server: OwnServer, own_bus: Bus, tmp_path: Path
+) -> None:
+    append = appender(own_bus)
+    sequences = [await append(f"moved{number}", "submitted", 0) for number in range(20)]
+    directory = tmp_path / "cluster"
+    directory.mkdir()
+    cluster = DeployedCluster(directory)
+    try:
+        for node in range(NODES):
+            cluster.start(node)
+        await cluster.ready()
+        backup = str(tmp_path / "backup")
+        for url, command in (
+            (own_server.url, ("backup", backup)),
+            (cluster.url("admin"), ("restore", backup, "--replicas", "3")),
+        ):
+            stack = Stack(tmp_path / "data", surroundings(tmp_path) | {"CUTOR_SERVER": url})
+            done = await asyncio.to_thread(stack.cutor, "streams", *command)
+            assert done.returncode == 0, done.stderr.decode()
+        async with Bus.connect(cluster.url("producer"), name="test") as bus:
+            info = await bus.stream_info("EVENTS")
+            assert (info["config"]["num_replicas"], info["state"]["last_seq"]) == (3, sequences[-1])
+            assert await appender(bus)("new", "submitted", 0) == sequences[-1] + 1
+    finally:
+        cluster.kill_all()

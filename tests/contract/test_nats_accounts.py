@@ -118,7 +118,7 @@ def test_every_user_does_its_work_on_real_submissions(site: Site) -> None:
         large = request(test_cases=[{"input": "x" * 300_000}])
         sent = site.cutor("operator", "submit", "-", "--id", "large", "--wait", "--timeout", "150", stdin=large)
         assert sent.returncode in {0, 1}, sent.stderr
-        assert "FINISHED" in site.cutor("producer", "status", "good0").stdout
+        assert "default/good0 OK" in site.cutor("producer", "status", "good0").stdout
         assert "finished" in site.cutor("producer", "watch", "good0").stdout
         assert "cache-built" in site.cutor("producer", "events", "good0").stdout
         asked = site.cutor("analyst", "query", "SELECT outcome FROM submissions WHERE id = 'good0'", "--format", "json")

@@ -39,6 +39,8 @@ ACKNOWLEDGED_S: Final = 90.0
 FIRED_S: Final = 90.0
 DONE_S: Final = 240.0
 SEEN_S: Final = 120.0
+LETTERS_S: Final = 40.0
+"""A projector that could not write them tries again after 10 s."""
 UNANSWERED_S: Final = 60.0
 RUNNING_S: Final = 0.2
 """Between two looks whether what is to be cancelled runs."""
@@ -92,6 +94,8 @@ class Campaign:
         self.strict = stack.max_leases == 1
         self._lost_key = ""
         self._ids_said: set[Finding] = set()
+        self.garbage: set[int] = set()
+        self._letters_said: set[str] = set()
 
     # -- handing in ------------------------------------------------------------------------------------------------
 
@@ -195,7 +199,7 @@ class Campaign:
             for name in (*FIVE, *point.kinds):
                 by_process = point.role == "producer" and name in point.kinds
                 handed[point.name].append(await self.hand_in(KINDS[name], by_process=by_process))
-            deed = asyncio.create_task(self._deed(point, row))
+            deed = asyncio.create_task(self._deed(point, row, handed[point.name]))
             try:
                 await self._until_fired(point, row)
             finally:
@@ -232,7 +236,7 @@ class Campaign:
             await asyncio.sleep(0.05)
         row.kills += 1
 
-    async def _deed(self, point: Point, row: Row) -> None:
+    async def _deed(self, point: Point, row: Row, handed: Sequence[Handed]) -> None:
         match point.deed:
             case "query":
                 while True:
@@ -247,6 +251,9 @@ class Campaign:
                 spoilt.rename(database)
             case "restart":
                 await self._restart(point, row)
+            case "garbage":
+                for one in handed:
+                    await self._spoil(one.identity)
             case _:
                 pass
 
@@ -256,6 +263,26 @@ class Campaign:
         for pid in self.stack.pids(point.role):
             os.kill(pid, signal.SIGKILL)
             row.kills += 1
+
+    async def _spoil(self, identity: str) -> None:
+        """Put into a submission what is no event: it must hurt nobody, and get a letter."""
+        for kind in ("finished", "nonsense"):
+            subject = f"cutor.ev.default.{identity}.{kind}"
+            self.garbage.add(await self.bus.publish(subject, b"\xff no event"))
+
+    async def _letters(self) -> list[Finding]:
+        """Return what is wrong with the dead letters: each piece of garbage has one, and nothing else that anybody wrote."""
+        deadline = time.monotonic() + LETTERS_S
+        wanted = {f"cutor.dead.message.EVENTS.{sequence}" for sequence in self.garbage}
+        while True:
+            found = {stored.subject async for stored in self.bus.read("DEADLETTERS")}
+            differ = (wanted ^ found) - self._letters_said
+            if not differ or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.5)
+        self._letters_said |= differ
+        lost = [Finding("lost", f"garbage without a letter: {one}") for one in sorted(differ & wanted)]
+        return lost + [Finding("doubled", f"something that changed nothing: {one}") for one in sorted(differ & found)]
 
     async def _judge(self, rows: dict[str, Row], handed: dict[str, list[Handed]], kills: Counter[str]) -> None:
         most = max(kills.values(), default=0)
@@ -268,6 +295,7 @@ class Campaign:
             if finding not in self._ids_said:
                 self._ids_said.add(finding)
                 first.findings.append(("the stream", finding))
+        first.findings += [("the letters", finding) for finding in await self._letters()]
 
     def _expected(self, kind: Kind, kills: int) -> Expected:
         """Return how a submission must end here: a kill costs a lease at the most, where leases are not bounded to one."""

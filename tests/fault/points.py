@@ -96,6 +96,7 @@ def _projector() -> Iterator[Point]:
     yield from (Point(f"projector.set-aside.{when}", deed="spoil-views") for when in ("before", "within", "after"))
     yield from _around("projector.open", deed="restart")
     yield from _around("projector.verify", deed="restart")
+    yield from (Point(f"projector.append-letter.{when}", deed="garbage") for when in ANSWERED)
 
 
 def _producer() -> Iterator[Point]:

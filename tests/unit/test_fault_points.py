@@ -10,6 +10,7 @@ from tests.fault.arming import Injected, Order, Points
 from tests.fault.page import TITLES, page, words
 from tests.fault.points import POINTS, matching, rounds
 from tests.fault.submissions import BASIC, KINDS
+from tests.fault.wraps import word_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,3 +68,24 @@ def test_an_order_is_carried_out_once_at_its_pass(tmp_path: Path, monkeypatch: p
             arming.passed("a.b.before")
     points.disarm("a.b.before")
     arming.passed("a.b.before")
+
+
+@pytest.mark.parametrize(
+    ("subject", "body", "word"),
+    [
+        ("cutor.ev.default.id.leased", b"{}", "append-leased"),
+        ("cutor.ev.default.id.cache-built", b"{}", "append-cache-built"),
+        ("cutor.env.key", b'{"kind":"env-built","key":"key"}', "append-env-built"),
+        ("cutor.body.sha.0", b"data", "append-body"),
+        ("cutor.dead.message.EVENTS.7", b"", "append-letter"),
+        ("cutor.stack.policy", b"{}", "publish-policy"),
+        ("$JS.API.STREAM.CREATE.EVENTS", b"{}", "stream-apply"),
+        ("$JS.API.STREAM.INFO.EVENTS", b"", None),
+        ("$JS.ACK.EVENTS.runner-default.1.2.3.4.5", b"+ACK", "ack"),
+        ("$JS.ACK.EVENTS.runner-default.1.2.3.4.5", b'-NAK {"delay": 1000000}', "nak"),
+        ("$JS.ACK.EVENTS.runner-default.1.2.3.4.5", b"+WPI", "heartbeat"),
+        ("_INBOX.x", b"", None),
+    ],
+)
+def test_what_is_sent_is_known_by_its_subject(subject: str, body: bytes, word: str | None) -> None:
+    assert word_of(subject, body) == word

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cutor.bus.errors import BusError, BusUnreachable
     from cutor.client import Client, Receipt, Update
     from cutor.errors import CutorError, WaitedTooLong
-    from cutor.journal import PolicyMissing, SubmissionConflict, SubmissionUnknown
+    from cutor.journal import PolicyMissing, SubmissionConflict, SubmissionUnconfirmed, SubmissionUnknown
     from cutor.model.errors import InvalidRequest
     from cutor.model.events import EnvironmentRef, Output, Signal, Stage
     from cutor.model.limits import Limit, Policy, RequestedLimit, RequestedLimits
@@ -51,6 +51,7 @@ _HOMES: Final = {
     "Signal": "cutor.model.events",
     "Stage": "cutor.model.events",
     "SubmissionConflict": "cutor.journal",
+    "SubmissionUnconfirmed": "cutor.journal",
     "SubmissionUnknown": "cutor.journal",
     "TestCase": "cutor.model.request",
     "Update": "cutor.client",
@@ -84,6 +85,7 @@ __all__ = [
     "Signal",
     "Stage",
     "SubmissionConflict",
+    "SubmissionUnconfirmed",
     "SubmissionUnknown",
     "TestCase",
     "Update",

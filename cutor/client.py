@@ -23,9 +23,9 @@ from typing import Any, Final, Self
 import msgspec
 
 from cutor.bus.connection import Bus
-from cutor.bus.errors import AddressInvalid
+from cutor.bus.errors import AddressInvalid, AppendUnconfirmed, BusClosed, BusUnreachable
 from cutor.config import Config, Surroundings, load
-from cutor.errors import WaitedTooLong
+from cutor.errors import CutorError, WaitedTooLong
 from cutor.journal import Journal
 from cutor.model.content import decode_request_text
 from cutor.model.decide import decide_cancel
@@ -131,7 +131,8 @@ class Client:
 
         ``id`` and ``tenant`` take the place of the request's, ``labels`` are added to its own. Checked against the stack's
         policy first: nothing is appended that it refuses. The same id and body twice is one submission. Raises
-        `InvalidRequest`, `SubmissionConflict`.
+        `InvalidRequest`, `SubmissionConflict`; `BusUnreachable` where nothing was stored; `SubmissionUnconfirmed` where nobody
+        knows: its ``details`` have the id, also one that was made up, and the same request under that id finds out.
         """
         policy = await self.policy()
         loaded = await asyncio.to_thread(load_request, request, policy)
@@ -193,12 +194,20 @@ class Client:
     async def cancel(self, id: str, tenant: str = "default", *, reason: str | None = None) -> bool:  # noqa: A002
         """Cancel a submission; False where it had ended already, and nothing was appended.
 
-        Raises `SubmissionUnknown`, and `InvalidRequest` also for a reason that no event could hold.
+        Raises `SubmissionUnknown`, and `InvalidRequest` also for a reason that no event could hold; `AppendUnconfirmed` where
+        the server went away before it said so: then it may be cancelled, and asking again is safe.
         """
         address = address_of(tenant, id)
         check_reason(reason)
         state = await self.journal.known(address)
-        appended = await self.journal.settle(state, lambda state: decide_cancel(state, reason))
+        try:
+            appended = await self.journal.settle(state, lambda state: decide_cancel(state, reason))
+        except AppendUnconfirmed as error:
+            raise AppendUnconfirmed(
+                f"{address.id} may or may not be cancelled: NATS at {self.journal.bus.address} went away before it said so;"
+                " cancel it again: one that has ended stays as it is",
+                details={"id": address.id, "tenant": address.tenant},
+            ) from error
         return appended.done
 
     async def parked(
@@ -294,6 +303,23 @@ def watch_command(submission_id: str, tenant: str) -> str:
     return f"cutor watch {submission_id}" + ("" if tenant == "default" else f" --tenant {tenant}")
 
 
+class OutOfSight(CutorError):
+    """The server went away while a submission was followed; that goes on. ``details`` has id and tenant."""
+
+
+@asynccontextmanager
+async def keeping_in_sight(address: Address) -> AsyncIterator[None]:
+    """Raise `OutOfSight` where the server goes away in the block: who waits must not lose an id that was made up for him."""
+    try:
+        yield
+    except (BusUnreachable, BusClosed) as error:
+        follow = watch_command(address.id, address.tenant)
+        raise OutOfSight(
+            f"{address.id} was submitted, and is out of sight: {error}; later: `{follow}`",
+            details={"id": address.id, "tenant": address.tenant},
+        ) from error
+
+
 @asynccontextmanager
 async def waiting_for(address: Address, timeout_s: float | None) -> AsyncIterator[None]:
     """Raise `WaitedTooLong` where the block takes longer; a `TimeoutError` of something within it stays what it is."""
@@ -304,7 +330,10 @@ async def waiting_for(address: Address, timeout_s: float | None) -> AsyncIterato
         if timeout_s is None or not limit.expired():
             raise
         follow = watch_command(address.id, address.tenant)
-        raise WaitedTooLong(f"{address.id} has not ended within {timeout_s:g} s; it goes on: `{follow}`") from error
+        raise WaitedTooLong(
+            f"{address.id} has not ended within {timeout_s:g} s; it goes on: `{follow}`",
+            details={"id": address.id, "tenant": address.tenant},
+        ) from error
 
 
 def load_request(request: object, policy: Policy) -> Request:

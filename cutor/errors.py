@@ -25,9 +25,16 @@ INTERRUPTED: Final = 130
 
 
 class CutorError(Exception):
-    """Root of all errors that are made for users; the message is one line, ``exit_code`` what a command ends with."""
+    """Root of all errors that are made for users; the message is one line, ``exit_code`` what a command ends with.
+
+    ``details`` is what a program may want to know apart from the message: it stands beside it in the document of ``--json``.
+    """
 
     exit_code: ClassVar[int] = UNAVAILABLE
+
+    def __init__(self, message: str, *, details: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.details = details or {}
 
 
 class WaitedTooLong(CutorError):

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
-from cutor.bus.errors import FenceConflict
+from cutor.bus.errors import AppendUnconfirmed, BusUnreachable, FenceConflict
 from cutor.bus.message import Stored
 from cutor.bus.verdict import Appended as BusAppended
 from cutor.contents import Contents
@@ -42,6 +42,13 @@ class SubmissionConflict(CutorError):
     """The id is taken by a submission with another body."""
 
     exit_code = 2
+
+
+class SubmissionUnconfirmed(CutorError):
+    """Nobody knows whether it is stored: the server went away before it said so. The same again under its id finds out.
+
+    That is safe as often as wanted: the same id and body is one submission. ``details`` has id and tenant.
+    """
 
 
 class SubmissionUnknown(CutorError):
@@ -129,12 +136,13 @@ class Journal:
         The time in the state is this process's where the append was its own: the stream's own stands in what is read. Of two
         bodies under one id at once the first event stored wins; large contents of the other stay in BODIES, under their hash,
         as do those of a producer that died before its event: no event names them, and they are stored once whoever comes next.
-        Raises `SubmissionConflict` where the id is taken by another body.
+        Raises `SubmissionConflict` where the id is taken by another body; `BusUnreachable` where no server was there to store
+        it, `SubmissionUnconfirmed` where one went away before it said whether it has.
         """
         address, wanted = request.address, digest(request)
         if size_bytes(request) > INLINE_BYTES and (state := await self.state(address)) is not None:
             return _same(state, wanted)  # before large contents are stored, which nobody would ever refer to
-        event = Submitted(request=await self.contents.store_request(request), digest=wanted, caused_by=caused_by)
+        event = Submitted(request=await self._stored(request), digest=wanted, caused_by=caused_by)
         return await self._submit(address, event)
 
     async def resubmit(self, address: Address, request: StoredRequest, wanted_digest: str, caused_by: str) -> Submission:
@@ -149,14 +157,33 @@ class Journal:
             appended = await self._append(address, event, event_message_id(address, event), expected_sequence=0)
         except FenceConflict as conflict:
             newest = conflict.last_sequence
+        except AppendUnconfirmed as error:
+            raise self._unconfirmed(address) from error
         else:
             if not appended.duplicate:
                 return initial(address, event, Stamp(appended.sequence, time.time_ns()))
             newest = appended.sequence
-        state = await self.state(address, at_least=newest)
+        try:
+            state = await self.state(address, at_least=newest)
+        except BusUnreachable as error:
+            raise self._unconfirmed(address) from error
         if state is None:
             raise SubmissionConflict(f"the id {address.id!r} is taken by messages that are none of cutor's; take another one")
         return _same(state, event.digest)
+
+    async def _stored(self, request: ValidRequest) -> StoredRequest:
+        """Return a request whose large contents are stored. Raises `BusUnreachable` where they may not be: then nothing is."""
+        try:
+            return await self.contents.store_request(request)
+        except AppendUnconfirmed as error:
+            raise self.bus.link.unreachable("the request's contents were not confirmed; it was not submitted") from error
+
+    def _unconfirmed(self, address: Address) -> SubmissionUnconfirmed:
+        return SubmissionUnconfirmed(
+            f"{address.id} may or may not be stored: NATS at {self.bus.address} went away before it said so; submit the same"
+            f" request under this id again (`cutor submit … --id {address.id}`): that finds out and never makes a second one",
+            details={"id": address.id, "tenant": address.tenant},
+        )
 
     async def settle(self, state: Submission, decide: Callable[[Submission], Event | None], *, index: int = 0) -> Appended:
         """Append the event that ``decide`` makes of the state; where the fence refuses it, read, fold and decide again.

@@ -13,11 +13,12 @@ from cutor.bus.errors import ApiRefused, BusError, BusUnreachable, StreamMissing
 from cutor.bus.link import Link, NoAnswer, NoResponders
 
 ATTEMPT_S: Final = 2.0
-"""How long one attempt waits for its answer before the same request is sent again."""
+"""After how long without an answer the same request is sent again."""
 PAUSE_S: Final = 0.02
 """Pause before the first repetition; it doubles up to `PAUSE_MAX_S`."""
 PAUSE_MAX_S: Final = 0.5
-DEFAULT_TIMEOUT_S: Final = 5.0
+DEFAULT_TIMEOUT_S: Final = 10.0
+"""A link on which every message takes 3 s each way, and a server that restarts, are waited for."""
 
 STREAM_NOT_FOUND: Final = 10059
 CONSUMER_NOT_FOUND: Final = 10014
@@ -35,15 +36,17 @@ class Deadline:
         self._loop = asyncio.get_running_loop()
         self.at = self._loop.time() + timeout_s
         self._pause_s = PAUSE_S
+        self._attempt_s = ATTEMPT_S / 2
 
     @property
     def passed(self) -> bool:
         """Whether the time is up."""
         return self._loop.time() >= self.at
 
-    def attempt(self, attempt_s: float = ATTEMPT_S) -> float:
-        """Until when one attempt may last."""
-        return min(self.at, self._loop.time() + attempt_s)
+    def attempt(self) -> float:
+        """Until when one attempt may last whose answer is lost with it: each twice as long as the one before."""
+        self._attempt_s *= 2
+        return min(self.at, self._loop.time() + self._attempt_s)
 
     async def pause(self) -> None:
         """Wait a little, longer each time, and never past the deadline."""
@@ -58,11 +61,13 @@ async def until_answered(
     timeout_s: float,
     unserved: Callable[[], Awaitable[None]] | None = None,
     patient: bool = True,
+    whole: bool = False,
 ) -> T:
     """Repeat a harmless request until it is answered; BusUnreachable when the time is up.
 
     That is `timeout_s`, or the link's patience where this is longer and the caller `patient`.
-    `attempt` gets the loop time at which it must give up. `unserved` is asked once when the server says that nothing
+    `attempt` gets the loop time at which it must give up: the end of all attempts where it asks again by itself (`whole`).
+    `unserved` is asked once when the server says that nothing
     listens there: it raises the error that names the cause (no such stream); if it returns, the request is repeated (an
     election is under way).
     """
@@ -71,7 +76,7 @@ async def until_answered(
     while True:
         try:
             try:
-                return await attempt(deadline.attempt())
+                return await attempt(deadline.at if whole else deadline.attempt())
             except NoResponders as error:
                 reason = str(error)
                 if unserved is not None:
@@ -106,13 +111,13 @@ class Api:
         body = json.dumps(payload).encode() if payload is not None else b""
 
         async def attempt(until: float) -> Json:
-            message = await self._link.ask(f"$JS.API.{subject}", body, until=until)
+            message = await self._link.ask(f"$JS.API.{subject}", body, until=until, again_every_s=ATTEMPT_S)
             answer = _decode(what, message.data)
             if answer.get("error", {}).get("err_code") in _PASSING:
                 raise NoAnswer("the cluster has no leader at the moment")
             return answer
 
-        answer = await until_answered(self._link, attempt, timeout_s=timeout_s, patient=patient)
+        answer = await until_answered(self._link, attempt, timeout_s=timeout_s, patient=patient, whole=True)
         error = answer.get("error")
         if error is None:
             return answer

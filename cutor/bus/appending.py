@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NoReturn
 
-from cutor.bus.api import Api, Deadline
+from cutor.bus.api import ATTEMPT_S, Api, Deadline
 from cutor.bus.errors import ApiRefused, AppendRefused, AppendUnconfirmed, BusUnreachable, FenceConflict
-from cutor.bus.link import Link, NoAnswer, NoResponders
+from cutor.bus.link import Link, NoAnswer, NoResponders, NotConnected
 from cutor.bus.message import MESSAGE_ID
 from cutor.bus.reading import Reading
 from cutor.bus.verdict import EXPECTED, Appended, Conflict, Passing, Refused, judge
@@ -21,6 +21,7 @@ DEFAULT_TIMEOUT_S: Final = 15.0
 HEADER_ROOM_BYTES: Final = 1024
 """What headers may add to a body when the size is checked before sending."""
 NO_RESPONDERS: Final = 503
+NOT_SENT: Final = 0
 
 
 class Appending:
@@ -60,10 +61,10 @@ class Appending:
         unanswered = False
         while True:
             try:
-                verdict = await self._attempt(subject, body, headers, deadline.attempt())
+                verdict = await self._attempt(subject, body, headers, deadline.at)
             except NoAnswer as error:
-                unanswered = True
-                verdict = Passing(0, str(error))
+                unanswered = unanswered or not isinstance(error, NotConnected)
+                verdict = Passing(NOT_SENT, str(error))
             match verdict:
                 case Appended() | Conflict():
                     return verdict
@@ -78,7 +79,8 @@ class Appending:
         self, subject: str, body: bytes, headers: Mapping[str, str], until: float
     ) -> Appended | Conflict | Passing | Refused:
         try:
-            return judge((await self._link.ask(subject, body, until=until, headers=headers)).data)
+            answer = await self._link.ask(subject, body, until=until, headers=headers, again_every_s=ATTEMPT_S)
+            return judge(answer.data)
         except NoResponders:
             return await self._nobody_listens(subject)
 
@@ -97,6 +99,8 @@ class Appending:
                 f"no confirmation for {subject} from {self._link.address}: {reason.description}: "
                 "it may or may not be stored; the same append can be repeated safely"
             )
+        if reason.code == NOT_SENT:
+            raise self._link.unreachable(f"{reason.description}; nothing was stored")
         raise AppendRefused(reason.code, reason.description)
 
     def _check_size(self, body: bytes) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
+from cutor.bus.api import DEFAULT_TIMEOUT_S as READ_TIMEOUT_S
 from cutor.bus.api import Api, Json
 from cutor.bus.appending import DEFAULT_TIMEOUT_S, Appending
 from cutor.bus.following import Followed, Follower
@@ -17,6 +18,8 @@ from cutor.bus.subscription import Notices
 from cutor.bus.verdict import Appended, fence_headers
 
 EVENTS: Final = "EVENTS"
+CONNECT_TIMEOUT_S: Final = 8.0
+"""Of each step of a connect: for a link on which every message takes 3 s each way."""
 
 
 class Bus:
@@ -30,7 +33,7 @@ class Bus:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, server_url: str, *, name: str, connect_timeout_s: float = 2.0) -> AsyncIterator[Bus]:
+    async def connect(cls, server_url: str, *, name: str, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncIterator[Bus]:
         """`async with Bus.connect(url, name=…) as bus:`; the address is `nats://user:password@host:port` or `tls://…`.
 
         `name` shows up in the server's monitoring. Errors: BusUnreachable at once if the first connect fails, BusError for
@@ -74,7 +77,7 @@ class Bus:
         The same `message_id` makes it idempotent: an append that is in the log already, from a lost answer or another process,
         returns with `duplicate` (read again then: more may have happened since).
         FenceConflict: another message came first, nothing was stored, or ours was stored earlier and is no longer the newest.
-        AppendUnconfirmed: no answer within `timeout_s`; AppendRefused: never.
+        AppendUnconfirmed: no answer within `timeout_s`; BusUnreachable: not even sent; AppendRefused: never.
         """
         fenced = fence_headers(message_id, fence, expected_sequence, headers)
         return await self._appending.fenced(subject, body, fenced, timeout_s=timeout_s)
@@ -109,7 +112,7 @@ class Bus:
         stream: str = EVENTS,
         at_least: int = 0,
         consistent: bool = False,
-        timeout_s: float = 5.0,
+        timeout_s: float = READ_TIMEOUT_S,
     ) -> list[Stored]:
         """All messages under `filter` in order, from the oldest one on the subject `first` on; empty where there is none.
 

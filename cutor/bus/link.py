@@ -8,9 +8,10 @@ that cannot come, and round trips of which each may be cancelled (a cancelled fl
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
 import nats.errors
@@ -40,6 +41,10 @@ _Handler = Callable[[Msg], None]
 
 class NoAnswer(BusError):
     """This attempt got no answer: the time was up or the connection was lost. What was asked may have been done."""
+
+
+class NotConnected(NoAnswer):
+    """There was no connection for as long as this attempt lasted: nothing was sent."""
 
 
 class NoResponders(BusError):
@@ -185,13 +190,13 @@ class Link:
         )
 
     async def wait_up(self, until: float) -> None:
-        """Wait for a connection; NoAnswer at the loop time `until`, BusClosed when there will be none."""
+        """Wait for a connection; NotConnected at the loop time `until`, BusClosed when there will be none."""
         if not self._up.is_set():
             try:
                 async with asyncio.timeout_at(until):
                     await self._up.wait()
             except TimeoutError as error:
-                raise NoAnswer("not connected") from error
+                raise NotConnected("not connected") from error
         if self._closing:
             raise BusClosed(f"the connection to {self.address} is closed")
 
@@ -262,7 +267,7 @@ class Link:
         try:
             await self._client.publish(subject, body, reply, dict(headers) if headers else None)
         except nats.errors.OutboundBufferLimitError as error:
-            raise NoAnswer("not connected") from error
+            raise NotConnected("not connected") from error
         except nats.errors.ConnectionClosedError as error:
             raise BusClosed(f"the connection to {self.address} is closed") from error
         except nats.errors.Error as error:
@@ -270,12 +275,26 @@ class Link:
         if task and task.cancelling() > cancels:
             raise asyncio.CancelledError  # the library swallows it while it waits for room in its buffer
 
-    async def ask(self, subject: str, body: bytes = b"", *, until: float, headers: Mapping[str, str] | None = None) -> Msg:
-        """One attempt at a request: its answer, or NoAnswer at the loop time `until` or when the connection is lost."""
+    async def ask(
+        self,
+        subject: str,
+        body: bytes = b"",
+        *,
+        until: float,
+        headers: Mapping[str, str] | None = None,
+        again_every_s: float | None = None,
+    ) -> Msg:
+        """One attempt at a request: its answer, or NoAnswer at the loop time `until` or when the connection is lost.
+
+        With `again_every_s` the same is sent again so often, because a server may drop a request without a word. The first
+        answer to any of them counts, so one that is slower than that is heard all the same.
+        """
         await self.wait_up(until)
         with self._waits_for(subject, until) as (token, answered):
-            await self.send(subject, body, reply=f"{self._inbox}.{token}", headers=headers)
-            answer = await answered
+            send = functools.partial(self.send, subject, body, reply=f"{self._inbox}.{token}", headers=headers)
+            await send()
+            with repeated(send, again_every_s):
+                answer = await answered
         if is_no_responders(answer):
             raise NoResponders(f"nothing listens on {subject}")
         return answer
@@ -376,6 +395,30 @@ class Link:
         waiting = self._waiting.get(token)
         if waiting is not None and not waiting.future.done():
             waiting.future.set_result(message)
+
+
+@contextmanager
+def repeated(send: Callable[[], Awaitable[None]], every_s: float | None) -> Iterator[None]:
+    """Send again and again while the block lasts; that it cannot be sent, who waits for the answer is told elsewhere."""
+    if every_s is None:
+        yield
+        return
+    tasks: list[asyncio.Task[None]] = []
+
+    async def repeat() -> None:
+        with suppress(BusError):
+            while True:
+                await send()
+                await asyncio.sleep(every_s)
+
+    # a timer, because most answers come before: a task for each request would cost more than the request
+    timer = asyncio.get_running_loop().call_later(every_s, lambda: tasks.append(asyncio.create_task(repeat())))
+    try:
+        yield
+    finally:
+        timer.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 def is_status(message: Msg) -> bool:

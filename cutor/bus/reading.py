@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cutor.bus.api import DEFAULT_TIMEOUT_S, Api, until_answered
+from cutor.bus.api import ATTEMPT_S, DEFAULT_TIMEOUT_S, Api, until_answered
 from cutor.bus.errors import BusError
 from cutor.bus.link import Link, NoAnswer, is_status
 from cutor.bus.message import LeaderMessage, Stored, from_direct, from_leader
@@ -48,21 +48,23 @@ class Reading:
         body = msgspec.json.encode(query)
 
         async def attempt(until: float) -> Stored | None:
-            answer = await self._link.ask(f"$JS.API.DIRECT.GET.{stream}", body, until=until)
+            answer = await self._link.ask(f"$JS.API.DIRECT.GET.{stream}", body, until=until, again_every_s=ATTEMPT_S)
             if is_status(answer):
                 _expect_not_found(stream, answer.headers)
                 return None
             return from_direct(stream, answer.headers, answer.data)
 
-        return await until_answered(self._link, attempt, timeout_s=timeout_s, unserved=lambda: self._api.require_stream(stream))
+        return await until_answered(
+            self._link, attempt, timeout_s=timeout_s, unserved=lambda: self._api.require_stream(stream), whole=True
+        )
 
     async def leader(self, stream: str, query: Query, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Stored | None:
         """The same, from the stream's leader, which has every acknowledged message."""
         body = msgspec.json.encode(query)
 
         async def attempt(until: float) -> Stored | None:
-            data = (await self._link.ask(f"$JS.API.STREAM.MSG.GET.{stream}", body, until=until)).data
-            answer = _LEADER_ANSWER.decode(data)
+            message = await self._link.ask(f"$JS.API.STREAM.MSG.GET.{stream}", body, until=until, again_every_s=ATTEMPT_S)
+            answer = _LEADER_ANSWER.decode(message.data)
             if answer.message is not None:
                 return from_leader(stream, answer.message)
             code = (answer.error or {}).get("err_code")
@@ -71,7 +73,9 @@ class Reading:
                 raise NoAnswer(f"stream {stream} cannot be read at the moment (code {code})")
             return None
 
-        return await until_answered(self._link, attempt, timeout_s=timeout_s, unserved=lambda: self._api.require_stream(stream))
+        return await until_answered(
+            self._link, attempt, timeout_s=timeout_s, unserved=lambda: self._api.require_stream(stream), whole=True
+        )
 
     async def oldest(self, stream: str, subject: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Stored | None:
         """The oldest message on a subject without wildcards; None where there is none, and the leader was asked, too.

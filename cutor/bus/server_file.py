@@ -25,6 +25,8 @@ MAX_PAYLOAD_BYTES: Final = 8 << 20
 """Largest message; the streams' max_msg_size says the same."""
 MAX_MEMORY_BYTES: Final = 256 << 20
 """JetStream's memory store: only the short-lived consumers of readers are in it."""
+LOGIN_TIMEOUT_S: Final = 10
+"""How long a client may take to say who it is; NATS's own 2 s turn away who is 1 s away."""
 LOG_BYTES: Final = 16 << 20
 """The log starts anew after so many bytes; one old one is kept."""
 
@@ -66,7 +68,7 @@ def server_configuration(settings: ServerSettings) -> str:
         f'  sync_interval: "{settings.sync_interval}"\n'
         f"  strict: true\n"
         f"}}\n"
-        f"authorization {{ users: [ {{\n"
+        f"authorization {{ timeout: {LOGIN_TIMEOUT_S}, users: [ {{\n"
         f'  user: "{USER}"\n'
         f'  password: "{settings.password}"\n'
         f"  permissions: {{ publish: {{ deny: {json.dumps(NOBODY_MAY)} }} }}\n"

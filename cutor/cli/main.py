@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -15,7 +16,7 @@ import msgspec
 from cutor import __version__
 from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.options import Wanted, server_option, traceback_option
-from cutor.errors import DONE, INTERRUPTED, UNAVAILABLE
+from cutor.errors import DONE, INTERRUPTED, UNAVAILABLE, CutorError
 
 
 class Entry(NamedTuple):
@@ -84,6 +85,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Errors are one line on stderr."""
     wanted = Wanted()
+    logging.getLogger("cutor").addHandler(logging.NullHandler())  # a command says what it has to say; roles have handlers
     try:
         code = cli.main(arguments, prog_name="cutor", standalone_mode=False, obj=wanted)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -113,7 +115,8 @@ def _fail(error: Exception, wanted: Wanted) -> int:
         traceback.print_exception(error)
     if wanted.json:
         with suppress(OSError):  # where stdout itself is what failed
-            click.echo(msgspec.json.encode({"error": {"message": line, "exit_code": code}}))
+            details = error.details if isinstance(error, CutorError) else {}
+            click.echo(msgspec.json.encode({"error": {"message": line, "exit_code": code, **details}}))
     click.echo(f"cutor: {line}", err=True)
     return code
 

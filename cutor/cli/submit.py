@@ -18,6 +18,7 @@ from cutor.client import (
     Client,
     Receipt,
     is_directory,
+    keeping_in_sight,
     load_request,
     parse_bounded,
     path_of,
@@ -138,8 +139,12 @@ class _Session:
             return self._print_result(await self._wait(client, self.receipt, timeout_s))
 
     async def _wait(self, client: Client, receipt: Receipt, timeout_s: float | None) -> Result:
-        """Return the result at the terminal event, showing on the way what is being done. Raises `WaitedTooLong`."""
-        async with waiting_for(Address(receipt.tenant, receipt.id), timeout_s):
+        """Return the result at the terminal event, showing on the way what is being done.
+
+        Raises `WaitedTooLong`, `OutOfSight`.
+        """
+        address = Address(receipt.tenant, receipt.id)
+        async with keeping_in_sight(address), waiting_for(address, timeout_s):
             return await follow(client, receipt.id, receipt.tenant)
 
     def _print_receipt(self, receipt: Receipt) -> None:

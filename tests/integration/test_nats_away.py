@@ -1,0 +1,565 @@
+"""NATS away, slow, frozen, or gone in the midst of an append: what producers are told, and that every submission ends once.
+
+A proxy stands between the process under test and a real server. What stands in the log, the tests read past the proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.bus.embedded import free_port
+from cutor.bus.errors import AppendUnconfirmed, BusUnreachable
+from cutor.client import Client
+from cutor.containers.engine import Engine
+from cutor.errors import CutorError
+from cutor.journal import Journal, SubmissionUnconfirmed
+from cutor.model.limits import Policy
+from cutor.model.request import request_from, validate
+from cutor.model.subjects import Address
+from tests.fault.proxy import Proxy
+from tests.fault.views import differences
+from tests.live_stack import surroundings
+from tests.nats_server import OwnServer, apply_streams
+
+TERMINAL: Final = frozenset({"finished", "cancelled", "rejected", "parked"})
+PATIENCE_S: Final = 120.0
+SUBMITTED: Final = rb"cutor\.ev\.\S+\.submitted "
+BODY: Final = rb"cutor\.body\."
+CHUNK_BYTES: Final = 512 << 10
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    def line(self, code: int = 3) -> str:
+        """Check that it failed with this code and one plain line; return the line."""
+        assert self.code == code, self
+        assert self.stderr.startswith("cutor: "), self
+        assert self.stderr.count("\n") == 1, self
+        assert "Traceback" not in self.stderr
+        return self.stderr
+
+    @property
+    def document(self) -> Any:
+        """The JSON on stdout."""
+        return json.loads(self.stdout)
+
+
+@dataclass
+class Away:
+    """A server, a proxy before it, and the log as it is."""
+
+    server: str
+    proxy: Proxy
+    journal: Journal
+    home: Path
+
+    @property
+    def url(self) -> str:
+        """The server's address by way of the proxy."""
+        return self.proxy.url(self.server)
+
+    async def cutor(self, *arguments: str, stdin: bytes = b"", server: str | None = None) -> Done:
+        """Run a command that reaches the server by the proxy."""
+        return await command(self.home, server or self.url, *arguments, stdin=stdin)
+
+    async def kinds(self, identity: str) -> list[str]:
+        """The kinds of a submission's events, in order."""
+        entries = await self.journal.entries(Address("default", identity))
+        return [entry.stored.subject.rpartition(".")[2] for entry in entries]
+
+    async def found_out(self, identity: str, request: bytes) -> None:
+        """Submit the same under this id again: one submission, which ends once however often it is ended."""
+        self.proxy.resume()
+        again = await self.cutor("submit", "-", "--id", identity, "--json", stdin=request)
+        assert (again.code, again.document["id"]) == (0, identity), again
+        assert await self.kinds(identity) == ["submitted"]
+        for _ in range(2):
+            assert (await self.cutor("cancel", identity)).code == 0
+        assert [kind for kind in await self.kinds(identity) if kind in TERMINAL] == ["cancelled"]
+
+
+async def command(home: Path, server: str, *arguments: str, stdin: bytes = b"") -> Done:
+    """Run the command as a user whose directories are beneath ``home``."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cutor", *arguments),
+        env=surroundings(home) | {"CUTOR_SERVER": server},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        stdout, stderr = await asyncio.wait_for(process.communicate(stdin), PATIENCE_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Done(process.returncode or 0, stdout.decode(), stderr.decode())
+
+
+@asynccontextmanager
+async def beside(server: str, home: Path) -> AsyncIterator[Away]:
+    """A proxy of one's own before a server."""
+    async with Proxy(int(server.rpartition(":")[2])) as proxy, Bus.connect(server, name="test") as bus:
+        yield Away(server, proxy, Journal(bus), home)
+
+
+@pytest.fixture
+async def away(own_server: OwnServer, tmp_path: Path) -> AsyncIterator[Away]:
+    """A stack without roles: submissions stay queued."""
+    async with beside(own_server.url, tmp_path) as found:
+        await found.journal.publish_policy(Policy())
+        yield found
+
+
+def request(run: str = "true", *, large_bytes: int = 0, **more: Any) -> bytes:
+    """The JSON of a request; its input is as large as wanted, and like no other."""
+    files = [{"name": "shell.nix", "content": "{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { }"}]
+    files += [{"name": "cutor-run.sh", "content": run}]
+    given = secrets.token_hex(large_bytes // 2)
+    return json.dumps(
+        {"files": files, "test_cases": [{"input": given}], "labels": {"unique": secrets.token_hex(8)}} | more
+    ).encode()
+
+
+# -- producers ---------------------------------------------------------------------------------------------------------
+
+
+def nobody(proxy: Proxy) -> None:
+    proxy.cut()
+
+
+def frozen(proxy: Proxy) -> None:
+    proxy.freeze()
+
+
+@pytest.mark.parametrize("fault", [nobody, frozen])
+async def test_where_no_server_answers_every_command_says_so_in_one_line(away: Away, fault: Callable[[Proxy], None]) -> None:
+    fault(away.proxy)
+    commands = [
+        ("submit", "-"),
+        ("submit", "-", "--wait"),
+        ("status", "an-id"),
+        ("watch", "an-id"),
+        ("cancel", "an-id"),
+        ("events",),
+        ("events", "an-id"),
+        ("query", "SELECT 1"),
+    ]
+    commands.append(("submit", "-", "--json"))
+    *rest, with_json = await asyncio.gather(*(away.cutor(*words, stdin=request()) for words in commands))
+    for done in (*rest, with_json):
+        assert "cannot reach NATS" in done.line()
+    assert with_json.document["error"]["exit_code"] == 3
+
+
+async def test_where_nothing_listens_an_error_comes_at_once_and_names_the_address(tmp_path: Path) -> None:
+    port = free_port("127.0.0.1")
+    done = await command(tmp_path, f"nats://user:secret@127.0.0.1:{port}", "submit", "-", stdin=request())
+    assert f"nats://127.0.0.1:{port}" in done.line()
+    assert "secret" not in done.stderr
+
+
+async def died_before_the_append(away: Away) -> None:
+    """Nothing is stored, and that is what is said."""
+    policy = away.proxy.cut_after(rb"DIRECT\.GET\.STACK")
+    submitting = asyncio.create_task(away.cutor("submit", "-", "--id", "early", stdin=(body := request())))
+    await policy.sprung.wait()
+    away.proxy.cut()
+    assert "cannot reach NATS" in (await submitting).line()
+    assert await away.kinds("early") == []
+    await away.found_out("early", body)
+
+
+async def client_tells(away: Away, fault: Callable[[Proxy], None], wanted: type[CutorError]) -> None:
+    """What was not sent from what may be stored."""
+    valid = validate(request_from(json.loads(request())), Policy(), secrets.token_hex(8))
+    async with Client(away.url) as client:
+        await client.policy()
+        fault(away.proxy)
+        while wanted is BusUnreachable and client.journal.bus.connected:
+            await asyncio.sleep(0.01)  # what is sent before the loss is noticed may have arrived
+        with pytest.raises(wanted) as caught:
+            await client.journal.submit(valid)
+        assert "\n" not in str(caught.value)
+        if wanted is SubmissionUnconfirmed:
+            assert caught.value.details == {"id": valid.address.id, "tenant": "default"}
+            assert f"--id {valid.address.id}" in str(caught.value)
+        away.proxy.resume()
+        assert (await client.journal.submit(valid)).status == "SUBMITTED"
+        assert await away.kinds(valid.address.id) == ["submitted"]
+
+
+@pytest.mark.parametrize("how", ["cut_after", "cut_within"])
+async def test_an_answer_that_was_lost_is_asked_for_again(away: Away, how: str) -> None:
+    trap = getattr(away.proxy, how)(SUBMITTED)
+    done = await away.cutor("submit", "-", "--json", stdin=(body := request()))
+    assert trap.sprung.is_set()
+    assert done.code == 0, done
+    await away.found_out(done.document["id"], body)
+
+
+async def stays_unknown(away: Away, how: str) -> None:
+    """One line names the id, also a made-up one, and the way to find out."""
+    bodies = [request() for _ in range(2)]
+    trap = getattr(away.proxy, how)(SUBMITTED)
+    submitting = asyncio.create_task(away.cutor("submit", "-", "--json", stdin=bodies[0]))
+    await trap.sprung.wait()
+    away.proxy.cut()
+    done = await submitting
+    identity = done.document["error"]["id"]
+    assert done.document["error"] == {
+        "message": done.stderr.removeprefix("cutor: ").rstrip("\n"),
+        "exit_code": 3,
+        "id": identity,
+        "tenant": "default",
+    }
+    line = done.line()
+    assert f"{identity} may or may not be stored" in line
+    assert f"cutor submit … --id {identity}" in line
+    assert await away.kinds(identity) == (["submitted"] if how == "cut_after" else [])
+    await away.found_out(identity, bodies[0])
+    other = await away.cutor("submit", "-", "--id", identity, stdin=bodies[1])
+    assert "taken by a submission with another body" in other.line(2)
+
+
+async def test_a_server_that_is_back_within_the_retries_has_it_stored(away: Away) -> None:
+    trap = away.proxy.cut_within(SUBMITTED)
+    submitting = asyncio.create_task(away.cutor("submit", "-", "--json", stdin=(body := request())))
+    await trap.sprung.wait()
+    away.proxy.cut()
+    await asyncio.sleep(5)
+    away.proxy.resume()
+    done = await submitting
+    assert done.code == 0, done
+    await away.found_out(done.document["id"], body)
+
+
+async def test_a_slow_server_is_waited_for(own_server: OwnServer, tmp_path: Path) -> None:
+    """Every message takes as long, each way: a request and its answer take twice that."""
+
+    async def submit(milliseconds: float, large_bytes: int) -> None:
+        async with beside(own_server.url, tmp_path) as away:
+            await away.journal.publish_policy(Policy())
+            away.proxy.delay(milliseconds)
+            done = await away.cutor("submit", "-", "--json", stdin=(body := request(large_bytes=large_bytes)))
+            assert done.code == 0, done
+            away.proxy.delay(0)
+            await away.found_out(done.document["id"], body)
+
+    await asyncio.gather(submit(1000, 100_000), submit(3000, 0))
+
+
+async def chunks(away: Away) -> Counter[str]:
+    """How often each subject of a body is stored."""
+    found: Counter[str] = Counter()
+    async for batch in away.journal.bus.read("BODIES"):
+        found.update([batch.subject])
+    return found
+
+
+@pytest.mark.parametrize("how", ["cut_after", "cut_within"])
+async def test_a_large_request_that_is_cut_in_its_bodies_is_stored_once(away: Away, how: str) -> None:
+    body = request(large_bytes=6 * CHUNK_BYTES)
+    trap = getattr(away.proxy, how)(BODY)
+    done = await away.cutor("submit", "-", "--json", stdin=body)
+    assert trap.sprung.is_set()
+    assert done.code == 0, done
+    assert sorted((await chunks(away)).values()) == [1] * 6
+    await away.found_out(done.document["id"], body)
+    assert sorted((await chunks(away)).values()) == [1] * 6
+
+
+async def large_is_not_submitted(away: Away) -> None:
+    """The server goes in the midst of the bodies."""
+    body = request(large_bytes=6 * CHUNK_BYTES)
+    trap = away.proxy.cut_after(BODY)
+    submitting = asyncio.create_task(away.cutor("submit", "-", "--id", "large", stdin=body))
+    await trap.sprung.wait()
+    away.proxy.cut()
+    assert "it was not submitted" in (await submitting).line()
+    assert await away.kinds("large") == []
+    await away.found_out("large", body)
+    assert set((await chunks(away)).values()) == {1}
+
+
+async def followers_are_told(away: Away) -> None:
+    """Who follows waits for half a minute, and is told what goes on. One server is back after 5 s, the other stays away."""
+    async with beside(away.server, away.home) as back:
+        assert (await away.cutor("submit", "-", "--id", "watched", stdin=request())).code == 0
+        followers = [
+            asyncio.create_task(one.cutor(*words, stdin=request()))
+            for one, identity in ((away, ()), (back, ("--id", "waited")))
+            for words in (("submit", "-", "--wait", "--json", *identity), ("watch", "watched"))
+        ]
+        async with asyncio.timeout(PATIENCE_S):
+            while min(away.proxy.connections, back.proxy.connections) < 2 or not await away.kinds("waited"):
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(3)  # for all of them to have begun to follow
+        for one in (away, back):
+            one.proxy.cut()
+        await asyncio.sleep(5)
+        back.proxy.resume()
+        async with Client(away.server) as client:
+            for identity in ("waited", "watched"):
+                await client.cancel(identity)
+        lost_wait, lost_watch, wait, watch = await asyncio.gather(*followers)
+    assert (wait.code, wait.document["outcome"]) == (1, "CANCELLED"), wait
+    assert (watch.code, watch.stderr) == (1, "")
+    assert "cancelled" in watch.stdout
+    assert "cannot reach NATS" in lost_watch.line()
+    identity = lost_wait.document["error"]["id"]
+    assert f"{identity} was submitted, and is out of sight" in lost_wait.line()
+    assert f"cutor watch {identity}" in lost_wait.stderr
+
+
+async def cancel_stays_unknown(away: Away) -> None:
+    """One whose answer is lost is one; where it is not known, that is what is said."""
+    for identity in ("one", "two"):
+        assert (await away.cutor("submit", "-", "--id", identity, stdin=request())).code == 0
+    away.proxy.cut_after(rb"cutor\.ev\.\S+\.cancelled ")
+    assert "one is cancelled" in (await away.cutor("cancel", "one")).stdout
+    assert await away.kinds("one") == ["submitted", "cancelled"]
+    trap = away.proxy.cut_after(rb"cutor\.ev\.\S+\.cancelled ")
+    cancelling = asyncio.create_task(away.cutor("cancel", "two"))
+    await trap.sprung.wait()
+    away.proxy.cut()
+    assert "two may or may not be cancelled" in (await cancelling).line()
+    away.proxy.resume()
+    assert "has ended already" in (await away.cutor("cancel", "two")).stdout
+    assert await away.kinds("two") == ["submitted", "cancelled"]
+
+
+async def client_cancel_stays_unknown(away: Away) -> None:
+    """It names the submission to a program."""
+    async with Client(away.url) as client:
+        receipt = await client.submit(json.loads(request()))
+        trap = away.proxy.cut_after(rb"cutor\.ev\.\S+\.cancelled ")
+        cancelling = asyncio.create_task(client.cancel(receipt.id))
+        await trap.sprung.wait()
+        away.proxy.cut()
+        with pytest.raises(AppendUnconfirmed) as caught:
+            await cancelling
+        assert caught.value.details["id"] == receipt.id
+
+
+async def test_what_is_said_where_the_server_stays_away(own_server: OwnServer, tmp_path: Path) -> None:
+    """Side by side, each behind a proxy of its own: most of it is waiting."""
+
+    async def behind(act: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        async with beside(own_server.url, tmp_path) as away:
+            await act(away, *arguments)
+
+    async with Bus.connect(own_server.url, name="test") as bus, asyncio.TaskGroup() as group:
+        await Journal(bus).publish_policy(Policy())
+        for act, *arguments in (
+            (died_before_the_append,),
+            (client_tells, nobody, BusUnreachable),
+            (client_tells, frozen, SubmissionUnconfirmed),
+            (stays_unknown, "cut_after"),
+            (stays_unknown, "cut_within"),
+            (large_is_not_submitted,),
+            (cancel_stays_unknown,),
+            (client_cancel_stays_unknown,),
+            (followers_are_told,),
+        ):
+            group.create_task(behind(act, *arguments))
+
+
+# -- roles -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Roles:
+    """Builder, runner and projector as processes of their own, each with a proxy before the server."""
+
+    own: OwnServer
+    home: Path
+    client: Client
+    journal: Journal
+    proxies: dict[str, Proxy]
+    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
+
+    async def start(self, role: str) -> None:
+        """Start a role, and wait until it has connected."""
+        log = (self.home / f"{role}.log").open("ab")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cutor", role, "--data", str(self.home / role)),
+            env=surroundings(self.home) | {"CUTOR_SERVER": self.proxies[role].url(self.own.url)},
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        self.processes.append(process)
+        async with asyncio.timeout(PATIENCE_S):
+            while not self.proxies[role].connections:
+                assert process.returncode is None, self.log(role)
+                await asyncio.sleep(0.05)
+
+    def log(self, role: str) -> str:
+        """What a role has said."""
+        return (self.home / f"{role}.log").read_text()
+
+    async def stop(self) -> None:
+        """End the roles as an operator does; none of them crashed."""
+        for process in self.processes:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+        codes = [await asyncio.wait_for(process.wait(), PATIENCE_S) for process in self.processes]
+        assert codes == [0] * len(codes), [self.log(role) for role in self.proxies]
+
+    async def submit(self, run: str = "echo done", **more: Any) -> str:
+        """Hand in a submission that compiles and runs; return its id."""
+        document = json.loads(request(run, **more))
+        document["files"].append({"name": "cutor-compile.sh", "content": "true"})
+        return (await self.client.submit(document)).id
+
+    async def ended(self, identity: str, *, attempts: int = 2) -> None:
+        """Wait for a submission's end: well, once, in so many attempts at the most, cleaned in the end."""
+        result = await self.client.result(identity, wait=True, timeout_s=PATIENCE_S)
+        assert result.outcome == "OK", (result, self.log("builder"), self.log("runner"))
+        assert max(result.attempts.builder, result.attempts.runner) <= attempts, result.attempts
+        async with asyncio.timeout(PATIENCE_S):
+            while not (await self.client.result(identity)).cleaned_at:
+                await asyncio.sleep(0.1)
+        kinds = await self.kinds(identity)
+        assert [kind for kind in kinds if kind in TERMINAL] == ["finished"]
+        assert kinds.count("cleaned") == 1
+
+    async def kinds(self, identity: str) -> list[str]:
+        """The kinds of a submission's events, in order."""
+        entries = await self.journal.entries(Address("default", identity))
+        return [entry.stored.subject.rpartition(".")[2] for entry in entries]
+
+    async def leased(self, identity: str) -> None:
+        """Wait until a runner works on a submission."""
+        async for update in self.client.watch(identity):
+            if update.kind == "leased" and update.what.startswith("runner"):
+                return
+
+    async def nothing_left(self) -> None:
+        """Check that there is no container, and that the views are those of a rebuild."""
+        async with Engine.connect() as engine, asyncio.timeout(PATIENCE_S):
+            for role in ("builder", "runner"):
+                instance = (self.home / role / "instance").read_text().strip()
+                while await engine.list(instance):
+                    await asyncio.sleep(0.1)
+        assert await differences(self.journal.bus, self.home / "projector" / "projections.duckdb") == []
+
+
+@asynccontextmanager
+async def roles(home: Path) -> AsyncIterator[Roles]:
+    """A server and its roles; at the end they stop in order, and nothing is left."""
+    await asyncio.to_thread(home.mkdir)
+    own = OwnServer(home / "nats")
+    await own.start()
+    assert own.server
+    try:
+        await apply_streams(own.url)
+        names = ("builder", "runner", "projector")
+        async with Proxy(own.port) as one, Proxy(own.port) as two, Proxy(own.port) as three, Client(own.url) as client:
+            await client.journal.publish_policy(Policy(tenants={"default": 1}))
+            found = Roles(own, home, client, client.journal, dict(zip(names, (one, two, three), strict=True)))
+            try:
+                await asyncio.gather(*(found.start(name) for name in names))
+                await found.ended(await found.submit(), attempts=1)
+                yield found
+                await found.nothing_left()
+                await found.stop()
+            finally:
+                for process in found.processes:
+                    if process.returncode is None:
+                        process.kill()
+                        await process.wait()
+    finally:
+        await own.server.stop()
+
+
+APPENDS: Final = [
+    ("builder", "leased"),
+    ("builder", "cache-built"),
+    ("runner", "leased"),
+    ("runner", "compiled"),
+    ("runner", "ran"),
+    ("runner", "finished"),
+    ("runner", "cleaned"),
+]
+
+
+async def test_a_connection_that_breaks_in_any_append_of_a_role_costs_nothing(tmp_path: Path) -> None:
+    async with roles(tmp_path / "roles") as found:
+        for how in ("cut_after", "cut_within"):
+            for role, kind in APPENDS:
+                pattern = rb"cutor\.ev\.\S+\." + kind.encode() + b" "
+                trap = getattr(found.proxies[role], how)(pattern)
+                identity = await found.submit()
+                await found.ended(identity, attempts=1)
+                assert trap.sprung.is_set(), (role, kind)
+
+
+async def test_a_server_that_is_killed_and_started_again_is_found_again_idle_and_at_work(tmp_path: Path) -> None:
+    async with roles(tmp_path / "roles") as found:
+        await found.own.kill()
+        await found.own.start()
+        await found.ended(await found.submit())
+        running = await found.submit(SLOW_RUN)
+        await found.leased(running)
+        queued = await found.submit()
+        await found.own.kill()
+        await asyncio.sleep(1)
+        await found.own.start()
+        for identity in (running, queued):
+            await found.ended(identity)
+
+
+SLOW_RUN: Final = "end=$((SECONDS + 4)); while [ $SECONDS -lt $end ]; do :; done; echo done"
+
+
+async def away_for(home: Path, seconds: float, fault: Callable[[Proxy], None]) -> None:
+    """A running and a queued submission, and no server for so long."""
+    async with roles(home) as found:
+        running = await found.submit(SLOW_RUN)
+        await found.leased(running)
+        queued = await found.submit()
+        for proxy in found.proxies.values():
+            fault(proxy)
+        await asyncio.sleep(seconds)
+        for proxy in found.proxies.values():
+            proxy.resume()
+        for identity in (running, queued):
+            await found.ended(identity)
+
+
+async def slow(home: Path) -> None:
+    """A whole submission, every message half a second late."""
+    async with roles(home) as found:
+        for proxy in found.proxies.values():
+            proxy.delay(500)
+        await found.ended(await found.submit())
+        for proxy in found.proxies.values():
+            proxy.delay(0)
+
+
+async def test_a_minute_without_it_a_frozen_one_and_a_slow_one(tmp_path: Path) -> None:
+    """Side by side, each with a server and roles of its own: most of it is waiting."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(away_for(tmp_path / "gone", 60, nobody))
+        group.create_task(away_for(tmp_path / "frozen", 20, frozen))
+        group.create_task(slow(tmp_path / "slow"))

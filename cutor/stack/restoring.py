@@ -7,14 +7,19 @@ is compared, and a data directory that has it is of no use any more.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from cutor import backup
 from cutor.bus.backup_manifest import Manifest
 from cutor.bus.connection import Bus
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable, write_privately
+from cutor.stack.keeper import Orders, first_of
+from cutor.stack.server import KeptServer, StoppedAtItsStart
 
-ONE_COPY = 1
+ONE_COPY: Final = 1
 """The embedded server is in no cluster."""
 
 
@@ -26,11 +31,28 @@ def refuse_unfinished(data: DataDirectory) -> None:
         )
 
 
-async def begin(data: DataDirectory, directory: Path) -> Manifest:
-    """Check the backup and the data directory; from here on it is one that is being restored into. Under its lock.
+@asynccontextmanager
+async def restored(
+    data: DataDirectory, directory: Path | None, server: KeptServer, orders: Orders, say: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Run the server while the block lasts, with the streams of a backup if there is one. Under the data directory's lock.
 
-    Raises `BackupUnusable`, `ManifestInvalid`, `DataDirectoryUnusable`; nothing was made then.
+    Backup and data directory are checked before the server starts: `BackupUnusable`, `ManifestInvalid` and
+    `DataDirectoryUnusable` mean that nothing was made. Then as `cutor.backup.restore`, and `StoppedAtItsStart`.
     """
+    manifest = None if directory is None else await _begin(data, directory)
+    async with server:
+        if directory is not None and manifest is not None:
+            say(f"restoring the streams of {directory}")
+            await first_of(_carry_out(data, directory, manifest, server.url), orders.stop.wait())
+            if data.restoring.exists():
+                raise StoppedAtItsStart("stopped before the streams were restored")
+            say(f"the streams are restored as they were at {manifest.made_at}")
+        yield
+
+
+async def _begin(data: DataDirectory, directory: Path) -> Manifest:
+    """Check both; from here on the data directory is one that is being restored into."""
     if (data.server / "jetstream").exists():
         raise DataDirectoryUnusable(f"{data.path} has streams already: `--restore` takes a data directory without any")
     manifest = backup.read(directory)
@@ -39,8 +61,8 @@ async def begin(data: DataDirectory, directory: Path) -> Manifest:
     return manifest
 
 
-async def carry_out(data: DataDirectory, directory: Path, manifest: Manifest, server: str) -> None:
-    """Restore every stream into the server, which has none. Raises as `cutor.backup.restore`."""
+async def _carry_out(data: DataDirectory, directory: Path, manifest: Manifest, server: str) -> None:
+    """Restore every stream into the server, which has none."""
     async with Bus.connect(server, name="cutor up --restore") as bus:
         await backup.restore(bus, directory, manifest, replicas=ONE_COPY)
     data.restoring.unlink()

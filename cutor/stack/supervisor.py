@@ -128,7 +128,8 @@ class Supervisor:
         sync_interval = self._settings.config.server.sync_interval
         server = KeptServer(self._data.server, self._settings.port, self._orders, self._say, sync_interval=sync_interval)
         restoring.refuse_unfinished(self._data)
-        async with self._containers(instance), self._restored(server):
+        with_streams = restoring.restored(self._data, self._settings.restore, server, self._orders, self._say)
+        async with self._containers(instance), with_streams:
             await self._set_up(server.url, topology)
             try:
                 await self._keep(server, lock, instance, lambda: self._announce(server, instance, on_ready))
@@ -199,18 +200,6 @@ class Supervisor:
             raise ContainersLeft(
                 f"containers may be left ({why}): `cutor down --data {self._data.path}` removes them"
             ) from error
-
-    @asynccontextmanager
-    async def _restored(self, server: KeptServer) -> AsyncIterator[None]:
-        """Run the server, with the streams of a backup if the stack is started with one."""
-        directory = self._settings.restore
-        manifest = None if directory is None else await restoring.begin(self._data, directory)
-        async with server:
-            if directory is not None and manifest is not None:
-                self._say(f"restoring the streams of {directory}")
-                await restoring.carry_out(self._data, directory, manifest, server.url)
-                self._say(f"the streams are restored as they were at {manifest.made_at}")
-            yield
 
     async def _set_up(self, server: str, topology: Topology) -> None:
         """Make streams and consumers as wanted, and publish what the stack accepts."""

@@ -7,13 +7,20 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cutor import Client
+from cutor import Client, backup
+from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
+from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.server_file import sync_interval_of
+from cutor.bus.topology import apply, default_text, parse
 from cutor.stack.lock import read_holder
 from tests.bare_stack import User, one_line, request
 
@@ -103,6 +110,42 @@ def test_a_restore_that_did_not_end_is_never_built_upon(user: User, backed_up: P
     for options in ((), ("--restore", str(backed_up))):
         said = one_line(other.up(*options), 2)
         assert "did not end, and its streams are not whole: restore into another data directory" in said
+
+
+def test_a_start_that_is_stopped_within_its_restore_leaves_a_directory_that_says_so(user: User, tmp_path: Path) -> None:
+    """128 MiB, so that the signal comes in time."""
+    source = user.home / "source"
+    asyncio.run(large_backup(tmp_path / "nats", source))
+    command = [sys.executable, "-m", "cutor", "up", "--data", str(user.stack.data), "--roles", "", "--restore", str(source)]
+    process = subprocess.Popen(command, env=user.stack.environment, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: (user.stack.data / "nats" / "jetstream").exists() and (user.stack.data / "restoring").exists())
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "stopped before it was ready" in said
+    assert "did not end, and its streams are not whole" in one_line(user.up(), 2)
+
+
+async def large_backup(store: Path, directory: Path) -> None:
+    """The backup of a server with much in it."""
+    async with (
+        await EmbeddedServer.start(store, port=free_port("127.0.0.1")) as server,
+        Bus.connect(server.url, name="test") as bus,
+    ):
+        await apply(bus, parse(default_text(), ["default"]))
+        for _ in range(2):
+            await asyncio.gather(*(Bodies(bus).put(os.urandom(8 << 20)) for _ in range(8)))
+        await backup.make(bus, directory)
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_a_durable_stack_stays_durable_when_its_server_is_killed(user: User) -> None:

@@ -64,6 +64,10 @@ class PullWindow:
         self.owed = 0
         self._ends.clear()
 
+    def knows(self, number: int) -> bool:
+        """Whether a pull is one of those in flight: not one of an earlier consumer, or from before a lost connection."""
+        return number in self._ends
+
     def stale(self, now: float) -> bool:
         """Whether messages are owed by pulls that must be dead: silent for too long, or all past their end."""
         if not self.owed:
@@ -90,9 +94,12 @@ class PullEnd:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The server still knows a pull; `last_consumer_sequence` is the newest one it has delivered on this consumer."""
+    """The server still knows the pull `number`, and has nothing for it at this moment; `last_consumer_sequence` is the newest
+    one that it has delivered on this consumer.
+    """
 
     last_consumer_sequence: int
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +117,14 @@ def read_pull_answer(subject: str, reply: str, headers: Mapping[str, str] | None
         place = parse_delivery(reply)
         return Arrival(from_delivery(subject, place, headers, data), place, reply)
     headers = headers or {}
+    token = subject.rpartition(".")[2]
+    number = int(token) if token.isdecimal() else 0
     status = int(headers.get("Status") or 0)
     if status == 100:
-        return Heartbeat(int(headers.get("Nats-Last-Consumer") or 0))
+        return Heartbeat(int(headers.get("Nats-Last-Consumer") or 0), number)
     undelivered = headers.get("Nats-Pending-Messages")
-    number = subject.rpartition(".")[2]
     return PullEnd(
-        int(number) if number.isdecimal() else 0,
+        number,
         status,
         headers.get("Description", ""),
         int(undelivered) if undelivered is not None else None,

@@ -3,6 +3,10 @@
 A reader uses an ephemeral pull consumer without acknowledgements. Its deliveries are numbered without gaps, so a lost one
 is noticed at the next message or heartbeat; then, and when the server has forgotten the consumer, the reader makes a new
 one behind the last message it has seen. Nothing is skipped and nothing comes twice.
+
+The end of a stream is told by the number of messages that still wait, which comes with each. That number can be too high: under
+a filter with ``*``, the server counts messages whose subjects have ``>`` for a token (anybody may publish to such), and never
+delivers them. So a reader that does not follow ends, too, when the server says that it has nothing to deliver: a second later.
 """
 
 from __future__ import annotations
@@ -214,6 +218,8 @@ class Reader:
                 self._window.alive(now)
                 if answer.last_consumer_sequence >= self._expected:
                     self._start_over("a delivery was lost")
+                elif not self._wanted.follow and self._window.knows(answer.number):
+                    self._ended = True  # the server has nothing more, whatever it counted: see the module
             case PullEnd():
                 self._window.ended(answer.number, answer.undelivered, now)
                 if answer.consumer_gone:

@@ -16,10 +16,11 @@ from cutor.model.events import Event, kind_of
 from cutor.model.subjects import DEADLETTERS, EVENTS, Address, event_subject
 from cutor.projections.query_client import query
 from tests.garbage import garbage, unreadable
-from tests.integration.live_submissions import PATIENCE_S, cleaned, document
+from tests.integration.live_submissions import PATIENCE_S, cleaned, document, until
 from tests.integration.projecting import projector
 from tests.integration.test_projections_projector import differences
 from tests.live_stack import Stack
+from tests.parking import park
 from tests.raw_nats import pub, send_raw
 from tests.unit.histories import SUBMITTED, cache_built, finished, leased, ran
 
@@ -90,6 +91,33 @@ async def test_floods_hold_up_nobody_and_are_counted(stack: Stack, tmp_path: Pat
     findings = stack.cutor("doctor").stdout.decode()
     assert "warn  dead letters" in findings
     assert "FAIL" not in findings, findings
+
+
+async def test_what_cutor_itself_appends_leaves_no_letters(stack: Stack) -> None:
+    """Also where it is cancelled, handed in twice, cancelled too late, parked under a builder's hands, and retried."""
+    async with Client(stack.server) as client:
+        bus = client.journal.bus
+        before = await letters(bus)
+        one = await client.submit(document("sleep 30"))
+        await until(lambda: running(client, one.id))
+        assert await client.cancel(one.id)
+        await cleaned(client, one.id)
+        assert not await client.cancel(one.id)
+        parked = await park(client, document("true"))
+        await asyncio.gather(client.retry(parked), client.retry(parked))
+        twice = await asyncio.gather(*(client.submit(document("true", id=f"twice-{parked}")) for _ in range(3)))
+        for submission in (f"{parked}-r2", twice[0].id):
+            assert (await client.result(submission, wait=True, timeout_s=3 * PATIENCE_S)).outcome == "OK"
+            await cleaned(client, submission)
+        await cleaned(client, parked)
+        last = int((await bus.stream_info(EVENTS))["state"]["last_seq"])
+        await shown(bus, "SELECT max(sequence) FROM events", [[last]])
+        assert (await query(bus, f"SELECT id, strays FROM submissions WHERE id LIKE '%{parked}%' AND strays > 0")).rows == []
+        assert await letters(bus) == before
+
+
+async def running(client: Client, submission: str) -> bool | None:
+    return (await client.result(submission)).attempts.runner > 0 or None
 
 
 async def compare_with_a_rebuild(stack: Stack, bus: Bus, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from cutor.model.subjects import Address, parked_subject
 from cutor.parked import NoIdLeft, ParkedSubmissions
 from tests.nats_server import TENANTS, OwnServer, apply_streams_but
 from tests.parking import MESSAGE, park, stray
+from tests.raw_nats import pub, send_raw
 
 POLICY = Policy(tenants=dict.fromkeys(TENANTS, 1))
 FILES = [{"name": "shell.nix", "content": "{ }: { }"}, {"name": "cutor-run.sh", "content": "true"}]
@@ -256,6 +257,20 @@ async def test_a_stack_without_the_stream_lists_and_says_what_a_retry_needs(tmp_
                 with pytest.raises(StreamMissing, match="`cutor streams apply`"):
                     await act(parked)
             assert await client.journal.state(Address("default", f"{parked}-r2")) is None
+
+
+@pytest.mark.parametrize(
+    "subject", [b"default.>.parked", b">.a.parked", b"default.a.>", b"*.*.parked", b">", b"default.\xff.parked", b"default.*.>"]
+)
+async def test_no_subject_keeps_the_list_waiting(own_server: OwnServer, client: Client, subject: bytes) -> None:
+    """The server takes them all, also those whose tokens are wildcards, and counts some of them otherwise than it delivers."""
+    real = await park(client, document())
+    body = encode(Parked(role="runner", message="x"))
+    await send_raw(own_server.url, pub(b"cutor.ev." + subject, body), pub(b"cutor.dead.parked." + subject, body))
+    async with asyncio.timeout(60):
+        assert await ids(client) == [real]
+        assert await ids(client, tenant="default", everything=True) == [real]
+        assert (await client.retry(real)).new
 
 
 async def test_it_is_listed_behind_many_of_others(client: Client) -> None:

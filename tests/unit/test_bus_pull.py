@@ -94,7 +94,7 @@ def test_status_lines() -> None:
     beat = read_pull_answer(
         "_INBOX.a.4", "", {"Status": "100", "Description": "Idle Heartbeat", "Nats-Last-Consumer": "9"}, b""
     )
-    assert beat == Heartbeat(9)
+    assert beat == Heartbeat(9, number=4)
     expired = {"Status": "408", "Description": "Request Timeout", "Nats-Pending-Messages": "3", "Nats-Pending-Bytes": "0"}
     assert read_pull_answer("_INBOX.a.4", "", expired, b"") == PullEnd(4, 408, "Request Timeout", 3)
     assert read_pull_answer("_INBOX.a.4", "", {"Status": "503"}, b"") == PullEnd(4, 503, "", None)
@@ -113,3 +113,14 @@ def test_a_pulls_heartbeat_is_at_most_half_its_expiry() -> None:
     assert json.loads(pull_request(3, expires_s=1.0))["idle_heartbeat"] == 500_000_000
     assert json.loads(pull_request(1, expires_s=None)) == {"batch": 1, "no_wait": True}
     assert json.loads(pull_request(1, expires_s=None, max_bytes=9))["max_bytes"] == 9
+
+
+def test_a_pull_is_known_until_it_ends_or_is_lost() -> None:
+    window = PullWindow()
+    window.sent(1, 10, 5.0, 0.0)
+    window.sent(2, 10, 5.0, 0.0)
+    assert [window.knows(number) for number in (0, 1, 2, 3)] == [False, True, True, False]
+    window.ended(1, 10, 1.0)
+    assert not window.knows(1)
+    window.lost()
+    assert not window.knows(2)

@@ -229,7 +229,7 @@ class ParkedSubmissions:
     async def _all_records(self, tenant: str | None) -> dict[Address, Records]:
         """Return what stands under every record; nothing where the stack has no stream for them yet.
 
-        The filter for all tenants has no ``*``, with which a subject that somebody made of wildcards costs a second (see `reader`).
+        The filter for all tenants has no ``*``: with one, a subject that is made of wildcards costs a second (see `reader`).
         """
         records: dict[Address, Records] = {}
         wanted = "cutor.dead.parked.>" if tenant is None else f"cutor.dead.parked.{tenant}.>"

@@ -35,6 +35,7 @@ async def run_normal(client: Client, server: str, rng: random.Random) -> tuple[s
     kinds = ("submitted", "cache-built", "ran", "finished")
     frames = [pub(event_subject(address, kind_of(event)).encode(), encode(event)) for event in UNDER]
     frames += [pub(event_subject(address, rng.choice(kinds)).encode(), body) for body in unreadable(rng)]
+    frames += [pub(event_subject(address, kind).encode(), encode(finished())) for kind in (">", "*", "a.>", "finished.more")]
     rng.shuffle(frames)
     for start in range(0, len(frames), 4):
         await send_raw(server, *frames[start : start + 4])

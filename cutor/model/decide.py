@@ -116,16 +116,16 @@ def decide_look(state: Submission, lease: Lease | None) -> Look:
     return "go on" if lease is None or holds(state, lease) else "lost"
 
 
-def decide_in_hand(state: Submission, role: Role, sequence: int, *, token: str, seen: str) -> bool:
+def decide_in_hand(state: Submission, role: Role, sequence: int, *, worker: str, token: str, seen: str) -> bool:
     """Return whether a worker that starts again hands back what its former life had in hand: the event at ``sequence``.
 
-    Not where that is not the step that is due, and not where another worker has taken a lease of it since: the newest is the
-    one with the ``token`` that was being taken, or still the one that was ``seen`` before it (empty: none).
+    Not where that is not the step that is due, and not where another worker has taken a lease of it since: the newest is its
+    own, by name or by the ``token`` that was being taken, or still the one that was ``seen`` before that (empty: none).
     """
     if sequence != state.step_sequence:
         return False
     lease = state.lease
-    return lease is None or lease.role != role or lease.token in (token, seen)
+    return lease is None or lease.role != role or lease.worker == worker or lease.token in (token, seen)
 
 
 def decide_swept(state: Submission, role: Role, worker: str) -> Cleaned | None:

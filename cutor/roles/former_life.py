@@ -68,8 +68,8 @@ class FormerLife:
         return (await self._journal.settle(state, lambda state: decide_swept(state, self._role, self._worker))).state
 
     async def _answer(self, state: Submission | None, note: Note) -> None:
-        token, seen = note.token, note.seen
-        if state is not None and decide_in_hand(state, self._role, note.sequence, token=token, seen=seen):
+        worker, token, seen = self._worker, note.token, note.seen
+        if state is not None and decide_in_hand(state, self._role, note.sequence, worker=worker, token=token, seen=seen):
             await hand_back(self._journal.bus.link, note.ack_subject)
             log.info("%s: handed back, it goes on at once", note.address)
         self._in_hand.forget(note.sequence)

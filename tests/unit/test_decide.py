@@ -185,29 +185,32 @@ def test_who_has_no_lease_yet_is_stopped_by_an_end_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("events", "token", "seen", "wanted"),
+    ("events", "worker", "token", "seen", "wanted"),
     [
-        (BUILT, "m1", "", True),  # died before its lease was in the log
-        (RUNNING, "t1", "", True),  # under its own
-        (RUNNING, "m1", "", False),  # under another's
-        (RUNNING, "m1", "t1", True),  # that other's lease was over when the delivery came
-        ((*RUNNING, leased("runner", 2, "u")), "m1", "t1", False),
-        ((*RUNNING, leased("runner", 2, "u")), "t1", "", False),  # its own is over
-        ((*RUNNING, Cancelled()), "t1", "", True),  # it comes again, and is acknowledged
-        ((*RUNNING, Cancelled()), "m1", "", False),
+        (BUILT, "me", "m1", "", True),  # died before its lease was in the log
+        (RUNNING, "me", "t1", "", True),  # under its own, which it had taken by another name
+        (RUNNING, "w", "m2", "", True),  # under that of the life before, before it had read of it
+        (RUNNING, "me", "m1", "", False),  # under another's
+        (RUNNING, "me", "m1", "t1", True),  # that other's lease was over when the delivery came
+        ((*RUNNING, leased("runner", 2, "u")), "me", "m1", "t1", False),
+        ((*RUNNING, leased("runner", 2, "u")), "me", "t1", "", False),  # its own is over
+        ((*RUNNING, Cancelled()), "me", "t1", "", True),  # it comes again, and is acknowledged
+        ((*RUNNING, Cancelled()), "me", "m1", "", False),
     ],
 )
 def test_what_was_in_hand_is_handed_back_where_nobody_else_has_it(
-    events: tuple[Event, ...], token: str, seen: str, wanted: bool
+    events: tuple[Event, ...], worker: str, token: str, seen: str, wanted: bool
 ) -> None:
     state = after(*events)
-    assert decide_in_hand(state, "runner", state.step_sequence, token=token, seen=seen) is wanted
+    assert decide_in_hand(state, "runner", state.step_sequence, worker=worker, token=token, seen=seen) is wanted
 
 
 def test_a_delivery_of_a_step_that_is_over_is_not_handed_back() -> None:
-    assert not decide_in_hand(after(*RUNNING, LOST), "runner", 30, token="t1", seen="")
+    assert not decide_in_hand(after(*RUNNING, LOST), "runner", 30, worker="w", token="t1", seen="")
     lost = after(*RUNNING, LOST)
-    assert decide_in_hand(lost, "builder", lost.step_sequence, token="m2", seen=""), "the newest lease is a runner's"
+    assert decide_in_hand(lost, "builder", lost.step_sequence, worker="me", token="m2", seen=""), (
+        "the newest lease is a runner's"
+    )
 
 
 def test_a_next_life_says_what_it_swept_of_its_own() -> None:

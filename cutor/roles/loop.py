@@ -254,7 +254,7 @@ class Loop:
         state, lease = appended.state, appended.state.lease
         if appended.done and lease is not None and lease.token == token and not state.ended:
             running.lease = lease
-            return await self._work_under(delivery, running, Job(self._journal, self._policy, state, lease))
+            return await self._under_lease(delivery, running, Job(self._journal, self._policy, state, lease))
         if appended.done and not state.ended:
             return "leave"  # our lease is in the log, its answer was lost meanwhile, and a newer one stands behind it
         if appended.done:
@@ -268,6 +268,16 @@ class Loop:
                 return event
             case NothingToDo():
                 return None
+
+    async def _under_lease(self, delivery: Delivery, running: Running, job: Job) -> Answer:
+        """As `_work_under`. A bug beside the work is no poison: leases are counted, and another may have the next one."""
+        try:
+            return await self._work_under(delivery, running, job)
+        except (BusError, CutorError):
+            raise
+        except Exception:
+            log.exception("%s: a bug beside the work; it will be delivered again", job.state.address)
+            return "leave"
 
     async def _work_under(self, delivery: Delivery, running: Running, job: Job) -> Answer:
         """Do the step under a lease, see to what its end leaves to do, and return what becomes of the delivery."""

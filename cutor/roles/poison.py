@@ -1,4 +1,4 @@
-"""Deliveries that nobody can attend to: a bug of cutor's own that shows before a lease, or beside it.
+"""Deliveries that nobody can attend to: a bug of cutor's own that shows before a lease.
 
 Under a lease a bug is bounded as every fault is: by the number of leases. Before one, nothing in the log counts. So the
 server's count of deliveries does: each is handed back later than the one before, and in the end the submission is parked with

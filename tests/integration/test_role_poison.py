@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from cutor.bus.connection import Bus
 from cutor.journal import Journal
-from cutor.model.decide import decide_step
+from cutor.model.decide import decide_cleaned, decide_step
+from cutor.model.events import Cleaned, Lease
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import Address
 from cutor.roles.poison import POISON_DELIVERIES
-from tests.scripted_roles import PATIENCE_S, Scripted, end, kinds, pending_acks, request, role, until
+from tests.scripted_roles import PATIENCE_S, Scripted, end, kinds, pending_acks, request, role, set_ack_wait, until
 
 CONSUMER = "builder-default"
 
@@ -135,6 +137,29 @@ async def test_deliveries_that_were_handed_back_for_other_reasons_do_not_count_a
     async with role(journal, end):
         state = await until(journal, submitted.address, cleaned)
     assert (failed, state.status, state.attempts.builder) == (True, "FINISHED", 1)
+
+
+async def test_a_bug_behind_the_work_leaves_the_delivery_to_its_clock(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handing back could take it from a worker that has the next lease; here nobody has, and the next one cleans up."""
+    await set_ack_wait(journal.bus, 2.0)
+    failed: list[str] = []
+
+    def broken(state: Submission, worker: str, lease: Lease | None, *more: Any) -> Cleaned | None:
+        if lease is not None and state.ended:
+            failed.append("")
+            raise ZeroDivisionError
+        return decide_cleaned(state, worker, lease, *more)
+
+    monkeypatch.setattr("cutor.roles.loop.decide_cleaned", broken)
+    submitted = await journal.submit(request("behind-the-work"))
+    async with role(journal, end):
+        state = await until(journal, submitted.address, cleaned)
+        await nothing_pending(journal)
+    assert (len(failed), state.status, state.attempts.builder) == (1, "FINISHED", 1)
+    (said,) = [one.message for one in await journal.entries(submitted.address) if isinstance(one.message, Cleaned)]
+    assert said.by == "takeover"
 
 
 async def test_a_check_that_fails_by_a_bug_is_nobodys_fault(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from tests.attacks.leftovers import docker
 from tests.fault import role as entry
+from tests.fault.arming import Order
 from tests.fault.campaign import FIVE, Campaign, Handed, Row
 from tests.fault.outside import in_work, shoot_all
 from tests.fault.points import Point
@@ -25,6 +26,9 @@ AWAY_S: Final = 6.0
 SLOW_MS: Final = 150.0
 TAKEN_OVER_S: Final = LEASE_S + 40.0
 STOPS_S: Final = LEASE_S + 30.0
+WAKES_S: Final = 2.0
+"""What a role that was stopped is given to send what it was about to send."""
+LATE: Final = {"builder": "cache-built", "runner": "finished"}
 RESULTS: Final = {"builder": rb"cutor\.ev\.\S+\.cache-built ", "runner": rb"cutor\.ev\.\S+\.(ran|finished) "}
 
 
@@ -67,6 +71,8 @@ async def network_round(held: Campaign, points: list[Point]) -> list[Row]:
     role, _, how = point.name.partition(".")[2].partition("-")
     if how == "stopped-past-its-lease":
         handed = await _stopped(held, point, row)
+    elif how == "stopped-at-its-append":
+        handed = await _late(held, point, row, role)
     elif how == "frozen-past-its-lease":
         async with routed(held.stack, role) as proxy:
             handed = await _frozen(held, point, row, proxy)
@@ -140,6 +146,31 @@ async def _stopped(held: Campaign, point: Point, row: Row) -> list[Handed]:
         _signal(pid, signal.SIGCONT)
     if held.stack.pids("runner") != [pid]:
         row.left.append("the runner that had been stopped is not the one that runs")
+    return handed
+
+
+async def _late(held: Campaign, point: Point, row: Row, role: str) -> list[Handed]:
+    """Stop a role between its decision to append a result and the append; when it wakes, everything has ended by a second one.
+
+    The append that is sent then comes too late, and nothing but the fence stands against it.
+    """
+    (pid,) = held.stack.pids(role)
+    at = f"{role}.append-{LATE[role]}.before"
+    held.stack.points.arm(at, Order("stop"))
+    handed = [await held.hand_in(KINDS[name]) for name in (*FIVE, *point.kinds)]
+    try:
+        async with asyncio.timeout(READY_S):
+            while not held.stack.points.fired(at):
+                await asyncio.sleep(0.05)
+        async with _second(held, role) as second:
+            left = await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
+            row.reached = not left
+            _signal(pid, signal.SIGCONT)
+            await asyncio.sleep(WAKES_S)
+            label = second.instance
+        await no_container(label, None, row)
+    finally:
+        _signal(pid, signal.SIGCONT)
     return handed
 
 

@@ -89,6 +89,7 @@ WORDS: Final = {
     "flapping": "the connection is reset again and again",
     "append-unanswered": "the connection is reset when a result is stored and its answer is under way",
     "append-halved": "the connection is reset when half of a result has passed",
+    "stopped-at-its-append": "SIGSTOP when a result is about to be appended; SIGCONT when a second process has done everything",
     "stopped-past-its-lease": "SIGSTOP for longer than a lease lasts, with a second runner beside it; then SIGCONT",
     "frozen-past-its-lease": "no byte goes through for longer than a lease lasts, with a second runner beside it",
     "leader": "the leader of EVENTS, three times",

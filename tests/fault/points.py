@@ -133,6 +133,8 @@ def _network() -> Iterator[Point]:
     for role, kind in (("builder", "builds"), ("runner", "lasts")):
         yield Point(f"network.{role}-append-unanswered", (kind,), group="network")
         yield Point(f"network.{role}-append-halved", (kind,), group="network")
+    for role in ("builder", "runner"):
+        yield Point(f"network.{role}-stopped-at-its-append", group="network")
     yield Point("network.runner-stopped-past-its-lease", ("lasts",), group="network")
     yield Point("network.runner-frozen-past-its-lease", ("lasts",), group="network")
 

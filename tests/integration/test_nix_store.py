@@ -132,6 +132,7 @@ def saying(**header: object) -> str:
         ("sleep 30", "did not become ready in time"),
         (saying(type="fault", message="no more disk here"), "the build container failed: no more disk here"),
         (saying(type="progress"), "sent Progress where it may not"),
+        (saying(type="mending", missing="/nix/store/x", count=1), "sent Mending where it may not"),
         (saying(type="ready", protocol=999, nix_version="nix (Nix) 2.34.8"), "speaks protocol 999"),
         (saying(type="ready", protocol=PROTOCOL_VERSION, nix_version="nix (Nix) 2.34.4"), "no safe Nix"),
     ],

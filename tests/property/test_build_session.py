@@ -55,6 +55,7 @@ REPORT: Final[Header] = {
 }
 READY: Final[Frame] = ({"type": "ready", "protocol": PROTOCOL_VERSION, "nix_version": "nix (Nix) 2.34.8"}, b"")
 WAITING: Final[Frame] = ({"type": "waiting"}, b"")
+MENDING: Final[Frame] = ({"type": "mending", "missing": f"{BASH}\x1b[2J", "count": 3}, b"")
 PROGRESS: Final[Frame] = ({"type": "progress"}, b"building\x1b[2J\n")
 
 
@@ -74,11 +75,11 @@ def failed(message: str | None = None, **changes: object) -> Frame:
     return {"type": "failed", "report": REPORT | {"exit_code": 1} | changes, "message": message}, OUTPUTS
 
 
-HONEST: Final[list[Frame | None]] = [WAITING, READY, None, PROGRESS, PROGRESS, built()]
+HONEST: Final[list[Frame | None]] = [WAITING, READY, None, PROGRESS, MENDING, PROGRESS, built()]
 """What an init sends; null stands for its waiting for a job."""
 FAILING: Final[list[Frame | None]] = [READY, None, PROGRESS, failed()]
 OTHERS: Final[list[Frame]] = [
-    *(WAITING, READY, PROGRESS, built(), failed()),
+    *(WAITING, READY, MENDING, PROGRESS, built(), failed()),
     ({"type": "ready", "protocol": PROTOCOL_VERSION, "nix_version": "nix (Nix) 2.34.4\n\x1b"}, b""),
     ({"type": "ready", "protocol": 99, "nix_version": "2.34.8"}, b""),
     ({"type": "fault", "message": "no room\nat all\x1b[2J"}, b""),

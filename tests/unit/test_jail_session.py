@@ -13,13 +13,14 @@ from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault
 from cutor.containers.host_config import Resources
 from cutor.jail import session as session_module
 from cutor.jail.inside.worker_init import REST_SLACK_BYTES
-from cutor.jail.protocol import FrameReader, decode_header, encode
+from cutor.jail.protocol import PROTOCOL_VERSION, FrameReader, decode_header, encode
 from cutor.jail.session import (
     INIT_MEMORY_BYTES,
     NEW_ROOM_BYTES,
     OWN_MEMORY_BYTES,
     OWN_TASKS,
     ROOM_MEMORY_BYTES,
+    EnvironmentMissing,
     Submission,
     WorkerSession,
     first_memory_bytes,
@@ -33,13 +34,14 @@ from cutor.nix.settings import NixSettings
 
 LIMIT: Limit = msgspec.structs.replace(DEFAULT_LIMITS.run.default, stdout_bytes=10, stderr_bytes=10)
 SUBMISSION = Submission({"cutor-run.sh": b"exit 0"}, ((b"A", b"1"),), Programs(bash="/b", sh="/s", env="/e"))
-READY = {"type": "ready", "protocol": 2, "cgroup": "v2", "kernel": "6.18", "box": "overlay", "store": "masked"}
+READY = {"type": "ready", "protocol": PROTOCOL_VERSION, "cgroup": "v2", "kernel": "6.18", "box": "overlay", "store": "masked"}
 ACCEPTED = {"type": "accepted", "missing": None}
 RESTED = {"type": "rested", "resting_bytes": 7 * MIB, "copy_bytes": 0}
 REPORT: dict[str, Any] = {
     "type": "report",
     "kind": "run",
     "index": 0,
+    "missing": None,
     "exit_code": 0,
     "signal_number": None,
     "killed_by": None,
@@ -136,6 +138,16 @@ async def test_a_submission_in_order() -> None:
     assert child.bodies == [b"exit 0A=1\0", b"", b"in", b"in"]
     assert child.commands[0]["files"] == [{"name": "cutor-run.sh", "bytes": 6}]
     assert child.commands[2]["args"] == ["a"]
+
+
+@pytest.mark.parametrize("ended", [{}, {"exit_code": 127}, {"exit_code": None, "fault": "no bash"}])
+async def test_a_stage_that_lost_its_environment_says_nothing_else(ended: dict[str, object]) -> None:
+    """However it ended: the path is all that is told."""
+    session, _ = made(encode(ACCEPTED), rested(), report(missing="/nix/store/gone", **ended))
+    await session.hand_over(SUBMISSION)
+    with pytest.raises(EnvironmentMissing) as caught:
+        await run(session)
+    assert caught.value.path == "/nix/store/gone"
 
 
 TASKS = LIMIT.processes + OWN_TASKS
@@ -323,7 +335,7 @@ async def test_lies_are_faults(lie: str) -> None:
 
 async def test_an_image_of_another_version_says_what_to_do() -> None:
     session, _ = made(encode({**READY, "protocol": 7}))
-    with pytest.raises(SessionFault, match="speaks protocol 7, not 2: run make setup"):
+    with pytest.raises(SessionFault, match=f"speaks protocol 7, not {PROTOCOL_VERSION}: run make setup"):
         await session.ready()
 
 

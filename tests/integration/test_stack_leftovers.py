@@ -159,14 +159,19 @@ def test_a_role_by_itself_removes_what_its_dead_life_left(user: User) -> None:
         if role.poll() is None:
             role.kill()
         role.communicate()
+        remove(others)  # the stack has no role with containers: it looks for none at its end
+
+
+def remove(container: str) -> None:
+    subprocess.run(["docker", "rm", "-f", container], capture_output=True, check=True)
 
 
 def test_nothing_is_removed_under_a_lock_that_another_life_holds(user: User) -> None:
     data = DataDirectory(user.stack.data)
     data.prepare()
     lock = Lock.take(data.lock)
+    made, left = make_container(data.make_instance()), plant(data.path, DRAFTS + OF_THE_PROJECTOR)
     try:
-        made, left = make_container(data.make_instance()), plant(data.path, DRAFTS + OF_THE_PROJECTOR)
         for refused in (
             user.up(roles=["builder", "projector"]),
             user.cutor("builder", "--server", "nats://127.0.0.1:1", "--data", str(data.path)),
@@ -174,8 +179,8 @@ def test_nothing_is_removed_under_a_lock_that_another_life_holds(user: User) -> 
             assert f"pid {os.getpid()}" in one_line(refused, 3)
         assert [path for path in left if not path.exists()] == []
         assert made in containers(data.make_instance())
-        subprocess.run(["docker", "rm", "-f", made], capture_output=True, check=True)
     finally:
+        remove(made)
         lock.release(orderly=True)
 
 

@@ -33,9 +33,10 @@ NAMES = ("first", "second", "third", "fourth")
 def user(user: User) -> Iterator[User]:
     """A user whose stacks leave no container, whatever a test did to them."""
     yield user
-    if user.stack.data.exists():
-        user.down()
-        assert containers(user.stack.instance) == []
+    for data in (user.home / "alone", user.stack.data):
+        if data.exists():
+            assert user.cutor("down", "--data", str(data)).returncode == 0
+            assert containers((data / "instance").read_text().strip()) == []
 
 
 def until(true: Callable[[], Any]) -> None:

@@ -93,6 +93,7 @@ class Campaign:
         self.before = Census()
         self.strict = stack.max_leases == 1
         self._lost_key = ""
+        self._lost: list[str] = []
         self._ids_said: set[Finding] = set()
         self.garbage: set[int] = set()
         self._letters_said: set[str] = set()
@@ -107,6 +108,7 @@ class Campaign:
         identity = fresh_id(kind.name)
         if kind.environment == "lost":
             await self._lose_environment()
+            self._lost.append(identity)
         request = kind.request(identity, LOST if kind.environment == "lost" else None)
         if by_process:
             await self.stack.submit(identity, msgspec.json.encode(request))
@@ -150,7 +152,8 @@ class Campaign:
                 await asyncio.sleep(0.2)
 
     async def _lose_environment(self) -> None:
-        """Let the log say of an environment that it holds a path which the store has not."""
+        """Let the log say of an environment that it holds a path which the store has not, when nobody builds it any more."""
+        await self.history.until_done(self._lost, timeout_s=DONE_S)
         environments = Environments(self.bus)
         key = self._lost_key
         known = await environments.find(key)

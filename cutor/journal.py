@@ -27,11 +27,11 @@ from cutor.model.events import Event, StoredRequest, Submitted, kind_of
 from cutor.model.limits import Policy
 from cutor.model.messages import SUBMITTED, Message, read_message
 from cutor.model.request import ValidRequest, digest, size_bytes
-from cutor.model.state import Folding, Stamp, Submission, evolve, fold, initial
-from cutor.model.subjects import POLICY_SUBJECT, STACK, Address, event_subject, fence
+from cutor.model.state import Folding, Stamp, Submission, evolve, initial
+from cutor.model.subjects import EVENTS, POLICY_SUBJECT, STACK, Address, event_subject, fence
 
-CONFLICTS_AT_MOST: Final = 50
-"""Times an append is decided anew before `JournalBusy`, about 4 s: more than any healthy submission has events in that time."""
+CONFLICTS_AT_MOST: Final = 100
+"""Times an append is decided anew before `JournalBusy`, about 9 s: more than any healthy submission has events in that time."""
 WATCH_PATIENCE_S: Final = 30.0
 """How long who watches a submission waits for a server that went away: a restart takes less, a stack that is down stays so."""
 CONFLICT_PAUSE_S: Final = 0.005
@@ -109,19 +109,72 @@ class Journal:
         """Publish a policy to clients and roles."""
         await self.bus.publish(POLICY_SUBJECT, encode(policy))
 
-    async def entries(self, address: Address, *, at_least: int = 0) -> list[Entry]:
-        """Return every message of a submission in stream order; none where the id is unknown.
+    async def read(self, address: Address, *, at_least: int = 0) -> AsyncGenerator[Entry, None]:
+        """Yield every message of a submission in stream order; none where the id is unknown.
 
         Without ``at_least`` the answer holds all that was acknowledged before the question: the stream's leader is asked.
         With it, any replica may answer that reaches this sequence: one that a delivery, an append or a conflict has told of.
+        Messages come in bounded batches, and who keeps none needs memory for one: a history may be as large as the stream.
         """
         first = event_subject(address, SUBMITTED)
-        history = await self.bus.history(fence(address), first, at_least=at_least, consistent=not at_least)
-        return [_entry(stored) for stored in history]
+        batches = self.bus.history_batches(fence(address), first, at_least=at_least, consistent=not at_least)
+        async with aclosing(batches):
+            async for batch in batches:
+                for stored in batch:
+                    yield _entry(stored)
+
+    async def entries(self, address: Address, *, at_least: int = 0) -> list[Entry]:
+        """Return what `read` yields, all at once: for a history that is known to be small."""
+        async with aclosing(self.read(address, at_least=at_least)) as entries:
+            return [entry async for entry in entries]
 
     async def state(self, address: Address, *, at_least: int = 0) -> Submission | None:
-        """Return the folded state of a submission, or None where the id is unknown. ``at_least`` as in `entries`."""
-        return _fold(address, await self.entries(address, at_least=at_least))
+        """Return the folded state of a submission, or None where the id is unknown. ``at_least`` as in `read`."""
+        folding = Folding(address)
+        async with aclosing(self.read(address, at_least=at_least)) as entries:
+            async for entry in entries:
+                folding.take(entry.message, entry.stamp)
+        return folding.state
+
+    async def newer(self, state: Submission) -> Submission:
+        """Return the state as the stream's leader has it now, from one that was read before: only what is behind is read.
+
+        Raises `SubmissionUnknown`.
+        """
+        newest = await self.bus.last(EVENTS, fence(state.address), consistent=True)
+        if newest is not None and newest.sequence == state.last_sequence:
+            return state
+        return await self._caught_up(state, newest.sequence if newest is not None else 0, lambda _entry: None)
+
+    async def _caught_up(self, state: Submission, at_least: int, seen: Callable[[Entry], None]) -> Submission:
+        """Return a state with what stands behind it up to ``at_least`` and further; ``seen`` gets each entry.
+
+        The message that the state ends with is read, too: where it is not there, the stream has lost its tail since, or is
+        another one, and all is read anew.
+        """
+        anchored = False
+        batches = self.bus.since_batches(fence(state.address), state.last_sequence - 1, at_least=at_least)
+        async with aclosing(batches):
+            async for batch in batches:
+                for stored in batch:
+                    if not anchored and stored.sequence != state.last_sequence:
+                        return await self._anew(state.address, at_least, seen)
+                    if anchored:
+                        entry = _entry(stored)
+                        seen(entry)
+                        state = evolve(state, entry.message, entry.stamp)
+                    anchored = True
+        return state if anchored else await self._anew(state.address, at_least, seen)
+
+    async def _anew(self, address: Address, at_least: int, seen: Callable[[Entry], None]) -> Submission:
+        folding = Folding(address)
+        async with aclosing(self.read(address, at_least=at_least)) as entries:
+            async for entry in entries:
+                seen(entry)
+                folding.take(entry.message, entry.stamp)
+        if folding.state is None:
+            raise SubmissionUnknown(f"{address} vanished from the stream")
+        return folding.state
 
     async def known(self, address: Address) -> Submission:
         """Return the folded state of a submission. Raises `SubmissionUnknown`."""
@@ -141,7 +194,7 @@ class Journal:
         """
         address, wanted = request.address, digest(request)
         if size_bytes(request) > INLINE_BYTES and (state := await self.state(address)) is not None:
-            return _same(state, wanted)  # before large contents are stored, which nobody would ever refer to
+            return await self._completed(_same(state, wanted), request)  # nobody would ever refer to what is stored for another
         event = Submitted(request=await self._stored(request), digest=wanted, caused_by=caused_by)
         return await self._submit(address, event)
 
@@ -153,8 +206,18 @@ class Journal:
         return await self._submit(address, Submitted(request=request, digest=wanted_digest, caused_by=caused_by))
 
     async def _submit(self, address: Address, event: Submitted) -> Submission:
+        message_id = event_message_id(address, event)
+        state = await self._submit_under(message_id, address, event)
+        if state is None:  # the server may have taken it for a repetition of a message that somebody sent under this id
+            state = await self._submit_under(f"{message_id}/{secrets.token_hex(8)}", address, event)
+        if state is None:
+            raise SubmissionConflict(f"the id {address.id!r} is taken by messages that are none of cutor's; take another one")
+        return _same(state, event.digest)
+
+    async def _submit_under(self, message_id: str, address: Address, event: Submitted) -> Submission | None:
+        """Return what stands under an address after an attempt to append ``submitted`` there; None for no submission."""
         try:
-            appended = await self._append(address, event, event_message_id(address, event), expected_sequence=0)
+            appended = await self._append(address, event, message_id, expected_sequence=0)
         except FenceConflict as conflict:
             newest = conflict.last_sequence
         except AppendUnconfirmed as error:
@@ -164,12 +227,18 @@ class Journal:
                 return initial(address, event, Stamp(appended.sequence, time.time_ns()))
             newest = appended.sequence
         try:
-            state = await self.state(address, at_least=newest)
+            return await self.state(address, at_least=newest)
         except BusUnreachable as error:
             raise self._unconfirmed(address) from error
-        if state is None:
-            raise SubmissionConflict(f"the id {address.id!r} is taken by messages that are none of cutor's; take another one")
-        return _same(state, event.digest)
+
+    async def _completed(self, state: Submission, request: ValidRequest) -> Submission:
+        """Return a state. What BODIES has lost of its request, in a power failure, is stored again while it may be wanted."""
+        if not state.ended:
+            try:
+                await self.contents.complete_request(request, state.request)
+            except (AppendUnconfirmed, BusUnreachable) as error:
+                raise self._unconfirmed(state.address) from error
+        return state
 
     async def _stored(self, request: ValidRequest) -> StoredRequest:
         """Return a request whose large contents are stored. Raises `BusUnreachable` where they may not be: then nothing is."""
@@ -185,34 +254,42 @@ class Journal:
             details={"id": address.id, "tenant": address.tenant},
         )
 
-    async def settle(self, state: Submission, decide: Callable[[Submission], Event | None], *, index: int = 0) -> Appended:
-        """Append the event that ``decide`` makes of the state; where the fence refuses it, read, fold and decide again.
+    async def settle(
+        self,
+        state: Submission,
+        decide: Callable[[Submission], Event | None],
+        *,
+        index: int = 0,
+        conflicts_at_most: int = CONFLICTS_AT_MOST,
+    ) -> Appended:
+        """Append the event that ``decide`` makes of the state; where the fence refuses it, read what is new and decide again.
 
         Returns the state after the append; ``done`` is false where ``decide`` had nothing to append any more. An append
         that the server had stored although its answer was lost is found by its message id and its event, and counts as done.
-        Where something else carries that id, whoever sent it, the event is appended under a longer one.
+        Where something else carries that id, whoever sent it, the event is appended under a longer one. Raises `JournalBusy`
+        after ``conflicts_at_most``.
         """
-        token, taken = secrets.token_hex(8), False
-        for conflicts in range(CONFLICTS_AT_MOST):
-            await asyncio.sleep(min(conflicts * CONFLICT_PAUSE_S, CONFLICT_PAUSE_MAX_S))
+        attempt = _Attempt(secrets.token_hex(8))
+        for conflicts in range(1, conflicts_at_most + 1):
             event = decide(state)
             if event is None:
                 return Appended(state, done=False)
-            message_id = event_message_id(state.address, event, index=index, token=token)
-            message_id = f"{message_id}/{token}" if taken else message_id
+            attempt.begin(state.address, event, index)
             try:
-                appended = await self._append(state.address, event, message_id, state.last_sequence)
+                appended = await self._append(state.address, event, attempt.message_id, state.last_sequence)
             except FenceConflict as conflict:
-                newest, duplicate = conflict.last_sequence, False
+                # between a read and its append nothing waits: whoever appends meanwhile makes this one conflict again
+                await asyncio.sleep(min(conflicts * CONFLICT_PAUSE_S, CONFLICT_PAUSE_MAX_S))
+                state = await self._caught_up(state, conflict.last_sequence, attempt.see)
             else:
-                newest, duplicate = appended.sequence, appended.duplicate
-                if not duplicate:
-                    stamp = Stamp(newest, time.time_ns())
-                    return Appended(evolve(state, event, stamp), done=True)
-            entries = await self.entries(state.address, at_least=newest)
-            if any(entry.stored.message_id == message_id and entry.message == event for entry in entries):
-                return Appended(_known(state.address, entries), done=True)
-            state, taken = _known(state.address, entries), taken or duplicate
+                if not appended.duplicate:
+                    return Appended(evolve(state, event, Stamp(appended.sequence, time.time_ns())), done=True)
+                attempt.taken = True
+                if (stored := await self.bus.get(EVENTS, appended.sequence, consistent=True)) is not None:
+                    attempt.see(_entry(stored))
+                state = await self._caught_up(state, appended.sequence, attempt.see)
+            if attempt.seen:
+                return Appended(state, done=True)
         raise JournalBusy(f"{state.address}: an event could not be appended; something else writes under this id")
 
     async def _append(self, address: Address, event: Event, message_id: str, expected_sequence: int) -> BusAppended:
@@ -244,15 +321,23 @@ class Journal:
         raise _unknown(address)
 
 
-def _fold(address: Address, entries: list[Entry]) -> Submission | None:
-    return fold(address, ((entry.message, entry.stamp) for entry in entries))
+class _Attempt:
+    """One event on its way into the stream: under which message id, and whether it has been seen there."""
 
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self.taken = False
+        self.seen = False
 
-def _known(address: Address, entries: list[Entry]) -> Submission:
-    state = _fold(address, entries)
-    if state is None:
-        raise SubmissionUnknown(f"{address} vanished from the stream")
-    return state
+    def begin(self, address: Address, event: Event, index: int) -> None:
+        """Make the message id: a longer one where the usual one is ``taken`` by something else."""
+        message_id = event_message_id(address, event, index=index, token=self._token)
+        self._event = event
+        self.message_id = f"{message_id}/{self._token}" if self.taken else message_id
+
+    def see(self, entry: Entry) -> None:
+        """Look whether an entry is this event: its own append, whose answer was lost."""
+        self.seen = self.seen or (entry.stored.message_id == self.message_id and entry.message == self._event)
 
 
 def _entry(stored: Stored) -> Entry:

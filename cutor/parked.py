@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -21,7 +22,7 @@ from cutor.journal import Journal, SubmissionConflict, SubmissionUnknown
 from cutor.model.codec import encode
 from cutor.model.errors import InvalidRequest
 from cutor.model.messages import read_resolution
-from cutor.model.parked import UNDECIDED, Decision, ParkedDetail, ParkedSubmission, Records, Retried, Story, listed, story
+from cutor.model.parked import UNDECIDED, Decision, ParkedDetail, ParkedSubmission, Records, Retried, Story, Telling, listed
 from cutor.model.request import check, digest
 from cutor.model.resolutions import Resolution, retry_ids
 from cutor.model.result import result
@@ -256,15 +257,22 @@ class ParkedSubmissions:
         """Yield the stories of those of these submissions that are parked, in the same order; some are read ahead."""
         for start in range(0, len(addresses), AT_ONCE):
             some = addresses[start : start + AT_ONCE]
-            for address, entries in zip(some, await asyncio.gather(*map(self._journal.entries, some)), strict=True):
-                if (found := story(address, ((entry.message, entry.stamp) for entry in entries))) is not None:
+            for telling in await asyncio.gather(*map(self._telling, some)):
+                if (found := telling.story()) is not None:
                     yield found
 
+    async def _telling(self, address: Address) -> Telling:
+        telling = Telling(address)
+        async with aclosing(self._journal.read(address)) as entries:
+            async for entry in entries:
+                telling.take(entry.message, entry.stamp)
+        return telling
+
     async def _story(self, address: Address) -> Story:
-        entries = await self._journal.entries(address)
-        if not entries:
+        telling = await self._telling(address)
+        if telling.state is None:
             raise SubmissionUnknown(f"no submission {address.id!r} of the tenant {address.tenant!r} is known")
-        found = story(address, ((entry.message, entry.stamp) for entry in entries))
+        found = telling.story()
         if found is None:
             raise NotParked(f"{address.id} is not parked: `cutor status {address.id}{_of(address)}` shows where it stands")
         return found

@@ -120,9 +120,39 @@ class Bus:
         names a sequence it must reach (that of one's own append, or `FenceConflict.last_sequence`) or `consistent` asks the
         leader for the newest one first (one more round trip).
         """
-        return await self._reading.history(
+        batches = self.history_batches(
+            filter, first, stream=stream, at_least=at_least, consistent=consistent, timeout_s=timeout_s
+        )
+        async with aclosing(batches):
+            return [stored async for batch in batches for stored in batch]
+
+    def history_batches(
+        self,
+        filter: str,  # noqa: A002 - as above
+        first: str,
+        *,
+        stream: str = EVENTS,
+        at_least: int = 0,
+        consistent: bool = False,
+        timeout_s: float = READ_TIMEOUT_S,
+    ) -> AsyncGenerator[list[Stored], None]:
+        """The same in lists that are bounded in number and bytes, none empty: a history may be as large as the stream."""
+        return self._reading.history(
             stream, matching=filter, first=first, at_least=at_least, consistent=consistent, timeout_s=timeout_s
         )
+
+    def since_batches(
+        self,
+        filter: str,  # noqa: A002 - as above
+        sequence: int,
+        *,
+        stream: str = EVENTS,
+        at_least: int = 0,
+    ) -> AsyncGenerator[list[Stored], None]:
+        """What stands under `filter` behind a sequence, in such lists; `at_least` as in `history`. Two round trips, or one
+        where one message or none is there.
+        """
+        return self._reading.since(stream, sequence, filter, at_least)
 
     async def last(self, stream: str, subject: str, *, consistent: bool = False) -> Stored | None:
         """The newest message on a subject (wildcards allowed), from the leader if `consistent`; None if there is none."""

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cutor.bus.api import DEFAULT_TIMEOUT_S, Api, Deadline
+from cutor.bus.api import Api, Deadline
 from cutor.bus.errors import BusUnreachable, StreamRewound
 from cutor.bus.link import Link
 from cutor.bus.message import MESSAGE_ID, Stored
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from cutor.bus.reading import Reading
 
-LOOKS_AFTER_S: Final = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Pauses between two looks while a message that a notice told of is not there."""
+LOOKS_AFTER_S: Final[tuple[float, ...]] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Pauses between two looks while what a notice told of is not there: a slow disk stores it after the notice has passed."""
 LOOK_EVERY_S: Final = 5.0
 """Between two looks without any notice: one may have been missed."""
 AWAITED: Final = 1024
@@ -57,6 +57,7 @@ class Follower:
         self._woken = asyncio.Event()
         self._awaited: set[tuple[str, str | None]] = set()
         self._last: Stored | None = None
+        self._pending = 0
         self._doubted = False
 
     async def batches(self) -> AsyncGenerator[list[Stored], None]:
@@ -80,6 +81,8 @@ class Follower:
 
     async def _next(self) -> list[Stored]:
         """What looking found, after waiting for a reason to look; it may be nothing."""
+        if self._pending:
+            return await self._patiently(self._look)
         if not self._awaited and not await self._wait(LOOK_EVERY_S):
             self._doubted = True
         looks = 0
@@ -115,18 +118,21 @@ class Follower:
                 await deadline.pause()
 
     async def _begin(self) -> list[Stored]:
-        stream, matching, first = self._wanted.stream, self._wanted.matching, self._wanted.first
-        history = await self._reading.history(
-            stream, matching=matching, first=first, at_least=0, consistent=False, timeout_s=DEFAULT_TIMEOUT_S
-        )
-        return self._took(history)
+        """The first message; what stands behind it is looked for at once."""
+        opening = await self._reading.oldest(self._wanted.stream, self._wanted.first)
+        if opening is None:
+            return []
+        self._pending = 1
+        return self._took([opening])
 
     async def _look(self) -> list[Stored]:
-        """What stands behind the last message that was read: one round trip for one message or none, two for more."""
+        """One batch of what stands behind the last message that was read: one round trip."""
         assert self._last is not None, "begun"
         if self._doubted:
             await self._check_same_stream(self._last)
-        return self._took(await self._reading.behind(self._wanted.stream, self._last.sequence, self._wanted.matching))
+        stream, matching, count = self._wanted.stream, self._wanted.matching, max(1, self._pending)
+        found, self._pending = await self._reading.batch(stream, self._last.sequence + 1, matching, count)
+        return self._took(found)
 
     def _took(self, messages: list[Stored]) -> list[Stored]:
         for message in messages:

@@ -2,13 +2,18 @@
 
 **How fresh.** With one replica every read sees every append that was acknowledged before it. With three, `allow_direct`
 lets any replica answer, so a plain read may be a few messages behind. The leader is never behind; `at_least` and
-`consistent` make `history` ask it for exactly the messages that the direct answer lacks, one by one, and so end after as
+`consistent` make a reader ask it for exactly the messages that the direct answer lacks, one by one, and so end after as
 many steps as messages are missing.
+
+**How much.** Anybody may publish under a submission's subjects, as much as the stream takes. So histories come in batches that
+are bounded in number and bytes: who folds them needs to hold one at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, Final
 
 import msgspec
@@ -20,8 +25,8 @@ from cutor.bus.message import LeaderMessage, Stored, from_direct, from_leader
 
 BATCH: Final = 1000
 """Most messages of one batched direct get."""
-BATCH_BYTES: Final = 16 << 20
-"""Most bytes of one batched direct get; more than the largest message, so that each batch brings one at least."""
+BATCH_BYTES: Final = 9 << 20
+"""Most bytes of one batched direct get; more than the largest message (8 MiB), so that each batch brings one at least."""
 NO_MESSAGE: Final = 10037
 
 Query = dict[str, Any]
@@ -89,45 +94,63 @@ class Reading:
 
     async def history(
         self, stream: str, *, matching: str, first: str, at_least: int, consistent: bool, timeout_s: float
-    ) -> list[Stored]:
-        """See `Bus.history`. Two round trips for one message, four for more, however many lie behind them in the stream."""
+    ) -> AsyncGenerator[list[Stored], None]:
+        """See `Bus.history_batches`. Two round trips for one message, four for more, however many lie behind in the stream."""
         read = self.leader if consistent else self.direct
         opening, newest = await asyncio.gather(
             self.oldest(stream, first, timeout_s=timeout_s),
             read(stream, {"last_by_subj": matching}, timeout_s=timeout_s),
         )
         if opening is None:
-            return []
+            return
         at_least = max(at_least, newest.sequence if newest else 0)
-        messages = [opening]
-        if opening.sequence < at_least:
-            messages += await self.behind(stream, opening.sequence, matching, timeout_s)
-        while messages[-1].sequence < at_least:
-            query = {"seq": messages[-1].sequence + 1, "next_by_subj": matching}
+        sequence = opening.sequence
+        yield [opening]
+        del opening, newest  # as large as a message may be
+        if sequence < at_least:
+            async with aclosing(self.since(stream, sequence, matching, at_least, timeout_s)) as batches:
+                async for batch in batches:
+                    yield batch
+
+    async def since(
+        self, stream: str, sequence: int, matching: str, at_least: int, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> AsyncGenerator[list[Stored], None]:
+        """All matching messages behind `sequence` in order: those that a replica has, and from the leader what it lacks of
+        those up to `at_least`.
+        """
+        async with aclosing(self.behind(stream, sequence, matching, timeout_s)) as batches:
+            async for batch in batches:
+                sequence = batch[-1].sequence
+                yield batch
+        while sequence < at_least:
+            query = {"seq": sequence + 1, "next_by_subj": matching}
             following = await self.leader(stream, query, timeout_s=timeout_s)
             if following is None:
-                break
-            messages.append(following)
-        return messages
+                return
+            sequence = following.sequence
+            yield [following]
 
-    async def behind(self, stream: str, sequence: int, matching: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> list[Stored]:
+    async def behind(
+        self, stream: str, sequence: int, matching: str, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> AsyncGenerator[list[Stored], None]:
         """All matching messages behind `sequence` in order, as far as the replica that answers has them.
 
         Asks for one message first, whose answer says how many follow, then for exactly so many: a server that is asked for
         more looks for them through the whole rest of the stream (26 ms instead of 0.5 with 300,000 messages behind).
         """
-        messages: list[Stored] = []
         pending = 1
         while pending > 0:
-            batch, pending = await self._batch(stream, sequence + 1, matching, min(pending, BATCH), timeout_s)
+            batch, pending = await self.batch(stream, sequence + 1, matching, pending, timeout_s)
             if not batch:
-                break
-            messages += batch
+                return
             sequence = batch[-1].sequence
-        return messages
+            yield batch
 
-    async def _batch(self, stream: str, sequence: int, matching: str, count: int, timeout_s: float) -> tuple[list[Stored], int]:
-        """One batched direct get: its messages, and how many more are waiting."""
+    async def batch(
+        self, stream: str, sequence: int, matching: str, count: int, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> tuple[list[Stored], int]:
+        """One batched direct get: up to `count` matching messages from `sequence` on, and how many more are waiting."""
+        count = min(count, BATCH)
         body = msgspec.json.encode({"seq": sequence, "next_by_subj": matching, "batch": count, "max_bytes": BATCH_BYTES})
 
         async def attempt(until: float) -> tuple[list[Stored], int]:

@@ -85,10 +85,11 @@ async def _list(server: str, submission_id: str | None, tenant: str | None, last
         if submission_id is None:
             return [line_of(stored) for stored in (await _newest(bus, tenant, last)).messages]
         address = check_address(tenant or "default", submission_id)
-        entries = await Journal(bus).entries(address)
-        if not entries:
+        async with aclosing(Journal(bus).read(address)) as entries:
+            lines = [line_of(entry.stored) async for entry in entries]
+        if not lines:
             raise SubmissionUnknown(f"no submission {address.id!r} of the tenant {address.tenant!r} is known")
-        return [line_of(entry.stored) for entry in entries]
+        return lines
 
 
 class Newest(NamedTuple):

@@ -138,8 +138,8 @@ def decide_swept(state: Submission, role: Role, worker: str) -> Cleaned | None:
     return Cleaned(worker=worker, by="sweep") if (lease.role, lease.worker) == (role, worker) else None
 
 
-Answer = Literal["done", "retry", "leave"]
-"""How a delivery is answered: acknowledged; handed back, to come again after a pause; not at all."""
+Answer = Literal["done", "retry", "later", "leave"]
+"""How a delivery is answered: acknowledged; handed back, to come again after a pause, or one that grows; not at all."""
 
 
 def decide_answer(state: Submission, lease: Lease) -> Answer:
@@ -152,6 +152,19 @@ def decide_answer(state: Submission, lease: Lease) -> Answer:
         return "retry"
     unclean = state.ended and state.cleaned_ns is None
     return "leave" if unclean or state.status in STEP_OF_ROLE[lease.role] else "done"
+
+
+def decide_overtaken(state: Submission, role: Role, *, token: str, seen: Lease | None) -> Answer | None:
+    """Return how a worker answers its delivery that came too late to take a lease; None where nobody came before it.
+
+    ``seen`` is the newest lease when the worker read the log for this delivery (null: none), ``token`` that of the one it would
+    take. One of its role that stands there since is of a worker to whom the event was delivered again meanwhile.
+    """
+    lease = state.lease
+    if lease is None or lease == seen or lease.role != role or lease.token == token:
+        return None
+    answer = decide_answer(state, lease)
+    return "leave" if answer == "retry" else answer
 
 
 def decide_cancel(state: Submission, reason: str | None) -> Cancelled | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -96,24 +95,38 @@ class Story(NamedTuple):
     attempts: tuple[Attempt, ...]
 
 
-def story(address: Address, history: Iterable[tuple[Message, Stamp]]) -> Story | None:
-    """Return the story of a submission's messages in stream order; None where it is not parked.
+class Telling:
+    """The story of a submission, from one message after the other in stream order; ``state`` is the folded one.
 
     Only what changed the state is told: a ``parked`` or ``leased`` from elsewhere is none of the story.
     """
-    folding, attempts, parked = Folding(address), [], None
-    for message, stamp in history:
-        before = folding.state
-        state = folding.take(message, stamp)
+
+    def __init__(self, address: Address) -> None:
+        self._folding = Folding(address)
+        self._attempts: list[Attempt] = []
+        self._parked: tuple[Parked, int] | None = None
+
+    @property
+    def state(self) -> Submission | None:
+        """The state so far; None where ``submitted`` was not among the messages."""
+        return self._folding.state
+
+    def take(self, message: Message, stamp: Stamp) -> None:
+        """Take one more message."""
+        before = self._folding.state
+        state = self._folding.take(message, stamp)
         if before is None or state is None or state.strays != before.strays:
-            continue
+            return
         if isinstance(message, Leased):
-            attempts.append(_attempt(message, stamp))
+            self._attempts.append(_attempt(message, stamp))
         if isinstance(message, Parked):
-            parked = message, stamp.sequence
-    if parked is None or folding.state is None:
-        return None
-    return Story(folding.state, *parked, tuple(attempts))
+            self._parked = message, stamp.sequence
+
+    def story(self) -> Story | None:
+        """Return the story so far; None where it is not parked."""
+        if self._parked is None or self.state is None:
+            return None
+        return Story(self.state, *self._parked, tuple(self._attempts))
 
 
 def _attempt(event: Leased, stamp: Stamp) -> Attempt:

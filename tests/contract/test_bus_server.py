@@ -1,6 +1,7 @@
 """What the bus relies on in nats-server, and that every way of reading gives the same message."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -98,8 +99,9 @@ async def test_a_history_reaches_the_sequence_asked_for_even_if_the_batch_is_beh
     for kind in ("leased", "cache-built", "cleaned"):
         sequences.append(await append(fresh_id, kind, sequences[-1]))
 
-    async def nothing(*_: object) -> list[Stored]:
-        return []
+    async def nothing(*_: object) -> AsyncGenerator[list[Stored], None]:
+        for found in ():
+            yield found
 
     monkeypatch.setattr(bus._reading, "behind", nothing)
     found = await bus.history(f"cutor.ev.default.{fresh_id}.>", f"cutor.ev.default.{fresh_id}.submitted", at_least=sequences[2])

@@ -223,7 +223,7 @@ async def test_another_body_under_a_known_id_is_a_conflict(journal: Journal) -> 
 
 async def test_an_append_whose_answer_was_lost_counts_once(journal: Journal) -> None:
     """The event is in the stream, but its writer does not know: the same append again finds it by its message id."""
-    submitted = await journal.submit(request("n"))
+    submitted = await journal.known((await journal.submit(request("n"))).address)
     lease = Lease(role="builder", worker="w", token="t", number=1)
     first = await journal.settle(submitted, lambda _state: Leased(lease=lease))
     again = await journal.settle(submitted, lambda _state: Leased(lease=lease))

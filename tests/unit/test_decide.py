@@ -14,6 +14,7 @@ from cutor.model.decide import (
     decide_fault,
     decide_in_hand,
     decide_look,
+    decide_overtaken,
     decide_poison,
     decide_step,
     decide_submit,
@@ -261,6 +262,32 @@ def test_a_lost_lease_that_fails_parks_nothing() -> None:
 )
 def test_a_delivery_is_answered_by_what_the_log_says(events: tuple[Event, ...], answer: str) -> None:
     assert decide_answer(after(*events), lease("runner")) == answer
+
+
+@pytest.mark.parametrize(
+    ("events", "answer"),
+    [
+        ((SUBMITTED,), None),
+        ((SUBMITTED, leased("builder")), "leave"),
+        (BUILT, "done"),
+        ((SUBMITTED, leased("builder"), finished(role="builder")), "leave"),
+        ((SUBMITTED, leased("builder"), finished(role="builder"), CLEANED), "done"),
+    ],
+)
+def test_who_comes_after_another_worker_took_the_lease_leaves_it(events: tuple[Event, ...], answer: str | None) -> None:
+    """It would take the next one else, and the work of a healthy worker would be thrown away."""
+    state = after(*events)
+    assert decide_overtaken(state, "builder", token="new", seen=None) == answer
+
+
+def test_a_lease_that_was_there_before_is_no_reason_to_leave() -> None:
+    state = after(SUBMITTED, leased("builder"))
+    assert decide_overtaken(state, "builder", token="new", seen=state.lease) is None
+    assert decide_overtaken(state, "runner", token="new", seen=None) is None, "of the other role"
+    assert state.lease is not None
+    assert decide_overtaken(state, "builder", token=state.lease.token, seen=None) is None, "its own"
+    later = after(SUBMITTED, leased("builder"), leased("builder", 2))
+    assert decide_overtaken(later, "builder", token="new", seen=state.lease) == "leave"
 
 
 def test_cancelling_an_ended_submission_appends_nothing() -> None:

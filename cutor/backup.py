@@ -108,30 +108,17 @@ async def _back_up(bus: Bus, name: str, written: list[Path], directory: Path, te
     """One stream into its file."""
     path = directory / f"{name}{SUFFIX}"
     draft = path.with_name(f".{path.name}.part")
-    digest = hashlib.sha256()
-    size_bytes = 0
     written += [draft, path]
     with _private(draft) as file:
-
-        def keep(chunk: bytes) -> None:
-            file.write(chunk)
-            digest.update(chunk)
-
-        async def write(chunk: bytes) -> None:
-            nonlocal size_bytes
-            await asyncio.to_thread(keep, chunk)
-            size_bytes += len(chunk)
-            tell(name, size_bytes, None)
-
-        taken = await transfer.snapshot(bus, name, write)
-        file.flush()
-        await asyncio.to_thread(os.fsync, file.fileno())
+        copy = _Copy(file, lambda size_bytes: tell(name, size_bytes, None))
+        taken = await transfer.snapshot(bus, name, copy.take)
+        await copy.flush()
     draft.rename(path)
     return StreamBackup(
         name=name,
         file=path.name,
-        size_bytes=size_bytes,
-        sha256=digest.hexdigest(),
+        size_bytes=copy.size_bytes,
+        sha256=copy.digest.hexdigest(),
         messages=taken.state.messages,
         stored_bytes=taken.stored_bytes,
         first_sequence=taken.state.first,
@@ -139,6 +126,31 @@ async def _back_up(bus: Bus, name: str, written: list[Path], directory: Path, te
         config=taken.config,
         consumers=taken.consumers,
     )
+
+
+class _Copy:
+    """A snapshot on its way into a file; `tell` hears how many bytes there are after each chunk."""
+
+    def __init__(self, file: BinaryIO, tell: Callable[[int], None]) -> None:
+        self.digest = hashlib.sha256()
+        self.size_bytes = 0
+        self._file = file
+        self._tell = tell
+
+    async def take(self, chunk: bytes) -> None:
+        """Write one more chunk."""
+        await asyncio.to_thread(self._keep, chunk)
+        self.size_bytes += len(chunk)
+        self._tell(self.size_bytes)
+
+    def _keep(self, chunk: bytes) -> None:
+        self._file.write(chunk)
+        self.digest.update(chunk)
+
+    async def flush(self) -> None:
+        """Have all of it on the disk."""
+        self._file.flush()
+        await asyncio.to_thread(os.fsync, self._file.fileno())
 
 
 @contextmanager
@@ -184,15 +196,23 @@ async def verify(directory: Path, manifest: Manifest, tell: Tell = tell_nobody) 
 
 
 async def restore(
-    bus: Bus, directory: Path, manifest: Manifest, *, replicas: int | None = None, tell: Tell = tell_nobody
+    bus: Bus,
+    directory: Path,
+    manifest: Manifest,
+    *,
+    replicas: int | None = None,
+    tell: Tell = tell_nobody,
+    begin: Callable[[], None] = lambda: None,
 ) -> None:
     """Make the streams of a verified backup in a server that has none of them; their states are read back and compared.
 
-    Raises `RestoreRefused` before anything is changed, `RestoreFailed` where a stream is not whole, and the errors of the bus.
+    ``begin`` is called just before the first stream, when server and backup have been found to fit: until then nothing is
+    changed. Raises `RestoreRefused` before that, `RestoreFailed` where a stream is not whole, and the errors of the bus.
     """
     version = version_of(bus.link.server_version)
     check_server(manifest, version, clustered=bus.link.clustered, replicas=replicas)
     await transfer.check_empty(bus, manifest)
+    begin()
     for one in restore_order(manifest.streams):
         await transfer.restore(bus, one, _chunks(directory, one, tell), replicas=replicas)
 

@@ -1,14 +1,17 @@
 """`cutor up --restore`: the streams of a backup, before anything else is made in a new data directory.
 
 `cutor up` makes missing streams when it starts. So a start that died within a restore must not be followed by one
-that fills the gaps with empty streams and goes on: `<data>/restoring` stands there from before the first stream until the last
-is compared, and a data directory that has it is of no use any more.
+that fills the gaps with empty streams and goes on: `<data>/restoring` stands there from just before the first stream until the
+last is compared, and a data directory that has it is of no use any more. A start that fails before the first stream (no port
+for the server, a backup that this server cannot take) leaves a data directory as good as it was.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -38,31 +41,38 @@ async def restored(
     """Run the server while the block lasts, with the streams of a backup if there is one. Under the data directory's lock.
 
     Backup and data directory are checked before the server starts: `BackupUnusable`, `ManifestInvalid` and
-    `DataDirectoryUnusable` mean that nothing was made. Then as `cutor.backup.restore`, and `StoppedAtItsStart`.
+    `DataDirectoryUnusable` mean that nothing was made, the server's `ServerFailed` and `RestoreRefused` that no stream was.
+    Then as `cutor.backup.restore`, and `StoppedAtItsStart`.
     """
-    manifest = None if directory is None else await _begin(data, directory)
+    manifest = None if directory is None else await _checked(data, directory)
     async with server:
         if directory is not None and manifest is not None:
             say(f"restoring the streams of {directory}")
-            await first_of(_carry_out(data, directory, manifest, server.url), orders.stop.wait())
-            if data.restoring.exists():
-                raise StoppedAtItsStart("stopped before the streams were restored")
+            await _carry_out(data, directory, manifest, server.url, orders)
             say(f"the streams are restored as they were at {manifest.made_at}")
         yield
 
 
-async def _begin(data: DataDirectory, directory: Path) -> Manifest:
-    """Check both; from here on the data directory is one that is being restored into."""
-    if (data.server / "jetstream").exists():
+async def _checked(data: DataDirectory, directory: Path) -> Manifest:
+    """Return the manifest of a backup, after a look at both; that the server has no streams, it says itself once it runs."""
+    if any(data.server.glob("jetstream/*/streams/*")):
         raise DataDirectoryUnusable(f"{data.path} has streams already: `--restore` takes a data directory without any")
     manifest = backup.read(directory)
     await backup.verify(directory, manifest)
-    write_privately(data.restoring, f"{directory}\n".encode())
     return manifest
 
 
-async def _carry_out(data: DataDirectory, directory: Path, manifest: Manifest, server: str) -> None:
-    """Restore every stream into the server, which has none."""
-    async with Bus.connect(server, name="cutor up --restore") as bus:
-        await backup.restore(bus, directory, manifest, replicas=ONE_COPY)
-    data.restoring.unlink()
+async def _carry_out(data: DataDirectory, directory: Path, manifest: Manifest, server: str, orders: Orders) -> None:
+    """Restore every stream into the server, which has none. Raises `StoppedAtItsStart`, with or without the mark."""
+    done = asyncio.Event()
+
+    async def restore() -> None:
+        async with Bus.connect(server, name="cutor up --restore") as bus:
+            mark = partial(write_privately, data.restoring, f"{directory}\n".encode())
+            await backup.restore(bus, directory, manifest, replicas=ONE_COPY, begin=mark)
+        data.restoring.unlink()
+        done.set()
+
+    await first_of(restore(), orders.stop.wait())
+    if not done.is_set():
+        raise StoppedAtItsStart("stopped before the streams were restored")

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -95,6 +96,30 @@ def test_what_is_no_backup_makes_no_stack(user: User, tmp_path: Path) -> None:
     assert "holds no finished backup" in said
     assert not (user.stack.data / "nats").exists()
     assert user.up().returncode == 0, "and is in nobody's way"
+
+
+def test_a_restore_that_did_not_begin_leaves_the_directory_as_good_as_it_was(user: User, backed_up: Path) -> None:
+    """No port for the server, then a backup of a server that is newer than this one: no stream was made."""
+    (user.home / "second").mkdir()
+    other = User(user.home / "second")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = one_line(other.up("--restore", str(backed_up), "--port", str(port)), 3)
+    assert str(port) in said
+    assert not (other.stack.data / "restoring").exists()
+    manifest = backed_up / "manifest.json"
+    good = manifest.read_text()
+    manifest.write_text(json.dumps(json.loads(good) | {"server_version": "99.0.0"}))
+    said = one_line(other.up("--restore", str(backed_up)), 2)
+    assert "99.0.0" in said
+    assert not (other.stack.data / "restoring").exists()
+    manifest.write_text(good)
+    started = other.up("--restore", str(backed_up))
+    try:
+        assert started.returncode == 0, started.stderr
+        assert status(other, "ended") == "CANCELLED"
+    finally:
+        other.down()
 
 
 def test_a_restore_that_did_not_end_is_never_built_upon(user: User, backed_up: Path) -> None:

@@ -24,7 +24,7 @@ def role_command(name: str, role: Role, purpose: str) -> click.Command:
     )
     @server_option
     @data_option
-    @click.option("--worker", metavar="NAME", help="Name of this process in leases; unique among running processes.")
+    @click.option("--worker", metavar="NAME", help="Its name in leases, before the instance's; else that of the role.")
     @click.option("--parent", type=int, hidden=True)
     @click.option("--ready-fd", type=int, hidden=True)
     @click.option("--lock-fd", type=int, hidden=True)
@@ -38,7 +38,7 @@ def role_command(name: str, role: Role, purpose: str) -> click.Command:
             server=wanted.find_server(),
             data=data.absolute() if data else wanted.surroundings.data_directory(config) / "roles" / name,
             config=config,
-            worker=worker,
+            name=worker,
             supervision=_supervision(parent, ready_fd, lock_fd),
         )
         return run_role(settings, role)

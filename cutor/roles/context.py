@@ -14,10 +14,11 @@ from cutor.config import Config
 class RoleContext:
     """One role process: where the log is, who this is, how it is told to stop.
 
-    ``server`` is the NATS address with its credential. ``instance`` labels the containers, ``worker`` names this process in
-    leases (unique among running processes). ``ready`` is called once, when the role serves. ``stop`` is set on SIGTERM: what
-    runs may finish within ``config.shutdown_grace_s``. ``hurry`` is set at the second one: it is handed back now. ``data`` is
-    the data directory, where builder and runner note what they have in hand; null: they note nothing.
+    ``server`` is the NATS address with its credential. ``instance`` labels the containers. ``worker`` names this process in
+    leases; nothing else of its role has that name, but for its former lives. ``ready`` is called once, when the role serves.
+    ``stop`` is set on SIGTERM: what runs may finish within ``config.shutdown_grace_s``. ``hurry`` is set at the second one: it
+    is handed back now. ``data`` is the data directory, where builder and runner note what they have in hand; null: they note
+    nothing.
     """
 
     server: str

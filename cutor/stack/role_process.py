@@ -33,7 +33,7 @@ from cutor.stack.stop_times import HURRIED, StopTimes
 
 log = logging.getLogger("cutor")
 
-WORKER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 Role = Callable[[RoleContext], Awaitable[None]]
 
@@ -55,14 +55,25 @@ class Supervision:
 
 @dataclass(frozen=True)
 class RoleSettings:
-    """One role process: its name in messages, where it works, for which server."""
+    """One role process: its name in messages, where it works, for which server.
+
+    ``name`` is what `worker_name` begins with; null: the role's.
+    """
 
     role: str
     server: str
     data: Path
     config: Config
-    worker: str | None = None
+    name: str | None = None
     supervision: Supervision | None = None
+
+
+def worker_name(name: str, instance: str) -> str:
+    """Return the name of a role process in leases, unique among those of its role: one instance runs one of each at a time.
+
+    What a role concludes from its own name in the log (this lease is my former life's) rests on that.
+    """
+    return f"{name}-{instance}"
 
 
 def run_role(settings: RoleSettings, role: Role) -> int:
@@ -74,8 +85,8 @@ def run_role(settings: RoleSettings, role: Role) -> int:
     """
     if settings.supervision is not None:
         _join(settings.supervision)
-    if settings.worker is not None and not WORKER.fullmatch(settings.worker):
-        raise BadWorkerName(f"worker {settings.worker!r}: it must be 1 to 64 characters of A-Z, a-z, 0-9, '_', '.' and '-'")
+    if settings.name is not None and not NAME.fullmatch(settings.name):
+        raise BadWorkerName(f"worker {settings.name!r}: it must be 1 to 64 characters of A-Z, a-z, 0-9, '_', '.' and '-'")
     _log_to_stderr()
     os.umask(0o077)
     data = DataDirectory(settings.data)
@@ -108,7 +119,7 @@ async def _serve(settings: RoleSettings, role: Role, instance: str, config: Conf
     context = RoleContext(
         server=settings.server,
         instance=instance,
-        worker=settings.worker or f"{settings.role}-{instance}",
+        worker=worker_name(settings.name or settings.role, instance),
         config=config,
         ready=_ready(settings, stop),
         stop=stop.stop,

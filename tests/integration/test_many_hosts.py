@@ -107,9 +107,9 @@ async def result(client: Client, identity: str) -> Result:
 
 
 async def workers(client: Client, identity: str) -> list[str]:
-    """Who took the leases of a submission, in order."""
+    """Who took the leases of a submission, in order, without their instances."""
     leased = [update.what async for update in client.watch(identity) if update.kind == "leased"]
-    return [next(word.strip(",") for word in what.split() if "-of-" in word) for what in leased]
+    return [next(word.rpartition("-")[0] for word in what.split() if "-of-" in word) for what in leased]
 
 
 async def test_an_environment_that_another_host_built_is_built_again_where_it_is_needed(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
 
-from cutor.bus.bodies import Bodies, check_reference
+from cutor.bus.bodies import Bodies, check_reference, reference_of
 from cutor.bus.bodies import BodyRef as StoredBody
-from cutor.bus.errors import BodyCorrupt, BodyMissing
+from cutor.bus.errors import AppendRefused, BodyCorrupt, BodyMissing
 from cutor.model.content import BodyRef, Content, decode_text, encode_text, pack, unpack
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Interrupted, Output, Stage, StoredFile, StoredRequest, StoredTestCase
@@ -54,6 +55,21 @@ class Contents:
             stop_on_failure=request.stop_on_failure,
             labels=request.labels,
         )
+
+    async def complete_request(self, request: ValidRequest, stored: StoredRequest) -> None:
+        """Store what BODIES has lost of a request that an event holds, from the same request handed in again.
+
+        What the event names and the request does not have stays as it is; so does a name that something else has taken since:
+        whoever reads it refuses it. Nor is it an error that the server takes no more: what is stored stays stored.
+        """
+        for data, content in _pairs(request, stored):
+            if content.body is None:
+                continue
+            ref = _stored_body(content.body)
+            if msgspec.structs.replace(ref, salt=None) == reference_of(data):
+                with suppress(BodyCorrupt, AppendRefused):
+                    check_reference(ref)
+                    await self._bodies.complete(ref, data)
 
     async def load_request(self, address: Address, stored: StoredRequest, bounds: Bounds | None = None) -> ValidRequest:
         """Return a stored request with every content fetched; it is decoded, not yet checked against a policy.
@@ -113,7 +129,7 @@ class Contents:
 
     async def _put(self, data: bytes) -> BodyRef:
         stored = await self._bodies.put(data)
-        return BodyRef(sha256=stored.sha256, size_bytes=stored.size_bytes, chunks=stored.chunks)
+        return BodyRef(sha256=stored.sha256, size_bytes=stored.size_bytes, chunks=stored.chunks, salt=stored.salt)
 
     async def spill_stages(self, stages: Sequence[Stage]) -> tuple[Stage, ...]:
         """Return stages whose large outputs are references to BODIES, as one event can hold them."""
@@ -157,7 +173,7 @@ class Contents:
 
 
 def _stored_body(body: BodyRef) -> StoredBody:
-    return StoredBody(sha256=body.sha256, size_bytes=body.size_bytes, chunks=body.chunks)
+    return StoredBody(sha256=body.sha256, size_bytes=body.size_bytes, chunks=body.chunks, salt=body.salt)
 
 
 def _check_claims(stored: StoredRequest, bounds: Bounds | None) -> None:
@@ -169,6 +185,16 @@ def _check_claims(stored: StoredRequest, bounds: Bounds | None) -> None:
     size = sum(_claimed_bytes(where, content) for where, content in _places(stored))
     if bounds is not None:
         check_size(size, bounds)
+
+
+def _pairs(request: ValidRequest, stored: StoredRequest) -> Iterator[tuple[bytes, Content]]:
+    """Yield the bytes of a request with the contents that stand for them in an event of it."""
+    for file in stored.files:
+        yield request.files.get(file.name, b""), file.content
+    for case, kept in zip(request.test_cases, stored.test_cases, strict=False):
+        yield case.input, kept.input
+        if kept.expected_output is not None:
+            yield case.expected_output or b"", kept.expected_output
 
 
 def _places(stored: StoredRequest) -> Iterator[tuple[str, Content]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from typing import Final
 
 from cutor.bus.connection import Bus
@@ -48,7 +49,8 @@ class Environments:
         await self._append(event, f"env/{event.key}/removed/{by}")
 
     async def _append(self, event: EnvironmentEvent, message_id: str) -> None:
-        subject = environment_subject(event.key)
+        """Append under the key's fence; a token makes the id one that nobody can have used before, by chance or on purpose."""
+        subject, token = environment_subject(event.key), secrets.token_hex(8)
         for _ in range(CONFLICTS_AT_MOST):
             last = await self._bus.last(ENVIRONMENTS, subject, consistent=True)
             expected = 0 if last is None else last.sequence
@@ -56,7 +58,7 @@ class Environments:
                 await self._bus.append(
                     subject,
                     encode(event),
-                    message_id=f"{message_id}/{expected}",
+                    message_id=f"{message_id}/{expected}/{token}",
                     fence=subject,
                     expected_sequence=expected,
                 )

@@ -3,6 +3,12 @@
 Subject `cutor.body.<sha256>.<chunk>`, chunks from 0 on, each `CHUNK_BYTES` long except the last. The chunk size is part of
 what is stored: with another one, equal contents would no longer find each other, so it never changes. An empty content has
 no chunks.
+
+**Names that are taken.** A subject is written once, and whoever may write bodies can write something else under the hash of a
+content that is still to come. Such a content is stored as `cutor.body.<sha256>-<token>.<chunk>`, where the token follows from
+a random salt in the reference and from the chunk: nobody knows a chunk's name before it is there, nor the next one's from it.
+What a reference names was compared before anybody was given it, and cannot be overwritten. Where it is lost (a power
+failure), something else may come in its place: readers verify the hash, and refuse it.
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -29,15 +36,22 @@ MAX_BYTES: Final = 256 << 20
 """The largest content that is read back, whatever a reference says."""
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_SALT: Final = re.compile(r"[0-9a-f]{16}")
+SALT_BYTES: Final = 8
+TOKEN_DIGITS: Final = 16
 T = TypeVar("T")
 
 
 class BodyRef(msgspec.Struct, frozen=True):
-    """Where a content is: its SHA-256 in lower-case hexadecimal, its length, and the number of its chunks."""
+    """Where a content is: its SHA-256 in lower-case hexadecimal, its length, and the number of its chunks.
+
+    ``salt``, 16 hexadecimal digits, only where its usual name was taken by something else.
+    """
 
     sha256: str
     size_bytes: int
     chunks: int
+    salt: str | None = None
 
 
 def chunks_of(size_bytes: int) -> int:
@@ -50,15 +64,20 @@ def reference_of(data: bytes) -> BodyRef:
     return BodyRef(hashlib.sha256(data).hexdigest(), len(data), chunks_of(len(data)))
 
 
-def body_subject(sha256: str, chunk: int) -> str:
-    """The subject of one chunk."""
-    return f"cutor.body.{sha256}.{chunk}"
+def body_subject(sha256: str, chunk: int, salt: str | None = None) -> str:
+    """The subject of one chunk; with a salt, one that tells nothing of those of the others."""
+    if salt is None:
+        return f"cutor.body.{sha256}.{chunk}"
+    token = hashlib.sha256(f"{salt}.{chunk}".encode()).hexdigest()[:TOKEN_DIGITS]
+    return f"cutor.body.{sha256}-{token}.{chunk}"
 
 
 def check_reference(ref: BodyRef) -> None:
     """Refuse a reference that contradicts itself or asks for more than `MAX_BYTES`: BodyCorrupt. It may come from anyone."""
     if not _SHA256.fullmatch(ref.sha256):
         raise BodyCorrupt(f"a reference names {ref.sha256[:80]!r}, which is no SHA-256")
+    if ref.salt is not None and not _SALT.fullmatch(ref.salt):
+        raise BodyCorrupt(f"body {ref.sha256}: {ref.salt[:80]!r} is no salt")
     if not 0 <= ref.size_bytes <= MAX_BYTES:
         raise BodyCorrupt(f"body {ref.sha256}: {ref.size_bytes} bytes, allowed are 0 to {MAX_BYTES}")
     if ref.chunks != chunks_of(ref.size_bytes):
@@ -74,16 +93,24 @@ class Bodies:
     async def put(self, data: bytes) -> BodyRef:
         """Store a content; when this returns, all of it is in the stream. Storing it again, also at the same time, is fine.
 
-        BodyCorrupt if the stream holds something else under this name (only another program can have written it).
+        Where something else stands under its name, all of it is stored under a salted one, each time it is put anew.
         """
         ref = reference_of(data)
+        try:
+            await self.complete(ref, data)
+        except BodyCorrupt:
+            ref = msgspec.structs.replace(ref, salt=secrets.token_hex(SALT_BYTES))
+            await self.complete(ref, data)
+        return ref
+
+    async def complete(self, ref: BodyRef, data: bytes) -> None:
+        """Store whatever is missing of the content that a reference names. BodyCorrupt where something else stands there."""
         view = memoryview(data)
 
         async def put_chunk(chunk: int) -> None:
             await self._put_chunk(ref, chunk, bytes(view[chunk * CHUNK_BYTES : (chunk + 1) * CHUNK_BYTES]))
 
         await _for_each(range(ref.chunks), put_chunk)
-        return ref
 
     async def get(self, ref: BodyRef) -> bytes:
         """Read a content and verify it. Errors: BodyMissing, BodyCorrupt."""
@@ -95,7 +122,7 @@ class Bodies:
         return data
 
     async def _put_chunk(self, ref: BodyRef, chunk: int, data: bytes) -> None:
-        subject = body_subject(ref.sha256, chunk)
+        subject = body_subject(ref.sha256, chunk, ref.salt)
         if await self._bus.append_once(subject, data):
             return
         held = await self._bus.last(BODIES, subject, consistent=True)
@@ -103,7 +130,7 @@ class Bodies:
             raise BodyCorrupt(f"body {ref.sha256}: chunk {chunk} holds something else already")
 
     async def _get_chunk(self, ref: BodyRef, chunk: int) -> bytes:
-        subject = body_subject(ref.sha256, chunk)
+        subject = body_subject(ref.sha256, chunk, ref.salt)
         held = await self._bus.last(BODIES, subject) or await self._bus.last(BODIES, subject, consistent=True)
         if held is None:
             raise BodyMissing(f"body {ref.sha256}: chunk {chunk} of {ref.chunks} is not in the stream {BODIES}")

@@ -16,12 +16,16 @@ RequestEncoding = Literal["utf8", "base64", "hex"]
 StoredEncoding = Literal["utf8", "base64"]
 
 
-class BodyRef(msgspec.Struct, frozen=True, kw_only=True):
-    """A body in the stream BODIES: subject ``cutor.body.<sha256>.<chunk>``, chunks numbered from 0."""
+class BodyRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A body in the stream BODIES: subject ``cutor.body.<sha256>.<chunk>``, chunks numbered from 0.
+
+    With a ``salt`` (16 hexadecimal digits) it stands under other names, which follow from it: its usual one was taken.
+    """
 
     sha256: str
     size_bytes: int
     chunks: int
+    salt: str | None = None
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -19,7 +19,7 @@ EVENT_RECORD_BYTES: Final = 3 << 19
 for every content. None of it can go to BODIES. The last half of a MiB is for headers and the rest of the event."""
 
 REFERENCE_BYTES: Final = 192
-"""A content in an event without its bytes: its reference (at most 122 bytes) and the field names around it."""
+"""A content in an event without its bytes: its reference (at most 148 bytes) and the field names around it."""
 
 
 def spilled(sizes: Sequence[int]) -> frozenset[int]:

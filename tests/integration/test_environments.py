@@ -24,3 +24,15 @@ async def test_an_unreadable_message_counts_as_none_and_the_next_build_is_found(
     assert await environments.find(built.key) == built
     await environments.append_removed(EnvironmentRemoved(key=built.key, reason="a test"), "test")
     assert await environments.find(built.key) is None
+
+
+async def test_a_strangers_message_under_its_id_does_not_swallow_an_environment(bus: Bus) -> None:
+    """The server takes what has a known message id for a repetition, and stores nothing."""
+    built = msgspec.structs.replace(BUILT, key=secrets.token_hex(16))
+    for sequence in range(3):
+        subject = f"cutor.env.junk{built.key}{sequence}"
+        message_id = f"env/{built.key}/built/{built.worker}/{sequence}"
+        await bus.append(subject, b"junk", message_id=message_id, fence=subject, expected_sequence=0)
+    environments = Environments(bus)
+    await environments.append_built(built)
+    assert await environments.find(built.key) == built

@@ -10,7 +10,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from cutor.bus.errors import ApiRefused, BusError, BusUnreachable, StreamMissing
-from cutor.bus.link import Link, NoAnswer, NoResponders
+from cutor.bus.link import Link
+from cutor.bus.waiting import NoAnswer, NoResponders
 
 ATTEMPT_S: Final = 2.0
 """After how long without an answer the same request is sent again."""

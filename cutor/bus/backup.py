@@ -35,7 +35,7 @@ from cutor.bus.backup_manifest import (
     with_replicas,
 )
 from cutor.bus.errors import ApiRefused, BusError, StreamMissing
-from cutor.bus.link import NoAnswer, NoResponders
+from cutor.bus.waiting import NoAnswer, NoResponders
 from cutor.errors import CutorError
 
 if TYPE_CHECKING:

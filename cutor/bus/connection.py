@@ -10,12 +10,13 @@ from cutor.bus.api import DEFAULT_TIMEOUT_S as READ_TIMEOUT_S
 from cutor.bus.api import Api, Json
 from cutor.bus.appending import DEFAULT_TIMEOUT_S, Appending
 from cutor.bus.following import Followed, Follower
-from cutor.bus.link import Link, NoAnswer
+from cutor.bus.link import Link
 from cutor.bus.message import Stored
 from cutor.bus.reader import DEFAULT_BATCH, Range, Reader
 from cutor.bus.reading import Reading
 from cutor.bus.subscription import Notices
 from cutor.bus.verdict import Appended, fence_headers
+from cutor.bus.waiting import NoAnswer
 
 EVENTS: Final = "EVENTS"
 CONNECT_TIMEOUT_S: Final = 8.0

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final, Self
 from cutor.bus.delivery import HAND_BACK_S, Delivery
 from cutor.bus.errors import BusClosed, BusError
 from cutor.bus.inbox import PullInbox
-from cutor.bus.link import NoAnswer
 from cutor.bus.pull import EXPIRES_S, Arrival, Heartbeat, PullEnd, PullWindow, pull_request
 from cutor.bus.turns import Turns
+from cutor.bus.waiting import NoAnswer
 
 if TYPE_CHECKING:
     from cutor.bus.connection import Bus

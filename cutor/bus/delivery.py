@@ -11,9 +11,10 @@ from typing import Final
 
 from cutor.bus.api import until_answered
 from cutor.bus.errors import BusClosed, BusError
-from cutor.bus.link import Link, NoAnswer, NoResponders
+from cutor.bus.link import Link
 from cutor.bus.message import Stored
 from cutor.bus.pull import Arrival
+from cutor.bus.waiting import NoAnswer, NoResponders
 
 log = logging.getLogger("cutor.bus")
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -20,9 +19,11 @@ from nats.aio.subscription import Subscription as RawSubscription
 
 from cutor.bus.address import Address, read_address
 from cutor.bus.connecting import Connected, ConnectFailed, Reports, first_connect, reason_of
-from cutor.bus.errors import BusClosed, BusError, BusUnreachable, NotPermitted
-from cutor.bus.permission import Violation, describe, read_violation
+from cutor.bus.errors import BusClosed, BusError, BusUnreachable
+from cutor.bus.permission import Violation, read_violation
+from cutor.bus.refusals import Refusals
 from cutor.bus.tls import explain_tls
+from cutor.bus.waiting import NoAnswer, NoResponders, NotConnected, Waiters, repeated
 
 log = logging.getLogger("cutor.bus")
 
@@ -33,29 +34,8 @@ OLDEST_SERVER: Final = (2, 11)
 """Older servers ignore `Nats-Expected-Last-Subject-Sequence-Subject`: the fence would silently not hold."""
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long what was sent last, and the end of TLS, are waited for when a connection is closed."""
-COMPLAINTS: Final = 64
-"""Most refusals that nobody waits for and that are logged; the first of each kind of subject is."""
 
 _Handler = Callable[[Msg], None]
-
-
-class NoAnswer(BusError):
-    """This attempt got no answer: the time was up or the connection was lost. What was asked may have been done."""
-
-
-class NotConnected(NoAnswer):
-    """There was no connection for as long as this attempt lasted: nothing was sent."""
-
-
-class NoResponders(BusError):
-    """The server says that nothing listens on this subject. Nothing was done."""
-
-
-class _Waiting(NamedTuple):
-    """A request that waits for its answer."""
-
-    subject: str
-    future: asyncio.Future[Msg]
 
 
 class Link:
@@ -68,13 +48,10 @@ class Link:
         self._opened = False
         self._closing = False
         self._up = asyncio.Event()
-        self._waiting: dict[str, _Waiting] = {}
-        self._collecting: dict[str, _Handler] = {}
+        self._waiting = Waiters()
+        self._refusals = Refusals(self.address)
         self._lost_callbacks: set[Callable[[], None]] = set()
         self._back_callbacks: set[Callable[[], None]] = set()
-        self._denied: dict[str, Violation] = {}
-        self._complained: set[str] = set()
-        self._next_token = 0
 
     # -- opening and closing ---------------------------------------------------------------------------------------
 
@@ -100,10 +77,10 @@ class Link:
         return link
 
     async def _begin(self, connected: Connected) -> None:
-        self._client, self._user = connected.client, connected.credential.user
+        self._client, self._refusals.user = connected.client, connected.credential.user
         self._up.set()
         self._inbox = self._client.new_inbox()
-        await self.subscribe_raw(f"{self._inbox}.*", self._answered)
+        await self.subscribe_raw(f"{self._inbox}.*", self._waiting.answered)
 
     def _unconnected(self, error: ConnectFailed) -> BusUnreachable:
         about_tls = explain_tls(error.cause, self.address, own_ca=self._own_ca)
@@ -130,8 +107,7 @@ class Link:
         self._up.set()
         for callback in tuple(self._lost_callbacks):
             callback()
-        for waiting in self._waiting.values():
-            _fail(waiting.future, BusClosed("the bus was closed"))
+        self._waiting.fail(lambda _subject: BusClosed("the bus was closed"))
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 if not self._client.is_closed:
@@ -208,41 +184,22 @@ class Link:
             log.debug("nats: %s", reason_of(error))
         elif violation.kind == "subscription":
             self._refuse_subscription(violation)
-        elif not self._refuse_publish(violation):
-            self._complain(violation)
+        elif not self._waiting.fail(lambda subject: self._refusals.error(violation, subject), where=violation.concerns):
+            self._refusals.complain(violation)
 
     def _refuse_subscription(self, violation: Violation) -> None:
         """Note it for who confirms the subscription; without an inbox nothing that is asked can be answered."""
-        self._denied[violation.subject] = violation
+        self._refusals.note_subscription(violation)
         inbox = f"{self._inbox}.*"
         if violation.concerns(inbox):
-            for waiting in self._waiting.values():
-                _fail(waiting.future, self._not_permitted(violation, inbox))
-
-    def _refuse_publish(self, violation: Violation) -> bool:
-        """Tell those who wait for an answer to what the server refused; whether anybody does."""
-        refused = [waiting for waiting in self._waiting.values() if violation.concerns(waiting.subject)]
-        for waiting in refused:
-            _fail(waiting.future, self._not_permitted(violation, waiting.subject))
-        return bool(refused)
-
-    def _not_permitted(self, violation: Violation, subject: str) -> NotPermitted:
-        return NotPermitted(describe(violation, subject, user=self._user, address=self.address))
-
-    def _complain(self, violation: Violation) -> None:
-        """Log what was refused although nobody waits for it: an acknowledgement, a pull; subjects of one kind count as one."""
-        kind = f"{violation.kind} {'.'.join(violation.subject.split('.')[:5])}"
-        if kind not in self._complained and len(self._complained) < COMPLAINTS:
-            self._complained.add(kind)
-            log.error("%s", self._not_permitted(violation, violation.subject))
+            self._waiting.fail(lambda _subject: self._refusals.error(violation, inbox))
 
     def _on_lost(self) -> None:
         if self._closing:
             return
         self._up.clear()
         log.warning("connection to %s lost, connecting again until it works", self.address)
-        for waiting in self._waiting.values():
-            _fail(waiting.future, NoAnswer("connection lost"))
+        self._waiting.fail(lambda _subject: NoAnswer("connection lost"))
         for callback in tuple(self._lost_callbacks):
             callback()
 
@@ -290,7 +247,7 @@ class Link:
         answer to any of them counts, so one that is slower than that is heard all the same.
         """
         await self.wait_up(until)
-        with self._waits_for(subject, until) as (token, answered):
+        with self._waiting.waits_for(subject, until) as (token, answered):
             send = functools.partial(self.send, subject, body, reply=f"{self._inbox}.{token}", headers=headers)
             await send()
             with repeated(send, again_every_s):
@@ -303,19 +260,16 @@ class Link:
         """One attempt at a request with many answers: all up to and with the first one that has a status line."""
         await self.wait_up(until)
         answers: list[Msg] = []
-        with self._waits_for(subject, until) as (token, done):
+        with self._waiting.waits_for(subject, until) as (token, done):
 
             def collect(answer: Msg) -> None:
                 answers.append(answer)
                 if is_status(answer) and not done.done():
                     done.set_result(answer)
 
-            self._collecting[token] = collect
-            try:
+            with self._waiting.collecting(token, collect):
                 await self.send(subject, body, reply=f"{self._inbox}.{token}")
                 last = await done
-            finally:
-                del self._collecting[token]
         if is_no_responders(last):
             raise NoResponders(f"nothing listens on {subject}")
         return answers
@@ -324,25 +278,9 @@ class Link:
         """Wait until the server has handled everything sent so far on this connection. NoAnswer, BusClosed."""
         until = asyncio.get_running_loop().time() + timeout_s
         await self.wait_up(until)
-        with self._waits_for(ROUND_TRIP, until) as (_, answered):
+        with self._waiting.waits_for(ROUND_TRIP, until) as (_, answered):
             await self._client.ping(lambda: None if answered.done() else answered.set_result(Msg(self._client)))
             await answered
-
-    @contextmanager
-    def _waits_for(self, subject: str, until: float) -> Iterator[tuple[str, asyncio.Future[Msg]]]:
-        """A token and the future of the answer to it, which fails at the loop time `until` or with the connection."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Msg] = loop.create_future()
-        self._next_token += 1
-        token = str(self._next_token)
-        self._waiting[token] = _Waiting(subject, future)
-        timer = loop.call_at(until, _fail, future, NoAnswer("no answer in time"))
-        try:
-            yield token, future
-        finally:
-            timer.cancel()
-            del self._waiting[token]
-            _discard(future)
 
     async def confirm(self, subject: str, timeout_s: float) -> None:
         """Wait until the server has taken a subscription to `subject`. NotPermitted where it refuses it."""
@@ -351,8 +289,7 @@ class Link:
 
     def check_subscribed(self, subject: str) -> None:
         """NotPermitted where the server has refused the subscription to `subject`: behind the answer to any later request."""
-        if (violation := self._denied.get(subject.lower())) is not None:
-            raise self._not_permitted(violation, subject)
+        self._refusals.check_subscription(subject)
 
     async def subscribe_raw(self, subject: str, handler: _Handler) -> RawSubscription:
         """Subscribe without a local limit (what arrives is bounded by what was asked for); not confirmed by the server yet."""
@@ -360,7 +297,7 @@ class Link:
         async def call(message: Msg) -> None:
             handler(message)
 
-        self._denied.pop(subject.lower(), None)
+        self._refusals.forget_subscription(subject)
         try:
             return await self._client.subscribe(subject, cb=call, pending_msgs_limit=0, pending_bytes_limit=0)
         except nats.errors.ConnectionClosedError as error:
@@ -370,11 +307,13 @@ class Link:
 
     async def unsubscribe(self, subscription: RawSubscription) -> None:
         """End a subscription; quiet when the connection is gone, and the subscription with it."""
+        self._refusals.forget_subscription(subscription.subject)
         if not self._client.is_closed:
             await subscription.unsubscribe()
 
     async def drain(self, subscription: RawSubscription) -> None:
         """End a subscription after handling what the server had sent; like `unsubscribe` while the connection is lost."""
+        self._refusals.forget_subscription(subscription.subject)
         if self._client.is_closed:
             return
         if self.connected:  # shielded: a cancelled PING of the library stops its reader when the PONG comes
@@ -386,40 +325,6 @@ class Link:
         """A fresh reply subject prefix."""
         return self._client.new_inbox()
 
-    def _answered(self, message: Msg) -> None:
-        token = message.subject.rpartition(".")[2]
-        handler = self._collecting.get(token)
-        if handler is not None:
-            handler(message)
-            return
-        waiting = self._waiting.get(token)
-        if waiting is not None and not waiting.future.done():
-            waiting.future.set_result(message)
-
-
-@contextmanager
-def repeated(send: Callable[[], Awaitable[None]], every_s: float | None) -> Iterator[None]:
-    """Send again and again while the block lasts; that it cannot be sent, who waits for the answer is told elsewhere."""
-    if every_s is None:
-        yield
-        return
-    tasks: list[asyncio.Task[None]] = []
-
-    async def repeat() -> None:
-        with suppress(BusError):
-            while True:
-                await send()
-                await asyncio.sleep(every_s)
-
-    # a timer, because most answers come before: a task for each request would cost more than the request
-    timer = asyncio.get_running_loop().call_later(every_s, lambda: tasks.append(asyncio.create_task(repeat())))
-    try:
-        yield
-    finally:
-        timer.cancel()
-        for task in tasks:
-            task.cancel()
-
 
 def is_status(message: Msg) -> bool:
     """Whether this is a status line of the server and not a stored message (whose sender may have written any header)."""
@@ -430,14 +335,3 @@ def is_status(message: Msg) -> bool:
 def is_no_responders(message: Msg) -> bool:
     """Whether the server says that nothing listens on the subject that was asked."""
     return is_status(message) and not message.data and (message.headers or {})["Status"] == "503"
-
-
-def _fail(future: asyncio.Future[Msg], error: BusError) -> None:
-    if not future.done():
-        future.set_exception(error)
-
-
-def _discard(future: asyncio.Future[Msg]) -> None:
-    """Let go of a future that nobody waits for any more, without asyncio's complaint about an unread exception."""
-    if not future.cancel() and not future.cancelled():
-        future.exception()

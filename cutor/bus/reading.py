@@ -20,8 +20,9 @@ import msgspec
 
 from cutor.bus.api import ATTEMPT_S, DEFAULT_TIMEOUT_S, Api, until_answered
 from cutor.bus.errors import BusError
-from cutor.bus.link import Link, NoAnswer, is_status
+from cutor.bus.link import Link, is_status
 from cutor.bus.message import LeaderMessage, Stored, from_direct, from_leader
+from cutor.bus.waiting import NoAnswer
 
 BATCH: Final = 1000
 """Most messages of one batched direct get."""

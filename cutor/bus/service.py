@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from cutor.bus.errors import BusError
-from cutor.bus.link import NoAnswer, NoResponders
+from cutor.bus.waiting import NoAnswer, NoResponders
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg

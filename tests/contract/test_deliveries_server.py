@@ -9,7 +9,7 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
 from cutor.bus.delivery import HAND_BACK_S, Delivery, Pulse, hand_back, hand_back_body
-from cutor.bus.link import NoResponders
+from cutor.bus.waiting import NoResponders
 from tests.nats_server import OwnServer, appender
 from tests.scripted_roles import PATIENCE_S, set_ack_wait
 

@@ -22,7 +22,7 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError, NotPermitted
-from cutor.bus.link import NoAnswer, NoResponders
+from cutor.bus.waiting import NoAnswer, NoResponders
 from tests.bare_stack import one_line, request
 from tests.cluster import NODES, DeployedCluster, start_deployed
 from tests.live_stack import EXAMPLES, surroundings

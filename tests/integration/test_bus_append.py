@@ -8,7 +8,7 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import AppendRefused, BusClosed, BusUnreachable, FenceConflict
-from cutor.bus.link import NoAnswer
+from cutor.bus.waiting import NoAnswer
 from tests.nats_server import Append, OwnServer, appender
 
 

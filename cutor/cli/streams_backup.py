@@ -14,7 +14,7 @@ from cutor.bus.backup_manifest import Manifest
 from cutor.bus.connection import Bus
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import StatusLine, print_json
-from cutor.redelivery import Redelivered, redeliver
+from cutor.redelivery import Redelivered, describe, redeliver
 
 _directory_argument = click.argument("directory", type=click.Path(path_type=Path))
 
@@ -78,21 +78,25 @@ def redeliver_command(wanted: Wanted) -> None:
     """Deliver again whatever somebody has yet to act on.
 
     For after a power failure: it may have taken events whose deliveries count as done, and nobody would act on them again.
-    Reads the whole log. What is done is not done twice; what runs at this moment is done anew.
+    The stack of `cutor up` sees to it at its start; a server of your own needs this command. Reads the whole log. What is done
+    is not done twice.
+
+    What runs at this moment is taken away from its worker and begun anew, which costs it a lease: after `max_leases` it would
+    be parked. So before the roles start is the best time.
     """
-    found = asyncio.run(_redeliver(wanted.find_server()))
+    server = wanted.find_server()
+    with StatusLine() as line:
+        found = asyncio.run(_redeliver(server, line))
     if wanted.json:
         print_json(found._asdict())
         return
-    click.echo(
-        f"{found.open} submissions have not ended" + (f", the oldest since {found.oldest_sequence}" if found.open else "")
-    )
-    click.echo(f"set back: {', '.join(found.consumers)}" if found.consumers else "no consumer was ahead of them")
+    for said in describe(found):
+        click.echo(said)
 
 
-async def _redeliver(server: str) -> Redelivered:
+async def _redeliver(server: str, line: StatusLine) -> Redelivered:
     async with Bus.connect(server, name="cutor streams redeliver") as bus:
-        return await redeliver(bus)
+        return await redeliver(bus, lambda read_to, last: line.show(f"reading the log: {read_to:,} of {last:,}"))
 
 
 async def _back_up(server: str, directory: Path, progress: _Progress) -> Manifest:

@@ -7,6 +7,7 @@
 <data>/images.json   the ids of the images that its containers have
 <data>/nats/         the server's store: the streams, which are the truth
 <data>/restoring     there while a backup is being restored (`restoring`)
+<data>/power-failed  there until deliveries that a power failure may have taken are seen to (`cutor.redelivery`)
 <data>/in-hand/      what each role has in hand, for its next life
 <data>/log/          one log a process
 ```
@@ -43,6 +44,7 @@ class DataDirectory:
         self.images_file = path / "images.json"
         self.server = path / "nats"
         self.restoring = path / "restoring"
+        self.power_failed = path / "power-failed"
         self.logs = path / "log"
         self.supervisor_log = self.logs / "supervisor.log"
 

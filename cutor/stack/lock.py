@@ -3,6 +3,9 @@
 The supervisor (or a role that runs by itself) holds an flock on ``<data>/lock`` for life, and its role processes inherit the
 open file: the lock is free only when all of them are dead. The file says who took it; that is believed only for a process
 that is still the same one (its start time is compared).
+
+A lock whose name is that of a process of another boot of the machine tells of more than a process that died: the disk may lack
+what the operating system had yet to write. Before the name goes, that is noted beside it (`DataDirectory.power_failed`).
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ from typing import Final
 import msgspec
 
 from cutor.errors import CutorError
-from cutor.stack.data import DataDirectoryUnusable
+from cutor.stack.data import DataDirectory, DataDirectoryUnusable, write_privately
 from cutor.stack.stop_times import ORPHANS_S
 
 POLL_S: Final = 0.02
 _HOLDER_BYTES: Final = 4096
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class AlreadyRunning(CutorError):
@@ -32,10 +36,14 @@ class AlreadyRunning(CutorError):
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """Who took the lock: its pid, and when that process started (clock ticks since boot: field 22 of ``/proc/PID/stat``)."""
+    """Who took the lock: its pid, and when that process started (clock ticks since boot: field 22 of ``/proc/PID/stat``).
+
+    ``boot`` is the name that the kernel gave that boot of the machine (random(4)), None where it gives none.
+    """
 
     pid: int
     started_ticks: int
+    boot: str | None = None
 
 
 class Lock:
@@ -53,7 +61,8 @@ class Lock:
             os.close(descriptor)
             who = f" with pid {holder.pid}" if holder else ""
             raise AlreadyRunning(f"{path.parent} is in use by a process{who}; `cutor down --data {path.parent}` stops it")
-        mine = Holder(pid=os.getpid(), started_ticks=start_time_ticks(os.getpid()) or 0)
+        _note_power_failure(path, _holder_in(descriptor))
+        mine = Holder(pid=os.getpid(), started_ticks=start_time_ticks(os.getpid()) or 0, boot=boot())
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, msgspec.json.encode(mine), 0)
         return cls(descriptor)
@@ -66,6 +75,7 @@ class Lock:
         """
         descriptor = _open(path, os.O_RDWR)
         if _lock_soon(descriptor) and _holder_in(descriptor) == dead:
+            _note_power_failure(path, dead)
             return cls(descriptor)
         os.close(descriptor)
         return None
@@ -84,6 +94,13 @@ def _holder_died(path: Path) -> bool:
     """Whether the process that took the lock is dead: who holds it now are its children, which are ending."""
     holder = read_holder(path)
     return holder is not None and start_time_ticks(holder.pid) != holder.started_ticks
+
+
+def _note_power_failure(path: Path, former: Holder | None) -> None:
+    """Note that the machine may have gone down under a former life which kept streams. For who has the lock."""
+    data = DataDirectory(path.parent)
+    if former is not None and (former.boot is None or former.boot != boot()) and data.server.is_dir():
+        write_privately(data.power_failed, b"")
 
 
 def _lock_soon(descriptor: int, timeout_s: float = 0.1) -> bool:
@@ -195,6 +212,14 @@ def start_time_ticks(pid: int) -> int | None:
         return None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def boot() -> str | None:
+    """Return the name of this boot of the machine; None where the kernel gives none."""
+    try:
+        return BOOT_ID.read_text().strip() or None
+    except OSError:
+        return None
 
 
 def _open(path: Path, flags: int) -> int:

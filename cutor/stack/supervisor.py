@@ -1,11 +1,11 @@
 """The supervisor: what ``cutor up`` runs. It starts the server and the roles, keeps them running, and ends them.
 
 Its start, each step undone in reverse order when a later one fails: `streams.yaml` read · lock · what Docker must have ·
-leftovers of a dead life removed · server · a backup restored, if one was given · streams and policy · roles · all ready ·
-current-stack file. A process that dies is started again. Where that is hopeless before the stack was ready, the whole stack
-ends with one line; a stack that was ready goes on, with a line in ``supervisor.log`` and on the terminal for every attempt
-(`restarts`). Where another program took the server's port meanwhile, the server takes another one, and the roles are started
-again with its address (`server`).
+leftovers of a dead life removed · server · a backup restored, if one was given · streams and policy · deliveries that a power
+failure took · roles · all ready · current-stack file. A process that dies is started again. Where that is hopeless before the
+stack was ready, the whole stack ends with one line; a stack that was ready goes on, with a line in ``supervisor.log`` and on
+the terminal for every attempt (`restarts`). Where another program took the server's port meanwhile, the server takes another
+one, and the roles are started again with its address (`server`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from cutor.stack.keeper import Keeper, Orders, first_of
 from cutor.stack.leftovers import remove_leftovers
 from cutor.stack.lock import Lock, read_holder
 from cutor.stack.logs import Log, stamped
+from cutor.stack.power_failure import see_to_deliveries
 from cutor.stack.preflight import check_docker, remove_containers
 from cutor.stack.server import KeptServer, StoppedAtItsStart
 from cutor.stack.stop_times import HALTED_SWEEP_S, SWEEP_S, StopTimes
@@ -202,10 +203,11 @@ class Supervisor:
             ) from error
 
     async def _set_up(self, server: str, topology: Topology) -> None:
-        """Make streams and consumers as wanted, and publish what the stack accepts."""
+        """Make streams and consumers as wanted, publish what the stack accepts, and have lost deliveries come again."""
         async with Bus.connect(server, name="cutor up") as bus:
             await apply(bus, topology)
             await Journal(bus).publish_policy(self._settings.config.policy())
+            await first_of(see_to_deliveries(self._data, bus, self._say), self._orders.stop.wait())
 
     async def _keep(self, server: KeptServer, lock: Lock, instance: str, announce: Callable[[], None]) -> None:
         """Keep server and roles running until ``orders.stop``, or until one of them is given up; then the roles end."""

@@ -1,6 +1,7 @@
 """Data directory, lock, current-stack file and logs: what they hold, who may read them, what they refuse."""
 
 import fcntl
+import json
 import os
 import signal
 import stat
@@ -16,7 +17,7 @@ from cutor.stack import current
 from cutor.stack.current import CurrentStack, CurrentStackDamaged
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable, write_privately
 from cutor.stack.finding import NoStack, find_server, named_server
-from cutor.stack.lock import AlreadyRunning, Lock, is_free, read_holder, send_to_holder, start_time_ticks, wait_free
+from cutor.stack.lock import AlreadyRunning, Lock, boot, is_free, read_holder, send_to_holder, start_time_ticks, wait_free
 from cutor.stack.logs import Log, last_lines
 from cutor.stack.streams import wanted
 
@@ -76,6 +77,40 @@ def test_an_orderly_end_leaves_no_name(tmp_path: Path) -> None:
     Lock.take(path).release(orderly=True)
     assert read_holder(path) is None
     Lock.take(path).release(orderly=True)
+
+
+@pytest.mark.parametrize(
+    ("holder", "noted"),
+    [
+        ({"pid": 1, "started_ticks": 0, "boot": "another"}, True),
+        ({"pid": 1, "started_ticks": 0}, True),
+        ({"pid": 1, "started_ticks": 0, "boot": boot()}, False),
+        (None, False),
+    ],
+    ids=["another boot", "not known", "this boot", "an orderly end"],
+)
+@pytest.mark.parametrize("way", ["take", "take over"])
+def test_who_gets_the_lock_of_a_life_of_another_boot_notes_it(
+    tmp_path: Path, holder: dict[str, object] | None, noted: bool, way: str
+) -> None:
+    data = DataDirectory(tmp_path)
+    data.server.mkdir()
+    data.lock.write_text("" if holder is None else json.dumps(holder))
+    dead = read_holder(data.lock)
+    if way == "take":
+        Lock.take(data.lock).release(orderly=True)
+    elif dead is not None:
+        lock = Lock.take_over(data.lock, dead)
+        assert lock is not None
+        lock.release(orderly=True)
+    assert data.power_failed.exists() == noted
+
+
+def test_a_directory_without_streams_has_nothing_to_note(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+    data.lock.write_text('{"pid": 1, "started_ticks": 0, "boot": "another"}')
+    Lock.take(data.lock).release(orderly=True)
+    assert not data.power_failed.exists()
 
 
 def test_a_lock_lasts_until_the_last_inheritor_has_gone(tmp_path: Path) -> None:

@@ -68,9 +68,8 @@ async def until_answered(
 
     That is `timeout_s`, or the link's patience where this is longer and the caller `patient`.
     `attempt` gets the loop time at which it must give up: the end of all attempts where it asks again by itself (`whole`).
-    `unserved` is asked once when the server says that nothing
-    listens there: it raises the error that names the cause (no such stream); if it returns, the request is repeated (an
-    election is under way).
+    `unserved` is asked once when the server says that nothing listens there: it raises the error that names the cause (no such
+    stream); if it returns, the request is repeated (an election is under way).
     """
     deadline = Deadline(max(timeout_s, link.patience_s) if patient else timeout_s)
     reason = "no answer in time"

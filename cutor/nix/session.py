@@ -195,10 +195,7 @@ class BuildSession:
                         if on_progress is not None:
                             on_progress(frame.body)
                     case BuiltHeader() as header:
-                        report, block = stage_report(header.report, frame.body, limit)
-                        if classify(report) != "OK":
-                            raise ProtocolError("a build succeeded with a report that says otherwise")
-                        return Built(environment=decode_environment(key, header, block), report=report)
+                        return self._built(key, header, frame.body, limit)
                     case FailedHeader() as header:
                         report, _ = stage_report(header.report, frame.body, limit)
                         return self._failed(report, header.message, limit)
@@ -226,6 +223,14 @@ class BuildSession:
         if deadline is not None:
             seconds = self._settings.collection_timeout_ms / 1000 + limit.wall_time_ms / 1000 + GRACE_S
             deadline.reschedule(asyncio.get_running_loop().time() + seconds)
+
+    @staticmethod
+    def _built(key: str, header: BuiltHeader, body: bytes, limit: Limit) -> Built:
+        """Return the environment. Raises `ProtocolError` where the report tells of a failure."""
+        report, block = stage_report(header.report, body, limit)
+        if classify(report) != "OK":
+            raise ProtocolError("a build succeeded with a report that says otherwise")
+        return Built(environment=decode_environment(key, header, block), report=report)
 
     @staticmethod
     def _failed(report: StageReport, message: str | None, limit: Limit) -> Failed:

@@ -57,7 +57,8 @@ class Pulse:
     """How a delivery is kept alive: a heartbeat every `every_s`; who is told when they are not confirmed.
 
     `doubtful` is called for every heartbeat without a confirmation, `cut_off` once, when there was none for `lasts_s` (the
-    `ack_wait`): the server has given the delivery to somebody else by now, if it is there at all.
+    `ack_wait`), or when the connection is closed for good and there will be none: the server has given the delivery to somebody
+    else by now, or is about to, if it is there at all.
     """
 
     every_s: float = 10.0
@@ -141,7 +142,12 @@ class Delivery:
         still one's own, the log alone says.
         """
         again = asyncio.Event()
-        end_watch = self._link.watch(back=again.set)
+
+        def closed() -> None:
+            if self._link.closed:
+                again.set()
+
+        end_watch = self._link.watch(lost=closed, back=again.set)
         task = asyncio.create_task(self._beat(pulse, again), name="kept-alive")
         try:
             yield
@@ -152,7 +158,7 @@ class Delivery:
 
     async def _beat(self, pulse: Pulse, again: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        confirmed_at = loop.time()
+        confirmed_at = loop.time()  # the server's clock began earlier, by the way of the delivery here
         await _wait(again, pulse.every_s)
         while not self._answered:
             again.clear()
@@ -162,6 +168,7 @@ class Delivery:
             try:
                 confirmed = await self._confirmed(until)
             except BusClosed:
+                pulse.cut_off()
                 return
             if confirmed:
                 confirmed_at = sent_at  # the server's clock began later

@@ -26,7 +26,7 @@ from cutor.model.decide import Look, decide_look
 from cutor.model.events import Lease, Leased
 from cutor.model.messages import read_message
 from cutor.model.subjects import Address, event_subject, parse_event_subject
-from cutor.roles.job import LeaseLost
+from cutor.roles.job import Job, LeaseLost
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ class Running:
     """One submission that this process attends to, for the event at ``sequence``.
 
     It is known here before its lease is taken: so no notice is missed. ``taking`` is the lease that this process appends or
-    has appended; ``lease`` is that lease once it is known to be in the log.
+    has appended; ``lease`` is that lease once it is known to be in the log, and ``job`` what is done under it. ``seen`` is the
+    token of the newest lease before, empty for none.
     """
 
     def __init__(self, address: Address, sequence: int) -> None:
@@ -53,6 +54,8 @@ class Running:
         self.sequence = sequence
         self.taking: Lease | None = None
         self.lease: Lease | None = None
+        self.job: Job | None = None
+        self.seen = ""
         self.noticed = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._stopped: EndedMeanwhile | LeaseLost | None = None
@@ -92,17 +95,18 @@ class Attention:
         return self._running.get(address)
 
     @asynccontextmanager
-    async def on(self, address: Address, sequence: int) -> AsyncIterator[Running]:
+    async def on(self, running: Running) -> AsyncIterator[None]:
         """Attend to a submission while the block lasts; not to be entered twice at once for the same one.
 
         Leases of it are heard of from then on: the subscription goes out before any lease of this process, on one connection.
         """
+        address = running.address
         assert address not in self._running, "see on_hand()"
-        running = self._running[address] = Running(address, sequence)
+        self._running[address] = running
         try:
             subject = event_subject(address, "leased")
             async with overhearing(self._journal.bus.link, subject, lambda notice: self._leased(running, notice)):
-                yield running
+                yield
         finally:
             del self._running[address]
             if look := self._looks.pop(address, None):
@@ -163,8 +167,11 @@ class Attention:
             look.add_done_callback(_complain)
 
     def cut_off(self, running: Running, lasts_s: float) -> None:
-        """Stop work whose lease nobody could confirm for as long as it lasts: another worker may have the next one."""
-        running.stop(LeaseLost(f"{running.address}: cut off from the server for {lasts_s:g} s, as long as a lease lasts"))
+        """Stop work whose lease nobody could confirm for as long as it lasts, or ever will: another may have the next one."""
+        if self._journal.bus.link.closed:
+            running.stop(LeaseLost(f"{running.address}: cut off from the server for good"))
+        else:
+            running.stop(LeaseLost(f"{running.address}: cut off from the server for {lasts_s:g} s, as long as a lease lasts"))
 
     async def _look(self, running: Running) -> None:
         pauses = LOOKS_AFTER_S

@@ -36,8 +36,8 @@ from cutor.model.decide import (
     decide_answer,
     decide_cleaned,
     decide_fault,
+    decide_in_hand,
     decide_step,
-    holds,
 )
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Event, Leased, Role
@@ -182,9 +182,14 @@ class Loop:
             return
         token = secrets.token_hex(8)
         self._in_hand.note(_note(delivery, parsed.address, token))  # before anything is waited for
-        async with self._attention.on(parsed.address, sequence) as running, delivery.kept_alive(self._pulse(delivery, running)):
-            answer = await self._attend_to(delivery, running, token)
-        await self._send(delivery, answer)
+        running = Running(parsed.address, sequence)
+        try:
+            async with self._attention.on(running), delivery.kept_alive(self._pulse(delivery, running)):
+                answer = await self._attend_to(delivery, running, token)
+            await self._send(delivery, answer)
+        except asyncio.CancelledError:
+            await self._hand_back(delivery, running, token)
+            raise
         self._in_hand.forget(sequence)
 
     def _pulse(self, delivery: Delivery, running: Running) -> Pulse:
@@ -202,6 +207,7 @@ class Loop:
         if state is None:
             log.error("%s: of no submission that the stream knows; dropped", delivery.stored.subject)
             return "done"
+        running.seen = "" if state.lease is None else state.lease.token
         if not state.ended and state.fault is None and not await self._able():
             return "retry"
         return await self._take(delivery, running, state, token)
@@ -254,7 +260,7 @@ class Loop:
         state, lease = appended.state, appended.state.lease
         if appended.done and lease is not None and lease.token == token and not state.ended:
             running.lease = lease
-            return await self._under_lease(delivery, running, Job(self._journal, self._policy, state, lease))
+            return await self._under_lease(running, Job(self._journal, self._policy, state, lease))
         if appended.done and not state.ended:
             return "leave"  # our lease is in the log, its answer was lost meanwhile, and a newer one stands behind it
         if appended.done:
@@ -269,17 +275,18 @@ class Loop:
             case NothingToDo():
                 return None
 
-    async def _under_lease(self, delivery: Delivery, running: Running, job: Job) -> Answer:
+    async def _under_lease(self, running: Running, job: Job) -> Answer:
         """As `_work_under`. A bug beside the work is no poison: leases are counted, and another may have the next one."""
+        running.job = job
         try:
-            return await self._work_under(delivery, running, job)
+            return await self._work_under(running, job)
         except (BusError, CutorError):
             raise
         except Exception:
             log.exception("%s: a bug beside the work; it will be delivered again", job.state.address)
             return "leave"
 
-    async def _work_under(self, delivery: Delivery, running: Running, job: Job) -> Answer:
+    async def _work_under(self, running: Running, job: Job) -> Answer:
         """Do the step under a lease, see to what its end leaves to do, and return what becomes of the delivery."""
         state = job.state
         try:
@@ -290,23 +297,44 @@ class Loop:
             state = await self._journal.known(job.state.address)
         except EndedMeanwhile:
             state = await self._journal.known(job.state.address)
-        except asyncio.CancelledError:
-            await self._hand_back(delivery, job)
-            raise
         except Exception as error:
             state = await self._after_fault(job, error)
         return decide_answer(await self._clean(state, job), job.lease)
 
-    async def _hand_back(self, delivery: Delivery, job: Job) -> None:
-        """Give the step back at a shutdown, unless another worker has it already."""
+    async def _hand_back(self, delivery: Delivery, running: Running, token: str) -> None:
+        """Answer at a shutdown what was being attended to. Without an answer its note stays, for the next start."""
         try:
             async with asyncio.timeout(HAND_BACK_TIMEOUT_S):
-                if holds(await self._journal.known(job.state.address), job.lease):
-                    await delivery.hand_back()
-        except (BusError, TimeoutError) as error:
-            log.warning("%s: handed back at the next start, or left to its ack_wait: %s", job.state.address, error)
+                answered = await self._answer_at_shutdown(delivery, running, token)
+        except (BusError, CutorError, TimeoutError) as error:
+            why = str(error) or f"no answer within {HAND_BACK_TIMEOUT_S:g} s"
+            log.warning("%s: handed back at the next start, or left to its ack_wait: %s", running.address, why)
+        except Exception:
+            log.exception("%s: a bug; handed back at the next start, or left to its ack_wait", running.address)
         else:
-            self._in_hand.forget(delivery.stored.sequence)
+            if answered:
+                self._in_hand.forget(delivery.stored.sequence)
+
+    async def _answer_at_shutdown(self, delivery: Delivery, running: Running, token: str) -> bool:
+        """Hand back what is not done, unless another worker has it; what is done, or has ended, is cleaned and acknowledged.
+
+        An append of the lease may be on its way: should it come behind the hand-back, it is one that nobody works under.
+        """
+        state, job, worker = await self._journal.known(running.address), running.job, self._context.worker
+        if job is not None:
+            answer = decide_answer(await self._clean(state, job), job.lease)
+        else:
+            role, seen = self._step.role, running.seen
+            mine = decide_in_hand(state, role, running.sequence, worker=worker, token=token, seen=seen)
+            answer = "retry" if mine else "leave"
+        match answer:
+            case "done":
+                await delivery.ack(confirm=True)
+            case "retry" | "later":
+                await delivery.hand_back()
+            case "leave":
+                log.info("%s: left to the worker that holds its lease", running.address)
+        return answer != "leave"
 
     async def _after_fault(self, job: Job, error: Exception) -> Submission:
         """Park where this was the last lease, with the reason; else the step is tried again under another one."""
@@ -336,7 +364,8 @@ class Loop:
         """Let running jobs finish for the configured time, unless told to hurry; then hand back what is left."""
         if not self._deliveries:
             return
-        await self._grace(self._context.config.shutdown_grace_s)
+        if not self._journal.bus.link.closed:  # else nothing that runs could tell what came of it
+            await self._grace(self._context.config.shutdown_grace_s)
         left = {task for task in self._deliveries if not task.done()}
         for task in left:
             task.cancel()

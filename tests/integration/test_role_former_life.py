@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from cutor.bus.consumer import WeightedQueues
 from cutor.bus.errors import BusUnreachable
 from cutor.journal import Journal
 from cutor.model.decide import decide_cancel
-from cutor.model.events import Cleaned, Lease, Leased
+from cutor.model.events import Cleaned, Interrupted, Lease, Leased
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import Address
@@ -31,6 +32,7 @@ from cutor.roles.in_hand import DIRECTORY, InHand, Note
 from cutor.roles.job import Job
 from tests.nats_server import OwnServer
 from tests.scripted_roles import PATIENCE_S, Waiting, end, kinds, pending_acks, request, role, set_ack_wait, take_over, until
+from tests.unit.histories import OK
 
 ACK_WAIT_S = 120.0
 
@@ -94,6 +96,130 @@ async def test_what_a_shutdown_hands_back_is_taken_up_after_a_restart_of_the_ser
     async with role(journal, end, worker="w2"):
         state = await until(journal, submitted.address, cleaned)
     assert (state.status, state.attempts.builder) == ("FINISHED", 2)
+
+
+async def handed_back(journal: Journal) -> None:
+    """Wait until a delivery is there: what is tried is that this is not after `ACK_WAIT_S`."""
+    await delivered(journal)
+
+
+def slow_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Let the first read of a state hang; return what says that it does."""
+    hangs, state_of = asyncio.Event(), journal.state
+
+    async def slow(address: Address, **more: int) -> Submission | None:
+        if not hangs.is_set():
+            hangs.set()
+            await asyncio.sleep(3600)
+        return await state_of(address, **more)
+
+    monkeypatch.setattr(journal, "state", slow)
+    return hangs
+
+
+async def test_a_shutdown_hands_back_what_it_had_not_even_read(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = await journal.submit(request("unread"))
+    hangs = slow_once(journal, monkeypatch)
+    async with role(journal, end, grace_s=0.1, data=tmp_path):
+        await hangs.wait()
+    assert notes(tmp_path) == []
+    await handed_back(journal)
+    assert await kinds(journal, submitted.address) == ["submitted"]
+
+
+@pytest.mark.parametrize("stored", ["before it is stored", "once it is stored"])
+async def test_a_shutdown_hands_back_whatever_became_of_its_lease(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: str
+) -> None:
+    submitted = await journal.submit(request("in-flight"))
+    hangs, append = asyncio.Event(), journal._append
+
+    async def unanswered(*some: Any) -> Any:
+        if stored == "once it is stored":
+            await append(*some)
+        hangs.set()
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(journal, "_append", unanswered)
+    async with role(journal, end, grace_s=0.1, data=tmp_path):
+        await hangs.wait()
+    assert notes(tmp_path) == []
+    monkeypatch.undo()
+    async with role(journal, end, worker="w2"):
+        state = await until(journal, submitted.address, cleaned)
+    assert (state.status, state.attempts.builder) == ("FINISHED", 2 if stored == "once it is stored" else 1)
+
+
+async def test_a_shutdown_leaves_what_another_worker_leased_while_it_had_no_lease(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = await journal.submit(request("lost-unread"))
+    hangs = slow_once(journal, monkeypatch)
+    async with role(journal, end, grace_s=0.1, data=tmp_path):
+        await hangs.wait()
+        await take_over(journal, submitted.address, number=1)
+    assert await pending_acks(journal) == 1, "the clock of the one who has it now"
+    assert notes(tmp_path) == ["1"], "nothing was answered"
+
+
+@pytest.mark.parametrize("at", ["the end of the work", "the cleaning"])
+async def test_a_cancel_and_a_shutdown_at_once_leave_a_clean_submission_with_what_was_interrupted(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """The shutdown comes while the container of the cancelled work is removed, or while the end of that is appended."""
+    submitted = await journal.submit(request("both"))
+    began, ends, append = asyncio.Event(), asyncio.Event(), journal._append
+
+    async def work(job: Job) -> None:
+        job.at("dependencies", OK)
+        began.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ends.set()
+            if at == "the end of the work":
+                await asyncio.sleep(PATIENCE_S)  # the shutdown cuts it short
+
+    async def slow(address: Address, event: Any, *some: Any) -> Any:
+        if isinstance(event, Cleaned) and not cleaning.is_set():
+            cleaning.set()
+            await asyncio.sleep(3600)
+        return await append(address, event, *some)
+
+    cleaning = asyncio.Event()
+    if at == "the cleaning":
+        monkeypatch.setattr(journal, "_append", slow)
+    async with role(journal, work, grace_s=0.1, data=tmp_path):
+        await began.wait()
+        await ended_by_cancel(journal, submitted.address)
+        await (ends if at == "the end of the work" else cleaning).wait()
+    said = await cleaned_event(journal, submitted.address)
+    assert (said.worker, said.by) == ("w1", "worker")
+    assert isinstance(said.interrupted, Interrupted)
+    assert said.interrupted.stages == (OK,)
+    assert await pending_acks(journal) == 0
+    assert notes(tmp_path) == []
+
+
+async def test_a_note_stays_where_a_shutdown_could_answer_nothing(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutor.roles.loop.HAND_BACK_TIMEOUT_S", 0.2)
+    work, state_of = Waiting(end), journal.state
+    submitted = await journal.submit(request("unanswered"))
+    async with role(journal, work, grace_s=0.1, data=tmp_path):
+        await work.began.wait()
+
+        async def away(_address: Address, **_more: int) -> Submission | None:
+            raise BusUnreachable("NATS does not answer")
+
+        monkeypatch.setattr(journal, "state", away)
+    assert notes(tmp_path) == [str(submitted.step_sequence)]
+    monkeypatch.setattr(journal, "state", state_of)
+    async with role(journal, end, data=tmp_path):
+        await until(journal, submitted.address, cleaned)
 
 
 async def test_the_next_life_of_a_killed_role_takes_its_work_up_again(

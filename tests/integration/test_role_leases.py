@@ -8,26 +8,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.errors import BusUnreachable
+from cutor.bus.errors import BusClosed, BusUnreachable
+from cutor.config import Config
 from cutor.journal import Appended, Journal
 from cutor.model.codec import encode
-from cutor.model.events import Cancelled, Finished, Lease, Leased, Ran, Stage
+from cutor.model.events import Cancelled, Event, Finished, Lease, Leased, Ran, Stage
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import event_subject
+from cutor.roles.context import RoleContext
 from cutor.roles.job import Job, LeaseLost
+from cutor.roles.loop import Loop
 from cutor.roles.results import Results
 from tests.fault.proxy import Proxy
 from tests.nats_server import OwnServer
 from tests.scripted_roles import (
     PATIENCE_S,
+    Scripted,
     Waiting,
     build,
     end,
@@ -86,6 +90,38 @@ async def test_work_stops_when_the_next_lease_passes_by(journal: Journal) -> Non
         assert await pending_acks(journal) == 1, "the clock of the one who has it now"
     state = await journal.known(submitted.address)
     assert (state.status, state.lease, state.strays) == ("SUBMITTED", lease, 0)
+
+
+async def test_who_comes_late_leaves_the_lease_to_the_worker_that_has_it(journal: Journal, own_server: OwnServer) -> None:
+    """It stood still between its read and its append for longer than a lease lasts, and the event went to another one."""
+    await set_ack_wait(journal.bus, 2.0)
+    late, healthy = Waiting(end), Waiting(end)
+    submitted = await journal.submit(request("late"))
+    arrived, go_on, settled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    async with Bus.connect(own_server.url, name="late") as bus:
+        slow = Journal(bus)
+        settle = slow.settle
+
+        async def stalled(state: Submission, decide: Callable[[Submission], Event | None], **more: int) -> Appended:
+            arrived.set()
+            await go_on.wait()
+            appended = await settle(state, decide, **more)
+            settled.set()
+            return appended
+
+        slow.settle = stalled  # type: ignore[method-assign]
+        async with role(slow, late, worker="late"):
+            await asyncio.wait_for(arrived.wait(), PATIENCE_S)
+            async with role(journal, healthy, worker="healthy"):
+                await asyncio.wait_for(healthy.began.wait(), PATIENCE_S)
+                go_on.set()
+                await asyncio.wait_for(settled.wait(), PATIENCE_S)
+                await asyncio.sleep(0.5)
+                assert not healthy.stopped.is_set()
+                healthy.go_on.set()
+                state = await until(journal, submitted.address, cleaned)
+    assert await kinds(journal, submitted.address) == ["submitted", "leased", "finished", "cleaned"]
+    assert (state.lease and state.lease.worker, state.strays, late.jobs) == ("healthy", 0, [])
 
 
 async def test_work_stops_when_its_step_is_done_by_another(journal: Journal) -> None:
@@ -187,6 +223,45 @@ async def test_who_is_cut_off_for_as_long_as_a_lease_lasts_stops(journal: Journa
         proxy.resume()
     assert await kinds(journal, submitted.address) == ["submitted", "leased", "leased", "finished", "cleaned"]
     assert (state.strays, state.lease and state.lease.worker) == (0, "w2")
+
+
+async def test_who_is_cut_off_for_good_stops_at_once_and_takes_no_grace(journal: Journal, own_server: OwnServer) -> None:
+    """As when the server refuses a credential that it knew: heartbeats cannot come, and nothing can be appended."""
+    await set_ack_wait(journal.bus, 2.0)
+    work, next_one = Waiting(end), Waiting(end)
+    submitted = await journal.submit(request("closed"))
+    async with Bus.connect(own_server.url, name="closed") as closed:
+        context = RoleContext("", "test", "w1", Config(shutdown_grace_s=3600.0), lambda: None, asyncio.Event())
+        loop = asyncio.create_task(Loop(context, Journal(closed), Scripted("builder", work), 1).run())
+        await work.began.wait()
+        await closed.link._client._process_err("'Authorization Violation'")
+        await stopped(work)
+        with pytest.raises(BusClosed):
+            await asyncio.wait_for(loop, PATIENCE_S)
+    async with role(journal, next_one, worker="w2"):
+        await next_one.began.wait()
+        next_one.go_on.set()
+        await until(journal, submitted.address, cleaned)
+    assert await kinds(journal, submitted.address) == ["submitted", "leased", "leased", "finished", "cleaned"]
+
+
+async def test_the_grace_is_not_waited_for_once_the_connection_is_closed_for_good(
+    journal: Journal, own_server: OwnServer
+) -> None:
+    """Free slots: the loop hears of it while it waits for a delivery, before any heartbeat is due."""
+    work = Waiting(end)
+    submitted = await journal.submit(request("no-grace"))
+    async with Bus.connect(own_server.url, name="closed") as closed:
+        context = RoleContext("", "test", "w1", Config(shutdown_grace_s=3600.0), lambda: None, asyncio.Event())
+        loop = asyncio.create_task(Loop(context, Journal(closed), Scripted("builder", work), 2).run())
+        await work.began.wait()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("cutor.roles.attention.Attention.cut_off", lambda *_: None)
+            await closed.close()
+            with pytest.raises(BusClosed):
+                await asyncio.wait_for(loop, PATIENCE_S)
+    assert work.stopped.is_set()
+    assert await kinds(journal, submitted.address) == ["submitted", "leased"]
 
 
 async def test_a_job_goes_on_when_the_server_comes_back_in_time(journal: Journal, own_server: OwnServer) -> None:

@@ -19,20 +19,20 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from cutor.bus.errors import BusError
+from cutor.bus.following import LOOKS_AFTER_S
 from cutor.bus.subscription import Notice, overhearing
 from cutor.bus.topology_promises import HEARTBEAT_S
-from cutor.journal import Journal
+from cutor.journal import Journal, SubmissionUnknown
 from cutor.model.decide import Look, decide_look
 from cutor.model.events import Lease, Leased
 from cutor.model.messages import read_message
+from cutor.model.state import Submission
 from cutor.model.subjects import Address, event_subject, parse_event_subject
 from cutor.roles.job import Job, LeaseLost
 
 log = logging.getLogger(__name__)
 
 CANCEL_SUBJECT: Final = "cutor.ev.*.*.cancelled"
-LOOKS_AFTER_S: Final[tuple[float, ...]] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Pauses between two looks into the stream after a notice: a slow disk stores the event after its notice has passed."""
 CLOCK_S: Final = 1.0
 """How often this process looks at its clock, whether it stood still meanwhile."""
 
@@ -46,7 +46,8 @@ class Running:
 
     It is known here before its lease is taken: so no notice is missed. ``taking`` is the lease that this process appends or
     has appended; ``lease`` is that lease once it is known to be in the log, and ``job`` what is done under it. ``seen`` is the
-    token of the newest lease before, empty for none.
+    token of the newest lease before, empty for none. ``known`` is the state that was read last, so that the next look reads
+    only what is behind it; where it is ``doubted``, because the server was away, all is read anew.
     """
 
     def __init__(self, address: Address, sequence: int) -> None:
@@ -56,6 +57,8 @@ class Running:
         self.lease: Lease | None = None
         self.job: Job | None = None
         self.seen = ""
+        self.known: Submission | None = None
+        self.doubted = False
         self.noticed = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._stopped: EndedMeanwhile | LeaseLost | None = None
@@ -154,6 +157,7 @@ class Attention:
 
     def _look_at_all(self) -> None:
         for running in self._running.values():
+            running.doubted = True
             self.look_at(running)
 
     def look_at(self, running: Running) -> None:
@@ -198,11 +202,20 @@ class Attention:
     async def _seen(self, running: Running) -> Look:
         lease = running.lease  # as it was before the read: one that is taken meanwhile may not be in what is read
         try:
-            state = await self._journal.state(running.address)
+            running.known = await self._state(running)
         except BusError as error:
             log.warning("%s: whether it may go on cannot be read now: %s", running.address, error)
             return "go on"
-        return "go on" if state is None else decide_look(state, lease)
+        return "go on" if running.known is None else decide_look(running.known, lease)
+
+    async def _state(self, running: Running) -> Submission | None:
+        if running.known is None or running.doubted:
+            running.doubted = False
+            return await self._journal.state(running.address)
+        try:
+            return await self._journal.newer(running.known)
+        except SubmissionUnknown:
+            return None
 
 
 def _complain(task: asyncio.Task[None]) -> None:

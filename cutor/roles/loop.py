@@ -8,6 +8,7 @@ A delivery is answered by what the log says (`decide_answer`):
     the step is done, or not this role's     acknowledged: nothing is left to do
     the lease is ours, the step is not done  handed back: a fault that is to be retried, or a shutdown
     a newer lease is in the log              left alone: it is another worker's clock
+    others append to it without end          handed back, later each time, before a lease: so the slot serves others
     attending to it fails by a bug           handed back, later each time; in the end the submission is parked (`Poison`)
 """
 
@@ -26,7 +27,7 @@ from cutor.bus.delivery import Delivery, Pulse
 from cutor.bus.errors import BusError
 from cutor.bus.topology_promises import HEARTBEAT_S, LEASE_S
 from cutor.errors import CutorError
-from cutor.journal import Journal
+from cutor.journal import Journal, JournalBusy
 from cutor.model.decide import (
     Answer,
     Clean,
@@ -37,6 +38,7 @@ from cutor.model.decide import (
     decide_cleaned,
     decide_fault,
     decide_in_hand,
+    decide_overtaken,
     decide_step,
 )
 from cutor.model.errors import InvalidRequest
@@ -57,6 +59,12 @@ RETRY_DELAY_S: Final = 2.0
 UNABLE_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between two looks whether a worker that could do nothing can again; the last one stays."""
 STOP_CHECK_S: Final = 0.5
+CONFLICTS_BEFORE_LEASE: Final = 5
+"""Times that the first append of a delivery is decided anew, about 0.1 s, before its slot serves another submission."""
+LATER_MAX_S: Final = 10.0
+"""Longest pause of a delivery whose submission is busy with other messages."""
+BUSY_REMEMBERED: Final = 1000
+"""Submissions that are known to be busy at one time, so that each is logged once; of more, some are logged again."""
 HAND_BACK_TIMEOUT_S: Final = 3.0
 """How long a shutdown waits for a server that is away to take one delivery back."""
 
@@ -90,6 +98,7 @@ class Loop:
         self._policy = Policy()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._attention = Attention(journal)
+        self._busy: set[Address] = set()
         self._recovery: asyncio.Task[None] | None = None
         self._lease_s: dict[str, float] = {}
         self._in_hand = InHand(context.data, step.role)
@@ -164,6 +173,8 @@ class Loop:
                 await delivery.ack()
             case "retry":
                 await delivery.nak(self._retry_delay_s)
+            case "later":
+                await delivery.nak(min(self._retry_delay_s * 2 ** min(delivery.delivered_count, 10), LATER_MAX_S))
             case "leave":
                 log.info("%s: left to the worker that holds its lease", delivery.stored.subject)
 
@@ -207,6 +218,7 @@ class Loop:
         if state is None:
             log.error("%s: of no submission that the stream knows; dropped", delivery.stored.subject)
             return "done"
+        running.known = state
         running.seen = "" if state.lease is None else state.lease.token
         if not state.ended and state.fault is None and not await self._able():
             return "retry"
@@ -246,17 +258,22 @@ class Loop:
 
     async def _take(self, delivery: Delivery, running: Running, state: Submission, token: str) -> Answer:
         """Append what the state calls for; where that is a lease, do the step under it."""
-        former = state.lease
+        role, former = self._step.role, state.lease
 
         def wanted(state: Submission) -> Event | None:
+            if decide_overtaken(state, role, token=token, seen=former) is not None:
+                return None
             event = self._wanted(state, running.sequence, token)
             if isinstance(event, Leased):
-                if running.taking is None and former is not None and former.role == self._step.role:
+                if running.taking is None and former is not None and former.role == role:
                     self._in_hand.note(_note(delivery, running.address, token, seen=former.token))
                 running.taking = event.lease
             return event
 
-        appended = await self._journal.settle(state, wanted)
+        try:
+            appended = await self._journal.settle(state, wanted, conflicts_at_most=CONFLICTS_BEFORE_LEASE)
+        except JournalBusy as busy:
+            return self._busy_now(busy, running.address)
         state, lease = appended.state, appended.state.lease
         if appended.done and lease is not None and lease.token == token and not state.ended:
             running.lease = lease
@@ -265,7 +282,17 @@ class Loop:
             return "leave"  # our lease is in the log, its answer was lost meanwhile, and a newer one stands behind it
         if appended.done:
             await self._clean(state)
-        return "done"
+            return "done"
+        return decide_overtaken(state, role, token=token, seen=former) or "done"
+
+    def _busy_now(self, error: JournalBusy, address: Address) -> Answer:
+        """Put a delivery off whose submission others write to without end: its slot is for those that can go on."""
+        if address not in self._busy:
+            log.warning("%s; it is tried again, later each time", error)
+            if len(self._busy) >= BUSY_REMEMBERED:
+                self._busy.clear()
+            self._busy.add(address)
+        return "later"
 
     def _wanted(self, state: Submission, sequence: int, token: str) -> Event | None:
         worker, leases = self._context.worker, self._policy.max_leases

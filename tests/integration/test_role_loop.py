@@ -322,13 +322,13 @@ async def test_a_notice_that_comes_before_its_event_is_stored_is_not_forgotten(j
     submitted = await journal.submit(request("t"))
     async with role(journal, work):
         await work.began.wait()
-        state = journal.state
+        newer = journal.newer
 
-        async def stale(address: Address, **more: int) -> Submission | None:
-            journal.state = state  # type: ignore[method-assign]
-            return await state(address, **more)
+        async def stale(known: Submission) -> Submission:
+            journal.newer = newer  # type: ignore[method-assign]
+            return known
 
-        journal.state = stale  # type: ignore[method-assign]
+        journal.newer = stale  # type: ignore[method-assign]
         notice = event_subject(submitted.address, "cancelled")
         await journal.bus.publish(notice, b"{}")  # heard, and not confirmed
         await journal.settle(await journal.known(submitted.address), lambda state: decide_cancel(state, None))
@@ -341,13 +341,13 @@ async def test_a_read_that_fails_does_not_end_the_listening(journal: Journal) ->
     submitted = await journal.submit(request("u"))
     async with role(journal, work):
         await work.began.wait()
-        state = journal.state
+        newer = journal.newer
 
-        async def away(address: Address, **more: int) -> Submission | None:
-            journal.state = state  # type: ignore[method-assign]
+        async def away(_known: Submission) -> Submission:
+            journal.newer = newer  # type: ignore[method-assign]
             raise BusUnreachable("NATS does not answer")
 
-        journal.state = away  # type: ignore[method-assign]
+        journal.newer = away  # type: ignore[method-assign]
         await journal.settle(submitted, lambda state: decide_cancel(state, None))
         async with asyncio.timeout(1):
             await work.stopped.wait()

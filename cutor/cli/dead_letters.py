@@ -36,6 +36,8 @@ def command() -> None:
 
     Whoever may publish can put anything into the log. What cannot be read, and what cannot happen where it stands, changes
     nothing: the projector keeps a copy of it with the reason, the newest GiB of them. The view `dead_letters` names all.
+
+    An event that builders or runners cannot act on, for a bug of cutor's, is copied by them: its submission does not end.
     """
 
 
@@ -105,7 +107,7 @@ def _print_listing(listing: Listing, limit: int) -> None:
         headings = ["stream", "sequence", "time (UTC)", "size", "subject", "reason"]
         print_table(headings, map(_cells, listing.letters), right=["sequence", "size"], fold="reason")
     if listing.none:
-        click.echo(f"{listing.none} more there that are no letters: something else than the projector published them")
+        click.echo(f"{listing.none} more there that are no letters: something else than cutor published them")
     if len(listing.letters) + listing.none == limit < listing.total:
         click.echo(f"the newest {limit:,} of {listing.total:,} about both streams: --limit N shows more")
     elif not listing.letters:

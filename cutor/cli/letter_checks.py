@@ -1,4 +1,4 @@
-"""What ``cutor doctor`` says of messages that are no events."""
+"""What ``cutor doctor`` says of messages that are no events, or that no role can act on."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def judge(letters: int, newest_s: int, now_s: int) -> Finding:
     """Return what so many letters mean, the newest of which was written at a second since 1970."""
     if not letters:
         return ok("dead letters", "none: every message in the log is an event that has its place")
-    are = "message that is no event, or has" if letters == 1 else "messages that are no events, or have"
-    detail = f"{letters:,} {are} no place in the log, the newest {age(max(0, now_s - newest_s))} ago"
+    are = "message that is no event, has" if letters == 1 else "messages that are no events, have"
+    newest = f"the newest {age(max(0, now_s - newest_s))} ago"
+    detail = f"{letters:,} {are} no place in the log, or that no role can act on, {newest}"
     if now_s - newest_s > OLD_S:
         return ok("dead letters", detail)
     return warn("dead letters", detail, "`cutor dead-letters list` shows what was published")

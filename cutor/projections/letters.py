@@ -15,9 +15,8 @@ from typing import Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
-from cutor.model.letters import fit, headers_of, letter_of, read_letter
-from cutor.model.spill import EVENT_BYTES
-from cutor.model.subjects import DEADLETTERS, letter_subject
+from cutor.dead_letters import write_letter, written_to
+from cutor.model.letters import headers_of
 from cutor.projections.flood import Flood
 from cutor.projections.store import DeadLetter
 from cutor.projections.writer import Writer
@@ -34,8 +33,6 @@ RETRY_S: Final = 10.0
 TOLD_AT_MOST: Final = 20
 TOLD_SPAN_S: Final = 60.0
 """So many letters have a line each in the log in so many seconds; of the rest it has the number."""
-MARGIN_BYTES: Final = 1024
-"""What the append itself adds to a letter, and the bus keeps free."""
 
 
 class Letters:
@@ -76,12 +73,11 @@ class Letters:
 
     async def _resume(self) -> int:
         """Return the sequence up to which all letters are written, as the newest one says; if the stream is as long at all."""
-        newest = await self._bus.last(DEADLETTERS, letter_subject(self._stream, "*"), consistent=True)
-        letter = None if newest is None else read_letter(newest.headers)
-        if letter is None:
+        done = await written_to(self._bus, self._stream)
+        if done == 0:
             return 0
         last = int((await self._bus.stream_info(self._stream))["state"]["last_seq"])
-        return letter.complete_to if letter.complete_to <= last else 0
+        return done if done <= last else 0
 
     async def _wait_for_news(self) -> None:
         try:
@@ -109,19 +105,8 @@ class Letters:
         stored = stored or await self._bus.get(self._stream, dead.sequence, consistent=True)
         if stored is None:
             return  # it is older than the stream keeps messages
-        whole = letter_of(
-            stream=self._stream,
-            sequence=dead.sequence,
-            subject=stored.subject,
-            time_ns=stored.time_ns,
-            reason=dead.reason,
-            message_id=stored.message_id,
-            size_bytes=len(stored.body),
-            complete_to=complete_to,
-        )
-        letter, kept = fit(whole, min(EVENT_BYTES, self._bus.link.max_message_bytes) - MARGIN_BYTES)
-        subject = letter_subject(self._stream, dead.sequence)
-        if await self._bus.append_once(subject, stored.body[:kept], headers=headers_of(letter)):
+        letter = await write_letter(self._bus, self._stream, stored, dead.reason, complete_to=complete_to)
+        if letter is not None:
             self._tell(dead, headers_of(letter)["Cutor-Subject"])
 
     # -- what the log says -----------------------------------------------------------------------------------------

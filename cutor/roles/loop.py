@@ -102,7 +102,7 @@ class Loop:
         self._recovery: asyncio.Task[None] | None = None
         self._lease_s: dict[str, float] = {}
         self._in_hand = InHand(context.data, step.role)
-        self._poison = Poison(journal, step.role, retry_delay_s)
+        self._poison = Poison(journal, step.role, context.worker, retry_delay_s)
 
     async def run(self, swept: Iterable[Address] = ()) -> None:
         """Serve until the context's ``stop`` is set; then let the running jobs finish for a while, and hand back the rest.

@@ -2,7 +2,9 @@
 
 Under a lease a bug is bounded as every fault is: by the number of leases. Before one, nothing in the log counts. So the
 server's count of deliveries does: each is handed back later than the one before, and in the end the submission is parked with
-the reason, or, where not even that can be decided, its delivery is ended. Others are never held up by it.
+the reason, and clean: no container was started. Where not even that can be decided (a history that cannot be folded), the
+submission never ends; its delivery does, and a dead letter about the event tells operators, with the reason. Others are never
+held up by it.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ from collections import Counter
 from typing import Final
 
 from cutor.bus.delivery import Delivery
-from cutor.bus.errors import BusError
+from cutor.bus.errors import AppendUnconfirmed, BusClosed, BusError, BusUnreachable
+from cutor.dead_letters import write_letter, written_to
 from cutor.errors import CutorError
 from cutor.journal import Journal
-from cutor.model.decide import decide_poison
+from cutor.model.decide import decide_cleaned, decide_poison
 from cutor.model.events import Event, Role
 from cutor.model.state import Submission
-from cutor.model.subjects import parse_event_subject
+from cutor.model.subjects import EVENTS, parse_event_subject
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +38,10 @@ REASON_LENGTH: Final = 500
 class Poison:
     """Answers the deliveries of one role process that failed by a bug."""
 
-    def __init__(self, journal: Journal, role: Role, first_delay_s: float) -> None:
+    def __init__(self, journal: Journal, role: Role, worker: str, first_delay_s: float) -> None:
         self._journal = journal
         self._role: Role = role
+        self._worker = worker
         self._first_delay_s = first_delay_s
         self._bugs: Counter[int] = Counter()
 
@@ -62,24 +66,25 @@ class Poison:
             log.exception("%s: a bug, and another one behind it; it will be delivered again", subject)
 
     async def _end(self, delivery: Delivery, bug: Exception) -> None:
-        """Park the submission where its log lets that be decided; else end the delivery, which the server tells of."""
+        """Park the submission where its log lets that be decided; else end the delivery, of which a dead letter tells."""
         text = " ".join(f"{type(bug).__name__}: {bug}".split())[:REASON_LENGTH]
         reason = f"{delivery.delivered_count} deliveries to a {self._role} failed; the last by a bug: {text}"
         log.critical("%s: %s; it is not tried again", delivery.stored.subject, reason, exc_info=bug)
         try:
-            parked = await self._park(delivery, reason)
+            settled = await self._settle(delivery, reason)
         except (BusError, CutorError):
             raise
         except Exception:
-            log.exception("%s: it cannot be parked either", delivery.stored.subject)
-            parked = False
-        if parked:
+            log.exception("%s: it cannot be parked and cleaned either", delivery.stored.subject)
+            settled = False
+        if settled:
             await delivery.ack()
         else:
+            await self._write_letter(delivery, reason)
             await delivery.term(reason)
 
-    async def _park(self, delivery: Delivery, reason: str) -> bool:
-        """Append ``parked``; whether the submission has ended with that, or had before."""
+    async def _settle(self, delivery: Delivery, reason: str) -> bool:
+        """Append ``parked``, unless it has ended, and ``cleaned``; whether nothing in the log waits for this delivery then."""
         parsed, sequence = parse_event_subject(delivery.stored.subject), delivery.stored.sequence
         state = None if parsed is None else await self._journal.state(parsed.address, at_least=sequence)
         if state is None:
@@ -89,4 +94,18 @@ class Poison:
             park = decide_poison(state, self._role, sequence, reason=reason)
             return None if park is None else park.event
 
-        return (await self._journal.settle(state, wanted)).done
+        state = (await self._journal.settle(state, wanted)).state
+        if sequence != state.step_sequence:
+            return True  # an old one: the submission goes on, or went on, with another
+        state = (await self._journal.settle(state, lambda state: decide_cleaned(state, self._worker, None))).state
+        return state.ended
+
+    async def _write_letter(self, delivery: Delivery, reason: str) -> None:
+        """Tell operators of an event that is not delivered any more. A server that is away leaves it to the next delivery."""
+        bus, stored = self._journal.bus, delivery.stored
+        try:
+            await write_letter(bus, EVENTS, stored, reason, complete_to=await written_to(bus, EVENTS))
+        except (AppendUnconfirmed, BusClosed, BusUnreachable):
+            raise
+        except BusError as error:
+            log.error("%s: no dead letter could be written: %s", stored.subject, error)

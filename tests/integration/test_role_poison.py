@@ -10,14 +10,30 @@ from typing import Any
 import pytest
 
 from cutor.bus.connection import Bus
+from cutor.bus.errors import NotPermitted
+from cutor.dead_letters import list_letters, show_letter
 from cutor.journal import Journal
-from cutor.model.decide import decide_cleaned, decide_step
+from cutor.model.decide import decide_cancel, decide_cleaned, decide_step
 from cutor.model.events import Cleaned, Lease
+from cutor.model.letters import Letter, headers_of
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import Address
+from cutor.roles.job import Job
 from cutor.roles.poison import POISON_DELIVERIES
-from tests.scripted_roles import PATIENCE_S, Scripted, end, kinds, pending_acks, request, role, set_ack_wait, until
+from tests.scripted_roles import (
+    PATIENCE_S,
+    Scripted,
+    build,
+    end,
+    kinds,
+    pending_acks,
+    request,
+    role,
+    set_ack_wait,
+    take_over,
+    until,
+)
 
 CONSUMER = "builder-default"
 
@@ -31,6 +47,17 @@ async def journal(own_bus: Bus) -> Journal:
 
 def cleaned(state: Submission) -> bool:
     return state.cleaned_ns is not None
+
+
+async def cleaned_by(journal: Journal, address: Address) -> str:
+    (said,) = [one.message for one in await journal.entries(address) if isinstance(one.message, Cleaned)]
+    return said.by
+
+
+async def unanswered(journal: Journal) -> int:
+    """Return how many messages of the consumer are not answered for good: under way, to come again, or never delivered."""
+    info = await journal.bus.api.call("consumer", f"CONSUMER.INFO.EVENTS.{CONSUMER}")
+    return int(info["num_ack_pending"]) + int(info["num_pending"])
 
 
 async def nothing_pending(journal: Journal) -> None:
@@ -63,9 +90,11 @@ async def test_a_delivery_that_meets_a_bug_before_its_lease_is_parked_and_others
         async with role(journal, end):
             for other in others:
                 assert (await until(journal, other.address, cleaned)).status == "FINISHED"
-            state = await until(journal, poison.address, lambda state: state.ended)
+            state = await until(journal, poison.address, cleaned)
             await nothing_pending(journal)
     assert state.status == "PARKED"
+    assert await kinds(journal, poison.address) == ["submitted", "parked", "cleaned"]
+    assert await cleaned_by(journal, poison.address) == "worker", "no lease was ever taken: there is nothing to take over"
     assert (
         state.message
         == f"{POISON_DELIVERIES} deliveries to a builder failed; the last by a bug: ZeroDivisionError: no decision"
@@ -73,6 +102,62 @@ async def test_a_delivery_that_meets_a_bug_before_its_lease_is_parked_and_others
     assert (len(deliveries), state.attempts.builder, state.strays) == (POISON_DELIVERIES, 0, 0)
     (told,) = caplog.records
     assert told.exc_info is not None
+    assert (await list_letters(journal.bus)).total == 0
+
+
+async def test_one_that_had_ended_before_its_poison_is_cleaned_and_is_no_dead_letter(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliveries = bug_in_decide(monkeypatch, "ended")
+    submitted = await journal.submit(request("ended"))
+    await journal.settle(submitted, lambda state: decide_cancel(state, None))
+    async with role(journal, end):
+        state = await until(journal, submitted.address, cleaned)
+        await nothing_pending(journal)
+    assert (len(deliveries), state.status) == (POISON_DELIVERIES, "CANCELLED")
+    assert await kinds(journal, submitted.address) == ["submitted", "cancelled", "cleaned"]
+    assert (await list_letters(journal.bus)).total == 0
+
+
+async def test_one_that_another_worker_had_leased_is_parked_and_cleaned_by_takeover(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug_in_decide(monkeypatch, "leased")
+    submitted = await journal.submit(request("leased"))
+    await take_over(journal, submitted.address, number=1)
+    async with role(journal, end):
+        state = await until(journal, submitted.address, cleaned)
+        await nothing_pending(journal)
+    assert state.status == "PARKED"
+    assert await cleaned_by(journal, submitted.address) == "takeover"
+
+
+async def test_an_old_delivery_that_fails_is_acknowledged_and_parks_nothing(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its step is done: whatever becomes of it, the submission goes on with another."""
+    bug_in_decide(monkeypatch, "old")
+    submitted = await journal.submit(request("old"))
+    lease = await take_over(journal, submitted.address, number=1)
+    await build(Job(journal, Policy(), await journal.known(submitted.address), lease))
+    async with role(journal, end):
+        async with asyncio.timeout(PATIENCE_S):
+            while await unanswered(journal):
+                await asyncio.sleep(0.05)
+    assert await kinds(journal, submitted.address) == ["submitted", "leased", "cache-built"]
+    assert (await list_letters(journal.bus)).total == 0
+
+
+def unfoldable(journal: Journal, monkeypatch: pytest.MonkeyPatch, poisoned: Address) -> None:
+    """Let the history of one submission fail to be folded."""
+    state_of = journal.state
+
+    async def broken(address: Address, **more: int) -> Submission | None:
+        if address == poisoned:
+            raise RecursionError("maximum recursion depth exceeded")
+        return await state_of(address, **more)
+
+    monkeypatch.setattr(journal, "state", broken)
 
 
 async def test_what_cannot_even_be_folded_is_ended_with_the_reason(
@@ -80,13 +165,12 @@ async def test_what_cannot_even_be_folded_is_ended_with_the_reason(
 ) -> None:
     poison = await journal.submit(request("unfoldable"))
     state_of = journal.state
-
-    async def broken(address: Address, **more: int) -> Submission | None:
-        if address == poison.address:
-            raise RecursionError("maximum recursion depth exceeded")
-        return await state_of(address, **more)
-
-    monkeypatch.setattr(journal, "state", broken)
+    unfoldable(journal, monkeypatch, poison.address)
+    older = Letter(
+        stream="EVENTS", sequence=900, subject="x", time="2026-01-01T00:00:00Z", reason="an older one", message_id=None,
+        size_bytes=0, truncated=False, complete_to=850,
+    )  # fmt: skip
+    await journal.bus.append_once("cutor.dead.message.EVENTS.900", b"", headers=headers_of(older))
     advisories: list[bytes] = []
     subject = f"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.EVENTS.{CONSUMER}"
     async with journal.bus.subscribe(subject) as told:
@@ -106,6 +190,31 @@ async def test_what_cannot_even_be_folded_is_ended_with_the_reason(
         listener.cancel()
     assert b"RecursionError: maximum recursion depth exceeded" in advisories[0]
     assert await kinds(journal, poison.address) == ["submitted"]
+    (stored,) = [one.stored for one in await journal.entries(poison.address)]
+    letter, body = await show_letter(journal.bus, "EVENTS", poison.step_sequence)
+    failed = f"{POISON_DELIVERIES} deliveries to a builder failed"
+    assert letter.reason == f"{failed}; the last by a bug: RecursionError: maximum recursion depth exceeded"
+    assert (letter.subject, letter.message_id, body) == (stored.subject, stored.message_id, stored.body)
+    assert letter.complete_to == older.complete_to, "the projector goes on where it was"
+    assert letter in (await list_letters(journal.bus)).letters
+
+
+async def test_a_letter_that_cannot_be_written_is_said_and_the_delivery_ended(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    poison = await journal.submit(request("no-letter"))
+    unfoldable(journal, monkeypatch, poison.address)
+
+    async def refused(*_some: object, **_more: object) -> bool:
+        raise NotPermitted("the server does not let the user 'builder' publish there")
+
+    monkeypatch.setattr(journal.bus, "append_once", refused)
+    with caplog.at_level(logging.ERROR, logger="cutor.roles.poison"):
+        async with role(journal, end), asyncio.timeout(PATIENCE_S):
+            while await unanswered(journal):
+                await asyncio.sleep(0.05)
+    assert sum("no dead letter could be written" in record.getMessage() for record in caplog.records) == 1
+    assert (await list_letters(journal.bus)).total == 0
 
 
 async def until_by(state_of: Callable[[Address], Awaitable[Submission | None]], address: Address) -> None:

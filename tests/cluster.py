@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -160,6 +160,19 @@ class DeployedCluster(Cluster):
         """Run `make-secrets` for this machine."""
         subprocess.run([self.home / "make-secrets"], check=True, capture_output=True, text=True)
 
+    def add_physics(self) -> None:
+        """Take in the producer of one tenant that is commented out in `accounts.conf`, as it says there."""
+        accounts = self.home / "accounts.conf"
+        head, mark, rest = accounts.read_text().partition("  # PHYSICS {\n")
+        example, end, tail = rest.partition("  # }\n")
+        assert mark
+        assert end
+        lines = (mark + example + end).splitlines(keepends=True)
+        accounts.write_text(head + "".join(line.replace("# ", "", 1) for line in lines) + tail)
+        with (self.home / "secrets" / "passwords.conf").open("a") as passwords:
+            passwords.write('physics_password: "a-password-of-its-own"\n')
+        self.make_secrets()
+
     def _with_ports(self, text: str) -> str:
         for node in range(NODES):
             text = text.replace(f":{4222 + node}", f":{self._ports[node]}").replace(
@@ -199,17 +212,19 @@ def start_cluster(tenants: Sequence[str] = ("default",)) -> Iterator[Cluster]:
 
 
 @contextmanager
-def start_deployed(tenants: Sequence[str] = ("default",)) -> Iterator[DeployedCluster]:
-    """The cluster of `deploy/nats/cluster` with cutor's streams while the block lasts."""
-    with _running(DeployedCluster, tenants) as cluster:
+def start_deployed(tenants: Sequence[str] = ("default",), *, physics: bool = False) -> Iterator[DeployedCluster]:
+    """The cluster of `deploy/nats/cluster` with cutor's streams while the block lasts; `physics` as in `add_physics`."""
+    with _running(DeployedCluster, tenants, DeployedCluster.add_physics if physics else None) as cluster:
         yield cluster
 
 
 @contextmanager
-def _running(kind: type[Kind], tenants: Sequence[str]) -> Iterator[Kind]:
+def _running(kind: type[Kind], tenants: Sequence[str], configure: Callable[[Kind], None] | None = None) -> Iterator[Kind]:
     directory = Path(tempfile.mkdtemp(prefix="cutor-test-cluster-"))
     cluster = kind(directory)
     try:
+        if configure is not None:
+            configure(cluster)
         for node in range(NODES):
             cluster.start(node)
         asyncio.run(cluster.prepare(tenants))

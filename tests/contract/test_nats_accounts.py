@@ -27,7 +27,8 @@ from tests.bare_stack import one_line, request
 from tests.cluster import NODES, DeployedCluster, start_deployed
 from tests.live_stack import EXAMPLES, surroundings
 
-PEOPLE: Final = ("admin", "operator", "producer", "analyst")
+UNTRUSTED: Final = ("producer", "analyst", "physics")
+PEOPLE: Final = ("admin", "operator", *UNTRUSTED)
 ROLES: Final = ("builder", "runner", "projector")
 EVERYBODY: Final = (*PEOPLE, *ROLES)
 STREAMS: Final = ("EVENTS", "BODIES", "ENVIRONMENTS", "STACK", "PARKED", "DEADLETTERS")
@@ -83,7 +84,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with start_deployed() as cluster:
+    with start_deployed(physics=True) as cluster:
         there = Site(cluster, tmp_path_factory.mktemp("site"))
         applied = there.cutor("admin", "streams", "apply")
         assert applied.returncode == 0, applied.stderr
@@ -153,13 +154,14 @@ MAY_APPEND: Final = {
     "operator": {"submitted", "cancelled"},
     "producer": {"submitted", "cancelled"},
     "analyst": set(),
+    "physics": set(),
     "builder": {"leased", "cache-built", "finished", "rejected", "parked", "cleaned"},
     "runner": {"leased", "compiled", "ran", "finished", "cache-lost", "parked", "cleaned"},
     "projector": set(),
 }
 MAY_WRITE: Final = {
     "cutor.env.key": {"builder"},
-    "cutor.body.abc.0": {"operator", "producer", "builder", "runner"},
+    "cutor.body.abc.0": {"operator", "producer", "physics", "builder", "runner"},
     "cutor.stack.policy": {"admin"},
     "cutor.dead.message.EVENTS.1": {"projector", "builder", "runner"},
     "cutor.dead.message.ENVIRONMENTS.1": {"projector"},
@@ -246,7 +248,7 @@ async def test_only_the_admin_manages_streams_and_consumers(site: Site, user: st
         assert [request for request in MANAGING if await permitted(bus, f"$JS.API.{request}", b"{}")] == []
 
 
-@pytest.mark.parametrize("user", ["producer", "analyst", "builder", "runner"])
+@pytest.mark.parametrize("user", [*UNTRUSTED, "builder", "runner"])
 async def test_who_reads_single_submissions_reaches_no_consumer_but_ones_own(site: Site, user: str) -> None:
     """Neither made nor deleted, pulled from or acknowledged for: what is queued for a role reaches that role alone."""
     own = {f"CONSUMER.MSG.NEXT.EVENTS.{user}-default"}

@@ -27,20 +27,24 @@ class LetterUnknown(CutorError):
 
 
 class Listing(NamedTuple):
-    """The newest letters, the newest first, and how many there are in all; ``none`` counts what stands there and is none."""
+    """The newest letters, the newest first, and how many messages their stream has in all, about whichever stream.
+
+    ``none`` counts what stands among the newest and is no letter; ``more`` says that there are older ones beyond the limit.
+    """
 
     letters: list[Letter]
     total: int
     none: int
+    more: bool
 
 
 async def list_letters(bus: Bus, stream: LetterStream | None = None, *, limit: int = LIST_DEFAULT) -> Listing:
     """Return the newest letters, of one stream or of both; their bodies stay with the server. Raises `StreamMissing`."""
     wanted = "cutor.dead.message.>" if stream is None else f"cutor.dead.message.{stream}.>"
-    found = await newest(bus, DEADLETTERS, limit, filter=wanted, headers_only=True)
-    letters = [_letter(stored) for stored in reversed(found.messages)]
+    found = await newest(bus, DEADLETTERS, limit + 1, filter=wanted, headers_only=True)
+    letters = [_letter(stored) for stored in reversed(found.messages[-limit:])]
     total = int((await bus.stream_info(DEADLETTERS))["state"]["messages"])
-    return Listing([one for one in letters if one is not None], total, letters.count(None))
+    return Listing([one for one in letters if one is not None], total, letters.count(None), more=len(found.messages) > limit)
 
 
 async def show_letter(bus: Bus, stream: LetterStream, sequence: int) -> tuple[Letter, bytes]:

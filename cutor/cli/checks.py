@@ -28,6 +28,7 @@ from cutor.cli.letter_checks import check_dead_letters
 from cutor.cli.limit_checks import check_limits, this_machine
 from cutor.cli.limits_table import shown_limits
 from cutor.cli.options import Wanted
+from cutor.cli.parked_checks import check_parked
 from cutor.config import Config, check_docker_host
 from cutor.containers.control_group import hindrance
 from cutor.containers.engine import Engine
@@ -244,6 +245,8 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
                 yield await check_role(bus, config, role)
             yield await check_projector(bus)
             async for finding in check_dead_letters(bus):
+                yield finding
+            async for finding in check_parked(bus):
                 yield finding
     except BusError as error:
         yield fail("server", line_of(error), "")

@@ -63,7 +63,7 @@ def list_command(wanted: Wanted, stream: LetterStream | None, limit: int) -> Non
     if wanted.json:
         print_json([_document(letter) for letter in listing.letters])
     else:
-        _print_listing(listing, limit)
+        _print_listing(listing, limit, stream)
 
 
 @command.command("show", epilog=examples("cutor dead-letters show 4711", "cutor dead-letters show 4711 --json"))
@@ -73,9 +73,10 @@ def list_command(wanted: Wanted, stream: LetterStream | None, limit: int) -> Non
 @server_option
 @click.pass_obj
 def show_command(wanted: Wanted, sequence: int, stream: LetterStream) -> None:
-    """Show a dead letter: where the message stands, why it is one, and the first lines of its body.
+    """Show a dead letter.
 
-    With --json the body is whole, as text or, where it is no UTF-8, as base64.
+    Where the message stands, why it is one, and the first lines of its body. With --json the body is whole, as text or, where
+    it is no UTF-8, as base64.
     """
     letter, body = asyncio.run(_show(wanted.find_server(), stream, sequence))
     if wanted.json:
@@ -102,14 +103,15 @@ def _document(letter: Letter) -> dict[str, Any]:
     return document
 
 
-def _print_listing(listing: Listing, limit: int) -> None:
+def _print_listing(listing: Listing, limit: int, stream: LetterStream | None) -> None:
     if listing.letters:
         headings = ["stream", "sequence", "time (UTC)", "size", "subject", "reason"]
         print_table(headings, map(_cells, listing.letters), right=["sequence", "size"], fold="reason")
     if listing.none:
         click.echo(f"{listing.none} more there that are no letters: something else than cutor published them")
-    if len(listing.letters) + listing.none == limit < listing.total:
-        click.echo(f"the newest {limit:,} of {listing.total:,} about both streams: --limit N shows more")
+    if listing.more:
+        about = f"about {stream}; there are more" if stream else f"of {listing.total:,}"
+        click.echo(f"these are the newest {limit:,} {about}: --limit N shows them")
     elif not listing.letters:
         click.echo("no dead letters")
 

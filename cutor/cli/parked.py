@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import click
@@ -15,7 +15,7 @@ from cutor.cli.options import Wanted, examples, json_option, server_option, tena
 from cutor.cli.output import print_json
 from cutor.cli.render import console, print_result, print_table
 from cutor.client import Client, address_of, check_reason, watch_command
-from cutor.errors import DONE, CutorError
+from cutor.errors import DONE, UNAVAILABLE, CutorError
 from cutor.model.parked import Decision, ParkedDetail, ParkedSubmission
 from cutor.model.subjects import Address, check_address
 from cutor.parked import LIST_DEFAULT, Drop, Listing, ParkedSubmissions, Retry
@@ -54,7 +54,6 @@ def command() -> None:
     """
 
 
-_ids_argument = click.argument("ids", metavar="ID...", nargs=-1)
 _some_tenant_option = click.option(
     "--tenant", metavar="NAME", help="Tenant of the IDs (else default); with --all: of this tenant alone."
 )
@@ -75,9 +74,9 @@ _some_tenant_option = click.option(
 @server_option
 @click.pass_obj
 def list_command(wanted: Wanted, tenant: str | None, everything: bool, limit: int) -> None:
-    """List parked submissions that nobody has decided about, newest first.
+    """List those that nobody has decided about.
 
-    Read from the stream itself. With --json one array.
+    The newest first. Read from the stream itself. With --json one array.
     """
     if tenant is not None:
         check_address(tenant, "any")
@@ -95,7 +94,10 @@ def list_command(wanted: Wanted, tenant: str | None, everything: bool, limit: in
 @server_option
 @click.pass_obj
 def show_command(wanted: Wanted, submission_id: str, tenant: str) -> None:
-    """Show all that is known of a parked submission: why, every attempt, its stages, what became of it, what to do."""
+    """Show all that is known of a parked submission.
+
+    Why it is parked, every attempt, its stages, what became of it, and what to do.
+    """
     detail = asyncio.run(_show(wanted.find_server(), address_of(tenant, submission_id)))
     if wanted.json:
         print_json(detail)
@@ -104,7 +106,7 @@ def show_command(wanted: Wanted, submission_id: str, tenant: str) -> None:
 
 
 @command.command("retry", epilog=examples("cutor parked retry 6f1c2a", "cutor parked retry --all --dry-run"))
-@_ids_argument
+@click.argument("ids", metavar="ID...|--all", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that nobody has decided about.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @_some_tenant_option
@@ -112,18 +114,21 @@ def show_command(wanted: Wanted, submission_id: str, tenant: str) -> None:
 @server_option
 @click.pass_obj
 def retry_command(wanted: Wanted, ids: tuple[str, ...], everything: bool, dry_run: bool, tenant: str | None) -> int:
-    """Submit the request of a parked submission anew, under a new id.
+    """Submit the request of a parked one anew, under a new id.
 
     The new submission names the parked one in `caused_by`. Its request is checked against the limits of now. A submission is
     retried once: who retries it again is told as what, and nothing happens. With --json one array, with an `error` where one
-    was not retried; the exit code is then that of the first of these.
+    was not retried; the exit code is then that of the first of these. Where the server fails on the way, what was done until
+    then is printed, and the exit code is 3.
     """
     if everything == bool(ids):
         raise click.UsageError("which? name one ID or more, or give --all", click.get_current_context())
     addresses = [address_of(tenant or "default", one) for one in dict.fromkeys(ids)]
     if tenant is not None:
         check_address(tenant, "any")
-    done = asyncio.run(_retry(wanted.find_server(), addresses, tenant, dry_run=dry_run))
+    server = wanted.find_server()
+    with _told_if_interrupted(wanted, dry_run=dry_run) as done:
+        asyncio.run(_retry(server, addresses, tenant, done, dry_run=dry_run))
     if not done and not wanted.json:
         click.echo("nothing is parked that somebody has to decide about")
     return _report(wanted, done, dry_run=dry_run)
@@ -132,7 +137,7 @@ def retry_command(wanted: Wanted, ids: tuple[str, ...], everything: bool, dry_ru
 @command.command(
     "drop", epilog=examples("cutor parked drop 6f1c2a", 'cutor parked drop 6f1c2a 77ab01 --reason "lab is closed"')
 )
-@_ids_argument
+@click.argument("ids", metavar="ID...", nargs=-1)
 @click.option("--reason", metavar="TEXT", help="Why; it is kept with the decision.")
 @tenant_option
 @json_option
@@ -147,7 +152,10 @@ def drop_command(wanted: Wanted, ids: tuple[str, ...], reason: str | None, tenan
         raise click.UsageError("which? name one ID or more", click.get_current_context())
     check_reason(reason)
     addresses = [address_of(tenant, one) for one in dict.fromkeys(ids)]
-    return _report(wanted, asyncio.run(_drop(wanted.find_server(), addresses, reason)))
+    server = wanted.find_server()
+    with _told_if_interrupted(wanted) as done:
+        asyncio.run(_drop(server, addresses, reason, done))
+    return _report(wanted, done)
 
 
 @asynccontextmanager
@@ -166,45 +174,61 @@ async def _show(server: str, address: Address) -> ParkedDetail:
         return await parked.show(address)
 
 
-async def _retry(server: str, addresses: Sequence[Address], tenant: str | None, *, dry_run: bool) -> list[Done]:
-    """Retry these, or all where there are none; what is refused of one is told, and the next one's turn comes."""
+async def _retry(server: str, addresses: Sequence[Address], tenant: str | None, done: list[Done], *, dry_run: bool) -> None:
+    """Retry these, or all where there are none."""
     async with _parked(server) as parked:
         if not addresses:
             listing = await parked.list(tenant, limit=LIST_AT_MOST)
             addresses = [Address(one.tenant, one.id) for one in reversed(listing.found)]
-        done = []
-        for address in addresses:
-            try:
-                retry = await parked.retry(address, dry_run=dry_run)
-            except CutorError as error:
-                done.append(_refused(address, error))
-            else:
-                done.append(Done(id=address.id, tenant=address.tenant, retry=retry))
-        return done
+
+        async def act(address: Address) -> Done:
+            return Done(id=address.id, tenant=address.tenant, retry=await parked.retry(address, dry_run=dry_run))
+
+        await _each(addresses, act, done)
 
 
-async def _drop(server: str, addresses: Sequence[Address], reason: str | None) -> list[Done]:
+async def _drop(server: str, addresses: Sequence[Address], reason: str | None, done: list[Done]) -> None:
     async with _parked(server) as parked:
-        done = []
-        for address in addresses:
-            try:
-                drop = await parked.drop(address, reason)
-            except CutorError as error:
-                done.append(_refused(address, error))
-            else:
-                done.append(Done(id=address.id, tenant=address.tenant, drop=drop))
-        return done
+
+        async def act(address: Address) -> Done:
+            return Done(id=address.id, tenant=address.tenant, drop=await parked.drop(address, reason))
+
+        await _each(addresses, act, done)
 
 
-def _refused(address: Address, error: CutorError) -> Done:
-    """Return what is told of one that was left as it is; where the server itself fails, the others need not be tried."""
-    if isinstance(error, BusError):
-        raise error
-    return Done(id=address.id, tenant=address.tenant, error=str(error), exit_code=error.exit_code)
+async def _each(addresses: Sequence[Address], act: Callable[[Address], Awaitable[Done]], done: list[Done]) -> None:
+    """Add what became of each; what is refused of one is told, and the next one's turn comes.
+
+    Where the server fails, the others need not be tried: the last entry says so. Of a single one its error is raised.
+    """
+    for number, address in enumerate(addresses):
+        try:
+            done.append(await act(address))
+        except BusError as error:
+            if len(addresses) == 1:
+                raise
+            left = len(addresses) - number - 1
+            rest = f", and {left} more {'was' if left == 1 else 'were'} not tried" if left else ""
+            why = f"{error}: it may be done for {address.id} or not{rest}; the same command goes on"
+            done.append(Done(id=address.id, tenant=address.tenant, error=why, exit_code=UNAVAILABLE))
+            return
+        except CutorError as error:
+            done.append(Done(id=address.id, tenant=address.tenant, error=str(error), exit_code=error.exit_code))
+
+
+@contextmanager
+def _told_if_interrupted(wanted: Wanted, *, dry_run: bool = False) -> Iterator[list[Done]]:
+    """Collect what is done; after Ctrl-C print what there is by then."""
+    done: list[Done] = []
+    try:
+        yield done
+    except KeyboardInterrupt:
+        _report(wanted, done, dry_run=dry_run)
+        raise
 
 
 def _report(wanted: Wanted, done: Sequence[Done], *, dry_run: bool = False) -> int:
-    """Print what was done, errors on stderr; return the exit code of the first of these."""
+    """Print what was done, errors on stderr; return the exit code: that of the server's failure, else of the first error."""
     for one in done:
         if one.error is not None:
             click.echo(f"cutor: {escape(one.error)}", err=True)
@@ -212,7 +236,8 @@ def _report(wanted: Wanted, done: Sequence[Done], *, dry_run: bool = False) -> i
             click.echo(_retry_line(one.retry, dry_run=dry_run) if one.retry else _drop_line(one.drop))
     if wanted.json:
         print_json(done)
-    return next((one.exit_code for one in done if one.error is not None), DONE)
+    codes = [one.exit_code for one in done if one.error is not None]
+    return UNAVAILABLE if UNAVAILABLE in codes else next(iter(codes), DONE)
 
 
 def _retry_line(retry: Retry, *, dry_run: bool) -> str:

@@ -76,10 +76,10 @@ def plan_command(wanted: Wanted, file: Path | None) -> None:
 @server_option
 @click.pass_obj
 def apply_command(wanted: Wanted, file: Path | None) -> None:
-    """Make streams and consumers as wanted, read them back, and publish the configured limits.
+    """Make streams and consumers as wanted, and publish the limits.
 
-    Nothing is ever deleted. A change that NATS refuses is found before the first one is made. Builders and runners learn of
-    other limits and tenants when they are started again.
+    They are read back; the limits are the configured ones. Nothing is ever deleted. A change that NATS refuses is found before
+    the first one is made. Builders and runners learn of other limits and tenants when they are started again.
     """
     config = wanted.loaded_of_stack.config
     topology = wanted_topology(config, file)

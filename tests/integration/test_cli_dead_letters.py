@@ -71,6 +71,21 @@ def test_list_shows_where_they_stand_and_why(garbled: User) -> None:
     )
 
 
+def test_a_list_that_is_cut_off_says_so(garbled: User) -> None:
+    """Three letters are about EVENTS, with two others that are none; one is about ENVIRONMENTS."""
+
+    def last_line(*options: str) -> str:
+        return garbled.cutor("dead-letters", "list", *options).stdout.splitlines()[-1]
+
+    assert last_line("--limit", "2") == "these are the newest 2 of 7: --limit N shows them"
+    assert last_line("--stream", "EVENTS", "--limit", "4") == (
+        "these are the newest 4 about EVENTS; there are more: --limit N shows them"
+    )
+    assert "shows them" not in last_line("--stream", "EVENTS", "--limit", "5")
+    assert "shows them" not in last_line("--stream", "ENVIRONMENTS", "--limit", "1")
+    assert "shows them" not in last_line()
+
+
 def test_show_tells_all_about_one(garbled: User) -> None:
     first = garbled.cutor("dead-letters", "show", "1").stdout
     assert "1 of EVENTS" in first

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cutor import Client
-from cutor.model.subjects import Address, parked_subject
+from cutor.bus.connection import Bus
+from cutor.model.subjects import PARKED, Address, parked_subject
 from tests.bare_stack import SOURCES, User, one_line
 from tests.parking import park
 
@@ -156,3 +157,33 @@ def test_every_command_has_examples(bare: User) -> None:
         helped = bare.cutor("parked", *arguments, "--help")
         assert helped.returncode == 0
         assert "Examples:\n    cutor parked " in helped.stdout
+
+
+async def room_for_records(user: User, count: int) -> None:
+    """Let the stream of decisions take so many more, and refuse what comes then."""
+    async with Bus.connect(user.stack.server, name="test") as bus:
+        found = await bus.stream_info(PARKED)
+        config = found["config"] | {"max_msgs": found["state"]["messages"] + count, "discard": "new"}
+        await bus.api.call(f"stream {PARKED}", f"STREAM.UPDATE.{PARKED}", config)
+
+
+def test_a_server_that_fails_on_the_way_does_not_take_the_report_with_it(user: User) -> None:
+    assert user.up().returncode == 0
+    assert "ok    parked          no submission waits for a decision" in user.cutor("doctor").stdout
+    ids = [parked(user) for _ in range(5)]
+    assert "warn  parked          5 submissions wait for a decision: `cutor parked list`" in user.cutor("doctor").stdout
+    asyncio.run(room_for_records(user, 2))
+    done = user.cutor("parked", "drop", *ids)
+    assert done.returncode == 3
+    assert done.stdout == f"{ids[0]} is dropped\n{ids[1]} is dropped\n"
+    assert f"it may be done for {ids[2]} or not, and 2 more were not tried; the same command goes on" in done.stderr
+    again = user.cutor("parked", "drop", *ids, "--json")
+    assert again.returncode == 3
+    *told, failed = json.loads(again.stdout)
+    assert [(one["id"], one["drop"]["new"]) for one in told] == [(ids[0], False), (ids[1], False)]
+    assert (failed["id"], failed["drop"], failed["exit_code"]) == (ids[2], None, 3)
+    asyncio.run(room_for_records(user, 1))
+    retried = user.cutor("parked", "retry", "--all", "--json")
+    assert retried.returncode == 3
+    assert [one["error"] is None for one in json.loads(retried.stdout)] == [True, False]
+    assert f"it may be done for {ids[3]} or not, and 1 more was not tried" in retried.stderr

@@ -54,6 +54,13 @@ def test_the_overview_says_the_same_as_the_command(name: str) -> None:
     assert first.startswith(COMMANDS[name].summary.removesuffix(".")), first
 
 
+@pytest.mark.parametrize("name", [None, *(name for name in ALL if isinstance(ALL[name], click.Group))])
+def test_no_line_of_an_overview_is_cut_off(name: str | None) -> None:
+    command = cli if name is None else ALL[name]
+    helped = command.get_help(click.Context(command, info_name=f"cutor {name}", terminal_width=80))
+    assert "..." not in helped.partition("Commands:")[2].partition("Examples:")[0]
+
+
 def test_an_unknown_command_is_none_of_ours() -> None:
     assert cli.get_command(click.Context(cli), "no-such") is None
 

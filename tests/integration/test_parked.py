@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from cutor import AlreadyDecided, Client, InvalidRequest, NotParked, SubmissionUnknown
+from cutor.bus.bodies import body_subject, reference_of
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.errors import StreamMissing
@@ -102,6 +103,22 @@ async def test_a_retry_is_a_new_submission_of_the_same_request(client: Client) -
     [one] = await client.parked(everything=True)
     assert one.decision is not None
     assert (one.decision.action, one.decision.submission) == ("retried", retry.submission)
+
+
+async def test_names_that_somebody_took_stand_in_the_way_of_no_retry(client: Client) -> None:
+    """The message id of the retry, which follows from the parked one, and the hash of a content when it was submitted."""
+    content = secrets.token_hex(40_000)
+    bus = client.journal.bus
+    await bus.append_once(body_subject(reference_of(content.encode()).sha256, 0), b"garbage")
+    parked = await park(client, document(test_cases=[{"name": "one", "input": content}]))
+    old = await client.journal.known(Address("default", parked))
+    message_id = f"default/{parked}-r2/submitted/{old.digest}"
+    await bus.append("cutor.ev.junk.junk.cancelled", b"", message_id=message_id, fence="cutor.ev.junk.>", expected_sequence=0)
+    retry = await client.retry(parked)
+    assert retry.submission == f"{parked}-r2"
+    new = await client.journal.known(Address("default", retry.submission))
+    loaded = await client.journal.contents.load_request(new.address, new.request)
+    assert loaded.test_cases[0].input == content.encode()
 
 
 async def test_who_retries_again_is_told_as_what(client: Client) -> None:

@@ -63,6 +63,8 @@ class FormerLife:
                     await self._answer(state, note)
             except (BusError, CutorError) as error:
                 log.warning("%s: what a life before this one left of it: %s", address, error)
+            except Exception:  # of this one alone: the role starts all the same, and its delivery comes again
+                log.exception("%s: a bug beside what a life before this one left of it", address)
 
     async def _clean(self, state: Submission) -> Submission:
         return (await self._journal.settle(state, lambda state: decide_swept(state, self._role, self._worker))).state

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -23,17 +21,17 @@ from cutor.environments import Environments
 from cutor.errors import CutorError
 from cutor.model.request import request_from
 from cutor.model.subjects import Address
-from cutor.projections.query_client import query
 from tests.attacks.campaign import unchecked
 from tests.attacks.leftovers import Census
-from tests.fault import views
+from tests.fault import deeds, views
 from tests.fault.arming import Order
-from tests.fault.history import History, following
-from tests.fault.invariants import Expected, Finding, check, check_ids
+from tests.fault.history import EVENTS, History, following
+from tests.fault.invariants import Expected, Finding, Judged, check_ids
 from tests.fault.leftovers import FaultWatch
 from tests.fault.points import Point
 from tests.fault.stack import FaultStack
 from tests.fault.submissions import BASIC, KINDS, LONG, SHELL, Kind, fresh_id
+from tests.fault.wraps import POISONED
 
 ACKNOWLEDGED_S: Final = 90.0
 FIRED_S: Final = 90.0
@@ -58,6 +56,8 @@ class Row:
     findings: list[tuple[str, Finding]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     views: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    """What else is not as it must be: work that did not go on in time, too little of it."""
     reached: bool = True
     seconds: float = 0.0
     said: str = ""
@@ -69,11 +69,10 @@ class Row:
     @property
     def good(self) -> bool:
         """Whether everything is as it must be."""
-        return self.reached and not (self.findings or self.left or self.views)
+        return self.reached and not (self.findings or self.left or self.views or self.faults)
 
 
-@dataclass
-class Handed:
+class Handed(NamedTuple):
     """A submission that was acknowledged."""
 
     identity: str
@@ -83,15 +82,18 @@ class Handed:
 class Campaign:
     """What is handed in to one stack, and what is looked at. Make one with `campaign`."""
 
-    def __init__(self, stack: FaultStack, client: Client, bus: Bus, history: History) -> None:
+    def __init__(self, stack: FaultStack, client: Client, bus: Bus, history: History, projector: Path) -> None:
         self.stack = stack
         self.client = client
         self.bus = bus
         self.history = history
         self.tasks: set[asyncio.Task[None]] = set()
-        self.watch: FaultWatch | None = None
-        self.before = Census()
+        self.projector = projector
+        self.watches: list[tuple[FaultWatch, Census]] = []
+        self.judged = Judged()
         self.strict = stack.max_leases == 1
+        self.redelivered = 0
+        """How often in this round everything that waits was delivered again: whoever was at work loses a lease."""
         self._lost_key = ""
         self._lost: list[str] = []
         self._ids_said: set[Finding] = set()
@@ -164,8 +166,11 @@ class Campaign:
 
     # -- a stack that works ----------------------------------------------------------------------------------------
 
-    async def warm(self, *, lose: bool = True, watch: bool = True) -> None:
-        """See that the stack works, build what submissions share, and note what is there then."""
+    async def warm(self, *, lose: bool = True, places: Callable[[], Sequence[FaultStack]] | None = None) -> None:
+        """See that the stack works, build what submissions share, and note what is there then.
+
+        ``places``: where to look for what is left, if it is not the stack itself.
+        """
         for shell in (SHELL, LOST) if lose else (SHELL,):
             identity = fresh_id("warm")
             await self.client.submit(KINDS["plain"].request(identity, shell), id=identity)
@@ -175,9 +180,9 @@ class Campaign:
             assert result.outcome == "OK", (result.outcome, result.message)
             assert result.environment is not None
             self._lost_key = result.environment.key
-        if watch:
-            self.watch = FaultWatch(self.stack)
-            self.before = await asyncio.to_thread(self.watch.census)
+        for place in [self.stack] if places is None else places():
+            watch = FaultWatch(place)
+            self.watches.append((watch, await asyncio.to_thread(watch.census)))
 
     # -- rounds ----------------------------------------------------------------------------------------------------
 
@@ -186,6 +191,7 @@ class Campaign:
         began = time.monotonic()
         rows = {point.name: Row(point.name) for chain in chains for point in chain}
         handed: dict[str, list[Handed]] = {name: [] for name in rows}
+        self.redelivered = 0
         if self.strict:
             for role in ("builder", "runner"):
                 self.stack.points.arm(f"{role}.container-create.before", Order("fail", always=True))
@@ -202,22 +208,33 @@ class Campaign:
             for name in (*FIVE, *point.kinds):
                 by_process = point.role == "producer" and name in point.kinds
                 handed[point.name].append(await self.hand_in(KINDS[name], by_process=by_process))
-            deed = asyncio.create_task(self._deed(point, row, handed[point.name]))
+            deed = asyncio.create_task(deeds.do(self, point, row, handed[point.name]))
             try:
                 await self._until_fired(point, row)
+                if row.reached and point.deed in deeds.TO_THE_END:
+                    await asyncio.wait_for(deed, DONE_S)
             finally:
                 deed.cancel()
                 await asyncio.gather(deed, return_exceptions=True)
 
     async def settle(
-        self, rows: dict[str, Row], handed: dict[str, list[Handed]], began: float, *, projector: Path | None = None
+        self,
+        rows: dict[str, Row],
+        handed: dict[str, list[Handed]],
+        began: float,
+        *,
+        faults_met: Callable[[str], int] | None = None,
     ) -> None:
-        """Wait until all have ended, and look at everything. ``projector``: where its data are, if not the stack's."""
+        """Wait until all have ended, and look at everything.
+
+        ``faults_met``: how many faults a submission met, each of which may cost it a lease; else the most kills of a role.
+        """
         everything = [one for several in handed.values() for one in several]
         await self.history.until_done([one.identity for one in everything], timeout_s=DONE_S)
         kills = Counter(name.partition(".")[0] for name, row in rows.items() for _ in range(row.kills))
-        await self._judge(rows, handed, kills)
-        left, differ = await self.look(projector or self.stack.data)
+        most = max(kills.values(), default=0)
+        await self._judge(rows, handed, faults_met or (lambda _: most))
+        left, differ = await self.look()
         for name, row in rows.items():
             row.submissions = len(handed[name])
             row.left, row.views = [*row.left, *left], differ
@@ -226,6 +243,8 @@ class Campaign:
     def _arm(self, point: Point) -> None:
         if point.deed == "fail":
             self.stack.points.arm(f"{point.role}.container-create.before", Order("fail"))
+        if point.deed == "poison":
+            self.stack.points.arm(f"{point.role}.{POISONED}", Order("fail", always=True))
         self.stack.points.arm(point.name, Order(passing=point.passing))
 
     async def _until_fired(self, point: Point, row: Row) -> None:
@@ -238,40 +257,6 @@ class Campaign:
                 return
             await asyncio.sleep(0.05)
         row.kills += 1
-
-    async def _deed(self, point: Point, row: Row, handed: Sequence[Handed]) -> None:
-        match point.deed:
-            case "query":
-                while True:
-                    with suppress(BusError, CutorError):
-                        await query(self.bus, "SELECT count(*) FROM submissions", timeout_s=5)
-                    await asyncio.sleep(0.2)
-            case "spoil-views":
-                await asyncio.sleep(1)
-                database = self.stack.data / "projections.duckdb"
-                spoilt = database.with_name("spoilt")
-                spoilt.write_bytes(secrets.token_bytes(4096))
-                spoilt.rename(database)
-            case "restart":
-                await self._restart(point, row)
-            case "garbage":
-                for one in handed:
-                    await self._spoil(one.identity)
-            case _:
-                pass
-
-    async def _restart(self, point: Point, row: Row) -> None:
-        """Kill the role while it has work, so that its start passes the point."""
-        await asyncio.sleep(0.5)
-        for pid in self.stack.pids(point.role):
-            os.kill(pid, signal.SIGKILL)
-            row.kills += 1
-
-    async def _spoil(self, identity: str) -> None:
-        """Put into a submission what is no event: it must hurt nobody, and get a letter."""
-        for kind in ("finished", "nonsense"):
-            subject = f"cutor.ev.default.{identity}.{kind}"
-            self.garbage.add(await self.bus.publish(subject, b"\xff no event"))
 
     async def _letters(self) -> list[Finding]:
         """Return what is wrong with the dead letters: each piece of garbage has one, and nothing else that anybody wrote."""
@@ -287,42 +272,54 @@ class Campaign:
         lost = [Finding("lost", f"garbage without a letter: {one}") for one in sorted(differ & wanted)]
         return lost + [Finding("doubled", f"something that changed nothing: {one}") for one in sorted(differ & found)]
 
-    async def _judge(self, rows: dict[str, Row], handed: dict[str, list[Handed]], kills: Counter[str]) -> None:
-        most = max(kills.values(), default=0)
+    async def _judge(self, rows: dict[str, Row], handed: dict[str, list[Handed]], faults_met: Callable[[str], int]) -> None:
         for name, row in rows.items():
             for one in handed[name]:
-                found = check(self.history.entries.get(one.identity, []), self._expected(one.kind, most))
+                entries, expected = self.history.entries[one.identity], self._expected(one.kind, faults_met(one.identity))
+                found = self.judged.first(one.identity, entries, expected)
                 row.findings += [(one.identity, finding) for finding in found]
         first = next(iter(rows.values()))
-        for finding in check_ids(self.history.message_ids):
-            if finding not in self._ids_said:
-                self._ids_said.add(finding)
-                first.findings.append(("the stream", finding))
+        first.findings += self._ids()
         first.findings += [("the letters", finding) for finding in await self._letters()]
+
+    def _ids(self) -> list[tuple[str, Finding]]:
+        new = [finding for finding in check_ids(self.history.message_ids) if finding not in self._ids_said]
+        self._ids_said.update(new)
+        return [("the stream", finding) for finding in new]
 
     def _expected(self, kind: Kind, kills: int) -> Expected:
         """Return how a submission must end here: a kill costs a lease at the most, where leases are not bounded to one."""
         if self.strict:
             ends = ("PARKED", *(kind.expected.outcomes if kind.unchecked or kind.cancel != "nothing" else ()))
             return kind.expected._replace(outcomes=ends, max_leases=1)
-        extra = 2 if kind.environment == "lost" else 1
+        extra = self.redelivered + (2 if kind.environment == "lost" else 1)
         return kind.expected._replace(max_leases=1 + kills + extra)
 
-    async def look(self, projector: Path) -> tuple[list[str], list[str]]:
+    async def look(self) -> tuple[list[str], list[str]]:
         """Return what is left on the host, and how the views differ from a rebuild."""
-        left = [] if self.watch is None else await asyncio.to_thread(self.watch.left_since, self.before)
-        return left, await views.differences(self.bus, projector / "projections.duckdb")
+        left = [name for watch, before in self.watches for name in await asyncio.to_thread(watch.left_since, before)]
+        return left, await views.differences(self.bus, self.projector / "projections.duckdb")
 
     async def last(self) -> Row:
-        """Return what is looked at once, in the end: deliveries that nobody answered, roots of Nix that were begun."""
+        """Return what is looked at in the end: deliveries that nobody answered, roots of Nix that were begun, and again all.
+
+        All: every submission that was handed in. What came behind its end came after it was looked at.
+        """
         row, began = Row("in the end"), time.monotonic()
         handed = [await self.hand_in(KINDS[name]) for name in (*FIVE, "builds")]
         await self.settle({row.point: row}, {row.point: handed}, began)
         row.left += await self._unanswered()
-        if self.watch is not None:
-            row.left += await asyncio.to_thread(self.watch.half_made_since)
+        await self.read_all()
+        row.findings += [*self.judged.again(self.history.entries), *self._ids()]
+        for watch, _ in self.watches:
+            row.left += await asyncio.to_thread(watch.half_made_since)
         row.seconds = time.monotonic() - began
         return row
+
+    async def read_all(self) -> None:
+        """Return when all that is in the stream now has been taken; the projector has, as its views were looked at."""
+        newest = int((await self.bus.stream_info(EVENTS))["state"]["last_seq"])
+        await self.history.until_read(newest, timeout_s=SEEN_S)
 
     async def _unanswered(self) -> list[str]:
         """Return the consumers that hold deliveries which were not answered, after their clocks have run out."""
@@ -341,19 +338,19 @@ class Campaign:
 
 
 @asynccontextmanager
-async def campaign(stack: FaultStack, server: str | None = None) -> AsyncIterator[Campaign]:
-    """Connect to a stack that runs."""
+async def campaign(stack: FaultStack, server: str | None = None, projector: Path | None = None) -> AsyncIterator[Campaign]:
+    """Connect to a stack that runs. ``projector``: where its projector has its data, if not where the stack has its own."""
     async with AsyncExitStack() as exits:
         address = server or stack.server
         client = await exits.enter_async_context(Client(address))
         bus = await exits.enter_async_context(Bus.connect(address, name="fault harness"))
         history = await exits.enter_async_context(following(bus))
-        held = Campaign(stack, client, bus, history)
+        held = Campaign(stack, client, bus, history, projector or stack.data)
         try:
             yield held
         finally:
             for task in held.tasks:
                 task.cancel()
             await asyncio.gather(*held.tasks, return_exceptions=True)
-            if held.watch is not None:
-                held.watch.close()
+            for watch, _ in held.watches:
+                watch.close()

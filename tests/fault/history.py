@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
@@ -18,13 +19,17 @@ FROM_CLIENTS: Final = ("submitted", "cancelled")
 
 
 class History:
-    """What came into EVENTS so far, and a way to wait for more. ``work_ns``: the stream's times of what roles appended."""
+    """What came into EVENTS so far, and a way to wait for more. ``work_ns``: the stream's times of what roles appended.
+
+    ``cleaned_at``: when `time.monotonic` a submission was seen to be cleaned.
+    """
 
     def __init__(self) -> None:
         self.entries: dict[str, list[Entry]] = defaultdict(list)
         self.message_ids: list[str] = []
         self.last_sequence = 0
         self.work_ns: list[int] = []
+        self.cleaned_at: dict[str, float] = {}
         self._came = asyncio.Condition()
 
     async def take(self, stored: Stored) -> None:
@@ -38,6 +43,8 @@ class History:
                 self.entries[words[3]].append(entry)
                 if entry.kind not in FROM_CLIENTS:
                     self.work_ns.append(stored.time_ns)
+                if entry.kind == "cleaned":
+                    self.cleaned_at.setdefault(words[3], time.monotonic())
         async with self._came:
             self._came.notify_all()
 
@@ -57,6 +64,10 @@ class History:
         async with asyncio.timeout(timeout_s), self._came:
             await self._came.wait_for(lambda: self.has(identity, kind, role))
 
+    def caused_by(self, identity: str) -> list[str]:
+        """Return the submissions that name another one as their cause."""
+        return [one for one, entries in self.entries.items() if entries and entries[0].body.get("caused_by") == identity]
+
     async def until_done(self, identities: Collection[str], *, timeout_s: float) -> list[str]:
         """Return when all have ended and are cleaned, or the time is up: those that are not."""
         try:
@@ -65,6 +76,11 @@ class History:
         except TimeoutError:
             pass
         return [one for one in identities if not self.done(one)]
+
+    async def until_read(self, sequence: int, *, timeout_s: float) -> None:
+        """Return when the stream was read up to a sequence. Raises `TimeoutError`."""
+        async with asyncio.timeout(timeout_s), self._came:
+            await self._came.wait_for(lambda: self.last_sequence >= sequence)
 
 
 def entry_of(stored: Stored, kind: str) -> Entry | None:

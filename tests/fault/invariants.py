@@ -8,7 +8,7 @@ Written from the promises, without cutor's own fold: messages are read as plain 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 TERMINAL: Final = ("finished", "cancelled", "rejected", "parked")
@@ -62,6 +62,29 @@ def check_ids(message_ids: Sequence[str]) -> list[Finding]:
     """Return what is wrong with the message ids of a whole stream: none may be there twice."""
     counted = Counter(one for one in message_ids if one)
     return [Finding("doubled", f"the message id {one} is there {count} times") for one, count in counted.items() if count > 1]
+
+
+class Judged:
+    """All submissions that were looked at, so that they can be looked at again when more may have come. Each finding once."""
+
+    def __init__(self) -> None:
+        self._expected: dict[str, Expected] = {}
+        self._said: set[tuple[str, Finding]] = set()
+
+    def first(self, identity: str, entries: Sequence[Entry], expected: Expected) -> list[Finding]:
+        """Return what is wrong with a submission that has had time to end."""
+        self._expected[identity] = expected
+        found = [finding for finding in check(entries, expected) if (identity, finding) not in self._said]
+        self._said.update((identity, finding) for finding in found)
+        return found
+
+    def again(self, entries: Mapping[str, Sequence[Entry]]) -> list[tuple[str, Finding]]:
+        """Return what is wrong by now with those of before, and was not then: what came behind their end."""
+        return [
+            (identity, finding)
+            for identity, expected in self._expected.items()
+            for finding in self.first(identity, entries.get(identity, ()), expected)
+        ]
 
 
 def _once(entries: Sequence[Entry]) -> Iterator[Finding]:

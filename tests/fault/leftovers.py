@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.attacks.leftovers import Census, Watch, left
-from tests.fault.stack import FaultStack
+from tests.attacks.leftovers import Census, Watch, docker, left
+from tests.fault.stack import ExtraRole, FaultStack
 
 ROOTS: Final = Path("/var/lib/docker/volumes/cutor-nix-var/_data/nix/gcroots/cutor")
 HALF_MADE: Final = ".half-made-"
@@ -42,6 +42,21 @@ class FaultWatch(Watch):
         while (found := left(before, self.census())) and time.monotonic() < end:
             time.sleep(0.3)
         return found
+
+
+def left_by(extra: ExtraRole) -> list[str]:
+    """Return what a role that has ended left, after some patience: processes, containers whatever they do, notes, files."""
+
+    def look() -> list[str]:
+        containers = docker("ps", "-aq", "--filter", f"label=cutor={extra.instance}")
+        found = [f"containers of {extra.data.name}: {', '.join(containers)}"] if containers else []
+        found += [f"files of {extra.data.name}: {name}" for name in files(extra.data)]
+        return [*found, f"processes of {extra.data.name}"] if extra.alive else found
+
+    end = time.monotonic() + PATIENCE_S
+    while (found := look()) and time.monotonic() < end:
+        time.sleep(0.3)
+    return found
 
 
 def files(data: Path) -> Iterator[str]:

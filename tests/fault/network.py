@@ -15,6 +15,7 @@ from tests.attacks.leftovers import docker
 from tests.fault import role as entry
 from tests.fault.arming import Order
 from tests.fault.campaign import FIVE, Campaign, Handed, Row
+from tests.fault.leftovers import left_by
 from tests.fault.outside import in_work, shoot_all
 from tests.fault.points import Point
 from tests.fault.proxy import Proxy
@@ -28,7 +29,11 @@ TAKEN_OVER_S: Final = LEASE_S + 40.0
 STOPS_S: Final = LEASE_S + 30.0
 WAKES_S: Final = 2.0
 """What a role that was stopped is given to send what it was about to send."""
-LATE: Final = {"builder": "cache-built", "runner": "finished"}
+LATE: Final = {
+    "stopped-at-its-append": {"builder": "cache-built", "runner": "finished"},
+    "stopped-before-its-lease": {"builder": "leased", "runner": "leased"},
+}
+"""What a role is about to append when it is stopped."""
 RESULTS: Final = {"builder": rb"cutor\.ev\.\S+\.cache-built ", "runner": rb"cutor\.ev\.\S+\.(ran|finished) "}
 
 
@@ -71,8 +76,8 @@ async def network_round(held: Campaign, points: list[Point]) -> list[Row]:
     role, _, how = point.name.partition(".")[2].partition("-")
     if how == "stopped-past-its-lease":
         handed = await _stopped(held, point, row)
-    elif how == "stopped-at-its-append":
-        handed = await _late(held, point, row, role)
+    elif how in LATE:
+        handed = await _late(held, point, row, role, LATE[how][role])
     elif how == "frozen-past-its-lease":
         async with routed(held.stack, role) as proxy:
             handed = await _frozen(held, point, row, proxy)
@@ -118,14 +123,15 @@ async def _disturb(held: Campaign, handed: list[Handed], proxy: Proxy, role: str
 
 
 @asynccontextmanager
-async def _second(held: Campaign, role: str) -> AsyncIterator[ExtraRole]:
-    """Another process of a role while the block lasts; none of its containers may be left."""
+async def _second(held: Campaign, role: str, row: Row) -> AsyncIterator[ExtraRole]:
+    """Another process of a role while the block lasts; nothing of it may be left."""
     extra = ExtraRole(held.stack, role, f"second-{role}")
     extra.start(held.stack.server)
     try:
         yield extra
     finally:
         await asyncio.to_thread(extra.stop)
+    row.left += await asyncio.to_thread(left_by, extra)
 
 
 async def _stopped(held: Campaign, point: Point, row: Row) -> list[Handed]:
@@ -133,44 +139,40 @@ async def _stopped(held: Campaign, point: Point, row: Row) -> list[Handed]:
     (pid,) = held.stack.pids("runner")
     handed = [await held.hand_in(KINDS[name]) for name in (*FIVE, *point.kinds)]
     identity = await in_work(held, handed, "runner", "lasts")
-    _signal(pid, signal.SIGSTOP)
+    send_signal(pid, signal.SIGSTOP)
     try:
-        async with _second(held, "runner") as second:
+        async with _second(held, "runner", row):
             row.reached = await _taken_over(held, identity)
-            _signal(pid, signal.SIGCONT)
+            send_signal(pid, signal.SIGCONT)
             await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
             await no_container(held.stack.instance, identity, row)
-            label = second.instance
-        await no_container(label, None, row)
     finally:
-        _signal(pid, signal.SIGCONT)
+        send_signal(pid, signal.SIGCONT)
     if held.stack.pids("runner") != [pid]:
         row.left.append("the runner that had been stopped is not the one that runs")
     return handed
 
 
-async def _late(held: Campaign, point: Point, row: Row, role: str) -> list[Handed]:
-    """Stop a role between its decision to append a result and the append; when it wakes, everything has ended by a second one.
+async def _late(held: Campaign, point: Point, row: Row, role: str, event: str) -> list[Handed]:
+    """Stop a role between its decision to append an event and the append; when it wakes, everything has ended by a second one.
 
     The append that is sent then comes too late, and nothing but the fence stands against it.
     """
     (pid,) = held.stack.pids(role)
-    at = f"{role}.append-{LATE[role]}.before"
+    at = f"{role}.append-{event}.before"
     held.stack.points.arm(at, Order("stop"))
     handed = [await held.hand_in(KINDS[name]) for name in (*FIVE, *point.kinds)]
     try:
         async with asyncio.timeout(READY_S):
             while not held.stack.points.fired(at):
                 await asyncio.sleep(0.05)
-        async with _second(held, role) as second:
+        async with _second(held, role, row):
             left = await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
             row.reached = not left
-            _signal(pid, signal.SIGCONT)
+            send_signal(pid, signal.SIGCONT)
             await asyncio.sleep(WAKES_S)
-            label = second.instance
-        await no_container(label, None, row)
     finally:
-        _signal(pid, signal.SIGCONT)
+        send_signal(pid, signal.SIGCONT)
     return handed
 
 
@@ -180,13 +182,11 @@ async def _frozen(held: Campaign, point: Point, row: Row, proxy: Proxy) -> list[
     identity = next(one.identity for one in handed if one.kind.name == "cancelled-run")
     await held.history.until(identity, "leased", "runner", timeout_s=READY_S)
     proxy.freeze()
-    async with _second(held, "runner") as second:
+    async with _second(held, "runner", row):
         await no_container(held.stack.instance, None, row)
         row.reached = not row.left
         proxy.resume()
         await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
-        label = second.instance
-    await no_container(label, None, row)
     return handed
 
 
@@ -206,13 +206,14 @@ async def no_container(label: str, identity: str | None, row: Row) -> None:
     filters = [f"label=cutor={label}", *([] if identity is None else [f"label=cutor.submission=default/{identity}"])]
     words = [word for one in filters for word in ("--filter", one)]
     deadline = time.monotonic() + STOPS_S
-    while found := await asyncio.to_thread(docker, "ps", "-q", *words):
+    while found := await asyncio.to_thread(docker, "ps", "-aq", *words):
         if time.monotonic() > deadline:
             row.left.append(f"containers of {label}: {', '.join(found)}")
             return
         await asyncio.sleep(0.2)
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def send_signal(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may have ended."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)

@@ -33,23 +33,29 @@ def shoot(pid: int) -> bool:
 
 
 async def start_round(held: Campaign, points: list[Point]) -> list[Row]:
-    """Kill everything while there is work, then the supervisor at a point of its next start; the one after that must do."""
-    (point,) = points
-    began, row = time.monotonic(), Row(point.name)
-    handed = [await held.hand_in(KINDS[name]) for name in (*FIVE, *point.kinds)]
+    """Kill everything while there is work, then the supervisor at a point of each of its next starts; the last one must do."""
+    began, rows = time.monotonic(), {point.name: Row(point.name) for point in points}
+    handed = [await held.hand_in(KINDS[name]) for name in (*FIVE, *points[0].kinds)]
     await in_work(held, handed, "runner", "lasts")
     held.stack.kill_all()
     await held.stack.ended(DEAD_S)
-    held.stack.points.arm(point.name, Order(passing=point.passing))
-    held.stack.launch()
-    code = await held.stack.ended(DEAD_S)
-    row.reached = held.stack.points.fired(point.name)
-    row.kills = 1 + row.reached
-    if not row.reached:
-        row.said = f"the supervisor ended with {code}"
+    rows[points[0].name].kills = 1
+    for point in points:
+        await _die_at_start(held.stack, point, rows[point.name])
     await held.stack.up()
-    await held.settle({point.name: row}, {point.name: handed}, began)
-    return [row]
+    await held.settle(rows, {name: handed[at :: len(rows)] for at, name in enumerate(rows)}, began)
+    return list(rows.values())
+
+
+async def _die_at_start(stack: FaultStack, point: Point, row: Row) -> None:
+    stack.points.arm(point.name, Order(passing=point.passing))
+    stack.launch()
+    code = await stack.ended(DEAD_S)
+    row.reached = stack.points.fired(point.name)
+    row.kills += row.reached
+    if not row.reached:
+        stack.points.disarm(point.name)
+        row.said = f"the supervisor ended with {code}"
 
 
 async def in_work(held: Campaign, handed: list[Handed], role: str, kind: str) -> str:

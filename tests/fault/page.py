@@ -12,7 +12,8 @@ HEAD: Final = """\
 
 Made from `tests/fault/points.py` by `python docs/generate.py`; [faults](../explanation/faults.md) explains how. `make fault`
 kills at each of them, with submissions in work; `make fault ONLY='runner.*'` at some. *before*: the step has not begun; *sent*:
-the message or request has left the process, its answer has not been read; *within* and *during*: in the midst of it; *after*:
+the message or request has left the process, its answer has not been read; *queued*: it was handed to the client library,
+which may not have sent it; *within* and *during*: in the midst of it; *after*:
 it is done, and nothing has followed.
 """
 TITLES: Final = {
@@ -20,6 +21,7 @@ TITLES: Final = {
     "runner": "The runner kills itself",
     "projector": "The projector kills itself",
     "producer": "A client kills itself while it hands in",
+    "operator": "`cutor parked retry` kills itself",
     "supervisor": "The supervisor kills itself while it starts",
     "outside": "Killed from outside",
     "network": "The connection between a role and the server, and roles that stand still",
@@ -39,8 +41,11 @@ WORDS: Final = {
     "append-cache-lost": "`cache-lost` is appended",
     "append-body": "a chunk of a large content is written to BODIES",
     "append-letter": "a letter is written to DEADLETTERS",
+    "append-decision": "what became of a parked submission is written to PARKED",
     "ack": "a delivery is acknowledged",
     "nak": "a delivery is handed back after a fault",
+    "term": "a delivery is ended of which nobody can make anything: a bug each time",
+    "hand-back": "a delivery is handed back, as the role was asked to end by SIGTERM and the time for that is over",
     "heartbeat": "a delivery is kept alive",
     "in-hand-note": "a delivery is noted on disk",
     "in-hand-forget": "the note of a delivery is removed",
@@ -90,6 +95,7 @@ WORDS: Final = {
     "append-unanswered": "the connection is reset when a result is stored and its answer is under way",
     "append-halved": "the connection is reset when half of a result has passed",
     "stopped-at-its-append": "SIGSTOP when a result is about to be appended; SIGCONT when a second process has done everything",
+    "stopped-before-its-lease": "SIGSTOP when a lease is about to be appended; SIGCONT when a second one has done everything",
     "stopped-past-its-lease": "SIGSTOP for longer than a lease lasts, with a second runner beside it; then SIGCONT",
     "frozen-past-its-lease": "no byte goes through for longer than a lease lasts, with a second runner beside it",
     "leader": "the leader of EVENTS, three times",

@@ -1,7 +1,8 @@
 """Every point at which something is killed, and what must be handed in and done so that it is passed. Pure.
 
-A point's name is ``<role>.<what>.<before|within|sent|after>``. ``sent``: the message or request has left the process, and its
-answer has not been read. The docs list them from here, and a run fails for a point that was armed and never passed.
+A point's name is ``<role>.<what>.<before|within|queued|sent|after>``. ``sent``: the message or request has left the process,
+its answer has not been read; ``queued``: the client library has it, and may not have sent it. The docs list them from here, and
+a run fails for a point that was armed and never passed.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from fnmatch import fnmatch
 from typing import Final, Literal, NamedTuple
 
 AROUND: Final = ("before", "after")
+UNANSWERED: Final = ("before", "queued", "after")
 ANSWERED: Final = ("before", "sent", "after")
 
-Deed = Literal["nothing", "fail", "query", "spoil-views", "restart", "garbage"]
+Deed = Literal["nothing", "fail", "query", "spoil-views", "restart", "terminate", "garbage", "poison", "retry"]
 """What the harness does beside handing in: lets the step fail once first, asks the views, puts another file in their place,
-kills the role once so that its start is passed, puts garbage into the stream."""
+kills the role once so that its start is passed, asks it to end, puts garbage into the stream, lets the role fail by a bug at
+one submission, retries a parked one."""
 Group = Literal["stack", "strict", "start", "new", "outside", "network", "cluster"]
 """Where a point is passed: on the usual stack; on one that allows a single lease; at a start over what a dead life left; at the
 first start of all; on the usual stack, by a kill from outside or a fault of the network; on a cluster."""
@@ -47,8 +50,10 @@ def _around(name: str, *kinds: str, deed: Deed = "nothing", group: Group = "stac
 def _shared(role: str, builds: str, lasts: str, cancelled: str) -> Iterator[Point]:
     """Points of both roles; ``builds`` is a kind whose step has a container, ``lasts`` one whose step takes its time."""
     yield from _appends(role, "leased")
-    yield from _around(f"{role}.ack")
-    yield from _around(f"{role}.nak", builds, deed="fail")
+    yield from (Point(f"{role}.ack.{when}") for when in UNANSWERED)
+    yield from (Point(f"{role}.nak.{when}", (builds,), "fail") for when in UNANSWERED)
+    yield from _around(f"{role}.term", f"poison-{role}", deed="poison")
+    yield from _around(f"{role}.hand-back", lasts, deed="terminate")
     yield from _around(f"{role}.heartbeat", lasts)
     for what in ("container-create", "container-start"):
         yield from (Point(f"{role}.{what}.{when}", (builds,)) for when in ANSWERED)
@@ -105,8 +110,15 @@ def _producer() -> Iterator[Point]:
     yield from _appends("producer", "body", "big-input")
 
 
+def _operator() -> Iterator[Point]:
+    """Somebody who retries what is parked, and dies of it: who retries again gets the same submission."""
+    for what in ("submitted", "decision"):
+        yield from (Point(f"operator.append-{what}.{when}", deed="retry", group="strict") for when in ANSWERED)
+
+
 def _supervisor() -> Iterator[Point]:
-    steps = ("leftovers", "put-in-place", "check", "sweep", "container-remove", "server-start", "apply", "publish-policy")
+    """In the order of a start: several are passed one after the other, over what one dead life left."""
+    steps = ("leftovers", "put-in-place", "check", "container-remove", "sweep", "server-start", "apply", "publish-policy")
     for what in (*steps, "announce"):
         yield from _around(f"supervisor.{what}", "lasts", "builds", group="start")
     yield from (Point(f"supervisor.stream-apply.{when}", group="new", passing=2) for when in ANSWERED)
@@ -135,6 +147,7 @@ def _network() -> Iterator[Point]:
         yield Point(f"network.{role}-append-halved", (kind,), group="network")
     for role in ("builder", "runner"):
         yield Point(f"network.{role}-stopped-at-its-append", group="network")
+        yield Point(f"network.{role}-stopped-before-its-lease", group="network")
     yield Point("network.runner-stopped-past-its-lease", ("lasts",), group="network")
     yield Point("network.runner-frozen-past-its-lease", ("lasts",), group="network")
 
@@ -145,7 +158,7 @@ def _cluster() -> Iterator[Point]:
 
 
 POINTS: Final[tuple[Point, ...]] = (
-    *(*_builder(), *_runner(), *_projector(), *_producer(), *_supervisor()),
+    *(*_builder(), *_runner(), *_projector(), *_producer(), *_operator(), *_supervisor()),
     *(*_outside(), *_network(), *_cluster()),
 )
 

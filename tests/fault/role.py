@@ -27,9 +27,12 @@ WITH_HARNESS: Final = "CUTOR_FAULT_PARENT"
 
 
 def role_of(arguments: list[str]) -> str:
-    """Return the role that a command line starts: the first word that is one; a producer submits, the supervisor is ``up``."""
+    """Return the role that a command line starts: the first word that is one; a producer submits, an operator retries
+    what is parked, the supervisor is ``up``."""
     if "submit" in arguments:
         return "producer"
+    if "parked" in arguments:
+        return "operator"
     return next((word for word in arguments if word in ROLES), "supervisor")
 
 

@@ -1,13 +1,14 @@
 """What `make soak` runs: random processes killed at random times under load without pause; then every promise is looked at.
 
-A line a minute says how it goes. Exit codes as those of `runner`.
+Roles reach the server by proxies: the network is a target as processes are. A line a minute says how it goes. Exit codes as
+those of `runner`; too few kills for the time are a fault, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
+import math
 import random
 import signal
 import subprocess
@@ -15,23 +16,31 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
 from tests.attacks.leftovers import docker
 from tests.fault import table
 from tests.fault.campaign import Campaign, Handed, Row, campaign
+from tests.fault.network import routed, send_signal
 from tests.fault.outside import DEAD_S, shoot_all
+from tests.fault.proxy import Proxy
+from tests.fault.role import ROLES
 from tests.fault.runner import DIFFERENT, in_home
-from tests.fault.stack import FaultStack, fault_stack
+from tests.fault.stack import LEASE_S, FaultStack, fault_stack
 from tests.fault.submissions import KINDS
 
 OUTSTANDING: Final = 8
 """Submissions that are under way at one time."""
 PAUSE_S: Final = (0.5, 8.0)
 """The shortest and the longest time between two kills."""
-STOPPED_S: Final = 3.0
+STOPPED_S: Final = (3.0, 3.0, LEASE_S + 6.0)
+"""How long a role stands still, or its network is away: now and then longer than its leases last."""
+COSTS_S: Final = 3.0
+"""So long after a fault is over, a lease may still be lost to it."""
+KILLS_A_MINUTE: Final = 3.0
+"""The least: a third of what a quiet machine comes to."""
 MINUTE_S: Final = 60.0
 LAST_S: Final = 300.0
 TARGETS: Final = {
@@ -42,10 +51,15 @@ TARGETS: Final = {
     "container": 3,
     "stopped builder": 1,
     "stopped runner": 1,
+    "cut builder": 1,
+    "cut runner": 1,
+    "cut projector": 1,
+    "frozen builder": 1,
+    "frozen runner": 1,
     "supervisor": 1,
     "everything": 1,
 }
-"""What is killed, and how often beside the others."""
+"""What is killed, or whose network is cut or frozen, and how often beside the others."""
 LOAD: Final = tuple(name for name in KINDS if name not in {"lost", "cancelled-build", "cancelled-run"})
 
 
@@ -58,10 +72,28 @@ class Soak:
         self.kills: Counter[str] = Counter()
         self.handed: list[Handed] = []
         self._since: dict[str, float] = {}
+        self._spans: list[tuple[float, float]] = []
+        self._proxies: dict[str, Proxy] = {}
 
     async def run(self, minutes: float) -> Row:
         """Feed and kill for some minutes, then let everything end, and look."""
         row, began = Row("soak"), time.monotonic()
+        async with AsyncExitStack() as routes:
+            for role in ROLES:
+                self._proxies[role] = await routes.enter_async_context(routed(self._held.stack, role))
+            await self._feed_and_kill(minutes)
+            ways_end = time.monotonic()  # the roles are started again, to reach the server as they did before
+        self._spans.append((ways_end, time.monotonic() + COSTS_S))
+        await self._held.history.until_done([one.identity for one in self.handed], timeout_s=LAST_S)
+        row.kills = self.kills.total()
+        if row.kills < (least := max(1, int(minutes * KILLS_A_MINUTE))):
+            row.faults.append(f"{row.kills} kills in {minutes:g} minutes, at least {least}")
+        await self._held.settle({row.point: row}, {row.point: self.handed}, began, faults_met=self._met)
+        row.said = ", ".join(f"{what} {count}" for what, count in self.kills.most_common())
+        return row
+
+    async def _feed_and_kill(self, minutes: float) -> None:
+        began = time.monotonic()
         work = [asyncio.create_task(one) for one in (self._feed(), self._kill(), self._tell(began))]
         try:
             done, _ = await asyncio.wait(work, timeout=minutes * 60, return_when=asyncio.FIRST_EXCEPTION)
@@ -71,13 +103,12 @@ class Soak:
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
-        if self._held.stack.supervisor[0].poll() is not None:
-            await self._held.stack.up()
-        await self._held.history.until_done([one.identity for one in self.handed], timeout_s=LAST_S)
-        row.kills = self.kills.total()
-        await self._held.settle({row.point: row}, {row.point: self.handed}, began)
-        row.said = ", ".join(f"{what} {count}" for what, count in self.kills.most_common())
-        return row
+            if self._held.stack.supervisor[0].poll() is not None:
+                await self._held.stack.up()
+
+    def _met(self, identity: str) -> int:
+        """Return how many faults there were while a submission was under way: each may cost it a lease of a role."""
+        return met(self._spans, self._since[identity], self._held.history.cleaned_at.get(identity, math.inf))
 
     def _under_way(self) -> list[str]:
         return [one.identity for one in self.handed if not self._held.history.done(one.identity)]
@@ -85,9 +116,10 @@ class Soak:
     async def _feed(self) -> None:
         while True:
             if len(self._under_way()) < OUTSTANDING:
+                since = time.monotonic()
                 one = await self._held.hand_in(KINDS[random.choice(LOAD)])
+                self._since[one.identity] = since
                 self.handed.append(one)
-                self._since[one.identity] = time.monotonic()
             else:
                 await asyncio.sleep(0.05)
 
@@ -95,8 +127,11 @@ class Soak:
         while True:
             await asyncio.sleep(random.uniform(*PAUSE_S))
             (target,) = random.choices(list(TARGETS), list(TARGETS.values()))
-            if await _hit(self._held.stack, target):
-                self.kills[target] += 1
+            began = time.monotonic()
+            try:
+                self.kills[target] += await self._hit(target)
+            finally:
+                self._spans.append((began, time.monotonic() + COSTS_S))
 
     async def _tell(self, began: float) -> None:
         while True:
@@ -107,6 +142,25 @@ class Soak:
                 f"  {(now - began) / 60:5.1f} min: {self.kills.total():4} kills, {len(self.handed):5} submissions, "
                 f"{len(self.handed) - len(under_way):5} ended, {len(under_way)} under way, the oldest for {oldest:.0f} s"
             )
+
+    async def _hit(self, target: str) -> bool:
+        """Do something to a process, or to the way between a role and the server; returns whether it was there."""
+        match target.split():
+            case [("cut" | "frozen") as how, role]:
+                proxy = self._proxies[role]
+                (proxy.cut if how == "cut" else proxy.freeze)()
+                try:
+                    await asyncio.sleep(random.choice(STOPPED_S))
+                finally:
+                    proxy.resume()
+                return True
+            case _:
+                return await _hit(self._held.stack, target)
+
+
+def met(spans: Sequence[tuple[float, float]], since: float, until: float) -> int:
+    """Return how many spans of time overlap one. Pure."""
+    return sum(begin <= until and end >= since for begin, end in spans)
 
 
 async def _hit(stack: FaultStack, target: str) -> bool:
@@ -137,12 +191,14 @@ def _kill_container(stack: FaultStack) -> bool:
 
 async def _stand_still(stack: FaultStack, role: str) -> bool:
     pids = stack.pids(role)
-    for number in (signal.SIGSTOP, signal.SIGCONT):
+    try:
         for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        if number == signal.SIGSTOP:
-            await asyncio.sleep(STOPPED_S)
+            send_signal(pid, signal.SIGSTOP)
+        if pids:
+            await asyncio.sleep(random.choice(STOPPED_S))
+    finally:
+        for pid in pids:
+            send_signal(pid, signal.SIGCONT)
     return bool(pids)
 
 

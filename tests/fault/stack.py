@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from cutor.bus.topology import default_text
 from tests.attacks.leftovers import docker
@@ -33,6 +33,7 @@ LEASE_S: Final = 24
 """The shortest time that a delivery may be out: what is left to its clock comes again sooner."""
 CONFIG: Final = """\
 max_leases = {max_leases}
+shutdown_grace_s = 1
 
 [server]
 port = {port}
@@ -53,6 +54,8 @@ class FaultStack(AttackedStack):
 
     max_leases: int = 20
     supervisor: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    extras: list[ExtraRole] = field(default_factory=list)
+    """Roles that were started beside its own."""
 
     @classmethod
     def make(cls, home: Path, *, max_leases: int = 20) -> FaultStack:
@@ -122,7 +125,11 @@ class FaultStack(AttackedStack):
 
     async def submit(self, identity: str, request: bytes) -> int:
         """Hand in a request by a process that may die of it; return its exit code."""
-        command = [sys.executable, ENTRY, "submit", "-", "--id", identity]
+        return await self.command("submit", "-", "--id", identity, given=request)
+
+    async def command(self, *arguments: str, given: bytes = b"") -> int:
+        """Run a command that may die at its points; return its exit code."""
+        command = [sys.executable, ENTRY, *arguments]
         process = await asyncio.create_subprocess_exec(
             *command,
             env=self.environment(),
@@ -131,7 +138,7 @@ class FaultStack(AttackedStack):
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        await process.communicate(request)
+        await process.communicate(given)
         assert process.returncode is not None
         return process.returncode
 
@@ -189,14 +196,32 @@ class FaultStack(AttackedStack):
         while self.processes() and time.monotonic() < deadline:
             self.kill_all()
             time.sleep(POLL_S)
-        if (self.data / "instance").exists():
-            self._remove_containers()
+        for data in (self.data, *(extra.data for extra in self.extras)):
+            if (data / "instance").exists():
+                _remove_containers((data / "instance").read_text().strip())
 
-    def _remove_containers(self) -> None:
-        listed = ["docker", "ps", "-aq", "--filter", f"label=cutor={self.instance}"]
-        ids = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
-        if ids:
-            subprocess.run(["docker", "rm", "-f", *ids], capture_output=True, check=False)
+
+def _remove_containers(instance: str) -> None:
+    listed = ["docker", "ps", "-aq", "--filter", f"label=cutor={instance}"]
+    ids = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
+    if ids:
+        subprocess.run(["docker", "rm", "-f", *ids], capture_output=True, check=False)
+
+
+@dataclass(frozen=True)
+class RolePlace(FaultStack):
+    """What a watch looks at for a role beside a stack: the role's data and label, the stack's processes and temporary files."""
+
+    role_data: Path = Path()
+    stack_temporary: Path = Path()
+
+    @property
+    def data(self) -> Path:
+        return self.role_data
+
+    @property
+    def temporary(self) -> Path:
+        return self.stack_temporary
 
 
 def _kill(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
@@ -227,7 +252,19 @@ class ExtraRole:
         self.role = role
         self.data = stack.home / name
         self.process: subprocess.Popen[bytes] | None = None
-        self._output: IO[bytes] | None = None
+        stack.extras.append(self)
+
+    @property
+    def place(self) -> RolePlace:
+        """Where a watch looks for what it leaves."""
+        home, of = self._stack.home / f"watch-{self.data.name}", self._stack
+        home.mkdir(exist_ok=True)
+        return RolePlace(home, of.mark, of.uid_base, of.max_leases, role_data=self.data, stack_temporary=of.temporary)
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process of it."""
+        return any(str(self.data) in line for line in self._stack.processes().values())
 
     @property
     def instance(self) -> str:

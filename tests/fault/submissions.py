@@ -95,6 +95,8 @@ KINDS: Final = {
             Expected(("OK",), ("OK",)),
         ),
         Kind("big-input", {"cutor-run.sh": "exec cat", "large": "UNIQUE " * 10_000}, Expected(("OK",), ("OK",)), (CAT,)),
+        Kind("poison-builder", {"cutor-run.sh": "exec cat"}, Expected(("OK",), ("OK",)), (CAT,)),
+        Kind("poison-runner", {"cutor-run.sh": "exec cat"}, Expected(("OK",), ("OK",)), (CAT,)),
         Kind("builds", {"cutor-run.sh": "exec cat"}, Expected(("OK",), ("OK",)), (CAT,), environment="own"),
         Kind(
             "private",

@@ -11,6 +11,8 @@ NAME: Final = 40
 COLUMNS: Final = ("kills", "submissions", "lost", "doubled", "wrong", "left over", "views", "time")
 WIDTHS: Final = (5, 11, 4, 7, 5, 9, 6, 7)
 WIDTH: Final = NAME + sum(WIDTHS) + len(WIDTHS) + 2
+SUBMISSIONS_AT_LEAST: Final = 500
+KILLS_AT_LEAST: Final = 100
 LEGEND: Final = (
     "  lost: did not come to its end, or was not cleaned; doubled: took effect twice or out of turn; wrong: another end\n"
     "  than it must have; left over: containers, processes, control groups, mounts, files; views: equal to a rebuild of them"
@@ -33,7 +35,20 @@ def lines(row: Row) -> Iterator[str]:
         yield f"    {row.said}"
     yield from (f"    {identity}: {finding.promise}: {finding.text}" for identity, finding in row.findings)
     yield from (f"    left: {name}" for name in row.left)
+    yield from (f"    fault: {text}" for text in row.faults)
     yield from (f"    views: {difference}" for difference in row.views)
+
+
+def shortfall(rows: Sequence[Row]) -> list[str]:
+    """Return what a run of all points must have and has not: so many submissions and kills."""
+    found = []
+    for what, count, least in (
+        ("submissions", sum(row.submissions for row in rows), SUBMISSIONS_AT_LEAST),
+        ("kills", sum(row.kills for row in rows), KILLS_AT_LEAST),
+    ):
+        if count < least:
+            found.append(f"{count} {what} in all, at least {least}")
+    return found
 
 
 def total(rows: Sequence[Row], seconds: float) -> str:

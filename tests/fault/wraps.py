@@ -18,13 +18,20 @@ from cutor.bus import link
 from cutor.containers import engine
 from cutor.containers.errors import EngineFailure
 from cutor.jail import session as jail
+from cutor.journal import Journal
+from cutor.model.subjects import Address
 from cutor.nix import session as nix
 from cutor.projections import projector, snapshots, store, views_file, writer
-from cutor.roles import former_life, in_hand, loop
+from cutor.roles import former_life, in_hand, loop, poison
 from tests.fault.arming import Injected, armed, around, passed, soon
 
 HEARTBEAT_S: Final = 0.5
 """Between two heartbeats of a delivery: tiny submissions would see none of the product's."""
+POISON_DELIVERIES: Final = 2
+"""After so many a delivery that fails by a bug is ended: the product's five would take half a minute."""
+POISONED: Final = "poisoned"
+"""Armed to fail, a role cannot read what stands in the log of submissions whose id begins with `POISON` and its name."""
+POISON: Final = "poison-"
 SENT_S: Final = 0.01
 """How long a request to Docker is under way before a process dies at ``sent``."""
 REQUESTS: Final = {
@@ -39,6 +46,7 @@ REQUESTS: Final = {
 SUBJECTS: Final = {
     "cutor.body.": "append-body",
     "cutor.dead.message.": "append-letter",
+    "cutor.dead.parked.": "append-decision",
     "cutor.stack.policy": "publish-policy",
 }
 ACKS: Final = {b"+ACK": "ack", b"-NAK": "nak", b"+WPI": "heartbeat", b"+TERM": "term"}
@@ -57,6 +65,10 @@ def wrap(role: str) -> None:
         _wrap_in_hand(role)
         assert "HEARTBEAT_S" in vars(loop)
         vars(loop)["HEARTBEAT_S"] = HEARTBEAT_S
+        assert "POISON_DELIVERIES" in vars(poison)
+        vars(poison)["POISON_DELIVERIES"] = POISON_DELIVERIES
+        _wrap_method(loop.Loop, "_hand_back", f"{role}.hand-back")
+        _wrap_state(role)
     if role == "projector":
         _wrap_projector(role)
 
@@ -87,6 +99,8 @@ def _wrap_bus(role: str) -> None:
         if not answered:
             passed(f"{role}.{word}.before")
         await send(self, subject, body, **more)
+        if not answered:
+            passed(f"{role}.{word}.queued")
         point = f"{role}.{word}.{'sent' if answered else 'after'}"
         if armed(point):
             await _flushed(self)
@@ -181,6 +195,22 @@ def _wrap_in_hand(role: str) -> None:
     _wrap_call(in_hand.InHand, "note", f"{role}.in-hand-note")
     _wrap_call(in_hand.InHand, "forget", f"{role}.in-hand-forget")
     _wrap_method(former_life.FormerLife, "settle", f"{role}.former-life")
+
+
+def _wrap_state(role: str) -> None:
+    """A bug that meets one submission alone, wherever its state is asked for."""
+    state = Journal.state
+
+    @wraps(state)
+    async def asking(self: Journal, address: Address, **more: Any) -> Any:
+        if address.id.startswith(f"{POISON}{role}-"):
+            try:
+                passed(f"{role}.{POISONED}")
+            except Injected as error:
+                raise RuntimeError(str(error)) from error
+        return await state(self, address, **more)
+
+    Journal.state = asking  # type: ignore[method-assign]
 
 
 def _wrap_projector(role: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fault.invariants import Entry, Expected, check, check_ids
+from tests.fault.invariants import Entry, Expected, Judged, check, check_ids
 
 
 def lease(role: str, number: int = 1) -> dict[str, Any]:
@@ -140,6 +140,20 @@ def test_a_message_id_is_there_once(twice: int) -> None:
     assert check_ids(ids) == []
     assert check_ids([*ids, "", ""]) == []  # what has none is of no interest
     assert [finding.promise for finding in check_ids([*ids, ids[twice]])] == ["doubled"]
+
+
+def test_what_comes_behind_an_end_is_found_when_all_are_looked_at_again() -> None:
+    """A second end under another message id, a second after the first look: nothing but a second look can tell."""
+    judged, stream = Judged(), {"one": history(*GOOD), "other": history(*GOOD)}
+    for identity, entries in stream.items():
+        assert judged.first(identity, entries, EXPECTED) == []
+    assert judged.again(stream) == []
+    late = history(*GOOD, finished(AGAIN))
+    stream["one"] = [*late[:-1], late[-1]._replace(message_id="another")]
+    assert check_ids([entry.message_id for entry in stream["one"]]) == []
+    assert {(identity, finding.promise) for identity, finding in judged.again(stream)} == {("one", "doubled")}
+    assert judged.again(stream) == []  # each is said once
+    assert {identity for identity, _ in judged.again({"one": stream["one"]})} == {"other"}  # it is gone from the stream
 
 
 @pytest.mark.parametrize("at", range(len(GOOD)))

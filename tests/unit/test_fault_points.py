@@ -78,6 +78,8 @@ def test_an_order_is_carried_out_once_at_its_pass(tmp_path: Path, monkeypatch: p
         ("cutor.env.key", b'{"kind":"env-built","key":"key"}', "append-env-built"),
         ("cutor.body.sha.0", b"data", "append-body"),
         ("cutor.dead.message.EVENTS.7", b"", "append-letter"),
+        ("cutor.dead.parked.default.id", b"{}", "append-decision"),
+        ("$JS.ACK.EVENTS.runner-default.1.2.3.4.5", b"+TERM a reason", "term"),
         ("cutor.stack.policy", b"{}", "publish-policy"),
         ("$JS.API.STREAM.CREATE.EVENTS", b"{}", "stream-apply"),
         ("$JS.API.STREAM.INFO.EVENTS", b"", None),

@@ -156,9 +156,9 @@ class DeployedCluster(Cluster):
         """n1, n2, n3."""
         return f"n{node + 1}"
 
-    def make_secrets(self) -> None:
-        """Run `make-secrets` for this machine."""
-        subprocess.run([self.home / "make-secrets"], check=True, capture_output=True, text=True)
+    def make_secrets(self, *nodes: str) -> None:
+        """Run `make-secrets` for this machine, or for further nodes."""
+        subprocess.run([self.home / "make-secrets", *nodes], check=True, capture_output=True, text=True)
 
     def add_physics(self) -> None:
         """Take in the producer of one tenant that is commented out in `accounts.conf`, as it says there."""

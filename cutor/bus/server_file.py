@@ -14,7 +14,10 @@ from typing import Final
 from cutor.bus.errors import BusError
 
 NOBODY_MAY: Final = ["$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", "$JS.API.STREAM.MSG.DELETE.>"]
-"""Requests that would end the log. A stream's deny_delete and deny_purge do not stop its own deletion; permissions do."""
+"""Requests that would end the log, refused against mistakes: deny_delete and deny_purge do not stop a stream's own deletion.
+
+Not against attackers: an answer of JetStream goes to whatever subject who has the credential asks for, past all permissions.
+"""
 USER: Final = "cutor"
 DEFAULT_SYNC: Final = "2m"
 ALWAYS_SYNC: Final = "always"

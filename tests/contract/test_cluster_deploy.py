@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.embedded import find_binary
 from cutor.bus.errors import BusError, NotPermitted
 from cutor.bus.topology import apply, default_text, parse, plan
-from tests.cluster import NODES, REPLICATED, DeployedCluster, start_deployed
+from tests.cluster import DEPLOYED, NODES, REPLICATED, DeployedCluster, start_deployed
 from tests.live_stack import Stack, surroundings
 from tests.nats_server import OwnServer, appender
 
@@ -119,7 +120,11 @@ async def test_a_node_is_replaced_by_an_empty_one_of_the_same_name(cluster: Depl
         shutil.rmtree(cluster.home / "store" / "n2")
         old = (secrets / "n2.pem").read_bytes()
         (secrets / "n2.pem").unlink()
-        cluster.make_secrets()
+        addresses = (secrets / "producer.url").read_text()
+        cluster.make_secrets(f"n2=localhost:{cluster.port(node)},127.0.0.1")
+        assert (secrets / "producer.url").read_text() == addresses.replace(
+            f"127.0.0.1:{cluster.port(node)}", f"localhost:{cluster.port(node)}"
+        ), "all nodes are named still"
         assert (secrets / "n2.pem").read_bytes() != old
         await load.more(50)
         cluster.start(node)
@@ -173,6 +178,52 @@ async def test_copies_are_added_to_streams_that_have_one(cluster: DeployedCluste
     async with Bus.connect(cluster.url("producer"), name="test") as bus:
         before = "cutor.ev.default.before.>", "cutor.ev.default.before.submitted"
         assert len(await bus.history(*before, consistent=True, timeout_s=30)) == 1
+
+
+def test_secrets_remember_the_nodes(tmp_path: Path) -> None:
+    """Made again for one node, addresses name all; for another address a node needs another certificate."""
+
+    def make(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([DEPLOYED / "make-secrets", *args], capture_output=True, text=True, check=False)
+
+    def nodes() -> list[str]:
+        return [server.rpartition("@")[2] for server in (tmp_path / "producer.url").read_text().strip().split(",")]
+
+    there = str(tmp_path)
+    assert make(there, "a=one.example:1", "b=two.example:2").returncode == 0
+    first = (tmp_path / "producer.url").read_text()
+    for again in ((), ("b=two.example:2",)):
+        assert make(there, *again).returncode == 0
+        assert (tmp_path / "producer.url").read_text() == first
+    assert make(there, "c=three.example:3").returncode == 0
+    assert nodes() == ["one.example:1", "two.example:2", "three.example:3"]
+    refused = make(there, "b=other.example:2")
+    assert (
+        refused.stderr
+        == f"make-secrets: the certificate of b is not for other.example: remove {there}/b.pem, and run this again\n"
+    )
+    (tmp_path / "b.pem").unlink()
+    assert make(there, "b=other.example:2").returncode == 0
+    assert nodes() == ["one.example:1", "other.example:2", "three.example:3"]
+    assert "has the secrets of a cluster" in make("--plain", there).stderr
+    (tmp_path / "nodes").unlink()
+    assert "name all nodes" in make(there).stderr
+
+
+def test_addresses_of_one_server_without_tls(tmp_path: Path) -> None:
+    def make(*args: str) -> str:
+        command = [DEPLOYED / "make-secrets", *args]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+    there = str(tmp_path)
+    assert make("--plain", there, "nats.example:4333") == ""
+    first = (tmp_path / "producer.url").read_text()
+    assert re.fullmatch(r"nats://producer:[0-9a-f]{48}@nats\.example:4333\n", first)
+    assert make("--plain", there) == ""
+    assert (tmp_path / "producer.url").read_text() == first
+    assert "no HOST:PORT" in make("--plain", there, "n1=nats.example:4333")
+    assert "one server without TLS" in make(there)
+    assert not [*tmp_path.glob("*.pem")]
 
 
 def test_a_stranger_cannot_join_as_a_node(cluster: DeployedCluster) -> None:

@@ -110,14 +110,18 @@ def test_roles_by_themselves_on_a_server_of_ones_own(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    server = (ROOT / "deploy" / "nats" / "single.conf").read_text()
-    elsewhere = tmp_path / "single.conf"
-    elsewhere.write_text(server.replace("4222", port).replace("/var/lib/nats", str(tmp_path / "nats")))
+    deployed = tmp_path / "deployed"
+    shutil.copytree(ROOT / "deploy" / "nats", deployed, ignore=shutil.ignore_patterns("secrets", "store"))
+    for name in ("single.conf", "users.conf"):
+        server = (deployed / name).read_text()
+        (deployed / name).write_text(server.replace("4222", port).replace("/var/lib/nats", str(tmp_path / "nats")))
     script = "".join(one.text for one in snippets(OWN_NATS, "sh"))
-    script = script.replace("deploy/nats/single.conf", str(elsewhere)).replace("4222", port)
+    script = script.replace("$PWD/deploy/nats", str(deployed)).replace("deploy/nats", str(deployed)).replace("4222", port)
     end = "trap 'kill $(jobs -p) && wait' EXIT"
-    done = run(f"{end}\n{script}", environment, 170)
+    done = run(f"{end}\n{script}", environment, 300)
     assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "batch/own-user OK" in done.stdout
+    assert "does not let the user" not in done.stderr
     assert "create consumer runner-batch of stream EVENTS" in done.stdout
     assert "publish limits: none are published yet" in done.stdout
     assert "FAIL" not in done.stdout

@@ -223,7 +223,9 @@ def test_secrets_are_their_owners_alone_and_stay(tmp_path: Path) -> None:
     before = {file.name: file.read_bytes() for file in (tmp_path / "s").iterdir()}
     make_secrets(tmp_path / "s", "n1=10.0.0.1:4222", "n2=10.0.0.2:4223")
     after = {file.name: file.read_bytes() for file in (tmp_path / "s").iterdir()}
-    assert {name for name in after if before.get(name) != after[name] and not name.endswith(".url")} == {"n2.pem", "n2.key"}
+    assert {name for name in after if before.get(name) != after[name] and not name.endswith(".url")} == {
+        *("n2.pem", "n2.key", "nodes")
+    }
     assert {f"{user}.url" for user in ("admin", "builder", "producer")} <= before.keys()
     assert after["producer.url"].count(b"tls://producer:") == 2
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "s").iterdir()}

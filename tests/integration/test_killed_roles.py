@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from cutor import Client
-from cutor.bus.topology_promises import HEARTBEAT_S, LEASE_S
+from cutor.bus.topology import default_text
+from cutor.bus.topology_promises import HEARTBEAT_S
 from cutor.model.events import Cleaned, Leased
 from cutor.model.subjects import Address
 from tests.bare_stack import User
@@ -45,9 +46,10 @@ def process_of(role: str, data: Path) -> int | None:
 
 @asynccontextmanager
 async def stack_with(user: User, *roles: str) -> AsyncIterator[Client]:
-    """A stack that lets nothing finish at its shutdown."""
-    config = user.home / "config.toml"
-    config.write_text("shutdown_grace_s = 0\n")
+    """A stack that lets nothing finish at its shutdown, and in which no lease runs out by itself while a test lasts."""
+    config, streams = user.home / "config.toml", user.home / "streams.yaml"
+    streams.write_text(default_text().replace("ack_wait: 30s", "ack_wait: 10m"))
+    config.write_text(f'shutdown_grace_s = 0\n[server]\nstreams = "{streams}"\n')
     started = await asyncio.to_thread(user.up, "--config", str(config), roles=roles)
     assert started.returncode == 0, started.stderr
     async with Client(user.stack.server) as client:
@@ -82,7 +84,6 @@ async def test_work_of_a_killed_runner_is_taken_up_before_its_lease_has_run_out(
         assert await asyncio.to_thread(containers, identity) == []
     after_s = leases[1] - killed_at
     print(f"the second lease came {after_s:.1f} s after the kill")
-    assert after_s < LEASE_S - HEARTBEAT_S, "so old its last heartbeat may be: no lease runs out sooner"
     in_hand = user.stack.data / "in-hand" / "runner"
     await until(lambda: not any(in_hand.iterdir()))
 
@@ -139,6 +140,5 @@ async def test_what_down_hands_back_is_taken_up_when_the_stack_is_up_again(user:
                 await asyncio.sleep(0.1)
         after_s = leases[1] - down_at
         print(f"the second lease came {after_s:.1f} s after `cutor down` was asked for")
-        assert after_s < LEASE_S - HEARTBEAT_S
         assert await client.cancel(identity)
         await cleaned(client, identity)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from cutor.journal import Journal
 from cutor.model.decide import holds
-from cutor.model.events import Event, Interrupted, Lease, Stage
+from cutor.model.events import Event, Interrupted, Lease, Role, Stage
 from cutor.model.limits import Policy, StageKind
 from cutor.model.state import Submission
 
@@ -48,3 +50,18 @@ class Job:
         self.state = appended.state
         if not appended.done:
             raise LeaseLost(f"{self.state.address}: lease {self.lease.number} of the {self.lease.role} is over")
+
+
+class Step(Protocol):
+    """What a role does under a lease."""
+
+    role: Role
+
+    async def check(self) -> None:
+        """Make sure that this worker can do its step at all. Raises `WorkerUnable`."""
+
+    async def work(self, job: Job) -> None:
+        """Do the step and report its events; leave nothing on this host, also when cancelled.
+
+        Raises `LeaseLost`, and `StepFault` for what is to be retried.
+        """

@@ -15,11 +15,10 @@ A delivery is answered by what the log says (`decide_answer`):
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import secrets
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
@@ -42,22 +41,21 @@ from cutor.model.decide import (
     decide_step,
 )
 from cutor.model.errors import InvalidRequest
-from cutor.model.events import Event, Leased, Role
+from cutor.model.events import Event, Leased
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import EVENTS, Address, parse_event_subject
+from cutor.roles.ability import Ability
 from cutor.roles.attention import Attention, EndedMeanwhile, Running
 from cutor.roles.context import RoleContext
 from cutor.roles.former_life import FormerLife
 from cutor.roles.in_hand import InHand, Note
-from cutor.roles.job import Job, LeaseLost, StepFault, WorkerUnable
+from cutor.roles.job import Job, LeaseLost, Step, StepFault
 from cutor.roles.poison import Poison
 
 log = logging.getLogger(__name__)
 
 RETRY_DELAY_S: Final = 2.0
-UNABLE_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
-"""Pauses between two looks whether a worker that could do nothing can again; the last one stays."""
 STOP_CHECK_S: Final = 0.5
 CONFLICTS_BEFORE_LEASE: Final = 5
 """Times that the first append of a delivery is decided anew, about 0.1 s, before its slot serves another submission."""
@@ -67,21 +65,6 @@ BUSY_REMEMBERED: Final = 1000
 """Submissions that are known to be busy at one time, so that each is logged once; of more, some are logged again."""
 HAND_BACK_TIMEOUT_S: Final = 3.0
 """How long a shutdown waits for a server that is away to take one delivery back."""
-
-
-class Step(Protocol):
-    """What a role does under a lease."""
-
-    role: Role
-
-    async def check(self) -> None:
-        """Make sure that this worker can do its step at all. Raises `WorkerUnable`."""
-
-    async def work(self, job: Job) -> None:
-        """Do the step and report its events; leave nothing on this host, also when cancelled.
-
-        Raises `LeaseLost`, and `StepFault` for what is to be retried.
-        """
 
 
 class Loop:
@@ -99,7 +82,7 @@ class Loop:
         self._deliveries: set[asyncio.Task[None]] = set()
         self._attention = Attention(journal)
         self._busy: set[Address] = set()
-        self._recovery: asyncio.Task[None] | None = None
+        self._ability = Ability(step)
         self._lease_s: dict[str, float] = {}
         self._in_hand = InHand(context.data, step.role)
         self._poison = Poison(journal, step.role, context.worker, retry_delay_s)
@@ -123,8 +106,7 @@ class Loop:
                         self._start(delivery)
             finally:
                 await self._drain()
-                if self._recovery is not None:
-                    self._recovery.cancel()
+                self._ability.close()
 
     async def _lease_times(self) -> dict[str, float]:
         """Return how long a lease lasts without a sign of life, by consumer: as the server says, or the least there may be."""
@@ -144,8 +126,9 @@ class Loop:
 
     async def _next(self, queues: WeightedQueues) -> Delivery | None:
         """Return a delivery once a slot is free; None after a while without one, so that a stop is noticed."""
-        while len(self._deliveries) >= self._slots or self._recovery is not None:
-            busy = {*self._deliveries} if self._recovery is None else {self._recovery}
+        while len(self._deliveries) >= self._slots or self._ability.recovery is not None:
+            recovery = self._ability.recovery
+            busy = {*self._deliveries} if recovery is None else {recovery}
             await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED, timeout=STOP_CHECK_S)
             if self._context.stop.is_set():
                 return None
@@ -220,41 +203,9 @@ class Loop:
             return "done"
         running.known = state
         running.seen = "" if state.lease is None else state.lease.token
-        if not state.ended and state.fault is None and not await self._able():
+        if not state.ended and state.fault is None and not await self._ability.check():
             return "retry"
         return await self._take(delivery, running, state, token)
-
-    async def _able(self) -> bool:
-        """Return whether this worker can do its step at all; where it can't, nothing is pulled until it can again."""
-        if self._recovery is None:
-            try:
-                await self._step.check()
-            except WorkerUnable as error:
-                self._unable(str(error))
-            except Exception as bug:
-                log.exception("looking whether the %s can work", self._step.role)
-                self._unable(f"a bug: {type(bug).__name__}: {bug}")
-        return self._recovery is None
-
-    def _unable(self, reason: str) -> None:
-        if self._recovery is None:
-            log.error("%s; nothing is taken up until that is mended", reason)
-            self._recovery = asyncio.create_task(self._recover(), name="recovery")
-
-    async def _recover(self) -> None:
-        """Look again and again until this worker is able, whatever goes wrong with the looking."""
-        for pause_s in itertools.chain(UNABLE_S, itertools.repeat(UNABLE_S[-1])):
-            await asyncio.sleep(pause_s)
-            try:
-                await self._step.check()
-            except WorkerUnable as error:
-                log.debug("%s", error)
-            except Exception:
-                log.exception("looking whether the %s can work again", self._step.role)
-            else:
-                log.info("the %s takes up work again", self._step.role)
-                self._recovery = None
-                return
 
     async def _take(self, delivery: Delivery, running: Running, state: Submission, token: str) -> Answer:
         """Append what the state calls for; where that is a lease, do the step under it."""

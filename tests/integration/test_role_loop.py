@@ -423,7 +423,7 @@ async def test_an_id_that_only_strangers_used_is_refused_in_one_line(journal: Jo
 
 async def test_an_engine_that_is_away_spends_no_lease(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no submission's fault: nothing is pulled until it is back, and then everything goes on."""
-    monkeypatch.setattr("cutor.roles.loop.UNABLE_S", (0.1,))
+    monkeypatch.setattr("cutor.roles.ability.PAUSES_S", (0.1,))
     addresses = [(await journal.submit(request(f"away-{n}"))).address for n in range(5)]
     async with role(journal, end, unable_times=8):
         for address in addresses:
@@ -499,7 +499,7 @@ async def test_a_cancel_that_came_while_the_connection_was_lost_is_found_afterwa
 async def test_nothing_is_pulled_while_the_worker_is_unable_and_errors_of_looking_end_nothing(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cutor.roles.loop.UNABLE_S", (0.2,))
+    monkeypatch.setattr("cutor.roles.ability.PAUSES_S", (0.2,))
     checks: list[str] = []
 
     async def check(step: Scripted) -> None:

@@ -272,7 +272,7 @@ async def test_a_bug_behind_the_work_leaves_the_delivery_to_its_clock(
 
 
 async def test_a_check_that_fails_by_a_bug_is_nobodys_fault(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutor.roles.loop.UNABLE_S", (0.05,))
+    monkeypatch.setattr("cutor.roles.ability.PAUSES_S", (0.05,))
     checks: list[str] = []
 
     async def check(_step: Scripted) -> None:

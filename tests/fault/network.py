@@ -171,6 +171,8 @@ async def _late(held: Campaign, point: Point, row: Row, role: str, event: str) -
             row.reached = not left
             send_signal(pid, signal.SIGCONT)
             await asyncio.sleep(WAKES_S)
+            if event == "leased":  # it cannot know what came of that: its note stays until its next start
+                await _again(held.stack, role)
     finally:
         send_signal(pid, signal.SIGCONT)
     return handed

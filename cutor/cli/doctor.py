@@ -37,12 +37,18 @@ def command(wanted: Wanted) -> int:
 
 
 async def _examine(wanted: Wanted) -> list[Finding]:
-    findings = []
+    """Print each finding as it comes. A reader that is gone (``| head``) stops nothing halfway: it is told to the caller."""
+    findings, gone = [], None
     out = console()
     async for finding in examine(wanted):
         findings.append(finding)
-        if not wanted.json:
-            _print(out, finding)
+        if not wanted.json and gone is None:
+            try:
+                _print(out, finding)
+            except (SystemExit, BrokenPipeError) as error:
+                gone = error
+    if gone is not None:
+        raise gone
     if not wanted.json and (shown := next((finding.limits for finding in findings if finding.limits), None)):
         print_limits(out, shown)
     return findings

@@ -187,8 +187,10 @@ def test_control_characters_of_users_do_not_reach_the_terminal(bare: User, queue
     assert json.loads(bare.cutor("status", queued, "--json").stdout)["message"] == "\x1b[2J\x07wiped"
 
 
-def test_a_reader_that_leaves_early_is_no_error(bare: User, queued: str) -> None:
-    command = f"{sys.executable} -m cutor events --last 1000 --json | head -c 1"
+@pytest.mark.usefixtures("queued")
+@pytest.mark.parametrize("piped", ["events --last 1000 --json | head -c 1", "doctor | head -1"])
+def test_a_reader_that_leaves_early_is_no_error(bare: User, piped: str) -> None:
+    command = f"{sys.executable} -m cutor {piped}"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], env=bare.stack.environment, capture_output=True, check=False
     )

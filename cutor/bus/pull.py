@@ -126,7 +126,7 @@ def read_pull_answer(subject: str, reply: str, headers: Mapping[str, str] | None
     return PullEnd(
         number,
         status,
-        headers.get("Description", ""),
+        headers.get("Description", "").partition("\n")[0].strip(),  # the library puts further header lines behind it
         int(undelivered) if undelivered is not None else None,
     )
 

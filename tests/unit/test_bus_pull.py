@@ -98,6 +98,8 @@ def test_status_lines() -> None:
     expired = {"Status": "408", "Description": "Request Timeout", "Nats-Pending-Messages": "3", "Nats-Pending-Bytes": "0"}
     assert read_pull_answer("_INBOX.a.4", "", expired, b"") == PullEnd(4, 408, "Request Timeout", 3)
     assert read_pull_answer("_INBOX.a.4", "", {"Status": "503"}, b"") == PullEnd(4, 503, "", None)
+    nobody = {"Status": "503", "Description": "\nNats-Subject: $JS.API.CONSUMER.MSG.NEXT.EVENTS.builder-default"}
+    assert read_pull_answer("_INBOX.a.4", "", nobody, b"") == PullEnd(4, 503, "", None)
 
 
 def test_which_ends_mean_that_the_consumer_is_gone() -> None:

@@ -146,7 +146,7 @@ def test_parked_submissions_are_looked_at_and_decided(stack: Stack) -> None:
         "6f1c2a-r2 OK",
         "77ab01 is dropped",
         "dropped",
-        "(1 row)",
+        "parked_stage",
     ):
         assert said in done.stdout, (said, done.stdout)
     [program] = snippets(PARKED, "python")

@@ -22,6 +22,8 @@ config = b"[runner]\\nslots = 2\\n[limits.run.default]\\nopen_files = 5\\n"
 answer = types.SimpleNamespace(data=b'{"message": {"subject": "s", "seq": 1, "time": "2026-01-01T00:00:00Z"}}')
 
 class Link:
+    patience_s = 0.0
+
     async def ask(self, subject, data, *, until):
         return answer
 

@@ -22,8 +22,8 @@ DOWN_S: Final = 120
 
 CONFIG: Final = """\
 # Limits wide enough for attacks with 100 MB each way; uids of its own, so that its processes are known by them; a port of its
-# own, since the usual one could go to another stack of this machine while the server is killed. Leases for all attacks that kill a
-# role, one after the other: a killed role's work is taken up at once, and so is there for the next kill.
+# own, since the usual one could go to another stack of this machine while the server is killed. Leases for all attacks that
+# kill a role, one after the other: a killed role's work is taken up at once, and so is there for the next kill.
 max_leases = 20
 
 [server]

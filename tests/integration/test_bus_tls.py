@@ -147,9 +147,7 @@ async def test_a_server_that_wants_a_certificate_of_its_clients(servers: TlsServ
     assert await connect(f"{address}&tls_cert={servers.secrets}/n1.pem&tls_key={servers.secrets}/n1.key")
     wanted = "wants a client certificate that it trusts: name it with `server.tls_cert`, `server.tls_key`"
     said = ""
-    for _ in range(
-        10
-    ):  # the server's word is lost where its close comes before our first message is sent: then it is a broken pipe
+    for _ in range(10):  # the server's word is lost where its close comes before our first message: a broken pipe
         said = await refusal(address)
         if wanted in said:
             break

@@ -24,7 +24,7 @@ answer = types.SimpleNamespace(data=b'{"message": {"subject": "s", "seq": 1, "ti
 class Link:
     patience_s = 0.0
 
-    async def ask(self, subject, data, *, until):
+    async def ask(self, subject, data, *, until, again_every_s):
         return answer
 
 act = {

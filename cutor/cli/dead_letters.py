@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from cutor.bus.connection import Bus
-from cutor.cli.options import Wanted, examples, json_option, server_option
+from cutor.cli.options import Wanted, examples, json_option, limit_option, server_option
 from cutor.cli.output import print_json
 from cutor.cli.render import console, print_table
 from cutor.cli.rows import excerpt
@@ -20,7 +20,6 @@ from cutor.model.letters import Letter
 from cutor.model.units import size
 from cutor.text import cut, escape
 
-LIST_AT_MOST: Final = 100_000
 SUBJECT_COLUMNS: Final = 60
 
 _STREAMS: Final = click.Choice(["EVENTS", "ENVIRONMENTS"])
@@ -43,14 +42,7 @@ def command() -> None:
 
 @command.command("list", epilog=examples("cutor dead-letters list", "cutor dead-letters list --stream ENVIRONMENTS --json"))
 @click.option("--stream", type=_STREAMS, help="Those about messages of this stream alone.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, LIST_AT_MOST),
-    metavar="N",
-    default=LIST_DEFAULT,
-    show_default=True,
-    help="How many at most.",
-)
+@limit_option(LIST_DEFAULT)
 @json_option
 @server_option
 @click.pass_obj

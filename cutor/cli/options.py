@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -167,3 +167,18 @@ def data_option(command: Decorated) -> Decorated:
 def examples(*lines: str) -> str:
     """Return the end of a help text: one example a line, each as it would be typed."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+LIST_AT_MOST: Final = 100_000
+
+
+def limit_option(default: int) -> Callable[[Decorated], Decorated]:
+    """Return the option of how many entries a listing has at the most."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(1, LIST_AT_MOST),
+        metavar="N",
+        default=default,
+        show_default=True,
+        help="How many at most.",
+    )

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
 
 import click
 import msgspec
 
 from cutor.bus.errors import BusError
-from cutor.cli.options import Wanted, examples, json_option, server_option, tenant_option
+from cutor.cli.options import LIST_AT_MOST, Wanted, examples, json_option, limit_option, server_option, tenant_option
 from cutor.cli.output import print_json
 from cutor.cli.render import console, print_result, print_table
 from cutor.client import Client, address_of, check_reason, watch_command
@@ -20,8 +19,6 @@ from cutor.model.parked import Decision, ParkedDetail, ParkedSubmission
 from cutor.model.subjects import Address, check_address
 from cutor.parked import LIST_DEFAULT, Drop, Listing, ParkedSubmissions, Retry
 from cutor.text import escape
-
-LIST_AT_MOST: Final = 100_000
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,14 +59,7 @@ _some_tenant_option = click.option(
 @command.command("list", epilog=examples("cutor parked list", "cutor parked list --all --limit 1000 --json"))
 @click.option("--tenant", metavar="NAME", help="Of this tenant alone.")
 @click.option("--all", "everything", is_flag=True, help="Those, too, that were retried or dropped, and what became of them.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, LIST_AT_MOST),
-    metavar="N",
-    default=LIST_DEFAULT,
-    show_default=True,
-    help="How many at most.",
-)
+@limit_option(LIST_DEFAULT)
 @json_option
 @server_option
 @click.pass_obj

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import subprocess
 import tempfile
@@ -174,11 +175,9 @@ class DeployedCluster(Cluster):
         self.make_secrets()
 
     def _with_ports(self, text: str) -> str:
-        for node in range(NODES):
-            text = text.replace(f":{4222 + node}", f":{self._ports[node]}").replace(
-                f":{6222 + node}", f":{self._ports[NODES + node]}"
-            )
-        return text
+        """At once: a free port may begin with one of the delivered ones."""
+        ports = {f"{first + node}": self.port(node, of_routes=first == 6222) for first in (4222, 6222) for node in range(NODES)}
+        return re.sub(r"(?<=:)\d{4}\b", lambda found: str(ports.get(found[0], found[0])), text)
 
     @property
     def ca(self) -> Path:

@@ -13,7 +13,7 @@ import msgspec
 
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
-from cutor.cli.options import Wanted, examples, json_option, server_option
+from cutor.cli.options import Wanted, examples, json_option, named_submission, server_option
 from cutor.cli.output import print_json
 from cutor.cli.render import print_table
 from cutor.errors import INTERRUPTED
@@ -21,7 +21,7 @@ from cutor.journal import WATCH_PATIENCE_S, Journal, SubmissionUnknown
 from cutor.model.messages import read_message
 from cutor.model.request import UNREADABLE
 from cutor.model.result import rfc3339
-from cutor.model.subjects import EVENTS, check_address, parse_event_subject
+from cutor.model.subjects import EVENTS, Address, check_address, parse_event_subject
 from cutor.progress import summarize
 from cutor.text import escape
 
@@ -44,7 +44,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     "events",
     epilog=examples("cutor events 6f1c2a", "cutor events 6f1c2a --json", "cutor events --last 100", "cutor events --follow"),
 )
-@click.argument("submission_id", metavar="[ID]", required=False)
+@click.argument("submission_id", metavar="[[TENANT/]ID]", required=False)
 @click.option(
     "--last",
     type=click.IntRange(1, 100_000),
@@ -52,7 +52,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     help=f"Without ID: how many of the newest.  [default: {DEFAULT_LAST}]",
 )
 @click.option("--follow", is_flag=True, help="Without ID: go on with what comes, until Ctrl-C; with --json a document a line.")
-@click.option("--tenant", metavar="NAME", help="Tenant of ID (else default); without ID: the events of this tenant alone.")
+@click.option(
+    "--tenant",
+    metavar="NAME",
+    help="Tenant of ID, if it says none (else default); without ID: this one's events alone.",
+)
 @json_option
 @server_option
 @click.pass_obj
@@ -64,27 +68,27 @@ def command(wanted: Wanted, submission_id: str | None, last: int | None, follow:
     """
     if submission_id is not None and (follow or last is not None):
         raise click.UsageError("--last and --follow are for the whole stream: leave out ID, or use `cutor watch ID`")
+    address = None if submission_id is None else named_submission(submission_id, tenant)
     if tenant is not None:
-        check_address(tenant, submission_id or "any")
+        check_address(tenant, "any")
     try:
         if follow:
             asyncio.run(_follow(wanted, tenant, last or DEFAULT_LAST))
             return None
-        lines = asyncio.run(_list(wanted.find_server(), submission_id, tenant, last or DEFAULT_LAST))
+        lines = asyncio.run(_list(wanted.find_server(), address, tenant, last or DEFAULT_LAST))
     except KeyboardInterrupt:
         return INTERRUPTED
     if wanted.json:
         print_json(lines)
     else:
-        _print_lines(lines, with_id=submission_id is None)
+        _print_lines(lines, with_id=address is None)
     return None
 
 
-async def _list(server: str, submission_id: str | None, tenant: str | None, last: int) -> list[Line]:
+async def _list(server: str, address: Address | None, tenant: str | None, last: int) -> list[Line]:
     async with Bus.connect(server, name="cutor events") as bus:
-        if submission_id is None:
+        if address is None:
             return [line_of(stored) for stored in (await _newest(bus, tenant, last)).messages]
-        address = check_address(tenant or "default", submission_id)
         async with aclosing(Journal(bus).read(address)) as entries:
             lines = [line_of(entry.stored) async for entry in entries]
         if not lines:

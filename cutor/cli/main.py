@@ -68,7 +68,7 @@ class Commands(click.Group):
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 done and OK; 1 the submission's outcome is not OK; 2 bad usage, invalid request, unknown id, or "
-    "REJECTED; 3 a service cannot be reached or failed; 4 waited too long.",
+    "REJECTED; 3 a service cannot be reached or failed; 4 waited too long; 130 ended by Ctrl-C.",
 )
 @click.version_option(__version__, prog_name="cutor", message="%(prog)s %(version)s")
 @server_option

@@ -12,6 +12,9 @@ import click
 
 from cutor.config import Loaded, Surroundings, check_docker_host, load
 from cutor.errors import CutorError
+from cutor.model.errors import InvalidRequest
+from cutor.model.quoting import shown
+from cutor.model.subjects import Address, check_address
 from cutor.stack import current
 from cutor.stack.current import CurrentStack
 from cutor.stack.data import DataDirectory
@@ -147,10 +150,32 @@ def traceback_option(command: Decorated) -> Decorated:
 
 
 def tenant_option(command: Decorated) -> Decorated:
-    """Add ``--tenant``."""
-    return click.option("--tenant", metavar="NAME", default="default", show_default=True, help="Tenant of the submission.")(
+    """Add ``--tenant``; what it says of a submission, `named_submission` reads."""
+    return click.option("--tenant", metavar="NAME", help="Tenant of the submission, unless ID says it.  [default: default]")(
         command
     )
+
+
+def split_name(name: str, tenant: str | None) -> tuple[str, str | None]:
+    """Return the id in ``ID`` or ``TENANT/ID``, as results show it, and its tenant: of the name, else ``tenant``.
+
+    Neither is checked yet. Raises `InvalidRequest` where the name's tenant is another one than that of ``--tenant``.
+    """
+    if "/" not in name:
+        return name, tenant
+    named, _, submission_id = name.partition("/")
+    if tenant is not None and tenant != named:
+        raise InvalidRequest(f"{shown(name)} is of the tenant {shown(named)}, and --tenant says {shown(tenant)}: leave one out")
+    return submission_id, named
+
+
+def named_submission(name: str, tenant: str | None) -> Address:
+    """Return the submission that a command line names, as ``ID`` with the tenant beside it, or as ``TENANT/ID``.
+
+    Raises `InvalidRequest`.
+    """
+    submission_id, of = split_name(name, tenant)
+    return check_address("default" if of is None else of, submission_id)
 
 
 def data_option(command: Decorated) -> Decorated:

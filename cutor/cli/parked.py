@@ -10,10 +10,19 @@ import click
 import msgspec
 
 from cutor.bus.errors import BusError
-from cutor.cli.options import LIST_AT_MOST, Wanted, examples, json_option, limit_option, server_option, tenant_option
+from cutor.cli.options import (
+    LIST_AT_MOST,
+    Wanted,
+    examples,
+    json_option,
+    limit_option,
+    named_submission,
+    server_option,
+    tenant_option,
+)
 from cutor.cli.output import print_json
 from cutor.cli.render import console, print_result, print_table
-from cutor.client import Client, address_of, check_reason, watch_command
+from cutor.client import Client, check_reason, watch_command
 from cutor.errors import DONE, UNAVAILABLE, CutorError
 from cutor.model.parked import Decision, ParkedDetail, ParkedSubmission
 from cutor.model.subjects import Address, check_address
@@ -52,7 +61,7 @@ def command() -> None:
 
 
 _some_tenant_option = click.option(
-    "--tenant", metavar="NAME", help="Tenant of the IDs (else default); with --all: of this tenant alone."
+    "--tenant", metavar="NAME", help="Tenant of each ID that does not say it (else default); with --all: of this tenant alone."
 )
 
 
@@ -78,17 +87,17 @@ def list_command(wanted: Wanted, tenant: str | None, everything: bool, limit: in
 
 
 @command.command("show", epilog=examples("cutor parked show 6f1c2a", "cutor parked show 6f1c2a --json"))
-@click.argument("submission_id", metavar="ID")
+@click.argument("submission_id", metavar="[TENANT/]ID")
 @tenant_option
 @json_option
 @server_option
 @click.pass_obj
-def show_command(wanted: Wanted, submission_id: str, tenant: str) -> None:
+def show_command(wanted: Wanted, submission_id: str, tenant: str | None) -> None:
     """Show all that is known of a parked submission.
 
     Why it is parked, every attempt, its stages, what became of it, and what to do.
     """
-    detail = asyncio.run(_show(wanted.find_server(), address_of(tenant, submission_id)))
+    detail = asyncio.run(_show(wanted.find_server(), named_submission(submission_id, tenant)))
     if wanted.json:
         print_json(detail)
     else:
@@ -96,7 +105,7 @@ def show_command(wanted: Wanted, submission_id: str, tenant: str) -> None:
 
 
 @command.command("retry", epilog=examples("cutor parked retry 6f1c2a", "cutor parked retry --all --dry-run"))
-@click.argument("ids", metavar="ID...|--all", nargs=-1)
+@click.argument("ids", metavar="[TENANT/]ID...|--all", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that nobody has decided about.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @_some_tenant_option
@@ -113,7 +122,7 @@ def retry_command(wanted: Wanted, ids: tuple[str, ...], everything: bool, dry_ru
     """
     if everything == bool(ids):
         raise click.UsageError("which? name one ID or more, or give --all", click.get_current_context())
-    addresses = [address_of(tenant or "default", one) for one in dict.fromkeys(ids)]
+    addresses = _named(ids, tenant)
     if tenant is not None:
         check_address(tenant, "any")
     server = wanted.find_server()
@@ -127,13 +136,13 @@ def retry_command(wanted: Wanted, ids: tuple[str, ...], everything: bool, dry_ru
 @command.command(
     "drop", epilog=examples("cutor parked drop 6f1c2a", 'cutor parked drop 6f1c2a 77ab01 --reason "lab is closed"')
 )
-@click.argument("ids", metavar="ID...", nargs=-1)
+@click.argument("ids", metavar="[TENANT/]ID...", nargs=-1)
 @click.option("--reason", metavar="TEXT", help="Why; it is kept with the decision.")
 @tenant_option
 @json_option
 @server_option
 @click.pass_obj
-def drop_command(wanted: Wanted, ids: tuple[str, ...], reason: str | None, tenant: str) -> int:
+def drop_command(wanted: Wanted, ids: tuple[str, ...], reason: str | None, tenant: str | None) -> int:
     """Record that a parked submission is not retried.
 
     It stays in the log as it is, and is not listed any more. With --json one array, as of `retry`.
@@ -141,11 +150,16 @@ def drop_command(wanted: Wanted, ids: tuple[str, ...], reason: str | None, tenan
     if not ids:
         raise click.UsageError("which? name one ID or more", click.get_current_context())
     check_reason(reason)
-    addresses = [address_of(tenant, one) for one in dict.fromkeys(ids)]
+    addresses = _named(ids, tenant)
     server = wanted.find_server()
     with _told_if_interrupted(wanted) as done:
         asyncio.run(_drop(server, addresses, reason, done))
     return _report(wanted, done)
+
+
+def _named(names: Sequence[str], tenant: str | None) -> list[Address]:
+    """Return each submission that is named once, in the order of the command line."""
+    return list(dict.fromkeys(named_submission(name, tenant) for name in names))
 
 
 @asynccontextmanager

@@ -6,27 +6,27 @@ import asyncio
 
 import click
 
-from cutor.cli.options import Wanted, examples, json_option, server_option, tenant_option
+from cutor.cli.options import Wanted, examples, json_option, named_submission, server_option, tenant_option
 from cutor.cli.output import exit_code_of_outcome, print_json
 from cutor.cli.render import print_result
 from cutor.client import Client
 from cutor.model.result import Result, result
-from cutor.model.subjects import Address, check_address
+from cutor.model.subjects import Address
 from cutor.progress import progress
 
 
 @click.command("status", epilog=examples("cutor status 6f1c2a", "cutor status 6f1c2a --json"))
-@click.argument("submission_id", metavar="ID")
+@click.argument("submission_id", metavar="[TENANT/]ID")
 @tenant_option
 @json_option
 @server_option
 @click.pass_obj
-def command(wanted: Wanted, submission_id: str, tenant: str) -> int:
+def command(wanted: Wanted, submission_id: str, tenant: str | None) -> int:
     """Show what is known of a submission.
 
     It is folded from the stream itself, so it sees every event that is acknowledged. Exit code 0 as long as it has not ended.
     """
-    found, doing = asyncio.run(_fetch(wanted.find_server(), check_address(tenant, submission_id)))
+    found, doing = asyncio.run(_fetch(wanted.find_server(), named_submission(submission_id, tenant)))
     if wanted.json:
         print_json(found)
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option
+from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option, split_name
 from cutor.cli.output import StatusLine, exit_code_of_outcome, print_json
 from cutor.cli.render import print_result
 from cutor.client import (
@@ -58,7 +58,10 @@ def _parse_labels(_: click.Context, __: click.Parameter, pairs: tuple[str, ...])
 @click.option("--wait", is_flag=True, help="Return when the submission has ended, and show its result.")
 @click.option("--timeout", "timeout_s", type=Seconds(min=0), metavar="SECONDS", help="With --wait: exit with 4 after so long.")
 @click.option(
-    "--id", "submission_id", metavar="ID", help="Its id: the same id and content twice is one submission. Made up if absent."
+    "--id",
+    "submission_id",
+    metavar="[TENANT/]ID",
+    help="Its id: the same id and content twice is one submission. Made up if absent.",
 )
 @click.option("--tenant", metavar="NAME", help="Its tenant instead of the request's.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", callback=_parse_labels, help="Add a label; repeatable.")
@@ -79,9 +82,16 @@ def command(
     Of a directory every regular file is sent; its submission.toml holds the rest of the request: test cases, limits, labels.
     Without --wait the id is printed, and `cutor status ID` shows what came of it. Ctrl-C while waiting leaves the submission
     running.
+
+    Exit codes: 0 it is stored, and with --wait its outcome is OK; 1 its outcome is not OK; 2 it was refused and nothing is
+    stored, or it is REJECTED; 3 a service cannot be reached or failed: the error says whether nothing was stored, whether that
+    is unknown, or whether it was stored and goes on. Hand the same request in again under the id that the error names: that
+    finds out, and is one submission. 4 --timeout is over, and it goes on; 130 Ctrl-C.
     """
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout is how long --wait waits: give both", click.get_current_context())
+    if submission_id is not None:
+        submission_id, tenant = split_name(submission_id, tenant)
     request = _read(source)
     session = _Session(wanted.find_server(), as_json=wanted.json)
     try:

@@ -7,38 +7,41 @@ from contextlib import aclosing
 
 import click
 
-from cutor.cli.options import Wanted, examples, json_option, server_option, tenant_option
+from cutor.cli.options import Wanted, examples, json_option, named_submission, server_option, tenant_option
 from cutor.cli.output import exit_code_of_outcome, print_json
 from cutor.client import Client, Update, watch_command
 from cutor.errors import INTERRUPTED
+from cutor.model.subjects import Address
 from cutor.text import escape
 
 
 @click.command("watch", epilog=examples("cutor watch 6f1c2a"))
-@click.argument("submission_id", metavar="ID")
+@click.argument("submission_id", metavar="[TENANT/]ID")
 @tenant_option
 @json_option
 @server_option
 @click.pass_obj
-def command(wanted: Wanted, submission_id: str, tenant: str) -> int:
+def command(wanted: Wanted, submission_id: str, tenant: str | None) -> int:
     """Follow a submission to its end.
 
     A line an event, those of the past first; with --json a document a line. Ctrl-C leaves the submission running.
+    The exit code is that of the outcome, as with `cutor submit --wait`.
     """
+    address = named_submission(submission_id, tenant)
     try:
-        return asyncio.run(_watch(wanted, submission_id, tenant))
+        return asyncio.run(_watch(wanted, address))
     except KeyboardInterrupt:
-        click.echo(f"cutor: {submission_id} goes on: `{watch_command(submission_id, tenant)}` follows it", err=True)
+        click.echo(f"cutor: {address.id} goes on: `{watch_command(address.id, address.tenant)}` follows it", err=True)
         return INTERRUPTED
 
 
-async def _watch(wanted: Wanted, submission_id: str, tenant: str) -> int:
+async def _watch(wanted: Wanted, address: Address) -> int:
     async with Client(wanted.find_server()) as client:
-        updates = client.watch(submission_id, tenant)
+        updates = client.watch(address.id, address.tenant)
         async with aclosing(updates):
             async for update in updates:
                 _print(update, as_json=wanted.json)
-        return exit_code_of_outcome(await client.result(submission_id, tenant))
+        return exit_code_of_outcome(await client.result(address.id, address.tenant))
 
 
 def _print(update: Update, *, as_json: bool) -> None:

@@ -287,6 +287,25 @@ def test_hints_name_the_tenant(shared: User) -> None:
         assert watching.stderr.read() == b"cutor: b1 goes on: `cutor watch b1 --tenant batch` follows it\n"
 
 
+def test_a_submission_is_named_as_it_is_shown(shared: User) -> None:
+    said = shared.cutor("submit", "-", "--id", "batch/shown", "--json", stdin=request())
+    assert (json.loads(said.stdout)["id"], json.loads(said.stdout)["tenant"]) == ("shown", "batch")
+    shown = shared.cutor("status", "batch/shown").stdout.split()[0]
+    assert shown == "batch/shown"
+    assert json.loads(shared.cutor("events", shown, "--json").stdout)[0]["tenant"] == "batch"
+    for command in (["status", shown], ["cancel", shown], ["events", shown], ["submit", "-", "--id", shown]):
+        line = one_line(shared.cutor(*command, "--tenant", "default", stdin=request()), 2)
+        assert line == "cutor: 'batch/shown' is of the tenant 'batch', and --tenant says 'default': leave one out\n"
+    assert shared.cutor("cancel", shown, "--tenant", "batch").stdout == "shown is cancelled\n"
+    assert shared.cutor("watch", shown).returncode == 1
+    for action in ("show", "retry", "drop"):
+        assert "shown is not parked" in one_line(shared.cutor("parked", action, shown), 2)
+    refused = shared.cutor("parked", "drop", "batch/shown", "shown", "--tenant", "batch")
+    assert refused.stderr.count("shown is not parked") == 1, "both names are of one submission"
+    assert "id 'b/c'" in one_line(shared.cutor("status", "a/b/c"), 2)
+    assert "tenant ''" in one_line(shared.cutor("status", "/shown"), 2)
+
+
 def test_events_of_one_tenant(shared: User) -> None:
     everything = json.loads(shared.cutor("events", "--last", "1000", "--json").stdout)
     assert {line["tenant"] for line in everything} == {"default", "batch"}

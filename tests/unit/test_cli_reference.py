@@ -1,5 +1,6 @@
 """The reference pages of command line and configuration are those of today's code, and say something about everything."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 from cutor.cli.main import COMMANDS
 from cutor.cli.reference import PAGES, SECTIONS, WORDS, configuration_page
 from cutor.config import Config, Surroundings
+from cutor.errors import DONE, INTERRUPTED, NOT_OK, REFUSED, UNAVAILABLE, WAITED_TOO_LONG
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -20,6 +22,15 @@ def test_the_page_is_current(name: str) -> None:
 def test_every_command_has_a_section() -> None:
     page = PAGES["cli.md"]()
     assert all(f"\n## cutor {name}\n" in page for name in COMMANDS)
+
+
+def test_the_help_of_submit_says_what_every_exit_code_means() -> None:
+    section = PAGES["cli.md"]().partition("\n## cutor submit\n")[2].partition("\n## ")[0]
+    codes = section.partition("Exit codes: ")[2].partition("\n")[0]
+    for code in (DONE, NOT_OK, REFUSED, UNAVAILABLE, WAITED_TOO_LONG, INTERRUPTED):
+        assert re.search(rf"\b{code} ", codes), code
+    assert "unknown" in codes
+    assert "again under the id" in codes
 
 
 def test_every_key_of_the_configuration_is_documented() -> None:

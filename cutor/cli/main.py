@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from cutor import __version__
+from cutor.bus.lean import import_without_websockets
 from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.options import Wanted, server_option, traceback_option
 from cutor.errors import DONE, INTERRUPTED, UNAVAILABLE, CutorError
@@ -56,6 +57,7 @@ class Commands(click.Group):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
+        import_without_websockets()
         command: click.Command = import_module(f"cutor.cli.{entry.module}").command
         return command
 

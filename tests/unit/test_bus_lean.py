@@ -1,0 +1,29 @@
+"""What a command does not need is not imported for it."""
+
+import subprocess
+import sys
+
+import pytest
+
+NAMES_OF = "from cutor.cli.main import cli; import sys; cli.get_command(None, {name!r})"
+
+
+def loaded(program: str) -> set[str]:
+    """The packages that a program has imported in the end."""
+    told = program + "; print(*{name.partition('.')[0] for name in sys.modules})"
+    return {*subprocess.run([sys.executable, "-c", told], check=True, capture_output=True, text=True).stdout.split()}
+
+
+@pytest.mark.parametrize("name", ["submit", "status", "watch", "cancel", "events", "parked"])
+def test_commands_of_producers_import_no_websockets(name: str) -> None:
+    found = loaded(NAMES_OF.format(name=name))
+    assert "nats" in found
+    assert "aiohttp" not in found
+
+
+def test_what_was_left_out_can_be_imported_later() -> None:
+    assert {"nats", "aiohttp", "aiodocker"} <= loaded(NAMES_OF.format(name="builder") + "; import aiodocker")
+
+
+def test_a_library_leaves_websockets_to_its_users() -> None:
+    assert "aiohttp" in loaded("import cutor.client, sys; from nats.aio import transport; assert transport.aiohttp")

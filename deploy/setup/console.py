@@ -4,13 +4,18 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 STARTED_AT = time.monotonic()
 LOG_LINES = 20
 """How much of a failed program's output is shown."""
+
+
+TELL_EVERY_S = 5.0
+LINE_BYTES = 64 << 20
+"""The longest line that a program may print."""
 
 
 class SetupError(Exception):
@@ -40,8 +45,31 @@ def step(text: str) -> Iterator[None]:
     say(f"{text}: done in {time.monotonic() - started_at:.1f} s")
 
 
-async def run(arguments: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> bytes:
-    """Run a program to its end and return its standard output.
+@contextmanager
+def told(text: Callable[[], str], every_s: float | None = None) -> Iterator[None]:
+    """Say every few seconds of the block, which runs in an event loop, how far it is: also where no terminal shows it."""
+    started_at = time.monotonic()
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(TELL_EVERY_S if every_s is None else every_s)
+            say(f"  {text()} ... {time.monotonic() - started_at:.0f} s")
+
+    telling = asyncio.ensure_future(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+
+
+async def run(
+    arguments: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    hear: Callable[[bytes], None] = lambda _: None,
+) -> bytes:
+    """Run a program to its end and return its standard output; `hear` is told of each line of it as it comes.
 
     `env` is added to the environment of this process. Raises SetupError with the last line of standard error where the
     program is missing or ends with another code than 0.
@@ -54,14 +82,26 @@ async def run(arguments: Sequence[str | Path], *, env: Mapping[str, str] | None 
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
             cwd=cwd,
+            limit=LINE_BYTES,
         )
     except FileNotFoundError as missing:
         raise SetupError(f"{arguments[0]}: program not found; install it and run set-up again") from missing
-    stdout, stderr = await process.communicate()
+    stdout, stderr = await asyncio.gather(_heard(process.stdout, hear), _heard(process.stderr, lambda _: None))
+    await process.wait()
     if process.returncode != 0:
         printed = (stderr or stdout).decode(errors="replace")
         raise SetupError(f"{arguments[0]} ended with code {process.returncode}: {last_line(printed)}", printed)
     return stdout
+
+
+async def _heard(stream: asyncio.StreamReader | None, hear: Callable[[bytes], None]) -> bytes:
+    """Return all that comes."""
+    assert stream is not None, "a pipe"
+    lines = []
+    while line := await stream.readline():
+        hear(line)
+        lines.append(line)
+    return b"".join(lines)
 
 
 def last_line(printed: str) -> str:

@@ -6,13 +6,14 @@ Runs by the machine's own Python, so it imports nothing but the standard library
 import asyncio
 import hashlib
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from deploy.setup import machine
-from deploy.setup.console import SetupError, fail, run, step
+from deploy.setup.console import SetupError, fail, run, step, told
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
@@ -45,12 +46,44 @@ async def make_venv() -> None:
         await run([sys.executable, "-m", "venv", VENV])
 
 
+class Progress:
+    """How far pip is with the packages of a lock file, from what it prints: "Collecting NAME" before each that it fetches, and
+    one line before it puts them all in place.
+    """
+
+    def __init__(self, lock: bytes) -> None:
+        self._packages = len(re.findall(rb"^[A-Za-z0-9._-]+==", lock, re.MULTILINE))
+        self._fetched = 0
+        self._installs = False
+
+    def hear(self, line: bytes) -> None:
+        """Take a line of pip's."""
+        self._fetched += line.startswith(b"Collecting ")
+        self._installs |= line.startswith(b"Installing collected packages")
+
+    def __str__(self) -> str:
+        if self._installs:
+            return f"installing {self._packages} packages"
+        return f"fetching package {self._fetched} of {self._packages}" if self._fetched else "preparing"
+
+
 async def install() -> None:
     """Install exactly what the lock file names, then this package itself, editable."""
-    pip: list[str | Path] = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
-    with step(f"Python environment {VENV.name}: packages of {LOCK.name}"):
+    pip: list[str | Path] = [
+        PYTHON,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--no-color",
+        "install",
+        "--progress-bar",
+        "off",
+    ]
+    progress = Progress(LOCK.read_bytes())
+    with step(f"Python environment {VENV.name}: packages of {LOCK.name}"), told(lambda: str(progress)):
         await make_venv()
-        await run([*pip, "--require-hashes", "--no-deps", "--requirement", LOCK])
+        locked = [*pip, "--require-hashes", "--no-deps", "--requirement", LOCK]
+        await run(locked, env={"PYTHONUNBUFFERED": "1"}, hear=progress.hear)
         await run([*pip, "--no-deps", "--no-build-isolation", "--editable", ROOT])
 
 

@@ -88,7 +88,7 @@ async def until_answered(
             if deadline.passed:
                 raise
         if deadline.passed:
-            raise link.unreachable(reason)
+            raise await link.unanswered(reason, ATTEMPT_S)
         await deadline.pause()
 
 
@@ -97,6 +97,10 @@ class Api:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+
+    async def info(self) -> Json:
+        """What JetStream says of this account; of a cluster, its leader says it. BusUnreachable, Leaderless."""
+        return await self.call("JetStream", "INFO", patient=False)
 
     async def call(
         self,
@@ -114,7 +118,7 @@ class Api:
             message = await self._link.ask(f"$JS.API.{subject}", body, until=until, again_every_s=ATTEMPT_S)
             answer = _decode(what, message.data)
             if answer.get("error", {}).get("err_code") in _PASSING:
-                raise NoAnswer("the cluster has no leader at the moment")
+                raise NoAnswer("JetStream is temporarily unavailable")
             return answer
 
         answer = await until_answered(self._link, attempt, timeout_s=timeout_s, patient=patient, whole=True)

@@ -19,7 +19,7 @@ from nats.aio.subscription import Subscription as RawSubscription
 
 from cutor.bus.address import Address, read_address
 from cutor.bus.connecting import Connected, ConnectFailed, Reports, first_connect, reason_of
-from cutor.bus.errors import BusClosed, BusError, BusUnreachable
+from cutor.bus.errors import BusClosed, BusError, BusUnreachable, Leaderless
 from cutor.bus.permission import Violation, read_violation
 from cutor.bus.refusals import Refusals
 from cutor.bus.tls import explain_tls
@@ -163,6 +163,22 @@ class Link:
             return BusUnreachable(f"NATS at {self.address} refuses the credential: {reason}: are user and password right?")
         return BusUnreachable(
             f"cannot reach NATS at {self.address}: {reason}: is the stack up (`cutor up`), is the address right?"
+        )
+
+    async def unanswered(self, reason: str, timeout_s: float) -> BusUnreachable:
+        """The error for a request that was never answered: of a cluster's server that still does, JetStream has no leader.
+
+        A server that has just come back, or is gone, is asked for as long as `timeout_s`.
+        """
+        if not self.clustered:
+            return self.unreachable(reason)
+        try:
+            await self.round_trip(timeout_s)
+        except (NoAnswer, BusClosed):
+            return self.unreachable(reason)
+        return Leaderless(
+            f"NATS at {self.address} answers, but JetStream there does not ({reason}): its cluster has no leader at the "
+            "moment; it elects one within seconds, unless too many nodes are away: are they up?"
         )
 
     async def wait_up(self, until: float) -> None:

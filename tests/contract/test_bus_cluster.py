@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
-from cutor.bus.errors import FenceConflict
+from cutor.bus.errors import FenceConflict, Leaderless
 from cutor.bus.topology import parse, plan
 from tests.cluster import REPLICATED, Cluster, start_cluster
+from tests.live_stack import surroundings
 from tests.nats_server import appender
 
 
@@ -146,3 +150,25 @@ async def test_everything_goes_on_when_the_leader_dies(cluster: Cluster, bus: Bu
         assert await queue.next() is not None
     assert seen == [f"cutor.ev.default.leader{number}.ran" for number in range(60)]
     cluster.start(leader)
+
+
+async def test_a_cluster_without_a_leader_is_told_from_a_server_that_does_not_answer(cluster: Cluster, tmp_path: Path) -> None:
+    left, *others = sorted(cluster.running)
+    for node in others:
+        cluster.kill(node)
+    try:
+        async with Bus.connect(cluster.url(nodes=[left]), name="test") as alone:
+            with pytest.raises(Leaderless, match=r"answers, but JetStream there does not .* has no leader at the moment"):
+                await alone.api.info()
+        command = [sys.executable, "-m", "cutor", "--server", cluster.url(nodes=[left]), "doctor"]
+        done = await asyncio.to_thread(
+            subprocess.run, command, env=surroundings(tmp_path), capture_output=True, text=True, check=False
+        )
+        (told,) = [line for line in done.stdout.splitlines() if line.startswith(("FAIL  jetstream", "FAIL  server"))]
+        assert "has no leader at the moment" in told
+        assert "is the stack up" not in done.stdout
+        assert done.returncode == 3
+    finally:
+        for node in others:
+            cluster.start(node)
+        await cluster.ready()

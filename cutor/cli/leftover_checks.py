@@ -1,4 +1,8 @@
-"""What ``cutor doctor`` says of containers that dead stacks left on this host. It removes none: they may be another user's."""
+"""What ``cutor doctor`` says of containers that dead stacks left on this host. It removes none: they may be another user's.
+
+Whether a stack lives, the lock in its data directory says; where that is, this user's files say, or the container's label. Of a
+directory that this user may not look into nothing is claimed.
+"""
 
 from __future__ import annotations
 
@@ -12,36 +16,36 @@ from cutor.cli.findings import Finding, ok, warn
 from cutor.cli.options import Wanted
 from cutor.config import Config
 from cutor.containers.engine import ContainerSummary, Engine
+from cutor.containers.host_config import DATA_LABEL
 from cutor.errors import CutorError
 from cutor.stack import current
-from cutor.stack.data import DataDirectory
+from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.lock import is_free
 
 WHAT: Final = "leftovers"
 
 
 class Place(NamedTuple):
-    """Where an instance has its data, and whether a process of it lives."""
+    """Where an instance has its data, and whether a process of it lives; None: its lock is not for this user to see."""
 
     data: Path
-    lives: bool
+    lives: bool | None
 
 
 async def check_leftovers(engine: Engine, wanted: Wanted, config: Config) -> list[Finding]:
     """Check that every container of cutor's on this host is of a stack that lives."""
     found = await engine.list()
-    return list(judge(found, known_places(wanted, config)))
+    return list(judge(found, labelled_places(found) | known_places(wanted, config)))
 
 
 def judge(found: Sequence[ContainerSummary], places: Mapping[str, Place]) -> Iterator[Finding]:
     """Yield a finding for each dead instance that has containers, and one for those that are not known. Pure."""
     counts = Counter(container.labels.get("cutor", "") for container in found)
-    dead = {
-        places[instance].data: count for instance, count in counts.items() if instance in places and not places[instance].lives
-    }
+    there = {instance: count for instance, count in counts.items() if instance in places}
+    dead = {places[instance].data: count for instance, count in there.items() if places[instance].lives is False}
     for data, count in sorted(dead.items()):
         yield warn(
-            WHAT, f"{_containers(count)} of the stack of {data}, which is dead", f"`cutor down --data {data}` removes them"
+            WHAT, f"{_containers(count)} of the stack of {data}, which is dead", f"`{command_for('down', data)}` removes them"
         )
     unknown = {instance: count for instance, count in counts.items() if instance not in places}
     if unknown:
@@ -50,7 +54,12 @@ def judge(found: Sequence[ContainerSummary], places: Mapping[str, Place]) -> Ite
         )
         many = f"{_containers(sum(unknown.values()))} of {_named(sorted(unknown))}: {who}"
         yield warn(WHAT, many, "`docker ps -a --filter label=cutor` shows them; remove those of no stack that runs")
-    if not dead and not unknown:
+    hidden = {places[instance].data: count for instance, count in there.items() if places[instance].lives is None}
+    if hidden:
+        where = ", ".join(map(str, sorted(hidden)))
+        many = f"{_containers(sum(hidden.values()))} of stacks that this user cannot look into ({where})"
+        yield ok(WHAT, f"{many}: whether they live, `cutor doctor` of their users says")
+    if not dead and not unknown and not hidden:
         yield ok(WHAT, "no container of a dead stack")
 
 
@@ -75,4 +84,18 @@ def known_places(wanted: Wanted, config: Config) -> dict[str, Place]:
         with suppress(CutorError):
             if (instance := data.instance()) is not None:
                 places[instance] = Place(data.path, lives=not is_free(data.lock))
+    return places
+
+
+def labelled_places(found: Sequence[ContainerSummary]) -> dict[str, Place]:
+    """Return the instances whose containers say where their data is, and have it there: this user's and others'."""
+    named = {(one.labels.get("cutor", ""), one.labels[DATA_LABEL]) for one in found if DATA_LABEL in one.labels}
+    places = {}
+    for instance, path in sorted(named):
+        data = DataDirectory(Path(path))
+        try:
+            if data.instance() == instance:
+                places[instance] = Place(data.path, lives=not is_free(data.lock))
+        except CutorError:
+            places[instance] = Place(data.path, lives=None)
     return places

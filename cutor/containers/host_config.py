@@ -9,6 +9,7 @@ root of the host's user namespace (who is could write ``core_pattern``).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, Final, Literal
 
 from cutor.containers import seccomp
@@ -38,16 +39,21 @@ class ContainerSpec:
     body: dict[str, Any]
 
 
+DATA_LABEL: Final = "cutor.data"
+
+
 @dataclass(frozen=True)
 class Identity:
     """Whose container it is. ``instance`` is the stack's label, ``token`` makes the name unique, ``submission`` is tenant/id.
 
-    A container of a warm pool serves no submission yet: ``submission`` is null and the label is left out.
+    A container of a warm pool serves no submission yet: ``submission`` is null and the label is left out. ``data`` is the
+    directory with the lock of the instance, by which others can tell whether it lives.
     """
 
     instance: str
     token: str
     submission: str | None = None
+    data: PurePath | None = None
 
 
 @dataclass(frozen=True)
@@ -223,6 +229,8 @@ def _spec(
     labels = {"cutor": identity.instance, "cutor.role": role}
     if identity.submission is not None:
         labels["cutor.submission"] = identity.submission
+    if identity.data is not None:
+        labels[DATA_LABEL] = str(identity.data)
     body = {
         "Image": image,
         "User": user,

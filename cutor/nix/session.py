@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from types import TracebackType
 from typing import Final, Self
 
@@ -88,10 +89,12 @@ class BuildSession:
     cancelled during the build, the init is made to stop it; its report, if one comes within `STOP_S`, is in ``interrupted``.
     """
 
-    def __init__(self, engine: Engine, settings: NixSettings, *, instance: str, submission: str) -> None:
+    def __init__(
+        self, engine: Engine, settings: NixSettings, *, instance: str, submission: str, data: PurePath | None = None
+    ) -> None:
         self._engine = engine
         self._settings = settings
-        self._identity = Identity(instance, secrets.token_hex(6), submission)
+        self._identity = Identity(instance, secrets.token_hex(6), submission, data)
         self.interrupted: StageReport | None = None
         self._child: Child | None = None
         self._frames: list[Frame] = []

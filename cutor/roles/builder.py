@@ -104,7 +104,13 @@ class BuildStep:
 
     async def _build(self, job: Job, key: str, files: Mapping[str, bytes], limit: Limit) -> None:
         """Build in a child container; report ``cache-built``, or the end. Raises `StepFault`."""
-        session = BuildSession(self._engine, self._settings, instance=self._context.instance, submission=str(job.state.address))
+        session = BuildSession(
+            self._engine,
+            self._settings,
+            instance=self._context.instance,
+            submission=str(job.state.address),
+            data=self._context.data,
+        )
         try:
             async with session:
                 report = await session.build(key, files, limit)

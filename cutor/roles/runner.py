@@ -126,7 +126,7 @@ class RunStep:
         """Lend a container that holds the submission; it is removed however the block ends."""
         resources = first_resources(work)
         config = self._context.config
-        identity = Identity(self._context.instance, secrets.token_hex(6), str(job.state.address))
+        identity = Identity(self._context.instance, secrets.token_hex(6), str(job.state.address), self._context.data)
         with self._slots.uid() as uid:
             spec = runner_spec(identity, image=config.docker.image, uid=uid, resources=resources, storage=self._storage)
             child = await self._engine.start(spec)

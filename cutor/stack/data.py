@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -81,6 +82,11 @@ class DataDirectory:
             known = secrets.token_hex(6)
             write_privately(self.instance_file, f"{known}\n".encode())
         return known
+
+
+def command_for(command: str, data: Path) -> str:
+    """Return the command that does something with the stack of this data directory, whichever was started last."""
+    return f"cutor {command} --data {shlex.quote(str(data))}"
 
 
 def write_privately(path: Path, content: bytes) -> None:

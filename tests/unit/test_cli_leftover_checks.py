@@ -1,9 +1,13 @@
 """Containers of dead and of unknown stacks are told apart from those of living ones."""
 
+import fcntl
 from pathlib import Path
 
-from cutor.cli.leftover_checks import Place, judge
+import pytest
+
+from cutor.cli.leftover_checks import Place, judge, labelled_places
 from cutor.containers.engine import ContainerSummary
+from cutor.containers.host_config import DATA_LABEL
 
 PLACES = {"alive": Place(Path("/a"), lives=True), "dead": Place(Path("/d"), lives=False)}
 
@@ -32,3 +36,32 @@ def test_of_stacks_that_are_not_known_nothing_is_claimed() -> None:
     dead, unknown = judge([container("x"), container("y"), container("x"), container("dead")], PLACES)
     assert "/d" in dead.detail
     assert unknown.detail.startswith("3 containers of 2 instances that are not this user's")
+
+
+def labelled(data: Path, instance: str = "0123456789ab") -> ContainerSummary:
+    return ContainerSummary(id="1", name="n", state="running", labels={"cutor": instance, DATA_LABEL: str(data)})
+
+
+def test_the_lock_where_the_label_points_tells_whether_a_stack_of_anybody_lives(tmp_path: Path) -> None:
+    (tmp_path / "instance").write_text("0123456789ab\n")
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        places = labelled_places([labelled(tmp_path)])
+        assert [finding.verdict for finding in judge([labelled(tmp_path)], places)] == ["ok"]
+    (finding,) = judge([labelled(tmp_path)], labelled_places([labelled(tmp_path)]))
+    assert (finding.verdict, finding.detail) == ("warn", f"1 container of the stack of {tmp_path}, which is dead")
+
+
+def test_a_label_that_points_to_another_stacks_data_or_to_none_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "instance").write_text("ba9876543210\n")
+    assert labelled_places([labelled(tmp_path), labelled(tmp_path / "gone")]) == {}
+
+
+def test_of_a_directory_that_this_user_may_not_see_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    (finding,) = judge([labelled(tmp_path)], labelled_places([labelled(tmp_path)]))
+    assert finding.verdict == "ok"
+    assert f"1 container of stacks that this user cannot look into ({tmp_path})" in finding.detail

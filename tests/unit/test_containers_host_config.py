@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePath
 
 import pytest
 
@@ -95,6 +96,8 @@ def test_what_can_be_chosen_is_chosen() -> None:
 def test_labels_and_name_say_whose_it_is() -> None:
     assert RUNNER.name == "cutor-one-runner-abc"
     assert RUNNER.body["Labels"] == {"cutor": "one", "cutor.role": "runner", "cutor.submission": "default/s1"}
+    placed = Identity("one", "abc", data=PurePath("/srv/data"))
+    assert runner_spec(placed, image="image", uid=1, resources=RESOURCES).body["Labels"]["cutor.data"] == "/srv/data"
     warm = runner_spec(Identity("one", "abc"), image="image", uid=1, resources=RESOURCES)
     assert "cutor.submission" not in warm.body["Labels"]
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import find_binary
-from cutor.bus.errors import ApiRefused, BusError, StreamMissing
+from cutor.bus.errors import ApiRefused, BusError, Leaderless, StreamMissing
 from cutor.bus.server_file import ALWAYS_SYNC, sync_interval_of
 from cutor.bus.topology import plan
 from cutor.cli.changes import change_text, fields_text, policy_changes
@@ -42,7 +42,7 @@ from cutor.model.subjects import EVENTS
 from cutor.nix.settings import REQUIRED, nix_version_ok
 from cutor.projections.query_client import query
 from cutor.stack import current, images
-from cutor.stack.data import DataDirectory
+from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.finding import NoStack
 from cutor.stack.preflight import NIX_VERSION_LABEL, PROTOCOL_LABEL
 from cutor.stack.streams import wanted as wanted_streams
@@ -109,7 +109,8 @@ async def _configuration(wanted: Wanted, config: Config) -> AsyncIterator[Findin
         yield warn(
             "configuration",
             f"{wanted.loaded.file or 'what is built in'} differs from what the running stack was started with",
-            "`cutor down` and `cutor up` take it up; what follows is the stack's",
+            f"`{command_for('down', Path(stack.data))}` and `{command_for('up', Path(stack.data))}` take it up; "
+            "what follows is the stack's",
         )
     yield ok("configuration", f"{loaded.file or 'none: every value is built in'}, {tenants}")
     yield check_disk(Path(stack.data) if stack else wanted.surroundings.data_directory(config))
@@ -235,7 +236,7 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
         return
     try:
         async with Bus.connect(server, name="cutor doctor") as bus:
-            yield check_server(bus)
+            yield await check_server(bus)
             yield await check_streams(bus, config)
             if (copies := await check_copies(bus, [stream.name for stream in wanted_streams(config).streams])) is not None:
                 yield copies
@@ -248,12 +249,16 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
                 yield finding
             async for finding in check_parked(bus):
                 yield finding
+    except Leaderless as error:
+        yield fail("jetstream", line_of(error), "")
     except BusError as error:
         yield fail("server", line_of(error), "")
 
 
-def check_server(bus: Bus) -> Finding:
-    """Check that the server takes messages as large as events can be."""
+async def check_server(bus: Bus) -> Finding:
+    """Check that JetStream answers, in a cluster its leader, and that the server takes messages as large as events can be."""
+    if bus.link.clustered:  # else it answered when the connection was made
+        await bus.api.info()
     detail = f"JetStream answers at {bus.address}"
     if (largest := bus.link.max_message_bytes) < EVENT_BYTES:
         taken = f"{detail}, and takes messages of {largest} bytes; events can have {EVENT_BYTES}"

@@ -11,7 +11,7 @@ from cutor.cli.options import Seconds, Wanted, config_option, data_option, examp
 from cutor.config import Config, load
 from cutor.errors import CutorError
 from cutor.stack import current
-from cutor.stack.data import DataDirectory
+from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.stop_times import HURRIED, StopTimes
 from cutor.stack.stopping import Stopped, stop_stack
 
@@ -63,7 +63,7 @@ def _config_of(wanted: Wanted, directory: DataDirectory) -> Config:
 
 def _describe(stopped: Stopped, data: Path) -> str:
     if stopped.new_life:
-        return f"a new stack has begun in {data} meanwhile: it is left alone; `cutor down` once more stops it"
+        return f"a new stack has begun in {data} meanwhile: it is left alone; `{command_for('down', data)}` once more stops it"
     if stopped.was_dead:
         return f"the stack of {data} had died; what it left behind is removed ({stopped.containers_removed} containers)"
     return f"the stack of {data} is stopped" if stopped.was_running else f"no stack is running in {data}"

@@ -17,7 +17,7 @@ from cutor.model.quoting import shown
 from cutor.model.subjects import Address, check_address
 from cutor.stack import current
 from cutor.stack.current import CurrentStack
-from cutor.stack.data import DataDirectory
+from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.finding import find_server
 from cutor.stack.lock import is_free
 
@@ -28,7 +28,10 @@ class StackDied(CutorError):
     """The stack that was started last is dead; the message names its data directory."""
 
     def __init__(self, data: str) -> None:
-        super().__init__(f"the stack of {data} has died: `cutor up` starts it again, `cutor down` removes what it left behind")
+        super().__init__(
+            f"the stack of {data} has died: `{command_for('up', Path(data))}` starts it again, "
+            f"`{command_for('down', Path(data))}` removes what it left behind"
+        )
 
 
 class Seconds(click.FloatRange):

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 import click
 from msgspec.structs import replace
@@ -19,7 +20,7 @@ from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.options import Wanted, config_option, data_option, examples
 from cutor.config import Config
 from cutor.errors import DONE, UNAVAILABLE
-from cutor.stack.data import DataDirectory
+from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.detach import Report, report, start_detached
 from cutor.stack.keeper import Orders
 from cutor.stack.supervisor import ROLES, Ready, Show, StackSettings, Supervisor
@@ -103,7 +104,9 @@ def command(
     if detach:
         return _up_detached(settings, loaded.file)
     if report_fd is not None:
-        return _up_for_report(settings, report_fd)
+        by_itself = settings.data.path == wanted.surroundings.data_directory(loaded.config)
+        stop = "cutor down" if by_itself else command_for("down", settings.data.path)
+        return _up_for_report(settings, report_fd, stop)
     return _up(settings, lambda ready: click.echo(f"{ready}; Ctrl-C stops it"))
 
 
@@ -118,13 +121,22 @@ def _up_detached(settings: StackSettings, config_file: Path | None) -> int:
     durable = ["--durable"] if settings.config.server.sync_interval == ALWAYS_SYNC else []
     restore = [] if settings.restore is None else ["--restore", str(settings.restore)]
     command = [sys.executable, "-P", "-m", "cutor", "up", *config, *port, *durable, *restore, "--data", str(settings.data.path)]
+    signal.signal(signal.SIGTERM, _leave)
     said = start_detached([*command, "--roles", ",".join(settings.roles)], settings.data.logs / "supervisor.log")
     click.echo(said.line if said.exit_code == DONE else f"cutor: {said.line}", err=said.exit_code != DONE)
     return said.exit_code
 
 
-def _up_for_report(settings: StackSettings, descriptor: int) -> int:
-    """Run in the background: the report goes to the command that waits, everything else to the logs."""
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """End this process by an exception, with the exit code that a shell gives the signal: what it started must not go on."""
+    raise SystemExit(128 + number)
+
+
+def _up_for_report(settings: StackSettings, descriptor: int, stop: str) -> int:
+    """Run in the background: the report goes to the command that waits, everything else to the logs.
+
+    ``stop`` is the command that stops this stack, also when another one was started after it.
+    """
     waiting = [descriptor]
     os.set_inheritable(descriptor, False)
 
@@ -133,7 +145,7 @@ def _up_for_report(settings: StackSettings, descriptor: int) -> int:
             report(waiting.pop(), Report(line=line, exit_code=exit_code))
 
     try:
-        return _up(settings, lambda ready: tell(f"{ready}; `cutor down` stops it", DONE), lambda *_: None)
+        return _up(settings, lambda ready: tell(f"{ready}; `{stop}` stops it", DONE), lambda *_: None)
     except Exception as error:
         code = exit_code_of(error)
         tell(bug_line(error) if code is None else line_of(error), UNAVAILABLE if code is None else code)

@@ -31,7 +31,7 @@ def start_detached(command: Sequence[str], log: Path) -> Report:
     """Start ``command`` with ``--report-fd N`` in a session of its own, away from the terminal; return what it reports.
 
     One that reports a failure has ended when this returns; one that ends without a report is described by the last lines of its
-    log. When the wait is interrupted it is ended.
+    log. When the wait is left by an exception (Ctrl-C), it is ended.
     """
     read_end, write_end = os.pipe()
     try:

@@ -1,7 +1,8 @@
 """Keeps one role process running: starts it, logs what it prints, starts it again when it dies, ends it when told to.
 
-Each new start is announced in the role's log and, with what the last life said last, by the supervisor: a line an attempt, so
-at most a line a pause (`restarts`).
+Each new start is announced in the role's log and by the supervisor: a line an attempt, so at most a line a pause (`restarts`).
+What a life that ended by itself said last is its reason, and stands in the supervisor's line; one that a signal killed had no
+time to give any, and its last line is about something else.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 from cutor.errors import CutorError
 from cutor.stack.logs import Log, stamped
-from cutor.stack.process import HURRY, Process, describe_exit
+from cutor.stack.process import HURRY, Process, describe_end
 from cutor.stack.restarts import QUICK_DEATHS, Restarts
 from cutor.stack.stop_times import HURRIED, StopTimes
 from cutor.text import escape
@@ -27,7 +28,7 @@ _CHUNK_BYTES: Final = 1 << 16
 
 
 class RoleGivenUp(CutorError):
-    """A role died again and again; the message says how it ended and where its log is."""
+    """A role died again and again; the message says how it ended, and what it said of that or where its log is."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Keeper:
         self._show = show
         self._times = times
         self._last_line = b""
+        self._killed = False
 
     async def run(self, orders: Orders) -> None:
         """Keep the role running until ``orders.stop``; nothing of it runs when this returns or raises `RoleGivenUp`."""
@@ -79,7 +81,7 @@ class Keeper:
                 return
             restarts = restarts.after(time.monotonic() - started)
             if restarts.hopeless(served=orders.served.is_set()):
-                last = f"the last time {ending}{self._last_words()}"
+                last = f"the last time it {ending}{self._reason() or f'; its log is {self._log.path}'}"
                 raise RoleGivenUp(f"the {self.role} died {QUICK_DEATHS} times in a row, {last}")
             self._say(ending, f"it is started again in {restarts.pause_s:.1f} s{_of_deaths(restarts.quick_deaths)}")
             await first_of(orders.stop.wait(), asyncio.sleep(restarts.pause_s))
@@ -90,18 +92,21 @@ class Keeper:
         if self.process is not None:
             self.process.signal(HURRY)
 
-    def _last_words(self) -> str:
+    def _reason(self) -> str:
+        """What the life that ended by itself said last."""
+        if self._killed:
+            return ""
         said = self._last_line.decode(errors="replace").strip()[:LAST_WORDS]
         return f": {escape(said)}" if said else ""
 
     async def _live(self, orders: Orders) -> str:
         """One life; returns how it ended. The process is gone when this ends, however it ends."""
-        self._last_line = b""
+        self._last_line, self._killed = b"", False
         environment = self._environment
         try:
             process = await Process.start(self._command, environment=environment, inherited=self._inherited)
         except OSError as error:  # no memory, no process number: that passes, like other ends of a life
-            return f"before it began ({error.strerror})"
+            return f"ended before it began ({error.strerror})"
         self.process = process
         if environment is not self._environment:  # `move` came before there was a process to signal
             process.signal(HURRY)
@@ -119,7 +124,8 @@ class Keeper:
                 task.cancel()
             await asyncio.wait([pump, announced])
             process.close()
-        return f"with {describe_exit(code)}"
+        self._killed = code < 0
+        return describe_end(code)
 
     async def _end(self, process: Process, orders: Orders) -> None:
         """Tell the role to stop, and to hurry once that is ordered; return when it has ended, or has had its time."""
@@ -150,9 +156,9 @@ class Keeper:
         self._show(self.role, line)
 
     def _say(self, ending: str, then: str) -> None:
-        """Tell of an end in the role's log, where its last words are already, and to the supervisor with them."""
-        self._log.write(stamped(f"the {self.role} ended {ending}; {then}".encode()))
-        self._show("cutor", f"the {self.role} ended {ending}{self._last_words()}; {then}".encode())
+        """Tell of an end in the role's log, where its reason is already, and to the supervisor with it."""
+        self._log.write(stamped(f"the {self.role} {ending}; {then}".encode()))
+        self._show("cutor", f"the {self.role} {ending}{self._reason()}; {then}".encode())
 
 
 def _of_deaths(quick_deaths: int) -> str:

@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from cutor.errors import CutorError
-from cutor.stack.data import DataDirectory, DataDirectoryUnusable, write_privately
+from cutor.stack.data import DataDirectory, DataDirectoryUnusable, command_for, write_privately
 from cutor.stack.stop_times import ORPHANS_S
 
 POLL_S: Final = 0.02
@@ -60,7 +60,7 @@ class Lock:
             holder = read_holder(path)
             os.close(descriptor)
             who = f" with pid {holder.pid}" if holder else ""
-            raise AlreadyRunning(f"{path.parent} is in use by a process{who}; `cutor down --data {path.parent}` stops it")
+            raise AlreadyRunning(f"{path.parent} is in use by a process{who}; `{command_for('down', path.parent)}` stops it")
         _note_power_failure(path, _holder_in(descriptor))
         mine = Holder(pid=os.getpid(), started_ticks=start_time_ticks(os.getpid()) or 0, boot=boot())
         os.ftruncate(descriptor, 0)

@@ -112,14 +112,14 @@ async def exited(pid: int) -> None:
         os.close(descriptor)
 
 
-def describe_exit(code: int) -> str:
-    """Return ``exit code 3`` or ``signal 9 (SIGKILL)``."""
+def describe_end(code: int) -> str:
+    """Return ``ended with exit code 3`` or ``was killed by SIGKILL``."""
     if code >= 0:
-        return f"exit code {code}"
+        return f"ended with exit code {code}"
     try:
-        return f"signal {-code} ({signal.Signals(-code).name})"
+        return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
-        return f"signal {-code}"
+        return f"was killed by signal {-code}"
 
 
 def end_with_parent(parent_pid: int) -> None:

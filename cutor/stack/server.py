@@ -19,7 +19,7 @@ from cutor.bus.errors import BusError
 from cutor.bus.server_file import DEFAULT_SYNC
 from cutor.errors import CutorError
 from cutor.stack.keeper import Orders, first_of
-from cutor.stack.process import describe_exit, exited
+from cutor.stack.process import describe_end, exited
 from cutor.stack.restarts import QUICK_DEATHS, Restarts
 from cutor.stack.stop_times import SERVER_S
 
@@ -96,7 +96,7 @@ class KeptServer:
             await first_of(exited(self._server.pid), self._orders.stop.wait())
             if self._orders.stop.is_set():
                 return
-            ending = f"with {describe_exit(await self._server.wait())}"
+            ending = describe_end(await self._server.wait())
             restarts = await self._revive(restarts.after(time.monotonic() - started), ending)
             if self._orders.stop.is_set():
                 return
@@ -116,8 +116,10 @@ class KeptServer:
         while True:
             if restarts.hopeless(served=self._orders.served.is_set()):
                 log = self._server.log_path
-                raise ServerGivenUp(f"nats-server died {QUICK_DEATHS} times in a row, the last time {ending}; its log is {log}")
-            self._say(f"nats-server ended {ending}; it is started again in {restarts.pause_s:.1f} s")
+                raise ServerGivenUp(
+                    f"nats-server died {QUICK_DEATHS} times in a row, the last time it {ending}; its log is {log}"
+                )
+            self._say(f"nats-server {ending}; it is started again in {restarts.pause_s:.1f} s")
             await first_of(self._orders.stop.wait(), asyncio.sleep(restarts.pause_s))
             if self._orders.stop.is_set():
                 return restarts
@@ -127,7 +129,7 @@ class KeptServer:
                 taken += _is_taken(self._port)
                 if self._demanded and taken >= ATTEMPTS_AT_A_TAKEN_PORT:
                     raise ServerGivenUp(f"nats-server cannot come back: {error}") from error
-                ending = f"before it served ({error})"
+                ending = f"ended before it served ({error})"
                 restarts = restarts.after(0.0)
             else:
                 return restarts

@@ -12,7 +12,7 @@ from typing import Final
 from cutor.containers.engine import Engine
 from cutor.errors import REFUSED, CutorError, WaitedTooLong
 from cutor.stack import current
-from cutor.stack.data import DataDirectory
+from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.leftovers import remove_leftovers
 from cutor.stack.lock import POLL_S, Holder, Lock, is_free, opened_holder, read_holder, send, wait_ended, wait_free
 from cutor.stack.preflight import remove_containers
@@ -79,8 +79,8 @@ def _end(data: DataDirectory, number: signal.Signals, timeout_s: float) -> bool:
     if not ended:
         who = f" (pid {left.pid})" if (left := read_holder(data.lock)) else ""
         raise WaitedTooLong(
-            f"the stack of {data.path} has not ended within {timeout_s:g} s{who}: see {data.logs}, wait on with `cutor down`, "
-            "or end it with `cutor down --now`"
+            f"the stack of {data.path} has not ended within {timeout_s:g} s{who}: see {data.logs}, wait on with "
+            f"`{command_for('down', data.path)}`, or end it with `{command_for('down --now', data.path)}`"
         )
     return was_running
 

@@ -324,7 +324,8 @@ def test_a_stack_that_has_died_is_called_dead(user: User) -> None:
     while "has died" not in (said := user.cutor("status", "x").stderr):
         assert time.monotonic() < deadline, said
         time.sleep(0.2)
-    assert f"the stack of {user.stack.data} has died: `cutor up`" in one_line(user.cutor("status", "x"), 3)
+    died = f"the stack of {user.stack.data} has died: `cutor up --data {user.stack.data}`"
+    assert died in one_line(user.cutor("status", "x"), 3)
     assert f"FAIL  stack           the stack of {user.stack.data} has died" in user.cutor("doctor").stdout
 
 

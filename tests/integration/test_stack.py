@@ -93,6 +93,7 @@ def test_detached_up_returns_when_ready_and_down_leaves_only_data(user: User) ->
     started = user.up()
     assert started.returncode == 0, started.stderr
     assert started.stdout.startswith("cutor is ready at nats://127.0.0.1:")
+    assert started.stdout.endswith(f"; `cutor down --data {user.stack.data}` stops it\n")
     assert "password" not in started.stdout
     assert current_file(user).stat().st_mode & 0o777 == 0o600
     assert user.cutor("submit", "-", "--id", "kept", stdin=request()).returncode == 0
@@ -101,6 +102,14 @@ def test_detached_up_returns_when_ready_and_down_leaves_only_data(user: User) ->
     check_nothing_left(user)
     assert user.up().returncode == 0
     assert json.loads(user.cutor("status", "kept", "--json").stdout)["status"] == "SUBMITTED"
+
+
+def test_the_default_directory_needs_no_name(user: User) -> None:
+    started = user.cutor("up", "--detach", "--roles", "")
+    try:
+        assert started.stdout.endswith("; `cutor down` stops it\n")
+    finally:
+        assert user.cutor("down").returncode == 0
 
 
 def test_down_without_a_directory_stops_the_current_stack(user: User) -> None:
@@ -329,14 +338,17 @@ def test_down_leaves_no_container(user: User) -> None:
     assert containers(user.stack.instance) == []
 
 
-def test_interrupting_a_detached_start_leaves_nothing(user: User) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "line"), [(signal.SIGINT, 130, "cutor: interrupted"), (signal.SIGTERM, 128 + signal.SIGTERM, "")]
+)
+def test_interrupting_a_detached_start_leaves_nothing(user: User, number: signal.Signals, code: int, line: str) -> None:
     command = [sys.executable, "-m", "cutor", "up", "--detach", "--data", str(user.stack.data), "--roles", "builder"]
     starting = subprocess.Popen(command, env=user.stack.environment, stderr=subprocess.PIPE, text=True)
     until((user.stack.data / "lock").exists)
-    starting.send_signal(signal.SIGINT)
+    starting.send_signal(number)
     _, said = starting.communicate(timeout=60)
-    assert starting.returncode == 130
-    assert said.strip() == "cutor: interrupted"  # behind the ^C that a terminal shows
+    assert starting.returncode == code
+    assert said.strip() == line  # behind the ^C that a terminal shows
     check_nothing_left(user)
 
 

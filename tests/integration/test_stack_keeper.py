@@ -78,7 +78,7 @@ async def test_a_killed_role_comes_back_by_itself(tmp_path: Path) -> None:
         await until(lambda: shown.count(b"serving") == 2)
         assert keeper.process is not None
         assert keeper.process.pid != first
-        assert any(b"SIGKILL" in line for line in shown)
+        assert b"the role was killed by SIGKILL; it is started again in 0.1 s" in shown, "what it said last is no cause"
     assert (tmp_path / "role.log").read_bytes().count(b"serving") == 2
 
 
@@ -91,6 +91,14 @@ async def test_a_role_that_dies_at_once_is_given_up_with_one_line(tmp_path: Path
     assert "exit code 3" in str(caught.value)
     assert str(caught.value).endswith("no \\x1b[31mluck")
     assert "\n" not in str(caught.value)
+
+
+async def test_a_role_that_is_killed_again_and_again_is_given_up_with_its_log(tmp_path: Path) -> None:
+    program = "import os; print('all is well', flush=True); os.kill(os.getpid(), 9)"
+    async with kept(program, tmp_path / "role.log") as (_, _, task, _):
+        with pytest.raises(RoleGivenUp) as caught:
+            await asyncio.wait_for(task, 60)
+    assert str(caught.value).endswith(f"the last time it was killed by SIGKILL; its log is {tmp_path / 'role.log'}")
 
 
 async def test_a_role_of_a_stack_that_has_served_is_never_given_up(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from types import FrameType
 
 import pytest
 
@@ -12,9 +13,24 @@ ENDED = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the processes that tests start be interrupted: those of a shell's background job would inherit a SIGINT ignored."""
+    """Let the processes that tests start be interrupted: those of a shell's background job would inherit a SIGINT ignored.
+
+    SIGTERM (of `timeout`, say) ends a run as SIGINT does, with the ends of its fixtures: a stack is a session of its own, and
+    would go on. This is called in every process of a run of several.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt_once)
+
+
+def _interrupt_once(_number: int, _frame: FrameType | None) -> None:
+    """Raise SIGINT, which asyncio may have a handler for; once: `timeout` sends two, and the second would hit the clean-up."""
+    signal.signal(signal.SIGTERM, _ignore)
+    signal.raise_signal(signal.SIGINT)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing. SIG_IGN would be inherited by what the clean-up starts."""
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -23,9 +39,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop what an interrupted run of several processes left: they were killed before their fixtures could."""
+    """Stop what an interrupted run left: of several processes all, which were killed before their fixtures could; of one what
+    was just being started.
+    """
     if config.stash.get(ENDED, None) != pytest.ExitCode.INTERRUPTED or hasattr(config, "workerinput"):
         return
-    for lock in config._tmp_path_factory.getbasetemp().glob("popen-*/*/data/lock"):  # type: ignore[attr-defined]
+    base = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    for lock in (*base.glob("*/data/lock"), *base.glob("popen-*/*/data/lock")):
         command = [sys.executable, "-m", "cutor", "down", "--now", "--data", str(lock.parent)]
         subprocess.run(command, capture_output=True, timeout=120, check=False)

@@ -111,6 +111,7 @@ async def _back_up(bus: Bus, name: str, written: list[Path], directory: Path, te
     written += [draft, path]
     with _private(draft) as file:
         copy = _Copy(file, lambda size_bytes: tell(name, size_bytes, None))
+        created = str((await bus.api.stream_info(name, timeout_s=transfer.ELECTION_S))["created"])
         taken = await transfer.snapshot(bus, name, copy.take)
         await copy.flush()
     draft.rename(path)
@@ -125,6 +126,7 @@ async def _back_up(bus: Bus, name: str, written: list[Path], directory: Path, te
         last_sequence=taken.state.last,
         config=taken.config,
         consumers=taken.consumers,
+        created=created,
     )
 
 

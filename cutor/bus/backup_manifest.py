@@ -56,7 +56,11 @@ class ConsumerPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamBackup(msgspec.Struct, frozen=True, kw_only=True):
-    """One stream: its file, and the state of the stream that is in it."""
+    """One stream: its file, and the state of the stream that is in it.
+
+    ``created`` is when the stream was made, as the server writes it to the nanosecond: by it the stream itself is known again.
+    A restored one has another. Empty in a backup that was made before it was noted.
+    """
 
     name: str
     file: str
@@ -68,6 +72,7 @@ class StreamBackup(msgspec.Struct, frozen=True, kw_only=True):
     last_sequence: int
     config: Config
     consumers: list[ConsumerPosition]
+    created: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +83,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     cutor_version: str
     server_version: str
     streams: list[StreamBackup]
+
+    def is_of(self, stream: str, created: str) -> bool:
+        """Whether this is a backup of the stream of that name that was made then."""
+        return any(one.name == stream and one.created == created != "" for one in self.streams)
 
 
 class State(msgspec.Struct, frozen=True):

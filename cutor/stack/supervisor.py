@@ -28,7 +28,7 @@ from cutor.containers.errors import ContainerError
 from cutor.errors import CutorError
 from cutor.journal import Journal
 from cutor.stack import current, images, restoring, streams
-from cutor.stack.data import DataDirectory, write_privately
+from cutor.stack.data import DataDirectory, command_for, write_privately
 from cutor.stack.keeper import Keeper, Orders, first_of
 from cutor.stack.leftovers import remove_leftovers
 from cutor.stack.lock import Lock, read_holder
@@ -129,7 +129,10 @@ class Supervisor:
         sync_interval = self._settings.config.server.sync_interval
         server = KeptServer(self._data.server, self._settings.port, self._orders, self._say, sync_interval=sync_interval)
         restoring.refuse_unfinished(self._data)
-        with_streams = restoring.restored(self._data, self._settings.restore, server, self._orders, self._say)
+        works = bool(CONTAINER_ROLES & set(self._settings.roles))
+        apart_from = self._settings.current_file if works else None
+        restore = self._settings.restore
+        with_streams = restoring.restored(self._data, restore, server, self._orders, self._say, apart_from=apart_from)
         async with self._containers(instance), with_streams:
             await self._set_up(server.url, topology)
             try:
@@ -189,7 +192,9 @@ class Supervisor:
                 await self._sweep_former(engine, instance)
         except (TimeoutError, ContainerError) as error:
             why = str(error) or "Docker does not answer"
-            self._say(f"a former life may have left containers behind ({why}): `cutor down` removes them")
+            self._say(
+                f"a former life may have left containers behind ({why}): `{command_for('down', self._data.path)}` removes them"
+            )
 
     async def _sweep(self, instance: str) -> None:
         timeout_s = HALTED_SWEEP_S if self._orders.halt.is_set() else SWEEP_S
@@ -199,7 +204,7 @@ class Supervisor:
         except (TimeoutError, ContainerError) as error:
             why = str(error) or f"Docker took more than {timeout_s:.0f} s"
             raise ContainersLeft(
-                f"containers may be left ({why}): `cutor down --data {self._data.path}` removes them"
+                f"containers may be left ({why}): `{command_for('down', self._data.path)}` removes them"
             ) from error
 
     async def _set_up(self, server: str, topology: Topology) -> None:

@@ -86,9 +86,33 @@ def test_a_stack_begins_with_a_backup(user: User, backed_up: Path) -> None:
         assert status(other, "ended") == "CANCELLED"
     finally:
         assert other.down().returncode == 0
-    assert "has streams already: `--restore` takes a data directory without any" in one_line(
+    assert "has streams already: `--restore` takes one without any (`--data NEW`)" in one_line(
         other.up("--restore", str(backed_up)), 2
     )
+
+
+def test_a_stack_that_would_work_beside_the_one_that_its_backup_is_of_is_refused(user: User, backed_up: Path) -> None:
+    new = user.home / "new"
+
+    def up(data: Path, roles: str) -> subprocess.CompletedProcess[str]:
+        return user.cutor("up", "--detach", "--data", str(data), "--restore", str(backed_up), "--roles", roles)
+
+    assert user.up().returncode == 0
+    said = one_line(up(new, "builder"), 2)
+    assert f"the stack of {user.stack.data}, which the backup is of, runs: both would run what was queued" in said
+    assert f"`cutor down --data {user.stack.data}`" in said
+    assert not (new / "nats" / "jetstream").exists()
+    try:
+        assert up(new, "projector").returncode == 0, "who only looks does no harm"
+    finally:
+        assert user.cutor("down", "--data", str(new)).returncode == 0
+    assert user.down().returncode == 0
+    again = user.home / "again"
+    try:
+        started = up(again, "builder")
+        assert started.returncode == 0, started.stderr
+    finally:
+        assert user.cutor("down", "--data", str(again)).returncode == 0
 
 
 def test_what_is_no_backup_makes_no_stack(user: User, tmp_path: Path) -> None:

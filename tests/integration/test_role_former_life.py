@@ -347,10 +347,9 @@ GARBAGE = {
     "23": b'{"ack_subject":"$JS.ACK.EVENTS.builder-default.1.23.1.1.0","sequence":23,"tenant":"Bad!","id":"../x"}',
     "24": b"\xff" * 10_000,
     "25": b'{"ack_subject":"$JS.ACK.x.y.z","sequence":25,"tenant":"default","id":"x"}',
-    "0": b"{}",
-    ".hidden": b"x",
-    "name with spaces": b"x",
 }
+NO_NOTES = ("0", ".hidden", "name with spaces", "thesis\n.tex", "7.txt")
+"""Names that no note has: what is called so was put there by somebody else, and is nobody's to remove."""
 
 
 async def test_garbage_among_the_notes_is_removed_and_said_and_harms_nothing(
@@ -360,6 +359,8 @@ async def test_garbage_among_the_notes_is_removed_and_said_and_harms_nothing(
     directory.mkdir(parents=True)
     for name, content in GARBAGE.items():
         (directory / name).write_bytes(content)
+    for name in NO_NOTES:
+        (directory / name).write_bytes(b"{}")
     os.mkfifo(directory / "30")
     (directory / "31").symlink_to("/etc/passwd")
     (directory / "32").mkdir()
@@ -368,10 +369,31 @@ async def test_garbage_among_the_notes_is_removed_and_said_and_harms_nothing(
     with caplog.at_level(logging.WARNING):
         async with role(journal, end, data=tmp_path):
             await until(journal, good.address, cleaned)
-    assert notes(tmp_path) == ["32"]
+    assert notes(tmp_path) == sorted([*NO_NOTES, "32"])
     told = [record.getMessage() for record in caplog.records if "is no note of a delivery" in record.getMessage()]
-    assert len(told) == len(GARBAGE) + 3
+    assert len(told) == len(GARBAGE) + len(NO_NOTES) + 3
     assert all("\n" not in one for one in told)
+    assert sum("left alone" in one for one in told) == len(NO_NOTES)
+
+
+@pytest.mark.parametrize("link", [f"{DIRECTORY}/runner", DIRECTORY])
+def test_a_link_in_the_place_of_the_notes_leads_nowhere(tmp_path: Path, link: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever could write to the directory once may have left a link there: to somebody's files, called as notes or not."""
+    home = tmp_path / "home"
+    (home / "runner").mkdir(parents=True)
+    kept = [home / name for name in ("thesis.tex", "5", "runner/5", "runner/thesis.tex")]
+    for file in kept:
+        file.write_text("ten years of work")
+    place = tmp_path / "data" / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(home)
+    with caplog.at_level(logging.WARNING):
+        in_hand = InHand(tmp_path / "data", "runner")
+        assert in_hand.left() == []
+        in_hand.note(Note(ack_subject="$JS.ACK.x", sequence=5, tenant="default", id="a", token="t"))
+        in_hand.forget(5)
+    assert [file.read_text() for file in kept] == ["ten years of work"] * len(kept)
+    assert sum("cannot be noted" in record.getMessage() for record in caplog.records) == 1
 
 
 async def test_a_log_that_cannot_be_read_at_the_start_keeps_the_notes_and_the_role_serves(

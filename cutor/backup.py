@@ -30,11 +30,13 @@ from cutor.bus.backup_manifest import (
     check_server,
     decode,
     encode,
+    identity_of,
     in_order,
     restore_order,
     version_of,
 )
 from cutor.bus.connection import EVENTS, Bus
+from cutor.bus.restoring import MARKED
 from cutor.errors import REFUSED, CutorError
 from cutor.stack.data import write_privately
 
@@ -62,12 +64,15 @@ def tell_nobody(stream: str, done_bytes: int, total_bytes: int | None) -> None:
 async def make(bus: Bus, directory: Path, tell: Tell = tell_nobody) -> Manifest:
     """Back up every stream of cutor's into a directory that is empty or not there yet.
 
-    What was written is removed where this fails or is cancelled. Raises `BackupUnusable` and the errors of the bus.
+    What was written is removed where this fails or is cancelled. Raises `BackupUnusable` and the errors of the bus,
+    `RestoreUnfinished` among them.
     """
     with _fresh(directory) as written:
+        await transfer.check_whole(bus)
         names = await transfer.streams_of(bus)
-        if EVENTS not in names:
-            await bus.api.require_stream(EVENTS)
+        for needed in (EVENTS, MARKED):
+            if needed not in names:
+                await bus.api.require_stream(needed)
         streams = [await _back_up(bus, name, written, directory, tell) for name in in_order(names)]
         manifest = Manifest(
             version=VERSION,
@@ -209,14 +214,33 @@ async def restore(
     """Make the streams of a verified backup in a server that has none of them; their states are read back and compared.
 
     ``begin`` is called just before the first stream, when server and backup have been found to fit: until then nothing is
-    changed. Raises `RestoreRefused` before that, `RestoreFailed` where a stream is not whole, and the errors of the bus.
+    changed. Until the last stream is through, the server is marked as holding part of a backup (`cutor.bus.restoring`); where
+    it is so already, and holds all of this backup, the mark is taken away and that is all. Raises `RestoreRefused` and
+    `RestoreUnfinished` before that, `RestoreFailed` for whatever ends it within, and the errors of the bus.
     """
     version = version_of(bus.link.server_version)
     check_server(manifest, version, clustered=bus.link.clustered, replicas=replicas)
-    await transfer.check_empty(bus, manifest)
-    begin()
-    for one in restore_order(manifest.streams):
-        await transfer.restore(bus, one, _chunks(directory, one, tell), replicas=replicas)
+    if not await transfer.is_begun(bus, manifest):
+        await transfer.check_empty(bus, manifest)
+        begin()
+        await _send_all(bus, directory, manifest, replicas, tell)
+    await transfer.end(bus, manifest)
+
+
+async def _send_all(bus: Bus, directory: Path, manifest: Manifest, replicas: int | None, tell: Tell) -> None:
+    """Send stream after stream, the first with the mark. Whatever fails behind that leaves part of a backup, and says so."""
+    held = False
+    try:
+        for one in restore_order(manifest.streams):
+            note = None if held else identity_of(manifest)
+            await transfer.restore(bus, one, _chunks(directory, one, tell), replicas=replicas, note=note)
+            held = True
+    except transfer.RestoreFailed:
+        raise
+    except CutorError as error:
+        if not held:
+            raise
+        raise transfer.failed(str(error)) from error
 
 
 async def _chunks(directory: Path, one: StreamBackup, tell: Tell) -> AsyncGenerator[bytes, None]:

@@ -13,9 +13,10 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
+from cutor.bus.backup import check_whole
 from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
-from cutor.bus.errors import AppendUnconfirmed, BusUnreachable, FenceConflict
+from cutor.bus.errors import AppendUnconfirmed, BusUnreachable, FenceConflict, StreamMissing
 from cutor.bus.message import Stored
 from cutor.bus.verdict import Appended as BusAppended
 from cutor.contents import Contents
@@ -96,9 +97,17 @@ class Journal:
         self.contents = Contents(Bodies(bus))
 
     async def policy(self) -> Policy:
-        """Return the policy that the stack publishes. Raises `PolicyMissing`, also for one that cannot be read."""
-        stored = await self.bus.last(STACK, POLICY_SUBJECT)
+        """Return the policy that the stack publishes. Raises `PolicyMissing`, also for one that cannot be read.
+
+        A restore puts it back last. So where there is none, it may be that one did not end: `RestoreUnfinished`.
+        """
+        try:
+            stored = await self.bus.last(STACK, POLICY_SUBJECT)
+        except StreamMissing:
+            await check_whole(self.bus)
+            raise
         if stored is None:
+            await check_whole(self.bus)
             raise PolicyMissing("the stack publishes no limits yet: run `cutor streams apply` (or `cutor up`)")
         try:
             return decode_policy(stored.body)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import NamedTuple
 
-from cutor.bus.backup import consumers_of
+from cutor.bus.backup import check_whole, consumers_of
 from cutor.bus.backup_manifest import POSITIONS_SINCE, version_of
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
@@ -56,6 +56,7 @@ async def redeliver(bus: Bus, tell: Tell = tell_nobody) -> Redelivered:
     """
     if version_of(bus.link.server_version) < POSITIONS_SINCE:
         raise CannotRedeliver(f"nats-server {bus.link.server_version} cannot set consumers back: it takes 2.14 or newer")
+    await check_whole(bus)
     steps = await _steps(bus, tell)
     oldest = min(steps, default=0)
     consumers = await consumers_of(bus, EVENTS) if steps else []

@@ -3,9 +3,9 @@
 Reading order: ``errors``, ``message``, ``address``, ``tls``, ``tolerant``, ``connecting``, ``permission``, ``link``,
 ``api``, ``reading``, ``following``, ``verdict``, ``appending``, ``connection`` (the `Bus`), ``pull``, ``inbox``,
 ``reader``, ``turns``, ``delivery``, ``consumer``, ``subscription``, ``bodies``, ``topology_diff``,
-``topology_promises``, ``topology_file``, ``topology``, ``backup_manifest``, ``backup``, ``die_with_parent``,
-``embedded``;
+``topology_promises``, ``topology_file``, ``restoring``, ``topology``, ``backup_manifest``, ``backup``,
+``die_with_parent``, ``embedded``;
 ``lean`` for the command line.
 Pure, which a test checks: ``errors``, ``message``, ``verdict``, ``pull``, ``turns``, ``topology_diff``, ``topology_promises``,
-``topology_file``, ``backup_manifest``, ``address``, ``permission``.
+``topology_file``, ``restoring``, ``backup_manifest``, ``address``, ``permission``.
 """

@@ -7,7 +7,8 @@ than 204 says why it failed.
 
 A restore is the mirror image: asked for one (`$JS.API.STREAM.RESTORE.<stream>`), the server names a subject. It answers a chunk
 when it has worked it in, and an empty one with the stream that it made. What a restore that fails has written so far stays in
-the server as a stream, which is why `restore` reads everything back.
+the server as a stream, which is why `restore` reads everything back, and why the first stream is marked until all is done
+(`restoring`).
 
 Neither request may be repeated as other requests are: a second one would begin a second transfer.
 """
@@ -29,12 +30,14 @@ from cutor.bus.backup_manifest import (
     State,
     StreamBackup,
     check_free,
+    identity_of,
     is_restored,
     state_of,
     version_of,
     with_replicas,
 )
-from cutor.bus.errors import ApiRefused, BusError, StreamMissing
+from cutor.bus.errors import ApiRefused, BusError, RestoreUnfinished, StreamMissing
+from cutor.bus.restoring import MARKED, marked, note_in, refuse_part, unfinished, unmarked
 from cutor.bus.waiting import NoAnswer, NoResponders
 from cutor.errors import CutorError
 
@@ -54,6 +57,7 @@ ELECTION_S: Final = 15.0
 """For what may be asked again: a cluster needs up to 9 s to choose a new leader."""
 SUBJECTS: Final = "cutor.>"
 """All streams with subjects beneath it are backed up."""
+HELD_IN_PART: Final = "the server holds part of the backup now, and nothing of it may be used: begin again with an empty server"
 _DONE: Final = frozenset({None, "204"})
 
 
@@ -72,6 +76,15 @@ class Snapshot(NamedTuple):
     state: State
     stored_bytes: int
     consumers: list[ConsumerPosition]
+
+
+async def check_whole(bus: Bus) -> None:
+    """Raise `RestoreUnfinished` where the server holds part of a backup. One request."""
+    try:
+        info = await bus.stream_info(MARKED)
+    except StreamMissing:
+        return
+    refuse_part(info["config"], bus.address)
 
 
 async def streams_of(bus: Bus) -> list[str]:
@@ -186,14 +199,70 @@ async def check_empty(bus: Bus, manifest: Manifest) -> None:
     check_free(sorted(held))
 
 
-async def restore(bus: Bus, one: StreamBackup, chunks: AsyncGenerator[bytes, None], *, replicas: int | None = None) -> None:
+async def is_begun(bus: Bus, manifest: Manifest) -> bool:
+    """Return whether the server holds all of this very backup, and only the note has to go. RestoreUnfinished for a part."""
+    try:
+        note = note_in((await bus.stream_info(MARKED))["config"])
+    except StreamMissing:
+        return False
+    if note is None:
+        return False
+    if note != identity_of(manifest):
+        raise unfinished(bus.address)
+    for one in manifest.streams:
+        try:
+            found = State.of((await bus.stream_info(one.name))["state"])
+        except StreamMissing:
+            raise unfinished(bus.address) from None
+        if not is_restored(one, found):
+            raise unfinished(bus.address)
+    return True
+
+
+async def end(bus: Bus, manifest: Manifest) -> None:
+    """Make the consumers that are missing, and take the note away: the streams are whole. What is through stays as it is.
+
+    RestoreUnfinished where the note stays: the same again ends it.
+    """
+    try:
+        await _end(bus, manifest)
+    except CutorError as error:
+        raise RestoreUnfinished(
+            f"every stream is restored and compared, but the server still counts as holding part of a backup: {error}: restore "
+            "the same backup again: that takes the mark away and changes nothing else"
+        ) from error
+
+
+async def _end(bus: Bus, manifest: Manifest) -> None:
+    for one in manifest.streams:
+        there = {consumer["name"] for consumer in await consumers_of(bus, one.name)} if one.consumers else set()
+        for consumer in one.consumers:
+            if consumer.name not in there:
+                await _place(bus, one.name, consumer)
+    config = _own(unmarked((await bus.stream_info(MARKED))["config"]))
+    what = f"stream {MARKED}"
+    answer = await bus.api.call(what, f"STREAM.UPDATE.{MARKED}", config, timeout_s=PATIENCE_S)
+    if note_in(answer["config"]) is not None:
+        raise ApiRefused(what, 0, "its metadata stayed as they were")
+
+
+async def restore(
+    bus: Bus,
+    one: StreamBackup,
+    chunks: AsyncGenerator[bytes, None],
+    *,
+    replicas: int | None = None,
+    note: str | None = None,
+) -> None:
     """Make a stream out of its snapshot, read its state back, and put its consumers where they stood.
 
-    `replicas` is how many copies it gets, None: as many as it had. Errors: RestoreFailed, ApiRefused (nothing was made then),
-    BusUnreachable, and what `chunks` raises. It is one chunk after the other: the next is sent when the server has written the
-    last one.
+    `replicas` is how many copies it gets, None: as many as it had; `note`, where there is one, marks it as part of a backup.
+    Errors: RestoreFailed, ApiRefused (nothing was made then), BusUnreachable, and what `chunks` raises. It is one chunk after
+    the other: the next is sent when the server has written the last one.
     """
     config = with_replicas(one.config, replicas)
+    if note is not None:
+        config = marked(config, note)
     state = {
         "messages": one.messages,
         "bytes": one.stored_bytes,
@@ -205,12 +274,15 @@ async def restore(bus: Bus, one: StreamBackup, chunks: AsyncGenerator[bytes, Non
     try:
         await _send(bus, begun["deliver_subject"], chunks)
         await _read_back(bus, one)
+        for consumer in one.consumers:
+            await _place(bus, one.name, consumer)
     except CutorError as error:
-        raise RestoreFailed(
-            f"stream {one.name} was not restored whole: {error}: nothing of it may be used: begin again with an empty server"
-        ) from error
-    for consumer in one.consumers:
-        await _place(bus, one.name, consumer)
+        raise failed(f"stream {one.name} was not restored whole: {error}") from error
+
+
+def failed(why: str) -> RestoreFailed:
+    """Return the error of a restore that ended within its work."""
+    return RestoreFailed(f"{why}: {HELD_IN_PART}")
 
 
 async def _send(bus: Bus, subject: str, chunks: AsyncGenerator[bytes, None]) -> None:

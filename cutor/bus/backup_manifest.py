@@ -8,6 +8,7 @@ is there before what it refers to, and what the stack tells its clients, without
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -15,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from cutor.bus.errors import BusError
+from cutor.bus.restoring import MARKED
 from cutor.errors import REFUSED
 
 VERSION: Final = 1
@@ -142,6 +144,12 @@ def _check(manifest: Manifest, place: str) -> None:
         raise ManifestInvalid(f"{place}: names no streams, or one twice")
 
 
+def identity_of(manifest: Manifest) -> str:
+    """Return what tells this backup from any other, whichever cutor reads its manifest: when it was made, and of what."""
+    lines = [manifest.made_at, *(f"{one.name} {one.sha256}" for one in manifest.streams)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def in_order(names: Iterable[str]) -> list[str]:
     """Return streams in the order in which a backup takes them."""
     return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else 0.5, name))
@@ -165,6 +173,10 @@ def check_server(manifest: Manifest, server_version: tuple[int, int], *, cluster
         raise RestoreRefused(
             f"the backup was made by nats-server {manifest.server_version}: an older server ({server_version[0]}."
             f"{server_version[1]}) may not read it: restore it into {made_by[0]}.{made_by[1]} or newer"
+        )
+    if MARKED not in {one.name for one in manifest.streams}:
+        raise RestoreRefused(
+            f"the backup has no stream {MARKED}: it is not that of a stack, and its restore could not be watched"
         )
     most = max(int(with_replicas(one.config, replicas).get("num_replicas") or 1) for one in manifest.streams)
     if most > 1 and not clustered:

@@ -91,6 +91,12 @@ class ApiRefused(BusError):
         self.description = description
 
 
+class RestoreUnfinished(BusError):
+    """The server holds part of a backup, since a restore into it did not end: nothing is built upon that."""
+
+    exit_code = REFUSED
+
+
 class BodyMissing(BusError):
     """A body that an event refers to is not, or not completely, in the stream."""
 

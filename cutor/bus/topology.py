@@ -12,6 +12,7 @@ from pathlib import Path
 from cutor.bus.api import CONSUMER_NOT_FOUND
 from cutor.bus.connection import Bus
 from cutor.bus.errors import ApiRefused, StreamMissing, TopologyError
+from cutor.bus.restoring import refuse_part
 from cutor.bus.topology_diff import Change, Config, ConsumerSpec, FieldChange, HeldStream, StreamSpec, Topology, diff
 from cutor.bus.topology_file import parse
 
@@ -25,13 +26,14 @@ def default_text() -> str:
 
 
 async def plan(bus: Bus, topology: Topology) -> list[Change]:
-    """What `apply` would do; changes nothing."""
+    """What `apply` would do; changes nothing. RestoreUnfinished where the server holds part of a backup."""
     return diff(await _held(bus, topology), topology)
 
 
 async def apply(bus: Bus, topology: Topology) -> list[Change]:
     """Make the server as wanted and verify it; returns what was done. TopologyError, and then as little as possible is changed.
 
+    RestoreUnfinished, and then nothing is.
     A change that NATS would refuse is found before the first one is made. Applying twice, or by two processes at once, does
     no harm.
     """
@@ -62,6 +64,7 @@ async def _held_stream(bus: Bus, stream: StreamSpec) -> HeldStream | None:
         info = await bus.stream_info(stream.name)
     except StreamMissing:
         return None
+    refuse_part(info["config"], bus.address)
     configs = await asyncio.gather(*(_held_consumer(bus, consumer) for consumer in stream.consumers))
     found = {consumer.name: config for consumer, config in zip(stream.consumers, configs, strict=True) if config is not None}
     return HeldStream(info["config"], found)

@@ -10,11 +10,21 @@ from typing import Any
 import click
 
 from cutor import backup
+from cutor.bus.backup import HELD_IN_PART
 from cutor.bus.backup_manifest import Manifest
 from cutor.bus.connection import Bus
+from cutor.cli import interruption
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import StatusLine, print_json
+from cutor.errors import INTERRUPTED, CutorError
 from cutor.redelivery import Redelivered, describe, redeliver
+
+
+class RestoreInterrupted(CutorError):
+    """A restore was interrupted within its work."""
+
+    exit_code = INTERRUPTED
+
 
 _directory_argument = click.argument("directory", type=click.Path(path_type=Path))
 
@@ -28,12 +38,12 @@ def backup_command(wanted: Wanted, directory: Path) -> None:
     """Copy all streams into DIRECTORY while everything goes on.
 
     DIRECTORY must be empty or not there yet. Whatever an event in the backup refers to is in it, too. Files are for their owner
-    alone: they hold what users submitted. A backup that fails or is interrupted removes what it wrote.
+    alone: they hold what users submitted. A backup that fails or is interrupted (Ctrl-C, SIGTERM) removes what it wrote.
     """
     server = wanted.find_server()
     started = time.monotonic()
     with StatusLine() as line:
-        manifest = asyncio.run(_back_up(server, directory, _Progress(line, "backing up")))
+        manifest = interruption.run(_back_up(server, directory, _Progress(line, "backing up")))
     _print(wanted, directory, manifest, time.monotonic() - started)
     if not wanted.json:
         click.echo(f"`cutor up --data NEW --restore {directory}` makes a stack of it, `cutor streams restore` fills a server")
@@ -57,6 +67,9 @@ def restore_command(wanted: Wanted, directory: Path, replicas: int | None) -> No
     """Make the streams of a backup in a server that has none.
 
     Each is checked before and compared afterwards. Nothing is written over or deleted: a server that holds streams is refused.
+    One that fails or is interrupted on its way leaves a server that is marked: until it is emptied, or the same restore ends,
+    roles and `cutor streams apply` refuse it.
+
     For a stack of this machine there is `cutor up --restore`, since `cutor up` makes streams when it starts. What the backup is
     of must not run any more: both would work on what was queued.
     """
@@ -64,7 +77,7 @@ def restore_command(wanted: Wanted, directory: Path, replicas: int | None) -> No
     server = wanted.find_server()
     started = time.monotonic()
     with StatusLine() as line:
-        asyncio.run(_restore(server, directory, manifest, replicas, line))
+        _restore(server, directory, manifest, replicas, line)
     _print(wanted, directory, manifest, time.monotonic() - started)
     if not wanted.json:
         click.echo("restored and compared; `cutor streams plan` shows how streams and limits differ from the configuration")
@@ -104,10 +117,26 @@ async def _back_up(server: str, directory: Path, progress: _Progress) -> Manifes
         return await backup.make(bus, directory, progress)
 
 
-async def _restore(server: str, directory: Path, manifest: Manifest, replicas: int | None, line: StatusLine) -> None:
-    await backup.verify(directory, manifest, _Progress(line, "checking"))
-    async with Bus.connect(server, name="cutor streams restore") as bus:
-        await backup.restore(bus, directory, manifest, replicas=replicas, tell=_Progress(line, "restoring"))
+def _restore(server: str, directory: Path, manifest: Manifest, replicas: int | None, line: StatusLine) -> None:
+    """Check and restore. Raises `RestoreInterrupted` where an interruption leaves part of a backup, and what both raise."""
+    begun = False
+
+    def begin() -> None:
+        nonlocal begun
+        begun = True
+
+    async def work() -> None:
+        await backup.verify(directory, manifest, _Progress(line, "checking"))
+        async with Bus.connect(server, name="cutor streams restore") as bus:
+            tell = _Progress(line, "restoring")
+            await backup.restore(bus, directory, manifest, replicas=replicas, tell=tell, begin=begin)
+
+    try:
+        interruption.run(work())
+    except KeyboardInterrupt:
+        if begun:
+            raise RestoreInterrupted(f"interrupted: {HELD_IN_PART}") from None
+        raise
 
 
 class _Progress:

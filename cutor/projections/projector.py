@@ -15,6 +15,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
+from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusUnreachable, StreamRewound
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
@@ -38,11 +39,15 @@ RETRY_S: Final = 1.0
 
 
 async def run_projector(context: RoleContext) -> None:
-    """Keep the views and answer queries until the context says stop."""
+    """Keep the views and answer queries until the context says stop.
+
+    Raises `RestoreUnfinished` where the server holds part of a backup: of such a log no views are made.
+    """
     path = Path(context.config.projector.database)
     with held(path):
         remove_leftovers(path)
         async with Bus.connect(context.server, name=f"cutor projector {context.worker}") as bus:
+            await check_whole(bus)
             writer = Writer(path)
             snapshots = Snapshots(writer)
             try:

@@ -20,6 +20,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Final
 
+from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
 from cutor.bus.delivery import Delivery, Pulse
@@ -368,8 +369,12 @@ class Loop:
 
 
 async def serve(context: RoleContext, step: Step, slots: int, swept: Iterable[Address] = ()) -> None:
-    """Connect to the log and run a role's loop until the context says stop; ``swept`` as in `Loop.run`."""
+    """Connect to the log and run a role's loop until the context says stop; ``swept`` as in `Loop.run`.
+
+    Raises `RestoreUnfinished` where the server holds part of a backup.
+    """
     async with Bus.connect(context.server, name=f"cutor {step.role} {context.worker}") as bus:
+        await check_whole(bus)
         await Loop(context, Journal(bus), step, slots).run(swept)
 
 

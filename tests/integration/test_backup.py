@@ -358,7 +358,10 @@ async def test_what_is_no_backup_is_refused_in_one_line(own_server: OwnServer, t
         assert said in one_line(done, 2)
 
 
-async def test_ctrl_c_removes_what_was_written(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interruption_removes_what_was_written(
+    own_server: OwnServer, own_bus: Bus, tmp_path: Path, sent: signal.Signals
+) -> None:
     await asyncio.gather(*(Bodies(own_bus).put(os.urandom(8 << 20)) for _ in range(12)))
     directory = tmp_path / "backup"
     process = subprocess.Popen(  # noqa: ASYNC220 - its end is waited for in a thread
@@ -372,7 +375,7 @@ async def test_ctrl_c_removes_what_was_written(own_server: OwnServer, own_bus: B
         async with asyncio.timeout(60):
             while not (directory / ".BODIES.snapshot.part").exists():
                 await asyncio.sleep(0.005)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, said = await asyncio.to_thread(process.communicate, timeout=60)
     finally:
         process.kill()

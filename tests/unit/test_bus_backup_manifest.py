@@ -17,12 +17,14 @@ from cutor.bus.backup_manifest import (
     check_server,
     decode,
     encode,
+    identity_of,
     in_order,
     is_restored,
     restore_order,
     version_of,
     with_replicas,
 )
+from cutor.bus.restoring import MARKED, marked, note_in, unmarked
 
 GROWS = {"discard": "new", "max_age": 0}
 
@@ -137,12 +139,37 @@ def test_a_single_server_is_told_of_copies_that_it_cannot_keep() -> None:
 
 
 def test_an_older_server_than_the_one_that_made_it_is_refused() -> None:
-    held = manifest(stream("EVENTS"))
+    held = manifest(stream("EVENTS"), stream("BODIES"))
     with pytest.raises(RestoreRefused, match=r"made by nats-server 2.15.1: an older server \(2.14\)"):
         check_server(held, (2, 14), clustered=False, replicas=None)
     check_server(held, (2, 16), clustered=False, replicas=None)
     assert version_of("2.15.0-dev") == (2, 15)
     assert version_of("nonsense") == (0, 0)
+
+
+def test_a_backup_without_the_stream_that_is_marked_is_refused() -> None:
+    with pytest.raises(RestoreRefused, match="has no stream BODIES: it is not that of a stack"):
+        check_server(manifest(stream("EVENTS")), (2, 15), clustered=False, replicas=None)
+
+
+def test_the_marked_stream_is_the_first_that_a_restore_makes() -> None:
+    assert restore_order(map(stream, [*ORDER, "A", "ZZZ"]))[0].name == MARKED
+
+
+def test_a_backup_is_told_from_any_other_and_known_again() -> None:
+    held = manifest(stream("EVENTS"), stream("BODIES"))
+    assert identity_of(decode(encode(held), "x")) == identity_of(held)
+    changed = msgspec.structs.replace(stream("BODIES"), sha256="1" * 64)
+    others = [manifest(stream("EVENTS"), changed), msgspec.structs.replace(held, made_at="2026-01-02T03:04:06Z")]
+    assert len({identity_of(one) for one in [held, *others]}) == 3
+
+
+def test_the_note_is_added_and_taken_away_beside_other_metadata() -> None:
+    for config in ({"name": "BODIES"}, {"name": "BODIES", "metadata": {"mine": "1"}}):
+        assert note_in(config) is None
+        noted = marked(config, "abc")
+        assert note_in(noted) == "abc"
+        assert unmarked(noted) == {"metadata": {}, **config}
 
 
 def test_a_server_that_holds_streams_is_refused() -> None:

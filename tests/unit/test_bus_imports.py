@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[2] / "cutor"
 PURE = [
     *("errors", "message", "verdict", "pull", "turns", "topology_diff", "topology_promises", "topology_file"),
     *("address", "permission"),
+    "restoring",
     "backup_manifest",
 ]
 BENEATH = "cutor.errors"

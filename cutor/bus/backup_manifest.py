@@ -207,9 +207,11 @@ def is_restored(one: StreamBackup, found: State) -> bool:
     """Return whether a restored stream is what was backed up.
 
     To the message where it only grows; where messages age or give way to newer ones, some of them may have gone since the
-    server counted them: then by its last sequence.
+    server counted them: then by its last sequence. What somebody appends once the stream is there stands behind all of it.
     """
     wanted = state_of(one)
+    appended = found.last - wanted.last
+    kept = found.messages - appended
     if one.config.get("max_age") or one.config.get("discard") == "old":
-        return found.last == wanted.last and found.messages <= wanted.messages
-    return found == wanted
+        return appended >= 0 and kept <= wanted.messages
+    return appended >= 0 and (kept, found.first) == (wanted.messages, wanted.first)

@@ -246,6 +246,29 @@ async def test_a_restored_stream_that_holds_less_is_noticed(own_bus: Bus, tmp_pa
     assert made.streams != later.streams
 
 
+async def test_what_somebody_appends_meanwhile_does_not_make_a_restore_fail(
+    own_bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A producer that tries again and again finds the stream as soon as it is there, before it is compared."""
+    await fill(own_bus, 3)
+    made = await backup.make(own_bus, tmp_path / "backup")
+    read_back = transfer._read_back
+    async with empty_server(tmp_path / "other") as other:
+
+        async def append_first(bus: Bus, one: Any) -> None:
+            if one.name == "EVENTS":
+                await appender(other)("early", "submitted", 0)
+            if one.name == "ENVIRONMENTS":
+                await other.publish("cutor.env.k", b"{}")
+            await read_back(bus, one)
+
+        monkeypatch.setattr(transfer, "_read_back", append_first)
+        await backup.restore(other, tmp_path / "backup", made)
+        kept = await everything(own_bus, "EVENTS")
+        assert (await everything(other, "EVENTS"))[: len(kept)] == kept
+        assert (await other.stream_info("EVENTS"))["state"]["last_seq"] == len(kept) + 1
+
+
 async def fill_more(bus: Bus) -> None:
     await happen(bus, "one-more", *FINISHED)
 

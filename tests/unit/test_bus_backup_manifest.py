@@ -114,11 +114,21 @@ def test_a_restored_stream_is_the_same_to_the_message() -> None:
     assert not any(is_restored(one, other) for other in (State(2, 1, 3), State(3, 1, 2), State(3, 2, 4), State(0, 1, 0)))
 
 
+def test_what_is_appended_behind_a_restored_stream_is_none_of_its_business() -> None:
+    one = stream("EVENTS")
+    assert is_restored(one, State(5, 1, 5))
+    assert not any(is_restored(one, other) for other in (State(4, 1, 5), State(3, 1, 4), State(4, 2, 5), State(6, 1, 5)))
+    empty = msgspec.structs.replace(one, messages=0, first_sequence=8, last_sequence=7)
+    assert is_restored(empty, State(2, 8, 9))
+    assert not is_restored(empty, State(2, 1, 2))
+
+
 @pytest.mark.parametrize("config", [{"discard": "old"}, {"max_age": 10**9}])
 def test_where_messages_go_by_themselves_fewer_of_them_are_fine(config: dict[str, object]) -> None:
     one = stream("STACK", **config)
     assert is_restored(one, State(3, 1, 3))
     assert is_restored(one, State(0, 4, 3))
+    assert is_restored(one, State(2, 3, 4))
     assert not is_restored(one, State(0, 1, 0))
     assert not is_restored(one, State(4, 1, 3))
 

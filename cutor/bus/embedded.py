@@ -31,6 +31,7 @@ from cutor.bus.server_file import CONFIGURATION_FILE, DEFAULT_SYNC, USER, Server
 
 PREFERRED_PORT: Final = 4222
 PORT_FILE: Final = "nats-port"
+LOCK_FILE: Final = "nats-server.lock"
 START_TIMEOUT_S: Final = 30.0
 """Recovery of a million events after kill -9 took 3.3 s on a small machine."""
 STOP_TIMEOUT_S: Final = 10.0
@@ -240,7 +241,10 @@ def _version(binary: Path) -> tuple[int, int]:
 
 async def _lock(directory: Path, deadline: float) -> int:
     """The directory's lock as a file descriptor; the server inherits it and so holds the lock until it ends."""
-    descriptor = os.open(directory / "nats-server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ServerFailed(f"{directory / LOCK_FILE} cannot be opened: {error.strerror}") from error
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

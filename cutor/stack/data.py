@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from cutor.errors import REFUSED, CutorError
+from cutor.stack.ownership import objection
 
 INSTANCE: Final = re.compile(r"[0-9a-f]{12}", re.ASCII)
 PRIVATE: Final = 0o700
@@ -53,8 +54,18 @@ class DataDirectory:
         """Whether a stack was ever here."""
         return self.lock.is_file()
 
+    def check(self) -> None:
+        """Raise `DataDirectoryUnusable` where the directory is there and is not this user's alone (`ownership`)."""
+        try:
+            why = objection(self.path)
+        except OSError as error:
+            why = error.strerror
+        if why is not None:
+            raise DataDirectoryUnusable(f"{self.path} cannot be the data directory: {why}")
+
     def prepare(self) -> None:
-        """Make the directory, for its owner alone. Raises `DataDirectoryUnusable`."""
+        """Make the directory, for its owner alone. Raises `DataDirectoryUnusable`, before anything is made, as `check` does."""
+        self.check()
         try:
             self.path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             self.logs.mkdir(mode=PRIVATE, exist_ok=True)

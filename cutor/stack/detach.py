@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from cutor.errors import DONE, UNAVAILABLE
-from cutor.stack.logs import last_lines
+from cutor.stack.logs import last_lines, open_log
 
 LAST_LINES: Final = 5
 END_TIMEOUT_S: Final = 10.0
@@ -35,7 +35,7 @@ def start_detached(command: Sequence[str], log: Path) -> Report:
     """
     read_end, write_end = os.pipe()
     try:
-        with log.open("ab") as output:
+        with open_log(log) as output:
             child = subprocess.Popen(
                 [*command, "--report-fd", str(write_end)],
                 stdin=subprocess.DEVNULL,

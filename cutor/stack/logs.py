@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
+import os
 import time
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
+from cutor.stack.data import DataDirectoryUnusable
 from cutor.text import escape
 
 LOG_BYTES: Final = 16 << 20
 """A log that grew to this size is kept once under ``.1``, and a new one begun."""
 
+_APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class Log:
-    """One log file. Writing never raises for a full disk: the stack goes on without its log."""
+    """One log file. Writing never raises for a full disk: the stack goes on without its log.
+
+    Raises `DataDirectoryUnusable` where it cannot be opened.
+    """
 
     def __init__(self, path: Path, limit_bytes: int = LOG_BYTES) -> None:
         self.path = path
         self._limit_bytes = limit_bytes
-        self._file = path.open("ab", buffering=0)
+        self._file = open_log(path)
 
     def write(self, data: bytes) -> None:
         """Append, beginning a new file where this one is full."""
         try:
             if self._file.tell() >= self._limit_bytes:
-                self._file.close()
                 self.path.replace(self.path.with_name(self.path.name + ".1"))
-                self._file = self.path.open("ab", buffering=0)
+                full, self._file = self._file, open_log(self.path)
+                full.close()
             self._file.write(data)
-        except OSError:
+        except (OSError, DataDirectoryUnusable):
             return  # a disk that is full for a log is full for the streams: the server says so where it counts
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def open_log(path: Path) -> FileIO:
+    """Open a log for appending, made for its owner alone, and never through a link. Raises `DataDirectoryUnusable`."""
+    try:
+        return FileIO(os.open(path, _APPEND, 0o600), "ab")
+    except OSError as error:
+        raise DataDirectoryUnusable(f"{path} cannot be written: {error.strerror}") from error
 
 
 def stamped(line: bytes) -> bytes:

@@ -54,8 +54,11 @@ def stop_stack(
     To ask again changes nothing; ``now`` does not wait for what runs. A stack whose supervisor was killed has its containers
     and its current-stack file removed, unless a new life has begun there: that one cleans up by itself.
 
-    Raises `NoSuchStack`, `WaitedTooLong` and the errors of containers.
+    What the directory says decides whom to signal and what to remove: one that is not this user's alone is refused.
+
+    Raises `NoSuchStack`, `DataDirectoryUnusable`, `WaitedTooLong` and the errors of containers.
     """
+    data.check()
     if not data.exists():
         raise NoSuchStack(f"{data.path} is not the data directory of a stack: name the one of `cutor up --data`")
     was_running = _end(data, signal.SIGQUIT if now else signal.SIGHUP, timeout_s)

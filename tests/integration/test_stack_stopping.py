@@ -72,7 +72,7 @@ def test_the_time_to_wait_is_one_for_all_that_is_waited_for(tmp_path: Path) -> N
     data = DataDirectory(tmp_path)
     with holder(data, lingers_s=60.0):
         started = time.monotonic()
-        with pytest.raises(WaitedTooLong, match=r"within 0\.3 s.*`cutor down --now`"):
+        with pytest.raises(WaitedTooLong, match=r"within 0\.3 s.*`cutor down --now --data "):
             stop_stack(data, tmp_path / "current.json", None, 0.3)
         assert time.monotonic() - started < 2
 

@@ -19,6 +19,7 @@ from cutor.stack.data import DataDirectory, DataDirectoryUnusable, write_private
 from cutor.stack.finding import NoStack, find_server, named_server
 from cutor.stack.lock import AlreadyRunning, Lock, boot, is_free, read_holder, send_to_holder, start_time_ticks, wait_free
 from cutor.stack.logs import Log, last_lines
+from cutor.stack.stopping import stop_stack
 from cutor.stack.streams import wanted
 
 STACK = CurrentStack(server="nats://cutor:secret@127.0.0.1:4222", data="/data", instance="0123456789ab")
@@ -40,6 +41,77 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with pytest.raises(DataDirectoryUnusable, match=r"data cannot be the data directory: File exists"):
         DataDirectory(tmp_path / "data").prepare()
+
+
+def test_a_directory_that_others_may_write_to_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path / "data")
+    for writable in (0o777, 0o775, 0o1777):
+        data.path.mkdir(exist_ok=True)
+        data.path.chmod(writable)
+        with pytest.raises(
+            DataDirectoryUnusable, match=rf"cannot be the data directory: others may write .* `chmod go-w {data.path}`"
+        ):
+            data.prepare()
+        assert list(data.path.iterdir()) == []
+    data.path.chmod(0o755)
+    data.prepare()
+    (data.path / "in-hand").mkdir()
+    (data.path / "in-hand").chmod(0o777)
+    with pytest.raises(DataDirectoryUnusable, match=rf"others may write to {data.path}/in-hand in it"):
+        data.prepare()
+
+
+def test_down_obeys_no_directory_that_others_may_write_to(tmp_path: Path) -> None:
+    """What is in it would decide whom this user signals, and what is removed in this user's name."""
+    lock = Lock.take(tmp_path / "lock")
+    tmp_path.chmod(0o777)
+    with pytest.raises(DataDirectoryUnusable, match="others may write"):
+        stop_stack(DataDirectory(tmp_path), tmp_path / "current.json", None, 1.0)
+    lock.release(orderly=True)
+
+
+def test_another_users_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataDirectory(tmp_path / "data")
+    data.prepare()
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    with pytest.raises(DataDirectoryUnusable, match=rf"belongs to another user \({me}\)"):
+        data.prepare()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to somebody else")
+@pytest.mark.parametrize(
+    "planted", ["log", "nats", "in-hand", "in-hand/runner", "log/supervisor.log", "nats/nats-password", "config.toml"]
+)
+def test_what_another_user_put_into_it_is_refused(tmp_path: Path, planted: str) -> None:
+    """Who could write there once may have left a link, or a password that he knows."""
+    place = tmp_path / "data" / planted
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path)
+    os.lchown(place, 65534, 65534)
+    data = DataDirectory(tmp_path / "data")
+    with pytest.raises(DataDirectoryUnusable, match=rf"{place} in it belongs to another user \(65534\)"):
+        data.prepare()
+    place.unlink()
+    data.prepare()
+
+
+def test_what_this_user_linked_is_his_own_decision_and_what_cutor_has_no_name_for_nobodys_matter(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path / "data")
+    (tmp_path / "disk").mkdir()
+    data.path.mkdir()
+    data.server.symlink_to(tmp_path / "disk")
+    (data.path / "shared").mkdir()
+    (data.path / "shared").chmod(0o777)
+    data.prepare()
+
+
+def test_a_log_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("as it was")
+    (tmp_path / "a.log").symlink_to(tmp_path / "kept")
+    with pytest.raises(DataDirectoryUnusable, match=r"a\.log cannot be written"):
+        Log(tmp_path / "a.log")
+    assert (tmp_path / "kept").read_text() == "as it was"
 
 
 def test_the_instance_is_made_once_and_kept(tmp_path: Path) -> None:

@@ -70,6 +70,10 @@ class Points:
         """Return whether the order was carried out."""
         return (self.directory / (point + FIRED)).exists()
 
+    def fired_ns(self, point: str) -> int:
+        """Return when the order was carried out: the file's name was changed then."""
+        return (self.directory / (point + FIRED)).stat().st_ctime_ns
+
     def armed(self) -> list[str]:
         """Return the points that wait for their pass."""
         return sorted(path.name for path in self.directory.iterdir() if not path.name.startswith(".") and path.suffix != FIRED)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -23,15 +22,16 @@ from cutor.model.request import request_from
 from cutor.model.subjects import Address
 from tests.attacks.campaign import unchecked
 from tests.attacks.leftovers import Census
-from tests.fault import deeds, views
+from tests.fault import deeds, promptness, views
 from tests.fault.arming import Order
 from tests.fault.history import EVENTS, History, following
 from tests.fault.invariants import Expected, Finding, Judged, check_ids
 from tests.fault.leftovers import FaultWatch
-from tests.fault.points import Point
-from tests.fault.stack import FaultStack
+from tests.fault.points import Point, before
+from tests.fault.rows import Handed, Row
+from tests.fault.stack import LEASE_S, FaultStack
 from tests.fault.submissions import BASIC, KINDS, LONG, SHELL, Kind, fresh_id
-from tests.fault.wraps import POISONED
+from tests.fault.wraps import BUG, POISONED
 
 ACKNOWLEDGED_S: Final = 90.0
 FIRED_S: Final = 90.0
@@ -40,43 +40,12 @@ SEEN_S: Final = 120.0
 LETTERS_S: Final = 40.0
 """A projector that could not write them tries again after 10 s."""
 UNANSWERED_S: Final = 60.0
+HANDED_BACK_NS: Final = (LEASE_S - 4) * 1_000_000_000
+"""A delivery whose clock ran out comes so long after a kill, or later: the last heartbeat was half a second old."""
 RUNNING_S: Final = 0.2
 """Between two looks whether what is to be cancelled runs."""
 FIVE: Final = BASIC[:5]
 LOST: Final = f"{SHELL}\n# lost from the store\n"
-
-
-@dataclass
-class Row:
-    """What came of one point."""
-
-    point: str
-    kills: int = 0
-    submissions: int = 0
-    findings: list[tuple[str, Finding]] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    views: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    """What else is not as it must be: work that did not go on in time, too little of it."""
-    reached: bool = True
-    seconds: float = 0.0
-    said: str = ""
-
-    def count(self, promise: str) -> int:
-        """Return how often a promise was broken."""
-        return sum(finding.promise == promise for _, finding in self.findings)
-
-    @property
-    def good(self) -> bool:
-        """Whether everything is as it must be."""
-        return self.reached and not (self.findings or self.left or self.views or self.faults)
-
-
-class Handed(NamedTuple):
-    """A submission that was acknowledged."""
-
-    identity: str
-    kind: Kind
 
 
 class Campaign:
@@ -146,6 +115,10 @@ class Campaign:
             await self.history.until(identity, "leased", until, timeout_s=SEEN_S)
             while not await asyncio.to_thread(self.stack.runs, identity, LONG.replace(" ", "\0").encode()):
                 await asyncio.sleep(RUNNING_S)
+        await self.cancel(identity)
+
+    async def cancel(self, identity: str) -> None:
+        """Cancel a submission; where no answer comes, again."""
         while True:
             try:
                 await self.client.cancel(identity)
@@ -206,7 +179,7 @@ class Campaign:
             row = rows[point.name]
             self._arm(point)
             for name in (*FIVE, *point.kinds):
-                by_process = point.role == "producer" and name in point.kinds
+                by_process = point.role == "producer" and name in point.kinds and point.deed != "cancel"
                 handed[point.name].append(await self.hand_in(KINDS[name], by_process=by_process))
             deed = asyncio.create_task(deeds.do(self, point, row, handed[point.name]))
             try:
@@ -231,9 +204,11 @@ class Campaign:
         """
         everything = [one for several in handed.values() for one in several]
         await self.history.until_done([one.identity for one in everything], timeout_s=DONE_S)
-        kills = Counter(name.partition(".")[0] for name, row in rows.items() for _ in range(row.kills))
+        kills = Counter(name.partition(".")[0] for name, row in rows.items() for _ in range(row.kills + row.made))
         most = max(kills.values(), default=0)
         await self._judge(rows, handed, faults_met or (lambda _: most))
+        self._went_on(rows, handed)
+        await self._not_gone(rows, handed)
         left, differ = await self.look()
         for name, row in rows.items():
             row.submissions = len(handed[name])
@@ -245,6 +220,10 @@ class Campaign:
             self.stack.points.arm(f"{point.role}.container-create.before", Order("fail"))
         if point.deed == "poison":
             self.stack.points.arm(f"{point.role}.{POISONED}", Order("fail", always=True))
+        if point.deed == "bug":
+            self.stack.points.arm(f"{point.role}.{BUG}", Order("fail", always=True))
+        for first in before(point):
+            self.stack.points.arm(first, Order())
         self.stack.points.arm(point.name, Order(passing=point.passing))
 
     async def _until_fired(self, point: Point, row: Row) -> None:
@@ -256,7 +235,16 @@ class Campaign:
                 row.reached = False
                 return
             await asyncio.sleep(0.05)
+        self._killed(row, point.name)
+        for first in before(point):
+            if self.stack.points.fired(first):
+                self._killed(row, first)
+            else:
+                self.stack.points.disarm(first)
+
+    def _killed(self, row: Row, point: str) -> None:
         row.kills += 1
+        row.killed_ns.append(self.stack.points.fired_ns(point))
 
     async def _letters(self) -> list[Finding]:
         """Return what is wrong with the dead letters: each piece of garbage has one, and nothing else that anybody wrote."""
@@ -294,6 +282,26 @@ class Campaign:
             return kind.expected._replace(outcomes=ends, max_leases=1)
         extra = self.redelivered + (2 if kind.environment == "lost" else 1)
         return kind.expected._replace(max_leases=1 + kills + extra)
+
+    def _went_on(self, rows: dict[str, Row], handed: dict[str, list[Handed]]) -> None:
+        """Note what came to its end by a clock alone. Where all was delivered again, notes may be of old deliveries."""
+        kills_ns: dict[str, list[int]] = defaultdict(list)
+        for row in rows.values():
+            kills_ns[row.role] += row.killed_ns
+        for name, several in handed.items():
+            for identity, entries in ((one.identity, self.history.entries[one.identity]) for one in several):
+                found = [*promptness.unswept(entries, self.stack.instance, kills_ns)]
+                if not self.redelivered:
+                    found += promptness.slow(entries, self.stack.instance, kills_ns, HANDED_BACK_NS)
+                rows[name].faults += [f"{identity}: {text}" for text in found]
+
+    async def _not_gone(self, rows: dict[str, Row], handed: dict[str, list[Handed]]) -> None:
+        """Note the containers that were there when it was said of them that they are gone."""
+        owners = {one.identity: rows[name] for name, several in handed.items() for one in several}
+        first = next(iter(rows.values()))
+        for identity, containers in (await self.history.at_cleaned.left()).items():
+            text = f"containers of {identity} when it was cleaned: {', '.join(containers)}"
+            owners.get(identity, first).left.append(text)
 
     async def look(self) -> tuple[list[str], list[str]]:
         """Return what is left on the host, and how the views differ from a rebuild."""

@@ -23,10 +23,11 @@ from cutor.model.codec import encode
 from cutor.model.events import StoredRequest, Submitted
 from cutor.model.subjects import Address, event_subject, fence
 from tests.cluster import NODES, Cluster
-from tests.fault.campaign import FIVE, Campaign, Handed, Row, campaign
+from tests.fault.campaign import FIVE, Campaign, campaign
 from tests.fault.invariants import Finding
 from tests.fault.leftovers import left_by
 from tests.fault.points import Point
+from tests.fault.rows import Handed, Row
 from tests.fault.stack import ExtraRole, FaultStack
 from tests.fault.submissions import KINDS
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
+from tests.fault.at_cleaned import AtCleaned
 from tests.fault.invariants import TERMINAL, Entry
 
 EVENTS: Final = "EVENTS"
@@ -21,7 +22,7 @@ FROM_CLIENTS: Final = ("submitted", "cancelled")
 class History:
     """What came into EVENTS so far, and a way to wait for more. ``work_ns``: the stream's times of what roles appended.
 
-    ``cleaned_at``: when `time.monotonic` a submission was seen to be cleaned.
+    ``cleaned_at``: when `time.monotonic` a submission was seen to be cleaned. ``at_cleaned`` looks at the host then.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,7 @@ class History:
         self.last_sequence = 0
         self.work_ns: list[int] = []
         self.cleaned_at: dict[str, float] = {}
+        self.at_cleaned = AtCleaned()
         self._came = asyncio.Condition()
 
     async def take(self, stored: Stored) -> None:
@@ -44,6 +46,7 @@ class History:
                 if entry.kind not in FROM_CLIENTS:
                     self.work_ns.append(stored.time_ns)
                 if entry.kind == "cleaned":
+                    self.at_cleaned.look(words[3], entry)
                     self.cleaned_at.setdefault(words[3], time.monotonic())
         async with self._came:
             self._came.notify_all()
@@ -89,7 +92,9 @@ def entry_of(stored: Stored, kind: str) -> Entry | None:
         body = json.loads(stored.body)
     except ValueError:
         return None
-    return Entry(stored.sequence, kind, stored.message_id or "", body) if isinstance(body, dict) else None
+    if not isinstance(body, dict):
+        return None
+    return Entry(stored.sequence, kind, stored.message_id or "", body, stored.time_ns)
 
 
 @asynccontextmanager

@@ -17,12 +17,13 @@ OF_A_LEASE: Final = ("cache-built", "compiled", "ran", "finished", "rejected", "
 
 
 class Entry(NamedTuple):
-    """One message of a submission, as it stands in the stream; ``body`` is its JSON."""
+    """One message of a submission, as it stands in the stream; ``body`` is its JSON, ``time_ns`` the stream's time."""
 
     sequence: int
     kind: str
     message_id: str
     body: dict[str, Any]
+    time_ns: int = 0
 
 
 class Expected(NamedTuple):

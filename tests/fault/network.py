@@ -14,13 +14,15 @@ from urllib.parse import urlsplit
 from tests.attacks.leftovers import docker
 from tests.fault import role as entry
 from tests.fault.arming import Order
-from tests.fault.campaign import FIVE, Campaign, Handed, Row
+from tests.fault.campaign import FIVE, Campaign
 from tests.fault.leftovers import left_by
 from tests.fault.outside import in_work, shoot_all
 from tests.fault.points import Point
 from tests.fault.proxy import Proxy
+from tests.fault.rows import Handed, Row
 from tests.fault.stack import LEASE_S, ExtraRole, FaultStack
-from tests.fault.submissions import KINDS
+from tests.fault.submissions import KINDS, LONG
+from tests.fault.views import caught_up
 
 READY_S: Final = 60.0
 AWAY_S: Final = 6.0
@@ -35,6 +37,8 @@ LATE: Final = {
 }
 """What a role is about to append when it is stopped."""
 RESULTS: Final = {"builder": rb"cutor\.ev\.\S+\.cache-built ", "runner": rb"cutor\.ev\.\S+\.(ran|finished) "}
+LEASES: Final = rb"cutor\.ev\.\S+\.leased "
+COMMAND: Final = LONG.replace(" ", "\0").encode()
 
 
 @asynccontextmanager
@@ -73,29 +77,55 @@ async def network_round(held: Campaign, points: list[Point]) -> list[Row]:
     """One fault of the network, with submissions in work."""
     (point,) = points
     began, row = time.monotonic(), Row(point.name)
+    held.redelivered = 0
     role, _, how = point.name.partition(".")[2].partition("-")
     if how == "stopped-past-its-lease":
         handed = await _stopped(held, point, row)
     elif how in LATE:
         handed = await _late(held, point, row, role, LATE[how][role])
-    elif how == "frozen-past-its-lease":
-        async with routed(held.stack, role) as proxy:
-            handed = await _frozen(held, point, row, proxy)
-            await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
     else:
         async with routed(held.stack, role) as proxy:
-            handed = [await held.hand_in(KINDS[name]) for name in (*FIVE, *point.kinds)]
-            row.reached = await _disturb(held, handed, proxy, role, how)
-            await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
-    row.kills = int(row.reached)
+            (pid,) = held.stack.pids(role)
+            handed = await (_frozen if how == "frozen-past-its-lease" else _usual)(held, point, row, proxy)
+            await _goes_on(held, row, role, handed)
+            if held.stack.pids(role) != [pid]:
+                row.faults.append(f"the {role} that met the fault is not the one that runs: it has died of it")
+    row.made = int(row.reached)
     await held.settle({point.name: row}, {point.name: handed}, began)
     return [row]
 
 
+async def _usual(held: Campaign, point: Point, row: Row, proxy: Proxy) -> list[Handed]:
+    """Do something to the connection of a role that is at work, and undo it."""
+    role, _, how = point.name.partition(".")[2].partition("-")
+    handed = [await held.hand_in(KINDS[name]) for name in (*FIVE, *point.kinds)]
+    row.reached = await _disturb(held, handed, proxy, role, how)
+    proxy.resume()
+    proxy.delay(0)
+    return handed
+
+
+async def _goes_on(held: Campaign, row: Row, role: str, handed: list[Handed]) -> None:
+    """See that everything ends while the role still is the one that met the fault, and that it takes up something new."""
+    await _ended(held, row, handed)
+    later = await held.hand_in(KINDS["plain"])
+    handed.append(later)
+    await _ended(held, row, [later])
+    if role == "projector" and (lag := await caught_up(held.bus)):
+        row.faults.append(lag)
+
+
+async def _ended(held: Campaign, row: Row, handed: list[Handed]) -> None:
+    """Wait until submissions have ended; note those that have not."""
+    left = await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
+    row.faults += [f"{identity} had not ended {TAKEN_OVER_S:g} s after the fault was over" for identity in left]
+
+
 async def _disturb(held: Campaign, handed: list[Handed], proxy: Proxy, role: str, how: str) -> bool:
     """Do one thing to the connection; returns whether it was met."""
-    if how in {"append-unanswered", "append-halved"}:
-        trap = (proxy.cut_after if how == "append-unanswered" else proxy.cut_within)(RESULTS[role])
+    if how in {"append-unanswered", "append-halved", "lease-unanswered"}:
+        pattern = LEASES if how == "lease-unanswered" else RESULTS[role]
+        trap = (proxy.cut_within if how == "append-halved" else proxy.cut_after)(pattern)
         try:
             async with asyncio.timeout(READY_S):
                 await trap.sprung.wait()
@@ -118,7 +148,6 @@ async def _disturb(held: Campaign, handed: list[Handed], proxy: Proxy, role: str
             for _ in range(8):
                 proxy.drop()
                 await asyncio.sleep(0.6)
-    proxy.resume()
     return True
 
 
@@ -134,18 +163,33 @@ async def _second(held: Campaign, role: str, row: Row) -> AsyncIterator[ExtraRol
     row.left += await asyncio.to_thread(left_by, extra)
 
 
-async def _stopped(held: Campaign, point: Point, row: Row) -> list[Handed]:
-    """SIGSTOP a runner at work for longer than its lease: a second one takes over, the first finds out when it wakes."""
-    (pid,) = held.stack.pids("runner")
+async def _at_work(held: Campaign, point: Point, row: Row) -> tuple[list[Handed], str, list[str]]:
+    """Hand in, and wait until the stage of one that lasts runs; return it, and its containers."""
     handed = [await held.hand_in(KINDS[name]) for name in (*FIVE, *point.kinds)]
-    identity = await in_work(held, handed, "runner", "lasts")
+    identity = next(one.identity for one in handed if one.kind.name == "until-cancelled")
+    deadline = time.monotonic() + READY_S
+    while not await asyncio.to_thread(held.stack.runs, identity, COMMAND):
+        assert time.monotonic() < deadline, f"{identity} does not come to run"
+        await asyncio.sleep(0.1)
+    return handed, identity, await asyncio.to_thread(held.stack.containers_of, identity)
+
+
+async def _stopped(held: Campaign, point: Point, row: Row) -> list[Handed]:
+    """SIGSTOP a runner at work for longer than its lease: a second one takes over, the first finds out when it wakes.
+
+    Its container is there until then; nothing but what it finds out lets that go before the work would have ended.
+    """
+    (pid,) = held.stack.pids("runner")
+    handed, identity, containers = await _at_work(held, point, row)
     send_signal(pid, signal.SIGSTOP)
     try:
         async with _second(held, "runner", row):
-            row.reached = await _taken_over(held, identity)
+            row.reached = await _taken_over(held, identity) and await _there(containers)
             send_signal(pid, signal.SIGCONT)
-            await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
-            await no_container(held.stack.instance, identity, row)
+            await _gone(containers, row)
+            await held.cancel(identity)
+            await _ended(held, row, handed)
+        await _goes_on(held, row, "runner", handed)
     finally:
         send_signal(pid, signal.SIGCONT)
     if held.stack.pids("runner") != [pid]:
@@ -180,15 +224,15 @@ async def _late(held: Campaign, point: Point, row: Row, role: str, event: str) -
 
 async def _frozen(held: Campaign, point: Point, row: Row, proxy: Proxy) -> list[Handed]:
     """Let a runner at work hear nothing for longer than its lease: it stops its container, a second one takes over."""
-    handed = [await held.hand_in(KINDS[name]) for name in (*FIVE, *point.kinds, "cancelled-run")]
-    identity = next(one.identity for one in handed if one.kind.name == "cancelled-run")
-    await held.history.until(identity, "leased", "runner", timeout_s=READY_S)
+    handed, identity, containers = await _at_work(held, point, row)
     proxy.freeze()
+    row.reached = await _there(containers)
     async with _second(held, "runner", row):
-        await no_container(held.stack.instance, None, row)
-        row.reached = not row.left
-        proxy.resume()
-        await held.history.until_done([one.identity for one in handed], timeout_s=TAKEN_OVER_S)
+        await _gone(containers, row)
+        proxy.resume()  # before that, the server may go on to deliver to a connection which it cannot know to be dead
+        row.reached &= await _taken_over(held, identity)
+        await held.cancel(identity)
+        await _ended(held, row, handed)
     return handed
 
 
@@ -203,14 +247,23 @@ async def _taken_over(held: Campaign, identity: str) -> bool:
     return False
 
 
-async def no_container(label: str, identity: str | None, row: Row) -> None:
-    """Note containers that do not go away."""
-    filters = [f"label=cutor={label}", *([] if identity is None else [f"label=cutor.submission=default/{identity}"])]
-    words = [word for one in filters for word in ("--filter", one)]
+async def _there(containers: list[str]) -> bool:
+    """Whether there are containers, and all of them are there."""
+    return bool(containers) and await _still(containers) == containers
+
+
+async def _still(containers: list[str]) -> list[str]:
+    """Return those of some containers that Docker has still, whatever state they are in."""
+    found = await asyncio.to_thread(docker, "ps", "-aq")
+    return [one for one in containers if one in found]
+
+
+async def _gone(containers: list[str], row: Row) -> None:
+    """Wait until containers are gone; note those that stay."""
     deadline = time.monotonic() + STOPS_S
-    while found := await asyncio.to_thread(docker, "ps", "-aq", *words):
+    while found := await _still(containers):
         if time.monotonic() > deadline:
-            row.left.append(f"containers of {label}: {', '.join(found)}")
+            row.left.append(f"containers of a lease that is over: {', '.join(found)}")
             return
         await asyncio.sleep(0.2)
 

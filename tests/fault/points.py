@@ -15,13 +15,17 @@ AROUND: Final = ("before", "after")
 UNANSWERED: Final = ("before", "queued", "after")
 ANSWERED: Final = ("before", "sent", "after")
 
-Deed = Literal["nothing", "fail", "query", "spoil-views", "restart", "terminate", "garbage", "poison", "retry"]
+Deed = Literal[
+    *("nothing", "fail", "query", "spoil-views", "restart", "terminate", "garbage", "poison", "bug", "unclean", "lose-lease"),
+    *("cancel", "retry", "drop", "redeliver"),
+]
 """What the harness does beside handing in: lets the step fail once first, asks the views, puts another file in their place,
 kills the role once so that its start is passed, asks it to end, puts garbage into the stream, lets the role fail by a bug at
-one submission, retries a parked one."""
-Group = Literal["stack", "strict", "start", "new", "outside", "network", "cluster"]
-"""Where a point is passed: on the usual stack; on one that allows a single lease; at a start over what a dead life left; at the
-first start of all; on the usual stack, by a kill from outside or a fault of the network; on a cluster."""
+one submission (so that nothing can be made of it, or that it is parked), kills it first before it says that one is clean, or
+with the only lease; cancels one, retries or drops a parked one, has everything that waits delivered again."""
+Group = Literal["stack", "strict", "start", "stop", "new", "outside", "network", "cluster"]
+"""Where a point is passed: on the usual stack; on one that allows a single lease; at a start over what a dead life left; at an
+orderly end; at the first start of all; on the usual stack, by a kill from outside or a fault of the network; on a cluster."""
 
 
 class Point(NamedTuple):
@@ -39,8 +43,16 @@ class Point(NamedTuple):
         return self.name.partition(".")[0]
 
 
-def _appends(role: str, what: str, *kinds: str, group: Group = "stack", passing: int = 1) -> Iterator[Point]:
-    yield from (Point(f"{role}.append-{what}.{when}", kinds, group=group, passing=passing) for when in ANSWERED)
+def before(point: Point) -> list[str]:
+    """Return the points at which the role is killed first, so that this one is passed."""
+    words = {"unclean": "append-cleaned.before", "lose-lease": "append-leased.after"}
+    return [f"{point.role}.{words[point.deed]}"] if point.deed in words else []
+
+
+def _appends(
+    role: str, what: str, *kinds: str, deed: Deed = "nothing", group: Group = "stack", passing: int = 1
+) -> Iterator[Point]:
+    yield from (Point(f"{role}.append-{what}.{when}", kinds, deed, group, passing) for when in ANSWERED)
 
 
 def _around(name: str, *kinds: str, deed: Deed = "nothing", group: Group = "stack", passing: int = 1) -> Iterator[Point]:
@@ -58,6 +70,7 @@ def _shared(role: str, builds: str, lasts: str, cancelled: str) -> Iterator[Poin
     for what in ("container-create", "container-start"):
         yield from (Point(f"{role}.{what}.{when}", (builds,)) for when in ANSWERED)
     yield from _around(f"{role}.container-attach", builds)
+    yield from _around(f"{role}.container-sockets", builds)
     yield from _around(f"{role}.ready", builds)
     yield from (Point(f"{role}.container-remove.{when}", (builds,)) for when in ANSWERED)
     yield from _around(f"{role}.stop", cancelled)
@@ -66,6 +79,9 @@ def _shared(role: str, builds: str, lasts: str, cancelled: str) -> Iterator[Poin
     yield from _around(f"{role}.sweep-list", builds, deed="restart")
     yield from _around(f"{role}.former-life", builds, deed="restart")
     yield from _appends(role, "parked", builds, group="strict")
+    yield from _appends(role, "parked-by-step", builds, deed="lose-lease", group="strict")
+    yield from _appends(role, "cleaned-by-takeover", builds, deed="lose-lease", group="strict")
+    yield from _appends(role, "parked-by-poison", f"bug-{role}", deed="bug")
 
 
 def _builder() -> Iterator[Point]:
@@ -74,6 +90,7 @@ def _builder() -> Iterator[Point]:
     yield from _appends("builder", "env-built", "builds")
     yield from _appends("builder", "finished", "no-environment")
     yield from _appends("builder", "cleaned", "no-environment")
+    yield from _appends("builder", "cleaned-by-sweep", "no-environment", deed="unclean")
     yield from _appends("builder", "rejected", "refused")
     yield from _appends("builder", "body", "no-environment-big")
     yield from _around("builder.build-frame", "builds")
@@ -86,6 +103,7 @@ def _runner() -> Iterator[Point]:
     yield from _appends("runner", "ran", passing=3)
     yield from _appends("runner", "finished")
     yield from _appends("runner", "cleaned")
+    yield from _appends("runner", "cleaned-by-sweep", deed="unclean")
     yield from _appends("runner", "cache-lost", "lost")
     yield from _appends("runner", "body", "big")
     yield from _around("runner.container-limits", "compiles")
@@ -105,27 +123,34 @@ def _projector() -> Iterator[Point]:
 
 
 def _producer() -> Iterator[Point]:
-    """A client that dies while it hands in: who hands in the same again finds out."""
+    """A client that dies while it hands in, or cancels: who does the same again finds out."""
     yield from _appends("producer", "submitted", "plain")
     yield from _appends("producer", "body", "big-input")
+    yield from _appends("producer", "cancelled", "until-cancelled", deed="cancel")
 
 
 def _operator() -> Iterator[Point]:
-    """Somebody who retries what is parked, and dies of it: who retries again gets the same submission."""
+    """Somebody who retries or drops what is parked, or has everything delivered again, and dies of it, and does so again."""
     for what in ("submitted", "decision"):
-        yield from (Point(f"operator.append-{what}.{when}", deed="retry", group="strict") for when in ANSWERED)
+        yield from _appends("operator", what, deed="retry", group="strict")
+    yield from _appends("operator", "drop", deed="drop", group="strict")
+    yield from (Point(f"operator.consumer-reset.{when}", ("lasts",), "redeliver") for when in ANSWERED)
 
 
 def _supervisor() -> Iterator[Point]:
     """In the order of a start: several are passed one after the other, over what one dead life left."""
     steps = ("leftovers", "put-in-place", "check", "container-remove", "sweep", "server-start", "apply", "publish-policy")
-    for what in (*steps, "announce"):
+    for what in (*steps, "consumer-reset", "announce"):
         yield from _around(f"supervisor.{what}", "lasts", "builds", group="start")
-    yield from (Point(f"supervisor.stream-apply.{when}", group="new", passing=2) for when in ANSWERED)
+    for what in ("consumer-apply", "stream-apply"):
+        yield from (Point(f"supervisor.{what}.{when}", group="new") for when in ANSWERED)
+    for what in ("stop-server", "stop-sweep"):
+        yield from _around(f"supervisor.{what}", "lasts", group="stop")
 
 
 def _outside() -> Iterator[Point]:
-    """Kills from outside: no process kills itself there."""
+    """Kills from outside: no process kills itself there. And garbage, with nothing killed beside it."""
+    yield Point("outside.garbage-behind-each-event", ("many", "many"), group="outside")
     for what in ("server", "everything", "supervisor"):
         yield Point(f"outside.{what}", ("lasts", "lasts-building", "big"), group="outside")
     yield Point("outside.server-again", ("lasts", "lasts-building"), group="outside")
@@ -148,8 +173,9 @@ def _network() -> Iterator[Point]:
     for role in ("builder", "runner"):
         yield Point(f"network.{role}-stopped-at-its-append", group="network")
         yield Point(f"network.{role}-stopped-before-its-lease", group="network")
-    yield Point("network.runner-stopped-past-its-lease", ("lasts",), group="network")
-    yield Point("network.runner-frozen-past-its-lease", ("lasts",), group="network")
+        yield Point(f"network.{role}-lease-unanswered", group="network")
+    yield Point("network.runner-stopped-past-its-lease", ("until-cancelled",), group="network")
+    yield Point("network.runner-frozen-past-its-lease", ("until-cancelled",), group="network")
 
 
 def _cluster() -> Iterator[Point]:
@@ -168,7 +194,7 @@ def matching(patterns: Sequence[str], points: Sequence[Point] = POINTS) -> list[
     return [point for point in points if any(fnmatch(point.name, pattern) for pattern in patterns)]
 
 
-CHAIN: Final = 3
+CHAIN: Final = 4
 """Points of one role that are passed one after the other before everything is looked at."""
 
 

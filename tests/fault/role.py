@@ -27,11 +27,11 @@ WITH_HARNESS: Final = "CUTOR_FAULT_PARENT"
 
 
 def role_of(arguments: list[str]) -> str:
-    """Return the role that a command line starts: the first word that is one; a producer submits, an operator retries
-    what is parked, the supervisor is ``up``."""
-    if "submit" in arguments:
+    """Return the role that a command line starts: the first word that is one; a producer submits and cancels, an operator
+    retries or drops what is parked and has lost deliveries come again, the supervisor is ``up``."""
+    if arguments[0] in {"submit", "cancel"}:
         return "producer"
-    if "parked" in arguments:
+    if arguments[0] in {"parked", "streams"}:
         return "operator"
     return next((word for word in arguments if word in ROLES), "supervisor")
 
@@ -71,6 +71,8 @@ def wrap_start() -> None:
         wraps._wrap_method(supervisor, name, f"supervisor.{word}")
     wraps._wrap_call(supervisor, "remove_leftovers", "supervisor.leftovers")
     wraps._wrap_method(server.KeptServer, "__aenter__", "supervisor.server-start")
+    wraps._wrap_method(server.KeptServer, "__aexit__", "supervisor.stop-server")
+    wraps._wrap_method(supervisor.Supervisor, "_sweep", "supervisor.stop-sweep")
     wraps._wrap_call(current, "write", "supervisor.announce")
     wraps._wrap_call(Path, "replace", "supervisor.put-in-place")
 

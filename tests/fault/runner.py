@@ -1,8 +1,8 @@
 """What `make fault` runs: every point of `points`, each with submissions in work, and a table of what came of it.
 
 Exit code 0: nothing lost, doubled, wrong or left, all views equal, every point passed, work went on in time, and in a run of
-all points there were at least 500 submissions and 100 kills; 1: something was not so; 3: a stack did not work; 130: it was
-interrupted. Whatever happens, nothing that was started is left running.
+all points there were at least 500 submissions and 100 processes killed; 1: something was not so; 3: a stack did not work;
+130: it was interrupted. Whatever happens, nothing that was started is left running.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from tests.attacks.stack import StackFailed
 from tests.fault import points as registry
 from tests.fault import table
 from tests.fault.arming import Order
-from tests.fault.campaign import FIVE, Campaign, Row, campaign
+from tests.fault.campaign import FIVE, Campaign, campaign
 from tests.fault.clustered import cluster_rounds
 from tests.fault.network import network_round
-from tests.fault.outside import outside_round, start_round
+from tests.fault.outside import outside_round, start_round, stop_round
 from tests.fault.points import Group, Point
+from tests.fault.rows import Row
 from tests.fault.stack import FaultStack, fault_stack
 from tests.fault.submissions import KINDS
 
@@ -39,6 +40,7 @@ DIFFERENT, FAILED, INTERRUPTED = 1, 3, 130
 Round = Callable[[Campaign, list[Point]], Awaitable[list[Row]]]
 AT_A_TIME: Final[dict[Group, tuple[Round, int]]] = {
     "start": (start_round, registry.CHAIN),
+    "stop": (stop_round, registry.CHAIN),
     "outside": (outside_round, 1),
     "network": (network_round, 1),
 }
@@ -50,7 +52,7 @@ async def all_rows(points: Sequence[Point], home: Path) -> AsyncGenerator[Row, N
     groups: dict[Group, list[Point]] = {}
     for point in points:
         groups.setdefault(point.group, []).append(point)
-    usual = [groups.pop(group) for group in ("stack", "outside", "network", "start") if group in groups]
+    usual = [groups.pop(group) for group in ("stack", "outside", "network", "start", "stop") if group in groups]
     if usual:
         async with aclosing(_on_a_stack(home / "usual", [point for several in usual for point in several])) as rows:
             async for row in rows:

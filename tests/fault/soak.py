@@ -22,11 +22,12 @@ from typing import Final
 
 from tests.attacks.leftovers import docker
 from tests.fault import table
-from tests.fault.campaign import Campaign, Handed, Row, campaign
+from tests.fault.campaign import Campaign, campaign
 from tests.fault.network import routed, send_signal
 from tests.fault.outside import DEAD_S, shoot_all
 from tests.fault.proxy import Proxy
 from tests.fault.role import ROLES
+from tests.fault.rows import Handed, Row
 from tests.fault.runner import DIFFERENT, in_home
 from tests.fault.stack import LEASE_S, FaultStack, fault_stack
 from tests.fault.submissions import KINDS

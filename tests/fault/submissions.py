@@ -12,6 +12,8 @@ BIG_BYTES: Final = 100_000
 """More than an event holds: it goes to BODIES."""
 LONG: Final = "sleep 120"
 """What runs until it is cancelled or killed."""
+LONG_WALL_MS: Final = 120_000
+"""The most that the policy allows: what runs until it is cancelled does so for as long as may be."""
 WALL_MS: Final = 60_000
 """Wide enough for a busy machine: what is to run into its wall time has less."""
 
@@ -21,8 +23,8 @@ Until = Literal["nothing", "submitted", "builder", "runner"]
 class Kind(NamedTuple):
     """A kind of submission: its files beside ``shell.nix``, and how it ends.
 
-    ``cancel`` says when it is cancelled: once it was submitted, or a role has leased it. ``environment`` is ``shared``, or
-    ``own``: one that is built for it alone; ``lost`` is one that the log knows and the store does not hold.
+    ``cancel`` says when it is cancelled as it is handed in: once it was submitted, or a role has leased it. ``environment`` is
+    ``shared``, or ``own``: one that is built for it alone; ``lost`` is one that the log knows and the store does not hold.
     """
 
     name: str
@@ -97,6 +99,8 @@ KINDS: Final = {
         Kind("big-input", {"cutor-run.sh": "exec cat", "large": "UNIQUE " * 10_000}, Expected(("OK",), ("OK",)), (CAT,)),
         Kind("poison-builder", {"cutor-run.sh": "exec cat"}, Expected(("OK",), ("OK",)), (CAT,)),
         Kind("poison-runner", {"cutor-run.sh": "exec cat"}, Expected(("OK",), ("OK",)), (CAT,)),
+        Kind("bug-builder", {"cutor-run.sh": "exec cat"}, Expected(("PARKED",)), (CAT,)),
+        Kind("bug-runner", {"cutor-run.sh": "exec cat"}, Expected(("PARKED",)), (CAT,)),
         Kind("builds", {"cutor-run.sh": "exec cat"}, Expected(("OK",), ("OK",)), (CAT,), environment="own"),
         Kind(
             "private",
@@ -130,6 +134,7 @@ KINDS: Final = {
             shell=f"{{ pkgs ? import <nixpkgs> {{ }} }}: pkgs.mkShell {{ shellHook = ''{LONG}''; }}",
             cancel="builder",
         ),
+        Kind("until-cancelled", {"cutor-run.sh": LONG}, Expected(("CANCELLED",)), run_limits={"wall_time_ms": LONG_WALL_MS}),
         Kind("cancelled-queued", {"cutor-run.sh": LONG}, Expected(("CANCELLED",)), cancel="submitted"),
         Kind("lost", {"cutor-run.sh": "exec cat"}, Expected(("OK",), ("OK",)), (CAT,), environment="lost"),
         Kind("lasts", {"cutor-run.sh": "sleep 2; exec cat"}, Expected(("OK",), ("OK",)), (CAT,)),

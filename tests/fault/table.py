@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tests.fault.campaign import Row
+from tests.fault.rows import Row
 
 NAME: Final = 40
-COLUMNS: Final = ("kills", "submissions", "lost", "doubled", "wrong", "left over", "views", "time")
-WIDTHS: Final = (5, 11, 4, 7, 5, 9, 6, 7)
+COLUMNS: Final = ("kills", "faults", "handed in", "lost", "doubled", "wrong", "left over", "views", "time")
+WIDTHS: Final = (5, 6, 9, 4, 7, 5, 9, 6, 7)
 WIDTH: Final = NAME + sum(WIDTHS) + len(WIDTHS) + 2
 SUBMISSIONS_AT_LEAST: Final = 500
 KILLS_AT_LEAST: Final = 100
 LEGEND: Final = (
-    "  lost: did not come to its end, or was not cleaned; doubled: took effect twice or out of turn; wrong: another end\n"
-    "  than it must have; left over: containers, processes, control groups, mounts, files; views: equal to a rebuild of them"
+    "  kills: processes killed; faults: made otherwise, such as a connection that was cut; handed in: submissions for this\n"
+    "  point, acknowledged; lost: did not come to its end, or was not cleaned; doubled: took effect twice or out of turn;\n"
+    "  wrong: another end than it must have; left over: containers, processes, control groups, mounts, files; views: equal\n"
+    "  to a rebuild of them"
 )
 
 
@@ -44,7 +46,7 @@ def shortfall(rows: Sequence[Row]) -> list[str]:
     found = []
     for what, count, least in (
         ("submissions", sum(row.submissions for row in rows), SUBMISSIONS_AT_LEAST),
-        ("kills", sum(row.kills for row in rows), KILLS_AT_LEAST),
+        ("processes killed", sum(row.kills for row in rows), KILLS_AT_LEAST),
     ):
         if count < least:
             found.append(f"{count} {what} in all, at least {least}")
@@ -53,7 +55,7 @@ def shortfall(rows: Sequence[Row]) -> list[str]:
 
 def total(rows: Sequence[Row], seconds: float) -> str:
     """Return the last line."""
-    sums = [sum(numbers) for numbers in zip(*map(_numbers, rows), strict=True)] if rows else [0] * 6
+    sums = [sum(numbers) for numbers in zip(*map(_numbers, rows), strict=True)] if rows else [0] * 7
     equal = sum(not row.views for row in rows)
     line = _line(" ", f"total of {len(rows)} points", sums, f"{equal}/{len(rows)}", f"{seconds:.0f} s")
     return f"  {'-' * (WIDTH - 2)}\n{line}"
@@ -62,6 +64,7 @@ def total(rows: Sequence[Row], seconds: float) -> str:
 def _numbers(row: Row) -> list[int]:
     return [
         row.kills,
+        row.made,
         row.submissions,
         row.count("lost"),
         row.count("doubled"),

@@ -20,6 +20,8 @@ from cutor.projections.store import Store
 from cutor.projections.views_file import beside
 
 CAUGHT_UP_S: Final = 60.0
+STREAMS: Final = {"EVENTS", "ENVIRONMENTS"}
+"""What the projector folds in: one that its checkpoint does not name, it has not begun with."""
 SHOWN: Final = 3
 """Rows of a difference that are reported."""
 
@@ -28,21 +30,22 @@ async def differences(bus: Bus, database: Path) -> list[str]:
     """Return how the views of a running projector differ from a rebuild of them, a line each; empty where they are equal."""
     with tempfile.TemporaryDirectory(prefix="cutor-fault-views-", dir=database.parent.parent) as directory:
         kept, rebuilt = Path(directory) / "kept.duckdb", Path(directory) / "rebuilt.duckdb"
-        if lag := await _caught_up(bus):
+        if lag := await caught_up(bus):
             return [lag]
         await asyncio.to_thread(shutil.copyfile, beside(database, "snapshot"), kept)
         await _rebuild(bus, await asyncio.to_thread(_positions, kept), rebuilt)
         return await asyncio.to_thread(compare, kept, rebuilt)
 
 
-async def _caught_up(bus: Bus) -> str | None:
+async def caught_up(bus: Bus) -> str | None:
     """Wait until the projector has folded in all there is; the question leaves a copy of the views. Returns what is wrong."""
     deadline = time.monotonic() + CAUGHT_UP_S
     said = "nothing"
     while time.monotonic() < deadline:
         with contextlib.suppress(QueryUnavailable, QueryTimeout, QueryError):
             rows = (await query(bus, "SELECT stream, sequence FROM checkpoint")).rows
-            behind = {stream: int((await bus.stream_info(stream))["state"]["last_seq"]) - come for stream, come in rows}
+            come = dict.fromkeys(STREAMS, 0) | dict(rows)
+            behind = {stream: int((await bus.stream_info(stream))["state"]["last_seq"]) - at for stream, at in come.items()}
             if not any(behind.values()):
                 return None
             said = str(behind)

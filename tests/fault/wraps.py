@@ -32,6 +32,8 @@ POISON_DELIVERIES: Final = 2
 POISONED: Final = "poisoned"
 """Armed to fail, a role cannot read what stands in the log of submissions whose id begins with `POISON` and its name."""
 POISON: Final = "poison-"
+BUG: Final = "bug"
+"""Armed to fail, a role cannot attend to a submission whose id begins with this and its name; its log can be read."""
 SENT_S: Final = 0.01
 """How long a request to Docker is under way before a process dies at ``sent``."""
 REQUESTS: Final = {
@@ -49,6 +51,21 @@ SUBJECTS: Final = {
     "cutor.dead.parked.": "append-decision",
     "cutor.stack.policy": "publish-policy",
 }
+REQUESTS_OF_SERVER: Final = {
+    "$JS.API.STREAM.CREATE.": "stream-apply",
+    "$JS.API.STREAM.UPDATE.": "stream-apply",
+    "$JS.API.CONSUMER.CREATE.": "consumer-apply",
+    "$JS.API.CONSUMER.RESET.": "consumer-reset",
+}
+ANSWERED: Final = ("append-", "publish-", "stream-", "consumer-")
+"""How the words for requests begin; all others are of answers to deliveries."""
+VARIANTS: Final = (
+    ("cleaned", re.compile(rb'"by":"sweep"'), "append-cleaned-by-sweep"),
+    ("cleaned", re.compile(rb'"by":"takeover"'), "append-cleaned-by-takeover"),
+    ("parked", re.compile(rb"leases ended without a result"), "append-parked-by-step"),
+    ("parked", re.compile(rb"deliveries to a [a-z]+ failed"), "append-parked-by-poison"),
+)
+"""Events of one kind that different places append, known by what stands in them."""
 ACKS: Final = {b"+ACK": "ack", b"-NAK": "nak", b"+WPI": "heartbeat", b"+TERM": "term"}
 _KIND: Final = re.compile(rb'"kind":"([a-z-]+)"')
 
@@ -69,6 +86,7 @@ def wrap(role: str) -> None:
         vars(poison)["POISON_DELIVERIES"] = POISON_DELIVERIES
         _wrap_method(loop.Loop, "_hand_back", f"{role}.hand-back")
         _wrap_state(role)
+        _wrap_attending(role)
     if role == "projector":
         _wrap_projector(role)
 
@@ -77,10 +95,13 @@ def word_of(subject: str, body: bytes) -> str | None:
     """Return the point's word for a message that is sent: what it appends, or how it answers a delivery; None for others."""
     if subject.startswith("$JS.ACK."):
         return ACKS.get(body.split(b" ", 1)[0])
-    if subject.startswith(("$JS.API.STREAM.CREATE.", "$JS.API.STREAM.UPDATE.")):
-        return "stream-apply"
+    if subject.startswith("$JS.API."):
+        return next((word for beginning, word in REQUESTS_OF_SERVER.items() if subject.startswith(beginning)), None)
     if subject.startswith("cutor.ev."):
-        return f"append-{subject.rpartition('.')[2]}"
+        kind = subject.rpartition(".")[2]
+        return next((word for of, found, word in VARIANTS if of == kind and found.search(body)), f"append-{kind}")
+    if subject.startswith("cutor.dead.parked.") and b'"action":"dropped"' in body:
+        return "append-drop"
     if subject.startswith("cutor.env.") and (found := _KIND.search(body)):
         return f"append-{found[1].decode()}"
     return next((word for beginning, word in SUBJECTS.items() if subject.startswith(beginning)), None)
@@ -95,7 +116,7 @@ def _wrap_bus(role: str) -> None:
         word = word_of(subject, body)
         if word is None:
             return await send(self, subject, body, **more)
-        answered = word.startswith(("append-", "publish-", "stream-"))
+        answered = word.startswith(ANSWERED)
         if not answered:
             passed(f"{role}.{word}.before")
         await send(self, subject, body, **more)
@@ -110,7 +131,7 @@ def _wrap_bus(role: str) -> None:
     @wraps(ask)
     async def asking(self: link.Link, subject: str, body: bytes = b"", **more: Any) -> Any:
         word = word_of(subject, body)
-        if word is None or not word.startswith(("append-", "publish-", "stream-")):
+        if word is None or not word.startswith(ANSWERED):
             return await ask(self, subject, body, **more)
         with around(f"{role}.{word}"):
             return await ask(self, subject, body, **more)
@@ -153,6 +174,7 @@ def _wrap_engine(role: str) -> None:
 
     engine.Engine.call = calling  # type: ignore[method-assign]
     _wrap_method(engine.Child, "close_stdin", f"{role}.stop")
+    _wrap_call(engine, "limit_sockets", f"{role}.container-sockets")
 
 
 def _wrap_method(owner: Any, name: str, what: str) -> None:
@@ -211,6 +233,22 @@ def _wrap_state(role: str) -> None:
         return await state(self, address, **more)
 
     Journal.state = asking  # type: ignore[method-assign]
+
+
+def _wrap_attending(role: str) -> None:
+    """A bug that meets one submission alone as a role attends to it, before any lease."""
+    attend = loop.Loop._attend_to
+
+    @wraps(attend)
+    async def attending(self: loop.Loop, delivery: Any, running: Any, token: str) -> Any:
+        if running.address.id.startswith(f"{BUG}-{role}-"):
+            try:
+                passed(f"{role}.{BUG}")
+            except Injected as error:
+                raise RuntimeError(str(error)) from error
+        return await attend(self, delivery, running, token)
+
+    loop.Loop._attend_to = attending  # type: ignore[method-assign]
 
 
 def _wrap_projector(role: str) -> None:

@@ -9,10 +9,10 @@ import duckdb
 import pytest
 
 from tests.fault import table
-from tests.fault.campaign import Row
 from tests.fault.clustered import Appends, Times, longest_pause, lost
 from tests.fault.invariants import Finding
 from tests.fault.leftovers import files
+from tests.fault.rows import Row
 from tests.fault.soak import met
 from tests.fault.views import compare
 
@@ -40,14 +40,15 @@ def test_a_bad_row_is_marked_and_says_why(name: str) -> None:
 
 
 def test_the_total_is_the_sum() -> None:
-    line = table.total([Row("a", 1, 5), BAD["lost"], BAD["views"]], 61.0).splitlines()[-1]
-    assert line.split()[3:] == ["points", "3", "15", "1", "0", "0", "0", "2/3", "61", "s"]
+    line = table.total([Row("a", 1, 5, made=7), BAD["lost"], BAD["views"]], 61.0).splitlines()[-1]
+    assert line.split()[3:] == ["points", "3", "7", "15", "1", "0", "0", "0", "2/3", "61", "s"]
 
 
 @pytest.mark.parametrize(("kills", "submissions", "short"), [(100, 500, 0), (99, 500, 1), (100, 499, 1), (0, 0, 2)])
 def test_a_run_of_all_points_has_so_many_kills_and_submissions(kills: int, submissions: int, short: int) -> None:
+    """Faults that were made otherwise are no kills, however many there were."""
     half = kills // 2, submissions // 2
-    rows = [Row("a", *half), Row("b", kills - half[0], submissions - half[1])]
+    rows = [Row("a", *half, made=1000), Row("b", kills - half[0], submissions - half[1])]
     assert len(table.shortfall(rows)) == short
 
 

@@ -2,6 +2,7 @@
 
 ```
 <data>/instance      the stack's random name, kept for ever: the label of its containers
+<data>/place         for which directory that name was made: a copy has the name, and is another one (`place`)
 <data>/lock          held by the supervisor and every role process for as long as it lives
 <data>/config.toml   the configuration that the running stack was started with
 <data>/images.json   the ids of the images that its containers have
@@ -19,11 +20,16 @@ import os
 import re
 import secrets
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from cutor.errors import REFUSED, CutorError
+from cutor.stack import place
 from cutor.stack.ownership import objection
+from cutor.stack.place import Place
 
 INSTANCE: Final = re.compile(r"[0-9a-f]{12}", re.ASCII)
 PRIVATE: Final = 0o700
@@ -41,6 +47,7 @@ class DataDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lock = path / "lock"
+        self.place_file = path / "place"
         self.instance_file = path / "instance"
         self.config_file = path / "config.toml"
         self.images_file = path / "images.json"
@@ -75,7 +82,39 @@ class DataDirectory:
             raise DataDirectoryUnusable(f"{self.path} cannot be the data directory: not writable for this user")
 
     def instance(self) -> str | None:
-        """Return the stack's name, or None where there is none yet. Raises `DataDirectoryUnusable` for a damaged one."""
+        """Return the stack's name, None where there is none yet, or that of the directory which this one is a copy of.
+
+        Raises `DataDirectoryUnusable` for a damaged one.
+        """
+        return None if self.is_copy() else self._named()
+
+    def is_copy(self) -> bool:
+        """Whether the name that stands here is another directory's, whose containers and leases are not this one's."""
+        recorded = place.read(self.place_file)
+        return recorded is not None and self.path.is_dir() and not recorded.is_same(Place.of(self.path))
+
+    def make_instance(self, say: Callable[[str], None] | None = None) -> str:
+        """Return the stack's name, made up at the first time, and in a copy, of which ``say`` is told. To be called under the
+        lock. Raises `DataDirectoryUnusable`.
+        """
+        name, former = self.instance(), self._named()
+        if name is None:
+            name = secrets.token_hex(6)
+            write_privately(self.instance_file, f"{name}\n".encode())
+            if former is not None and say is not None:
+                say(
+                    f"{self.path} is a copy of the data directory of the stack {former}, or was moved to another disk: "
+                    f"it is the stack {name} now; should {former} have left containers, `cutor doctor` tells of them"
+                )
+        self._record_place()  # last: a copy is one until then
+        return name
+
+    def _record_place(self) -> None:
+        here = Place.of(self.path)
+        if place.read(self.place_file) != here:
+            write_privately(self.place_file, msgspec.json.encode(here))
+
+    def _named(self) -> str | None:
         try:
             name = self.instance_file.read_text().strip()
         except FileNotFoundError:
@@ -85,14 +124,6 @@ class DataDirectory:
         if not INSTANCE.fullmatch(name):
             raise DataDirectoryUnusable(f"{self.instance_file} holds {name[:40]!r} instead of twelve hexadecimal digits")
         return name
-
-    def make_instance(self) -> str:
-        """Return the stack's name, made up at the first time. To be called under the lock."""
-        known = self.instance()
-        if known is None:
-            known = secrets.token_hex(6)
-            write_privately(self.instance_file, f"{known}\n".encode())
-        return known
 
 
 def command_for(command: str, data: Path) -> str:

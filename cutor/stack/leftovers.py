@@ -14,7 +14,7 @@ from typing import Final
 from cutor.stack.data import DataDirectory
 
 DRAFT: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}", re.ASCII)
-OWN_FILES: Final = frozenset({"instance", "config.toml", "images.json", "restoring", "power-failed"})
+OWN_FILES: Final = frozenset({"instance", "place", "config.toml", "images.json", "restoring", "power-failed"})
 SERVER_FILES: Final = frozenset({"nats-server.conf", "nats-password", "nats-port"})
 
 

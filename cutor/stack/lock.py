@@ -24,11 +24,11 @@ import msgspec
 
 from cutor.errors import CutorError
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable, command_for, write_privately
+from cutor.stack.place import boot
 from cutor.stack.stop_times import ORPHANS_S
 
 POLL_S: Final = 0.02
 _HOLDER_BYTES: Final = 4096
-BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class AlreadyRunning(CutorError):
@@ -97,9 +97,14 @@ def _holder_died(path: Path) -> bool:
 
 
 def _note_power_failure(path: Path, former: Holder | None) -> None:
-    """Note that the machine may have gone down under a former life which kept streams. For who has the lock."""
+    """Note that the machine may have gone down under a former life which kept streams. For who has the lock.
+
+    A copy that was made of a living stack is no better: its files are of different moments.
+    """
     data = DataDirectory(path.parent)
-    if former is not None and (former.boot is None or former.boot != boot()) and data.server.is_dir():
+    if former is None or not data.server.is_dir():
+        return
+    if former.boot is None or former.boot != boot() or data.is_copy():
         write_privately(data.power_failed, b"")
 
 
@@ -212,14 +217,6 @@ def start_time_ticks(pid: int) -> int | None:
         return None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
-
-
-def boot() -> str | None:
-    """Return the name of this boot of the machine; None where the kernel gives none."""
-    try:
-        return BOOT_ID.read_text().strip() or None
-    except OSError:
-        return None
 
 
 def _open(path: Path, flags: int) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 USED: Final = frozenset(
-    {"lock", "instance", "config.toml", "images.json", "nats", "restoring", "power-failed", "log", "in-hand", "roles"}
+    {"lock", "instance", "place", "config.toml", "images.json", "nats", "restoring", "power-failed", "log", "in-hand", "roles"}
 )
 VIEWS: Final = "projections.duckdb"
 """Where the projector has its views without a `projector.database` of its own; what belongs to them begins so."""

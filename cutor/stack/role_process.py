@@ -97,7 +97,7 @@ def run_role(settings: RoleSettings, role: Role) -> int:
         if lock is not None and (removed := remove_leftovers(data)):
             log.warning("removed drafts that a former life left behind: %s", ", ".join(removed))
         config = settings.config if settings.supervision is None else pinned(settings.config, data)
-        uvloop.run(_serve(settings, role, data.make_instance(), _with_database(config, settings.data)))
+        uvloop.run(_serve(settings, role, data.make_instance(log.warning), _with_database(config, settings.data)))
         orderly = True
     finally:
         if lock is not None:

@@ -61,6 +61,8 @@ def stop_stack(
     data.check()
     if not data.exists():
         raise NoSuchStack(f"{data.path} is not the data directory of a stack: name the one of `cutor up --data`")
+    if data.is_copy() and is_free(data.lock):  # the name in its lock is that of the stack which it is a copy of
+        return Stopped(was_running=False, was_dead=False)
     was_running = _end(data, signal.SIGQUIT if now else signal.SIGHUP, timeout_s)
     dead = read_holder(data.lock)
     if dead is None:  # the supervisor ended in an orderly way, or never was

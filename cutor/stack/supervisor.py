@@ -123,7 +123,7 @@ class Supervisor:
 
     async def _run_locked(self, lock: Lock, topology: Topology, on_ready: Callable[[Ready], None]) -> None:
         self._remove_leftovers()
-        instance = self._data.make_instance()
+        instance = self._data.make_instance(self._say)
         current.remove(self._settings.current_file, instance)  # a dead life's: until this one serves, there is none
         write_privately(self._data.config_file, self._settings.config_raw)
         sync_interval = self._settings.config.server.sync_interval

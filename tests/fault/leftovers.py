@@ -14,7 +14,7 @@ ROOTS: Final = Path("/var/lib/docker/volumes/cutor-nix-var/_data/nix/gcroots/cut
 HALF_MADE: Final = ".half-made-"
 PATIENCE_S: Final = 20.0
 VIEWS: Final = ("", ".wal", ".lock", ".snapshot", ".aside", ".aside.wal")
-OWN: Final = {"nats", "log", "instance", "lock", "config.toml", "images.json"}
+OWN: Final = {"nats", "log", "instance", "place", "lock", "config.toml", "images.json"}
 
 
 class FaultWatch(Watch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +79,36 @@ def test_what_a_dead_life_left_is_gone_after_the_next_start_and_another_stack_is
         assert other.cutor("events").returncode == 0
     finally:
         assert other.down().returncode == 0
+
+
+def test_a_copy_of_a_living_stacks_data_leaves_the_containers_of_that_stack_alone(
+    user: User, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It has its name; its start, its end and `cutor down` for one that was killed remove what has this name, as a rule."""
+    assert user.up(roles=["builder"]).returncode == 0
+    name = user.stack.instance
+    living = make_container(name)
+    copied = User(tmp_path_factory.mktemp("copied"))
+    try:
+        shutil.copytree(user.stack.data, copied.stack.data)
+        assert copied.down().stdout == f"no stack is running in {copied.stack.data}\n"
+        assert copied.up(roles=["builder"]).returncode == 0
+        own = copied.stack.instance
+        assert own != name
+        log = (copied.stack.data / "log" / "supervisor.log").read_text()
+        assert f"is a copy of the data directory of the stack {name}" in log
+        kill_everything(copied)
+        made = make_container(own)
+        assert copied.down().returncode == 0
+        assert made not in containers(own)
+        assert copied.up(roles=["builder"]).returncode == 0
+        assert copied.down().returncode == 0
+        assert copied.stack.instance == own
+        assert living in containers(name)
+        assert user.stack.instance == name
+    finally:
+        remove(living)
+        assert copied.down().returncode == 0
 
 
 def test_down_after_a_kill_of_everything_removes_the_same(user: User) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,9 @@ def test_the_name_of_a_role_ends_with_its_instance_whatever_it_is_called(tmp_pat
     assert named(a, "same") == f"same-{instance(a)}"
     assert named(b, "same") == f"same-{instance(b)}"
     assert instance(a) != instance(b)
+    shutil.copytree(a, tmp_path / "copied")
+    copied = named(tmp_path / "copied", "same")
+    assert copied == f"same-{instance(tmp_path / 'copied')}" != f"same-{instance(a)}"
 
 
 @pytest.fixture

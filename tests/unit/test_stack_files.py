@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import stat
 import threading
@@ -13,13 +14,14 @@ import pytest
 
 from cutor.bus.topology import default_text
 from cutor.config import Config, ServerSettings, Surroundings
-from cutor.stack import current
+from cutor.stack import current, place
 from cutor.stack.current import CurrentStack, CurrentStackDamaged
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable, write_privately
 from cutor.stack.finding import NoStack, find_server, named_server
-from cutor.stack.lock import AlreadyRunning, Lock, boot, is_free, read_holder, send_to_holder, start_time_ticks, wait_free
+from cutor.stack.lock import AlreadyRunning, Lock, is_free, read_holder, send_to_holder, start_time_ticks, wait_free
 from cutor.stack.logs import Log, last_lines
-from cutor.stack.stopping import stop_stack
+from cutor.stack.place import Place, boot
+from cutor.stack.stopping import Stopped, stop_stack
 from cutor.stack.streams import wanted
 
 STACK = CurrentStack(server="nats://cutor:secret@127.0.0.1:4222", data="/data", instance="0123456789ab")
@@ -121,6 +123,76 @@ def test_the_instance_is_made_once_and_kept(tmp_path: Path) -> None:
     made = data.make_instance()
     assert data.make_instance() == made == data.instance()
     assert mode(data.instance_file) == 0o600
+
+
+def test_a_copy_gets_a_name_of_its_own_and_a_moved_directory_keeps_the_one_it_has(tmp_path: Path) -> None:
+    data, said = DataDirectory(tmp_path / "data"), list[str]()
+    data.prepare()
+    name = data.make_instance(said.append)
+    copied = DataDirectory(tmp_path / "copied")
+    shutil.copytree(data.path, copied.path)
+    assert (copied.is_copy(), copied.instance()) == (True, None)
+    own = copied.make_instance(said.append)
+    assert own != name
+    assert (copied.is_copy(), copied.instance(), copied.make_instance(said.append)) == (False, own, own)
+    assert [name in line and own in line for line in said] == [True]
+
+    moved = DataDirectory(data.path.rename(tmp_path / "moved"))
+    assert moved.make_instance(said.append) == name
+    assert len(said) == 1
+
+
+def test_a_name_without_a_record_of_its_directory_is_kept_and_recorded(tmp_path: Path) -> None:
+    """As of a cutor that recorded none."""
+    data = DataDirectory(tmp_path / "data")
+    data.prepare()
+    data.instance_file.write_text("0123456789ab\n")
+    for damaged in (None, "", "{", '{"inode": "x"}'):
+        if damaged is not None:
+            data.place_file.write_text(damaged)
+        assert data.make_instance() == data.instance() == "0123456789ab"
+        assert place.read(data.place_file) == Place.of(data.path)
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (Place(inode=1, device=2, boot="b"), True),
+        (Place(inode=3, device=2, boot="b"), False),
+        (Place(inode=1, device=3, boot="b"), False),
+        (Place(inode=1, device=3, boot="another"), True),
+        (Place(inode=3, device=2, boot="another"), False),
+        (Place(inode=1, device=3), True),
+    ],
+)
+def test_devices_are_compared_within_a_boot_alone(other: Place, same: bool) -> None:
+    assert Place(inode=1, device=2, boot="b").is_same(other) is same
+
+
+def test_down_of_a_copy_waits_for_nobody_and_looks_for_no_containers_of_its_original(tmp_path: Path) -> None:
+    data, current_file = DataDirectory(tmp_path / "data"), tmp_path / "current.json"
+    data.prepare()
+    data.make_instance()
+    lock = Lock.take(data.lock)
+    copied = DataDirectory(tmp_path / "copied")
+    shutil.copytree(data.path, copied.path)
+    assert read_holder(copied.lock) is not None
+    assert stop_stack(copied, current_file, "unix:///nowhere", 60.0) == Stopped(was_running=False, was_dead=False)
+    lock.release(orderly=True)
+
+
+def test_a_copy_of_a_living_stack_is_seen_to_as_one_after_a_power_failure(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path / "data")
+    data.prepare()
+    data.server.mkdir()
+    data.make_instance()
+    lock = Lock.take(data.lock)
+    copied = DataDirectory(tmp_path / "copied")
+    shutil.copytree(data.path, copied.path)
+    lock.release(orderly=False)
+    Lock.take(copied.lock).release(orderly=True)
+    Lock.take(data.lock).release(orderly=True)
+    assert (copied.power_failed.exists(), data.power_failed.exists()) == (True, False)
 
 
 def test_a_damaged_instance_is_refused(tmp_path: Path) -> None:

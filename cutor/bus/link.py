@@ -159,6 +159,11 @@ class Link:
 
     def unreachable(self, reason: str) -> BusUnreachable:
         """The error for a server that does not answer."""
+        if "authentication timeout" in reason.lower():
+            return BusUnreachable(
+                f"NATS at {self.address} ended the login before it was through: {reason}: the way to it is slow: give clients "
+                "more time in its configuration, `authorization { timeout: 10 }`"
+            )
         if "authorization" in reason.lower():
             return BusUnreachable(f"NATS at {self.address} refuses the credential: {reason}: are user and password right?")
         return BusUnreachable(

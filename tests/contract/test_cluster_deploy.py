@@ -226,6 +226,43 @@ def test_addresses_of_one_server_without_tls(tmp_path: Path) -> None:
     assert not [*tmp_path.glob("*.pem")]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            'chem_password: "p@ss:w/rd#1"',
+            "the password of chem ({}, line 9) does not fit into an address: take letters, digits",
+        ),
+        ('chem_password: ""', "the password of chem ({}, line 9) does not fit into an address"),
+        ('chem_password: "pässword"', "the password of chem ({}, line 9) does not fit into an address"),
+        ("chem_password: plainword", 'the password of chem ({}, line 9): write it as chem_password: "…", with the quotes'),
+        ("chem_password = 'plainword'", 'the password of chem ({}, line 9): write it as chem_password: "…"'),
+        ('  admin_password: "other"', 'the password of admin ({}, line 9): write it as admin_password: "…"'),
+        ('chem_password: "word" # mine', "and nothing else in the line"),
+        ('chem: "word"', '{}, line 9 is no password: write it as USER_password: "…"'),
+    ],
+)
+@pytest.mark.parametrize("arguments", [[], ["--plain"]])
+def test_a_password_that_has_no_address_is_refused(tmp_path: Path, arguments: list[str], line: str, said: str) -> None:
+    def make() -> subprocess.CompletedProcess[str]:
+        command = [DEPLOYED / "make-secrets", *arguments, str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert make().returncode == 0
+    passwords = tmp_path / "passwords.conf"
+    kept = passwords.read_text()
+    passwords.write_text(f"{kept}\n{line}\n")
+    refused = make()
+    assert (refused.returncode, refused.stdout) == (2, "")
+    [only] = refused.stderr.splitlines()
+    assert said.format(passwords) in only
+    assert "word" not in only.replace("password", ""), "it is not shown"
+    assert not (tmp_path / "chem.url").exists()
+    passwords.write_text(f'{kept}\n# by hand\nchem_password: "p.a_s~s-w0rd"')
+    assert make().returncode == 0
+    assert "chem:p.a_s~s-w0rd@" in (tmp_path / "chem.url").read_text()
+
+
 def test_a_stranger_cannot_join_as_a_node(cluster: DeployedCluster) -> None:
     """One with a certificate of another CA is refused by the routes of all."""
     home = cluster.directory / "stranger"

@@ -96,7 +96,11 @@ _STREAM_NEUTRAL: Final = (
     "republish",
     "allow_msg_ttl",
     "allow_msg_counter",
+    "allow_msg_schedules",
+    "allow_atomic",
+    "allow_batched",
     "persist_mode",
+    "max_consumers",
 )
 """Settings of a stream that the file has no word for and that would break its promises: they must be off."""
 _CONSUMER_NEUTRAL: Final = (
@@ -121,6 +125,7 @@ _FIXED_STREAM: Final = {
     "sealed": "a sealed stream stays sealed",
     "allow_msg_ttl": "NATS cannot take it back",
     "allow_msg_counter": "NATS cannot change it",
+    "allow_msg_schedules": "NATS cannot take it back",
     "persist_mode": "NATS cannot change it",
 }
 _FIXED_CONSUMER: Final = dict.fromkeys(
@@ -150,7 +155,7 @@ def diff(held: Mapping[str, HeldStream], wanted: Topology) -> list[Change]:
 def _updated(stream: str, consumer: str | None, held: Config, wanted: Config) -> list[Change]:
     held = _normal(held)
     neutral = _STREAM_NEUTRAL if consumer is None else _CONSUMER_NEUTRAL
-    target = dict(wanted) | {field: None for field in neutral if held.get(field) not in _OFF}
+    target = dict(wanted) | {field: None for field in neutral if not _is_off(field, held.get(field))}
     fields = []
     for field, new in target.items():
         old = held.get(field)
@@ -161,6 +166,11 @@ def _updated(stream: str, consumer: str | None, held: Config, wanted: Config) ->
     kind: Literal["update", "refuse"] = "refuse" if any(field.refusal for field in fields) else "update"
     config = {field: value for field, value in {**held, **target}.items() if value is not None}
     return [Change(kind, stream, consumer, config, tuple(fields))]
+
+
+def _is_off(field: str, value: JsonValue) -> bool:
+    """Whether a neutral setting is off. Consumers without a bound are the server's -1."""
+    return value in _OFF or (field == "max_consumers" and value == -1)
 
 
 def _normal(config: Config) -> dict[str, JsonValue]:

@@ -67,6 +67,21 @@ async def test_a_changed_setting_is_updated_and_the_messages_stay(empty: Bus) ->
     assert await empty.get("EVENTS", 1) is not None
 
 
+async def test_settings_that_somebody_switched_on_are_seen_and_switched_off(empty: Bus) -> None:
+    wanted = parse(default_text(), ["default"])
+    await apply(empty, wanted)
+    held = (await empty.stream_info("EVENTS"))["config"]
+    changed = {"allow_atomic": True, "allow_batched": True, "max_consumers": 7}
+    await empty.api.call("x", "STREAM.UPDATE.EVENTS", {**held, **changed})
+    (change,) = await apply(empty, wanted)
+    assert {field.field for field in change.fields} == set(changed)
+    assert await plan(empty, wanted) == []
+    again = (await empty.stream_info("EVENTS"))["config"]
+    assert {key: value for key, value in again.items() if key != "metadata"} == {
+        key: value for key, value in held.items() if key != "metadata"
+    }
+
+
 async def test_what_nats_cannot_change_is_refused_before_anything_is_changed(empty: Bus) -> None:
     await apply(empty, parse(default_text(), ["default"]))
     text = (

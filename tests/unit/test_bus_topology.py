@@ -420,6 +420,20 @@ def test_a_setting_that_would_break_the_streams_promises_is_switched_off() -> No
     assert "no_ack" not in change.config
 
 
+@pytest.mark.parametrize(("field", "value"), [("allow_atomic", True), ("allow_batched", True), ("max_consumers", 2)])
+def test_likewise_what_lets_others_write_otherwise_or_keeps_readers_out(field: str, value: object) -> None:
+    (change,) = diff(held(**{field: value}), topology())
+    assert str(change) == f"update stream EVENTS: {field}: {value} → unset"
+    assert field not in change.config
+    off = -1 if field == "max_consumers" else False
+    assert diff(held(**{field: off}), topology()) == []
+
+
+def test_schedules_cannot_be_switched_off() -> None:
+    (change,) = diff(held(allow_msg_schedules=True), topology())
+    assert str(change) == "refuse stream EVENTS: allow_msg_schedules: True → unset (NATS cannot take it back)"
+
+
 def test_the_servers_other_spelling_of_one_filter_is_the_same() -> None:
     other = held_consumer(filter_subjects=None, filter_subject="cutor.ev.default.*.cache-built")
     assert diff(other, topology()) == []

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import stat
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -81,7 +82,8 @@ async def make(bus: Bus, directory: Path, tell: Tell = tell_nobody) -> Manifest:
             server_version=bus.link.server_version,
             streams=streams,
         )
-        write_privately(directory / MANIFEST, encode(manifest))
+        with _named(directory / MANIFEST):
+            write_privately(directory / MANIFEST, encode(manifest))
         written.append(directory / MANIFEST)
         _flush(directory)
     return manifest
@@ -114,7 +116,7 @@ async def _back_up(bus: Bus, name: str, written: list[Path], directory: Path, te
     path = directory / f"{name}{SUFFIX}"
     draft = path.with_name(f".{path.name}.part")
     written += [draft, path]
-    with _private(draft) as file:
+    with _named(path), _private(draft) as file:
         copy = _Copy(file, lambda size_bytes: tell(name, size_bytes, None))
         created = str((await bus.api.stream_info(name, timeout_s=transfer.ELECTION_S))["created"])
         taken = await transfer.snapshot(bus, name, copy.take)
@@ -168,6 +170,15 @@ def _private(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Have the system's errors name the file: a disk that is full says so of none."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def _flush(directory: Path) -> None:
     """Have the names of the files on the disk, too."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -184,7 +195,7 @@ def read(directory: Path) -> Manifest:
     """Return the manifest of a finished backup. Raises `BackupUnusable` and `ManifestInvalid`."""
     path = directory / MANIFEST
     try:
-        with path.open("rb") as file:
+        with _regular(path) as file:
             raw = file.read(MANIFEST_BYTES + 1)
     except FileNotFoundError:
         raise BackupUnusable(f"{directory} holds no finished backup: there is no {MANIFEST} in it") from None
@@ -193,6 +204,16 @@ def read(directory: Path) -> Manifest:
     if len(raw) > MANIFEST_BYTES:
         raise BackupUnusable(f"{path}: more than {MANIFEST_BYTES} bytes; this is not the manifest of a backup")
     return decode(raw, str(path))
+
+
+def _regular(path: Path) -> BinaryIO:
+    """Open a file to read. Raises `BackupUnusable` for what is none: from a pipe that nobody writes to, nothing ever comes."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = open(descriptor, "rb")  # noqa: PTH123, SIM115 - a descriptor, not a path; whoever asks closes it
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise BackupUnusable(f"{path} is no regular file: this is not a backup")
+    return file
 
 
 async def verify(directory: Path, manifest: Manifest, tell: Tell = tell_nobody) -> None:
@@ -255,7 +276,7 @@ async def _chunks(directory: Path, one: StreamBackup, tell: Tell) -> AsyncGenera
         return chunk
 
     try:
-        with path.open("rb") as file:
+        with _regular(path) as file:
             if (found := os.fstat(file.fileno()).st_size) != one.size_bytes:
                 raise BackupUnusable(
                     f"{path} has {found} bytes where the manifest says {one.size_bytes}: the backup is damaged"

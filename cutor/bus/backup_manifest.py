@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -31,6 +31,9 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 Config = dict[str, Any]
 """A configuration as the server gave it."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""A number of messages or bytes, or a sequence: no server has more than that."""
+COPIES_AT_MOST: Final = 5
 
 
 class ManifestInvalid(BusError):
@@ -54,7 +57,7 @@ class ConsumerPosition(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     config: Config
-    acknowledged_sequence: int
+    acknowledged_sequence: Count
 
 
 class StreamBackup(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,12 +69,12 @@ class StreamBackup(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     file: str
-    size_bytes: int
+    size_bytes: Count
     sha256: str
-    messages: int
-    stored_bytes: int
-    first_sequence: int
-    last_sequence: int
+    messages: Count
+    stored_bytes: Count
+    first_sequence: Count
+    last_sequence: Count
     config: Config
     consumers: list[ConsumerPosition]
     created: str = ""
@@ -136,12 +139,26 @@ def _check(manifest: Manifest, place: str) -> None:
     for one in manifest.streams:
         if not _NAME.fullmatch(one.name) or one.file != one.name + SUFFIX or one.config.get("name") != one.name:
             raise ManifestInvalid(f"{place}: {one.name[:80]!r} with the file {one.file[:80]!r} is no stream of a backup")
-        if not _SHA256.fullmatch(one.sha256) or one.size_bytes < 0:
-            raise ManifestInvalid(f"{place}: stream {one.name} has no SHA-256 or size that can be")
+        if not _SHA256.fullmatch(one.sha256):
+            raise ManifestInvalid(f"{place}: stream {one.name} has no SHA-256 that can be")
+        if one.messages > one.last_sequence + 1 - one.first_sequence:
+            raise ManifestInvalid(f"{place}: stream {one.name} has more messages than sequences")
+        if (wrong := _wrong_in(one.config)) is not None:
+            raise ManifestInvalid(f"{place}: stream {one.name} has a configuration with a {wrong} that cannot be")
         if not all(_NAME.fullmatch(consumer.name) for consumer in one.consumers):
             raise ManifestInvalid(f"{place}: stream {one.name} has a consumer without a proper name")
     if not names or len(set(names)) != len(names):
         raise ManifestInvalid(f"{place}: names no streams, or one twice")
+
+
+def _wrong_in(config: Config) -> str | None:
+    """Return the setting that cutor reads itself and that has no value of its kind; the server checks the rest."""
+    copies, metadata = config.get("num_replicas"), config.get("metadata")
+    if copies is not None and (type(copies) is not int or not 0 <= copies <= COPIES_AT_MOST):
+        return "num_replicas"
+    if metadata is not None and not (isinstance(metadata, dict) and all(isinstance(one, str) for one in metadata.values())):
+        return "metadata"
+    return None
 
 
 def identity_of(manifest: Manifest) -> str:

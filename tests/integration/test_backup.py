@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -36,6 +37,11 @@ from tests.nats_server import TENANTS, OwnServer, appender
 
 NOISE = os.urandom(1 << 20)
 WANTED = parse(default_text(), TENANTS)
+
+
+def limit_files(size_bytes: int) -> None:
+    """In a child: a file may become so large, and no larger."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
 
 
 @asynccontextmanager
@@ -217,6 +223,40 @@ async def test_a_damaged_backup_is_refused_before_anything_is_made(own_bus: Bus,
     with pytest.raises(BackupUnusable, match=said[damage]) as refused:
         await backup.verify(tmp_path / "backup", made)
     assert "BODIES.snapshot" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "EVENTS.snapshot"])
+@pytest.mark.parametrize("kind", ["pipe", "directory", "device"])
+async def test_what_is_no_file_in_a_backup_is_refused_at_once(own_bus: Bus, tmp_path: Path, name: str, kind: str) -> None:
+    """Nothing would ever come from a pipe that nobody writes to, and nothing ever end from a device."""
+    await fill(own_bus, 3)
+    made = await backup.make(own_bus, tmp_path / "backup")
+    file = tmp_path / "backup" / name
+    file.unlink()
+    match kind:
+        case "pipe":
+            os.mkfifo(file)
+        case "directory":
+            file.mkdir()
+        case _:
+            file.symlink_to("/dev/zero")
+    with pytest.raises(BackupUnusable, match=rf"{name} (is no regular file|cannot be read: Is a directory)"):
+        await backup.verify(tmp_path / "backup", backup.read(tmp_path / "backup") if name == "manifest.json" else made)
+
+
+async def test_a_disk_that_is_full_is_named_with_the_file(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> None:
+    await Bodies(own_bus).put(os.urandom(8 << 20))
+    directory = tmp_path / "backup"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cutor", "streams", "backup", str(directory)),
+        env=surroundings(tmp_path) | {"CUTOR_SERVER": own_server.url},
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: limit_files(1 << 20),
+    )
+    _, said = await process.communicate()
+    assert said.decode() == f"cutor: {directory}/BODIES.snapshot: File too large\n"
+    assert process.returncode == 3
+    assert not directory.exists()
 
 
 async def test_a_restore_that_does_not_get_through_says_that_the_server_is_of_no_use(own_bus: Bus, tmp_path: Path) -> None:

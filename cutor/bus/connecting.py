@@ -102,7 +102,10 @@ class Connected(NamedTuple):
 
 
 async def first_connect(address: Address, name: str, timeout_s: float, reports: Reports) -> Connected:
-    """Connect to one of the servers, each tried once, in any order. ConnectFailed, TlsFileInvalid."""
+    """Connect to one of the servers, each tried once, in any order. ConnectFailed, TlsFileInvalid.
+
+    One that is silent takes up to twice `timeout_s` before the next one's turn: a slow way needs that for each of them.
+    """
     wants_tls = any(server.startswith("tls:") for server in address.servers)
     context = client_context(address.tls) if wants_tls or address.tls.tls_ca else None
     failure: BaseException = OSError("no server")

@@ -209,11 +209,10 @@ def read(directory: Path) -> Manifest:
 def _regular(path: Path) -> BinaryIO:
     """Open a file to read. Raises `BackupUnusable` for what is none: from a pipe that nobody writes to, nothing ever comes."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    file = open(descriptor, "rb")  # noqa: PTH123, SIM115 - a descriptor, not a path; whoever asks closes it
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise BackupUnusable(f"{path} is no regular file: this is not a backup")
-    return file
+    return open(descriptor, "rb")  # noqa: PTH123, SIM115 - a descriptor, not a path; whoever asks closes it
 
 
 async def verify(directory: Path, manifest: Manifest, tell: Tell = tell_nobody) -> None:

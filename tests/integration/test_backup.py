@@ -240,7 +240,7 @@ async def test_what_is_no_file_in_a_backup_is_refused_at_once(own_bus: Bus, tmp_
             file.mkdir()
         case _:
             file.symlink_to("/dev/zero")
-    with pytest.raises(BackupUnusable, match=rf"{name} (is no regular file|cannot be read: Is a directory)"):
+    with pytest.raises(BackupUnusable, match=rf"{name} is no regular file"):
         await backup.verify(tmp_path / "backup", backup.read(tmp_path / "backup") if name == "manifest.json" else made)
 
 

@@ -60,7 +60,7 @@ TARGETS: Final = {
     "supervisor": 1,
     "everything": 1,
 }
-"""What is killed, or whose network is cut or frozen, and how often beside the others."""
+"""What is killed, or (in two words) stopped, cut off or frozen, and how often beside the others."""
 LOAD: Final = tuple(name for name in KINDS if name not in {"lost", "cancelled-build", "cancelled-run"})
 
 
@@ -86,7 +86,8 @@ class Soak:
             ways_end = time.monotonic()  # the roles are started again, to reach the server as they did before
         self._spans.append((ways_end, time.monotonic() + COSTS_S))
         await self._held.history.until_done([one.identity for one in self.handed], timeout_s=LAST_S)
-        row.kills = self.kills.total()
+        row.made = sum(count for what, count in self.kills.items() if " " in what)
+        row.kills = self.kills.total() - row.made
         if row.kills < (least := max(1, int(minutes * KILLS_A_MINUTE))):
             row.faults.append(f"{row.kills} kills in {minutes:g} minutes, at least {least}")
         await self._held.settle({row.point: row}, {row.point: self.handed}, began, faults_met=self._met)

@@ -70,6 +70,10 @@ class JournalBusy(CutorError):
     exit_code = 3
 
 
+class PrefixLost(Exception):
+    """The stream does not hold what a state was folded from."""
+
+
 class Entry(NamedTuple):
     """One message of a submission, as it is stored and as it is read."""
 
@@ -137,12 +141,18 @@ class Journal:
         async with aclosing(self.read(address, at_least=at_least)) as entries:
             return [entry async for entry in entries]
 
-    async def state(self, address: Address, *, at_least: int = 0) -> Submission | None:
-        """Return the folded state of a submission, or None where the id is unknown. ``at_least`` as in `read`."""
+    async def state(self, address: Address, *, at_least: int = 0, opening: int = 0) -> Submission | None:
+        """Return the folded state of a submission, or None where the id is unknown. ``at_least`` as in `read`.
+
+        ``opening``: where it begins with a message at another sequence, no more is read, and the state is that after this one.
+        """
         folding = Folding(address)
         async with aclosing(self.read(address, at_least=at_least)) as entries:
             async for entry in entries:
                 folding.take(entry.message, entry.stamp)
+                if opening and entry.stored.sequence != opening:
+                    break
+                opening = 0
         return folding.state
 
     async def newer(self, state: Submission) -> Submission:
@@ -155,25 +165,35 @@ class Journal:
             return state
         return await self._caught_up(state, newest.sequence if newest is not None else 0, lambda _entry: None)
 
-    async def _caught_up(self, state: Submission, at_least: int, seen: Callable[[Entry], None]) -> Submission:
-        """Return a state with what stands behind it up to ``at_least`` and further; ``seen`` gets each entry.
+    async def behind(self, state: Submission, *, at_least: int, last_ns: int | None = None) -> AsyncGenerator[Entry, None]:
+        """Yield what stands behind a state up to ``at_least`` and further.
 
-        The message that the state ends with is read, too: where it is not there, the stream has lost its tail since, or is
-        another one, and all is read anew.
+        The message that the state ends with is read, too, first. Raises `PrefixLost` where it is not there, or has another time
+        than ``last_ns``: the stream has lost its tail since, or is another one.
         """
         anchored = False
         batches = self.bus.since_batches(fence(state.address), state.last_sequence - 1, at_least=at_least)
         async with aclosing(batches):
             async for batch in batches:
                 for stored in batch:
-                    if not anchored and stored.sequence != state.last_sequence:
-                        return await self._anew(state.address, at_least, seen)
                     if anchored:
-                        entry = _entry(stored)
-                        seen(entry)
-                        state = evolve(state, entry.message, entry.stamp)
+                        yield _entry(stored)
+                    elif stored.sequence != state.last_sequence or last_ns not in (None, stored.time_ns):
+                        raise PrefixLost(state.address)
                     anchored = True
-        return state if anchored else await self._anew(state.address, at_least, seen)
+        if not anchored:
+            raise PrefixLost(state.address)
+
+    async def _caught_up(self, state: Submission, at_least: int, seen: Callable[[Entry], None]) -> Submission:
+        """Return a state with what stands behind it, as in `behind`; ``seen`` gets each entry. Where it is lost, read anew."""
+        try:
+            async with aclosing(self.behind(state, at_least=at_least)) as entries:
+                async for entry in entries:
+                    seen(entry)
+                    state = evolve(state, entry.message, entry.stamp)
+        except PrefixLost:
+            return await self._anew(state.address, at_least, seen)
+        return state
 
     async def _anew(self, address: Address, at_least: int, seen: Callable[[Entry], None]) -> Submission:
         folding = Folding(address)

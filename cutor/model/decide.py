@@ -73,6 +73,16 @@ def decide_step(state: Submission, role: Role, sequence: int, *, worker: str, to
     return TakeLease(Leased(lease=Lease(role=role, worker=worker, token=token, number=taken + 1)))
 
 
+def is_old(state: Submission, sequence: int, time_ns: int) -> bool:
+    """Return whether a delivery of the event at a sequence asks for nothing, now and whatever comes: it is not the one that is
+    due, and a later one that is due has a later sequence. False where the state, or its `outline`, does not tell.
+
+    It does not tell of what stands behind it; nor of an event that is younger than its last message: then the stream has lost
+    what the state was folded from, and that sequence is another message now.
+    """
+    return sequence <= state.last_sequence and time_ns <= state.last_ns and sequence != state.step_sequence
+
+
 def _decide_clean(state: Submission, role: Role, worker: str) -> Step:
     """Return `Clean` for the role that received the last delivery of an ended submission."""
     responsible: Role = "builder" if state.environment is None else "runner"

@@ -86,6 +86,9 @@ STEP_OF_ROLE: Final[dict[Role, frozenset[Status]]] = {
 """In which statuses a role has something to do, and a lease of it counts."""
 
 
+_NOTHING: Final = StoredRequest(files=(), test_cases=())
+
+
 class Stamp(NamedTuple):
     """Where an event stands: its sequence in the stream, and the stream's own time in nanoseconds since 1970, UTC."""
 
@@ -107,8 +110,9 @@ class Attempts(msgspec.Struct, frozen=True, kw_only=True):
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """A submission as its events tell it.
 
-    ``last_sequence`` is what the next append must expect, ``step_sequence`` the event that a role is to act on. ``fault`` says
-    why the submission's first message could not be read, ``told`` whether ``cleaned`` brought what a cancel interrupted.
+    ``last_sequence`` is what the next append must expect, ``last_ns`` the time of that message (this process's for an append of
+    its own), ``step_sequence`` the event that a role is to act on. ``fault`` says why the submission's first message could not
+    be read, ``told`` whether ``cleaned`` brought what a cancel interrupted.
     """
 
     address: Address
@@ -117,6 +121,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     submitted_ns: int
     last_sequence: int
+    last_ns: int
     step_sequence: int
     caused_by: str | None = None
     fault: str | None = None
@@ -158,9 +163,19 @@ def initial(address: Address, event: Submitted, stamp: Stamp) -> Submission:
         caused_by=event.caused_by,
         submitted_ns=stamp.time_ns,
         last_sequence=stamp.sequence,
+        last_ns=stamp.time_ns,
         step_sequence=stamp.sequence,
         fault=event.fault if isinstance(event.fault, str) else None,
     )
+
+
+def outline(state: Submission) -> Submission:
+    """Return a state without contents and results: as large for every submission, and enough to fold on which event is due."""
+    return msgspec.structs.replace(
+        state,
+        request=_NOTHING, digest="", caused_by=None, fault=None,
+        environment=None, dependencies=None, compile=None, runs=(), message=None,
+    )  # fmt: skip
 
 
 def next_stage(state: Submission) -> StageKind:
@@ -225,11 +240,12 @@ def evolve(state: Submission, event: Message, stamp: Stamp) -> Submission:
     change = _CHANGES[type(event)](state, event, stamp)
     if status in TERMINAL and state.status not in TERMINAL:
         change |= {"finished_ns": stamp.time_ns}
-    return msgspec.structs.replace(state, **{"status": status, "last_sequence": stamp.sequence, **change})
+    last: Change = {"last_sequence": stamp.sequence, "last_ns": stamp.time_ns}
+    return msgspec.structs.replace(state, **{"status": status, **last, **change})
 
 
 def _stray(state: Submission, stamp: Stamp) -> Submission:
-    return msgspec.structs.replace(state, last_sequence=stamp.sequence, strays=state.strays + 1)
+    return msgspec.structs.replace(state, last_sequence=stamp.sequence, last_ns=stamp.time_ns, strays=state.strays + 1)
 
 
 def transition_name(event: Event) -> str:

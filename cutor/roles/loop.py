@@ -5,6 +5,7 @@ another one takes the next lease. What a worker may append, the fence and the fo
 
 A delivery is answered by what the log says (`decide_answer`):
 
+    the event is not the one that is due     acknowledged, mostly without a read (`Glances`)
     the step is done, or not this role's     acknowledged: nothing is left to do
     the lease is ours, the step is not done  handed back: a fault that is to be retried, or a shutdown
     a newer lease is in the log              left alone: it is another worker's clock
@@ -45,11 +46,12 @@ from cutor.model.errors import InvalidRequest
 from cutor.model.events import Event, Leased
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
-from cutor.model.subjects import EVENTS, Address, parse_event_subject
+from cutor.model.subjects import EVENTS, Address, EventSubject, parse_event_subject
 from cutor.roles.ability import Ability
 from cutor.roles.attention import Attention, EndedMeanwhile, Running
 from cutor.roles.context import RoleContext
 from cutor.roles.former_life import FormerLife
+from cutor.roles.glance import Glances
 from cutor.roles.in_hand import InHand, Note
 from cutor.roles.job import Job, LeaseLost, Step, StepFault
 from cutor.roles.poison import Poison
@@ -82,6 +84,7 @@ class Loop:
         self._policy = Policy()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._attention = Attention(journal)
+        self._glances = Glances(journal)
         self._busy: set[Address] = set()
         self._ability = Ability(step)
         self._lease_s: dict[str, float] = {}
@@ -164,23 +167,30 @@ class Loop:
 
     async def _attend(self, delivery: Delivery) -> None:
         """Find out what a delivery is of, attend to that, and answer it."""
-        subject = delivery.stored.subject
-        parsed = parse_event_subject(subject)
-        if parsed is None:
-            log.error("%s: not a subject of cutor's; dropped", subject)
+        stored = delivery.stored
+        subject = parse_event_subject(stored.subject)
+        if subject is None:
+            log.error("%s: not a subject of cutor's; dropped", stored.subject)
             await self._send(delivery, "done")
-            return
-        sequence = delivery.stored.sequence
-        if (busy := self._attention.on_hand(parsed.address)) is not None:
-            # the same event, delivered again: heartbeats were late, the work is good. Another one waits for its end
-            await self._send(delivery, "leave" if busy.sequence == sequence else "retry")
-            return
-        token = secrets.token_hex(8)
-        self._in_hand.note(_note(delivery, parsed.address, token))  # before anything is waited for
-        running = Running(parsed.address, sequence)
+        elif (busy := self._attention.on_hand(subject.address)) is not None and busy.sequence == stored.sequence:
+            await self._send(delivery, "leave")  # the same event, delivered again: heartbeats were late, the work is good
+        elif self._glances.old(stored, subject):
+            await self._send(delivery, "done")
+        elif busy is not None:
+            async with delivery.kept_alive(Pulse(HEARTBEAT_S)):
+                due = await self._glances.due(stored, subject)
+            await self._send(delivery, "done" if due is None else "retry")  # another one waits for the end of what is on hand
+        else:
+            await self._take_up(delivery, subject)
+
+    async def _take_up(self, delivery: Delivery, subject: EventSubject) -> None:
+        """Attend to an event of a submission that this process has not on hand, and answer it."""
+        sequence, token = delivery.stored.sequence, secrets.token_hex(8)
+        self._in_hand.note(_note(delivery, subject.address, token))  # before anything is waited for
+        running = Running(subject.address, sequence)
         try:
             async with self._attention.on(running), delivery.kept_alive(self._pulse(delivery, running)):
-                answer = await self._attend_to(delivery, running, token)
+                answer = await self._attend_to(delivery, subject, running, token)
             await self._send(delivery, answer)
         except asyncio.CancelledError:
             await self._hand_back(delivery, running, token)
@@ -196,11 +206,10 @@ class Loop:
             cut_off=lambda: self._attention.cut_off(running, lasts_s),
         )
 
-    async def _attend_to(self, delivery: Delivery, running: Running, token: str) -> Answer:
+    async def _attend_to(self, delivery: Delivery, subject: EventSubject, running: Running, token: str) -> Answer:
         """Decide what a delivery of a submission asks for, and do it; ``token`` is that of the lease, if it asks for one."""
-        state = await self._journal.state(running.address, at_least=running.sequence)
+        state = await self._glances.due(delivery.stored, subject)
         if state is None:
-            log.error("%s: of no submission that the stream knows; dropped", delivery.stored.subject)
             return "done"
         running.known = state
         running.seen = "" if state.lease is None else state.lease.token

@@ -13,8 +13,9 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import NotPermitted
 from cutor.dead_letters import list_letters, show_letter
 from cutor.journal import Journal
+from cutor.model.codec import encode
 from cutor.model.decide import decide_cancel, decide_cleaned, decide_step
-from cutor.model.events import Cleaned, Lease
+from cutor.model.events import CacheLost, Cleaned, Lease
 from cutor.model.letters import Letter, headers_of
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
@@ -34,6 +35,7 @@ from tests.scripted_roles import (
     take_over,
     until,
 )
+from tests.unit.histories import lease
 
 CONSUMER = "builder-default"
 
@@ -289,12 +291,15 @@ async def test_a_check_that_fails_by_a_bug_is_nobodys_fault(journal: Journal, mo
 
 
 async def test_garbage_is_acknowledged_at_once(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
+    """What is of no submission is said; of what can't be read the dead letters tell."""
+    lost = encode(CacheLost(lease=lease("runner"), key="k", missing="p"))
     for subject in ("cutor.ev.default.nobody.cache-lost", "cutor.ev.default.Bad!.submitted"):
         await journal.bus.publish(subject, b"garbage")
+        await journal.bus.publish(subject, lost)
     with caplog.at_level(logging.ERROR):
         async with role(journal, end):
             await nothing_pending(journal)
             last = await journal.submit(request("behind"))
             await until(journal, last.address, cleaned)
             await nothing_pending(journal)
-    assert sum("dropped" in record.getMessage() for record in caplog.records) == 2
+    assert sum("dropped" in record.getMessage() for record in caplog.records) == 3

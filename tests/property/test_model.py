@@ -6,12 +6,24 @@ import base64
 import json
 from typing import NamedTuple, cast
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cutor.model.codec import EventError, decode, encode
 from cutor.model.content import RequestEncoding, decode_request_text, pack, unpack
-from cutor.model.decide import Clean, Park, TakeLease, decide_answer, decide_cancel, decide_cleaned, decide_step, holds
+from cutor.model.decide import (
+    Clean,
+    NothingToDo,
+    Park,
+    TakeLease,
+    decide_answer,
+    decide_cancel,
+    decide_cleaned,
+    decide_step,
+    holds,
+    is_old,
+)
 from cutor.model.environments import pack_variables, unpack_variables
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import (
@@ -36,7 +48,7 @@ from cutor.model.limits import Policy
 from cutor.model.request import parse_request, validate
 from cutor.model.result import result
 from cutor.model.spill import EVENT_INLINE_BYTES, spilled
-from cutor.model.state import Stamp, Submission, evolve, fold, initial
+from cutor.model.state import Stamp, Submission, evolve, fold, initial, outline
 from tests.unit.histories import ADDRESS, ENVIRONMENT, OK, SUBMITTED
 
 roles = st.sampled_from(["builder", "runner"])
@@ -317,3 +329,26 @@ def test_bytes_have_one_text(text: str, encoding: RequestEncoding) -> None:
 
 def test_a_first_event_starts_a_submission() -> None:
     assert initial(ADDRESS, SUBMITTED, Stamp(1, 1)) == folded([SUBMITTED])
+
+
+@given(histories, st.integers(0, 25))
+def test_an_outline_tells_which_event_is_due(history: list[Event], after: int) -> None:
+    """However early contents and results are left out, and whatever comes behind."""
+    whole = known = initial(ADDRESS, SUBMITTED, Stamp(1, 1))
+    for sequence, event in enumerate(history, 2):
+        stamp = Stamp(sequence, sequence)
+        whole, known = evolve(whole, event, stamp), evolve(known if sequence < after else outline(known), event, stamp)
+    assert outline(known) == msgspec.structs.replace(outline(whole), strays=known.strays, told=known.told)
+
+
+@given(histories, st.sampled_from(["builder", "runner"]))
+def test_what_is_old_once_is_old_for_ever(history: list[Event], role: Role) -> None:
+    """And asks for nothing but what the event that is due asks for, too."""
+    state, old = initial(ADDRESS, SUBMITTED, Stamp(1, 1)), set[int]()
+    for sequence, event in enumerate(history, 2):
+        state = evolve(state, event, Stamp(sequence, sequence))
+        old |= {earlier for earlier in range(1, sequence + 1) if is_old(state, earlier, earlier)}
+        assert state.step_sequence not in old
+        if not state.ended:
+            decided = [decide_step(state, role, one, worker="w", token="t", max_leases=3) for one in old]
+            assert all(isinstance(one, NothingToDo) for one in decided)

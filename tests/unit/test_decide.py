@@ -21,6 +21,7 @@ from cutor.model.decide import (
     decide_swept,
     event_message_id,
     holds,
+    is_old,
 )
 from cutor.model.events import CacheLost, Cancelled, Cleaned, Event, Interrupted, Role, Stage
 from tests.unit.histories import (
@@ -350,3 +351,14 @@ def test_the_same_id_is_the_same_submission_only_with_the_same_digest() -> None:
 )
 def test_message_ids(event: Event, expected: str) -> None:
     assert event_message_id(ADDRESS, event, index=7 if "ran/" in expected else 0) == expected
+
+
+@pytest.mark.parametrize(
+    ("sequence", "time_s", "wanted"),
+    [(20, 2, True), (30, 3, False), (40, 4, True), (41, 4, False), (20, 5, False), (30, 5, False)],
+    ids=["a stray", "due", "the last", "behind", "younger than the last: another stream", "due, in another stream"],
+)
+def test_an_old_delivery_is_told_from_the_one_that_is_due(sequence: int, time_s: int, wanted: bool) -> None:
+    state = after(*RUNNING)
+    assert (state.step_sequence, state.last_sequence) == (30, 40)
+    assert is_old(state, sequence, time_s * 1_000_000_000) is wanted

@@ -260,6 +260,12 @@ async def _lock(directory: Path, deadline: float) -> int:
             return descriptor
 
 
+async def wait_unused(directory: Path, timeout_s: float = START_TIMEOUT_S) -> None:
+    """Wait until no server uses a directory any more, one that is being shut down, say. Raises `ServerFailed`."""
+    if (directory / LOCK_FILE).exists():
+        os.close(await _lock(directory, time.monotonic() + timeout_s))
+
+
 def _make_private(store_dir: Path) -> Path:
     """The directory, absolute; made for its owner alone if it is not there."""
     store_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

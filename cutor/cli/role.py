@@ -27,10 +27,15 @@ def role_command(name: str, role: Role, purpose: str) -> click.Command:
     @click.option("--worker", metavar="NAME", help="Its name in leases, before the instance's; else that of the role.")
     @click.option("--parent", type=int, hidden=True)
     @click.option("--ready-fd", type=int, hidden=True)
-    @click.option("--lock-fd", type=int, hidden=True)
+    @click.option("--lock-fd", "lock_fds", type=int, multiple=True, hidden=True)
     @click.pass_obj
     def command(
-        wanted: Wanted, data: Path | None, worker: str | None, parent: int | None, ready_fd: int | None, lock_fd: int | None
+        wanted: Wanted,
+        data: Path | None,
+        worker: str | None,
+        parent: int | None,
+        ready_fd: int | None,
+        lock_fds: tuple[int, ...],
     ) -> int:
         config = (wanted.loaded if name == "projector" else wanted.loaded_for_docker).config  # the projector has no containers
         settings = RoleSettings(
@@ -39,14 +44,14 @@ def role_command(name: str, role: Role, purpose: str) -> click.Command:
             data=data.absolute() if data else wanted.surroundings.data_directory(config) / "roles" / name,
             config=config,
             name=worker,
-            supervision=_supervision(parent, ready_fd, lock_fd),
+            supervision=_supervision(parent, ready_fd, lock_fds),
         )
         return run_role(settings, role)
 
     return command
 
 
-def _supervision(parent: int | None, ready_fd: int | None, lock_fd: int | None) -> Supervision | None:
-    if parent is None or ready_fd is None or lock_fd is None:
+def _supervision(parent: int | None, ready_fd: int | None, lock_fds: tuple[int, ...]) -> Supervision | None:
+    if parent is None or ready_fd is None or not lock_fds:
         return None
-    return Supervision(parent_pid=parent, ready_descriptor=ready_fd, lock_descriptor=lock_fd)
+    return Supervision(parent_pid=parent, ready_descriptor=ready_fd, lock_descriptors=lock_fds)

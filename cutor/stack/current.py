@@ -65,7 +65,7 @@ def write(path: Path, stack: CurrentStack) -> None:
     """Make a stack the current one of this user. Raises `CurrentStackDamaged` where that cannot be written."""
     try:
         path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        with _locked(path.parent) as alone:
+        with _locked(path) as alone:
             if alone:
                 remove_drafts(path.parent, {path.name})
             others = [other for other in _chain(_read_or_none(path)) if other.instance != stack.instance and runs(other)]
@@ -81,7 +81,7 @@ def remove(path: Path, instance: str) -> bool:
     """
     if not path.parent.is_dir():
         return False
-    with _locked(path.parent):
+    with _locked(path):
         before = _chain(_read_or_none(path))
         left = [stack for stack in before if stack.instance != instance]
         if len(left) == len(before):
@@ -97,7 +97,7 @@ def remove(path: Path, instance: str) -> bool:
 def move(path: Path, instance: str, server: str) -> None:
     """Give a stack's server another address, in the place that the stack has. Raises `CurrentStackDamaged`."""
     try:
-        with _locked(path.parent):
+        with _locked(path):
             before = known(path)
             moved = [replace(stack, server=server) if stack.instance == instance else stack for stack in before]
             if moved != before:
@@ -106,13 +106,19 @@ def move(path: Path, instance: str, server: str) -> None:
         raise CurrentStackDamaged(f"{path} cannot be written: {error.strerror}") from error
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[bool]:
-    """Keep other stacks from reading the file and writing it again at the same time: the lock is one on its directory.
+def lock_path(path: Path) -> Path:
+    """Return the file that is locked while the current-stack file is changed."""
+    return path.with_name(f"{path.name}.lock")
 
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Keep other stacks from reading the file and writing it again at the same time, by a lock on a file beside it.
+
+    The directory may be a data directory, too, whose own lock is one on itself.
     A process that holds it for `LOCK_TIMEOUT_S` is stopped or hangs, and is not waited for any longer: False then.
     """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(lock_path(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         while not (alone := _try_lock(descriptor)) and time.monotonic() < deadline:

@@ -3,7 +3,7 @@
 ```
 <data>/instance      the stack's random name, kept for ever: the label of its containers
 <data>/place         for which directory that name was made: a copy has the name, and is another one (`place`)
-<data>/lock          held by the supervisor and every role process for as long as it lives
+<data>/lock          held, as this directory itself is, by the supervisor and every role process for as long as it lives
 <data>/config.toml   the configuration that the running stack was started with
 <data>/images.json   the ids of the images that its containers have
 <data>/nats/         the server's store: the streams, which are the truth
@@ -58,8 +58,8 @@ class DataDirectory:
         self.supervisor_log = self.logs / "supervisor.log"
 
     def exists(self) -> bool:
-        """Whether a stack was ever here."""
-        return self.lock.is_file()
+        """Whether a stack was ever here; one that lost its lock file is one, too."""
+        return self.lock.is_file() or self.instance_file.is_file()
 
     def check(self) -> None:
         """Raise `DataDirectoryUnusable` where the directory is there and is not this user's alone (`ownership`)."""
@@ -126,6 +126,15 @@ class DataDirectory:
         return name
 
 
+def _force_names(directory: Path) -> None:
+    """Have the disk know what was put in place, before what comes next is written."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def command_for(command: str, data: Path) -> str:
     """Return the command that does something with the stack of this data directory, whichever was started last."""
     return f"cutor {command} --data {shlex.quote(str(data))}"
@@ -141,6 +150,7 @@ def write_privately(path: Path, content: bytes) -> None:
             opened.flush()
             os.fsync(opened.fileno())
         fresh.replace(path)
+        _force_names(path.parent)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise

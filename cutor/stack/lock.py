@@ -1,11 +1,13 @@
 """The lock of a data directory: it decides who is alive, where a pid alone would be a guess.
 
-The supervisor (or a role that runs by itself) holds an flock on ``<data>/lock`` for life, and its role processes inherit the
-open file: the lock is free only when all of them are dead. The file says who took it; that is believed only for a process
-that is still the same one (its start time is compared).
+The supervisor (or a role that runs by itself) holds an flock on the data directory itself and one on ``<data>/lock`` for life,
+and its role processes inherit both: the lock is free only when all of them are dead. The first cannot be removed while the
+directory is there; the second is what an older cutor holds. The file says who took it; that is believed only for a process that
+is still the same one (its start time is compared). Where it says nothing, the kernel does (`holding`).
 
 A lock whose name is that of a process of another boot of the machine tells of more than a process that died: the disk may lack
-what the operating system had yet to write. Before the name goes, that is noted beside it (`DataDirectory.power_failed`).
+what the operating system had yet to write. So may one that says nothing, not even that the last life ended in order: a name is
+on the disk before anything is begun under it. Before the name goes, that is noted beside it (`DataDirectory.power_failed`).
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,11 +26,15 @@ import msgspec
 
 from cutor.errors import CutorError
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable, command_for, write_privately
+from cutor.stack.holding import holders, leader
 from cutor.stack.place import boot
 from cutor.stack.stop_times import ORPHANS_S
 
 POLL_S: Final = 0.02
+ENDED: Final = b"ended\n"
+"""What the file says after an orderly end."""
 _HOLDER_BYTES: Final = 4096
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
 
 
 class AlreadyRunning(CutorError):
@@ -47,25 +53,26 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lock:
-    """A held lock. It lasts until `release` and until every process that inherited `descriptor` has ended."""
+    """A held lock. It lasts until `release` and until every process that inherited `descriptors` has ended."""
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
+    def __init__(self, directory: int, file: int) -> None:
+        self.descriptors = (directory, file)
 
     @classmethod
     def take(cls, path: Path) -> Lock:
         """Take the lock of a prepared data directory. Raises `AlreadyRunning` and `DataDirectoryUnusable`."""
-        descriptor = _open(path, os.O_RDWR | os.O_CREAT)
-        if not _lock_soon(descriptor) and not (_holder_died(path) and _lock_soon(descriptor, ORPHANS_S)):
-            holder = read_holder(path)
-            os.close(descriptor)
-            who = f" with pid {holder.pid}" if holder else ""
-            raise AlreadyRunning(f"{path.parent} is in use by a process{who}; `{command_for('down', path.parent)}` stops it")
-        _note_power_failure(path, _holder_in(descriptor))
-        mine = Holder(pid=os.getpid(), started_ticks=start_time_ticks(os.getpid()) or 0, boot=boot())
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, msgspec.json.encode(mine), 0)
-        return cls(descriptor)
+        lock = cls._both(path, os.O_RDWR | os.O_CREAT, lambda held: _lock_soon(held) or _orphans_end(path, held))
+        if lock is None:
+            down = command_for("down", path.parent)
+            raise AlreadyRunning(f"{path.parent} is in use by a process {described_holder(path)}; `{down}` stops it")
+        try:
+            lock._note_power_failure(path)
+            mine = Holder(pid=os.getpid(), started_ticks=start_time_ticks(os.getpid()) or 0, boot=boot())
+            lock._say(msgspec.json.encode(mine))
+        except OSError as error:
+            lock._close()
+            raise DataDirectoryUnusable(f"{path} cannot be written: {error.strerror}") from error
+        return lock
 
     @classmethod
     def take_over(cls, path: Path, dead: Holder) -> Lock | None:
@@ -73,12 +80,49 @@ class Lock:
 
         None where that is not the last life any more: another process has the lock, or has had it.
         """
-        descriptor = _open(path, os.O_RDWR)
-        if _lock_soon(descriptor) and _holder_in(descriptor) == dead:
-            _note_power_failure(path, dead)
-            return cls(descriptor)
-        os.close(descriptor)
-        return None
+        lock = cls._both(path, os.O_RDWR, _lock_soon)
+        if lock is None or _holder_in(lock.descriptors[1]) != dead:
+            if lock is not None:
+                lock._close()
+            return None
+        lock._note_power_failure(path)
+        return lock
+
+    @classmethod
+    def _both(cls, path: Path, flags: int, locked: Callable[[int], bool]) -> Lock | None:
+        """Lock the directory, and then the file, which is not opened before; None where somebody has one of them."""
+        with ExitStack() as given_up:
+            directory = _open(path.parent, _DIRECTORY)
+            given_up.callback(os.close, directory)
+            if not locked(directory):
+                return None
+            file = _open(path, flags | os.O_NOFOLLOW)
+            given_up.callback(os.close, file)
+            if not locked(file):
+                return None
+            given_up.pop_all()
+            return cls(directory, file)
+
+    def _note_power_failure(self, path: Path) -> None:
+        """Note that the machine may have gone down under a former life which kept streams.
+
+        A copy that was made of a living stack is no better: its files are of different moments.
+        """
+        data = DataDirectory(path.parent)
+        former = _holder_in(self.descriptors[1])
+        ended = former is None and os.pread(self.descriptors[1], len(ENDED), 0) == ENDED
+        if ended or not data.server.is_dir():
+            return
+        if former is None or former.boot is None or former.boot != boot() or data.is_copy():
+            write_privately(data.power_failed, b"")
+
+    def _say(self, content: bytes) -> None:
+        """Replace what the file says, and return once that is on the disk."""
+        directory, file = self.descriptors
+        os.ftruncate(file, 0)
+        os.pwrite(file, content, 0)
+        os.fsync(file)
+        os.fsync(directory)
 
     def release(self, *, orderly: bool) -> None:
         """Give up this process's share in the lock; after an orderly end, in which nothing was left, its name goes, too.
@@ -86,53 +130,57 @@ class Lock:
         A free lock that names a holder therefore tells of a process that died: `cutor down` cleans up after it.
         """
         if orderly:
-            os.ftruncate(self.descriptor, 0)
-        os.close(self.descriptor)
+            with suppress(OSError):  # a disk that is full, say: a file that says nothing costs the next start a look at the log
+                self._say(ENDED)
+        self._close()
+
+    def _close(self) -> None:
+        for descriptor in reversed(self.descriptors):
+            os.close(descriptor)
 
 
-def _holder_died(path: Path) -> bool:
-    """Whether the process that took the lock is dead: who holds it now are its children, which are ending."""
+def _orphans_end(path: Path, descriptor: int) -> bool:
+    """Lock an open file whose holders are the children of a dead process, which are ending; False where they are not."""
     holder = read_holder(path)
-    return holder is not None and start_time_ticks(holder.pid) != holder.started_ticks
-
-
-def _note_power_failure(path: Path, former: Holder | None) -> None:
-    """Note that the machine may have gone down under a former life which kept streams. For who has the lock.
-
-    A copy that was made of a living stack is no better: its files are of different moments.
-    """
-    data = DataDirectory(path.parent)
-    if former is None or not data.server.is_dir():
-        return
-    if former.boot is None or former.boot != boot() or data.is_copy():
-        write_privately(data.power_failed, b"")
+    died = holder is not None and start_time_ticks(holder.pid) != holder.started_ticks
+    return died and _lock_soon(descriptor, ORPHANS_S)
 
 
 def _lock_soon(descriptor: int, timeout_s: float = 0.1) -> bool:
     """Lock an open file; a few attempts, because `is_free` holds it for a moment."""
     for _ in range(max(1, int(timeout_s / POLL_S))):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(POLL_S)
-        else:
+        if _try_lock(descriptor):
             return True
+        time.sleep(POLL_S)
     return False
 
 
-def is_free(path: Path) -> bool:
-    """Whether nobody holds the lock: every process of that stack is dead."""
-    try:
-        descriptor = _open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return True
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # a network file system, say
+        raise DataDirectoryUnusable(
+            f"the data directory cannot be locked: {error.strerror}; it must be on a local disk"
+        ) from error
+    return True
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds the lock: every process of that stack is dead."""
+    return all(_is_free(place, flags) for place, flags in ((path.parent, _DIRECTORY), (path, os.O_RDWR | os.O_NOFOLLOW)))
+
+
+def _is_free(place: Path, flags: int) -> bool:
+    try:
+        descriptor = _open(place, flags)
+    except FileNotFoundError:
+        return True
+    try:
+        return _try_lock(descriptor)
     finally:
         os.close(descriptor)
-    return True
 
 
 def wait_free(path: Path, timeout_s: float) -> bool:
@@ -148,7 +196,7 @@ def wait_free(path: Path, timeout_s: float) -> bool:
 def read_holder(path: Path) -> Holder | None:
     """Return who says to have taken the lock, or None where the file says nothing that can be read."""
     try:
-        descriptor = _open(path, os.O_RDONLY)
+        descriptor = _open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
     try:
@@ -166,11 +214,11 @@ def _holder_in(descriptor: int) -> Holder | None:
 
 @contextmanager
 def opened_holder(path: Path) -> Iterator[int | None]:
-    """Yield a pidfd of the process that took the lock; None where it is gone, or nobody's name can be read.
+    """Yield a pidfd of the process that took the lock; None where it is gone, or nobody can be found.
 
     The pidfd is opened before the start time is compared: a pid that was given to another process meanwhile is never hit.
     """
-    holder = read_holder(path)
+    holder = read_holder(path) or _found_holder(path)
     try:
         descriptor = None if holder is None else os.pidfd_open(holder.pid)
     except (ProcessLookupError, ValueError, OverflowError):
@@ -182,6 +230,23 @@ def opened_holder(path: Path) -> Iterator[int | None]:
         yield descriptor if start_time_ticks(holder.pid) == holder.started_ticks else None
     finally:
         os.close(descriptor)
+
+
+def described_holder(path: Path) -> str:
+    """Return who holds the lock, to be read after ``a process``: who took it, or those that share it since that one ended."""
+    holder = read_holder(path)
+    if holder is not None and start_time_ticks(holder.pid) == holder.started_ticks:
+        return f"with pid {holder.pid}"
+    first = leader(path.parent)
+    found = sorted(holders(path.parent)) if first is None else [first]
+    return f"with pid {', '.join(map(str, found))}" if found else "that this user cannot see"
+
+
+def _found_holder(path: Path) -> Holder | None:
+    """Return who holds the lock of the directory, where the file does not say it: it was removed, perhaps."""
+    pid = leader(path.parent)
+    started_ticks = None if pid is None else start_time_ticks(pid)
+    return None if pid is None or started_ticks is None else Holder(pid=pid, started_ticks=started_ticks, boot=boot())
 
 
 def send_to_holder(path: Path, number: signal.Signals) -> bool:
@@ -221,7 +286,7 @@ def start_time_ticks(pid: int) -> int | None:
 
 def _open(path: Path, flags: int) -> int:
     try:
-        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return os.open(path, flags | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
         raise
     except OSError as error:

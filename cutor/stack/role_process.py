@@ -24,7 +24,7 @@ import uvloop
 from cutor.config import Config
 from cutor.errors import DONE, REFUSED, CutorError
 from cutor.roles.context import RoleContext
-from cutor.stack.data import DataDirectory
+from cutor.stack.data import DataDirectory, DataDirectoryUnusable
 from cutor.stack.images import pinned
 from cutor.stack.leftovers import remove_leftovers
 from cutor.stack.lock import Lock
@@ -46,11 +46,11 @@ class BadWorkerName(CutorError):
 
 @dataclass(frozen=True)
 class Supervision:
-    """What a supervisor gives its role processes: its pid, and the descriptors of readiness pipe and lock."""
+    """What a supervisor gives its role processes: its pid, and the descriptors of readiness pipe and lock (`Lock`)."""
 
     parent_pid: int
     ready_descriptor: int
-    lock_descriptor: int
+    lock_descriptors: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def run_role(settings: RoleSettings, role: Role) -> int:
     Raises what the role raises, `AlreadyRunning` and `DataDirectoryUnusable`.
     """
     if settings.supervision is not None:
-        _join(settings.supervision)
+        _join(settings.supervision, settings.data)
     if settings.name is not None and not NAME.fullmatch(settings.name):
         raise BadWorkerName(f"worker {settings.name!r}: it must be 1 to 64 characters of A-Z, a-z, 0-9, '_', '.' and '-'")
     _log_to_stderr()
@@ -105,11 +105,24 @@ def run_role(settings: RoleSettings, role: Role) -> int:
     return DONE
 
 
-def _join(supervision: Supervision) -> None:
-    """Become part of a stack. Processes that this one starts inherit neither pipe nor lock."""
+def _join(supervision: Supervision, data: Path) -> None:
+    """Become part of a stack. Processes that this one starts inherit neither pipe nor lock.
+
+    Raises `DataDirectoryUnusable` where another directory is in the place of the one that the stack has locked.
+    """
     end_with_parent(supervision.parent_pid)
     os.set_inheritable(supervision.ready_descriptor, False)
-    os.set_inheritable(supervision.lock_descriptor, False)
+    for descriptor in supervision.lock_descriptors:
+        os.set_inheritable(descriptor, False)
+    if not any(_is_open(descriptor, data) for descriptor in supervision.lock_descriptors):
+        raise DataDirectoryUnusable(f"{data} is not the directory any more that its stack has locked: stop that stack")
+
+
+def _is_open(descriptor: int, data: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), data.stat())
+    except OSError:
+        return False
 
 
 async def _serve(settings: RoleSettings, role: Role, instance: str, config: Config) -> None:

@@ -14,17 +14,36 @@ from cutor.errors import REFUSED, CutorError, WaitedTooLong
 from cutor.stack import current
 from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.leftovers import remove_leftovers
-from cutor.stack.lock import POLL_S, Holder, Lock, is_free, opened_holder, read_holder, send, wait_ended, wait_free
+from cutor.stack.lock import (
+    POLL_S,
+    Holder,
+    Lock,
+    described_holder,
+    is_free,
+    opened_holder,
+    read_holder,
+    send,
+    wait_ended,
+    wait_free,
+)
 from cutor.stack.preflight import remove_containers
 
 SERVER_LOCK: Final = "nats-server.lock"
 """The embedded server's own lock, beneath its directory (`cutor.bus.embedded`)."""
 
 
+UNSEEN_S: Final = 1.0
+"""Whoever looks whether a lock is free holds it for a moment."""
+
+
 class NoSuchStack(CutorError):
     """There was never a stack in this data directory."""
 
     exit_code = REFUSED
+
+
+class HolderUnseen(CutorError):
+    """Somebody holds the lock of a data directory, and neither the lock nor the kernel says who has taken it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +75,7 @@ def stop_stack(
 
     What the directory says decides whom to signal and what to remove: one that is not this user's alone is refused.
 
-    Raises `NoSuchStack`, `DataDirectoryUnusable`, `WaitedTooLong` and the errors of containers.
+    Raises `NoSuchStack`, `DataDirectoryUnusable`, `WaitedTooLong`, `HolderUnseen` and the errors of containers.
     """
     data.check()
     if not data.exists():
@@ -74,17 +93,22 @@ def stop_stack(
 
 
 def _end(data: DataDirectory, number: signal.Signals, timeout_s: float) -> bool:
-    """Signal the supervisor and wait for the end of all. Returns whether it lived. Raises `WaitedTooLong`."""
+    """Signal the supervisor and wait for the end of all. Returns whether it lived. Raises `WaitedTooLong`, `HolderUnseen`."""
     deadline = time.monotonic() + timeout_s
     last = read_holder(data.lock)
     with opened_holder(data.lock) as holder:
+        if holder is None and last is None and not wait_free(data.lock, UNSEEN_S):
+            raise HolderUnseen(
+                f"{data.path} is in use by a process {described_holder(data.lock)}, and nothing says that it is a stack: "
+                "it is not stopped, end it yourself"
+            )
         was_running = holder is not None and not is_free(data.lock) and send(holder, number)
         ended = holder is None or wait_ended(holder, timeout_s)
     ended = ended and _wait_over(data, last, deadline)
     if not ended:
-        who = f" (pid {left.pid})" if (left := read_holder(data.lock)) else ""
+        who = f"a process {described_holder(data.lock)}" if not is_free(data.lock) else "its nats-server"
         raise WaitedTooLong(
-            f"the stack of {data.path} has not ended within {timeout_s:g} s{who}: see {data.logs}, wait on with "
+            f"the stack of {data.path} has not ended within {timeout_s:g} s ({who}): see {data.logs}, wait on with "
             f"`{command_for('down', data.path)}`, or end it with `{command_for('down --now', data.path)}`"
         )
     return was_running

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cutor.bus.connection import Bus
+from cutor.bus.embedded import wait_unused
 from cutor.bus.topology import apply
 from cutor.bus.topology_diff import Topology
 from cutor.config import Config, environment_for_role
@@ -122,6 +123,9 @@ class Supervisor:
             lock.release(orderly=not self._left_behind)
 
     async def _run_locked(self, lock: Lock, topology: Topology, on_ready: Callable[[Ready], None]) -> None:
+        await first_of(wait_unused(self._data.server), self._orders.stop.wait())
+        if self._orders.stop.is_set():
+            raise StoppedAtItsStart("stopped before anything was started")
         self._remove_leftovers()
         instance = self._data.make_instance(self._say)
         current.remove(self._settings.current_file, instance)  # a dead life's: until this one serves, there is none
@@ -268,7 +272,7 @@ class Supervisor:
             role,
             role_command(role, self._data, lock),
             environment=environment_for_role(server),
-            inherited=[lock.descriptor],
+            inherited=lock.descriptors,
             log=Log(self._data.logs / f"{role}.log"),
             show=self._show,
             times=self._times,
@@ -298,5 +302,6 @@ def role_command(role: str, data: DataDirectory, lock: Lock) -> list[str]:
     """Return the command of a role process; the server's address goes in the environment, where no process list shows it."""
     return [
         *(sys.executable, "-P", "-m", "cutor", "--config", str(data.config_file), role, "--data", str(data.path)),
-        *("--parent", str(os.getpid()), "--lock-fd", str(lock.descriptor)),
+        *("--parent", str(os.getpid())),
+        *(part for descriptor in lock.descriptors for part in ("--lock-fd", str(descriptor))),
     ]

@@ -1,5 +1,7 @@
 """`cutor down` waits for the end of all, and asks once, however often it is called."""
 
+import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -7,19 +9,25 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from cutor.bus.embedded import wait_unused
+from cutor.bus.errors import ServerFailed
+from cutor.config import Config
 from cutor.containers.errors import ContainerError
 from cutor.errors import WaitedTooLong
 from cutor.stack import current, stopping
 from cutor.stack.data import DataDirectory
+from cutor.stack.keeper import Orders
 from cutor.stack.lock import Holder, Lock, is_free, read_holder
 from cutor.stack.stop_times import StopTimes
-from cutor.stack.stopping import Stopped, stop_stack
+from cutor.stack.stopping import HolderUnseen, Stopped, stop_stack
+from cutor.stack.supervisor import StackSettings, Supervisor
 from tests.bare_stack import User, one_line
-from tests.integration.test_stack import check_nothing_left, pid_of, supervisor, until
+from tests.integration.test_stack import check_nothing_left, containers, make_container, pid_of, supervisor, until
 
 PATIENCE_S = 60.0
 HOLDER = """
@@ -98,6 +106,82 @@ def test_a_second_down_waits_with_the_first_and_hurries_nothing(user: User) -> N
         first.kill()
         first.communicate()
     check_nothing_left(user)
+
+
+def test_a_stack_that_lost_its_lock_file_is_neither_harmed_by_a_start_nor_out_of_reach(user: User) -> None:
+    """Somebody removed the file. A start made a new one, and removed the containers of the living stack."""
+    assert user.up(roles=["builder"]).returncode == 0
+    mine, container = supervisor(user), make_container(user.stack.instance)
+    (user.stack.data / "lock").unlink()
+    for started in (
+        user.up(roles=["builder"]),
+        user.cutor("builder", "--server", "nats://127.0.0.1:1", "--data", str(user.stack.data)),
+    ):
+        assert f"is in use by a process with pid {mine};" in one_line(started, 3)
+    assert container in containers(user.stack.instance)
+    assert user.cutor("events").returncode == 0, "commands find it all the same"
+    ended = user.down()
+    assert (ended.returncode, ended.stdout) == (0, f"the stack of {user.stack.data} is stopped\n")
+    check_nothing_left(user)
+
+
+def test_a_role_starts_in_no_other_directory_than_the_one_that_its_stack_has_locked(user: User) -> None:
+    """Somebody moved the stack's data away, and another stack's data is in its place."""
+    locked, ready = os.open(user.home, os.O_RDONLY), os.pipe()
+    options = ["--parent", str(os.getpid()), "--ready-fd", str(ready[1]), "--lock-fd", str(locked)]
+    command = [sys.executable, "-m", "cutor", "projector", "--server", "nats://127.0.0.1:1", "--data", str(user.stack.data)]
+    try:
+        done = subprocess.run(
+            [*command, *options],
+            check=False,
+            env=user.stack.environment,
+            pass_fds=[locked, ready[1]],
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        for descriptor in (locked, *ready):
+            os.close(descriptor)
+    assert "is not the directory any more that its stack has locked" in one_line(done, 2)
+    assert not user.stack.data.exists()
+
+
+def test_who_holds_the_lock_unseen_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of other users, say: whom should it stop?"""
+    data = DataDirectory(tmp_path)
+    data.prepare()
+    data.make_instance()
+    lock = Lock.take(data.lock)
+    data.lock.unlink()
+    monkeypatch.setattr("cutor.stack.holding.PROC", tmp_path / "log")
+    with pytest.raises(HolderUnseen, match=r"in use by a process that this user cannot see.*end it yourself"):
+        stop_stack(data, tmp_path / "current.json", None, PATIENCE_S)
+    lock.release(orderly=True)
+
+
+def test_nothing_is_removed_while_a_server_uses_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a stack of an older cutor which lost its lock file."""
+    data, current_file = DataDirectory(tmp_path / "data"), tmp_path / "current.json"
+    data.prepare()
+    data.server.mkdir()
+    draft = data.path / ".config.toml.0123abcd"
+    draft.touch()
+    container = make_container(instance := data.make_instance())
+    living = current.CurrentStack(server="nats://x", data=str(data.path), instance=instance)
+    current.write(current_file, living)
+    busy = os.open(data.server / "nats-server.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(busy, fcntl.LOCK_EX)
+    monkeypatch.setattr("cutor.stack.supervisor.wait_unused", partial(wait_unused, timeout_s=0.1))
+    settings = StackSettings(data, Config(), b"", current_file, roles=["builder"])
+    try:
+        with pytest.raises(ServerFailed, match="another nats-server still uses"):
+            asyncio.run(Supervisor(settings, Orders(), lambda *_: None).run(lambda _: None))
+        assert draft.exists()
+        assert container in containers(instance)
+        assert current.read(current_file) == living
+    finally:
+        os.close(busy)
+        subprocess.run(["docker", "rm", "-f", container], capture_output=True, check=True)
 
 
 def test_down_now_waits_for_no_role(user: User) -> None:

@@ -18,7 +18,16 @@ from cutor.stack import current, place
 from cutor.stack.current import CurrentStack, CurrentStackDamaged
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable, write_privately
 from cutor.stack.finding import NoStack, find_server, named_server
-from cutor.stack.lock import AlreadyRunning, Lock, is_free, read_holder, send_to_holder, start_time_ticks, wait_free
+from cutor.stack.lock import (
+    AlreadyRunning,
+    Lock,
+    is_free,
+    opened_holder,
+    read_holder,
+    send_to_holder,
+    start_time_ticks,
+    wait_free,
+)
 from cutor.stack.logs import Log, last_lines
 from cutor.stack.place import Place, boot
 from cutor.stack.stopping import Stopped, stop_stack
@@ -184,9 +193,9 @@ def test_down_of_a_copy_waits_for_nobody_and_looks_for_no_containers_of_its_orig
 def test_a_copy_of_a_living_stack_is_seen_to_as_one_after_a_power_failure(tmp_path: Path) -> None:
     data = DataDirectory(tmp_path / "data")
     data.prepare()
-    data.server.mkdir()
     data.make_instance()
     lock = Lock.take(data.lock)
+    data.server.mkdir()
     copied = DataDirectory(tmp_path / "copied")
     shutil.copytree(data.path, copied.path)
     lock.release(orderly=False)
@@ -229,18 +238,21 @@ def test_an_orderly_end_leaves_no_name(tmp_path: Path) -> None:
         ({"pid": 1, "started_ticks": 0, "boot": "another"}, True),
         ({"pid": 1, "started_ticks": 0}, True),
         ({"pid": 1, "started_ticks": 0, "boot": boot()}, False),
-        (None, False),
+        ("ended\n", False),
+        ("", True),
+        ("{", True),
     ],
-    ids=["another boot", "not known", "this boot", "an orderly end"],
+    ids=["another boot", "not known", "this boot", "an orderly end", "nothing", "half of a name"],
 )
 @pytest.mark.parametrize("way", ["take", "take over"])
 def test_who_gets_the_lock_of_a_life_of_another_boot_notes_it(
-    tmp_path: Path, holder: dict[str, object] | None, noted: bool, way: str
+    tmp_path: Path, holder: dict[str, object] | str, noted: bool, way: str
 ) -> None:
     data = DataDirectory(tmp_path)
     data.server.mkdir()
-    data.lock.write_text("" if holder is None else json.dumps(holder))
+    data.lock.write_text(holder if isinstance(holder, str) else json.dumps(holder))
     dead = read_holder(data.lock)
+    noted = noted and (way == "take" or dead is not None)
     if way == "take":
         Lock.take(data.lock).release(orderly=True)
     elif dead is not None:
@@ -260,11 +272,55 @@ def test_a_directory_without_streams_has_nothing_to_note(tmp_path: Path) -> None
 def test_a_lock_lasts_until_the_last_inheritor_has_gone(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     lock = Lock.take(path)
-    inherited = os.dup(lock.descriptor)
+    inherited = [os.dup(descriptor) for descriptor in lock.descriptors]
     lock.release(orderly=True)
-    assert not wait_free(path, timeout_s=0.0)
-    os.close(inherited)
+    for descriptor in inherited:
+        assert not wait_free(path, timeout_s=0.0)
+        os.close(descriptor)
     assert wait_free(path, timeout_s=0.0)
+
+
+def test_a_lock_whose_file_is_removed_is_held_and_its_holder_found(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "lock"
+    path.parent.mkdir()
+    lock = Lock.take(path)
+    for removed in (True, False):
+        if removed:
+            path.unlink()
+        else:
+            path.write_text("")
+        assert not is_free(path)
+        with pytest.raises(AlreadyRunning, match=f"with pid {os.getpid()};"):
+            Lock.take(path)
+        with opened_holder(path) as holder:
+            assert holder is not None
+            assert f"Pid:\t{os.getpid()}\n" in Path(f"/proc/self/fdinfo/{holder}").read_text()
+    lock.release(orderly=True)
+    assert is_free(path)
+    with opened_holder(path) as holder:
+        assert holder is None
+
+
+def test_a_start_says_who_it_is_before_anything_else_and_the_disk_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power failure leaves what was forced to the disk: first the note about a former life, then the name of this one."""
+    data = DataDirectory(tmp_path)
+    data.server.mkdir()
+    data.lock.write_text('{"pid": 1, "started_ticks": 0, "boot": "another"}')
+    forced: list[tuple[str, bool, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        what = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        named = (held := read_holder(data.lock)) is not None and held.pid == os.getpid()
+        forced.append((what, data.power_failed.exists(), named))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    lock = Lock.take(data.lock)
+    draft, *rest = forced
+    assert draft[0].startswith(".power-failed.")
+    assert rest == [(tmp_path.name, True, False), ("lock", True, True), (tmp_path.name, True, True)]
+    lock.release(orderly=True)
 
 
 def test_a_pid_that_was_given_to_another_process_is_never_signalled(tmp_path: Path) -> None:
@@ -291,7 +347,7 @@ def test_the_current_stack_file_is_private_and_read_back(tmp_path: Path) -> None
     current.write(path, STACK)
     assert mode(path) == 0o600
     assert current.read(path) == STACK
-    assert [entry.name for entry in path.parent.iterdir()] == ["current.json"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["current.json", "current.json.lock"]
 
 
 def test_only_the_owner_of_the_current_stack_file_removes_it(tmp_path: Path) -> None:
@@ -356,7 +412,7 @@ def test_two_stacks_that_start_at_the_same_time_are_both_remembered(tmp_path: Pa
     first, second = (CurrentStack(server=f"nats://{n}", data=str(tmp_path / n), instance=n) for n in ("a", "b"))
     (tmp_path / "a").mkdir()
     alive = Lock.take(tmp_path / "a" / "lock")
-    busy = os.open(path.parent, os.O_RDONLY)
+    busy = os.open(current.lock_path(path), os.O_RDWR | os.O_CREAT)
     fcntl.flock(busy, fcntl.LOCK_EX)  # the first one has read the file, and is about to write it
     writing = threading.Thread(target=current.write, args=(path, second))
     writing.start()
@@ -374,7 +430,7 @@ def test_a_process_that_keeps_the_current_stack_file_locked_is_not_waited_for_fo
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cutor.stack.current.LOCK_TIMEOUT_S", 0.1)
-    busy = os.open(tmp_path, os.O_RDONLY)
+    busy = os.open(current.lock_path(tmp_path / "current.json"), os.O_RDWR | os.O_CREAT)
     fcntl.flock(busy, fcntl.LOCK_EX)
     current.write(tmp_path / "current.json", STACK)
     os.close(busy)

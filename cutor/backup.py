@@ -212,7 +212,7 @@ def _regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise BackupUnusable(f"{path} is no regular file: this is not a backup")
-    return open(descriptor, "rb")  # noqa: PTH123, SIM115 - a descriptor, not a path; whoever asks closes it
+    return open(descriptor, "rb")  # noqa: PTH123 - a descriptor, not a path; whoever asks closes it
 
 
 async def verify(directory: Path, manifest: Manifest, tell: Tell = tell_nobody) -> None:

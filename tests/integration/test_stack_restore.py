@@ -152,6 +152,7 @@ def test_a_restore_that_did_not_end_is_never_built_upon(user: User, backed_up: P
     for stream in manifest["streams"]:
         if stream["name"] == "EVENTS":
             stream["messages"] += 1
+            stream["last_sequence"] += 1
     (backed_up / "manifest.json").write_text(json.dumps(manifest))
     (user.home / "second").mkdir()
     other = User(user.home / "second")

@@ -30,13 +30,15 @@ from cutor.roles.context import RoleContext
 from cutor.roles.image import check_image
 from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import serve
-from cutor.roles.sweep import check_engine, sweep
+from cutor.roles.sweep import check_engine, sweeping
 
 
 async def run_builder(context: RoleContext) -> None:
     """Serve as a builder until the context says stop."""
-    async with Engine.connect(context.config.docker.host) as engine:
-        swept = await sweep(engine, context.instance, "builder")
+    async with (
+        Engine.connect(context.config.docker.host) as engine,
+        sweeping(engine, context.instance, "builder") as swept,
+    ):
         await serve(context, BuildStep(context, engine), context.config.builder.slots, swept)
 
 

@@ -1,15 +1,16 @@
 """What a role does about its former life, once, before it serves: see docs/explanation/start-up.md.
 
 The former life is dead: this process holds the lock that it held, and has removed its containers. So of submissions that ended
-under a lease of its own nothing is left, which is said (``cleaned``, by sweep), and what it had in hand is handed back: it goes
-on at once instead of after ``ack_wait``. All of it is a help, never a condition: what fails is logged, and left to the clocks.
+under a lease of its own nothing is left, which is said (``cleaned``, by sweep), unless Docker did not let go a container of
+them; and what it had in hand is handed back: it goes on at once instead of after ``ack_wait``. All of it is a help, never a
+condition: what fails is logged, and left to the clocks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from cutor.bus.delivery import hand_back
@@ -21,6 +22,7 @@ from cutor.model.events import Role
 from cutor.model.state import Submission
 from cutor.model.subjects import Address
 from cutor.roles.in_hand import InHand, Note
+from cutor.roles.sweep import Swept
 
 log = logging.getLogger(__name__)
 
@@ -40,24 +42,24 @@ class FormerLife:
         self._worker = worker
         self._room = asyncio.Semaphore(AT_ONCE)
 
-    async def settle(self, swept: Iterable[Address]) -> None:
-        """Say of ended submissions that they are clean (``swept``: those whose containers were removed), hand back the rest."""
+    async def settle(self, swept: Swept) -> None:
+        """Say of ended submissions that they are clean, hand back the rest."""
         notes = self._in_hand.left()
-        addresses = sorted({*swept, *(note.address for note in notes)})
+        addresses = sorted({*swept.gone, *(note.address for note in notes)})
         if not addresses:
             return
         log.info("%d submissions of a life before this one are looked at", len(addresses))
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await asyncio.gather(*(self._one(one, [n for n in notes if n.address == one]) for one in addresses))
+                await asyncio.gather(*(self._one(one, [n for n in notes if n.address == one], swept) for one in addresses))
         except TimeoutError:
             log.warning("the server takes too long: the rest of what was in hand comes again after its ack_wait")
 
-    async def _one(self, address: Address, notes: Sequence[Note]) -> None:
+    async def _one(self, address: Address, notes: Sequence[Note], swept: Swept) -> None:
         async with self._room:
             try:
                 state = await self._journal.state(address)
-                if state is not None:
+                if state is not None and address not in swept.stuck:
                     state = await self._clean(state)
                 for note in notes:
                     await self._answer(state, note)

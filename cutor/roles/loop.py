@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable
 from typing import Final
 
 from cutor.bus.backup import check_whole
@@ -55,6 +54,7 @@ from cutor.roles.glance import Glances
 from cutor.roles.in_hand import InHand, Note
 from cutor.roles.job import Job, LeaseLost, Step, StepFault
 from cutor.roles.poison import Poison
+from cutor.roles.sweep import NOTHING, Swept
 
 log = logging.getLogger(__name__)
 
@@ -91,11 +91,11 @@ class Loop:
         self._in_hand = InHand(context.data, step.role)
         self._poison = Poison(journal, step.role, context.worker, retry_delay_s)
 
-    async def run(self, swept: Iterable[Address] = ()) -> None:
+    async def run(self, swept: Swept = NOTHING) -> None:
         """Serve until the context's ``stop`` is set; then let the running jobs finish for a while, and hand back the rest.
 
         Appends and reads wait as long for a server that is away as a lease lasts: a shorter absence costs none.
-        ``swept``: the submissions of which a former life of this role had left a container, which is gone now.
+        ``swept``: the submissions of which a former life of this role had left a container.
         """
         self._policy = await self._journal.policy()
         self._lease_s = await self._lease_times()
@@ -377,7 +377,7 @@ class Loop:
             ended.cancel()
 
 
-async def serve(context: RoleContext, step: Step, slots: int, swept: Iterable[Address] = ()) -> None:
+async def serve(context: RoleContext, step: Step, slots: int, swept: Swept = NOTHING) -> None:
     """Connect to the log and run a role's loop until the context says stop; ``swept`` as in `Loop.run`.
 
     Raises `RestoreUnfinished` where the server holds part of a backup.

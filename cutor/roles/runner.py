@@ -35,14 +35,16 @@ from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import serve
 from cutor.roles.results import Results
 from cutor.roles.slots import Slots
-from cutor.roles.sweep import check_engine, sweep
+from cutor.roles.sweep import check_engine, sweeping
 from cutor.undisturbed import to_the_end
 
 
 async def run_runner(context: RoleContext) -> None:
     """Serve as a runner until the context says stop."""
-    async with Engine.connect(context.config.docker.host) as engine:
-        swept = await sweep(engine, context.instance, "runner")
+    async with (
+        Engine.connect(context.config.docker.host) as engine,
+        sweeping(engine, context.instance, "runner") as swept,
+    ):
         await serve(context, RunStep(context, engine), context.config.runner.slots, swept)
 
 

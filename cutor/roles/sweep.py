@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
 
-from cutor.containers.engine import Engine
+from cutor.containers.engine import ContainerSummary, Engine
 from cutor.containers.errors import ContainerError
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Role
@@ -16,6 +18,8 @@ from cutor.roles.job import WorkerUnable
 log = logging.getLogger(__name__)
 
 CHECK_S: Final = 5.0
+REMOVE_S: Final = 20.0
+"""How long a role's start waits for Docker to remove what is left; its supervisor waits a minute for the role."""
 
 
 async def check_engine(engine: Engine) -> None:
@@ -31,17 +35,51 @@ async def check_engine(engine: Engine) -> None:
         raise WorkerUnable(f"what answers at {engine.address} is no Docker Engine")
 
 
-async def sweep(engine: Engine, instance: str, role: Role) -> set[Address]:
-    """Remove every container of an instance and role; return the submissions that they served.
+class Swept(NamedTuple):
+    """The submissions that containers of a dead life served: those whose are ``gone``, and those of which one is ``stuck``."""
 
-    None of them can belong to a living process: an instance is held by a lock, and runs one process of each role.
+    gone: frozenset[Address]
+    stuck: frozenset[Address]
+
+
+NOTHING: Final = Swept(frozenset(), frozenset())
+
+
+@asynccontextmanager
+async def sweeping(engine: Engine, instance: str, role: Role) -> AsyncIterator[Swept]:
+    """Remove every container of an instance and role, then lend what came of it.
+
+    None of them can belong to a living process: an instance is held by a lock, and runs one process of each role. What Docker
+    does not let go keeps nobody from serving: it is said, and tried again while the block lasts.
     """
     left = [found for found in await engine.list(instance) if found.labels.get("cutor.role") == role]
-    await asyncio.gather(*(engine.remove(found.id) for found in left))
-    if left:
-        log.warning("removed %d containers of a %s that died", len(left), role)
-    served = (_submission(found.labels.get("cutor.submission", "")) for found in left)
-    return {address for address in served if address is not None}
+    removed = await asyncio.gather(*(_removed(engine, found) for found in left))
+    stuck = [found for found, gone in zip(left, removed, strict=True) if not gone]
+    if len(left) > len(stuck):
+        log.warning("removed %d containers of a %s that died", len(left) - len(stuck), role)
+    tasks = [asyncio.create_task(engine.discard(found.id, found.name), name=f"sweep {found.name}") for found in stuck]
+    try:
+        yield Swept(_served(left) - _served(stuck), _served(stuck))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _removed(engine: Engine, found: ContainerSummary) -> bool:
+    try:
+        async with asyncio.timeout(REMOVE_S):
+            await engine.remove(found.id)
+    except (ContainerError, TimeoutError) as error:
+        why = str(error) or f"Docker took more than {REMOVE_S:g} s"
+        log.error("container %s of a life that died can't be removed, it is tried again meanwhile: %s", found.name, why)
+        return False
+    return True
+
+
+def _served(containers: Iterable[ContainerSummary]) -> frozenset[Address]:
+    served = (_submission(found.labels.get("cutor.submission", "")) for found in containers)
+    return frozenset(address for address in served if address is not None)
 
 
 def _submission(label: str) -> Address | None:

@@ -228,6 +228,7 @@ async def test_the_next_life_of_a_killed_role_takes_its_work_up_again(
     submitted = await journal.submit(request("killed"))
     marks, data = tmp_path / "marks", tmp_path / "data"
     marks.mkdir()
+    data.mkdir()
     command = [sys.executable, "-m", "tests.scripted_roles", own_server.url, str(data), "builder", "same", str(marks)]
 
     async def life(number: int) -> subprocess.Popen[bytes]:
@@ -318,6 +319,17 @@ async def test_an_ended_submission_whose_worker_died_is_cleaned_by_its_next_life
     async with role(journal, end, data=tmp_path, swept=swept):
         await until(journal, submitted.address, cleaned)
     assert await cleaned_event(journal, submitted.address) == Cleaned(worker="w1", by="sweep")
+
+
+async def test_nothing_is_said_to_be_clean_whose_container_is_still_there(journal: Journal, tmp_path: Path) -> None:
+    """Whoever has its delivery takes over, which claims nothing about this host."""
+    submitted = await journal.submit(request("stuck"))
+    leave_note(tmp_path, submitted, await delivered(journal))
+    await lease_of(journal, submitted.address, "w1")
+    await ended_by_cancel(journal, submitted.address)
+    async with role(journal, end, data=tmp_path, stuck=(submitted.address,)):
+        await until(journal, submitted.address, cleaned)
+    assert await cleaned_event(journal, submitted.address) == Cleaned(worker="w1", by="takeover")
 
 
 async def test_nothing_is_said_of_what_goes_on_or_was_anothers(journal: Journal, tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""What a role's start does about containers of a dead life that Docker does not let go."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import pytest
+
+from cutor.containers.engine import Engine
+from cutor.containers.errors import EngineRefused
+from cutor.containers.host_config import Identity, runner_spec
+from cutor.model.subjects import Address
+from cutor.roles.sweep import sweeping
+from tests.integration.stage_support import IMAGE, RESOURCES, STORAGE, UID, connected
+
+GONE, STUCK = Address("default", "gone"), Address("default", "stuck")
+
+
+async def leave(engine: Engine, instance: str, *addresses: Address) -> None:
+    """Start containers as a runner that dies leaves them."""
+    for address in addresses:
+        identity = Identity(instance, secrets.token_hex(6), str(address))
+        await engine.start(runner_spec(identity, image=IMAGE, uid=UID, resources=RESOURCES, storage=STORAGE))
+
+
+async def test_one_that_cannot_be_removed_keeps_nobody_from_serving(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said, the rest goes on, and it is removed as soon as Docker lets it go."""
+    instance = f"sweep-{secrets.token_hex(4)}"
+    async with connected() as engine:
+        await leave(engine, instance, GONE, GONE, STUCK, STUCK)
+        held = next(one.id for one in await engine.list(instance) if one.labels["cutor.submission"] == str(STUCK))
+        remove, holds = engine.remove, True
+
+        async def refused(container_id: str) -> bool:
+            if holds and container_id == held:
+                raise EngineRefused("Docker could not remove a container: device or resource busy (status 500)")
+            return await remove(container_id)
+
+        monkeypatch.setattr(engine, "remove", refused)
+        async with sweeping(engine, instance, "runner") as swept:
+            assert swept == (frozenset({GONE}), frozenset({STUCK}))
+            assert [one.id for one in await engine.list(instance)] == [held]
+            holds = False
+            async with asyncio.timeout(60):
+                while await engine.list(instance):
+                    await asyncio.sleep(0.05)
+    (said,) = [record.message for record in caplog.records if "can't be removed, it is tried again meanwhile" in record.message]
+    assert "device or resource busy" in said
+
+
+async def test_a_removal_without_an_answer_is_left_to_the_next_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cutor.roles.sweep.REMOVE_S", 0.2)
+    instance = f"sweep-{secrets.token_hex(4)}"
+    async with connected() as engine:
+        await leave(engine, instance, STUCK)
+        remove = engine.remove
+
+        async def silent(_container_id: str) -> bool:
+            await asyncio.Event().wait()
+            return False
+
+        monkeypatch.setattr(engine, "remove", silent)
+        async with sweeping(engine, instance, "runner") as swept:
+            assert swept == (frozenset(), frozenset({STUCK}))
+        (left,) = await engine.list(instance)
+        await remove(left.id)
+    assert any("Docker took more than 0.2 s" in record.message for record in caplog.records)
+
+
+async def test_nothing_is_left_of_nothing() -> None:
+    async with connected() as engine, sweeping(engine, f"sweep-{secrets.token_hex(4)}", "builder") as swept:
+        assert swept == (frozenset(), frozenset())

@@ -115,10 +115,12 @@ async def _bug(held: Campaign, point: Point, row: Row, handed: list[Handed]) -> 
 
 async def _redeliver(held: Campaign, point: Point, row: Row, handed: list[Handed]) -> None:
     """Have everything delivered again while there is work, by a process that dies of it, and again until that is done."""
-    await held.history.until(_of_kind(handed, point.kinds[0]), "leased", "runner", timeout_s=SEEN_S)
+    identity = _of_kind(handed, point.kinds[0])
+    await held.history.until(identity, "leased", "runner", timeout_s=SEEN_S)
     held.redelivered += 1
     while await held.stack.command("streams", "redeliver"):
         held.redelivered += 1
+    await held.cancel(identity)
 
 
 async def _cancel(held: Campaign, point: Point, row: Row, handed: list[Handed]) -> None:

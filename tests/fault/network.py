@@ -37,22 +37,24 @@ LATE: Final = {
 }
 """What a role is about to append when it is stopped."""
 RESULTS: Final = {"builder": rb"cutor\.ev\.\S+\.cache-built ", "runner": rb"cutor\.ev\.\S+\.(ran|finished) "}
-LEASES: Final = rb"cutor\.ev\.\S+\.leased "
+LEASES: Final = rb"PUB cutor\.ev\.\S+\.leased "
+"""Not the subscriptions, by which a role hears of others' leases."""
 COMMAND: Final = LONG.replace(" ", "\0").encode()
 
 
 @asynccontextmanager
 async def routed(stack: FaultStack, role: str) -> AsyncIterator[Proxy]:
-    """Let a role reach the server by a proxy while the block lasts; it is started again at both ends."""
+    """Let a role reach the server by a proxy while the block lasts, from when it is ready; it is started again at both ends."""
     port = urlsplit(stack.server).port
     assert port is not None
     route = stack.points.directory / f".{role}{entry.ROUTE}"
     async with Proxy(port) as proxy:
         route.write_text(proxy.url(stack.server))
         try:
+            at = stack.log.stat().st_size
             await _again(stack, role)
             deadline = time.monotonic() + READY_S
-            while not proxy.connections:
+            while not proxy.connections or f"the {role} is ready".encode() not in stack.said(at):
                 assert time.monotonic() < deadline, f"the {role} does not come by the proxy"
                 await asyncio.sleep(0.05)
             yield proxy

@@ -16,8 +16,21 @@ UNANSWERED: Final = ("before", "queued", "after")
 ANSWERED: Final = ("before", "sent", "after")
 
 Deed = Literal[
-    *("nothing", "fail", "query", "spoil-views", "restart", "terminate", "garbage", "poison", "bug", "unclean", "lose-lease"),
-    *("cancel", "retry", "drop", "redeliver"),
+    "nothing",
+    "fail",
+    "query",
+    "spoil-views",
+    "restart",
+    "terminate",
+    "garbage",
+    "poison",
+    "bug",
+    "unclean",
+    "lose-lease",
+    "cancel",
+    "retry",
+    "drop",
+    "redeliver",
 ]
 """What the harness does beside handing in: lets the step fail once first, asks the views, puts another file in their place,
 kills the role once so that its start is passed, asks it to end, puts garbage into the stream, lets the role fail by a bug at
@@ -134,7 +147,7 @@ def _operator() -> Iterator[Point]:
     for what in ("submitted", "decision"):
         yield from _appends("operator", what, deed="retry", group="strict")
     yield from _appends("operator", "drop", deed="drop", group="strict")
-    yield from (Point(f"operator.consumer-reset.{when}", ("lasts",), "redeliver") for when in ANSWERED)
+    yield from (Point(f"operator.consumer-reset.{when}", ("until-cancelled",), "redeliver") for when in ANSWERED)
 
 
 def _supervisor() -> Iterator[Point]:

@@ -240,13 +240,13 @@ def _wrap_attending(role: str) -> None:
     attend = loop.Loop._attend_to
 
     @wraps(attend)
-    async def attending(self: loop.Loop, delivery: Any, running: Any, token: str) -> Any:
-        if running.address.id.startswith(f"{BUG}-{role}-"):
+    async def attending(self: loop.Loop, delivery: Any, *args: Any, **more: Any) -> Any:
+        if f".{BUG}-{role}-" in delivery.stored.subject:
             try:
                 passed(f"{role}.{BUG}")
             except Injected as error:
                 raise RuntimeError(str(error)) from error
-        return await attend(self, delivery, running, token)
+        return await attend(self, delivery, *args, **more)
 
     loop.Loop._attend_to = attending  # type: ignore[method-assign]
 

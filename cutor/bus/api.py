@@ -139,6 +139,11 @@ class Api:
         answer = await self.call(f"consumer {consumer}", f"CONSUMER.INFO.{stream}.{consumer}", patient=False)
         return int(answer["config"]["ack_wait"]) / 1_000_000_000
 
+    async def redelivered(self, stream: str, consumer: str) -> int:
+        """How many messages a consumer has delivered more than once, of those that were not acknowledged."""
+        answer = await self.call(f"consumer {consumer}", f"CONSUMER.INFO.{stream}.{consumer}", patient=False)
+        return int(answer["num_redelivered"])
+
     async def require_stream(self, stream: str) -> None:
         """Raise StreamMissing if the server holds no such stream."""
         await self.stream_info(stream)

@@ -56,13 +56,14 @@ def _nothing() -> None:
 class Pulse:
     """How a delivery is kept alive: a heartbeat every `every_s`; who is told when they are not confirmed.
 
-    `doubtful` is called for every heartbeat without a confirmation, `cut_off` once, when there was none for `lasts_s` (the
-    `ack_wait`), or when the connection is closed for good and there will be none: the server has given the delivery to somebody
-    else by now, or is about to, if it is there at all.
+    `confirmed` is called for every heartbeat with a confirmation, `doubtful` for every one without. `cut_off` is called once,
+    when there was none for `lasts_s` (the `ack_wait`), or when the connection is closed for good and there will be none: the
+    server has given the delivery to somebody else by now, or is about to, if it is there at all.
     """
 
     every_s: float = 10.0
     lasts_s: float = float("inf")
+    confirmed: Callable[[], None] = _nothing
     doubtful: Callable[[], None] = _nothing
     cut_off: Callable[[], None] = _nothing
 
@@ -172,6 +173,7 @@ class Delivery:
                 return
             if confirmed:
                 confirmed_at = sent_at  # the server's clock began later
+                pulse.confirmed()
                 await _wait(again, pulse.every_s)
                 continue
             pulse.doubtful()

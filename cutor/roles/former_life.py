@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from cutor.bus.delivery import hand_back
+from cutor.bus.delivery import BEAT_TIMEOUT_S, hand_back
 from cutor.bus.errors import BusError
+from cutor.bus.message import parse_delivery
+from cutor.bus.topology_promises import LEASE_S
 from cutor.errors import CutorError
 from cutor.journal import Journal
 from cutor.model.decide import decide_in_hand, decide_swept
 from cutor.model.events import Role
 from cutor.model.state import Submission
-from cutor.model.subjects import Address
+from cutor.model.subjects import EVENTS, Address
 from cutor.roles.in_hand import InHand, Note
 from cutor.roles.sweep import Swept
 
@@ -33,13 +35,14 @@ PATIENCE_S: Final = 20.0
 
 
 class FormerLife:
-    """Settles what the former life of one role process left in the log."""
+    """Settles what the former life of one role process left in the log; ``lease_s``: how long a lease lasts, by consumer."""
 
-    def __init__(self, journal: Journal, in_hand: InHand, role: Role, worker: str) -> None:
+    def __init__(self, journal: Journal, in_hand: InHand, role: Role, worker: str, lease_s: Mapping[str, float]) -> None:
         self._journal = journal
         self._in_hand = in_hand
         self._role: Role = role
         self._worker = worker
+        self._lease_s = lease_s
         self._room = asyncio.Semaphore(AT_ONCE)
 
     async def settle(self, swept: Swept) -> None:
@@ -74,6 +77,18 @@ class FormerLife:
     async def _answer(self, state: Submission | None, note: Note) -> None:
         worker, token, seen = self._worker, note.token, note.seen
         if state is not None and decide_in_hand(state, self._role, note.sequence, worker=worker, token=token, seen=seen):
-            await hand_back(self._journal.bus.link, note.ack_subject)
-            log.info("%s: handed back, it goes on at once", note.address)
+            if await self._nobody_elses(note):
+                await hand_back(self._journal.bus.link, note.ack_subject)
+                log.info("%s: handed back, it goes on at once", note.address)
+            else:
+                log.info("%s: another may have it by now, who has no lease yet; left to its ack_wait", note.address)
         self._in_hand.forget(note.sequence)
+
+    async def _nobody_elses(self, note: Note) -> bool:
+        """Return whether the server can have given a delivery to nobody else since: a worker without a lease is in no log."""
+        consumer = f"{self._role}-{note.tenant}"
+        lasts_s = self._lease_s.get(consumer, LEASE_S) - BEAT_TIMEOUT_S  # the server's clock began before its confirmation came
+        if self._in_hand.age_s(note.sequence) < lasts_s:
+            return True
+        first = parse_delivery(note.ack_subject).delivered_count == 1
+        return first and await self._journal.bus.api.redelivered(EVENTS, consumer) == 0

@@ -2,10 +2,10 @@
 
 A worker that is killed answers nothing: without its note, the server would wait for its sign of life until ``ack_wait`` has run
 out (30 s) before somebody else gets the delivery. ``<data>/in-hand/<role>/<sequence>`` is written as soon as the delivery is
-there, written again before a lease is appended behind another one of the role, and removed once the delivery is answered. It is
-not synchronised to the disk: a machine that dies loses the notes, which costs that wait and nothing else. For the same reason
-nothing depends on one being there, whole or true: what is read is checked, and a hand-back is decided by the log
-(`decide_in_hand`).
+there, written again before a lease is appended behind another one of the role, and removed once the delivery is answered; its
+time is that of the last heartbeat that the server confirmed. It is not synchronised to the disk: a machine that dies loses the
+notes, which costs that wait and nothing else. For the same reason nothing depends on one being there, whole or true: what is
+read is checked, and a hand-back is decided by the log (`decide_in_hand`).
 
 Nothing is opened or removed through a link: both directories are opened as what they are, and all that is done in them is done
 beneath the open descriptor. A link there leads into a directory that holds no notes, whoever made it.
@@ -14,9 +14,11 @@ beneath the open descriptor. A link there leads into a directory that holds no n
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import stat
+import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +39,8 @@ DIRECTORY: Final = "in-hand"
 NAME: Final = re.compile(r"[1-9][0-9]{0,19}", re.ASCII)
 NOTE_BYTES: Final = 4096
 """Longer than any note: names of tenant, submission and consumer are bounded."""
+CLOCK_SLACK_S: Final = 0.1
+"""The kernel gives files the time of its last tick."""
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BENEATH: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -105,6 +109,27 @@ class InHand:
             return
         except OSError as error:
             self._complain(error)
+
+    def renew(self, sequence: int) -> None:
+        """Give a note the time of now: the server has confirmed its delivery."""
+        if self._directory is None:
+            return
+        try:
+            os.utime(str(sequence), dir_fd=self._directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._complain(error)
+
+    def age_s(self, sequence: int) -> float:
+        """Return how long ago the server last confirmed a note's delivery; infinity where nobody can say."""
+        if self._directory is None:
+            return math.inf
+        try:
+            age_s = time.time() - os.stat(str(sequence), dir_fd=self._directory, follow_symlinks=False).st_mtime
+        except OSError:
+            return math.inf
+        return math.inf if age_s < -CLOCK_SLACK_S else max(age_s, 0.0)  # a time that is yet to come: of another clock
 
     def left(self) -> list[Note]:
         """Return the notes of a former life, by sequence. What has a note's name and is none is removed, and said; anything

@@ -100,7 +100,8 @@ class Loop:
         self._policy = await self._journal.policy()
         self._lease_s = await self._lease_times()
         self._journal.bus.link.patience_s = max(self._lease_s.values(), default=LEASE_S)
-        await FormerLife(self._journal, self._in_hand, self._step.role, self._context.worker).settle(swept)
+        former = FormerLife(self._journal, self._in_hand, self._step.role, self._context.worker, self._lease_s)
+        await former.settle(swept)
         async with self._attention.listening(), self._queues() as queues:
             self._context.ready()
             try:
@@ -202,6 +203,7 @@ class Loop:
         return Pulse(
             HEARTBEAT_S,
             lasts_s,
+            confirmed=lambda: self._in_hand.renew(running.sequence),
             doubtful=lambda: self._attention.look_at(running),
             cut_off=lambda: self._attention.cut_off(running, lasts_s),
         )

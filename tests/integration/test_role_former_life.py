@@ -257,6 +257,56 @@ async def test_the_next_life_of_a_killed_role_takes_its_work_up_again(
     assert notes(data) == []
 
 
+@pytest.mark.parametrize("age_s", [ACK_WAIT_S, -3600.0], ids=["old", "of another clock"])
+async def test_an_old_note_takes_nothing_from_a_worker_that_has_no_lease_yet(
+    journal: Journal, tmp_path: Path, age_s: float
+) -> None:
+    """The server gave the delivery to another one meanwhile, which the log does not tell."""
+    submitted = await journal.submit(request("others"))
+    sequence = submitted.step_sequence
+    async with WeightedQueues(journal.bus, "EVENTS", [("builder-default", 1)]) as queue:
+        first = await queue.next(PATIENCE_S)
+        assert first is not None
+        leave_note(tmp_path, submitted, first.ack_subject)
+        path, then = tmp_path / DIRECTORY / "builder" / str(sequence), time.time() - age_s
+        os.utime(path, (then, then))
+        await first.nak()  # as when its clock runs out
+        others = await queue.next(PATIENCE_S)
+        assert others is not None
+        assert others.delivered_count == 2
+        async with role(journal, end, data=tmp_path):
+            assert notes(tmp_path) == []
+            await asyncio.sleep(1)
+        assert await kinds(journal, submitted.address) == ["submitted"]
+        assert await pending_acks(journal) == 1
+
+
+async def test_an_old_note_is_handed_back_where_nobody_was_given_it(journal: Journal, tmp_path: Path) -> None:
+    """As after a night in which the whole stack stood still."""
+    submitted = await journal.submit(request("alone"))
+    leave_note(tmp_path, submitted, await delivered(journal))
+    os.utime(tmp_path / DIRECTORY / "builder" / str(submitted.step_sequence), (0, 0))
+    async with role(journal, end, data=tmp_path):
+        await until(journal, submitted.address, cleaned)
+
+
+async def test_a_note_is_as_young_as_the_last_heartbeat(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutor.roles.loop.HEARTBEAT_S", 0.05)
+    submitted, work = await journal.submit(request("beating")), Waiting(end)
+    async with role(journal, work, data=tmp_path):
+        await work.began.wait()
+        path = tmp_path / DIRECTORY / "builder" / str(submitted.step_sequence)
+        os.utime(path, (0, 0))
+        async with asyncio.timeout(PATIENCE_S):
+            while path.stat().st_mtime == 0:
+                await asyncio.sleep(0.02)
+        work.go_on.set()
+        await until(journal, submitted.address, cleaned)
+    assert notes(tmp_path) == []
+
+
 async def test_nothing_is_handed_back_that_another_worker_has_leased(journal: Journal, tmp_path: Path) -> None:
     submitted = await journal.submit(request("others"))
     leave_note(tmp_path, submitted, await delivered(journal))

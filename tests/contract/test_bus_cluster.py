@@ -159,7 +159,10 @@ async def test_a_cluster_without_a_leader_is_told_from_a_server_that_does_not_an
     try:
         async with Bus.connect(cluster.url(nodes=[left]), name="test") as alone:
             with pytest.raises(Leaderless, match=r"answers, but JetStream there does not .* has no leader at the moment"):
-                await alone.api.info()
+                async with asyncio.timeout(60):
+                    while True:  # one that led goes on for some seconds until it knows that it is alone
+                        await alone.api.info()
+                        await asyncio.sleep(0.1)
         command = [sys.executable, "-m", "cutor", "--server", cluster.url(nodes=[left]), "doctor"]
         done = await asyncio.to_thread(
             subprocess.run, command, env=surroundings(tmp_path), capture_output=True, text=True, check=False

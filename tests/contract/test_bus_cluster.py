@@ -152,6 +152,13 @@ async def test_everything_goes_on_when_the_leader_dies(cluster: Cluster, bus: Bu
     cluster.start(leader)
 
 
+async def asks_on(bus: Bus) -> None:
+    """Ask JetStream until it has no answer: a node that led goes on for some seconds, until it knows that it is alone."""
+    while True:
+        await bus.api.info()
+        await asyncio.sleep(0.1)
+
+
 async def test_a_cluster_without_a_leader_is_told_from_a_server_that_does_not_answer(cluster: Cluster, tmp_path: Path) -> None:
     left, *others = sorted(cluster.running)
     for node in others:
@@ -159,10 +166,7 @@ async def test_a_cluster_without_a_leader_is_told_from_a_server_that_does_not_an
     try:
         async with Bus.connect(cluster.url(nodes=[left]), name="test") as alone:
             with pytest.raises(Leaderless, match=r"answers, but JetStream there does not .* has no leader at the moment"):
-                async with asyncio.timeout(60):
-                    while True:  # one that led goes on for some seconds until it knows that it is alone
-                        await alone.api.info()
-                        await asyncio.sleep(0.1)
+                await asyncio.wait_for(asks_on(alone), 60)
         command = [sys.executable, "-m", "cutor", "--server", cluster.url(nodes=[left]), "doctor"]
         done = await asyncio.to_thread(
             subprocess.run, command, env=surroundings(tmp_path), capture_output=True, text=True, check=False

@@ -45,7 +45,7 @@ def user(tmp_path: Path) -> Iterator[User]:
     """A user of this test alone; a stack that the test started is stopped, whatever happened."""
     user = User(tmp_path)
     yield user
-    if user.stack.data.exists() and (user.stack.data / "lock").exists():
+    if user.stack.data.exists() and (user.stack.data / "instance").exists():
         ended = user.down()
         assert ended.returncode == 0, ended.stderr
 

@@ -34,7 +34,7 @@ from tests.fault.submissions import BASIC, KINDS, LONG, SHELL, Kind, fresh_id
 from tests.fault.wraps import BUG, POISONED
 
 ACKNOWLEDGED_S: Final = 90.0
-FIRED_S: Final = 90.0
+FIRED_S: Final = 180.0
 DONE_S: Final = 240.0
 SEEN_S: Final = 120.0
 LETTERS_S: Final = 40.0

@@ -124,9 +124,8 @@ async def _redeliver(held: Campaign, point: Point, row: Row, handed: list[Handed
 
 
 async def _cancel(held: Campaign, point: Point, row: Row, handed: list[Handed]) -> None:
-    """Cancel what runs by a process that dies of it, and again until that is done."""
+    """Cancel what waits or runs by a process that dies of it, and again until that is done."""
     identity = _of_kind(handed, point.kinds[0])
-    await held.history.until(identity, "leased", "runner", timeout_s=SEEN_S)
     while await held.stack.command("cancel", identity):
         await asyncio.sleep(0.2)
 

@@ -185,8 +185,8 @@ async def _stopped(held: Campaign, point: Point, row: Row) -> list[Handed]:
     handed, identity, containers = await _at_work(held, point, row)
     send_signal(pid, signal.SIGSTOP)
     try:
-        async with _second(held, "runner", row):
-            row.reached = await _taken_over(held, identity) and await _there(containers)
+        async with _second(held, "runner", row) as extra:
+            row.reached = await _taken_over(held, identity, extra) and await _there(containers)
             send_signal(pid, signal.SIGCONT)
             await _gone(containers, row)
             await held.cancel(identity)
@@ -229,21 +229,21 @@ async def _frozen(held: Campaign, point: Point, row: Row, proxy: Proxy) -> list[
     handed, identity, containers = await _at_work(held, point, row)
     proxy.freeze()
     row.reached = await _there(containers)
-    async with _second(held, "runner", row):
+    async with _second(held, "runner", row) as extra:
         await _gone(containers, row)
-        proxy.resume()  # before that, the server may go on to deliver to a connection which it cannot know to be dead
-        row.reached &= await _taken_over(held, identity)
+        row.reached &= await _taken_over(held, identity, extra)
+        proxy.resume()
         await held.cancel(identity)
         await _ended(held, row, handed)
     return handed
 
 
-async def _taken_over(held: Campaign, identity: str) -> bool:
-    """Wait until a second lease of the runner is there."""
+async def _taken_over(held: Campaign, identity: str, extra: ExtraRole) -> bool:
+    """Wait until another process of the role has a lease."""
     deadline = time.monotonic() + TAKEN_OVER_S
     while time.monotonic() < deadline:
-        leases = [e for e in held.history.entries[identity] if e.kind == "leased" and e.body["lease"]["role"] == "runner"]
-        if len(leases) > 1:
+        leases = [entry.body["lease"] for entry in held.history.entries[identity] if entry.kind == "leased"]
+        if any(lease["worker"].startswith(f"{extra.data.name}-") for lease in leases):
             return True
         await asyncio.sleep(0.1)
     return False

@@ -23,6 +23,8 @@ ROLES: Final = ("builder", "runner", "projector")
 SERVER: Final = "CUTOR_SERVER"
 ROUTE: Final = ".route"
 """Ends the name of a file beside the armed points: the address by which a role is to reach the server."""
+DIRECT: Final = "CUTOR_FAULT_DIRECT"
+"""Set for a role that goes to the server by itself: what was laid down is for the one of the stack."""
 WITH_HARNESS: Final = "CUTOR_FAULT_PARENT"
 
 
@@ -38,7 +40,7 @@ def role_of(arguments: list[str]) -> str:
 
 def take_route(role: str) -> None:
     """Reach the server by the address that the harness has laid down for this role, if there is one."""
-    if directory := os.environ.get(arming.DIRECTORY):
+    if (directory := os.environ.get(arming.DIRECTORY)) and DIRECT not in os.environ:
         route = Path(directory) / f".{role}{ROUTE}"
         if route.exists():
             os.environ[SERVER] = route.read_text()

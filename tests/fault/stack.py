@@ -277,7 +277,7 @@ class ExtraRole:
         with (self._stack.home / f"{self.data.name}.log").open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "--worker", self.data.name],
-                env=self._stack.environment() | {entry.SERVER: server},
+                env=self._stack.environment() | {entry.SERVER: server, entry.DIRECT: "yes"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

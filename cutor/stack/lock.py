@@ -3,7 +3,8 @@
 The supervisor (or a role that runs by itself) holds an flock on the data directory itself and one on ``<data>/lock`` for life,
 and its role processes inherit both: the lock is free only when all of them are dead. The first cannot be removed while the
 directory is there; the second is what an older cutor holds. The file says who took it; that is believed only for a process that
-is still the same one (its start time is compared). Where it says nothing, the kernel does (`holding`).
+is still the same one (its start time is compared). Where it says nothing, not even that the last life ended, the kernel does
+(`holding`).
 
 A lock whose name is that of a process of another boot of the machine tells of more than a process that died: the disk may lack
 what the operating system had yet to write. So may one that says nothing, not even that the last life ended in order: a name is
@@ -63,8 +64,7 @@ class Lock:
         """Take the lock of a prepared data directory. Raises `AlreadyRunning` and `DataDirectoryUnusable`."""
         lock = cls._both(path, os.O_RDWR | os.O_CREAT, lambda held: _lock_soon(held) or _orphans_end(path, held))
         if lock is None:
-            down = command_for("down", path.parent)
-            raise AlreadyRunning(f"{path.parent} is in use by a process {described_holder(path)}; `{down}` stops it")
+            raise AlreadyRunning(f"{path.parent} is in use by a process {described_holder(path)}{_way_out(path)}")
         try:
             lock._note_power_failure(path)
             mine = Holder(pid=os.getpid(), started_ticks=start_time_ticks(os.getpid()) or 0, boot=boot())
@@ -110,8 +110,7 @@ class Lock:
         """
         data = DataDirectory(path.parent)
         former = _holder_in(self.descriptors[1])
-        ended = former is None and os.pread(self.descriptors[1], len(ENDED), 0) == ENDED
-        if ended or not data.server.is_dir():
+        if _ended_in(self.descriptors[1]) or not data.server.is_dir():
             return
         if former is None or former.boot is None or former.boot != boot() or data.is_copy():
             write_privately(data.power_failed, b"")
@@ -205,6 +204,21 @@ def read_holder(path: Path) -> Holder | None:
         os.close(descriptor)
 
 
+def _says_ended(path: Path) -> bool:
+    try:
+        descriptor = _open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        return _ended_in(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _ended_in(descriptor: int) -> bool:
+    return os.pread(descriptor, len(ENDED), 0) == ENDED
+
+
 def _holder_in(descriptor: int) -> Holder | None:
     try:
         return msgspec.json.decode(os.pread(descriptor, _HOLDER_BYTES, 0), type=Holder)
@@ -242,9 +256,18 @@ def described_holder(path: Path) -> str:
     return f"with pid {', '.join(map(str, found))}" if found else "that this user cannot see"
 
 
+def _way_out(path: Path) -> str:
+    if read_holder(path) is None and _found_holder(path) is None:
+        return ", and nothing says that it is a stack: end it yourself"
+    return f"; `{command_for('down', path.parent)}` stops it"
+
+
 def _found_holder(path: Path) -> Holder | None:
-    """Return who holds the lock of the directory, where the file does not say it: it was removed, perhaps."""
-    pid = leader(path.parent)
+    """Return which stack holds the lock, where the file does not say it: it was removed, perhaps.
+
+    None where it says that the last life ended: whoever has locked the directory since is no stack.
+    """
+    pid = None if _says_ended(path) else leader(path.parent)
     started_ticks = None if pid is None else start_time_ticks(pid)
     return None if pid is None or started_ticks is None else Holder(pid=pid, started_ticks=started_ticks, boot=boot())
 

@@ -95,7 +95,7 @@ def stop_stack(
 def _end(data: DataDirectory, number: signal.Signals, timeout_s: float) -> bool:
     """Signal the supervisor and wait for the end of all. Returns whether it lived. Raises `WaitedTooLong`, `HolderUnseen`."""
     deadline = time.monotonic() + timeout_s
-    last = read_holder(data.lock)
+    last = _named(data)
     with opened_holder(data.lock) as holder:
         if holder is None and last is None and not wait_free(data.lock, UNSEEN_S):
             raise HolderUnseen(
@@ -112,6 +112,17 @@ def _end(data: DataDirectory, number: signal.Signals, timeout_s: float) -> bool:
             f"`{command_for('down', data.path)}`, or end it with `{command_for('down --now', data.path)}`"
         )
     return was_running
+
+
+def _named(data: DataDirectory) -> Holder | None:
+    """Return who says to have the lock; where nobody does, a stack may just be beginning, which has a moment to say so."""
+    deadline = time.monotonic() + UNSEEN_S
+    while (holder := read_holder(data.lock)) is None and time.monotonic() < deadline:
+        with opened_holder(data.lock) as found:
+            if found is not None or is_free(data.lock):
+                break
+        time.sleep(POLL_S)
+    return holder
 
 
 def _wait_over(data: DataDirectory, last: Holder | None, deadline: float) -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from cutor.errors import WaitedTooLong
 from cutor.stack import current, stopping
 from cutor.stack.data import DataDirectory
 from cutor.stack.keeper import Orders
-from cutor.stack.lock import Holder, Lock, is_free, read_holder
+from cutor.stack.lock import ENDED, AlreadyRunning, Holder, Lock, is_free, read_holder
 from cutor.stack.stop_times import StopTimes
 from cutor.stack.stopping import HolderUnseen, Stopped, stop_stack
 from cutor.stack.supervisor import StackSettings, Supervisor
@@ -157,6 +158,41 @@ def test_who_holds_the_lock_unseen_is_not_waited_for(tmp_path: Path, monkeypatch
     with pytest.raises(HolderUnseen, match=r"in use by a process that this user cannot see.*end it yourself"):
         stop_stack(data, tmp_path / "current.json", None, PATIENCE_S)
     lock.release(orderly=True)
+
+
+@pytest.mark.parametrize("said", ["ended\n", "", None])
+def test_who_locks_the_directory_and_is_no_stack_is_not_signalled(tmp_path: Path, said: str | None) -> None:
+    """A backup, say, that may run only while no stack does."""
+    data = DataDirectory(tmp_path / "data")
+    data.prepare()
+    data.make_instance()
+    if said is not None:
+        data.lock.write_text(said)
+    command = ["flock", "--no-fork", str(data.path), "sh", "-c", "echo locked; exec sleep 600"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as backup:
+        try:
+            assert backup.stdout is not None
+            assert backup.stdout.readline() == "locked\n"
+            for now in (False, True):
+                with pytest.raises(HolderUnseen, match=rf"process with pid {backup.pid}, and nothing says .* end it yourself"):
+                    stop_stack(data, tmp_path / "current.json", None, PATIENCE_S, now=now)
+            with pytest.raises(AlreadyRunning, match=rf"process with pid {backup.pid}, and nothing says .* end it yourself"):
+                Lock.take(data.lock)
+            assert backup.poll() is None
+        finally:
+            backup.kill()
+
+
+def test_a_stack_that_begins_has_a_moment_to_say_so(tmp_path: Path) -> None:
+    """It has the lock, and the file still says that the life before it ended."""
+    data = DataDirectory(tmp_path)
+    with holder(data, lingers_s=0.0):
+        named = data.lock.read_bytes()
+        data.lock.write_bytes(ENDED)
+        saying = threading.Timer(0.3, data.lock.write_bytes, (named,))
+        saying.start()
+        assert stop_stack(data, tmp_path / "current.json", None, PATIENCE_S).was_running
+        saying.join()
 
 
 def test_nothing_is_removed_while_a_server_uses_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

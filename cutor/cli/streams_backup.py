@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -117,6 +117,10 @@ async def _back_up(server: str, directory: Path, progress: _Progress) -> Manifes
         return await backup.make(bus, directory, progress)
 
 
+OR_WHOLE: Final = "where all of it was through already, the same restore again takes the mark away and that is all"
+"""An interruption may have met the last step, at which nothing is held in part any more."""
+
+
 def _restore(server: str, directory: Path, manifest: Manifest, replicas: int | None, line: StatusLine) -> None:
     """Check and restore. Raises `RestoreInterrupted` where an interruption leaves part of a backup, and what both raise."""
     begun = False
@@ -135,7 +139,7 @@ def _restore(server: str, directory: Path, manifest: Manifest, replicas: int | N
         interruption.run(work())
     except KeyboardInterrupt:
         if begun:
-            raise RestoreInterrupted(f"interrupted: {HELD_IN_PART}") from None
+            raise RestoreInterrupted(f"interrupted: {HELD_IN_PART}; {OR_WHOLE}") from None
         raise
 
 

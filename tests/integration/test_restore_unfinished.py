@@ -23,6 +23,7 @@ from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.errors import ApiRefused, RestoreUnfinished, StreamMissing
 from cutor.bus.restoring import MARKED, marked
 from cutor.bus.topology import apply, default_text, parse, plan
+from cutor.cli.streams_backup import OR_WHOLE
 from cutor.client import Client
 from cutor.redelivery import redeliver
 from tests.bare_stack import one_line
@@ -95,7 +96,7 @@ async def test_nobody_builds_upon_a_restore_that_was_interrupted(backed_up: Path
             assert process.returncode == -sent
         else:
             assert process.returncode == 130
-            assert said.splitlines() == [f"cutor: interrupted: {transfer.HELD_IN_PART}"]
+            assert said.splitlines() == [f"cutor: interrupted: {transfer.HELD_IN_PART}; {OR_WHOLE}"]
         before = await held(bus)
         assert before < set(ORDER), "it was met within its work"
         await every_way_is_closed(tmp_path, url, bus, backed_up)

@@ -78,19 +78,28 @@ def remove(path: Path, instance: str) -> bool:
     """Forget a stack; the one that was started before it and still runs is the current one again.
 
     Returns whether the stack was known. A file that cannot be read is left alone.
+
+    Raises `CurrentStackDamaged` where it cannot be written.
     """
-    if not path.parent.is_dir():
-        return False
-    with _locked(path):
-        before = _chain(_read_or_none(path))
-        left = [stack for stack in before if stack.instance != instance]
-        if len(left) == len(before):
+    try:
+        if not path.exists():
             return False
-        running = [stack for stack in left if runs(stack)]
-        if running:
-            write_privately(path, msgspec.json.encode(_linked(running)))
-        else:
-            path.unlink(missing_ok=True)
+        with _locked(path):
+            return _remove(path, instance)
+    except OSError as error:
+        raise CurrentStackDamaged(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _remove(path: Path, instance: str) -> bool:
+    before = _chain(_read_or_none(path))
+    left = [stack for stack in before if stack.instance != instance]
+    if len(left) == len(before):
+        return False
+    running = [stack for stack in left if runs(stack)]
+    if running:
+        write_privately(path, msgspec.json.encode(_linked(running)))
+    else:
+        path.unlink(missing_ok=True)
     return True
 
 

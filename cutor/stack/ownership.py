@@ -19,7 +19,10 @@ USED: Final = frozenset(
 )
 VIEWS: Final = "projections.duckdb"
 """Where the projector has its views without a `projector.database` of its own; what belongs to them begins so."""
+OPENED_BENEATH: Final = {"nats": ("nats-", "jetstream"), "log": ("supervisor", "builder", "runner", "projector")}
+"""What names begin with that are opened in these directories by cutor or nats-server: one on a disk of its own has more."""
 OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+ROOT: Final = 0
 ANOTHER: Final = "take another one with --data"
 
 
@@ -42,19 +45,24 @@ def objection(path: Path) -> str | None:
 
 
 def _objections_beneath(path: Path) -> Iterator[str]:
-    """Yield why what cutor uses of a directory may not be used: two levels, beneath which it makes everything itself."""
+    """Yield why what cutor uses of a directory may not be used: two levels, beneath which it makes everything itself.
+
+    What root has in the second is in nobody's way: `lost+found` of a disk, say; root may write anywhere.
+    """
     for entry in _entries(path):
         if entry.name not in USED and not entry.name.startswith(VIEWS):
             continue
         yield from _objections_to(Path(entry.path))
         if entry.is_dir():
+            opened = OPENED_BENEATH.get(entry.name, ("",))
             for inner in _entries(Path(entry.path)):
-                yield from _objections_to(Path(inner.path))
+                if inner.name.startswith(opened):
+                    yield from _objections_to(Path(inner.path), ROOT)
 
 
-def _objections_to(path: Path) -> Iterator[str]:
+def _objections_to(path: Path, *trusted: int) -> Iterator[str]:
     try:
-        if (owner := path.lstat().st_uid) != os.geteuid():
+        if (owner := path.lstat().st_uid) not in {os.geteuid(), *trusted}:
             yield f"{path} in it belongs to another user ({owner}), who may have put it there: {ANOTHER}"
             return
         mode = path.stat().st_mode

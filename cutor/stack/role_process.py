@@ -114,13 +114,14 @@ def _join(supervision: Supervision, data: Path) -> None:
     os.set_inheritable(supervision.ready_descriptor, False)
     for descriptor in supervision.lock_descriptors:
         os.set_inheritable(descriptor, False)
-    if not any(_is_open(descriptor, data) for descriptor in supervision.lock_descriptors):
+    locked = (data, DataDirectory(data).lock)  # the file alone by a stack that runs since before the directory was locked, too
+    if not any(_is_open(descriptor, path) for descriptor in supervision.lock_descriptors for path in locked):
         raise DataDirectoryUnusable(f"{data} is not the directory any more that its stack has locked: stop that stack")
 
 
-def _is_open(descriptor: int, data: Path) -> bool:
+def _is_open(descriptor: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), data.stat())
+        return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
         return False
 

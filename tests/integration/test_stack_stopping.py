@@ -147,6 +147,30 @@ def test_a_role_starts_in_no_other_directory_than_the_one_that_its_stack_has_loc
     assert not user.stack.data.exists()
 
 
+def test_a_role_starts_where_its_stack_has_locked_the_file_alone(tmp_path: Path) -> None:
+    """A stack of an older cutor runs, and the code that its roles are started with is newer."""
+    data = DataDirectory(tmp_path / "data")
+    data.prepare()
+    joining = "import sys; from pathlib import Path; from cutor.stack.role_process import Supervision, _join; " + (
+        "_join(Supervision(int(sys.argv[1]), int(sys.argv[2]), (int(sys.argv[3]),)), Path(sys.argv[4])); print('joined')"
+    )
+    ready = os.pipe()
+    for name, said in (("lock", "joined\n"), ("another", "")):
+        locked = os.open(data.path / name, os.O_RDWR | os.O_CREAT)
+        done = subprocess.run(
+            [sys.executable, "-c", joining, str(os.getpid()), str(ready[1]), str(locked), str(data.path)],
+            check=False,
+            pass_fds=[locked, ready[1]],
+            capture_output=True,
+            text=True,
+        )
+        os.close(locked)
+        assert done.stdout == said
+        assert ("is not the directory any more that its stack has locked" in done.stderr) == (not said)
+    for descriptor in ready:
+        os.close(descriptor)
+
+
 def test_who_holds_the_lock_unseen_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes of other users, say: whom should it stop?"""
     data = DataDirectory(tmp_path)

@@ -29,6 +29,7 @@ from cutor.stack.lock import (
     wait_free,
 )
 from cutor.stack.logs import Log, last_lines
+from cutor.stack.ownership import objection
 from cutor.stack.place import Place, boot
 from cutor.stack.stopping import Stopped, stop_stack
 from cutor.stack.streams import wanted
@@ -115,6 +116,39 @@ def test_what_this_user_linked_is_his_own_decision_and_what_cutor_has_no_name_fo
     (data.path / "shared").mkdir()
     (data.path / "shared").chmod(0o777)
     data.prepare()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to somebody else")
+@pytest.mark.parametrize("owner", [0, 65534])
+def test_what_a_disk_of_its_own_has_beside_the_streams_is_in_nobodys_way(tmp_path: Path, owner: int) -> None:
+    """`mkfs.ext4` makes `lost+found`, root's, or that of whom root is in the name space of users that it was made in."""
+    data, disk = DataDirectory(tmp_path / "data"), tmp_path / "disk"
+    data.path.mkdir()
+    disk.mkdir()
+    data.server.symlink_to(disk)
+    (disk / "lost+found").mkdir(mode=0o700)
+    os.chown(disk / "lost+found", owner, owner)
+    data.prepare()
+    (disk / "jetstream").mkdir()
+    os.chown(disk / "jetstream", 65534, 65534)
+    with pytest.raises(DataDirectoryUnusable, match=r"nats/jetstream in it belongs to another user \(65534\)"):
+        data.prepare()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to somebody else")
+def test_what_root_has_in_a_users_directory_is_in_nobodys_way_beneath_its_first_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, user = tmp_path / "data", 65534
+    for made in (data, data / "in-hand", data / "in-hand" / "lost+found", data / "roles"):
+        made.mkdir(mode=0o700)
+    for users in (data, data / "in-hand"):
+        os.chown(users, user, user)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert (why := objection(data)) is not None
+    assert f"{data}/roles in it belongs to another user (0)" in why
+    os.chown(data / "roles", user, user)
+    assert objection(data) is None
 
 
 def test_a_log_that_is_a_link_is_refused(tmp_path: Path) -> None:
@@ -439,6 +473,18 @@ def test_a_process_that_keeps_the_current_stack_file_locked_is_not_waited_for_fo
 
 def test_forgetting_where_nothing_was_ever_started(tmp_path: Path) -> None:
     assert not current.remove(tmp_path / "none" / "current.json", STACK.instance)
+    assert not current.remove(tmp_path / "current.json", STACK.instance)
+    assert list(tmp_path.iterdir()) == [], "nothing is locked for it"
+
+
+def test_forgetting_where_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "current.json"
+    current.write(path, STACK)
+    current.lock_path(path).unlink()
+    current.lock_path(path).symlink_to(tmp_path)
+    with pytest.raises(CurrentStackDamaged, match=r"current\.json cannot be written: "):
+        current.remove(path, STACK.instance)
+    assert current.read(path) == STACK
 
 
 def test_a_damaged_current_stack_file_is_named_without_its_content(tmp_path: Path) -> None:

@@ -64,6 +64,11 @@ def _config_of(wanted: Wanted, directory: DataDirectory) -> Config:
 def _describe(stopped: Stopped, data: Path) -> str:
     if stopped.new_life:
         return f"a new stack has begun in {data} meanwhile: it is left alone; `{command_for('down', data)}` once more stops it"
+    if stopped.is_copy:
+        return (
+            f"no stack is running in {data}, which is a copy of the data directory of one, or mounted anew: "
+            "should that one have left containers, `cutor doctor` tells of them"
+        )
     if stopped.was_dead:
         return f"the stack of {data} had died; what it left behind is removed ({stopped.containers_removed} containers)"
     return f"the stack of {data} is stopped" if stopped.was_running else f"no stack is running in {data}"

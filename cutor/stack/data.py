@@ -103,8 +103,8 @@ class DataDirectory:
             write_privately(self.instance_file, f"{name}\n".encode())
             if former is not None and say is not None:
                 say(
-                    f"{self.path} is a copy of the data directory of the stack {former}, or was moved to another disk: "
-                    f"it is the stack {name} now; should {former} have left containers, `cutor doctor` tells of them"
+                    f"{self.path} is a copy of the data directory of the stack {former}, was moved to another disk or mounted "
+                    f"anew: it is the stack {name} now; should {former} have left containers, `cutor doctor` tells of them"
                 )
         self._record_place()  # last: a copy is one until then
         return name

@@ -51,13 +51,14 @@ class Stopped:
     """What `stop_stack` found and did.
 
     ``was_running``: a supervisor obeyed; ``was_dead``: one had been killed before. ``new_life``: another stack has begun there
-    meanwhile, and was left alone.
+    meanwhile, and was left alone. ``is_copy``: nothing was looked for, as the name there is another directory's (`place`).
     """
 
     was_running: bool
     was_dead: bool
     containers_removed: int = 0
     new_life: bool = False
+    is_copy: bool = False
 
 
 def stop_stack(
@@ -81,7 +82,7 @@ def stop_stack(
     if not data.exists():
         raise NoSuchStack(f"{data.path} is not the data directory of a stack: name the one of `cutor up --data`")
     if data.is_copy() and is_free(data.lock):  # the name in its lock is that of the stack which it is a copy of
-        return Stopped(was_running=False, was_dead=False)
+        return Stopped(was_running=False, was_dead=False, is_copy=True)
     was_running = _end(data, signal.SIGQUIT if now else signal.SIGHUP, timeout_s)
     dead = read_holder(data.lock)
     if dead is None:  # the supervisor ended in an orderly way, or never was

@@ -8,6 +8,7 @@ import signal
 import stat
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -212,6 +213,53 @@ def test_devices_are_compared_within_a_boot_alone(other: Place, same: bool) -> N
     assert Place(inode=1, device=2, boot="b").is_same(other) is same
 
 
+DISK, MOUNT = os.makedev(8, 1), os.makedev(0, 45)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        (Place(inode=2, device=DISK, boot="b", file_system=7), Place(inode=2, device=DISK, boot="c", file_system=7), True),
+        (Place(inode=2, device=DISK, boot="b", file_system=7), Place(inode=2, device=DISK, boot="c", file_system=8), False),
+        (Place(inode=2, device=MOUNT, boot="b", file_system=7), Place(inode=2, device=MOUNT, boot="b", file_system=8), False),
+        (
+            Place(inode=2, device=MOUNT, boot="b", file_system=7),
+            Place(inode=2, device=MOUNT + 1, boot="b", file_system=7),
+            True,
+        ),
+        (Place(inode=2, device=MOUNT, boot="b"), Place(inode=2, device=MOUNT + 1, boot="b"), False),
+        (Place(inode=2, device=MOUNT, boot="b"), Place(inode=2, device=MOUNT + 1, boot="b", file_system=7), False),
+        (Place(inode=2, device=DISK, boot="b", file_system=7), Place(inode=2, device=DISK + 1, boot="b", file_system=7), False),
+        (Place(inode=2, device=DISK, boot="b"), Place(inode=2, device=DISK + 1, boot="c", file_system=7), True),
+        (Place(inode=2, device=DISK, boot="b", file_system=7), Place(inode=3, device=DISK, boot="b", file_system=7), False),
+    ],
+    ids=[
+        "rebooted",
+        "the root of another disk",
+        "a snapshot",
+        "mounted anew",
+        "mounted anew, no id",
+        "mounted anew, recorded without an id",
+        "a disk copied block by block",
+        "recorded without an id, rebooted",
+        "a copy beside it",
+    ],
+)
+def test_the_id_of_a_file_system_counts_for_more_than_the_number_of_its_device(before: Place, after: Place, same: bool) -> None:
+    assert (before.is_same(after), after.is_same(before)) == (same, same)
+
+
+@pytest.mark.parametrize(("told", "kept"), [(0, None), (2049, None), (11536687566327337621, 11536687566327337621)])
+def test_an_id_that_is_a_devices_number_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: int, kept: int | None
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_fsid=told))
+    data = DataDirectory(tmp_path)
+    data.make_instance()
+    assert (recorded := place.read(data.place_file)) is not None
+    assert recorded.file_system == kept
+
+
 def test_down_of_a_copy_waits_for_nobody_and_looks_for_no_containers_of_its_original(tmp_path: Path) -> None:
     data, current_file = DataDirectory(tmp_path / "data"), tmp_path / "current.json"
     data.prepare()
@@ -220,7 +268,7 @@ def test_down_of_a_copy_waits_for_nobody_and_looks_for_no_containers_of_its_orig
     copied = DataDirectory(tmp_path / "copied")
     shutil.copytree(data.path, copied.path)
     assert read_holder(copied.lock) is not None
-    assert stop_stack(copied, current_file, "unix:///nowhere", 60.0) == Stopped(was_running=False, was_dead=False)
+    assert stop_stack(copied, current_file, "unix:///nowhere", 60.0) == Stopped(was_running=False, was_dead=False, is_copy=True)
     lock.release(orderly=True)
 
 

@@ -18,6 +18,8 @@ SERVER_S: Final = 10.0
 SWEEP_S: Final = 60.0
 """Removing a container takes Docker 0.1 s, or several where a machine is busy; more than this is an engine that hangs."""
 HALTED_SWEEP_S: Final = 5.0
+FORMER_SWEEP_S: Final = 20.0
+"""How long a start waits for Docker to remove what a former life left; what stays then is left to the roles."""
 ORPHANS_S: Final = 2 * HAND_BACK_S
 """How long the role processes of a supervisor that was killed may take to end: they hurry."""
 

@@ -35,9 +35,9 @@ from cutor.stack.leftovers import remove_leftovers
 from cutor.stack.lock import Lock, read_holder
 from cutor.stack.logs import Log, stamped
 from cutor.stack.power_failure import see_to_deliveries
-from cutor.stack.preflight import check_docker, remove_containers
+from cutor.stack.preflight import ContainersStuck, check_docker, remove_containers
 from cutor.stack.server import KeptServer, StoppedAtItsStart
-from cutor.stack.stop_times import HALTED_SWEEP_S, SWEEP_S, StopTimes
+from cutor.stack.stop_times import FORMER_SWEEP_S, HALTED_SWEEP_S, SWEEP_S, StopTimes
 from cutor.text import escape
 
 ROLES: Final = ("builder", "runner", "projector")
@@ -182,10 +182,14 @@ class Supervisor:
         async with Engine.connect(self._settings.config.docker.host) as engine:
             await check_docker(engine, self._settings.config)
             images.write(self._data, await images.resolve(engine, self._settings.config))
-            await self._sweep_former(engine, instance)
+            try:
+                await self._sweep_former(engine, instance)
+            except ContainersStuck as stuck:
+                self._left_behind = True
+                self._say(f"left behind by a former life of this stack: {stuck}; the roles go on trying, and so does the end")
 
     async def _sweep_former(self, engine: Engine, instance: str) -> None:
-        if removed := await remove_containers(engine, instance):
+        if removed := await remove_containers(engine, instance, within_s=FORMER_SWEEP_S):
             self._say(f"removed {removed} containers that a former life of this stack left behind")
         self._left_behind = False
 
@@ -205,6 +209,7 @@ class Supervisor:
         try:
             async with asyncio.timeout(timeout_s), Engine.connect(self._settings.config.docker.host) as engine:
                 await remove_containers(engine, instance)
+            self._left_behind = False
         except (TimeoutError, ContainerError) as error:
             why = str(error) or f"Docker took more than {timeout_s:.0f} s"
             raise ContainersLeft(

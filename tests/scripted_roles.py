@@ -25,7 +25,7 @@ from cutor.model.subjects import Address
 from cutor.roles.context import RoleContext
 from cutor.roles.job import Job, WorkerUnable
 from cutor.roles.loop import Loop, serve
-from cutor.roles.sweep import Swept
+from cutor.roles.sweep import Stuck, Swept
 from tests.unit.histories import ENVIRONMENT, OK
 
 Work = Callable[[Job], Awaitable[None]]
@@ -67,14 +67,14 @@ async def role(
     hurried: bool = False,
     data: Path | None = None,
     swept: tuple[Address, ...] = (),
-    stuck: tuple[Address, ...] = (),
+    stuck: tuple[Stuck, ...] = (),
 ) -> AsyncIterator[None]:
     """Run a loop until the block ends; ``hurried``: it is told to hurry, too."""
     stop, hurry, ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
     context = RoleContext("", "test", worker, Config(shutdown_grace_s=grace_s), ready.set, stop, hurry, data)
     step = Scripted(name, work)
     step.unable_times = unable_times
-    left = Swept(frozenset(swept), frozenset(stuck))
+    left = Swept(frozenset(swept), stuck)
     loop = asyncio.create_task(Loop(context, journal, step, 2, retry_delay_s=0.05).run(left))
     await asyncio.wait([loop, asyncio.create_task(ready.wait())], return_when=asyncio.FIRST_COMPLETED)
     try:

@@ -40,6 +40,8 @@ class ContainerSpec:
 
 
 DATA_LABEL: Final = "cutor.data"
+UID_LABEL: Final = "cutor.uid"
+"""The uid that a runner's container has been lent: Docker's listing tells labels, and not the user."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,9 @@ def runner_spec(
         Tmpfs("/tmp", _MIB, 1024, uid),  # noqa: S108 (the container's own: nsjail puts its mount points there)
     )
     host = _host_config(resources, writable, (Volume(storage.store_volume, STORE_DIRECTORY, read_only=True),))
-    return _spec(identity, "runner", image, f"{uid}:{uid}", entry_command(RUNNER_MODULE), host)
+    spec = _spec(identity, "runner", image, f"{uid}:{uid}", entry_command(RUNNER_MODULE), host)
+    spec.body["Labels"][UID_LABEL] = str(uid)
+    return spec
 
 
 def builder_spec(

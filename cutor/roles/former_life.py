@@ -1,16 +1,17 @@
 """What a role does about its former life, once, before it serves: see docs/explanation/start-up.md.
 
 The former life is dead: this process holds the lock that it held, and has removed its containers. So of submissions that ended
-under a lease of its own nothing is left, which is said (``cleaned``, by sweep), unless Docker did not let go a container of
-them; and what it had in hand is handed back: it goes on at once instead of after ``ack_wait``. All of it is a help, never a
-condition: what fails is logged, and left to the clocks.
+under a lease of its own nothing is left, which is said (``cleaned``, by sweep); where Docker does not let go a container, once
+that is gone. And what it had in hand is handed back: it goes on at once instead of after ``ack_wait``. All of it is a help,
+never a condition: what fails is logged, and left to the clocks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 from cutor.bus.delivery import BEAT_TIMEOUT_S, hand_back
@@ -44,6 +45,7 @@ class FormerLife:
         self._worker = worker
         self._lease_s = lease_s
         self._room = asyncio.Semaphore(AT_ONCE)
+        self._unanswered: dict[Address, Sequence[Note]] = {}
 
     async def settle(self, swept: Swept) -> None:
         """Say of ended submissions that they are clean, hand back the rest."""
@@ -62,7 +64,11 @@ class FormerLife:
         async with self._room:
             try:
                 state = await self._journal.state(address)
-                if state is not None and address not in swept.stuck:
+                if state is not None and swept.holds(address):
+                    if state.ended:
+                        self._unanswered[address] = notes
+                        return
+                elif state is not None:
                     state = await self._clean(state)
                 for note in notes:
                     await self._answer(state, note)
@@ -70,6 +76,23 @@ class FormerLife:
                 log.warning("%s: what a life before this one left of it: %s", address, error)
             except Exception:  # of this one alone: the role starts all the same, and its delivery comes again
                 log.exception("%s: a bug beside what a life before this one left of it", address)
+
+    @asynccontextmanager
+    async def seeing_off(self, swept: Swept) -> AsyncIterator[None]:
+        """While the block lasts, do for each submission that had a stuck container what `settle` left, once that is gone."""
+        stuck = {one.address for one in swept.stuck if one.address is not None}
+        tasks = [asyncio.create_task(self._see_off(address, swept), name=f"see off {address}") for address in stuck]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _see_off(self, address: Address, swept: Swept) -> None:
+        await asyncio.wait([one.removal for one in swept.stuck if one.address == address])
+        if not swept.holds(address):
+            await self._one(address, self._unanswered.pop(address, ()), swept)
 
     async def _clean(self, state: Submission) -> Submission:
         return (await self._journal.settle(state, lambda state: decide_swept(state, self._role, self._worker))).state

@@ -2,10 +2,11 @@
 
 A worker that is killed answers nothing: without its note, the server would wait for its sign of life until ``ack_wait`` has run
 out (30 s) before somebody else gets the delivery. ``<data>/in-hand/<role>/<sequence>`` is written as soon as the delivery is
-there, written again before a lease is appended behind another one of the role, and removed once the delivery is answered; its
-time is that of the last heartbeat that the server confirmed. It is not synchronised to the disk: a machine that dies loses the
-notes, which costs that wait and nothing else. For the same reason nothing depends on one being there, whole or true: what is
-read is checked, and a hand-back is decided by the log (`decide_in_hand`).
+there, written again before a lease is appended behind another one of the role, and removed once the delivery is answered. Its
+time is that of the last heartbeat that the server confirmed, and being written again does not change it. Until there was a
+heartbeat it is that of the taking up, before which the server's clock began: by the delivery's way here. It is not synchronised
+to the disk: a machine that dies loses the notes, which costs that wait and nothing else. For the same reason nothing depends on
+one being there, whole or true: what is read is checked, and a hand-back is decided by the log (`decide_in_hand`).
 
 Nothing is opened or removed through a link: both directories are opened as what they are, and all that is done in them is done
 beneath the open descriptor. A link there leads into a directory that holds no notes, whoever made it.
@@ -81,19 +82,22 @@ class InHand:
             else:
                 weakref.finalize(self, os.close, self._directory)
 
-    def note(self, note: Note) -> None:
-        """Write a note (70 µs). Where that fails, the work goes on without it."""
+    def note(self, note: Note, *, again: bool = False) -> None:
+        """Write a note (70 µs); ``again``: with the time that it has. Where that fails, the work goes on without it."""
         if self._directory is None:
             return
-        name = str(note.sequence)
+        name, then_ns = str(note.sequence), None
         try:
             try:
                 descriptor = os.open(name, _WRITE, 0o600, dir_fd=self._directory)
-            except FileExistsError:  # a delivery that could not be answered, and has come again
+            except FileExistsError:  # or a delivery that could not be answered, and has come again
+                then_ns = os.stat(name, dir_fd=self._directory, follow_symlinks=False).st_mtime_ns
                 os.unlink(name, dir_fd=self._directory)
                 descriptor = os.open(name, _WRITE, 0o600, dir_fd=self._directory)
             try:
                 os.write(descriptor, msgspec.json.encode(note))
+                if again and then_ns is not None:
+                    os.utime(descriptor, ns=(then_ns, then_ns))
             finally:
                 os.close(descriptor)
         except OSError as error:

@@ -42,7 +42,7 @@ from cutor.model.decide import (
     decide_step,
 )
 from cutor.model.errors import InvalidRequest
-from cutor.model.events import Event, Leased
+from cutor.model.events import Cleaned, Event, Leased
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import EVENTS, Address, EventSubject, parse_event_subject
@@ -89,20 +89,22 @@ class Loop:
         self._ability = Ability(step)
         self._lease_s: dict[str, float] = {}
         self._in_hand = InHand(context.data, step.role)
+        self._swept = NOTHING
         self._poison = Poison(journal, step.role, context.worker, retry_delay_s)
 
     async def run(self, swept: Swept = NOTHING) -> None:
         """Serve until the context's ``stop`` is set; then let the running jobs finish for a while, and hand back the rest.
 
         Appends and reads wait as long for a server that is away as a lease lasts: a shorter absence costs none.
-        ``swept``: the submissions of which a former life of this role had left a container.
+        ``swept``: what came of the containers that a former life of this role had left.
         """
+        self._swept = swept
         self._policy = await self._journal.policy()
         self._lease_s = await self._lease_times()
         self._journal.bus.link.patience_s = max(self._lease_s.values(), default=LEASE_S)
         former = FormerLife(self._journal, self._in_hand, self._step.role, self._context.worker, self._lease_s)
         await former.settle(swept)
-        async with self._attention.listening(), self._queues() as queues:
+        async with self._attention.listening(), former.seeing_off(swept), self._queues() as queues:
             self._context.ready()
             try:
                 while not self._context.stop.is_set():
@@ -164,7 +166,7 @@ class Loop:
             case "later":
                 await delivery.nak(min(self._retry_delay_s * 2 ** min(delivery.delivered_count, 10), LATER_MAX_S))
             case "leave":
-                log.info("%s: left to the worker that holds its lease", delivery.stored.subject)
+                log.info("%s: left to its clock, or to the worker that holds its lease", delivery.stored.subject)
 
     async def _attend(self, delivery: Delivery) -> None:
         """Find out what a delivery is of, attend to that, and answer it."""
@@ -229,9 +231,9 @@ class Loop:
             event = self._wanted(state, running.sequence, token)
             if isinstance(event, Leased):
                 if running.taking is None and former is not None and former.role == role:
-                    self._in_hand.note(_note(delivery, running.address, token, seen=former.token))
+                    self._in_hand.note(_note(delivery, running.address, token, seen=former.token), again=True)
                 running.taking = event.lease
-            return event
+            return None if isinstance(event, Cleaned) and self._swept.holds(running.address) else event
 
         try:
             appended = await self._journal.settle(state, wanted, conflicts_at_most=CONFLICTS_BEFORE_LEASE)
@@ -244,9 +246,11 @@ class Loop:
         if appended.done and not state.ended:
             return "leave"  # our lease is in the log, its answer was lost meanwhile, and a newer one stands behind it
         if appended.done:
-            await self._clean(state)
-            return "done"
-        return decide_overtaken(state, role, token=token, seen=former) or "done"
+            state = await self._clean(state)
+        elif (overtaken := decide_overtaken(state, role, token=token, seen=former)) is not None:
+            return overtaken
+        unclean = state.ended and state.cleaned_ns is None
+        return "leave" if unclean and self._swept.holds(running.address) else "done"
 
     def _busy_now(self, error: JournalBusy, address: Address) -> Answer:
         """Put a delivery off whose submission others write to without end: its slot is for those that can go on."""
@@ -341,8 +345,10 @@ class Loop:
     async def _clean(self, state: Submission, job: Job | None = None) -> Submission:
         """Append ``cleaned`` where it is due: after a job this worker left nothing behind, without one it takes over.
 
-        A cancelled job's goes with what that interrupted.
+        A cancelled job's goes with what that interrupted. Nothing is said while a container of a former life is still there.
         """
+        if self._swept.holds(state.address):
+            return state
         worker, lease, part = self._context.worker, None, None
         if job is not None:
             lease, part = job.lease, job.interrupted

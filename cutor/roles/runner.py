@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from cutor.containers.control_group import Watermark
 from cutor.containers.engine import Engine
@@ -35,7 +36,7 @@ from cutor.roles.job import Job, StepFault
 from cutor.roles.loop import serve
 from cutor.roles.results import Results
 from cutor.roles.slots import Slots
-from cutor.roles.sweep import check_engine, sweeping
+from cutor.roles.sweep import NOTHING, Stuck, Swept, check_engine, sweeping
 from cutor.undisturbed import to_the_end
 
 
@@ -45,7 +46,7 @@ async def run_runner(context: RoleContext) -> None:
         Engine.connect(context.config.docker.host) as engine,
         sweeping(engine, context.instance, "runner") as swept,
     ):
-        await serve(context, RunStep(context, engine), context.config.runner.slots, swept)
+        await serve(context, RunStep(context, engine, swept), context.config.runner.slots, swept)
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,20 @@ class RunStep:
 
     role: Role = "runner"
 
-    def __init__(self, context: RoleContext, engine: Engine) -> None:
+    def __init__(self, context: RoleContext, engine: Engine, swept: Swept = NOTHING) -> None:
         self._context = context
         self._engine = engine
         settings = context.config.runner
         self._slots = Slots(settings.uid_base, settings.slots)
+        for one in swept.stuck:
+            if one.uid is not None:
+                self._slots.withhold(one.uid)
+                one.removal.add_done_callback(partial(self._let_go, one))
         self._storage = RunnerStorage(store_volume=context.config.nix.store_volume)
+
+    def _let_go(self, stuck: Stuck, _removal: asyncio.Future[None]) -> None:
+        if stuck.gone and stuck.uid is not None:
+            self._slots.give_free(stuck.uid)
 
     async def check(self) -> None:
         """Make sure of what no submission brings: an engine that answers, the image, a uid. Raises `WorkerUnable`."""

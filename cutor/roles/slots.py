@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from cutor.nix.inside.namespace import HOST_ID_BASE, ID_COUNT
@@ -33,6 +34,25 @@ class Slots:
         self._claims: dict[int, socket.socket] = {}
         self._free: set[int] = set()
         self._claiming = asyncio.Lock()
+        self._withheld: Counter[int] = Counter()
+        self._aside: dict[int, socket.socket] = {}
+
+    def withhold(self, uid: int) -> None:
+        """Keep a uid from being lent, to be called before the first `claim`: a container of a dead life may still run as it.
+
+        Its socket is held, too, where nobody else has it, so that runners of other stacks keep away from it.
+        """
+        self._withheld[uid] += 1
+        if uid not in self._aside:
+            with suppress(WorkerUnable):
+                if (claim := _bound(uid)) is not None:
+                    self._aside[uid] = claim
+
+    def give_free(self, uid: int) -> None:
+        """End one `withhold` of a uid; with the last one, whoever looks for uids may have it."""
+        self._withheld -= Counter((uid,))
+        if not self._withheld[uid] and (claim := self._aside.pop(uid, None)) is not None:
+            claim.close()
 
     async def claim(self) -> None:
         """Make sure that there is a uid for every slot: the lowest that nobody holds. Raises `WorkerUnable`.
@@ -56,16 +76,9 @@ class Slots:
             )
 
     def _try(self, uid: int) -> None:
-        if uid in self._claims or HOST_ID_BASE <= uid < HOST_ID_BASE + ID_COUNT:
-            return  # ours already, or of build containers
-        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            claim.bind(f"\0cutor-uid-{uid}")
-        except OSError as error:
-            claim.close()
-            if error.errno != errno.EADDRINUSE:
-                raise WorkerUnable(f"a uid could not be claimed on this host: {error.strerror}") from error
-        else:
+        if uid in self._claims or self._withheld[uid] or HOST_ID_BASE <= uid < HOST_ID_BASE + ID_COUNT:
+            return  # ours already, of a container that is stuck, or of build containers
+        if (claim := _bound(uid)) is not None:
             self._claims[uid] = claim
             self._free.add(uid)
 
@@ -81,7 +94,21 @@ class Slots:
 
     def close(self) -> None:
         """Give every uid back to the host."""
-        for claim in self._claims.values():
+        for claim in (*self._claims.values(), *self._aside.values()):
             claim.close()
         self._claims.clear()
+        self._aside.clear()
         self._free.clear()
+
+
+def _bound(uid: int) -> socket.socket | None:
+    """Return the socket that stands for a uid, None where another process has it. Raises `WorkerUnable`."""
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0cutor-uid-{uid}")
+    except OSError as error:
+        claim.close()
+        if error.errno != errno.EADDRINUSE:
+            raise WorkerUnable(f"a uid could not be claimed on this host: {error.strerror}") from error
+        return None
+    return claim

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from cutor.containers.engine import ContainerSummary, Engine
 from cutor.containers.errors import ContainerError
+from cutor.containers.host_config import UID_LABEL
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Role
 from cutor.model.subjects import Address, check_address
@@ -35,14 +36,31 @@ async def check_engine(engine: Engine) -> None:
         raise WorkerUnable(f"what answers at {engine.address} is no Docker Engine")
 
 
+class Stuck(NamedTuple):
+    """A container that Docker does not let go: what it served and its uid, as far as it says; ``removal`` ends with it."""
+
+    address: Address | None
+    uid: int | None
+    removal: asyncio.Future[None]
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is removed at last."""
+        return self.removal.done() and not self.removal.cancelled() and self.removal.exception() is None
+
+
 class Swept(NamedTuple):
-    """The submissions that containers of a dead life served: those whose are ``gone``, and those of which one is ``stuck``."""
+    """What came of the containers of a dead life: the submissions of those that are ``gone``, and those that are ``stuck``."""
 
     gone: frozenset[Address]
-    stuck: frozenset[Address]
+    stuck: tuple[Stuck, ...]
+
+    def holds(self, address: Address) -> bool:
+        """Return whether a container of a submission may still be there."""
+        return any(one.address == address and not one.gone for one in self.stuck)
 
 
-NOTHING: Final = Swept(frozenset(), frozenset())
+NOTHING: Final = Swept(frozenset(), ())
 
 
 @asynccontextmanager
@@ -57,13 +75,20 @@ async def sweeping(engine: Engine, instance: str, role: Role) -> AsyncIterator[S
     stuck = [found for found, gone in zip(left, removed, strict=True) if not gone]
     if len(left) > len(stuck):
         log.warning("removed %d containers of a %s that died", len(left) - len(stuck), role)
-    tasks = [asyncio.create_task(engine.discard(found.id, found.name), name=f"sweep {found.name}") for found in stuck]
+    tried = tuple(_tried_again(engine, found) for found in stuck)
     try:
-        yield Swept(_served(left) - _served(stuck), _served(stuck))
+        yield Swept(_served(left) - _served(stuck), tried)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for one in tried:
+            one.removal.cancel()
+        await asyncio.gather(*(one.removal for one in tried), return_exceptions=True)
+
+
+def _tried_again(engine: Engine, found: ContainerSummary) -> Stuck:
+    removal = asyncio.create_task(engine.discard(found.id, found.name), name=f"sweep {found.name}")
+    uid = found.labels.get(UID_LABEL, "")
+    known = uid.isascii() and uid.isdigit()
+    return Stuck(_submission(found.labels.get("cutor.submission", "")), int(uid) if known else None, removal)
 
 
 async def _removed(engine: Engine, found: ContainerSummary) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cutor.bus.connection import Bus
@@ -30,6 +31,7 @@ from cutor.model.state import Submission
 from cutor.model.subjects import Address
 from cutor.roles.in_hand import DIRECTORY, InHand, Note
 from cutor.roles.job import Job
+from cutor.roles.sweep import Stuck
 from tests.nats_server import OwnServer
 from tests.scripted_roles import PATIENCE_S, Waiting, end, kinds, pending_acks, request, role, set_ack_wait, take_over, until
 from tests.unit.histories import OK
@@ -372,14 +374,76 @@ async def test_an_ended_submission_whose_worker_died_is_cleaned_by_its_next_life
 
 
 async def test_nothing_is_said_to_be_clean_whose_container_is_still_there(journal: Journal, tmp_path: Path) -> None:
-    """Whoever has its delivery takes over, which claims nothing about this host."""
+    """Its delivery is left to its clock; once Docker has let the container go, it is clean."""
     submitted = await journal.submit(request("stuck"))
     leave_note(tmp_path, submitted, await delivered(journal))
     await lease_of(journal, submitted.address, "w1")
     await ended_by_cancel(journal, submitted.address)
-    async with role(journal, end, data=tmp_path, stuck=(submitted.address,)):
+    removal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with role(journal, end, data=tmp_path, stuck=(Stuck(submitted.address, None, removal),)):
+        other = await journal.submit(request("served"))
+        await until(journal, other.address, cleaned)
+        assert notes(tmp_path) == [str(submitted.step_sequence)], "for the next start, if this one ends before"
+        assert not cleaned(await journal.known(submitted.address))
+        removal.set_result(None)
         await until(journal, submitted.address, cleaned)
-    assert await cleaned_event(journal, submitted.address) == Cleaned(worker="w1", by="takeover")
+    assert await cleaned_event(journal, submitted.address) == Cleaned(worker="w1", by="sweep")
+    assert notes(tmp_path) == []
+
+
+@pytest.mark.parametrize("ended", ["before", "now"])
+async def test_a_delivery_that_comes_again_beside_a_stuck_container_cleans_nothing(
+    journal: Journal, tmp_path: Path, ended: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither of what had ended, nor of what ends in this life."""
+    submitted = await journal.submit(request("stuck"))
+    if ended == "before":
+        await lease_of(journal, submitted.address, "w1")
+        await ended_by_cancel(journal, submitted.address)
+    removal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    with caplog.at_level(logging.INFO):
+        async with role(journal, end, data=tmp_path, stuck=(Stuck(submitted.address, None, removal),)):
+            await until(journal, submitted.address, lambda state: state.ended)
+            async with asyncio.timeout(PATIENCE_S):
+                while "left to its clock" not in caplog.text:
+                    await asyncio.sleep(0.02)
+            assert not cleaned(await journal.known(submitted.address))
+            removal.set_result(None)
+            await until(journal, submitted.address, cleaned)
+    assert await cleaned_event(journal, submitted.address) == Cleaned(worker="w1", by="sweep")
+
+
+def test_a_note_that_is_written_again_keeps_its_time(tmp_path: Path) -> None:
+    """Before a lease behind another one: nobody has confirmed anything since."""
+    note = Note(ack_subject="$JS.ACK.x", sequence=5, tenant="default", id="a", token="t")
+    in_hand, path = InHand(tmp_path, "builder"), tmp_path / DIRECTORY / "builder" / "5"
+    in_hand.note(note)
+    os.utime(path, (1000, 1000))
+    in_hand.note(msgspec.structs.replace(note, seen="s"), again=True)
+    assert (path.stat().st_mtime, msgspec.json.decode(path.read_bytes())["seen"]) == (1000, "s")
+    in_hand.note(note)
+    assert path.stat().st_mtime > 1000, "a delivery that came again"
+
+
+async def test_a_lease_behind_another_leaves_the_notes_time(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted, work, noted = await journal.submit(request("behind")), Waiting(end), InHand.note
+    await lease_of(journal, submitted.address, "dead")
+    path = tmp_path / DIRECTORY / "builder" / str(submitted.step_sequence)
+
+    def aged(self: InHand, note: Note, *, again: bool = False) -> None:
+        noted(self, note, again=again)
+        if not again:
+            os.utime(path, (1000, 1000))
+
+    monkeypatch.setattr(InHand, "note", aged)
+    async with role(journal, work, data=tmp_path):
+        await work.began.wait()
+        assert path.stat().st_mtime == 1000
+        assert msgspec.json.decode(path.read_bytes())["seen"] == "of-dead-1"
+        work.go_on.set()
+        await until(journal, submitted.address, cleaned)
 
 
 async def test_nothing_is_said_of_what_goes_on_or_was_anothers(journal: Journal, tmp_path: Path) -> None:

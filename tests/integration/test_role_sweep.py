@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from pathlib import Path
 
 import pytest
 
+from cutor.config import Config, DockerSettings, RunnerSettings
 from cutor.containers.engine import Engine
 from cutor.containers.errors import EngineRefused
 from cutor.containers.host_config import Identity, runner_spec
 from cutor.model.subjects import Address
-from cutor.roles.sweep import sweeping
+from cutor.roles.context import RoleContext
+from cutor.roles.runner import RunStep
+from cutor.roles.slots import Slots
+from cutor.roles.sweep import NOTHING, sweeping
 from tests.integration.stage_support import IMAGE, RESOURCES, STORAGE, UID, connected
 
 GONE, STUCK = Address("default", "gone"), Address("default", "stuck")
 
 
-async def leave(engine: Engine, instance: str, *addresses: Address) -> None:
+async def leave(engine: Engine, instance: str, *addresses: Address, uid: int = UID) -> None:
     """Start containers as a runner that dies leaves them."""
     for address in addresses:
         identity = Identity(instance, secrets.token_hex(6), str(address))
-        await engine.start(runner_spec(identity, image=IMAGE, uid=UID, resources=RESOURCES, storage=STORAGE))
+        await engine.start(runner_spec(identity, image=IMAGE, uid=uid, resources=RESOURCES, storage=STORAGE))
 
 
 async def test_one_that_cannot_be_removed_keeps_nobody_from_serving(
@@ -41,14 +46,57 @@ async def test_one_that_cannot_be_removed_keeps_nobody_from_serving(
 
         monkeypatch.setattr(engine, "remove", refused)
         async with sweeping(engine, instance, "runner") as swept:
-            assert swept == (frozenset({GONE}), frozenset({STUCK}))
+            (stuck,) = swept.stuck
+            assert (swept.gone, stuck.address, stuck.uid) == (frozenset({GONE}), STUCK, UID)
+            assert swept.holds(STUCK)
+            assert not swept.holds(GONE)
             assert [one.id for one in await engine.list(instance)] == [held]
             holds = False
             async with asyncio.timeout(60):
                 while await engine.list(instance):
                     await asyncio.sleep(0.05)
+                await stuck.removal
+            assert not swept.holds(STUCK)
     (said,) = [record.message for record in caplog.records if "can't be removed, it is tried again meanwhile" in record.message]
     assert "device or resource busy" in said
+
+
+async def test_a_runner_lends_the_uid_of_a_stuck_container_only_once_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    instance, uid = f"sweep-{secrets.token_hex(4)}", UID + 20_000
+    runner = RunnerSettings(uid_base=uid, slots=1)
+    config = Config(docker=DockerSettings(image=IMAGE), runner=runner)
+    context = RoleContext("", instance, "w1", config, lambda: None, asyncio.Event(), data=tmp_path)
+    async with connected() as engine:
+        await leave(engine, instance, STUCK, uid=uid)
+        remove, holds = engine.remove, True
+
+        async def refused(container_id: str) -> bool:
+            if holds:
+                raise EngineRefused("Docker could not remove a container: device or resource busy (status 500)")
+            return await remove(container_id)
+
+        monkeypatch.setattr(engine, "remove", refused)
+        async with sweeping(engine, instance, "runner") as swept:
+            step = RunStep(context, engine, swept)
+            await step.check()
+            with step._slots.uid() as lent:
+                assert lent == uid + 1
+            other = Slots(uid, 1)
+            await other.claim()
+            with other.uid() as others:
+                assert others == uid + 2
+            holds = False
+            async with asyncio.timeout(60):
+                await swept.stuck[0].removal
+            other.close()
+            await asyncio.sleep(0)
+            await other.claim()
+            with other.uid() as others:
+                assert others == uid
+            for slots in (other, step._slots):
+                slots.close()
 
 
 async def test_a_removal_without_an_answer_is_left_to_the_next_start(
@@ -66,7 +114,9 @@ async def test_a_removal_without_an_answer_is_left_to_the_next_start(
 
         monkeypatch.setattr(engine, "remove", silent)
         async with sweeping(engine, instance, "runner") as swept:
-            assert swept == (frozenset(), frozenset({STUCK}))
+            assert swept.gone == frozenset()
+            assert swept.holds(STUCK)
+        assert swept.holds(STUCK), "given up is not gone"
         (left,) = await engine.list(instance)
         await remove(left.id)
     assert any("Docker took more than 0.2 s" in record.message for record in caplog.records)
@@ -74,4 +124,4 @@ async def test_a_removal_without_an_answer_is_left_to_the_next_start(
 
 async def test_nothing_is_left_of_nothing() -> None:
     async with connected() as engine, sweeping(engine, f"sweep-{secrets.token_hex(4)}", "builder") as swept:
-        assert swept == (frozenset(), frozenset())
+        assert swept == NOTHING

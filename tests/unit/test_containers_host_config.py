@@ -95,7 +95,12 @@ def test_what_can_be_chosen_is_chosen() -> None:
 
 def test_labels_and_name_say_whose_it_is() -> None:
     assert RUNNER.name == "cutor-one-runner-abc"
-    assert RUNNER.body["Labels"] == {"cutor": "one", "cutor.role": "runner", "cutor.submission": "default/s1"}
+    assert RUNNER.body["Labels"] == {
+        "cutor": "one",
+        "cutor.role": "runner",
+        "cutor.submission": "default/s1",
+        "cutor.uid": "300007",
+    }
     placed = Identity("one", "abc", data=PurePath("/srv/data"))
     assert runner_spec(placed, image="image", uid=1, resources=RESOURCES).body["Labels"]["cutor.data"] == "/srv/data"
     warm = runner_spec(Identity("one", "abc"), image="image", uid=1, resources=RESOURCES)

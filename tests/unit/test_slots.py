@@ -59,6 +59,32 @@ async def test_uids_are_lent_lowest_first_and_come_back() -> None:
     assert await lowest(BASE) == BASE
 
 
+async def test_a_uid_of_a_container_that_may_still_run_is_lent_to_nobody() -> None:
+    """Not here, nor by another runner; once every container that had it is gone, whoever looks next has it."""
+    slots = Slots(BASE, 2)
+    for uid in (BASE, BASE, BASE + 2):
+        slots.withhold(uid)
+    await slots.claim()
+    with slots.uid() as one, slots.uid() as two:
+        assert (one, two) == (BASE + 1, BASE + 3)
+    slots.give_free(BASE)
+    assert await lowest(BASE) == BASE + 4
+    slots.give_free(BASE)
+    assert await lowest(BASE) == BASE
+    slots.close()
+    assert await lowest(BASE + 2) == BASE + 2
+
+
+async def test_a_uid_that_another_process_has_is_withheld_all_the_same() -> None:
+    slots = Slots(BASE, 1)
+    async with claimed(BASE, 1):
+        slots.withhold(BASE)
+    await slots.claim()
+    with slots.uid() as uid:
+        assert uid == BASE + 1
+    slots.close()
+
+
 async def test_slots_of_another_runner_begin_beside_them() -> None:
     async with claimed(BASE, 2) as first, claimed(BASE, 2) as second:
         with first.uid() as one, first.uid() as two, second.uid() as three:

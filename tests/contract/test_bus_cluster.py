@@ -84,6 +84,12 @@ async def test_one_reads_ones_own_writes(bus: Bus) -> None:
             assert (await bus.history(*subjects, consistent=True))[-1] == newest
 
 
+def stands_still(pid: int) -> bool:
+    """Whether every thread of a process is stopped: on a busy machine a signal takes its time."""
+    states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
+
+
 async def test_a_follower_waits_for_what_passed_before_it_was_stored(
     cluster: Cluster, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +120,8 @@ async def test_a_follower_waits_for_what_passed_before_it_was_stored(
         try:
             for node in copies:
                 os.kill(cluster.pid(node), signal.SIGSTOP)
+            while not all(stands_still(cluster.pid(node)) for node in copies):
+                await asyncio.sleep(0.01)
             appending = asyncio.create_task(appender(near)("slow", "finished", sequences[-1]))
             await asyncio.sleep(1.5)
             assert seen == sequences
@@ -160,6 +168,7 @@ async def asks_on(bus: Bus) -> None:
 
 
 async def test_a_cluster_without_a_leader_is_told_from_a_server_that_does_not_answer(cluster: Cluster, tmp_path: Path) -> None:
+    await cluster.current("EVENTS")
     left, *others = sorted(cluster.running)
     for node in others:
         cluster.kill(node)

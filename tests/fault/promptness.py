@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tests.fault.invariants import TERMINAL, Entry
 
-OVER = (*TERMINAL, "cache-built", "cache-lost")
+STEPPED = ("cache-built", "cache-lost")
+"""Kinds with which a role hands a submission to the other one."""
+OVER = (*TERMINAL, *STEPPED)
 """Kinds behind which the step of a lease is over."""
 
 
@@ -39,7 +41,9 @@ def unswept(entries: Sequence[Entry], instance: str, kills_ns: Mapping[str, Sequ
     newest = max(_leases(entries, instance), default=None)
     if end is None or cleaned is None or newest is None or cleaned.body.get("by") != "takeover":
         return
-    lease = newest[1]
+    at, lease = newest
+    if any(entry.kind in STEPPED for entry in entries[at:]):
+        return  # nobody had it any more; whose turn it was cleans by a takeover
     if lease != max((entry for entry in entries if entry.kind == "leased"), key=lambda entry: entry.sequence):
         return
     role = lease.body["lease"]["role"]

@@ -67,3 +67,9 @@ def test_a_takeover_of_what_a_sweep_had_to_clean_is_said(by: str, kill_s: int, i
 def test_nothing_is_said_of_what_is_not_cleaned() -> None:
     assert list(unswept(history(leased(1), ENDED), STACK, {"runner": [10 * S]})) == []
     assert list(unswept([], STACK, {})) == []
+
+
+def test_nothing_is_said_of_what_the_builder_had_handed_on() -> None:
+    """Cancelled before a runner had it: its delivery goes to one, who cleans it."""
+    events = leased(0, role="builder"), BUILT, (2, "cancelled", {}), (40, "cleaned", {"by": "takeover"})
+    assert list(unswept(history(*events), STACK, {"builder": [10 * S]})) == []

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 from tests.attacks.stack import StackFailed
@@ -20,7 +19,7 @@ from tests.fault.campaign import FIVE, Campaign
 from tests.fault.invariants import Finding
 from tests.fault.points import Point
 from tests.fault.rows import Handed, Row
-from tests.fault.stack import FaultStack, children, init_of
+from tests.fault.stack import FaultStack, init_of, jails_of
 from tests.fault.submissions import KINDS
 
 SEEN_S: Final = 120.0
@@ -113,7 +112,7 @@ async def outside_round(held: Campaign, points: list[Point]) -> list[Row]:
         role, _, inside = what.partition("-")
         if role == "garbage":
             row.made = await _garbage(held, await handing)
-        elif inside in {"container", "init", "jail"}:
+        elif inside in {"container", "init", "jail", "daemon"}:
             row.kills = await _inside(held, await handing, role, inside)
         else:
             await asyncio.sleep(random.uniform(0.1, 1.0))
@@ -185,10 +184,12 @@ def shoot_all(stack: FaultStack, role: str) -> int:
 
 
 async def _inside(held: Campaign, handed: list[Handed], role: str, what: str) -> int:
-    """Kill a container of a submission that is worked on, its init, or a jail in it."""
+    """Kill a container of a submission that is worked on, its init, or a jail in it.
+
+    That of a build's nix-daemon was there first, and the one in which a program is, last."""
     kind = "lasts-building" if role == "builder" else "lasts"
     identity = await in_work(held, handed, role, kind)
-    find: Callable[[str], list[int]] = {"init": _inits, "jail": _jails}.get(what, lambda _: [])
+    find: Callable[[str], list[int]] = {"init": _inits, "jail": _jails, "daemon": _daemons}.get(what, lambda _: [])
     deadline = time.monotonic() + SEEN_S
     while time.monotonic() < deadline:
         containers = await asyncio.to_thread(held.stack.containers_of, identity)
@@ -209,15 +210,9 @@ def _inits(container: str) -> list[int]:
     return [pid] if pid else []
 
 
+def _daemons(container: str) -> list[int]:
+    return jails_of(container)[:1]
+
+
 def _jails(container: str) -> list[int]:
-    """Return the outermost nsjail of a container: a descendant of its init with that program."""
-    pid = init_of(container)
-    found = []
-    for child in children(pid) if pid else ():
-        try:
-            name = Path(f"/proc/{child}/comm").read_text().strip()
-        except OSError:
-            continue
-        if name == "nsjail":
-            found.append(child)
-    return found[:1]
+    return jails_of(container)[-1:]

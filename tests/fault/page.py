@@ -100,6 +100,7 @@ WORDS: Final = {
     "container": "a container at work, by Docker",
     "init": "the first process of a container at work",
     "jail": "nsjail in a container at work",
+    "daemon": "the jail of nix-daemon in a container at work",
     "cut": "every connection is reset, new ones too, for some seconds",
     "frozen": "no byte goes through for some seconds, nothing is closed",
     "slow": "each byte comes 150 ms later, in each direction",

@@ -173,6 +173,7 @@ def _outside() -> Iterator[Point]:
         yield Point(f"outside.{role}-container", (kind,), group="outside")
         yield Point(f"outside.{role}-init", (kind,), group="outside")
         yield Point(f"outside.{role}-jail", (kind,), group="outside")
+    yield Point("outside.builder-daemon", ("lasts-building",), group="outside")
 
 
 def _network() -> Iterator[Point]:

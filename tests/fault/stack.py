@@ -308,6 +308,19 @@ def init_of(container: str) -> int:
     return int(subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or 0)
 
 
+def jails_of(container: str) -> list[int]:
+    """Return the outermost nsjails of a container, the oldest first: not what they are before they become a program."""
+    found: dict[int, tuple[int, int]] = {}
+    for child in children(init_of(container)):
+        try:
+            name, _, fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")
+        except OSError:
+            continue  # it has ended
+        if name.endswith("(nsjail"):
+            found[child] = int(fields.split()[1]), int(fields.split()[19])  # its parent, and when it began
+    return sorted((child for child, (parent, _) in found.items() if parent not in found), key=lambda child: found[child][1])
+
+
 def children(pid: int) -> Iterator[int]:
     """Yield the processes beneath one, at any depth."""
     for task in Path(f"/proc/{pid}/task").glob("*"):

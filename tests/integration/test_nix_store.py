@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import secrets
+import signal
 import time
 
 import pytest
@@ -16,6 +18,7 @@ from cutor.containers.host_config import ContainerSpec
 from cutor.jail.protocol import PROTOCOL_VERSION, encode
 from cutor.model.limits import MIB
 from cutor.nix import session
+from tests.fault.stack import jails_of
 from tests.nix_builds import Builds, new_key, variables
 
 SHELL = '{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { shellHook = "export A=1"; }'
@@ -69,6 +72,22 @@ async def test_what_a_killed_build_left_is_removed_by_the_next_one_that_is_alone
     assert "-cut.drv.chroot" in await builds.in_store(left)
     await builds.built(SHELL)
     assert await builds.in_store(left) == "\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may kill what runs in a container")
+async def test_a_daemon_that_dies_is_no_fault_of_the_submission(builds: Builds) -> None:
+    text = '{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { x = pkgs.runCommand "cut@" { } "echo cut; sleep 60"; }'
+    started = asyncio.Event()
+    build = builds.build(
+        text.replace("@", secrets.token_hex(4)), on_progress=lambda piece: started.set() if b"cut\n" in piece else None
+    )
+    task = asyncio.create_task(build)
+    await asyncio.wait_for(started.wait(), 60)
+    (container,) = await builds.engine.list(builds.instance)
+    daemon, _evaluation = jails_of(container.name)
+    os.kill(daemon, signal.SIGKILL)
+    with pytest.raises(SessionFault, match="nix-daemon"):
+        await task
 
 
 async def test_an_output_named_like_a_builders_directory_is_kept(own_store: Builds) -> None:

@@ -148,13 +148,16 @@ class Build:
         try:
             first = self._evaluate()
             return first, self._realised(first, started_ns)
+        except Refused as failure:
+            if _failed_by_itself(failure.result):
+                own_daemon.check_answers()  # without a daemon everything fails: that is not the submission's doing
+            raise
         finally:
             own_daemon.stop()
 
     def _lost_by(self, result: Result) -> list[str]:
-        """Return what the store lacks where that may be why a build failed: not where it passed a limit."""
-        ended = result.killed_by is None and not result.oom_kills and result.fault is None and result.exit_code
-        return self._in_store("look") if ended else []
+        """Return what the store lacks where that may be why a build failed."""
+        return self._in_store("look") if _failed_by_itself(result) else []
 
     def _in_store(self, task: Literal["look", "mend"]) -> list[str]:
         limits = self._job.limits
@@ -297,6 +300,11 @@ def serve() -> int:
         link.send({"type": "fault", "message": f"{type(error).__name__}: {error}"[:2000]})
         return 1
     return 0
+
+
+def _failed_by_itself(result: Result) -> bool:
+    """Return whether a program ended with a failure, and passed no limit: something that it needs may have been missing."""
+    return result.killed_by is None and not result.oom_kills and result.fault is None and bool(result.exit_code)
 
 
 def _elapsed_ms(started_ns: int) -> int:

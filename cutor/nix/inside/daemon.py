@@ -92,6 +92,12 @@ class Daemon:
         if self._process.poll() is not None:
             raise DaemonError(f"nix-daemon ended with status {self._process.returncode}: {log_tail()}")
 
+    def check_answers(self) -> None:
+        """Raise `DaemonError` when the daemon has ended, or is about to: it may go before its nsjail does."""
+        self.check()
+        if not _answers():
+            raise DaemonError(f"nix-daemon answers no more: {log_tail()}")
+
 
 def start(configuration: str, file_size_bytes: int, open_files: int) -> Daemon:
     """Start the daemon and wait until it answers; ``configuration`` comes after the image's ``nix.conf``.

@@ -102,7 +102,7 @@ class Supervisor:
         """Run the stack until ``orders.stop``. Nothing of it runs when this returns or raises.
 
         Raises `AlreadyRunning`, `PieceMissing`, `NotReady`, `RoleGivenUp`, `ServerGivenUp`, `ContainersLeft` and the errors of
-        data directory, bus and containers.
+        data directory, bus and containers; `DataDirectoryUnusable` also where a stop left part of a restore.
         """
         topology = streams.wanted(self._settings.config)
         self._data.prepare()
@@ -115,6 +115,7 @@ class Supervisor:
             self._say("the stack has ended")
         except StoppedAtItsStart:
             self._say("stopped before it was ready")
+            restoring.refuse_unfinished(self._data)  # a stop in the midst of a restore is no orderly end of it
         except Exception as error:
             self._left_behind |= isinstance(error, ContainersLeft)
             self._note(f"the stack ended: {error}")

@@ -174,8 +174,9 @@ def test_a_start_that_is_stopped_within_its_restore_leaves_a_directory_that_says
         said = process.communicate(timeout=60)[1]
     finally:
         process.kill()
-    assert process.returncode == 0
+    assert process.returncode == 2
     assert "stopped before it was ready" in said
+    assert "did not end, and its streams are not whole: restore into another data directory" in said
     assert "did not end, and its streams are not whole" in one_line(user.up(), 2)
 
 

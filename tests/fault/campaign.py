@@ -288,6 +288,8 @@ class Campaign:
         kills_ns: dict[str, list[int]] = defaultdict(list)
         for row in rows.values():
             kills_ns[row.role] += row.killed_ns
+        if not any(kills_ns.values()):
+            return  # a cluster's roles have no instance in common, and what is killed there is a server
         for name, several in handed.items():
             for identity, entries in ((one.identity, self.history.entries[one.identity]) for one in several):
                 found = [*promptness.unswept(entries, self.stack.instance, kills_ns)]

@@ -1,6 +1,7 @@
 # Targets for users and for CI. What needs root or installs packages says so before it does it.
 #
 # REFRESH              ## `make setup REFRESH=1` takes today's packages of Debian
+# ROUNDS               ## `make bench-env ROUNDS=9` measures so often; else five times
 # MINUTES              ## `make soak MINUTES=30` kills for so long; else for 3
 # WORKERS              ## `make test WORKERS=1` runs one test after the other; else two files of tests at one time
 # PYTHON               ## the Python that .venv is made of, 3.11 or newer; else python3
@@ -10,11 +11,14 @@ PYTHON ?= python3
 WORKERS ?= 2
 VENV := .venv/bin
 
+# Where it is set, each of the thousand commands that tests run compiles the whole package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help environment setup demo test attacks fault soak check docs lock clean purge
+.PHONY: help environment setup demo test attacks fault soak bench-env check docs lock clean purge
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\n'
 	@awk -F '## ' '/^# [A-Z_]+ +## / { sub(/^# /, "", $$1); printf "  %-21s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -28,7 +32,7 @@ demo: setup ## set-up, then the examples on an embedded stack
 	@$(VENV)/python deploy/demo.py
 
 test: setup ## set-up, then the whole test-suite on real parts
-	@$(VENV)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@$(VENV)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25
 
 attacks: setup ## set-up, then every attack of tests/attacks on a stack of its own (ONLY='kernel/*': some)
 	@$(VENV)/python -m tests.attacks.runner $(if $(ONLY),'$(ONLY)')
@@ -38,6 +42,10 @@ fault: setup ## set-up, then processes killed at every point of tests/fault, on 
 
 soak: setup ## set-up, then random kills at random times under load (MINUTES=30; 3 without it)
 	@$(VENV)/python -m tests.fault.soak $(if $(MINUTES),--minutes $(MINUTES))
+
+bench-env: setup ## set-up, then what environments cost, and fifty built by two builders at once (ROUNDS=9; 5 without it)
+	@$(VENV)/python -m tests.bench.environments $(ROUNDS)
+	@$(VENV)/python -m tests.bench.fifty_environments
 
 check: environment ## lint, format and types
 	@$(VENV)/ruff check .

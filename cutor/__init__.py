@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cutor.client import Client, Receipt, Update
     from cutor.errors import CutorError, WaitedTooLong
     from cutor.journal import PolicyMissing, SubmissionConflict, SubmissionUnconfirmed, SubmissionUnknown
+    from cutor.model.build_progress import BuildProgress
     from cutor.model.errors import InvalidRequest
     from cutor.model.events import EnvironmentRef, Output, Signal, Stage
     from cutor.model.limits import Limit, Policy, RequestedLimit, RequestedLimits
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 _HOMES: Final = {
     "AlreadyDecided": "cutor.parked",
+    "BuildProgress": "cutor.model.build_progress",
     "BusError": "cutor.bus.errors",
     "BusUnreachable": "cutor.bus.errors",
     "Client": "cutor.client",
@@ -61,6 +63,7 @@ _HOMES: Final = {
 
 __all__ = [
     "AlreadyDecided",
+    "BuildProgress",
     "BusError",
     "BusUnreachable",
     "Client",

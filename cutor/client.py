@@ -14,19 +14,20 @@ import asyncio
 import math
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
 
+from cutor.build_progress import with_progress
 from cutor.bus.connection import Bus
-from cutor.bus.errors import AddressInvalid, AppendUnconfirmed, BusClosed, BusUnreachable
+from cutor.bus.errors import AddressInvalid, AppendUnconfirmed
 from cutor.config import Config, Surroundings, load
-from cutor.errors import CutorError, WaitedTooLong
 from cutor.journal import Journal
+from cutor.model.build_progress import BuildProgress
 from cutor.model.content import decode_request_text
 from cutor.model.decide import decide_cancel
 from cutor.model.errors import InvalidRequest
@@ -41,6 +42,7 @@ from cutor.progress import progress, summarize
 from cutor.stack.current import CurrentStack
 from cutor.stack.finding import find_server, named_server
 from cutor.submission_directory import read_directory, shown_path
+from cutor.waiting import waiting_for
 
 REQUEST_JSON_BYTES: Final = 256 << 20
 """A request's JSON is read up to this size; the stack's policy bounds what is in it, decoded, to much less."""
@@ -191,6 +193,17 @@ class Client:
                     ended=state.ended,
                 )
 
+    async def follow(self, id: str, tenant: str = "default") -> AsyncGenerator[Update | BuildProgress, None]:  # noqa: A002
+        """Yield what `watch` does, and between the events what Nix prints while the environment is built, from now on.
+
+        Pieces of that are for the eyes of who waits: no stream holds them, some may be left out, and a user whom the server
+        does not let hear them gets none.
+        """
+        address = address_of(tenant, id)
+        async with aclosing(with_progress(self.journal.bus, address, self.watch(id, tenant))) as following:
+            async for news in following:
+                yield news
+
     async def cancel(self, id: str, tenant: str = "default", *, reason: str | None = None) -> bool:  # noqa: A002
         """Cancel a submission; False where it had ended already, and nothing was appended.
 
@@ -296,44 +309,6 @@ def check_reason(reason: object) -> None:
     reason = _text("reason", reason, "str | null")
     if (size := len(decode_request_text("reason", "utf8", reason))) > REASON_BYTES:
         raise InvalidRequest(f"reason: {size} bytes are more than the maximum of {REASON_BYTES} bytes")
-
-
-def watch_command(submission_id: str, tenant: str) -> str:
-    """Return the command that follows a submission."""
-    return f"cutor watch {submission_id}" + ("" if tenant == "default" else f" --tenant {tenant}")
-
-
-class OutOfSight(CutorError):
-    """The server went away while a submission was followed; that goes on. ``details`` has id and tenant."""
-
-
-@asynccontextmanager
-async def keeping_in_sight(address: Address) -> AsyncIterator[None]:
-    """Raise `OutOfSight` where the server goes away in the block: who waits must not lose an id that was made up for him."""
-    try:
-        yield
-    except (BusUnreachable, BusClosed) as error:
-        follow = watch_command(address.id, address.tenant)
-        raise OutOfSight(
-            f"{address.id} was submitted, and is out of sight: {error}; later: `{follow}`",
-            details={"id": address.id, "tenant": address.tenant},
-        ) from error
-
-
-@asynccontextmanager
-async def waiting_for(address: Address, timeout_s: float | None) -> AsyncIterator[None]:
-    """Raise `WaitedTooLong` where the block takes longer; a `TimeoutError` of something within it stays what it is."""
-    try:
-        async with asyncio.timeout(timeout_s) as limit:
-            yield
-    except TimeoutError as error:
-        if timeout_s is None or not limit.expired():
-            raise
-        follow = watch_command(address.id, address.tenant)
-        raise WaitedTooLong(
-            f"{address.id} has not ended within {timeout_s:g} s; it goes on: `{follow}`",
-            details={"id": address.id, "tenant": address.tenant},
-        ) from error
 
 
 def load_request(request: object, policy: Policy) -> Request:

@@ -31,6 +31,7 @@ from cutor.model.limits import (
     RequestedLimit,
     check_policy,
 )
+from cutor.model.quoting import shown
 from cutor.model.request import RUN_SCRIPT, SHELL_NIX, explain, explain_toml
 from cutor.model.subjects import TENANT
 from cutor.nix.inside.namespace import HOST_ID_BASE, ID_COUNT
@@ -291,6 +292,7 @@ def parse(raw: bytes, name: str, *, image: str | None = None) -> Config:
     except RecursionError as error:
         raise InvalidConfig(f"{name}: nested too deeply; this is no configuration of cutor") from error
     try:
+        _check_weights(document.get("tenants"))
         config = msgspec.convert(_prepared(document, image), Config)
         check(config)
     except (msgspec.ValidationError, InvalidPolicy) as error:
@@ -320,6 +322,14 @@ def check(config: Config) -> None:
         raise InvalidPolicy("server: tls_cert and tls_key belong together: name both, or neither")
     if "\0" in config.projector.database:
         raise InvalidPolicy(f"projector.database: {config.projector.database!r} holds a NUL character")
+
+
+def _check_weights(tenants: Any) -> None:
+    """Raise `InvalidPolicy` that names the tenant whose weight is none: msgspec does not say which it is."""
+    for tenant, weight in tenants.items() if isinstance(tenants, dict) else ():
+        if type(weight) is not int or weight < 1:
+            named = tenant if TENANT.fullmatch(tenant) else shown(tenant)
+            raise InvalidPolicy(f"tenants.{named}: the weight {shown(str(weight))} must be a whole number, 1 at least")
 
 
 def _server_files(server: ServerSettings) -> list[tuple[str, str | None]]:

@@ -20,6 +20,7 @@ from cutor.model.events import (
 )
 from cutor.model.messages import Message, Unreadable
 from cutor.model.state import Submission, next_stage
+from cutor.model.units import counted
 
 
 def progress(state: Submission) -> str:
@@ -44,7 +45,7 @@ def summarize(event: Message) -> str:
             return reason
         case Submitted(request=request, caused_by=cause):
             again = f", caused by {cause}" if cause else ""
-            return f"{len(request.files)} files, {len(request.test_cases)} test cases{again}"
+            return f"{counted(len(request.files), 'file')}, {counted(len(request.test_cases), 'test case')}{again}"
         case CacheBuilt(environment=environment, stage=stage):
             return f"environment {environment.key[:12]} {'was there' if environment.hit else 'built'}, {_stage(stage)}"
         case Compiled(stage=stage):
@@ -66,7 +67,7 @@ def _summarize_rest(event: Event) -> str:
         case Parked(role=role, message=message):
             return f"{role}: {message}"
         case CacheLost(key=key, missing=missing):
-            return f"environment {key[:12]}: {missing}"
+            return f"environment {key[:12]} lacks {missing}"
         case Cleaned(worker=worker, by=by, interrupted=part):
             return f"by {by}: {worker}{f', {_interrupted(part)}' if isinstance(part, Interrupted) else ''}"
         case _:

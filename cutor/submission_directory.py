@@ -1,4 +1,4 @@
-"""A directory as a request: every regular file in it, and ``submission.toml`` for the rest.
+"""A directory as a request: every regular file in it, and ``submission.toml`` for the rest; or of its environment alone.
 
 Every path is opened beneath the directory, name by name, without following a link: what is sent is what lies in the directory,
 also while somebody changes it. A link, a FIFO, a socket or a device is refused by name; nothing is skipped.
@@ -9,21 +9,22 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from cutor.model.content import encode_text
 from cutor.model.errors import InvalidRequest
-from cutor.model.limits import Bounds
+from cutor.model.limits import Bounds, RequestedLimits
 from cutor.model.quoting import visible
-from cutor.model.request import Request, check_file_name, explain_toml, request_from
+from cutor.model.request import SHELL_NIX, File, Request, check_file_name, explain_toml, request_from
 
 SETTINGS_FILE: Final = "submission.toml"
 SHOWN_PATH_CHARACTERS: Final = 200
 _CHUNK_BYTES: Final = 1 << 20
 _KINDS: Final = (
+    (stat.S_ISDIR, "a directory"),
     (stat.S_ISLNK, "a link"),
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
@@ -42,11 +43,38 @@ def read_directory(path: Path, bounds: Bounds) -> Request:
         files = dict(reader.walk(directory, ""))
     settings = _parse_settings(files.pop(SETTINGS_FILE, b""))
     document = {"test_cases": [{}]} | settings
-    document["files"] = [_file(name, content) for name, content in sorted(files.items())]
-    try:
-        return request_from(document)
-    except InvalidRequest as error:
-        raise InvalidRequest(f"{SETTINGS_FILE}: {str(error).removeprefix('request: ')}") from error
+    document["files"] = [file_of(name, content) for name, content in sorted(files.items())]
+    return _request(document)
+
+
+def read_environment(path: Path, bounds: Bounds, also: Iterable[str] = ()) -> Request:
+    """Return a request without a script: what decides an environment, and nothing else of what lies beside it is read.
+
+    ``path`` is a ``shell.nix``, whatever it is called before ``.nix``, or a directory that holds one. The names ``also``,
+    and those that a ``submission.toml`` beside a ``shell.nix`` has as `environment_files`, are environment files; tenant,
+    labels and limits of the dependencies are those of that file, too. So its key is that of the directory's submissions.
+    Raises `InvalidRequest`.
+    """
+    directory, name = (path, SHELL_NIX) if path.is_dir() else (path.parent, path.name)
+    if not name.endswith(".nix"):
+        raise InvalidRequest(
+            f"{shown_path(path)} is no shell.nix: name a file that ends with .nix, or a directory with a shell.nix"
+        )
+    reader = _Reader(bounds)
+    with _opened(directory) as beneath:
+        files = {SHELL_NIX: reader.pick(beneath, name, directory / name)}
+        rest = _request({"files": (), "test_cases": ()} | (reader.settings(beneath) if name == SHELL_NIX else {}))
+        names = dict.fromkeys((*rest.environment_files, *also))
+        names.pop(SHELL_NIX, None)
+        files |= {other: reader.pick(beneath, other, directory / other) for other in names}
+    return Request(
+        files=tuple(file_of(*file) for file in files.items()),
+        test_cases=(),
+        tenant=rest.tenant,
+        labels=rest.labels,
+        environment_files=tuple(names),
+        limits=RequestedLimits(dependencies=rest.limits.dependencies),
+    )
 
 
 def shown_path(path: Path) -> str:
@@ -55,9 +83,18 @@ def shown_path(path: Path) -> str:
     return text if len(text) <= SHOWN_PATH_CHARACTERS else f"{text[:SHOWN_PATH_CHARACTERS]}…"
 
 
-def _file(name: str, content: bytes) -> dict[str, str]:
+def _request(document: dict[str, Any]) -> Request:
+    """Return the request in what a ``submission.toml`` says. Raises `InvalidRequest` that names the file."""
+    try:
+        return request_from(document)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{SETTINGS_FILE}: {str(error).removeprefix('request: ')}") from error
+
+
+def file_of(name: str, content: bytes) -> File:
+    """Return a file of a request: as text where it is UTF-8."""
     encoding, text = encode_text(content)
-    return {"name": name, "content": text, "encoding": encoding}
+    return File(name=name, content=text, encoding=encoding)
 
 
 def _parse_settings(raw: bytes) -> dict[str, Any]:
@@ -118,6 +155,35 @@ class _Reader:
                 with self._open(directory, entry, name, os.O_NONBLOCK) as file:
                     yield name, self._read(file, name)
 
+    def pick(self, directory: int, name: str, shown: Path) -> bytes:
+        """Return the content of one file beneath an open directory; no link on the way to it is followed.
+
+        Raises `InvalidRequest`, also where it is not there: ``shown`` is how the message has it.
+        """
+        self._check_name(name)
+        try:
+            return self._picked(directory, name, name)
+        except FileNotFoundError as error:
+            raise InvalidRequest(f"{shown_path(shown)}: there is no such file") from error
+
+    def _picked(self, directory: int, rest: str, name: str) -> bytes:
+        above, _, beneath = rest.partition("/")
+        mode = os.stat(above, dir_fd=directory, follow_symlinks=False).st_mode
+        if beneath:
+            with self._open(directory, above, name, os.O_DIRECTORY) as next_directory:
+                return self._picked(next_directory, beneath, name)
+        refuse_special(mode, name, _instead(mode, name))
+        with self._open(directory, rest, name, os.O_NONBLOCK) as file:
+            return self._read(file, name)
+
+    def settings(self, directory: int) -> dict[str, Any]:
+        """Return what a directory's ``submission.toml`` says; nothing where it has none. Raises `InvalidRequest`."""
+        try:
+            os.stat(SETTINGS_FILE, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return {}
+        return _parse_settings(self.pick(directory, SETTINGS_FILE, Path(SETTINGS_FILE)))
+
     def _check_name(self, name: str) -> None:
         try:
             name.encode()
@@ -161,8 +227,15 @@ class _Reader:
             return os.read(file, _CHUNK_BYTES)
 
 
-def refuse_special(mode: int, name: str) -> None:
-    """Raise `InvalidRequest` for anything that is no regular file."""
+def refuse_special(mode: int, name: str, instead: str = "remove it from the directory") -> None:
+    """Raise `InvalidRequest` for anything that is no regular file; ``instead`` is what to do about it."""
     if not stat.S_ISREG(mode):
         kind = next((kind for holds, kind in _KINDS if holds(mode)), "no regular file")
-        raise InvalidRequest(f"files: {name!r} is {kind}; only regular files are sent: remove it from the directory")
+        raise InvalidRequest(f"files: {name!r} is {kind}; only regular files are sent: {instead}")
+
+
+def _instead(mode: int, name: str) -> str:
+    """Return what to do about a file that was named and is none."""
+    if stat.S_ISDIR(mode) and name not in {SHELL_NIX, SETTINGS_FILE}:
+        return "name the files in it, each by itself"
+    return "put a regular file in its place"

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from typing import Final
+
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;:]*m")
+
+
+def uncoloured(text: str) -> str:
+    """Return text without colours, bold and the like: what a program prints for its terminal, shown where it is not that."""
+    return _COLOURS.sub("", text)
 
 
 def escape(text: str, keep: str = "") -> str:

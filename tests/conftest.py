@@ -1,11 +1,18 @@
 """Fixtures of all tests; each module of fixtures is a plugin."""
 
+import asyncio
+import os
+import secrets
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from types import FrameType
 
 import pytest
+from aiodocker import DockerError
+
+from tests.stores import RUN, remove_stores_of
 
 pytest_plugins = ["tests.live_stack", "tests.bare_stack", "tests.nats_server", "tests.nix_builds"]
 
@@ -21,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt_once)
+    os.environ.setdefault(RUN, secrets.token_hex(4))  # the processes of a run of several inherit it
 
 
 def _interrupt_once(_number: int, _frame: FrameType | None) -> None:
@@ -48,3 +56,5 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     for lock in (*base.glob("*/data/lock"), *base.glob("popen-*/*/data/lock")):
         command = [sys.executable, "-m", "cutor", "down", "--now", "--data", str(lock.parent)]
         subprocess.run(command, capture_output=True, timeout=120, check=False)
+    with suppress(DockerError, ValueError, OSError):  # where there is no engine there are no volumes either
+        asyncio.run(remove_stores_of(os.environ[RUN]))

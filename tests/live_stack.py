@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from cutor.nix.settings import NixSettings
+from tests.stores import write_config
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -55,10 +58,11 @@ def surroundings(directory: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for the whole run of tests."""
+def stack(tmp_path_factory: pytest.TempPathFactory, nix_settings: NixSettings) -> Iterator[Stack]:
+    """One stack for the whole run of tests, on their own store."""
     directory = tmp_path_factory.mktemp("stack")
     stack = Stack(directory / "data", surroundings(directory))
+    write_config(Path(stack.environment["XDG_CONFIG_HOME"]) / "cutor" / "config.toml", nix_settings)
     started = stack.cutor("up", "--detach", "--data", str(stack.data))
     assert started.returncode == 0, started.stderr.decode()
     try:

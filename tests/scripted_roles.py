@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from cutor.bus.connection import Bus
 from cutor.config import Config
@@ -23,34 +24,49 @@ from cutor.model.request import ValidRequest, request_from, validate
 from cutor.model.state import Submission
 from cutor.model.subjects import Address
 from cutor.roles.context import RoleContext
-from cutor.roles.job import Job, WorkerUnable
+from cutor.roles.job import Arrival, Job, WorkerUnable
 from cutor.roles.loop import Loop, serve
 from cutor.roles.sweep import Stuck, Swept
 from tests.unit.histories import ENVIRONMENT, OK
 
 Work = Callable[[Job], Awaitable[None]]
+Approach = Callable[[Arrival], Awaitable[Any]]
 
 PATIENCE_S = 60.0
 
 
-def request(submission_id: str, run: str = "true", *, cases: int = 1) -> ValidRequest:
+def request(
+    submission_id: str,
+    run: str = "true",
+    *,
+    cases: int = 1,
+    tenant: str = "default",
+    policy: Policy | None = None,
+    cache: bool = True,
+) -> ValidRequest:
     """Return a small request."""
     files = [{"name": "shell.nix", "content": "{}"}, {"name": "cutor-run.sh", "content": run}]
-    return validate(request_from({"id": submission_id, "files": files, "test_cases": [{}] * cases}), Policy(), "unused")
+    document = {"id": submission_id, "tenant": tenant, "files": files, "test_cases": [{}] * cases, "cache": cache}
+    return validate(request_from(document), policy or Policy(), "unused")
 
 
 class Scripted:
-    """A step whose work is a function of the test."""
+    """A step whose work is a function of the test; one that has an ``approach`` is asked before the lease, without a slot."""
 
     def __init__(self, role: Role, work: Work) -> None:
         self.role: Role = role
         self._work = work
+        self._approach: Approach | None = getattr(work, "approach", None)
+        self.looks = self._approach is not None
         self.unable_times = 0
 
     async def check(self) -> None:
         if self.unable_times:
             self.unable_times -= 1
             raise WorkerUnable("no Docker Engine answers")
+
+    async def approach(self, arrival: Arrival, /) -> Any:
+        return self.work if self._approach is None else await self._approach(arrival)
 
     async def work(self, job: Job) -> None:
         await self._work(job)
@@ -68,6 +84,7 @@ async def role(
     data: Path | None = None,
     swept: tuple[Address, ...] = (),
     stuck: tuple[Stuck, ...] = (),
+    slots: int = 2,
 ) -> AsyncIterator[None]:
     """Run a loop until the block ends; ``hurried``: it is told to hurry, too."""
     stop, hurry, ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -75,7 +92,7 @@ async def role(
     step = Scripted(name, work)
     step.unable_times = unable_times
     left = Swept(frozenset(swept), stuck)
-    loop = asyncio.create_task(Loop(context, journal, step, 2, retry_delay_s=0.05).run(left))
+    loop = asyncio.create_task(Loop(context, journal, step, slots, retry_delay_s=0.05).run(left))
     await asyncio.wait([loop, asyncio.create_task(ready.wait())], return_when=asyncio.FIRST_COMPLETED)
     try:
         yield

@@ -103,6 +103,13 @@ class Bus:
         """Store a message without a fence and return its sequence; after a lost answer it may be stored twice."""
         return (await self._appending.plain(subject, body, timeout_s=timeout_s)).sequence
 
+    async def notify(self, subject: str, body: bytes) -> None:
+        """Publish a notice for whoever listens at the moment. While no server is connected it is dropped: nobody would hear it
+        in time. BusError where the connection does not take it.
+        """
+        if self.connected:
+            await self.link.send(subject, body)
+
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def history(

@@ -138,6 +138,11 @@ class Link:
         return str(self._client._server_info.get("version", ""))
 
     @property
+    def announced(self) -> tuple[str, ...]:
+        """The servers of its cluster that the one we are connected to told of, as ``host:port``."""
+        return tuple(map(str, self._client._server_info.get("connect_urls") or ()))
+
+    @property
     def clustered(self) -> bool:
         """Whether the server that is connected is part of a cluster."""
         return self._client.in_cluster

@@ -39,15 +39,21 @@ def note_in(config: _Config) -> str | None:
     return None if note is None else str(note)
 
 
+HELD: Final = "holds part of a backup: a restore into it did not end, or still runs: nothing of it may be used"
+PAGE: Final = "(docs/how-to/backup.md, “A restore that failed”)"
+
+
 def unfinished(address: str) -> RestoreUnfinished:
-    """Return the error for a server that holds part of a backup."""
-    return RestoreUnfinished(
-        f"the server at {address} holds part of a backup: a restore into it did not end, or still runs: nothing of it may be "
-        "used: empty the server's store and restore again (docs/how-to/backup.md, “A restore that failed”)"
-    )
+    """Return the error for a restore into a server that holds part of a backup which that restore can't end."""
+    return RestoreUnfinished(f"the server at {address} {HELD}: empty the server's store and restore again {PAGE}")
 
 
 def refuse_part(config: _Config, address: str) -> None:
-    """Raise `RestoreUnfinished` where a stream's configuration has the note."""
+    """Raise `RestoreUnfinished` where a stream's configuration has the note.
+
+    What may have been appended since is kept by the same restore, where it can end; so that is to be tried first.
+    """
     if note_in(config) is not None:
-        raise unfinished(address)
+        raise RestoreUnfinished(
+            f"the server at {address} {HELD}: run the same restore again, which ends it or says what else is to be done {PAGE}"
+        )

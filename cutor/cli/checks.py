@@ -19,6 +19,7 @@ from cutor.bus.embedded import find_binary
 from cutor.bus.errors import ApiRefused, BusError, Leaderless, StreamMissing
 from cutor.bus.server_file import ALWAYS_SYNC, sync_interval_of
 from cutor.bus.topology import plan
+from cutor.cli.cache_checks import check_cache
 from cutor.cli.changes import change_text, fields_text, policy_changes
 from cutor.cli.copy_checks import check_copies
 from cutor.cli.failures import bug_line, exit_code_of, line_of
@@ -29,6 +30,8 @@ from cutor.cli.limit_checks import check_limits, this_machine
 from cutor.cli.limits_table import shown_limits
 from cutor.cli.options import Wanted
 from cutor.cli.parked_checks import check_parked
+from cutor.cli.space_checks import check_environments, check_store_space
+from cutor.cli.volume_checks import check_networks, check_volumes
 from cutor.config import Config, check_docker_host
 from cutor.containers.control_group import hindrance
 from cutor.containers.engine import Engine
@@ -39,6 +42,7 @@ from cutor.journal import Journal
 from cutor.model.limits import Policy
 from cutor.model.spill import EVENT_BYTES
 from cutor.model.subjects import EVENTS
+from cutor.model.units import counted
 from cutor.nix.settings import REQUIRED, nix_version_ok
 from cutor.projections.query_client import query
 from cutor.stack import current, images
@@ -100,17 +104,18 @@ async def _machine() -> AsyncIterator[Finding]:
 
 async def _configuration(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
     """Check configuration and data directory: of the stack that runs here, else of one that would be started."""
-    stack = None
+    stack = began = None
     with suppress(current.CurrentStackDamaged):
-        stack = wanted.own_stack
+        stack, began = wanted.own_stack, wanted.started_with
     loaded = wanted.loaded if stack is None else wanted.loaded_of_stack
-    tenants = f"limits of {_counted(len(config.tenants), 'tenant')}"
-    if stack is not None and loaded is not wanted.loaded and is_edited(wanted.loaded.config, loaded.config):
+    tenants = f"limits of {counted(len(config.tenants), 'tenant')}"
+    followed = "of that file" if loaded is wanted.loaded else "the stack's"
+    if stack is not None and began is not None and is_edited(wanted.loaded.config, began.config):
         yield warn(
             "configuration",
             f"{wanted.loaded.file or 'what is built in'} differs from what the running stack was started with",
             f"`{command_for('down', Path(stack.data))}` and `{command_for('up', Path(stack.data))}` take it up; "
-            "what follows is the stack's",
+            f"what follows is {followed}",
         )
     yield ok("configuration", f"{loaded.file or 'none: every value is built in'}, {tenants}")
     yield check_disk(Path(stack.data) if stack else wanted.surroundings.data_directory(config))
@@ -182,7 +187,7 @@ def _running(wanted: Wanted) -> DataDirectory | None:
 
 
 async def check_docker(wanted: Wanted, config: Config, running: DataDirectory | None) -> AsyncIterator[Finding]:
-    """Check engine, image and volumes. Raises `InvalidConfig`, `ContainerError`, `ImagesDamaged`."""
+    """Check engine, image, volumes and networks. Raises `InvalidConfig`, `ContainerError`, `ImagesDamaged`."""
     check_docker_host(config.docker.host)
     async with Engine.connect(config.docker.host) as engine:
         yield ok("docker", f"{(await engine.version())['Version']} at {engine.address}")
@@ -191,8 +196,14 @@ async def check_docker(wanted: Wanted, config: Config, running: DataDirectory | 
         for image in sorted({config.docker.image, config.nix.image}):
             for finding in await check_image(engine, image):
                 yield finding
-        for volume in (config.nix.store_volume, config.nix.var_volume, config.nix.packages_volume):
-            yield await check_volume(engine, volume)
+        async for finding in check_volumes(engine, config.nix):
+            yield finding
+        for finding in await check_networks(engine, config.nix):
+            yield finding
+        async for finding in check_store_space(engine, config.nix):
+            yield finding
+        async for finding in check_cache(engine, config.nix):
+            yield finding
         for finding in await check_leftovers(engine, wanted, config):
             yield finding
 
@@ -220,13 +231,6 @@ async def check_image(engine: Engine, image: str) -> list[Finding]:
     ]
 
 
-async def check_volume(engine: Engine, volume: str) -> Finding:
-    """Check that a volume is there."""
-    if await engine.volume_labels(volume) is None:
-        return fail("volume", f"{volume} is missing", "make it with `make setup`")
-    return ok("volume", volume)
-
-
 async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
     """Check the stack: reachable, streams as wanted, limits published, roles there. No stack at all is only a warning."""
     try:
@@ -245,6 +249,8 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
             for role in ("builder", "runner"):
                 yield await check_role(bus, config, role)
             yield await check_projector(bus)
+            if (environments := await check_environments(bus)) is not None:
+                yield environments
             async for finding in check_dead_letters(bus):
                 yield finding
             async for finding in check_parked(bus):
@@ -317,7 +323,7 @@ async def check_role(bus: Bus, config: Config, role: str) -> Finding:
     for _ in range(SERVING_LOOKS):
         consumers = [await _consumer(bus, f"{role}-{tenant}") for tenant in sorted(config.tenants)]
         busy = sum(consumer.get("num_ack_pending", 0) for consumer in consumers)
-        at_work = f"{_counted(busy, 'submission')} in work" if busy else ""
+        at_work = f"{counted(busy, 'submission')} in work" if busy else ""
         if any(consumer.get("num_waiting", 0) for consumer in consumers):
             return ok(role, f"{at_work or 'waits for work'}; {_waiting(consumers)}")
         await asyncio.sleep(SERVING_PAUSE_S)
@@ -336,11 +342,7 @@ async def _consumer(bus: Bus, name: str) -> dict[str, Any]:
 
 def _waiting(consumers: list[dict[str, Any]]) -> str:
     queued = sum(consumer.get("num_pending", 0) for consumer in consumers)
-    return f"{_counted(queued, 'submission')} queued" if queued else "nothing queued"
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return f"{counted(queued, 'submission')} queued" if queued else "nothing queued"
 
 
 async def check_projector(bus: Bus) -> Finding:

@@ -18,6 +18,7 @@ from cutor.config import Config
 from cutor.containers.engine import ContainerSummary, Engine
 from cutor.containers.host_config import DATA_LABEL
 from cutor.errors import CutorError
+from cutor.model.units import counted
 from cutor.stack import current
 from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.lock import is_free
@@ -45,26 +46,24 @@ def judge(found: Sequence[ContainerSummary], places: Mapping[str, Place]) -> Ite
     dead = {places[instance].data: count for instance, count in there.items() if places[instance].lives is False}
     for data, count in sorted(dead.items()):
         yield warn(
-            WHAT, f"{_containers(count)} of the stack of {data}, which is dead", f"`{command_for('down', data)}` removes them"
+            WHAT,
+            f"{counted(count, 'container')} of the stack of {data}, which is dead",
+            f"`{command_for('down', data)}` removes them",
         )
     unknown = {instance: count for instance, count in counts.items() if instance not in places}
     if unknown:
         who = (
             "another user's stack, or one whose data is gone" if len(unknown) == 1 else "of other users, or their data is gone"
         )
-        many = f"{_containers(sum(unknown.values()))} of {_named(sorted(unknown))}: {who}"
+        many = f"{counted(sum(unknown.values()), 'container')} of {_named(sorted(unknown))}: {who}"
         yield warn(WHAT, many, "`docker ps -a --filter label=cutor` shows them; remove those of no stack that runs")
     hidden = {places[instance].data: count for instance, count in there.items() if places[instance].lives is None}
     if hidden:
         where = ", ".join(map(str, sorted(hidden)))
-        many = f"{_containers(sum(hidden.values()))} of stacks that this user cannot look into ({where})"
+        many = f"{counted(sum(hidden.values()), 'container')} of stacks that this user cannot look into ({where})"
         yield ok(WHAT, f"{many}: whether they live, `cutor doctor` of their users says")
     if not dead and not unknown and not hidden:
         yield ok(WHAT, "no container of a dead stack")
-
-
-def _containers(count: int) -> str:
-    return f"{count} container{'' if count == 1 else 's'}"
 
 
 def _named(instances: Sequence[str]) -> str:

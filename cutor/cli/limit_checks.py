@@ -13,7 +13,7 @@ from cutor.cli.limits_table import ShownLimits
 from cutor.config import Config
 from cutor.containers.host_config import Resources
 from cutor.model.limits import GIB, STAGE_KINDS, LimitPolicies
-from cutor.model.units import size, span
+from cutor.model.units import counted, size, span
 
 WALL_FACTOR: Final = 2
 """How much longer than its CPU time on CPUs of its own a stage may take by default: room for half of a CPU, and for waiting."""
@@ -73,7 +73,7 @@ def check_submission_time(shown: ShownLimits) -> Finding:
 
 def check_slots(slots: int, machine: Machine) -> Finding:
     """Check that every runner slot has a CPU."""
-    detail = f"runner.slots is {slots}, this machine has {machine.cpus} CPU{'' if machine.cpus == 1 else 's'}"
+    detail = f"runner.slots is {slots}, this machine has {counted(machine.cpus, 'CPU')}"
     if slots > machine.cpus:
         return warn("slots", detail, "lower it to that, or runs share CPUs and take longer than they need")
     return ok("slots", detail)

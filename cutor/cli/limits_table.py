@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cutor.cli.render import print_lines
 from cutor.model.limits import STAGE_KINDS, UNITS, Bounds, LimitPolicies, Policy
 from cutor.model.units import size, span
 
@@ -85,11 +86,14 @@ def print_limits(out: Console, shown: ShownLimits) -> None:
 
 
 def _print_table(out: Console, title: str, headings: list[str], rows: list[list[str]]) -> None:
+    out.print()
+    out.print(Text(title))
+    if not out.is_terminal:
+        print_lines(out, headings, rows, right=headings[1:])
+        return
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left")
     for row in rows:
         table.add_row(*map(Text, row))
-    out.print()
-    out.print(Text(title))
     out.print(table)

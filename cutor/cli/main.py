@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import Final, NamedTuple
@@ -37,6 +38,8 @@ COMMANDS: Final = {
     "events": Entry("events", "List the events of a submission, or the newest of all."),
     "parked": Entry("parked", "List, show, retry or drop submissions that are parked."),
     "query": Entry("query", "Ask the projections in SQL."),
+    "env": Entry("env", "List, show, build, try, refresh, pin or remove environments."),
+    "gc": Entry("gc", "Delete what nobody needs from the store of this host."),
     "dead-letters": Entry("dead_letters", "List or show messages that are no events."),
     "streams": Entry("streams", "Compare the server's streams with streams.yaml, make them so, back them up, restore them."),
     "doctor": Entry("doctor", "Check whether this machine and its stack have what they need."),
@@ -94,6 +97,8 @@ def run(arguments: list[str]) -> int:
         click.echo(error.format_message())
         return DONE
     except (click.Abort, KeyboardInterrupt):
+        if wanted.done_so_far is not None:
+            _print_error(wanted, "interrupted", INTERRUPTED)
         click.echo("cutor: interrupted", err=True)
         return INTERRUPTED
     except SystemExit as left:
@@ -115,12 +120,17 @@ def _fail(error: Exception, wanted: Wanted) -> int:
     code = UNAVAILABLE if code is None else code
     if wanted.traceback:
         traceback.print_exception(error)
-    if wanted.json:
-        with suppress(OSError):  # where stdout itself is what failed
-            details = error.details if isinstance(error, CutorError) else {}
-            click.echo(msgspec.json.encode({"error": {"message": line, "exit_code": code, **details}}))
+    _print_error(wanted, line, code, error.details if isinstance(error, CutorError) else {})
     click.echo(f"cutor: {line}", err=True)
     return code
+
+
+def _print_error(wanted: Wanted, message: str, code: int, details: Mapping[str, str] | None = None) -> None:
+    """With ``--json`` print the document of an error, with what was done before it."""
+    if wanted.json:
+        error = {"message": message, "exit_code": code, **(details or {})}
+        with suppress(OSError):  # where stdout itself is what failed
+            click.echo(msgspec.json.encode({"error": error} | (wanted.done_so_far or {})))
 
 
 def _flush_stdout() -> None:

@@ -53,6 +53,11 @@ class Wanted:
         self.server: str | None = None
         self.json = False
         self.traceback = False
+        self.done_so_far: dict[str, Any] | None = None
+        """What a command had done before an error, or an interruption: it stands beside that in the document of ``--json``.
+
+        None: it has nothing to say of that, or has said it.
+        """
 
     @cached_property
     def surroundings(self) -> Surroundings:
@@ -81,15 +86,22 @@ class Wanted:
         return current.read(self.surroundings.current_stack)
 
     @cached_property
-    def loaded_of_stack(self) -> Loaded:
-        """The configuration to hold against the stack: ``--config``, else that of `own_stack`, else `loaded`.
-
-        Raises `InvalidConfig`, `CurrentStackDamaged`.
-        """
-        if self.config is not None or self.own_stack is None:
-            return self.loaded
+    def started_with(self) -> Loaded | None:
+        """What `own_stack` was started with; None where there is none, or it has no copy. Raises `InvalidConfig`."""
+        if self.own_stack is None:
+            return None
         file = DataDirectory(Path(self.own_stack.data)).config_file
-        return load(file, self.surroundings) if file.is_file() else self.loaded
+        return load(file, self.surroundings) if file.is_file() else None
+
+    @cached_property
+    def loaded_of_stack(self) -> Loaded:
+        """The configuration to hold against the stack: one that is named, else that of `own_stack`, else `loaded`.
+
+        Named is what ``--config`` says, or CUTOR_CONFIG. Raises `InvalidConfig`, `CurrentStackDamaged`.
+        """
+        if self.config is not None or self.surroundings.config_file is not None:
+            return self.loaded
+        return self.started_with or self.loaded
 
     def find_server(self) -> str:
         """Return the stack's address with its credential. Raises `NoStack`, `StackDied`, `InvalidConfig`."""

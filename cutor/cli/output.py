@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -11,7 +14,9 @@ import msgspec
 
 from cutor.errors import DONE, NOT_OK, REFUSED
 from cutor.model.result import Result
-from cutor.text import escape
+from cutor.text import cut, escape
+
+NARROW_COLUMNS: Final = 80
 
 _CLEAR_LINE: Final = "\r\x1b[K"
 
@@ -32,7 +37,7 @@ class StatusLine:
     """One line on stderr that is written over and over, and gone in the end; nothing where stderr is no terminal."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
+        self.terminal = sys.stderr.isatty()
         self._shown = ""
 
     def __enter__(self) -> Self:
@@ -43,11 +48,39 @@ class StatusLine:
             self._write("")
 
     def show(self, text: str) -> None:
-        """Replace the line."""
-        if self._terminal and text != self._shown:
+        """Replace the line; it is cut where it would not be one."""
+        if self.terminal and text != self._shown:
             self._shown = text
-            self._write(escape(text))
+            self._write(cut(escape(text), _columns() - 1))
+
+    def above(self, lines: Iterable[str], style: str = "") -> None:
+        """Print lines that stay, above this one; ``style`` are the numbers of a terminal's code for how they look."""
+        if not self.terminal:
+            return
+        begin, end = (f"\x1b[{style}m", "\x1b[0m") if style else ("", "")
+        sys.stderr.write("".join([_CLEAR_LINE, *(f"{begin}{escape(line)}{end}\n" for line in lines)]))
+        sys.stderr.flush()
+        self._shown, shown = "", self._shown
+        self.show(shown)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Have the line away while the block prints, on whatever else may be the same terminal."""
+        if self._shown:
+            self._write("")
+        self._shown, shown = "", self._shown
+        yield
+        sys.stdout.flush()
+        self.show(shown)
 
     def _write(self, text: str) -> None:
         sys.stderr.write(f"{_CLEAR_LINE}{text}")
         sys.stderr.flush()
+
+
+def _columns() -> int:
+    """Return how wide the terminal of stderr is; one that does not say so is taken for a narrow one."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or NARROW_COLUMNS
+    except OSError:
+        return NARROW_COLUMNS

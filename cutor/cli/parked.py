@@ -22,12 +22,14 @@ from cutor.cli.options import (
 )
 from cutor.cli.output import print_json
 from cutor.cli.render import console, print_result, print_table
-from cutor.client import Client, check_reason, watch_command
+from cutor.client import Client, check_reason
 from cutor.errors import DONE, UNAVAILABLE, CutorError
 from cutor.model.parked import Decision, ParkedDetail, ParkedSubmission
 from cutor.model.subjects import Address, check_address
+from cutor.model.units import counted
 from cutor.parked import LIST_DEFAULT, Drop, Listing, ParkedSubmissions, Retry
 from cutor.text import escape
+from cutor.waiting import watch_command
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -295,7 +297,7 @@ def _became(one: ParkedSubmission) -> str:
 
 def _unreadable(one: ParkedSubmission) -> str:
     count = one.unreadable_records
-    return f"{count} message{'' if count == 1 else 's'} in place of a record cannot be read"
+    return f"{counted(count, 'message')} in place of a record cannot be read"
 
 
 def _print_detail(detail: ParkedDetail) -> None:

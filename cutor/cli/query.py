@@ -13,9 +13,9 @@ import click
 from cutor.bus.connection import Bus
 from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option
 from cutor.errors import REFUSED, CutorError
-from cutor.projections.format import to_csv, to_json, to_parquet, to_text
+from cutor.projections.format import to_csv, to_json, to_text
 from cutor.projections.query_client import Table, query
-from cutor.projections.query_service import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, MOST_ROWS, SQL_CHARACTERS
+from cutor.projections.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, MOST_ROWS, SQL_CHARACTERS
 
 FORMATS: Final = ("table", "json", "csv", "parquet")
 
@@ -114,6 +114,8 @@ def _write(answer: Table, form: str, output: Path | None) -> None:
 
 def _parquet(answer: Table) -> bytes:
     """Return the answer as a Parquet file. Raises `AnswerNotWritten`."""
+    from cutor.projections.parquet import to_parquet  # noqa: PLC0415 - the module says why
+
     descriptor = os.memfd_create(
         "answer.parquet", os.MFD_CLOEXEC
     )  # of this process alone: nothing is left of it, however it ends

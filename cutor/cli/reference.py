@@ -54,12 +54,13 @@ WORDS: Final[dict[str, dict[str, str]]] = {
     },
     "nix": {
         "image": "image of build containers; `docker.image` unless set",
-        "store_volume": "Docker volume with the Nix store",
-        "var_volume": "Docker volume with Nix's database",
-        "packages_volume": "Docker volume with the offline package set",
+        "store_volume": "Docker volume with the Nix store; one that is not there is made; to be set with `var_volume`",
+        "var_volume": "Docker volume with Nix's database; made as the store's",
+        "packages_volume": "Docker volume with the offline package set; it must be there",
         "nix_path": "`NIX_PATH` of evaluations",
         "system": "system that environments are built for",
-        "network": "Docker network of build containers; `none` is no network",
+        "network": "Docker network of build containers, in which they reach nothing private; must be there; `none` is none",
+        "refused_networks": "networks or addresses that builds must not reach either, such as `198.51.100.0/24`",
         "restrict_eval": "whether evaluations see nothing but `nix_path`, their own files and `allowed_uris`",
         "allow_import_from_derivation": "whether evaluations may import what they build",
         "allowed_uris": "prefixes of addresses that evaluations may fetch",
@@ -67,8 +68,18 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "trusted_public_keys": "keys whose signatures on fetched paths count",
         "cores": "CPUs of a build container",
         "build_directory_bytes": "bytes of the directory in which builds work; it is memory",
+        "store_bytes": "bytes that one build may add to the store",
+        "min_free_bytes": "bytes free on the store's volume with fewer of which no build and no fetch begins",
         "start_timeout_ms": "milliseconds that a build container has to start",
         "collection_timeout_ms": "milliseconds that a collection of garbage has",
+        "cache_url": "binary cache from which runners fetch environments of other hosts: `volume:NAME` (a Docker volume), "
+        "`file:///DIRECTORY` of the host, or an `http` or `https` address",
+        "cache_upload_url": "where builders publish environments, in the same forms; `cache_url` unless set",
+        "cache_secret_key_file": "file with the key by which builders sign what they publish; absolute, mode 0600; without one "
+        "they publish nothing",
+        "cache_public_keys": "keys whose signatures on what runners fetch count; without one they fetch nothing",
+        "cache_network": "Docker network over which a cache on HTTP is reached; it must be there",
+        "cache_timeout_ms": "milliseconds that publishing or fetching one environment may take",
     },
 }
 """What the keys of structs mean that are defined outside of `cutor.config`."""
@@ -111,8 +122,11 @@ WHERE: Final = """\
 One TOML file: that of `--config`, else of `CUTOR_CONFIG`, else `~/.config/cutor/config.toml` if it is there. Every key may be
 left out. An unknown key, a wrong type or a value that cannot work is refused with one line that names file and key.
 
-`cutor up` keeps a copy in its data directory, with which its roles work until it is started again. Limits, bounds and tenants
-are published in the stack: clients and builders check requests against those, whatever their own file says.
+`cutor up` keeps a copy in its data directory, with which its roles work until it is started again. Commands that work on that
+stack or its store (`doctor`, `gc`, `env remove`, `env refresh`, `streams plan` and `apply`) take this copy, unless a file is
+named with `--config` or CUTOR_CONFIG: then they take that; `gc` and `env remove` say so where the stack has another store, and
+`doctor` where anything differs. Limits, bounds and tenants are published in the stack: clients and builders check requests
+against those, whatever their own file says.
 """
 
 TENANTS: Final = """\
@@ -138,7 +152,12 @@ def cli_page() -> str:
     lines = ["# Command line", "", MADE_BY, "", "```", "cutor [OPTIONS] COMMAND [ARGS]...", "```", "", *_options(cli, context)]
     lines += ["", " ".join(str(cli.epilog).split()), ""]
     lines += ["Errors are one plain line on standard error. With `--json`, an error is a document on standard output, too:"]
-    lines += ['`{"error": {"message": …, "exit_code": …}}`.', "", "| command | |", "|---|---|"]
+    lines += [
+        '`{"error": {"message": …, "exit_code": …}}`, and beside it what `gc` and `env remove` had done before it.',
+        "",
+        "| command | |",
+        "|---|---|",
+    ]
     lines += [f"| [`{name}`](#cutor-{name}) | {entry.summary} |" for name, entry in COMMANDS.items()]
     for name in COMMANDS:
         command = cli.get_command(context, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -12,9 +12,10 @@ from rich.containers import Lines
 from rich.table import Table
 from rich.text import Text
 
+from cutor.cli.nix_log import told_once
 from cutor.cli.rows import Row, age, rows
 from cutor.model.result import Result
-from cutor.text import escape
+from cutor.text import escape, width
 
 _RIGHT: Final = frozenset({"cpu_ms", "wall_ms", "memory"})
 _HEADINGS: Final = {"cpu_ms": "cpu ms", "wall_ms": "wall ms"}
@@ -28,9 +29,13 @@ def console() -> Console:
     return plain if plain.is_terminal else Console(width=_PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
 
 
-def print_result(result: Result, doing: str | None = None, *, now: datetime | None = None) -> None:
-    """Print a result: what it is, a row a stage, what there is to say. ``doing``: what it waits for, where it has not ended."""
+def print_result(result: Result, doing: str | None = None, *, now: datetime | None = None, shown: Collection[str] = ()) -> None:
+    """Print a result: what it is, a row a stage, what there is to say. ``doing``: what it waits for, where it has not ended.
+
+    ``shown`` are lines of Nix's that the terminal has: they are not printed on it again.
+    """
     out = console()
+    result = told_once(result, shown if out.is_terminal else ())
     out.print(_headline(result, doing))
     out.print(Text(_times(result, now or datetime.now(UTC)), style="dim"))
     if result.environment is not None:
@@ -38,7 +43,7 @@ def print_result(result: Result, doing: str | None = None, *, now: datetime | No
         out.print(Text(f"environment {result.environment.key[:12]}, {how}", style="dim"))
     stages = rows(result)
     if stages:
-        out.print(_stages(stages))
+        _print_stages(out, stages)
     for row in stages:
         _print_outputs(out, row)
     for note in _notes(result):
@@ -65,16 +70,21 @@ def _second(time: str) -> str:
     return f"{time[:19]}Z" if time else "at an unknown time"
 
 
-def _stages(stages: Iterable[Row]) -> Table:
-    """Return the table of what was measured; it fits 80 columns, so outputs stand below it."""
+def _print_stages(out: Console, stages: Iterable[Row]) -> None:
+    """Print the table of what was measured; it fits 80 columns, so outputs stand below it."""
+    headings = {name: _HEADINGS.get(name, name) for name in _MEASURED}
+    if not out.is_terminal:
+        lines = [[getattr(row, name) for name in headings] for row in stages]
+        print_lines(out, [*headings.values()], lines, right=[headings[name] for name in _RIGHT])
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in _MEASURED:
         side: Literal["left", "right"] = "right" if name in _RIGHT else "left"
-        table.add_column(_HEADINGS.get(name, name), justify=side, overflow="fold", no_wrap=name != "stage")
+        table.add_column(headings[name], justify=side, overflow="fold", no_wrap=name != "stage")
     for row in stages:
         cells = row._asdict()
         table.add_row(*(Text(cells[name], style=_style(row.outcome) if name == "outcome" else "") for name in _MEASURED))
-    return table
+    out.print(table)
 
 
 def _print_outputs(out: Console, row: Row) -> None:
@@ -110,10 +120,32 @@ def _style(outcome: str) -> str:
 
 
 def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]], *, right: Sequence[str], fold: str) -> None:
-    """Print lines under headings; cells may hold what users wrote. Only the column ``fold`` takes more than one line."""
+    """Print lines under headings; cells may hold what users wrote. On a terminal only the column ``fold`` takes several lines.
+
+    Where a terminal is too narrow all the same, what is cut off in another column leaves an ellipsis. Elsewhere see
+    `print_lines`.
+    """
+    out, escaped = console(), ([escape(cell) for cell in cells] for cells in lines)
+    if not out.is_terminal:
+        print_lines(out, headings, escaped, right=right)
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold", no_wrap=heading != fold)
-    for cells in lines:
-        table.add_row(*(Text(escape(cell)) for cell in cells))
-    console().print(table)
+        side: Literal["left", "right"] = "right" if heading in right else "left"
+        folds = heading == fold
+        table.add_column(heading, justify=side, overflow="fold" if folds else "ellipsis", no_wrap=not folds)
+    for cells in escaped:
+        table.add_row(*map(Text, cells))
+    out.print(table)
+
+
+def print_lines(out: Console, headings: Sequence[str], lines: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+    """Print a table for other programs: a row is one line, however long, and ends with its last character."""
+    table = [headings, *lines]
+    columns = [max(map(width, column)) for column in zip(*table, strict=True)]
+    for cells in table:
+        padded = []
+        for heading, cell, wide in zip(headings, cells, columns, strict=True):
+            blank = " " * (wide - width(cell))
+            padded.append(blank + cell if heading in right else cell + blank)
+        out.print(Text("  ".join(padded).rstrip()), soft_wrap=True)

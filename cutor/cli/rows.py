@@ -6,10 +6,9 @@ import base64
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-import msgspec
-
-from cutor.model.events import Output, Stage, output
+from cutor.model.events import Output, Stage
 from cutor.model.result import Result
+from cutor.model.units import counted
 from cutor.text import escape
 
 EXCERPT_LINES: Final = 20
@@ -33,27 +32,9 @@ class Row(NamedTuple):
 
 def rows(result: Result) -> list[Row]:
     """Return the rows of a result in the order of its stages."""
-    stages = [("dependencies", result.dependencies and untold(result.dependencies)), ("compile", result.compile)]
+    stages = [("dependencies", result.dependencies), ("compile", result.compile)]
     known = [_row(name, stage) for name, stage in stages if stage is not None]
     return [*known, *_runs(result.run)]
-
-
-_WRAPPER: Final = ("at «string»:", "at «nix-internal»", "(stack trace truncated")
-"""What marks a block of Nix's trace that is about cutor's own expression around shell.nix, or about none."""
-
-
-def untold(stage: Stage) -> Stage:
-    """Return a dependencies stage whose stderr has left what its message says, and no frames of cutor's own expression."""
-    if not stage.message or stage.stderr.encoding == "base64" or stage.stderr.truncated:
-        return stage
-    told = {line.strip() for line in stage.message.splitlines()} | {"", "error:"}
-    blocks = [
-        block
-        for block in stage.stderr.data.split("\n\n")
-        if not any(mark in block for mark in _WRAPPER) and not {line.strip() for line in block.splitlines()} <= told
-    ]
-    left = "\n\n".join(blocks).encode()
-    return msgspec.structs.replace(stage, stderr=output(left, len(left)))
 
 
 def _runs(stages: Sequence[Stage]) -> Iterator[Row]:
@@ -111,7 +92,7 @@ def excerpt(printed: Output, *, tail: bool) -> str:
     lines = data.rstrip(b"\n").split(b"\n")
     kept = [_line(line) for line in (lines[-EXCERPT_LINES:] if tail else lines[:EXCERPT_LINES])]
     hidden = len(lines) - len(kept)
-    missing = [f"{hidden} line{'' if hidden == 1 else 's'} {'above' if tail else 'below'}"] if hidden else []
+    missing = [f"{counted(hidden, 'line')} {'above' if tail else 'below'}"] if hidden else []
     missing += ["the rest was not kept"] if printed.truncated else []
     if not missing:
         return "\n".join(kept)

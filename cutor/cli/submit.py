@@ -5,26 +5,23 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from contextlib import aclosing
 from pathlib import Path
 
 import click
 
+from cutor.cli.live import Live
 from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option, split_name
-from cutor.cli.output import StatusLine, exit_code_of_outcome, print_json
+from cutor.cli.output import exit_code_of_outcome, print_json
 from cutor.cli.render import print_result
 from cutor.client import (
     REQUEST_JSON_BYTES,
     Client,
     Receipt,
     is_directory,
-    keeping_in_sight,
     load_request,
     parse_bounded,
     path_of,
     read_json,
-    waiting_for,
-    watch_command,
 )
 from cutor.errors import DONE, INTERRUPTED
 from cutor.model.errors import InvalidRequest
@@ -32,6 +29,7 @@ from cutor.model.quoting import shown
 from cutor.model.request import Request
 from cutor.model.result import Result
 from cutor.model.subjects import Address
+from cutor.waiting import keeping_in_sight, waiting_for, watch_command
 
 
 def _parse_labels(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
@@ -80,8 +78,8 @@ def command(
     """Submit a directory or a JSON request.
 
     Of a directory every regular file is sent; its submission.toml holds the rest of the request: test cases, limits, labels.
-    Without --wait the id is printed, and `cutor status ID` shows what came of it. Ctrl-C while waiting leaves the submission
-    running.
+    Without --wait the id is printed, and `cutor status ID` shows what came of it. With it, a terminal shows meanwhile what is
+    being done, and the newest line of what Nix prints. Ctrl-C while waiting leaves the submission running.
 
     Exit codes: 0 it is stored, and with --wait its outcome is OK; 1 its outcome is not OK; 2 it was refused and nothing is
     stored, or it is REJECTED; 3 a service cannot be reached or failed: the error says whether nothing was stored, whether that
@@ -154,8 +152,11 @@ class _Session:
         Raises `WaitedTooLong`, `OutOfSight`.
         """
         address = Address(receipt.tenant, receipt.id)
-        async with keeping_in_sight(address), waiting_for(address, timeout_s):
-            return await follow(client, receipt.id, receipt.tenant)
+        live = Live(receipt.id)
+        async with keeping_in_sight(address), waiting_for(address, timeout_s, lambda: live.told):
+            async with live:
+                await live.follow(client, receipt.id, receipt.tenant)
+            return await client.result(receipt.id, receipt.tenant)
 
     def _print_receipt(self, receipt: Receipt) -> None:
         if self._as_json:
@@ -169,14 +170,3 @@ class _Session:
         else:
             print_result(result)
         return exit_code_of_outcome(result)
-
-
-async def follow(client: Client, submission_id: str, tenant: str) -> Result:
-    """Return a submission's result at its terminal event; a terminal shows meanwhile what is being done."""
-    with StatusLine() as line:
-        line.show(f"{submission_id}: submitted")
-        updates = client.watch(submission_id, tenant)
-        async with aclosing(updates):
-            async for update in updates:
-                line.show(f"{submission_id}: {update.summary}")
-    return await client.result(submission_id, tenant)

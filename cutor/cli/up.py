@@ -123,6 +123,8 @@ def _up_detached(settings: StackSettings, config_file: Path | None) -> int:
     command = [sys.executable, "-P", "-m", "cutor", "up", *config, *port, *durable, *restore, "--data", str(settings.data.path)]
     signal.signal(signal.SIGTERM, _leave)
     said = start_detached([*command, "--roles", ",".join(settings.roles)], settings.data.logs / "supervisor.log")
+    for warning in said.warnings:
+        click.echo(f"warning: {escape(warning)}", err=True)
     click.echo(said.line if said.exit_code == DONE else f"cutor: {said.line}", err=said.exit_code != DONE)
     return said.exit_code
 
@@ -140,12 +142,12 @@ def _up_for_report(settings: StackSettings, descriptor: int, stop: str) -> int:
     waiting = [descriptor]
     os.set_inheritable(descriptor, False)
 
-    def tell(line: str, exit_code: int) -> None:
+    def tell(line: str, exit_code: int, warnings: tuple[str, ...] = ()) -> None:
         if waiting:
-            report(waiting.pop(), Report(line=line, exit_code=exit_code))
+            report(waiting.pop(), Report(line=line, exit_code=exit_code, warnings=warnings))
 
     try:
-        return _up(settings, lambda ready: tell(f"{ready}; `{stop}` stops it", DONE), lambda *_: None)
+        return _up(settings, lambda ready: tell(f"{ready}; `{stop}` stops it", DONE, ready.warnings), lambda *_: None)
     except Exception as error:
         code = exit_code_of(error)
         tell(bug_line(error) if code is None else line_of(error), UNAVAILABLE if code is None else code)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 
 import click
 
+from cutor.cli.live import Live
 from cutor.cli.options import Wanted, examples, json_option, named_submission, server_option, tenant_option
 from cutor.cli.output import exit_code_of_outcome, print_json
-from cutor.client import Client, Update, watch_command
+from cutor.client import Client, Update
 from cutor.errors import INTERRUPTED
 from cutor.model.subjects import Address
 from cutor.text import escape
+from cutor.waiting import watch_command
 
 
 @click.command("watch", epilog=examples("cutor watch 6f1c2a"))
@@ -24,7 +25,8 @@ from cutor.text import escape
 def command(wanted: Wanted, submission_id: str, tenant: str | None) -> int:
     """Follow a submission to its end.
 
-    A line an event, those of the past first; with --json a document a line. Ctrl-C leaves the submission running.
+    A line an event, those of the past first; with --json a document a line. Where stderr is a terminal, what Nix prints while
+    the environment is built is shown there as it comes. Ctrl-C leaves the submission running.
     The exit code is that of the outcome, as with `cutor submit --wait`.
     """
     address = named_submission(submission_id, tenant)
@@ -37,10 +39,8 @@ def command(wanted: Wanted, submission_id: str, tenant: str | None) -> int:
 
 async def _watch(wanted: Wanted, address: Address) -> int:
     async with Client(wanted.find_server()) as client:
-        updates = client.watch(address.id, address.tenant)
-        async with aclosing(updates):
-            async for update in updates:
-                _print(update, as_json=wanted.json)
+        async with Live(address.id, whole=True) as live:
+            await live.follow(client, address.id, address.tenant, lambda update: _print(update, as_json=wanted.json))
         return exit_code_of_outcome(await client.result(address.id, address.tenant))
 
 

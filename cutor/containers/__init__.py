@@ -1,5 +1,5 @@
 """Child containers: what they may do (pure), and the only importer of aiodocker.
 
 Reading order: ``seccomp`` (the table of system calls), ``host_config`` (specifications as values),
-``control_group`` (what the host does there), ``errors``, ``engine`` (Docker itself).
+``control_group`` (what the host does there), ``errors``, ``engine`` (Docker itself), ``connecting`` (for who may need none).
 """

@@ -1,13 +1,14 @@
-"""Docker, as far as cutor needs it: start a child container with its pipes attached, change its limits, remove it, sweep.
+"""Docker, as far as cutor needs it: start a child container, remove it, list what carries a label, look at images and volumes.
 
-The only importer of aiodocker. One `Engine` a process, one `Child` a container. Errors: those of
-``errors``; everything else is a bug.
+With `child` the only importer of aiodocker. One `Engine` a process, one `Child` a container. Errors: those of ``errors``;
+everything else is a bug.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -18,8 +19,8 @@ import aiohttp
 from aiodocker import Docker
 from aiodocker.containers import DockerContainer
 from aiodocker.exceptions import DockerError
-from aiodocker.stream import Stream
 
+from cutor.containers.child import Child
 from cutor.containers.control_group import limit_sockets
 from cutor.containers.errors import EngineFailure, EngineRefused, EngineUnreachable, ImageMissing, one_line
 from cutor.containers.host_config import ContainerSpec
@@ -31,33 +32,13 @@ DISCARD_PAUSES_S: Final = (0.0, 0.2, 1.0)
 """When to look for a container whose creation Docker never answered: it may still be at it."""
 GONE_PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between two tries to remove a container that Docker would not let go; the last one stays."""
-STDERR_TAIL_BYTES: Final = 4096
-_STDOUT, _STDERR = 1, 2
+SET_UP_MAKES: Final = "cutor-child:"
+"""How names of images begin that set-up makes."""
 _CANNOT_CONNECT: Final = 900  # aiodocker's number for "no answer at all"
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ContainerState:
-    """What Docker says of a container: running or not, and if not, how it ended. ``exists`` is false once it is removed."""
-
-    exists: bool
-    running: bool = False
-    exit_code: int | None = None
-    oom_killed: bool = False
-    error: str = ""
-
-    def describe(self) -> str:
-        """Return one line for a fault's message."""
-        if not self.exists:
-            return "the container is gone"
-        if self.running:
-            return "the container is running"
-        reason = ", killed for want of memory" if self.oom_killed else ""
-        return f"the container ended with {self.exit_code}{reason}{': ' + self.error if self.error else ''}"
 
 
 @dataclass(frozen=True)
@@ -68,127 +49,6 @@ class ContainerSummary:
     name: str
     state: str
     labels: dict[str, str]
-
-
-class Child:
-    """A started container with its stdin, stdout and stderr attached. Made by `Engine.start`.
-
-    One task may read (`receive`) while another writes (`send`). stderr is kept as a bounded tail while stdout is read.
-    """
-
-    def __init__(self, engine: Engine, container: DockerContainer, stream: Stream, name: str) -> None:
-        self._engine = engine
-        self._container = container
-        self._stream = stream
-        self._stderr = bytearray()
-        self._ended = False
-        self._removed = False
-        self.id: str = container.id
-        self.name = name
-
-    @property
-    def stderr_tail(self) -> bytes:
-        """The last `STDERR_TAIL_BYTES` of what its init wrote to stderr: for fault messages."""
-        return bytes(self._stderr)
-
-    async def send(self, data: bytes) -> None:
-        """Write to its stdin, waiting while the pipe is full. Raises `EngineFailure` when the connection is gone."""
-        transport = self._transport()
-        if transport is None or transport.is_closing():
-            raise EngineFailure(f"container {self.name}: its standard input is closed")
-        try:
-            await self._stream.write_in(data)
-        except (RuntimeError, OSError, aiohttp.ClientError) as error:
-            raise EngineFailure(f"container {self.name}: its standard input is closed ({error})") from error
-
-    async def receive(self) -> bytes:
-        """Return the next piece of its stdout, as it comes; ``b""`` once it ended or the connection closed."""
-        while not self._ended:
-            try:
-                message = await self._stream.read_out()
-            except (OSError, aiohttp.ClientError):
-                message = None  # the connection broke: for the reader the same as its end; `state` tells more
-            if message is None:
-                self._ended = True
-            elif message.stream == _STDERR:
-                self._keep_stderr(message.data)
-            elif message.stream == _STDOUT and message.data:
-                return message.data
-        return b""
-
-    def _keep_stderr(self, data: bytes) -> None:
-        self._stderr += data
-        del self._stderr[:-STDERR_TAIL_BYTES]
-
-    async def close_stdin(self) -> None:
-        """Send end-of-file to its init, which ends then; reading goes on. Nothing happens if it is closed already."""
-        # aiodocker's Stream.close() would close both directions; half of a connection is closed by its transport.
-        transport = self._transport()
-        if transport is not None and not transport.is_closing() and transport.can_write_eof():
-            transport.write_eof()
-
-    def _transport(self) -> asyncio.WriteTransport | None:
-        """Return the attached connection's transport, null once the connection is gone; aiodocker has no public way to it."""
-        response = self._stream._resp
-        connection = None if response is None else response.connection
-        return None if connection is None else connection.transport
-
-    async def update(self, *, memory_bytes: int | None = None, processes: int | None = None) -> None:
-        """Change its limits while it runs (about 13 ms). Memory includes swap: there is none.
-
-        Raises `EngineFailure`; `EngineRefused` where memory in use can't be pressed below the new limit.
-        """
-        body: dict[str, int] = {}
-        if memory_bytes is not None:
-            body |= {"Memory": memory_bytes, "MemorySwap": memory_bytes}
-        if processes is not None:
-            body["PidsLimit"] = processes
-        await self._engine.call(f"update limits of {self.name}", self._engine.post(f"containers/{self.id}/update", body))
-
-    async def kill(self) -> None:
-        """Kill every process in it at once. Nothing happens if it ended or is gone."""
-        await self._ignoring(self._container.kill(signal="KILL"), "kill", {404, 409})
-
-    async def remove(self) -> None:
-        """Kill it if it runs and remove it with its anonymous volumes; safe to call again, and after it died.
-
-        Raises `EngineFailure` if Docker still has it after a minute.
-        """
-        if not self._removed:
-            await self._stream.close()
-            await self._engine.remove(self.id)
-            self._removed = True
-
-    async def discard(self) -> None:
-        """Remove it as `remove` does, trying again for as long as Docker fails: when this returns, it is gone.
-
-        For whoever holds something that must not be given on while the container may still run: its uid, its slot.
-        """
-        if not self._removed:
-            await self._stream.close()
-            await self._engine.discard(self.id, self.name)
-            self._removed = True
-
-    async def state(self) -> ContainerState:
-        """Return what Docker says of it now."""
-        try:
-            shown = await self._engine.call(f"inspect {self.name}", self._container.show(), keep_status={404})
-        except DockerError:
-            return ContainerState(exists=False)
-        state: dict[str, Any] = shown["State"]
-        return ContainerState(
-            exists=True,
-            running=bool(state["Running"]),
-            exit_code=None if state["Running"] else int(state["ExitCode"]),
-            oom_killed=bool(state["OOMKilled"]),
-            error=one_line(str(state.get("Error", ""))),
-        )
-
-    async def _ignoring(self, request: Awaitable[object], what: str, statuses: set[int]) -> None:
-        try:
-            await self._engine.call(f"{what} {self.name}", request, keep_status=statuses)
-        except DockerError:
-            return  # one of ``statuses``: what was asked for holds already
 
 
 class Engine:
@@ -295,11 +155,11 @@ class Engine:
             return await self.call(f"create {spec.name}", request, keep_status={404})
         except DockerError as error:
             image = spec.body["Image"]
-            raise ImageMissing(f"the child image {image!r} is not on this host: build it with make setup") from error
+            raise _missing(image) from error
 
-    async def list(self, instance: str | None = None) -> list[ContainerSummary]:
-        """Return every container that carries the label of ``instance``, or of any, running or not."""
-        filters = '{"label": ["cutor"]}' if instance is None else f'{{"label": ["cutor={instance}"]}}'
+    async def labelled(self, label: str, value: str | None = None) -> list[ContainerSummary]:
+        """Return every container with a label, of a certain value where one is given, running or not (1 ms)."""
+        filters = json.dumps({"label": [label if value is None else f"{label}={value}"]})
         found = await self.call("list containers", self._docker.containers.list(all=1, filters=filters))
         return [
             ContainerSummary(
@@ -307,6 +167,10 @@ class Engine:
             )
             for one in found
         ]
+
+    async def list(self, instance: str | None = None) -> list[ContainerSummary]:
+        """Return every container that carries the label of ``instance``, or of any, running or not."""
+        return await self.labelled("cutor", instance)
 
     async def remove(self, container_id: str) -> bool:
         """Kill and remove a container, by id or name; done when Docker no longer has it. Returns whether this call removed it.
@@ -356,7 +220,7 @@ class Engine:
         try:
             return await self.call(f"inspect image {image}", self._docker.images.inspect(image), keep_status={404})
         except DockerError as error:
-            raise ImageMissing(f"the child image {image!r} is not on this host: build it with make setup") from error
+            raise _missing(image) from error
 
     async def volume_labels(self, name: str) -> dict[str, str] | None:
         """Return the labels of a volume, or null where there is no such volume."""
@@ -367,6 +231,28 @@ class Engine:
             return None
         return dict(shown["Labels"] or {})
 
+    async def has_network(self, name: str) -> bool:
+        """Return whether there is a network of a name."""
+        request = self._docker._query_json(f"networks/{name}")
+        try:
+            await self.call(f"inspect network {name}", request, keep_status={404})
+        except DockerError:
+            return False
+        return True
+
+    async def volume_places(self, name: str) -> tuple[str, ...]:
+        """Return paths on the engine's machine from whose file system a volume is: its own, which is root's, then the engine's.
+
+        Where the engine is another machine's, there are none.
+        """
+        if not self.address.startswith("unix://"):
+            return ()
+        shown, info = await asyncio.gather(
+            self.call(f"inspect volume {name}", self._docker._query_json(f"volumes/{name}")),
+            self.call("say where its files are", self._docker._query_json("info")),
+        )
+        return str(shown["Mountpoint"]), str(info["DockerRootDir"])
+
 
 def _reason(error: BaseException) -> str:
     """Return why there was no connection: the operating system's word, which the client library wraps several times over."""
@@ -376,3 +262,14 @@ def _reason(error: BaseException) -> str:
             return inner.strerror
         inner = inner.__cause__ or inner.__context__
     return one_line(str(error))
+
+
+def _missing(image: str) -> ImageMissing:
+    """Return the error for an image that is not here: set-up makes those of its own name alone."""
+    made = image.startswith(SET_UP_MAKES)
+    remedy = (
+        "build it with make setup"
+        if made
+        else "fetch or build it, or leave docker.image and nix.image out for that of make setup"
+    )
+    return ImageMissing(f"the child image {image!r} is not on this host: {remedy}")

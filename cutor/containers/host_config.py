@@ -1,26 +1,35 @@
 """Specifications of child containers: pure functions from a few numbers to Docker's request body.
 
-A runner's container holds no root and no capability. A builder's holds a root with SETUID and SETGID for the tiny parent that
-maps a range of ids into a user namespace, and nothing else. Both have a read-only root file system, no network, no swap and no
-log. System paths are unmasked, because a jail in them mounts a /proc of its own: tolerable only while no user's code in them is
-root of the host's user namespace (who is could write ``core_pattern``).
+A runner's container holds no root and no capability. A builder's holds a root with SETUID and SETGID (and NET_ADMIN, where it
+has a network) for the tiny parent that maps a range of ids into a user namespace (and filters that network), and nothing else.
+Both have a read-only root file system, no swap and no log; a runner's has no network. System paths are unmasked, because a jail
+in them mounts a /proc of its own: tolerable only while no user's code in it is root of the host's user namespace, who could
+write ``core_pattern``. A store's container is like a builder's, runs no user's code and makes no jail: they stay masked there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Final, Literal
 
 from cutor.containers import seccomp
 
-Role = Literal["builder", "runner"]
+Role = Literal["builder", "runner", "store"]
+StoreUser = Literal["builder", "runner", "command"]
+"""Whom a store's container serves: a role of the instance, or a command such as ``cutor gc``."""
 
 STORE_DIRECTORY: Final = "/nix/store"
 BOX_DIRECTORY: Final = "/box"
 COPIES_DIRECTORY: Final = "/copies"
+CACHE_DIRECTORY: Final = "/cache"
 CODE_DIRECTORY: Final = "/opt/cutor"
 RUNNER_MODULE: Final = "cutor.jail.inside.worker_init"
+NO_NETWORK: Final = "none"
+"""Docker's name of the network that has nothing in it but a loopback."""
+REFUSE_ARGUMENT: Final = "--refuse"
+"""Before the networks that a builder with a network must not reach, in the command of its container."""
 
 BUILD_UID: Final = 200_000
 """Root of a builder's user namespace, as the host sees it; it owns the store volumes."""
@@ -40,8 +49,22 @@ class ContainerSpec:
 
 
 DATA_LABEL: Final = "cutor.data"
+ROLE_LABEL: Final = "cutor.role"
+USER_LABEL: Final = "cutor.store-user"
+"""Whom a store's container serves."""
 UID_LABEL: Final = "cutor.uid"
 """The uid that a runner's container has been lent: Docker's listing tells labels, and not the user."""
+ENVIRONMENT_LABEL: Final = "cutor.environment"
+"""The key of the environment that a runner's container uses, whatever stack it is of."""
+STORE_LABEL: Final = "cutor.store"
+"""The store volume that a runner's container uses."""
+COLLECTS_LABEL: Final = "cutor.collects"
+"""The store volume that a store's container deletes from; by it a run that begins knows of a collection."""
+KEEPS_LABEL: Final = "cutor.keeps"
+"""The environments that a collection keeps for certain, by the first `KEPT_CHARACTERS` of their keys, between spaces."""
+KEPT_CHARACTERS: Final = 16
+RELEASES_LABEL: Final = "cutor.releases"
+"""The store volume in which a store's container removes roots."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +120,15 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class Mount:
+    """What a store's container is given as its cache: a volume, or a directory of the host."""
+
+    kind: Literal["volume", "directory"]
+    source: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
 class RunnerStorage:
     """Sizes of what a runner's container can write: the box that compile leaves behind, and again a copy of it."""
 
@@ -122,8 +154,8 @@ class BuilderStorage:
     extra: tuple[Tmpfs, ...] = field(default=())
 
 
-def entry_command(module: str) -> list[str]:
-    """Return the command that runs ``module.main()`` from the image's code directory.
+def entry_command(module: str, arguments: Sequence[str] = ()) -> list[str]:
+    """Return the command that runs ``module.main()`` from the image's code directory; it finds ``arguments`` in sys.argv.
 
     ``-S -E`` leave out the site module and the environment. A module run by ``-m`` would cost an import more.
     """
@@ -133,6 +165,7 @@ def entry_command(module: str) -> list[str]:
         "-E",
         "-c",
         f"import sys; sys.path[0] = {CODE_DIRECTORY!r}; from {module} import main; main()",
+        *arguments,
     ]
 
 
@@ -143,11 +176,12 @@ def runner_spec(
     uid: int,
     resources: Resources,
     storage: RunnerStorage = RunnerStorage(),
+    environment: str | None = None,
 ) -> ContainerSpec:
     """Return the container of one submission: unprivileged, one uid of its own, the store read-only.
 
     ``uid`` (and gid) is the slot's: two running containers must not share one, nor may anything else on the host use it, so
-    that slots share no per-uid resource of the kernel's.
+    that slots share no per-uid resource of the kernel's. ``environment`` is the key by which a collection sees it in use.
     """
     writable = (
         Tmpfs(BOX_DIRECTORY, storage.box_bytes, storage.box_inodes, uid, executable=True),
@@ -157,7 +191,9 @@ def runner_spec(
     )
     host = _host_config(resources, writable, (Volume(storage.store_volume, STORE_DIRECTORY, read_only=True),))
     spec = _spec(identity, "runner", image, f"{uid}:{uid}", entry_command(RUNNER_MODULE), host)
-    spec.body["Labels"][UID_LABEL] = str(uid)
+    spec.body["Labels"] |= {UID_LABEL: str(uid), STORE_LABEL: storage.store_volume}
+    if environment is not None:
+        spec.body["Labels"][ENVIRONMENT_LABEL] = environment
     return spec
 
 
@@ -168,12 +204,14 @@ def builder_spec(
     module: str,
     resources: Resources,
     storage: BuilderStorage = BuilderStorage(),
-    network: str = "none",
+    network: str = NO_NETWORK,
+    refused: Sequence[str] = (),
 ) -> ContainerSpec:
     """Return the container of one environment build; ``module`` is the init that runs in it.
 
     Its process 1 is root with SETUID and SETGID only: it maps host ids from `BUILD_UID` on into a user namespace and waits.
-    ``network`` is ``none`` or the name of a Docker network that reaches substituters and nothing private.
+    With a ``network`` of Docker's it has NET_ADMIN, too, to keep the build from everything private and from ``refused``
+    (networks or addresses) before it does that.
     """
     writable = (
         Tmpfs("/run", storage.run_bytes, 1024, BUILD_UID, "0755"),
@@ -187,12 +225,66 @@ def builder_spec(
     ]
     if storage.packages_volume is not None:
         volumes.append(Volume(storage.packages_volume, "/packages", read_only=True))
-    host = _host_config(resources, writable, tuple(volumes))
+    networked = network != NO_NETWORK
+    host = _host_config(resources, writable, tuple(volumes), packet_filter=networked)
+    host |= {"CapAdd": ["SETUID", "SETGID", *(["NET_ADMIN"] if networked else [])], "NetworkMode": network}
+    arguments = (REFUSE_ARGUMENT, *refused) if networked else ()
+    return _spec(identity, "builder", image, "0:0", entry_command(module, arguments), host)
+
+
+def store_spec(
+    identity: Identity,
+    *,
+    image: str,
+    module: str,
+    user: StoreUser,
+    resources: Resources,
+    store_volume: str,
+    var_volume: str,
+    cache: Mount | None = None,
+    network: str = "none",
+    claims: bool = False,
+    labels: Mapping[str, str] | None = None,
+) -> ContainerSpec:
+    """Return the container of one job on the store (inventory, collection, copies): its owner, and no user's code.
+
+    Process 1 is as a builder's. A ``cache`` is mounted at `CACHE_DIRECTORY`; a volume that can be written may be a new one,
+    which process 1 gives to the store's owner: for that it has CHOWN. So it has where it ``claims`` a new store. ``network``
+    reaches a cache on HTTP. ``labels`` say what others must know of the job (`collection_labels`, `release_labels`).
+    """
+    writable = (
+        Tmpfs("/run", 16 * _MIB, 1024, BUILD_UID, "0755"),
+        Tmpfs("/tmp", 256 * _MIB, 65_536, BUILD_UID, "1777"),  # noqa: S108 (the container's own)
+    )
+    volumes = (Volume(store_volume, STORE_DIRECTORY, read_only=False), Volume(var_volume, "/nix/var", read_only=False))
+    host = _host_config(resources, writable, volumes)
+    for unmasked in ("MaskedPaths", "ReadonlyPaths"):
+        del host[unmasked]
     host |= {"CapAdd": ["SETUID", "SETGID"], "NetworkMode": network}
-    return _spec(identity, "builder", image, "0:0", entry_command(module), host)
+    if cache is not None:
+        host["Mounts"].append(_cache_mount(cache))
+        claims |= cache.kind == "volume" and not cache.read_only
+    if claims:
+        host["CapAdd"].append("CHOWN")
+    spec = _spec(identity, "store", image, "0:0", entry_command(module), host)
+    spec.body["Labels"] |= {USER_LABEL: user} | dict(labels or {})
+    return spec
 
 
-def _host_config(resources: Resources, writable: tuple[Tmpfs, ...], volumes: tuple[Volume, ...]) -> dict[str, Any]:
+def collection_labels(store_volume: str, keeps: Iterable[str]) -> dict[str, str]:
+    """Return the labels of a job that deletes from a store; ``keeps`` are the keys whose environments stay for certain."""
+    kept = " ".join(sorted(key[:KEPT_CHARACTERS] for key in keeps))
+    return {COLLECTS_LABEL: store_volume, KEEPS_LABEL: kept}
+
+
+def release_labels(store_volume: str) -> dict[str, str]:
+    """Return the labels of a job that removes roots from a store, and deletes nothing."""
+    return {RELEASES_LABEL: store_volume}
+
+
+def _host_config(
+    resources: Resources, writable: tuple[Tmpfs, ...], volumes: tuple[Volume, ...], *, packet_filter: bool = False
+) -> dict[str, Any]:
     """Return what both kinds share; see facts in the module's docstring."""
     return {
         "CapDrop": ["ALL"],
@@ -208,7 +300,7 @@ def _host_config(resources: Resources, writable: tuple[Tmpfs, ...], volumes: tup
         "PidsLimit": resources.processes,
         "ReadonlyPaths": [],
         "ReadonlyRootfs": True,
-        "SecurityOpt": ["no-new-privileges", "seccomp=" + seccomp.container_profile()],
+        "SecurityOpt": ["no-new-privileges", "seccomp=" + seccomp.container_profile(packet_filter=packet_filter)],
         "Tmpfs": {tmpfs.path: tmpfs.options() for tmpfs in writable},
         "Ulimits": [
             {"Name": "core", "Soft": 0, "Hard": 0},
@@ -227,10 +319,16 @@ def _mount(volume: Volume) -> dict[str, Any]:
     }
 
 
+def _cache_mount(cache: Mount) -> dict[str, Any]:
+    if cache.kind == "volume":
+        return _mount(Volume(cache.source, CACHE_DIRECTORY, cache.read_only))
+    return {"Type": "bind", "Source": cache.source, "Target": CACHE_DIRECTORY, "ReadOnly": cache.read_only}
+
+
 def _spec(
     identity: Identity, role: Role, image: str, user: str, command: list[str], host_config: dict[str, Any]
 ) -> ContainerSpec:
-    labels = {"cutor": identity.instance, "cutor.role": role}
+    labels = {"cutor": identity.instance, ROLE_LABEL: role}
     if identity.submission is not None:
         labels["cutor.submission"] = identity.submission
     if identity.data is not None:

@@ -126,7 +126,7 @@ EOPNOTSUPP: Final = 95
 EAFNOSUPPORT: Final = 97
 _SOL_SOCKET: Final = 1
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
-_NETLINK_ROUTE: Final = 0
+_NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
 SOCKETS: Final = (_AF_UNIX, _AF_INET, _AF_INET6)
 """The families of sockets that the user's program may make; it knows no other (EAFNOSUPPORT).
 
@@ -142,8 +142,10 @@ def names(table: dict[str, str]) -> list[str]:
     return sorted({name for group in table.values() for name in group.split()})
 
 
-def container_profile() -> str:
+def container_profile(*, packet_filter: bool = False) -> str:
     """Return the seccomp profile of a child container as Docker's JSON text (about 11 KB).
+
+    ``packet_filter``: its first process may talk to the kernel's, too, which asks it for NET_ADMIN.
 
     It names no architecture: then it holds for the engine's own, and a call by any other convention (x32, 32 bits) is killed.
 
@@ -156,6 +158,7 @@ def container_profile() -> str:
         {"names": sorted(ABSENT.split()), "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS},
         *(_allow("socket", (0, family)) for family in SOCKETS),
         _allow("socket", (0, _AF_NETLINK), (2, _NETLINK_ROUTE)),  # by which nsjail brings up a jail's loopback
+        *([_allow("socket", (0, _AF_NETLINK), (2, _NETLINK_NETFILTER))] if packet_filter else []),
         _allow("socketpair", (0, _AF_UNIX)),
         *(_allow("personality", (0, value)) for value in _PERSONALITIES),
         *_allow_unless("ioctl", 1, _TIOCSTI),

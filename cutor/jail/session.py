@@ -15,8 +15,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from cutor.containers.child import Child
 from cutor.containers.control_group import Watermark
-from cutor.containers.engine import Child
 from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault, one_line
 from cutor.containers.host_config import Resources
 from cutor.containers.seccomp import program_policy

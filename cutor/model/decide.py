@@ -6,7 +6,7 @@ shells carry the decision out and come back with the state read anew when the fe
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -25,6 +25,9 @@ from cutor.model.events import (
 )
 from cutor.model.state import STEP_OF_ROLE, Submission, continues, next_stage
 from cutor.model.subjects import Address, message_id, submitted_message_id
+
+REASON_CHARACTERS: Final = 1000
+"""Most of what an event says that stands in the message of another one."""
 
 
 class NothingToDo(msgspec.Struct, frozen=True):
@@ -67,7 +70,7 @@ def decide_step(state: Submission, role: Role, sequence: int, *, worker: str, to
         return NothingToDo(f"the event {sequence} is not the one that called for this step: that is {state.step_sequence}")
     taken = state.attempts.of(role)
     if state.environment_losses > max_leases:
-        return Park(_parked(state, role, f"the environment was lost {state.environment_losses} times between build and run"))
+        return Park(_parked(state, role, _losses(state)))
     if taken >= max_leases + state.environment_losses:
         return Park(_parked(state, role, f"{taken} {role} leases ended without a result"))
     return TakeLease(Leased(lease=Lease(role=role, worker=worker, token=token, number=taken + 1)))
@@ -75,12 +78,15 @@ def decide_step(state: Submission, role: Role, sequence: int, *, worker: str, to
 
 def is_old(state: Submission, sequence: int, time_ns: int) -> bool:
     """Return whether a delivery of the event at a sequence asks for nothing, now and whatever comes: it is not the one that is
-    due, and a later one that is due has a later sequence. False where the state, or its `outline`, does not tell.
+    due, never was, and a later one that is due has a later sequence. False where the state, or its `outline`, does not tell.
 
     It does not tell of what stands behind it; nor of an event that is younger than its last message: then the stream has lost
-    what the state was folded from, and that sequence is another message now.
+    what the state was folded from, and that sequence is another message now. Nor of an event that was due once: should the
+    stream have lost the one that took its place, it is due again.
     """
-    return sequence <= state.last_sequence and time_ns <= state.last_ns and sequence != state.step_sequence
+    if sequence == state.step_sequence or sequence in state.steps_before:
+        return False
+    return sequence <= state.last_sequence and time_ns <= state.last_ns
 
 
 def _decide_clean(state: Submission, role: Role, worker: str) -> Step:
@@ -97,6 +103,16 @@ def decide_fault(state: Submission, lease: Lease, *, reason: str, max_leases: in
     if not holds(state, lease) or lease.number < max_leases + state.environment_losses:
         return None
     return Park(_parked(state, lease.role, f"{lease.number} {lease.role} leases failed; the last: {reason}"))
+
+
+def _losses(state: Submission) -> str:
+    """Return how often the environment was lost, and what the newest loss says was missing, and why."""
+    told = f"the environment was lost {state.environment_losses} times between build and run"
+    missing = state.lost_missing
+    if not missing:
+        return told
+    cut = missing if len(missing) <= REASON_CHARACTERS else f"{missing[: REASON_CHARACTERS - 1]}…"
+    return f"{told}; the last: {cut}"
 
 
 def _parked(state: Submission, role: Role, message: str) -> Parked:
@@ -148,8 +164,9 @@ def decide_swept(state: Submission, role: Role, worker: str) -> Cleaned | None:
     return Cleaned(worker=worker, by="sweep") if (lease.role, lease.worker) == (role, worker) else None
 
 
-Answer = Literal["done", "retry", "later", "leave"]
-"""How a delivery is answered: acknowledged; handed back, to come again after a pause, or one that grows; not at all."""
+Answer = Literal["done", "retry", "later", "crowded", "pass on", "leave"]
+"""How a delivery is answered: acknowledged; handed back, to come again after a pause, or one that grows, or one that many
+others make longer, or at once, to whoever can; not at all."""
 
 
 def decide_answer(state: Submission, lease: Lease) -> Answer:

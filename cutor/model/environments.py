@@ -1,10 +1,29 @@
-"""The events of the stream ENVIRONMENTS: what is known of an environment, by its key."""
+"""The events of the stream ENVIRONMENTS, and what they make of an environment: it is known by its key, one subject each.
+
+Rules of the fold, in `evolve_environment`:
+
+1. ``env-built`` makes it stand, and ends whatever claim there was. ``env-removed`` makes it stand no more.
+2. ``env-building`` is a claim: its owner builds, or builds anew. What stands goes on standing meanwhile. The newest claim
+   counts; whether its owner still lives, the events of the owner's submission say. The last ones before it are kept: who waits
+   looks back at them, whether they failed.
+3. ``env-pinned`` and ``env-unpinned`` are about the key, whatever stands under it: a pin outlasts a removal and a new build.
+   Every ``env-pinned`` is a pin of its own; an ``env-unpinned`` takes back the one that it names, or all.
+4. What cannot be read (null here) changes nothing but the sequence that the next append must expect.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
 from cutor.model.content import Content
+from cutor.model.subjects import Address
+
+FORMER_AT_MOST: Final = 8
+NONE_STOOD: Final = 0
+"""In the place of an ``env-built``'s sequence, where there is none."""
 
 
 class Programs(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,8 +38,33 @@ class _EnvironmentEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="ki
     version: int = 1
 
 
+class EnvironmentBuilding(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-building"):
+    """A submission builds the environment, under the builder's lease with this token: who needs the same one waits for it.
+
+    The claim comes before that lease, which gets the ``lease_number``; ``submission_sequence`` is that of the newest message of
+    the submission, as the builder read it. Older claims leave out one or both.
+    """
+
+    key: str
+    tenant: str
+    id: str
+    lease_token: str
+    worker: str
+    lease_number: int | msgspec.UnsetType = msgspec.UNSET
+    submission_sequence: int | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def owner(self) -> Address:
+        """The submission that builds it."""
+        return Address(self.tenant, self.id)
+
+
 class EnvironmentBuilt(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-built"):
-    """The environment stands in the store. ``variables`` is the captured block: ``NAME=VALUE`` and a NUL byte, each."""
+    """The environment stands in the store. ``variables`` is the captured block: ``NAME=VALUE`` and a NUL byte, each.
+
+    ``private_to`` is the submission, ``TENANT/ID``, that alone uses it and with whose end it goes (``cache: false``); it is
+    left out for an environment that is kept.
+    """
 
     key: str
     derivation: str
@@ -29,6 +73,7 @@ class EnvironmentBuilt(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-bu
     variables: Content
     programs: Programs
     worker: str
+    private_to: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class EnvironmentRemoved(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-removed"):
@@ -38,7 +83,80 @@ class EnvironmentRemoved(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-
     reason: str
 
 
-EnvironmentEvent = EnvironmentBuilt | EnvironmentRemoved
+class EnvironmentPinned(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-pinned"):
+    """An operator wants the environment to be kept, or a refresh while it runs (``passing``): no collection takes it."""
+
+    key: str
+    passing: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class EnvironmentUnpinned(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-unpinned"):
+    """All pins are taken back, or the one of the ``env-pinned`` at ``pin_sequence`` alone."""
+
+    key: str
+    pin_sequence: int | msgspec.UnsetType = msgspec.UNSET
+
+
+EnvironmentEvent = EnvironmentBuilding | EnvironmentBuilt | EnvironmentRemoved | EnvironmentPinned | EnvironmentUnpinned
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """An environment as its events tell it.
+
+    ``built`` is what stands (null: nothing), its event at ``built_sequence`` (`NONE_STOOD` for none); ``building`` the newest
+    claim that no ``env-built`` has followed, ``former`` the last `FORMER_AT_MOST` before it, oldest first. ``pins`` are
+    the ``env-pinned`` that stand, by sequence, ``passing`` those of them that a command takes back itself. ``sequence`` is
+    that of the newest message under the key, 0 for none: what the next append must expect.
+    """
+
+    key: str
+    built: EnvironmentBuilt | None = None
+    built_sequence: int = NONE_STOOD
+    building: EnvironmentBuilding | None = None
+    former: tuple[EnvironmentBuilding, ...] = ()
+    pins: tuple[int, ...] = ()
+    passing: tuple[int, ...] = ()
+    sequence: int = 0
+
+    @property
+    def pinned(self) -> bool:
+        """Whether anybody wants it to be kept."""
+        return bool(self.pins)
+
+    @property
+    def pinned_to_last(self) -> bool:
+        """Whether anybody does until it is taken back on purpose."""
+        return len(self.pins) > len(self.passing)
+
+
+def evolve_environment(environment: Environment, event: EnvironmentEvent | None, sequence: int) -> Environment:
+    """Return an environment after the message at a sequence. See the module."""
+    replace = msgspec.structs.replace
+    environment = replace(environment, sequence=sequence)
+    match event:
+        case EnvironmentBuilding():
+            former = environment.former if environment.building is None else (*environment.former, environment.building)
+            return replace(environment, building=event, former=former[-FORMER_AT_MOST:])
+        case EnvironmentBuilt():
+            return replace(environment, built=event, built_sequence=sequence, building=None, former=())
+        case EnvironmentRemoved():
+            return replace(environment, built=None, built_sequence=NONE_STOOD)
+        case EnvironmentPinned():
+            own = (sequence,) if event.passing is True else ()
+            return replace(environment, pins=(*environment.pins, sequence), passing=(*environment.passing, *own))
+        case EnvironmentUnpinned(pin_sequence=one):
+            pins = tuple(pin for pin in environment.pins if isinstance(one, int) and pin != one)
+            return replace(environment, pins=pins, passing=tuple(pin for pin in environment.passing if pin in pins))
+        case None:
+            return environment
+
+
+def fold_environment(key: str, events: Iterable[tuple[EnvironmentEvent | None, int]]) -> Environment:
+    """Return the environment of a key after the messages under it, in stream order, each with its sequence."""
+    environment = Environment(key=key)
+    for event, sequence in events:
+        environment = evolve_environment(environment, event, sequence)
+    return environment
 
 
 def pack_variables(variables: tuple[tuple[bytes, bytes], ...]) -> bytes:

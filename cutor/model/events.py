@@ -187,11 +187,16 @@ class Parked(_Event, frozen=True, kw_only=True, tag="parked"):
 
 
 class CacheLost(_Event, frozen=True, kw_only=True, tag="cache-lost"):
-    """The environment vanished between build and run: the builder takes the submission up again."""
+    """The environment vanished between build and run: the builder takes the submission up again.
+
+    ``environment_sequence`` is that of the ``env-built`` whose paths were missed, 0 where none stood: only a newer one counts
+    now. It is left out in events from before it was told.
+    """
 
     lease: Lease
     key: str
     missing: str
+    environment_sequence: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Interrupted(msgspec.Struct, frozen=True, kw_only=True):

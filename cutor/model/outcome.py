@@ -15,7 +15,7 @@ StageOutcome = Literal["OK", "RE", "SG", "TLE_CPU", "TLE_WALL", "MLE", "OLE", "F
 SubmissionOutcome = Literal[
     "OK", "DEPENDENCY_ERROR", "COMPILE_ERROR", "RUN_ERROR", "WRONG_ANSWER", "CANCELLED", "REJECTED", "PARKED"
 ]
-KilledBy = Literal["wall_time", "cpu_time", "memory", "stdout", "stderr", "cancel"]
+KilledBy = Literal["wall_time", "cpu_time", "memory", "stdout", "stderr", "store", "cancel"]
 Compare = Literal["exact", "trailing_whitespace"]
 
 STAGE_OUTCOMES: Final[dict[str, str]] = {
@@ -26,7 +26,7 @@ STAGE_OUTCOMES: Final[dict[str, str]] = {
     "TLE_WALL": "took longer than its wall-time limit",
     "MLE": "needed more memory than its limit: the kernel's OOM killer ended a process of it, or cutor saw it hold more",
     "OLE": "printed more than its stdout or stderr limit",
-    "FSE": "was ended by the kernel for writing a file larger than its limit",
+    "FSE": "was ended by the kernel for writing a file larger than its limit, or (a build) for adding too much to the store",
     "WA": "ended well, but its output differs from the expected one",
     "CANCELLED": "was stopped because the submission was cancelled",
     "SKIPPED": "was not run, because an earlier stage or test case was not OK",
@@ -70,7 +70,7 @@ def classify(report: StageReport) -> StageOutcome:
         (killed == "cancel", "CANCELLED"),
         (report.oom_kills > 0 or killed == "memory", "MLE"),
         (killed in ("stdout", "stderr"), "OLE"),
-        (report.signal_number == signal.SIGXFSZ, "FSE"),
+        (report.signal_number == signal.SIGXFSZ or killed == "store", "FSE"),
         (killed == "cpu_time", "TLE_CPU"),
         (killed == "wall_time", "TLE_WALL"),
         (report.signal_number is not None, "SG"),

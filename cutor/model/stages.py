@@ -80,7 +80,7 @@ def explain(outcome: StageOutcome, report: StageReport, limits: Limit) -> str | 
         return f"a shell ends so where {name} ended its program; with `exec` before the program, {name} itself is reported"
     if outcome == "WA":
         return "the output differs from the expected one"
-    if outcome in _LIMIT_OF_OUTCOME:
+    if outcome in _LIMIT_OF_OUTCOME and (outcome, report.killed_by) != ("FSE", "store"):  # a build says itself how much it was
         field, sentence = _LIMIT_OF_OUTCOME[outcome]
         limit: int = getattr(limits, field)
         return sentence.format(size(limit) if field.endswith("_bytes") else limit)

@@ -111,8 +111,10 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """A submission as its events tell it.
 
     ``last_sequence`` is what the next append must expect, ``last_ns`` the time of that message (this process's for an append of
-    its own), ``step_sequence`` the event that a role is to act on. ``fault`` says why the submission's first message could not
-    be read, ``told`` whether ``cleaned`` brought what a cancel interrupted.
+    its own), ``step_sequence`` the event that a role is to act on, ``steps_before`` those that were it once. ``fault`` says why
+    the submission's first message could not be read, ``told`` whether ``cleaned`` brought what a cancel interrupted.
+    ``lost_sequence`` is the ``env-built`` that the newest of the ``environment_losses`` missed, as in `CacheLost`, and
+    ``lost_missing`` what it says is ``missing``.
     """
 
     address: Address
@@ -123,6 +125,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     last_sequence: int
     last_ns: int
     step_sequence: int
+    steps_before: tuple[int, ...] = ()
     caused_by: str | None = None
     fault: str | None = None
     attempts: Attempts = Attempts()
@@ -135,6 +138,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
     parked_stage: StageKind | None = None
     environment_losses: int = 0
+    lost_sequence: int | None = None
+    lost_missing: str | None = None
     finished_ns: int | None = None
     cleaned_ns: int | None = None
     told: bool = False
@@ -174,7 +179,7 @@ def outline(state: Submission) -> Submission:
     return msgspec.structs.replace(
         state,
         request=_NOTHING, digest="", caused_by=None, fault=None,
-        environment=None, dependencies=None, compile=None, runs=(), message=None,
+        environment=None, dependencies=None, compile=None, runs=(), message=None, lost_missing=None,
     )  # fmt: skip
 
 
@@ -280,8 +285,12 @@ def _leased(state: Submission, event: Leased, _stamp: Stamp) -> Change:
     return {"lease": event.lease, "attempts": attempts, **forgotten}
 
 
-def _cache_built(_state: Submission, event: CacheBuilt, stamp: Stamp) -> Change:
-    return {"environment": event.environment, "dependencies": event.stage, "step_sequence": stamp.sequence}
+def _called_for(state: Submission, stamp: Stamp) -> Change:
+    return {"steps_before": (*state.steps_before, state.step_sequence), "step_sequence": stamp.sequence}
+
+
+def _cache_built(state: Submission, event: CacheBuilt, stamp: Stamp) -> Change:
+    return {"environment": event.environment, "dependencies": event.stage, **_called_for(state, stamp)}
 
 
 def _compiled(_state: Submission, event: Compiled, _stamp: Stamp) -> Change:
@@ -292,9 +301,15 @@ def _ran(state: Submission, event: Ran, _stamp: Stamp) -> Change:
     return {"runs": (*state.runs, *event.stages)}
 
 
-def _cache_lost(state: Submission, _event: CacheLost, stamp: Stamp) -> Change:
+def _cache_lost(state: Submission, event: CacheLost, stamp: Stamp) -> Change:
     forgotten: Change = {"environment": None, "dependencies": None, "compile": None, "runs": ()}
-    return {**forgotten, "environment_losses": state.environment_losses + 1, "step_sequence": stamp.sequence}
+    missed = event.environment_sequence
+    lost: Change = {
+        "environment_losses": state.environment_losses + 1,
+        "lost_sequence": missed if isinstance(missed, int) else None,
+        "lost_missing": event.missing,
+    }
+    return {**forgotten, **lost, **_called_for(state, stamp)}
 
 
 def _finished(state: Submission, event: Finished, _stamp: Stamp) -> Change:

@@ -70,6 +70,11 @@ def parse_event_subject(subject: str) -> EventSubject | None:
     return EventSubject(Address(tokens[2], tokens[3]), tokens[4])
 
 
+def progress_subject(address: Address) -> str:
+    """Return ``cutor.progress.<tenant>.<id>``: what Nix prints meanwhile, in no stream."""
+    return f"cutor.progress.{address.tenant}.{address.id}"
+
+
 def environment_subject(key: str) -> str:
     """Return ``cutor.env.<key>``: the fence of an environment's events, too."""
     return f"cutor.env.{key}"

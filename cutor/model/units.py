@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_SIZES: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+_SIZES: Final = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 _SPANS: Final = (("min", 60_000), ("s", 1000))
 
 
@@ -22,3 +22,16 @@ def span(milliseconds: int) -> str:
         if milliseconds and milliseconds % length == 0:
             return f"{milliseconds // length} {unit}"
     return f"{milliseconds} ms"
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number of things: ``1 path``, ``2 paths``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def about(count: int) -> str:
+    """Return a number of bytes with one decimal in the largest unit of which there is one at least: ``1.5 GiB``."""
+    for unit, length in _SIZES:
+        if count >= length:
+            return f"{count / length:.1f} {unit}"
+    return size(count)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from cutor.model.limits import Limit
 from cutor.model.outcome import StageReport, signal_name
+from cutor.model.units import size
 
 MAX_MESSAGE_CHARACTERS: Final = 2000
 MAX_MESSAGE_LINES: Final = 40
@@ -18,6 +20,24 @@ _SUMMARY: Final = re.compile(
 )
 _ADVICE: Final = ("For full logs, run:", "nix log ", "nix-store -l ")
 """Nix's hint at a log that is gone with the build container."""
+_FILES: Final = (
+    "files that shell.nix imports are named with --environment-file or in `environment_files`, and lie in its directory"
+)
+_ADVICE_ON: Final = {
+    re.compile(r"^error: .*'/box/[^']*'(?: does not exist|: No such file or directory)", re.MULTILINE): _FILES,
+    re.compile(r"^error: access to .*path '[^']*' is forbidden", re.MULTILINE): _FILES,
+    re.compile(r"^error: access to URI '[^']*' is forbidden", re.MULTILINE): (
+        "addresses that shell.nix may fetch stand in `nix.allowed_uris` of the builder's configuration"
+    ),
+}
+"""What to do about an error of an evaluation that sees nothing but its own files, in ``/box``, and what is allowed."""
+
+
+_UNTRUSTED: Final = "lacks a signature by a trusted key"
+_TRUST: Final = (
+    "nix.cache_public_keys of the host that fetched it must hold the whole public key of who published it:"
+    " `cutor doctor` prints them there, and on the builder's host"
+)
 
 
 def error_message(stderr: bytes) -> str | None:
@@ -42,6 +62,40 @@ def ending_message(report: StageReport) -> str:
     lines = [line for line in _CONTROL.sub("", report.stderr.decode(errors="replace")).split("\n") if line.strip()]
     last = "\n".join(lines[-MAX_LAST_LINES:])
     return f"the build ended with {ended}" + (f"; it printed last:\n{last}" if last else " and printed nothing")
+
+
+def limits_named(told: str, limit: Limit, build_bytes: int) -> str:
+    """Return a failure's words with the limit behind them, where those of a builder speak of one that it has from cutor.
+
+    A builder's program alone knows why it failed: what it says decides nothing, and says no number.
+    """
+    named = [sentence for words, sentence in _limits_of_builders(limit, build_bytes).items() if words in told]
+    return "\n".join([told, *named])
+
+
+def _limits_of_builders(limit: Limit, build_bytes: int) -> dict[str, str]:
+    return {
+        "No space left on device": (
+            f"(builders work in {size(build_bytes)} of memory: nix.build_directory_bytes, or three quarters of memory_bytes)"
+        ),
+        "File size limit exceeded": (
+            f"(a file may have file_size_bytes, {size(limit.file_size_bytes)}; a builder's 192 MiB at the least)"
+        ),
+        "Too many open files": f"(a process may have open_files, {limit.open_files}; a builder 256 at the least)",
+    }
+
+
+def advised(told: str) -> str:
+    """Return Nix's error with what the user of cutor can do about it, where the file or address that it lacks is the cause.
+
+    A builder's program can print the same words: this decides nothing.
+    """
+    return "\n".join([told, *(f"({advice})" for words, advice in _ADVICE_ON.items() if words.search(told))])
+
+
+def fetch_advised(told: str) -> str:
+    """Return why Nix did not fetch from a binary cache, in one line, with what to do where it trusts no key behind it."""
+    return f"{told} ({_TRUST})" if _UNTRUSTED in told else told
 
 
 def shorten(message: str) -> str:

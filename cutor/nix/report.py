@@ -69,16 +69,21 @@ class BuiltHeader(_Header, frozen=True, kw_only=True, tag="built"):
 
 
 class FailedHeader(_Header, frozen=True, kw_only=True, tag="failed"):
-    """The submission's own failure. ``message`` is the init's, where it knows better than Nix's output."""
+    """The submission's own failure. ``message`` is the init's, where it knows better than Nix's output.
+
+    ``tasks_refused``: the kernel refused it processes or threads, because it had as many as it may.
+    """
 
     report: Measured
+    tasks_refused: bool
     message: Text | None
 
 
 class FaultHeader(_Header, frozen=True, kw_only=True, tag="fault"):
-    """The machinery failed; nothing is known of the submission."""
+    """The machinery failed; nothing is known of the submission. ``no_room``: the store's volume is as good as full."""
 
     message: Text
+    no_room: bool = False
 
 
 class BuiltEnvironment(msgspec.Struct, frozen=True, kw_only=True):

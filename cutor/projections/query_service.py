@@ -1,9 +1,7 @@
-"""Answers questions in SQL while the projector writes: request and reply on the subject `SUBJECT`.
+"""Answers questions in SQL while the projector writes, over the wire as `questions` has it.
 
-A question's document: ``sql``, and ``timeout_s`` and ``rows`` if they are to be other than the defaults. The answer's:
-``columns``, ``rows`` and ``truncated``, or ``error`` with ``kind`` (``query``: the question is at fault, ``timeout``,
-``unavailable``). Every question runs in a process of its own (`query_worker`) on a copy of the views that holds all that was
-committed when it came.
+Every question runs in a process of its own (`query_worker`) on a copy of the views that holds all that was committed when it
+came.
 """
 
 from __future__ import annotations
@@ -14,23 +12,26 @@ import logging
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 import msgspec
 
 from cutor.bus.connection import Bus
 from cutor.bus.service import Service
 from cutor.projections.errors import ViewsRejected
+from cutor.projections.questions import (
+    LONGEST_TIMEOUT_S,
+    MOST_ROWS,
+    SQL_CHARACTERS,
+    SUBJECT,
+    Failure,
+    FailureKind,
+    Question,
+)
 from cutor.projections.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
-SUBJECT: Final = "cutor.query"
-DEFAULT_TIMEOUT_S: Final = 10.0
-LONGEST_TIMEOUT_S: Final = 120.0
-DEFAULT_ROWS: Final = 10_000
-MOST_ROWS: Final = 1_000_000
-SQL_CHARACTERS: Final = 100_000
 ANSWER_BYTES: Final = 32 << 20
 """Most bytes of an answer's rows."""
 MEMORY_BYTES: Final = 512 << 20
@@ -40,24 +41,6 @@ WAITING: Final = 32
 """Further questions that may wait for their turn; more are turned away."""
 
 _WORKER: Final = Path(__file__).with_name("query_worker.py")
-
-
-FailureKind = Literal["query", "timeout", "unavailable"]
-
-
-class Question(msgspec.Struct, kw_only=True):
-    """What is asked. ``rows`` is the most rows wanted: what goes beyond is left out, and the answer says so."""
-
-    sql: str
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    rows: int = DEFAULT_ROWS
-
-
-class Failure(msgspec.Struct, kw_only=True):
-    """Why there is no answer; ``error`` is one line."""
-
-    error: str
-    kind: FailureKind = "query"
 
 
 class _NotAnswered(Exception):

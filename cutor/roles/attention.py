@@ -5,6 +5,8 @@ by: a notice may be a stranger's, may come before the stream has stored what it 
 lost. So it only makes this process look into the stream, which alone decides (`decide_look`). It looks, too, where it may have
 missed one: after a reconnect, when a heartbeat was not confirmed, when this process stood still (SIGSTOP, a blocked loop).
 
+What was put off before a lease of its step, and is cancelled, is said to be clean here: its delivery may come minutes later.
+
 A worker that has been cut off from the server for as long as its lease lasts cannot look, and stops all the same
 (docs/explanation/leases.md).
 """
@@ -16,25 +18,33 @@ import logging
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cutor.bus.errors import BusError
 from cutor.bus.following import LOOKS_AFTER_S
 from cutor.bus.subscription import Notice, overhearing
 from cutor.bus.topology_promises import HEARTBEAT_S
 from cutor.journal import Journal, SubmissionUnknown
-from cutor.model.decide import Look, decide_look
-from cutor.model.events import Lease, Leased
+from cutor.model.decide import Look, decide_cleaned, decide_look, decide_overtaken
+from cutor.model.events import Event, Lease, Leased, Role
 from cutor.model.messages import read_message
-from cutor.model.state import Submission
+from cutor.model.state import Submission, outline
 from cutor.model.subjects import Address, event_subject, parse_event_subject
 from cutor.roles.job import Job, LeaseLost
+from cutor.roles.places import Place
 
 log = logging.getLogger(__name__)
 
 CANCEL_SUBJECT: Final = "cutor.ev.*.*.cancelled"
 CLOCK_S: Final = 1.0
 """How often this process looks at its clock, whether it stood still meanwhile."""
+
+LEFT_AT_MOST: Final = 10_000
+"""Submissions without a lease that this process attended to last, of which it follows whether they are cancelled: 1 KB each."""
+CLEANING_AT_MOST: Final = 8
+"""Of those that are looked at, so many at one time."""
+
+T = TypeVar("T")
 
 
 class EndedMeanwhile(Exception):
@@ -45,22 +55,26 @@ class Running:
     """One submission that this process attends to, for the event at ``sequence``.
 
     It is known here before its lease is taken: so no notice is missed. ``taking`` is the lease that this process appends or
-    has appended; ``lease`` is that lease once it is known to be in the log, and ``job`` what is done under it. ``seen`` is the
-    token of the newest lease before, empty for none. ``known`` is the state that was read last, so that the next look reads
-    only what is behind it; where it is ``doubted``, because the server was away, all is read anew.
+    has appended, ``token`` its token; ``lease`` is that lease once it is known to be in the log, and ``job`` what is done under
+    it. ``former`` is the newest lease before, null for none. ``known`` is the state that was read last, so that the next look
+    reads only what is behind it; where it is ``doubted``, because the server was away, all is read anew. ``place``: with or
+    without a slot. ``told_of_end``: a notice said that it is cancelled.
     """
 
-    def __init__(self, address: Address, sequence: int) -> None:
+    def __init__(self, address: Address, sequence: int, place: Place, token: str) -> None:
         self.address = address
         self.sequence = sequence
+        self.place = place
+        self.token = token
         self.taking: Lease | None = None
         self.lease: Lease | None = None
+        self.former: Lease | None = None
         self.job: Job | None = None
-        self.seen = ""
         self.known: Submission | None = None
         self.doubted = False
+        self.told_of_end = False
         self.noticed = asyncio.Event()
-        self._work: asyncio.Task[None] | None = None
+        self._work: asyncio.Task[Any] | None = None
         self._stopped: EndedMeanwhile | LeaseLost | None = None
 
     def stop(self, reason: EndedMeanwhile | LeaseLost) -> None:
@@ -70,17 +84,23 @@ class Running:
             if self._work is not None:
                 self._work.cancel()
 
-    async def do(self, work: Coroutine[Any, Any, None]) -> None:
+    @property
+    def seen(self) -> str:
+        """The token of the newest lease before, empty for none."""
+        return "" if self.former is None else self.former.token
+
+    async def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the work. Raises what it raises, and what `stop` was given once it was cancelled by that, or need not begin."""
         if self._stopped is not None:
             work.close()
             raise self._stopped
-        self._work = asyncio.create_task(work, name=f"work on {self.address}")
+        task: asyncio.Task[T] = asyncio.create_task(work, name=f"work on {self.address}")
+        self._work = task
         try:
-            await self._work
+            return await task
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            current = asyncio.current_task()
+            if current is None or current.cancelling():
                 raise  # who waits for the work was cancelled
             raise self._stopped or RuntimeError("the work was cancelled by nobody") from None
 
@@ -88,8 +108,13 @@ class Running:
 class Attention:
     """Every submission that one role process attends to, by address."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, role: Role, worker: str) -> None:
         self._journal = journal
+        self._role: Role = role
+        self._worker = worker
+        self._left: dict[Address, Submission] = {}
+        self._cleaning: set[asyncio.Task[None]] = set()
+        self._cleaning_room = asyncio.Semaphore(CLEANING_AT_MOST)
         self._running: dict[Address, Running] = {}
         self._looks: dict[Address, asyncio.Task[None]] = {}
 
@@ -106,12 +131,17 @@ class Attention:
         address = running.address
         assert address not in self._running, "see on_hand()"
         self._running[address] = running
+        self._left.pop(address, None)
         try:
             subject = event_subject(address, "leased")
             async with overhearing(self._journal.bus.link, subject, lambda notice: self._leased(running, notice)):
                 yield
         finally:
             del self._running[address]
+            if running.taking is None:
+                self._leave(running)
+                if running.told_of_end and address in self._left:  # just as it was put off, perhaps: nobody has seen to it
+                    self._begin_to_clean(address)
             if look := self._looks.pop(address, None):
                 look.cancel()
 
@@ -124,7 +154,10 @@ class Attention:
                 async for notice in notices:
                     parsed = parse_event_subject(notice.subject)
                     if parsed is not None and (running := self._running.get(parsed.address)) is not None:
+                        running.told_of_end = True
                         self.look_at(running)
+                    elif parsed is not None and parsed.address in self._left:
+                        self._begin_to_clean(parsed.address)
 
             tasks = [
                 asyncio.create_task(listen(), name="cancellations"),
@@ -135,9 +168,49 @@ class Attention:
             try:
                 yield
             finally:
-                for task in tasks:
+                ending = {*tasks, *self._cleaning}
+                for task in ending:
                     task.cancel()
-                await asyncio.wait(tasks)
+                await asyncio.wait(ending)
+
+    def _leave(self, running: Running) -> None:
+        """Keep what is known of a submission, without its contents: from there on it is read should it be cancelled."""
+        known = running.known
+        if known is None or known.cleaned_ns is not None:
+            return
+        if len(self._left) >= LEFT_AT_MOST:
+            del self._left[next(iter(self._left))]
+        self._left[running.address] = outline(known)
+
+    def _begin_to_clean(self, address: Address) -> None:
+        """Look once whether what was left without a lease has been cancelled, however many notices say so."""
+        task = asyncio.create_task(self._clean(self._left.pop(address)), name=f"clean {address}")
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
+        task.add_done_callback(_complain)
+
+    async def _clean(self, known: Submission) -> None:
+        """Append ``cleaned`` where a submission has ended whose step nobody has a lease of: so nothing of it runs anywhere.
+
+        As whoever receives its delivery does. A crash leaves that to its delivery, as everything that fails here.
+        """
+        seen = known.lease
+        if seen is not None and seen.role == self._role:
+            return  # who had it may be at work still
+
+        def wanted(state: Submission) -> Event | None:
+            return decide_cleaned(state, self._worker, None) if state.lease == seen else None
+
+        for pause_s in LOOKS_AFTER_S:
+            await asyncio.sleep(pause_s)
+            async with self._cleaning_room:
+                try:
+                    known = await self._journal.newer(known)
+                except SubmissionUnknown:
+                    return
+                if known.ended:
+                    await self._journal.settle(known, wanted)
+                    return
 
     async def _watch_the_clock(self) -> None:
         """Look at everything after this process stood still for longer than a heartbeat may be late."""
@@ -206,7 +279,13 @@ class Attention:
         except BusError as error:
             log.warning("%s: whether it may go on cannot be read now: %s", running.address, error)
             return "go on"
-        return "go on" if running.known is None else decide_look(running.known, lease)
+        if running.known is None:
+            return "go on"
+        seen = decide_look(running.known, lease)
+        if seen == "go on" and lease is None:
+            overtaken = decide_overtaken(running.known, self._role, token=running.token, seen=running.former)
+            return "go on" if overtaken is None else "lost"
+        return seen
 
     async def _state(self, running: Running) -> Submission | None:
         if running.known is None or running.doubted:

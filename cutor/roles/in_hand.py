@@ -7,9 +7,6 @@ time is that of the last heartbeat that the server confirmed, and being written 
 heartbeat it is that of the taking up, before which the server's clock began: by the delivery's way here. It is not synchronised
 to the disk: a machine that dies loses the notes, which costs that wait and nothing else. For the same reason nothing depends on
 one being there, whole or true: what is read is checked, and a hand-back is decided by the log (`decide_in_hand`).
-
-Nothing is opened or removed through a link: both directories are opened as what they are, and all that is done in them is done
-beneath the open descriptor. A link there leads into a directory that holds no notes, whoever made it.
 """
 
 from __future__ import annotations
@@ -18,20 +15,20 @@ import logging
 import math
 import os
 import re
-import stat
 import time
 import weakref
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from cutor.bus.delivery import Delivery
 from cutor.bus.errors import BusError
 from cutor.bus.message import is_delivery, parse_delivery
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Role
 from cutor.model.subjects import EVENTS, Address, check_address
+from cutor.roles import notes
 from cutor.text import escape
 
 log = logging.getLogger(__name__)
@@ -42,9 +39,6 @@ NOTE_BYTES: Final = 4096
 """Longer than any note: names of tenant, submission and consumer are bounded."""
 CLOCK_SLACK_S: Final = 0.1
 """The kernel gives files the time of its last tick."""
-_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_BENEATH: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +60,12 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return Address(self.tenant, self.id)
 
 
+def note_of(delivery: Delivery, address: Address, token: str, *, seen: str = "") -> Note:
+    """Return the note of a delivery, for which a lease with this token is taken."""
+    sequence = delivery.stored.sequence
+    return Note(ack_subject=delivery.ack_subject, sequence=sequence, **address._asdict(), token=token, seen=seen)
+
+
 class InHand:
     """The notes of one role process; only who holds the data directory's lock may use them. Null: nothing is noted."""
 
@@ -76,7 +76,7 @@ class InHand:
         self._complained = False
         if self._path is not None:
             try:
-                self._directory = _opened(self._path)
+                self._directory = notes.opened(self._path)
             except OSError as error:
                 self._complain(error)
             else:
@@ -89,11 +89,11 @@ class InHand:
         name, then_ns = str(note.sequence), None
         try:
             try:
-                descriptor = os.open(name, _WRITE, 0o600, dir_fd=self._directory)
+                descriptor = os.open(name, notes.WRITE, 0o600, dir_fd=self._directory)
             except FileExistsError:  # or a delivery that could not be answered, and has come again
                 then_ns = os.stat(name, dir_fd=self._directory, follow_symlinks=False).st_mtime_ns
                 os.unlink(name, dir_fd=self._directory)
-                descriptor = os.open(name, _WRITE, 0o600, dir_fd=self._directory)
+                descriptor = os.open(name, notes.WRITE, 0o600, dir_fd=self._directory)
             try:
                 os.write(descriptor, msgspec.json.encode(note))
                 if again and then_ns is not None:
@@ -154,7 +154,7 @@ class InHand:
             log.warning("%s/%s is no note of a delivery: its name is no sequence; it is left alone", self._path, escape(name))
             return None
         try:
-            return _checked(name, _content(directory, name), self._role)
+            return _checked(name, notes.content(directory, name, NOTE_BYTES), self._role)
         except (OSError, ValueError, BusError, InvalidRequest, msgspec.DecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
             log.warning("%s/%s is no note of a delivery, removed: %s", self._path, name, why)
@@ -170,33 +170,6 @@ class InHand:
         if not self._complained:
             self._complained = True
             log.warning("what is in hand cannot be noted: %s; after a crash it comes again only after its ack_wait", error)
-
-
-def _opened(path: Path) -> int:
-    """Make the two directories of notes beneath a data directory, where they are not there, and open the last one."""
-    above = os.open(path.parent.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for name in (path.parent.name, path.name):
-        try:
-            with suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=above)
-            beneath = os.open(name, _BENEATH, dir_fd=above)
-        except OSError as error:
-            error.filename = str(path)
-            raise
-        finally:
-            os.close(above)
-        above = beneath
-    return above
-
-
-def _content(directory: int, name: str) -> bytes:
-    descriptor = os.open(name, _READ, dir_fd=directory)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("not a regular file")
-        return os.read(descriptor, NOTE_BYTES)
-    finally:
-        os.close(descriptor)
 
 
 def _checked(name: str, content: bytes, role: Role) -> Note:

@@ -1,14 +1,16 @@
-"""A job: one leased step of one submission, while a worker does it."""
+"""A job: one leased step of one submission, while a worker does it; and what comes before its lease."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, NamedTuple, Protocol
 
 from cutor.journal import Journal
 from cutor.model.decide import holds
 from cutor.model.events import Event, Interrupted, Lease, Role, Stage
 from cutor.model.limits import Policy, StageKind
 from cutor.model.state import Submission
+from cutor.roles.places import Place, Places
 
 
 class LeaseLost(Exception):
@@ -27,14 +29,16 @@ class Job:
     """The state as this worker knows it, and the way to append under its lease.
 
     ``interrupted`` is what there is to tell of stages, beside what was appended, should the submission be cancelled now.
+    ``place`` has the slot that the step works in.
     """
 
-    def __init__(self, journal: Journal, policy: Policy, state: Submission, lease: Lease) -> None:
+    def __init__(self, journal: Journal, policy: Policy, state: Submission, lease: Lease, place: Place | None = None) -> None:
         self.journal = journal
         self.policy = policy
         self.state = state
         self.lease = lease
         self.interrupted: Interrupted | None = None
+        self.place = place or Places(1).taken()
 
     def at(self, stage: StageKind, *stages: Stage, index: int = 0) -> None:
         """Note what there is to tell of a stage that has not been appended yet."""
@@ -52,16 +56,34 @@ class Job:
             raise LeaseLost(f"{self.state.address}: lease {self.lease.number} of the {self.lease.role} is over")
 
 
+LeasedWork = Callable[[Job], Coroutine[Any, Any, None]]
+"""What is done under a lease."""
+PutOff = Literal["later", "crowded", "pass on"]
+"""Why nothing is to be done now: this host is unable; it is for many, or too many wait; another process may have a slot."""
+
+
+class Arrival(NamedTuple):
+    """A submission whose step is due, before its lease, which is taken with ``token``; ``place``: where it may wait."""
+
+    journal: Journal
+    policy: Policy
+    state: Submission
+    token: str
+    place: Place
+
+
 class Step(Protocol):
-    """What a role does under a lease."""
+    """What a role does, before a lease and under it."""
 
     role: Role
+    looks: bool
+    """Whether submissions are taken up without a slot, which `approach` sees to where one is needed."""
 
     async def check(self) -> None:
         """Make sure that this worker can do its step at all. Raises `WorkerUnable`."""
 
-    async def work(self, job: Job) -> None:
-        """Do the step and report its events; leave nothing on this host, also when cancelled.
+    async def approach(self, arrival: Arrival, /) -> LeasedWork | PutOff:
+        """Return what is to be done once there is a lease; wait before that for whatever has to be waited for.
 
-        Raises `LeaseLost`, and `StepFault` for what is to be retried.
+        It may be cancelled at any point: by a shutdown, or because the submission ended, or another worker has its lease.
         """

@@ -9,6 +9,9 @@ A delivery is answered by what the log says (`decide_answer`):
     the step is done, or not this role's     acknowledged: nothing is left to do
     the lease is ours, the step is not done  handed back: a fault that is to be retried, or a shutdown
     a newer lease is in the log              left alone: it is another worker's clock
+    it has to wait: for another's work       kept alive, without a lease and without a slot (`Step.approach`)
+    it would wait, and many wait already     handed back, later each time, before a lease
+    it waited long enough for a slot         handed back at once, before a lease: another process may have one
     others append to it without end          handed back, later each time, before a lease: so the slot serves others
     attending to it fails by a bug           handed back, later each time; in the end the submission is parked (`Poison`)
 """
@@ -18,6 +21,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 from cutor.bus.backup import check_whole
@@ -30,10 +35,7 @@ from cutor.errors import CutorError
 from cutor.journal import Journal, JournalBusy
 from cutor.model.decide import (
     Answer,
-    Clean,
     NothingToDo,
-    Park,
-    TakeLease,
     decide_answer,
     decide_cleaned,
     decide_fault,
@@ -45,14 +47,17 @@ from cutor.model.errors import InvalidRequest
 from cutor.model.events import Cleaned, Event, Leased
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
-from cutor.model.subjects import EVENTS, Address, EventSubject, parse_event_subject
+from cutor.model.subjects import EventSubject, parse_event_subject
 from cutor.roles.ability import Ability
+from cutor.roles.answers import Answers
 from cutor.roles.attention import Attention, EndedMeanwhile, Running
+from cutor.roles.consumers import lease_times, queues
 from cutor.roles.context import RoleContext
 from cutor.roles.former_life import FormerLife
 from cutor.roles.glance import Glances
-from cutor.roles.in_hand import InHand, Note
-from cutor.roles.job import Job, LeaseLost, Step, StepFault
+from cutor.roles.in_hand import InHand, note_of
+from cutor.roles.job import Arrival, Job, LeasedWork, LeaseLost, Step, StepFault
+from cutor.roles.places import Place, Places
 from cutor.roles.poison import Poison
 from cutor.roles.sweep import NOTHING, Swept
 
@@ -62,12 +67,11 @@ RETRY_DELAY_S: Final = 2.0
 STOP_CHECK_S: Final = 0.5
 CONFLICTS_BEFORE_LEASE: Final = 5
 """Times that the first append of a delivery is decided anew, about 0.1 s, before its slot serves another submission."""
-LATER_MAX_S: Final = 10.0
-"""Longest pause of a delivery whose submission is busy with other messages."""
-BUSY_REMEMBERED: Final = 1000
-"""Submissions that are known to be busy at one time, so that each is logged once; of more, some are logged again."""
 HAND_BACK_TIMEOUT_S: Final = 3.0
 """How long a shutdown waits for a server that is away to take one delivery back."""
+
+Beside = Callable[[Journal], AbstractAsyncContextManager[None]]
+"""What a role does beside its steps."""
 
 
 class Loop:
@@ -79,13 +83,12 @@ class Loop:
         self._context = context
         self._journal = journal
         self._step = step
-        self._slots = slots
-        self._retry_delay_s = retry_delay_s
+        self._places = Places(slots, looks=step.looks)
         self._policy = Policy()
         self._deliveries: set[asyncio.Task[None]] = set()
-        self._attention = Attention(journal)
+        self._attention = Attention(journal, step.role, context.worker)
         self._glances = Glances(journal)
-        self._busy: set[Address] = set()
+        self._answers = Answers(retry_delay_s, self._places)
         self._ability = Ability(step)
         self._lease_s: dict[str, float] = {}
         self._in_hand = InHand(context.data, step.role)
@@ -100,103 +103,83 @@ class Loop:
         """
         self._swept = swept
         self._policy = await self._journal.policy()
-        self._lease_s = await self._lease_times()
+        self._places.weigh(self._policy.tenants)
+        self._lease_s = await lease_times(self._journal.bus, self._step.role, self._policy)
         self._journal.bus.link.patience_s = max(self._lease_s.values(), default=LEASE_S)
         former = FormerLife(self._journal, self._in_hand, self._step.role, self._context.worker, self._lease_s)
         await former.settle(swept)
-        async with self._attention.listening(), former.seeing_off(swept), self._queues() as queues:
+        waiting = queues(self._journal.bus, self._step.role, self._policy)
+        async with self._attention.listening(), former.seeing_off(swept), waiting as pulled:
             self._context.ready()
             try:
                 while not self._context.stop.is_set():
-                    delivery = await self._next(queues)
-                    if delivery is not None:
-                        self._start(delivery)
+                    await self._take_next(pulled)
             finally:
                 await self._drain()
                 self._ability.close()
 
-    async def _lease_times(self) -> dict[str, float]:
-        """Return how long a lease lasts without a sign of life, by consumer: as the server says, or the least there may be."""
+    async def _take_next(self, pulled: WeightedQueues) -> None:
+        """Take up a delivery once there is a place; nothing after a while without one, so that a stop is noticed."""
+        place = await self._places.take(STOP_CHECK_S)
+        if place is None:
+            return
+        recovery, delivery = self._ability.recovery, None
+        if recovery is None and not self._context.stop.is_set():
+            delivery = await pulled.next(STOP_CHECK_S)
+        if delivery is not None:
+            self._start(delivery, place)
+            return
+        place.end()
+        if recovery is not None:
+            await asyncio.wait({recovery}, timeout=STOP_CHECK_S)
 
-        async def of(consumer: str) -> tuple[str, float]:
-            try:
-                return consumer, await self._journal.bus.api.ack_wait_s(EVENTS, consumer)
-            except BusError as error:
-                log.warning("%s: a lease of it is counted as %g s long: %s", consumer, LEASE_S, error)
-                return consumer, LEASE_S
-
-        return dict(await asyncio.gather(*(of(f"{self._step.role}-{tenant}") for tenant in self._policy.tenants)))
-
-    def _queues(self) -> WeightedQueues:
-        consumers = [(f"{self._step.role}-{tenant}", weight) for tenant, weight in sorted(self._policy.tenants.items())]
-        return WeightedQueues(self._journal.bus, EVENTS, consumers)
-
-    async def _next(self, queues: WeightedQueues) -> Delivery | None:
-        """Return a delivery once a slot is free; None after a while without one, so that a stop is noticed."""
-        while len(self._deliveries) >= self._slots or self._ability.recovery is not None:
-            recovery = self._ability.recovery
-            busy = {*self._deliveries} if recovery is None else {recovery}
-            await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED, timeout=STOP_CHECK_S)
-            if self._context.stop.is_set():
-                return None
-        return await queues.next(STOP_CHECK_S)
-
-    def _start(self, delivery: Delivery) -> None:
-        task = asyncio.create_task(self._serve(delivery), name=f"serve {delivery.stored.subject}")
+    def _start(self, delivery: Delivery, place: Place) -> None:
+        task = place.task = asyncio.create_task(self._serve(delivery, place), name=f"serve {delivery.stored.subject}")
         self._deliveries.add(task)
         task.add_done_callback(self._deliveries.discard)
+        task.add_done_callback(lambda _: place.end())
 
-    async def _serve(self, delivery: Delivery) -> None:
+    async def _serve(self, delivery: Delivery, place: Place) -> None:
         """Attend to a delivery and answer it. The only place where errors end: after one the delivery is left to its clock."""
         subject = delivery.stored.subject
         try:
-            await self._attend(delivery)
+            await self._attend(delivery, place)
         except (BusError, CutorError) as error:
             log.warning("%s: %s; it will be delivered again", subject, error)
         except Exception as bug:
             await self._poison.answer(delivery, bug)
             self._in_hand.forget(delivery.stored.sequence)
 
-    async def _send(self, delivery: Delivery, answer: Answer) -> None:
-        match answer:
-            case "done":
-                await delivery.ack()
-            case "retry":
-                await delivery.nak(self._retry_delay_s)
-            case "later":
-                await delivery.nak(min(self._retry_delay_s * 2 ** min(delivery.delivered_count, 10), LATER_MAX_S))
-            case "leave":
-                log.info("%s: left to its clock, or to the worker that holds its lease", delivery.stored.subject)
-
-    async def _attend(self, delivery: Delivery) -> None:
+    async def _attend(self, delivery: Delivery, place: Place) -> None:
         """Find out what a delivery is of, attend to that, and answer it."""
-        stored = delivery.stored
+        stored, send = delivery.stored, self._answers.send
         subject = parse_event_subject(stored.subject)
         if subject is None:
             log.error("%s: not a subject of cutor's; dropped", stored.subject)
-            await self._send(delivery, "done")
+            await send(delivery, "done")
         elif (busy := self._attention.on_hand(subject.address)) is not None and busy.sequence == stored.sequence:
-            await self._send(delivery, "leave")  # the same event, delivered again: heartbeats were late, the work is good
+            await send(delivery, "leave")  # the same event, delivered again: heartbeats were late, the work is good
         elif self._glances.old(stored, subject):
-            await self._send(delivery, "done")
+            await send(delivery, "done")
         elif busy is not None:
             async with delivery.kept_alive(Pulse(HEARTBEAT_S)):
                 due = await self._glances.due(stored, subject)
-            await self._send(delivery, "done" if due is None else "retry")  # another one waits for the end of what is on hand
+            await send(delivery, "done" if due is None else "retry")  # another one waits for the end of what is on hand
         else:
-            await self._take_up(delivery, subject)
+            await self._take_up(delivery, subject, place)
 
-    async def _take_up(self, delivery: Delivery, subject: EventSubject) -> None:
+    async def _take_up(self, delivery: Delivery, subject: EventSubject, place: Place) -> None:
         """Attend to an event of a submission that this process has not on hand, and answer it."""
         sequence, token = delivery.stored.sequence, secrets.token_hex(8)
-        self._in_hand.note(_note(delivery, subject.address, token))  # before anything is waited for
-        running = Running(subject.address, sequence)
+        self._in_hand.note(note_of(delivery, subject.address, token))  # before anything is waited for
+        running = Running(subject.address, sequence, place, token)
+        place.begin_look(subject.address.tenant, sequence)
         try:
             async with self._attention.on(running), delivery.kept_alive(self._pulse(delivery, running)):
-                answer = await self._attend_to(delivery, subject, running, token)
-            await self._send(delivery, answer)
+                answer = await self._attend_to(delivery, subject, running)
+            await self._answers.send(delivery, answer, place)
         except asyncio.CancelledError:
-            await self._hand_back(delivery, running, token)
+            await self._hand_back(delivery, running)
             raise
         self._in_hand.forget(sequence)
 
@@ -210,81 +193,98 @@ class Loop:
             cut_off=lambda: self._attention.cut_off(running, lasts_s),
         )
 
-    async def _attend_to(self, delivery: Delivery, subject: EventSubject, running: Running, token: str) -> Answer:
-        """Decide what a delivery of a submission asks for, and do it; ``token`` is that of the lease, if it asks for one."""
+    async def _attend_to(self, delivery: Delivery, subject: EventSubject, running: Running) -> Answer:
+        """Decide what a delivery of a submission asks for, and do it."""
         state = await self._glances.due(delivery.stored, subject)
         if state is None:
             return "done"
-        running.known = state
-        running.seen = "" if state.lease is None else state.lease.token
+        running.known, running.former = state, state.lease
         if not state.ended and state.fault is None and not await self._ability.check():
             return "retry"
-        return await self._take(delivery, running, state, token)
+        if not isinstance(self._wanted(state, running), Leased):
+            return await self._take(delivery, running, state)
+        return await self._approach(delivery, running, state)
 
-    async def _take(self, delivery: Delivery, running: Running, state: Submission, token: str) -> Answer:
-        """Append what the state calls for; where that is a lease, do the step under it."""
-        role, former = self._step.role, state.lease
+    async def _approach(self, delivery: Delivery, running: Running, state: Submission) -> Answer:
+        """Do what has to come before a lease, which may be a long wait; then take it."""
+        arrival = Arrival(self._journal, self._policy, state, running.token, running.place)
+        try:
+            work = await running.do(self._step.approach(arrival))
+        except EndedMeanwhile:
+            return await self._take(delivery, running, await self._journal.known(running.address))
+        except LeaseLost as lost:
+            log.warning("%s; it waits for it no more", lost)
+            return "leave"
+        except BusError as error:
+            log.warning("%s: %s; it is tried again", running.address, error)
+            return "retry"
+        if isinstance(work, str):
+            return work
+        await running.place.begin()
+        return await self._take(delivery, running, state, work)
+
+    async def _take(self, delivery: Delivery, running: Running, state: Submission, work: LeasedWork | None = None) -> Answer:
+        """Append what the state calls for; where that is a lease, do the work under it. Without work, none is taken."""
+        role, former, token = self._step.role, running.former, running.token
 
         def wanted(state: Submission) -> Event | None:
             if decide_overtaken(state, role, token=token, seen=former) is not None:
                 return None
-            event = self._wanted(state, running.sequence, token)
+            event = self._wanted(state, running)
             if isinstance(event, Leased):
+                if work is None:
+                    return None
                 if running.taking is None and former is not None and former.role == role:
-                    self._in_hand.note(_note(delivery, running.address, token, seen=former.token), again=True)
+                    self._in_hand.note(note_of(delivery, running.address, token, seen=former.token), again=True)
                 running.taking = event.lease
             return None if isinstance(event, Cleaned) and self._swept.holds(running.address) else event
 
         try:
             appended = await self._journal.settle(state, wanted, conflicts_at_most=CONFLICTS_BEFORE_LEASE)
         except JournalBusy as busy:
-            return self._busy_now(busy, running.address)
+            return self._answers.busy(busy, running.address)
         state, lease = appended.state, appended.state.lease
-        if appended.done and lease is not None and lease.token == token and not state.ended:
+        if appended.done and work is not None and lease is not None and lease.token == token and not state.ended:
             running.lease = lease
-            return await self._under_lease(running, Job(self._journal, self._policy, state, lease))
-        if appended.done and not state.ended:
+            return await self._under_lease(running, Job(self._journal, self._policy, state, lease, running.place), work)
+        return await self._without_work(running, state, done=appended.done)
+
+    async def _without_work(self, running: Running, state: Submission, *, done: bool) -> Answer:
+        """See to what is left to do where no work is done under a lease; ``done``: something was appended."""
+        if done and not state.ended:
             return "leave"  # our lease is in the log, its answer was lost meanwhile, and a newer one stands behind it
-        if appended.done:
+        if done:
             state = await self._clean(state)
-        elif (overtaken := decide_overtaken(state, role, token=token, seen=former)) is not None:
-            return overtaken
+        else:
+            overtaken = decide_overtaken(state, self._step.role, token=running.token, seen=running.former)
+            if overtaken is not None:
+                return overtaken
+            if isinstance(self._wanted(state, running), Leased):
+                return "retry"
         unclean = state.ended and state.cleaned_ns is None
         return "leave" if unclean and self._swept.holds(running.address) else "done"
 
-    def _busy_now(self, error: JournalBusy, address: Address) -> Answer:
-        """Put a delivery off whose submission others write to without end: its slot is for those that can go on."""
-        if address not in self._busy:
-            log.warning("%s; it is tried again, later each time", error)
-            if len(self._busy) >= BUSY_REMEMBERED:
-                self._busy.clear()
-            self._busy.add(address)
-        return "later"
+    def _wanted(self, state: Submission, running: Running) -> Event | None:
+        role, worker, leases = self._step.role, self._context.worker, self._policy.max_leases
+        step = decide_step(state, role, running.sequence, worker=worker, token=running.token, max_leases=leases)
+        return None if isinstance(step, NothingToDo) else step.event
 
-    def _wanted(self, state: Submission, sequence: int, token: str) -> Event | None:
-        worker, leases = self._context.worker, self._policy.max_leases
-        match decide_step(state, self._step.role, sequence, worker=worker, token=token, max_leases=leases):
-            case TakeLease(event=event) | Park(event=event) | Clean(event=event):
-                return event
-            case NothingToDo():
-                return None
-
-    async def _under_lease(self, running: Running, job: Job) -> Answer:
+    async def _under_lease(self, running: Running, job: Job, work: LeasedWork) -> Answer:
         """As `_work_under`. A bug beside the work is no poison: leases are counted, and another may have the next one."""
         running.job = job
         try:
-            return await self._work_under(running, job)
+            return await self._work_under(running, job, work)
         except (BusError, CutorError):
             raise
         except Exception:
             log.exception("%s: a bug beside the work; it will be delivered again", job.state.address)
             return "leave"
 
-    async def _work_under(self, running: Running, job: Job) -> Answer:
+    async def _work_under(self, running: Running, job: Job, work: LeasedWork) -> Answer:
         """Do the step under a lease, see to what its end leaves to do, and return what becomes of the delivery."""
         state = job.state
         try:
-            await running.do(self._step.work(job))
+            await running.do(work(job))
             state = job.state
         except LeaseLost as lost:
             log.warning("%s; its work is stopped", lost)
@@ -295,11 +295,11 @@ class Loop:
             state = await self._after_fault(job, error)
         return decide_answer(await self._clean(state, job), job.lease)
 
-    async def _hand_back(self, delivery: Delivery, running: Running, token: str) -> None:
+    async def _hand_back(self, delivery: Delivery, running: Running) -> None:
         """Answer at a shutdown what was being attended to. Without an answer its note stays, for the next start."""
         try:
             async with asyncio.timeout(HAND_BACK_TIMEOUT_S):
-                answered = await self._answer_at_shutdown(delivery, running, token)
+                answered = await self._answer_at_shutdown(delivery, running)
         except (BusError, CutorError, TimeoutError) as error:
             why = str(error) or f"no answer within {HAND_BACK_TIMEOUT_S:g} s"
             log.warning("%s: handed back at the next start, or left to its ack_wait: %s", running.address, why)
@@ -309,7 +309,7 @@ class Loop:
             if answered:
                 self._in_hand.forget(delivery.stored.sequence)
 
-    async def _answer_at_shutdown(self, delivery: Delivery, running: Running, token: str) -> bool:
+    async def _answer_at_shutdown(self, delivery: Delivery, running: Running) -> bool:
         """Hand back what is not done, unless another worker has it; what is done, or has ended, is cleaned and acknowledged.
 
         An append of the lease may be on its way: should it come behind the hand-back, it is one that nobody works under.
@@ -318,13 +318,13 @@ class Loop:
         if job is not None:
             answer = decide_answer(await self._clean(state, job), job.lease)
         else:
-            role, seen = self._step.role, running.seen
+            role, token, seen = self._step.role, running.token, running.seen
             mine = decide_in_hand(state, role, running.sequence, worker=worker, token=token, seen=seen)
             answer = "retry" if mine else "leave"
         match answer:
             case "done":
                 await delivery.ack(confirm=True)
-            case "retry" | "later":
+            case "retry" | "later" | "crowded" | "pass on":
                 await delivery.hand_back()
             case "leave":
                 log.info("%s: left to the worker that holds its lease", running.address)
@@ -360,6 +360,7 @@ class Loop:
         """Let running jobs finish for the configured time, unless told to hurry; then hand back what is left."""
         if not self._deliveries:
             return
+        self._places.close()
         if not self._journal.bus.link.closed:  # else nothing that runs could tell what came of it
             await self._grace(self._context.config.shutdown_grace_s)
         left = {task for task in self._deliveries if not task.done()}
@@ -385,16 +386,15 @@ class Loop:
             ended.cancel()
 
 
-async def serve(context: RoleContext, step: Step, slots: int, swept: Swept = NOTHING) -> None:
+async def serve(
+    context: RoleContext, step: Step, slots: int, swept: Swept = NOTHING, beside: Beside = lambda _: nullcontext()
+) -> None:
     """Connect to the log and run a role's loop until the context says stop; ``swept`` as in `Loop.run`.
 
-    Raises `RestoreUnfinished` where the server holds part of a backup.
+    ``beside`` is entered for as long. Raises `RestoreUnfinished` where the server holds part of a backup.
     """
     async with Bus.connect(context.server, name=f"cutor {step.role} {context.worker}") as bus:
         await check_whole(bus)
-        await Loop(context, Journal(bus), step, slots).run(swept)
-
-
-def _note(delivery: Delivery, address: Address, token: str, *, seen: str = "") -> Note:
-    sequence = delivery.stored.sequence
-    return Note(ack_subject=delivery.ack_subject, sequence=sequence, **address._asdict(), token=token, seen=seen)
+        journal = Journal(bus)
+        async with beside(journal):
+            await Loop(context, journal, step, slots).run(swept)

@@ -1,17 +1,18 @@
 """Deliveries that nobody can attend to: a bug of cutor's own that shows before a lease.
 
-Under a lease a bug is bounded as every fault is: by the number of leases. Before one, nothing in the log counts. So the
-server's count of deliveries does: each is handed back later than the one before, and in the end the submission is parked with
-the reason, and clean: no container was started. Where not even that can be decided (a history that cannot be folded), the
-submission never ends; its delivery does, and a dead letter about the event tells operators, with the reason. Others are never
-held up by it.
+Under a lease a bug is bounded as every fault is: by the number of leases. Before one, nothing in the log counts. So each
+process counts the bugs that it meets, until an hour has passed without one: each delivery is handed back later than the one
+before, and in the end the submission is parked with the reason, and clean: no container was started. The server's count of
+deliveries tells nothing: what waits for a build or a slot goes out many times. Where not even that can be decided (a history
+that cannot be folded), the submission never ends; its delivery does, and a dead letter about the event tells operators, with
+the reason. Others are never held up by it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from typing import Final
+import time
+from typing import Final, NamedTuple
 
 from cutor.bus.delivery import Delivery
 from cutor.bus.errors import AppendUnconfirmed, BusClosed, BusError, BusUnreachable
@@ -26,13 +27,20 @@ from cutor.model.subjects import EVENTS, parse_event_subject
 log = logging.getLogger(__name__)
 
 POISON_DELIVERIES: Final = 5
-"""After so many deliveries the next one that fails by a bug is the last."""
-SEEN_AT_LEAST: Final = 2
-"""Of those, so many failed here by a bug: the server counts what was handed back for other reasons, too."""
+"""So many deliveries of an event that fail by a bug in one process are the last."""
 DELAY_MAX_S: Final = 60.0
-REMEMBERED: Final = 1000
-"""Events whose bugs are counted at one time; of more, the counts begin anew."""
+FORGOTTEN_AFTER_S: Final = 3600.0
+"""Since the last bug of an event: what waits for days and meets one now and then, when a server stumbles, is not poison."""
+REMEMBERED: Final = 10_000
+"""Events whose bugs are counted at one time, as many as a tenant may have under way; of more, the counts begin anew."""
 REASON_LENGTH: Final = 500
+
+
+class _Bugs(NamedTuple):
+    """How many bugs one event has met, and when the last one was."""
+
+    seen: int
+    last_s: float
 
 
 class Poison:
@@ -43,32 +51,38 @@ class Poison:
         self._role: Role = role
         self._worker = worker
         self._first_delay_s = first_delay_s
-        self._bugs: Counter[int] = Counter()
+        self._bugs: dict[int, _Bugs] = {}
 
     async def answer(self, delivery: Delivery, bug: Exception) -> None:
         """Hand a delivery back that failed by a bug, or end it. Raises nothing: what fails here leaves it to its clock."""
         subject, sequence, count = delivery.stored.subject, delivery.stored.sequence, delivery.delivered_count
-        if len(self._bugs) >= REMEMBERED:
-            self._bugs.clear()
-        self._bugs[sequence] += 1
-        seen = self._bugs[sequence]
+        seen = self._count(sequence, time.monotonic())
         try:
-            if count < POISON_DELIVERIES or seen < SEEN_AT_LEAST:
+            if seen < POISON_DELIVERIES:
                 delay_s = min(self._first_delay_s * 2 ** min(seen - 1, 10), DELAY_MAX_S)
                 log.error("%s: a bug; delivery %d, tried again in %g s", subject, count, delay_s, exc_info=bug)
                 await delivery.nak(delay_s)
             else:
                 del self._bugs[sequence]
-                await self._end(delivery, bug)
+                await self._end(delivery, bug, seen)
         except (BusError, CutorError) as error:
             log.warning("%s: %s; it will be delivered again", subject, error)
         except Exception:
             log.exception("%s: a bug, and another one behind it; it will be delivered again", subject)
 
-    async def _end(self, delivery: Delivery, bug: Exception) -> None:
+    def _count(self, sequence: int, now_s: float) -> int:
+        """Count a bug of an event, and return how many it has met, without those that are too long ago."""
+        if len(self._bugs) >= REMEMBERED:
+            self._bugs.clear()
+        known = self._bugs.get(sequence)
+        recent = known is not None and now_s - known.last_s < FORGOTTEN_AFTER_S
+        bugs = self._bugs[sequence] = _Bugs(known.seen + 1 if known is not None and recent else 1, now_s)
+        return bugs.seen
+
+    async def _end(self, delivery: Delivery, bug: Exception, seen: int) -> None:
         """Park the submission where its log lets that be decided; else end the delivery, of which a dead letter tells."""
         text = " ".join(f"{type(bug).__name__}: {bug}".split())[:REASON_LENGTH]
-        reason = f"{delivery.delivered_count} deliveries to a {self._role} failed; the last by a bug: {text}"
+        reason = f"{seen} deliveries to a {self._role} failed; the last by a bug: {text}"
         log.critical("%s: %s; it is not tried again", delivery.stored.subject, reason, exc_info=bug)
         try:
             settled = await self._settle(delivery, reason)

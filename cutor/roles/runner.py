@@ -1,8 +1,8 @@
 """The runner: from ``cache-built`` to ``finished``.
 
 Consumes ``cache-built``. Appends ``leased``, ``compiled`` (where there is a compile script), ``ran`` for every one or more test
-cases, ``finished``; ``cache-lost`` where the environment is not in the store any more; ``cleaned`` after an end. It may crash
-anywhere: another lease starts again from the compile stage, and what this one appended counts no more.
+cases, ``finished``; ``cache-lost`` where the environment is not in the store, and no binary cache gives it; ``cleaned`` after
+an end. It may crash anywhere: another lease starts again from the compile stage, and what this one appended counts no more.
 """
 
 from __future__ import annotations
@@ -19,21 +19,24 @@ from cutor.containers.control_group import Watermark
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
-from cutor.environments import Environments
+from cutor.environments import Environments, Known
 from cutor.jail import session as jail
 from cutor.jail.inside.worker_init import LOOK_BYTES
 from cutor.jail.session import EnvironmentMissing, WorkerSession
 from cutor.model.budget import WallTimeBudget
-from cutor.model.environments import EnvironmentBuilt, unpack_variables
+from cutor.model.environments import NONE_STOOD, EnvironmentBuilt, unpack_variables
 from cutor.model.events import CacheLost, Compiled, Finished, Role, Stage
 from cutor.model.limits import Limit, StageKind, resolve_all
 from cutor.model.outcome import StageOutcome, submission_outcome
 from cutor.model.request import COMPILE_SCRIPT, ValidRequest
 from cutor.model.stages import judge, judge_interrupted
+from cutor.roles.collections import until_kept
 from cutor.roles.context import RoleContext
+from cutor.roles.fetching import Fetching
 from cutor.roles.image import check_image
-from cutor.roles.job import Job, StepFault
+from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault
 from cutor.roles.loop import serve
+from cutor.roles.private import PrivateEnvironments, releasing
 from cutor.roles.results import Results
 from cutor.roles.slots import Slots
 from cutor.roles.sweep import NOTHING, Stuck, Swept, check_engine, sweeping
@@ -46,7 +49,10 @@ async def run_runner(context: RoleContext) -> None:
         Engine.connect(context.config.docker.host) as engine,
         sweeping(engine, context.instance, "runner") as swept,
     ):
-        await serve(context, RunStep(context, engine, swept), context.config.runner.slots, swept)
+        private = PrivateEnvironments(context.data, "runner", context.worker, releasing(engine, context, "runner"))
+        step = RunStep(context, engine, private, swept)
+        async with step.fetching.following():
+            await serve(context, step, context.config.runner.slots, swept, beside=private.following)
 
 
 @dataclass(frozen=True)
@@ -78,16 +84,19 @@ class RunStep:
     """Compiles and runs one submission at a time and slot, each in a container of its own."""
 
     role: Role = "runner"
+    looks = False
 
-    def __init__(self, context: RoleContext, engine: Engine, swept: Swept = NOTHING) -> None:
+    def __init__(self, context: RoleContext, engine: Engine, private: PrivateEnvironments, swept: Swept = NOTHING) -> None:
         self._context = context
         self._engine = engine
+        self._private = private
         settings = context.config.runner
         self._slots = Slots(settings.uid_base, settings.slots)
         for one in swept.stuck:
             if one.uid is not None:
                 self._slots.withhold(one.uid)
                 one.removal.add_done_callback(partial(self._let_go, one))
+        self.fetching = Fetching(engine, context.config.nix, context.instance, context.data)
         self._storage = RunnerStorage(store_volume=context.config.nix.store_volume)
 
     def _let_go(self, stuck: Stuck, _removal: asyncio.Future[None]) -> None:
@@ -100,30 +109,41 @@ class RunStep:
         await check_image(self._engine, self._context.config.docker.image)
         await self._slots.claim()
 
+    async def approach(self, arrival: Arrival, /) -> LeasedWork | PutOff:
+        """Return the work: no run waits for another, but for room, or for the cache, where its environment found none.
+
+        Many may wait for that; those that need neither have slots between them.
+        """
+        environment, lease = arrival.state.environment, arrival.state.lease
+        return self.work if environment is None or await self.fetching.may_begin(environment.key, lease) else "crowded"
+
     async def work(self, job: Job) -> None:
         """See the module."""
-        environment = await self._environment(job)
-        if environment is None:
+        known = await self._environment(job)
+        if known is None:
             return
-        work = await self._load(job, environment)
+        work = await self._load(job, known.built)
         name = None if work.first_stage == "compile" else work.request.test_cases[0].name
         job.at(work.first_stage, judge_interrupted(None, work.first_limit, name=name))
         try:
             async with self._container(job, work) as session:
                 await self._stages(job, work, session)
         except EnvironmentMissing as error:
-            await job.report(CacheLost(lease=job.lease, key=work.environment.key, missing=error.path))
+            await self._report_lost(job, error.path, known.sequence)
         except ContainerError as error:
             raise StepFault(str(error)) from error
 
-    async def _environment(self, job: Job) -> EnvironmentBuilt | None:
+    async def _environment(self, job: Job) -> Known | None:
         """Return the submission's environment; where the log knows it no more, report that and return None."""
-        reference = job.state.environment
-        assert reference is not None, "a runner's step begins after cache-built"
-        environment = await Environments(job.journal.bus).find(reference.key)
-        if environment is None:
-            await job.report(CacheLost(lease=job.lease, key=reference.key, missing="removed from the environments"))
-        return environment
+        known = await Environments(job.journal.bus).find(_key(job))
+        if known is None:
+            await self._report_lost(job, "removed from the environments", NONE_STOOD)
+        return known
+
+    @staticmethod
+    async def _report_lost(job: Job, missing: str, sequence: int) -> None:
+        """Say that what the ``env-built`` at a sequence promises is not there: only a newer one counts for this submission."""
+        await job.report(CacheLost(lease=job.lease, key=_key(job), missing=missing, environment_sequence=sequence))
 
     async def _load(self, job: Job, environment: EnvironmentBuilt) -> Work:
         contents = job.journal.contents
@@ -134,20 +154,67 @@ class RunStep:
 
     @asynccontextmanager
     async def _container(self, job: Job, work: Work) -> AsyncIterator[WorkerSession]:
-        """Lend a container that holds the submission; it is removed however the block ends."""
-        resources = first_resources(work)
-        config = self._context.config
-        identity = Identity(self._context.instance, secrets.token_hex(6), str(job.state.address), self._context.data)
+        """Lend a container that holds the submission; it is removed however the block ends.
+
+        Where it misses a part of the environment, that is fetched from the cache, if there is one, and another one is started.
+        """
         with self._slots.uid() as uid:
-            spec = runner_spec(identity, image=config.docker.image, uid=uid, resources=resources, storage=self._storage)
-            child = await self._engine.start(spec)
-            session = WorkerSession(child, resources, Watermark.find(child.id))
+            asked_at = time.monotonic()
             try:
-                await session.ready()
-                await session.hand_over(work.hand_over())
+                session = await self._handed_over(job, work, uid)
+            except EnvironmentMissing as missed:
+                await self._fetch(job, work.environment, missed, asked_at)
+                session = await self._handed_over(job, work, uid)
+            try:
                 yield session
             finally:
                 await to_the_end(session.close())
+
+    async def _fetch(self, job: Job, environment: EnvironmentBuilt, missed: EnvironmentMissing, asked_at: float) -> None:
+        """Fetch what this host's store misses; what is not to be kept goes from it with the submission's end."""
+        if not isinstance(environment.private_to, str):
+            await self.fetching.fetch(environment, missed, asked_at)
+            return
+        with self._private.making(environment.key, job.state.address):
+            await self.fetching.fetch(environment, missed, asked_at)
+            self._private.stands(environment.key)
+
+    async def _handed_over(self, job: Job, work: Work, uid: int) -> WorkerSession:
+        """Start a container and hand the submission over. Whatever goes wrong, no container is left."""
+        resources = first_resources(work)
+        config = self._context.config
+        identity = Identity(self._context.instance, secrets.token_hex(6), str(job.state.address), self._context.data)
+        spec = runner_spec(
+            identity,
+            image=config.docker.image,
+            uid=uid,
+            resources=resources,
+            storage=self._storage,
+            environment=work.environment.key,
+        )
+        child = await self._engine.start(spec)
+        session = WorkerSession(child, resources, Watermark.find(child.id))
+        try:
+            async with self._kept(work.environment.key):
+                await session.ready()
+            await session.hand_over(work.hand_over())
+        except BaseException:
+            await to_the_end(session.close())
+            raise
+        return session
+
+    @asynccontextmanager
+    async def _kept(self, key: str) -> AsyncIterator[None]:
+        """Look out for collections of the store beside the block; when it is left, none deletes what the key needs."""
+        nix = self._context.config.nix
+        wait = until_kept(self._engine, nix.store_volume, key, timeout_s=nix.collection_timeout_ms / 1000)
+        looking = asyncio.create_task(wait, name=f"collections {key}")
+        try:
+            yield
+            await looking
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
 
     async def _stages(self, job: Job, work: Work, session: WorkerSession) -> None:
         """Compile, run every test case, finish. Raises `SessionFault` and `LeaseLost`."""
@@ -223,6 +290,11 @@ class RunStep:
             compare=work.request.compare,
         )
         return budget.explained(judged, own)
+
+
+def _key(job: Job) -> str:
+    assert job.state.environment is not None, "a runner's step begins after cache-built"
+    return job.state.environment.key
 
 
 def _ms_since(began: float) -> int:

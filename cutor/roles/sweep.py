@@ -10,15 +10,18 @@ from typing import Final, NamedTuple
 
 from cutor.containers.engine import ContainerSummary, Engine
 from cutor.containers.errors import ContainerError
-from cutor.containers.host_config import UID_LABEL
+from cutor.containers.host_config import ROLE_LABEL, UID_LABEL, USER_LABEL
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Role
 from cutor.model.subjects import Address, check_address
+from cutor.model.units import counted
 from cutor.roles.job import WorkerUnable
 
 log = logging.getLogger(__name__)
 
 CHECK_S: Final = 5.0
+ENDED: Final = frozenset({"exited", "dead"})
+"""States of containers, as Docker lists them, in which nothing runs any more."""
 REMOVE_S: Final = 20.0
 """How long a role's start waits for Docker to remove what is left; its supervisor waits a minute for the role."""
 
@@ -67,21 +70,34 @@ NOTHING: Final = Swept(frozenset(), ())
 async def sweeping(engine: Engine, instance: str, role: Role) -> AsyncIterator[Swept]:
     """Remove every container of an instance and role, then lend what came of it.
 
-    None of them can belong to a living process: an instance is held by a lock, and runs one process of each role. What Docker
-    does not let go keeps nobody from serving: it is said, and tried again while the block lasts.
+    None of them can belong to a living process: an instance is held by a lock, and runs one process of each role. Store
+    containers of commands that died are nobody's, whatever instance is on their label. What Docker does not let go keeps nobody
+    from serving: it is said, and tried again while the block lasts.
     """
-    left = [found for found in await engine.list(instance) if found.labels.get("cutor.role") == role]
-    removed = await asyncio.gather(*(_removed(engine, found) for found in left))
-    stuck = [found for found, gone in zip(left, removed, strict=True) if not gone]
+    found = [*await engine.list(instance), *await engine.labelled(USER_LABEL, "command")]
+    left = [one for one in {one.id: one for one in found}.values() if is_left(one, role)]
+    removed = await asyncio.gather(*(_removed(engine, one) for one in left))
+    stuck = [one for one, gone in zip(left, removed, strict=True) if not gone]
     if len(left) > len(stuck):
-        log.warning("removed %d containers of a %s that died", len(left) - len(stuck), role)
-    tried = tuple(_tried_again(engine, found) for found in stuck)
+        log.warning("removed %s of a %s or command that died", counted(len(left) - len(stuck), "container"), role)
+    tried = tuple(_tried_again(engine, one) for one in stuck)
     try:
         yield Swept(_served(left) - _served(stuck), tried)
     finally:
         for one in tried:
             one.removal.cancel()
         await asyncio.gather(*(one.removal for one in tried), return_exceptions=True)
+
+
+def is_left(found: ContainerSummary, role: Role) -> bool:
+    """Return whether a container is left by a dead life of this role, or by a command (of any instance) that died.
+
+    A command's store container ends with it: one that has ended is nobody's, and one that runs is a living command's.
+    """
+    if found.labels.get(ROLE_LABEL) == "store":
+        user = found.labels.get(USER_LABEL)
+        return user == role or (user == "command" and found.state in ENDED)
+    return found.labels.get(ROLE_LABEL) == role
 
 
 def _tried_again(engine: Engine, found: ContainerSummary) -> Stuck:

@@ -2,6 +2,6 @@
 
 Reading order: ``data`` (the data directory), ``lock`` (who is alive), ``stop_times`` (how long an end may take), ``current``
 (how commands find the stack), ``restarts``, ``keeper`` and ``server`` (a process that comes back), ``role_process`` (the other
-side of that), ``preflight`` (what must be there), ``images`` (what names of images mean), ``supervisor`` (all of it),
-``detach`` and ``stopping`` (from the outside).
+side of that), ``preflight`` (what must be there), ``sweep`` (what must not be left), ``images`` (what names of images mean),
+``supervisor`` (all of it), ``detach`` and ``stopping`` (from the outside).
 """

@@ -9,7 +9,7 @@
 <data>/nats/         the server's store: the streams, which are the truth
 <data>/restoring     there while a backup is being restored (`restoring`)
 <data>/power-failed  there until deliveries that a power failure may have taken are seen to (`cutor.redelivery`)
-<data>/in-hand/      what each role has in hand, for its next life
+<data>/in-hand/      what each role has in hand, and environments that are to go, for its next life
 <data>/log/          one log a process
 ```
 """

@@ -21,10 +21,11 @@ _REPORT_BYTES: Final = 1 << 16
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What the background process says of its start: a line for the user, and the exit code of the command."""
+    """What the background process says of its start: a line for the user, the exit code of the command, and what won't work."""
 
     line: str
     exit_code: int
+    warnings: tuple[str, ...] = ()
 
 
 def start_detached(command: Sequence[str], log: Path) -> Report:

@@ -20,17 +20,33 @@ def leader(directory: Path) -> int | None:
     None where no stack does, where several processes are left (the children of one that has ended), and where this user may
     not see who.
     """
-    files = [f"{path}/lock" for path in _resolved(directory)]
-    wanted = [*files, *(f"{file} (deleted)" for file in files)]
-    found = {pid for pid in holders(directory) if _holds(PROC / str(pid), wanted)}
+    found = {pid for pid in holders(directory) if _has_locked(PROC / str(pid), _names_of_lock(directory))}
     leaders = [pid for pid in found if _parent(pid) not in found]
     return leaders[0] if len(leaders) == 1 else None
 
 
 def holders(directory: Path) -> set[int]:
     """Return the pids of the processes of this user that hold the flock of a directory."""
-    wanted = _resolved(directory)
-    return {int(process.name) for process in PROC.iterdir() if process.name.isdecimal() and _holds(process, wanted)}
+    return {int(process.name) for process in PROC.iterdir() if process.name.isdecimal() and _holds(process, directory)}
+
+
+def holds(pid: int, directory: Path) -> bool:
+    """Return whether a process of this user's holds the lock of a stack's directory: of the directory, or the file in it.
+
+    The file alone is what a stack of an older cutor has locked.
+    """
+    process, file = PROC / str(pid), directory / "lock"
+    return _holds(process, directory) or _has_locked(process, _names_of_lock(directory)[:1], of=file)
+
+
+def _holds(process: Path, directory: Path) -> bool:
+    return _has_locked(process, _resolved(directory), of=directory)
+
+
+def _names_of_lock(directory: Path) -> list[str]:
+    """Return how the kernel may name the lock file of a directory: as it is, and removed."""
+    files = [f"{path}/lock" for path in _resolved(directory)]
+    return [*files, *(f"{file} (deleted)" for file in files)]
 
 
 def _resolved(directory: Path) -> list[str]:
@@ -40,19 +56,26 @@ def _resolved(directory: Path) -> list[str]:
         return []
 
 
-def _holds(process: Path, wanted: Collection[str]) -> bool:
+def _has_locked(process: Path, names: Collection[str], of: Path | None = None) -> bool:
+    """Return whether a process of this user's has a file of one of these names open and locked, which is ``of`` itself.
+
+    Names alone do not tell: in a mount namespace of his own anybody gives another directory the same one.
+    """
     try:
+        if process.stat().st_uid != os.geteuid():
+            return False
         for entry in os.scandir(process / "fd"):
-            if _leads_to(entry.path, wanted) and _is_locked(process / "fdinfo" / entry.name):
+            if _leads_to(entry.path, names, of) and _is_locked(process / "fdinfo" / entry.name):
                 return True
     except OSError:  # it has ended, or is not this user's
         return False
     return False
 
 
-def _leads_to(link: str, wanted: Collection[str]) -> bool:
+def _leads_to(link: str, names: Collection[str], of: Path | None) -> bool:
     try:
-        return os.readlink(link) in wanted  # noqa: PTH115 - of every open file of every process: a path made of each takes longer
+        named = os.readlink(link) in names  # noqa: PTH115 - of every open file of every process: a path of each takes longer
+        return named and (of is None or os.path.samestat(os.stat(link), of.stat()))  # noqa: PTH116
     except OSError:
         return False
 

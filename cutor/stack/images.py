@@ -6,12 +6,16 @@ file of the data directory, so that one that is started again in the midst of a 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from cutor.config import Config
-from cutor.containers.engine import Engine
 from cutor.errors import CutorError
 from cutor.stack.data import DataDirectory, write_privately
+
+if TYPE_CHECKING:
+    from cutor.containers.engine import Engine
 
 
 class ImagesDamaged(CutorError):

@@ -3,8 +3,8 @@
 The supervisor (or a role that runs by itself) holds an flock on the data directory itself and one on ``<data>/lock`` for life,
 and its role processes inherit both: the lock is free only when all of them are dead. The first cannot be removed while the
 directory is there; the second is what an older cutor holds. The file says who took it; that is believed only for a process that
-is still the same one (its start time is compared). Where it says nothing, not even that the last life ended, the kernel does
-(`holding`).
+is still the same one (its start time is compared), and holds this lock: a copy of the directory has the name, too. Where it
+says nothing, not even that the last life ended, the kernel does (`holding`).
 
 A lock whose name is that of a process of another boot of the machine tells of more than a process that died: the disk may lack
 what the operating system had yet to write. So may one that says nothing, not even that the last life ended in order: a name is
@@ -27,7 +27,7 @@ import msgspec
 
 from cutor.errors import CutorError
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable, command_for, write_privately
-from cutor.stack.holding import holders, leader
+from cutor.stack.holding import holders, holds, leader
 from cutor.stack.place import boot
 from cutor.stack.stop_times import ORPHANS_S
 
@@ -204,6 +204,17 @@ def read_holder(path: Path) -> Holder | None:
         os.close(descriptor)
 
 
+def named_holder(path: Path) -> Holder | None:
+    """Return who says to have taken the lock, dead or alive; None where nobody does, or a process lives that has not got it.
+
+    Then the name is that of another directory's stack: this one is a copy of it. Or it is of another user, and can't be seen.
+    """
+    holder = read_holder(path)
+    if holder is None or start_time_ticks(holder.pid) != holder.started_ticks:
+        return holder
+    return holder if holds(holder.pid, path.parent) else None
+
+
 def _says_ended(path: Path) -> bool:
     try:
         descriptor = _open(path, os.O_RDONLY | os.O_NOFOLLOW)
@@ -232,7 +243,7 @@ def opened_holder(path: Path) -> Iterator[int | None]:
 
     The pidfd is opened before the start time is compared: a pid that was given to another process meanwhile is never hit.
     """
-    holder = read_holder(path) or _found_holder(path)
+    holder = named_holder(path) or _found_holder(path)
     try:
         descriptor = None if holder is None else os.pidfd_open(holder.pid)
     except (ProcessLookupError, ValueError, OverflowError):
@@ -248,7 +259,7 @@ def opened_holder(path: Path) -> Iterator[int | None]:
 
 def described_holder(path: Path) -> str:
     """Return who holds the lock, to be read after ``a process``: who took it, or those that share it since that one ended."""
-    holder = read_holder(path)
+    holder = named_holder(path)
     if holder is not None and start_time_ticks(holder.pid) == holder.started_ticks:
         return f"with pid {holder.pid}"
     first = leader(path.parent)
@@ -257,7 +268,7 @@ def described_holder(path: Path) -> str:
 
 
 def _way_out(path: Path) -> str:
-    if read_holder(path) is None and _found_holder(path) is None:
+    if named_holder(path) is None and _found_holder(path) is None:
         return ", and nothing says that it is a stack: end it yourself"
     return f"; `{command_for('down', path.parent)}` stops it"
 

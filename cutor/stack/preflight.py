@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Collection
+from pathlib import Path
 from typing import Final
 
 from cutor.config import Config
-from cutor.containers.engine import REQUEST_TIMEOUT_S, Engine
-from cutor.containers.errors import EngineFailure, EngineUnreachable
+from cutor.containers.engine import Engine
 from cutor.errors import CutorError
 from cutor.jail.protocol import PROTOCOL_VERSION
+from cutor.nix import requirements
+from cutor.nix.requirements import Shortcoming
+from cutor.nix.settings import NixSettings
 
 PROTOCOL_LABEL: Final = "cutor.protocol"
 NIX_VERSION_LABEL: Final = "cutor.nix-version"
 
 
 class PieceMissing(CutorError):
-    """Something that `make setup` makes is missing or old."""
+    """Something that a stack needs of Docker is missing or old, or another's."""
 
 
-class ContainersStuck(EngineFailure):
-    """Docker does not let go some containers; the others are removed. The message names one, and what Docker said of it."""
-
-
-async def check_docker(engine: Engine, config: Config) -> None:
-    """Check image and volumes of builder and runner. Raises `PieceMissing` and the engine's own errors."""
+async def check_docker(engine: Engine, config: Config, instance: str, data: Path, roles: Collection[str]) -> list[str]:
+    """Check image, volumes and networks of builder and runner; return what was made, a line each. Raises as `prepare_store`."""
     for image in sorted({config.docker.image, config.nix.image}):
         labels = await engine.image_labels(image)
         if (found := labels.get(PROTOCOL_LABEL)) != str(PROTOCOL_VERSION):
@@ -32,35 +31,32 @@ async def check_docker(engine: Engine, config: Config) -> None:
                 f"the image {image!r} speaks version {found or 'none'} of the stage protocol, this cutor {PROTOCOL_VERSION}: "
                 "build it again with `make setup`"
             )
-    for volume in (config.nix.store_volume, config.nix.var_volume, config.nix.packages_volume):
-        if await engine.volume_labels(volume) is None:
-            raise PieceMissing(f"the Docker volume {volume!r} is missing: make it with `make setup`")
+    return await prepare_store(engine, config.nix, instance, data, roles)
 
 
-async def remove_containers(engine: Engine, instance: str, *, within_s: float = REQUEST_TIMEOUT_S) -> int:
-    """Remove every container of an instance, ``within_s`` seconds for each and all at once; return how many there were.
+async def prepare_store(engine: Engine, settings: NixSettings, instance: str, data: Path, roles: Collection[str]) -> list[str]:
+    """Check what builds and fetches need beside the image, and have the store's volumes made and given to its owner (0.4 s).
 
-    Raises `ContainersStuck` once all were tried, and `EngineUnreachable`.
+    Returns which volumes were made, a line each. Raises `PieceMissing` and the engine's own errors.
     """
-    found = await engine.list(instance)
-    failures = await asyncio.gather(*(_failure(engine, container.id, within_s) for container in found))
-    stuck = [(container.name, failure) for container, failure in zip(found, failures, strict=True) if failure is not None]
-    for _name, failure in stuck:
-        if isinstance(failure, EngineUnreachable):
-            raise failure
-    if stuck:
-        name, why = stuck[0]
-        raise ContainersStuck(f"Docker does not let go {len(stuck)} of {len(found)} containers; of {name} it says: {why}")
-    return len(found)
+    _demand(await requirements.package_set(engine, settings))
+    for network in await requirements.networks(engine, settings, builds="builder" in roles):
+        _demand(network)
+    missing = await requirements.missing_store(engine, settings)
+    found = await requirements.store_ownership(engine, settings, instance=instance, data=data, claim=True)
+    for shortcoming in found.values():
+        _demand(shortcoming)
+    return [f"made the Docker volume {getattr(settings, setting)} (nix.{setting}), which was not there" for setting in missing]
 
 
-async def _failure(engine: Engine, container_id: str, within_s: float) -> EngineFailure | None:
-    """Remove a container; return why that failed, None where it did not."""
-    try:
-        async with asyncio.timeout(within_s):
-            await engine.remove(container_id)
-    except EngineFailure as error:
-        return error
-    except TimeoutError:
-        return EngineFailure(f"nothing within {within_s:g} s")
-    return None
+async def check_cache(
+    engine: Engine, settings: NixSettings, instance: str, data: Path, roles: Collection[str]
+) -> tuple[str, ...]:
+    """Return what keeps builders and runners from the binary cache, a line each with its remedy: they start all the same."""
+    found = await requirements.cache_directories(engine, settings, roles, instance=instance, data=data)
+    return tuple(f"the binary cache can't be used: {one.detail}: {one.remedy}" for one in found)
+
+
+def _demand(shortcoming: Shortcoming | None) -> None:
+    if shortcoming is not None:
+        raise PieceMissing(f"{shortcoming.detail}: {shortcoming.remedy}")

@@ -22,6 +22,7 @@ import msgspec
 import uvloop
 
 from cutor.config import Config
+from cutor.containers.connecting import connected
 from cutor.errors import DONE, REFUSED, CutorError
 from cutor.roles.context import RoleContext
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable
@@ -30,6 +31,7 @@ from cutor.stack.leftovers import remove_leftovers
 from cutor.stack.lock import Lock
 from cutor.stack.process import HURRY, announce_ready, end_with_parent
 from cutor.stack.stop_times import HURRIED, StopTimes
+from cutor.stack.sweep import CONTAINER_ROLES
 
 log = logging.getLogger("cutor")
 
@@ -81,7 +83,7 @@ def run_role(settings: RoleSettings, role: Role) -> int:
 
     What it writes is its user's alone, wherever the configuration puts it.
 
-    Raises what the role raises, `AlreadyRunning` and `DataDirectoryUnusable`.
+    Raises what the role raises, `PieceMissing`, `AlreadyRunning` and `DataDirectoryUnusable`.
     """
     if settings.supervision is not None:
         _join(settings.supervision, settings.data)
@@ -140,7 +142,7 @@ async def _serve(settings: RoleSettings, role: Role, instance: str, config: Conf
         hurry=stop.hurry,
         data=settings.data,
     )
-    work = asyncio.ensure_future(role(context))
+    work = asyncio.ensure_future(role(context) if settings.supervision is not None else _by_itself(settings, role, context))
     told = asyncio.create_task(stop.stop.wait(), name="told to stop")
     try:
         await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -151,6 +153,19 @@ async def _serve(settings: RoleSettings, role: Role, instance: str, config: Conf
         told.cancel()
     if not work.cancelled():
         work.result()
+
+
+async def _by_itself(settings: RoleSettings, role: Role, context: RoleContext) -> None:
+    """Run a role that no supervisor has prepared the store for."""
+    if settings.role in CONTAINER_ROLES:
+        from cutor.stack.preflight import check_cache, prepare_store  # noqa: PLC0415 - a projector needs no client of Docker
+
+        async with connected(context.config.docker.host) as engine:
+            for made in await prepare_store(engine, context.config.nix, context.instance, settings.data, [settings.role]):
+                log.info(made)
+            for warning in await check_cache(engine, context.config.nix, context.instance, settings.data, [settings.role]):
+                log.warning(warning)
+    await role(context)
 
 
 class Stop:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cutor.containers.engine import Engine
+from cutor.containers.connecting import connected
 from cutor.errors import REFUSED, CutorError, WaitedTooLong
 from cutor.stack import current
 from cutor.stack.data import DataDirectory, command_for
@@ -20,13 +20,14 @@ from cutor.stack.lock import (
     Lock,
     described_holder,
     is_free,
+    named_holder,
     opened_holder,
     read_holder,
     send,
     wait_ended,
     wait_free,
 )
-from cutor.stack.preflight import remove_containers
+from cutor.stack.sweep import remove_containers
 
 SERVER_LOCK: Final = "nats-server.lock"
 """The embedded server's own lock, beneath its directory (`cutor.bus.embedded`)."""
@@ -118,7 +119,7 @@ def _end(data: DataDirectory, number: signal.Signals, timeout_s: float) -> bool:
 def _named(data: DataDirectory) -> Holder | None:
     """Return who says to have the lock; where nobody does, a stack may just be beginning, which has a moment to say so."""
     deadline = time.monotonic() + UNSEEN_S
-    while (holder := read_holder(data.lock)) is None and time.monotonic() < deadline:
+    while (holder := named_holder(data.lock)) is None and time.monotonic() < deadline:
         with opened_holder(data.lock) as found:
             if found is not None or is_free(data.lock):
                 break
@@ -155,5 +156,5 @@ def _clean_up(lock: Lock, data: DataDirectory, current_file: Path, docker_host: 
 
 
 async def _remove_containers(instance: str, docker_host: str | None) -> int:
-    async with Engine.connect(docker_host) as engine:
+    async with connected(docker_host) as engine:
         return await remove_containers(engine, instance)

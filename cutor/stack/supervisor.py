@@ -17,14 +17,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import wait_unused
 from cutor.bus.topology import apply
 from cutor.bus.topology_diff import Topology
 from cutor.config import Config, environment_for_role
-from cutor.containers.engine import Engine
+from cutor.containers.connecting import connected
 from cutor.containers.errors import ContainerError
 from cutor.errors import CutorError
 from cutor.journal import Journal
@@ -35,13 +35,15 @@ from cutor.stack.leftovers import remove_leftovers
 from cutor.stack.lock import Lock, read_holder
 from cutor.stack.logs import Log, stamped
 from cutor.stack.power_failure import see_to_deliveries
-from cutor.stack.preflight import ContainersStuck, check_docker, remove_containers
 from cutor.stack.server import KeptServer, StoppedAtItsStart
 from cutor.stack.stop_times import FORMER_SWEEP_S, HALTED_SWEEP_S, SWEEP_S, StopTimes
+from cutor.stack.sweep import CONTAINER_ROLES, ContainersStuck, remove_containers
 from cutor.text import escape
 
+if TYPE_CHECKING:
+    from cutor.containers.engine import Engine
+
 ROLES: Final = ("builder", "runner", "projector")
-CONTAINER_ROLES: Final = frozenset({"builder", "runner"})
 SUPERVISOR: Final = "cutor"
 """Its name before the lines that it shows."""
 READY_TIMEOUT_S: Final = 60.0
@@ -73,10 +75,11 @@ class StackSettings:
 
 @dataclass(frozen=True)
 class Ready:
-    """A stack that serves: the server's address without its credential, and where its data is."""
+    """A stack that serves: the server's address without its credential, where its data is, and what will not work."""
 
     address: str
     data: Path
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"cutor is ready at {self.address}, data in {self.data}"
@@ -96,6 +99,7 @@ class Supervisor:
         self._terminal = show
         self._times = StopTimes(settings.config.shutdown_grace_s)
         self._left_behind = False
+        self._warnings: tuple[str, ...] = ()
         self._log: Log | None = None
 
     async def run(self, on_ready: Callable[[Ready], None]) -> None:
@@ -180,8 +184,15 @@ class Supervisor:
             await self._sweep(instance)
 
     async def _prepare_docker(self, instance: str) -> None:
-        async with Engine.connect(self._settings.config.docker.host) as engine:
-            await check_docker(engine, self._settings.config)
+        from cutor.stack.preflight import check_cache, check_docker  # noqa: PLC0415 - a stack without such roles needs no client of Docker
+
+        async with connected(self._settings.config.docker.host) as engine:
+            settings = self._settings
+            for made in await check_docker(engine, settings.config, instance, self._data.path, settings.roles):
+                self._say(made)
+            self._warnings = await check_cache(engine, settings.config.nix, instance, self._data.path, settings.roles)
+            for warning in self._warnings:
+                self._say(f"warning: {warning}")
             images.write(self._data, await images.resolve(engine, self._settings.config))
             try:
                 await self._sweep_former(engine, instance)
@@ -197,7 +208,7 @@ class Supervisor:
     async def _sweep_without_need(self, instance: str) -> None:
         """Remove containers of a former life that had roles with containers; this one has none, and starts without Docker."""
         try:
-            async with asyncio.timeout(HALTED_SWEEP_S), Engine.connect(self._settings.config.docker.host) as engine:
+            async with asyncio.timeout(HALTED_SWEEP_S), connected(self._settings.config.docker.host) as engine:
                 await self._sweep_former(engine, instance)
         except (TimeoutError, ContainerError) as error:
             why = str(error) or "Docker does not answer"
@@ -208,7 +219,7 @@ class Supervisor:
     async def _sweep(self, instance: str) -> None:
         timeout_s = HALTED_SWEEP_S if self._orders.halt.is_set() else SWEEP_S
         try:
-            async with asyncio.timeout(timeout_s), Engine.connect(self._settings.config.docker.host) as engine:
+            async with asyncio.timeout(timeout_s), connected(self._settings.config.docker.host) as engine:
                 await remove_containers(engine, instance)
             self._left_behind = False
         except (TimeoutError, ContainerError) as error:
@@ -298,7 +309,7 @@ class Supervisor:
     def _announce(self, server: KeptServer, instance: str, on_ready: Callable[[Ready], None]) -> None:
         stack = current.CurrentStack(server=server.url, data=str(self._data.path), instance=instance)
         current.write(self._settings.current_file, stack)
-        ready = Ready(server.address, self._data.path)
+        ready = Ready(server.address, self._data.path, self._warnings)
         self._note(str(ready))
         self._orders.served.set()
         on_ready(ready)

@@ -25,7 +25,7 @@ from deploy.setup.rootfs import RootFileSystem
 CODENAME = "bookworm"
 REPOSITORY = "cutor-base"
 PACKAGES = (
-    *("base-files", "libc-bin", "bash", "coreutils", "nix-bin", "python3-minimal"),
+    *("base-files", "libc-bin", "bash", "coreutils", "nix-bin", "nftables", "python3-minimal"),
     *("libstdc++6", "zlib1g", "ca-certificates", "bash-static", "busybox-static"),
 )
 ASSUMED = (

@@ -42,7 +42,10 @@ CONTENTS = Path("deploy/image/contents.txt")
 HELPER_SOURCE = Path("deploy/image/jail_init.c")
 HELPER_DESTINATION = "/opt/cutor/bin/jail-init"
 PROTOCOL = Path("cutor/jail/protocol.py")
+NIX_CONFIGURATION = "/etc/nix/nix.conf"
+"""What is in it decides what an environment is: its digest is a label, and part of every environment's key."""
 COMPILER_FLAGS = ("-static", "-O2", "-Wall", "-Wextra", "-Werror")
+LABELS = ("cutor.inputs", "cutor.base", "cutor.protocol", "cutor.nix-configuration")
 PRECOMPILE = f"{base_image.COMPILE} /opt/cutor"
 
 
@@ -136,7 +139,12 @@ def wanted(root: Path, base_id: str) -> Wanted:
     helper, protocol = read_optional(root / HELPER_SOURCE), read_optional(root / PROTOCOL)
     version = protocol_version(protocol.decode()) if protocol is not None else None
     inputs = files if helper is None else [*files, (HELPER_DESTINATION, 0o755, helper)]
-    return Wanted(files, helper, version, inputs_digest(base_id, inputs, [*COMPILER_FLAGS, PRECOMPILE, version or ""]))
+    return Wanted(files, helper, version, inputs_digest(base_id, inputs, [*COMPILER_FLAGS, PRECOMPILE, version or "", *LABELS]))
+
+
+def configuration_digest(files: Sequence[tuple[str, int, bytes]]) -> str:
+    """Digest of Nix's configuration among the files of the image; that of nothing where there is none."""
+    return hashlib.sha256(b"".join(content for place, _, content in files if place == NIX_CONFIGURATION)).hexdigest()
 
 
 def read_optional(path: Path) -> bytes | None:
@@ -164,6 +172,7 @@ async def ensure(docker: Docker, root: Path, base: str) -> str:
                 files.append((HELPER_DESTINATION, 0o755, await compile_helper(root / HELPER_SOURCE)))
             labels = {"cutor.inputs": top.digest, "cutor.base": base, SETUP_LABEL: ""}
             labels |= {"cutor.protocol": top.protocol} if top.protocol else {}
+            labels |= {"cutor.nix-configuration": configuration_digest(top.files)}
             await add_layer(docker, base, layer(files), labels, name)
     await docker.images.tag(name, REPOSITORY, tag="latest")
     (root / NOTE).parent.mkdir(exist_ok=True)

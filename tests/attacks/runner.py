@@ -26,6 +26,7 @@ from tests.attacks.campaign import Campaign, Verdict, load_attacks
 from tests.attacks.leftovers import Census, Watch, watching
 from tests.attacks.neighbours import NEIGHBOURS
 from tests.attacks.stack import AttackedStack, StackFailed, attacked_stack
+from tests.stores import copy_store, lent_store
 
 PASSES: Final = ("alone", "beside")
 NORMAL: Final = "their lines come last: how many ended so, and the longest time"
@@ -82,7 +83,7 @@ def run(attacks: Sequence[Attack], passes: Sequence[str], reporter: Reporter, sc
     """
     home = Path(tempfile.mkdtemp(prefix="cutor-attacks-"))
     try:
-        with attacked_stack(home) as stack:
+        with lent_store(copy_store) as store, attacked_stack(home, store) as stack:
             asyncio.run(warm(stack))
             with watching(stack) as watch:
                 before = watch.census()

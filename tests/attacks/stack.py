@@ -15,10 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cutor.nix.settings import NixSettings
+from tests.stores import section
+
 MARK: Final = "CUTOR_ATTACKED_STACK"
 """A variable that every process of the stack inherits, and no other process has with this value."""
 UP_S: Final = 180
 DOWN_S: Final = 120
+
+STORE_BYTES: Final = 512 << 20
+"""What a build may add to the store: more than the environment of normal submissions, less than what makes a disk slow."""
 
 CONFIG: Final = """\
 # Limits wide enough for attacks with 100 MB each way; uids of its own, so that its processes are known by them; a port of its
@@ -36,6 +42,7 @@ slots = 2
 slots = 2
 uid_base = {uid_base}
 
+{nix}
 [bounds]
 request_bytes = {request_bytes}
 
@@ -145,13 +152,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def attacked_stack(home: Path) -> Iterator[AttackedStack]:
-    """Run a stack beneath a directory; it is stopped in the end, also when its start was interrupted."""
+def attacked_stack(home: Path, settings: NixSettings) -> Iterator[AttackedStack]:
+    """Run a stack beneath a directory, on these volumes; it is stopped in the end, also when its start was interrupted."""
     stack = AttackedStack(home, secrets.token_hex(8), 1_000_000 + 8192 * secrets.randbelow(100_000))
     stack.temporary.mkdir()
     config = home / "config.toml"
     wide = 112 << 20
-    config.write_text(CONFIG.format(port=free_port(), uid_base=stack.uid_base, request_bytes=wide, stdout_bytes=wide))
+    nix = section(settings, store_bytes=STORE_BYTES)
+    config.write_text(CONFIG.format(port=free_port(), uid_base=stack.uid_base, nix=nix, request_bytes=wide, stdout_bytes=wide))
     try:
         stack.cutor("up", "--detach", "--data", str(stack.data), "--config", str(config), timeout_s=UP_S)
         yield stack

@@ -74,7 +74,9 @@ class Site:
         finally:
             for process in self.roles:
                 process.terminate()
-            assert [process.wait(60) for process in self.roles] == [0] * len(ROLES)
+            ended = [process.wait(60) for process in self.roles]
+            self.roles.clear()
+            assert ended == [0] * len(ROLES)
 
     def violations(self, user: str) -> list[str]:
         """What the three servers logged about a user."""
@@ -128,11 +130,30 @@ def test_every_user_does_its_work_on_real_submissions(site: Site) -> None:
         assert json.loads(site.cutor("analyst", "status", "good2", "--json").stdout)["outcome"] == "COMPILE_ERROR"
         assert "good2" in site.cutor("operator", "events", "--last", "100").stdout
         assert site.cutor("operator", "parked", "list").returncode == 0
+        [environment, *_] = json.loads(site.cutor("operator", "env", "list", "--json").stdout)
+        assert "is pinned" in site.cutor("operator", "env", "pin", environment["key"]).stdout
+        assert site.cutor("operator", "gc", "--dry-run", "--all").returncode == 0
         doctor = site.cutor("admin", "doctor")
         assert "FAIL" not in doctor.stdout, doctor.stdout
         backup = site.cutor("admin", "streams", "backup", str(site.home / "backup"))
         assert backup.returncode == 0, backup.stderr
     assert [violation for user in EVERYBODY for violation in site.violations(user)] == []
+
+
+def test_who_may_submit_may_build_ahead_and_an_operator_may_pin_it(site: Site) -> None:
+    """What a producer may not know of it is left out, and what it may not do is said, once it is built."""
+    source = str(EXAMPLES / "python-three-tests")
+    with site.running():
+        built = site.cutor("producer", "env", "build", source, "--timeout", "150", "--pin")
+        assert built.returncode == 3, (built.stdout, built.stderr)
+        words = [line.split()[0] for line in built.stdout.splitlines()]
+        assert words == ["environment", "derivation", "built", "submission"], "without its size and a pin"
+        assert "cutor: it is not pinned: " in built.stderr
+        assert "it is not pinned" in built.stderr
+        assert re.search(r"does not let the user 'producer' publish to \S*(cutor\.env\.|ENVIRONMENTS)", built.stderr)
+        pinned = site.cutor("operator", "env", "build", source, "--timeout", "150", "--pin")
+        assert pinned.returncode == 0, (pinned.stdout, pinned.stderr)
+        assert "pinned      yes" in pinned.stdout
 
 
 async def consumers(site: Site) -> set[str]:
@@ -167,12 +188,13 @@ MAY_APPEND: Final = {
     "projector": set(),
 }
 MAY_WRITE: Final = {
-    "cutor.env.key": {"builder"},
+    "cutor.env.key": {"builder", "operator"},
     "cutor.body.abc.0": {"operator", "producer", "physics", "builder", "runner"},
     "cutor.stack.policy": {"admin"},
     "cutor.dead.message.EVENTS.1": {"projector", "builder", "runner"},
     "cutor.dead.message.ENVIRONMENTS.1": {"projector"},
     "cutor.dead.parked.default.x": {"operator"},
+    "cutor.progress.default.x": {"builder"},
 }
 
 
@@ -223,6 +245,37 @@ async def test_who_may_write_what_else_the_streams_hold(site: Site, subject: str
     assert may == MAY_WRITE[subject]
     if subject == "cutor.stack.policy":
         assert site.cutor("admin", "streams", "apply").returncode == 0, "the policy is what it was"
+
+
+@pytest.mark.parametrize("user", PEOPLE)
+async def test_who_follows_submissions_hears_what_their_builds_print(site: Site, user: str) -> None:
+    """The producer of one tenant those of that tenant alone."""
+    theirs = f"cutor.progress.{'physics' if user == 'physics' else 'default'}.{fresh()}"
+    url, of_builder = site.cluster.url(user), site.cluster.url("builder")
+    async with Bus.connect(url, name="test") as bus, Bus.connect(of_builder, name="test") as builder:
+        async with asyncio.timeout(60), bus.subscribe(theirs) as notices:
+            heard = asyncio.ensure_future(anext(aiter(notices)))
+            while not heard.done():  # of a cluster, each node learns of a subscription in its own time
+                await builder.notify(theirs, b"piece")
+                await asyncio.wait({heard}, timeout=0.2)
+            assert (await heard).body == b"piece"
+        if user == "physics":
+            with pytest.raises(NotPermitted):
+                async with bus.subscribe(f"cutor.progress.other.{fresh()}"):
+                    pass
+
+
+async def test_builders_hear_what_others_build_and_no_stranger_does(site: Site) -> None:
+    hearing = set()
+    for user in EVERYBODY:
+        async with Bus.connect(site.cluster.url(user), name="test") as bus:
+            try:
+                async with bus.subscribe("cutor.env.key"):
+                    hearing.add(user)
+            except NotPermitted:
+                continue
+    assert "builder" in hearing
+    assert not hearing & {*UNTRUSTED, "runner", "projector"}
 
 
 @pytest.mark.parametrize("user", EVERYBODY)

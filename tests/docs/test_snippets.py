@@ -16,9 +16,11 @@ import pytest
 from cutor import Client
 from cutor.bus.permission import Violation, describe
 from cutor.config import parse
+from cutor.nix.settings import NixSettings
 from tests.cluster import DeployedCluster
 from tests.live_stack import EXAMPLES, Stack, surroundings
 from tests.parking import park
+from tests.stores import write_config
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -27,6 +29,7 @@ OWN_NATS = ROOT / "docs" / "how-to" / "own-nats.md"
 PARKED = ROOT / "docs" / "how-to" / "parked-submissions.md"
 CLUSTER = ROOT / "docs" / "how-to" / "cluster.md"
 MANY_HOSTS = ROOT / "docs" / "how-to" / "many-hosts.md"
+ENVIRONMENTS = ROOT / "docs" / "how-to" / "environments.md"
 PAGES = [README, REQUEST, *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -45,7 +48,7 @@ def snippets(page: Path, *kinds: str) -> list[Snippet]:
 
 
 RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
-RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}}
+RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}, ENVIRONMENTS: {"sh", "toml"}}
 """Kinds of snippets that a test below runs; TOML anywhere else is read as a configuration."""
 
 
@@ -152,6 +155,29 @@ def test_parked_submissions_are_looked_at_and_decided(stack: Stack) -> None:
     [program] = snippets(PARKED, "python")
     done = run('exec python -c "$PROGRAM"', stack.environment | {"PROGRAM": program.text}, 120)
     assert done.stdout == "a01c55-r2 OK\n", (done.stdout, done.stderr)
+
+
+def test_environments_are_seen_kept_and_given_up(tmp_path: Path, nix_settings: NixSettings) -> None:
+    """On a stack and a store of its own."""
+    environment = surroundings(tmp_path)
+    write_config(Path(environment["XDG_CONFIG_HOME"]) / "cutor" / "config.toml", nix_settings)
+    script = "".join(one.text for one in snippets(ENVIRONMENTS, "sh"))
+    done = run(f"trap 'cutor down > /dev/null' EXIT\ncutor up --detach\n{script}", environment, 400)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    for said in (
+        " not selected",  # of whatever else is in the store of this machine
+        "is pinned",
+        "1 pinned",  # beside whatever else is in the store of this machine
+        "is removed; `cutor gc`",
+        "history",
+        "(1 row)",
+        "gcc (",
+        "pinned      yes",
+        "the environment was there already",
+        "before      the same derivation",
+        "deleted ",
+    ):
+        assert said in done.stdout, (said, done.stdout)
 
 
 def test_a_cluster_of_three_and_many_hosts(tmp_path: Path) -> None:

@@ -24,13 +24,14 @@ from tests.attacks.campaign import unchecked
 from tests.attacks.leftovers import Census
 from tests.fault import deeds, promptness, views
 from tests.fault.arming import Order
+from tests.fault.fetched import FetchedEnvironment
 from tests.fault.history import EVENTS, History, following
 from tests.fault.invariants import Expected, Finding, Judged, check_ids
-from tests.fault.leftovers import FaultWatch
+from tests.fault.leftovers import FaultWatch, roots_of
 from tests.fault.points import Point, before
 from tests.fault.rows import Handed, Row
 from tests.fault.stack import LEASE_S, FaultStack
-from tests.fault.submissions import BASIC, KINDS, LONG, SHELL, Kind, fresh_id
+from tests.fault.submissions import BASIC, KINDS, LONG, SHELL, TWINS, Kind, fresh_id
 from tests.fault.wraps import BUG, POISONED
 
 ACKNOWLEDGED_S: Final = 90.0
@@ -63,8 +64,11 @@ class Campaign:
         self.strict = stack.max_leases == 1
         self.redelivered = 0
         """How often in this round everything that waits was delivered again: whoever was at work loses a lease."""
+        self._twins = -1
+        self._twin_token = secrets.token_hex(4)
         self._lost_key = ""
         self._lost: list[str] = []
+        self._fetched = FetchedEnvironment(stack.store)
         self._ids_said: set[Finding] = set()
         self.garbage: set[int] = set()
         self._letters_said: set[str] = set()
@@ -80,7 +84,11 @@ class Campaign:
         if kind.environment == "lost":
             await self._lose_environment()
             self._lost.append(identity)
-        request = kind.request(identity, LOST if kind.environment == "lost" else None)
+        if kind.environment == "fetched":
+            await self.history.until_done(self._fetched.users, timeout_s=DONE_S)
+            await self._fetched.forget()
+            self._fetched.users.append(identity)
+        request = kind.request(identity, self._shell(kind))
         if by_process:
             await self.stack.submit(identity, msgspec.json.encode(request))
         deadline = time.monotonic() + ACKNOWLEDGED_S
@@ -95,6 +103,17 @@ class Campaign:
         if kind.cancel != "nothing":
             self._begin(self._cancel(identity, kind.cancel))
         return Handed(identity, kind)
+
+    def _shell(self, kind: Kind) -> str | None:
+        """Return the ``shell.nix`` of a submission whose environment is neither its own nor everybody's."""
+        if kind.environment == "lost":
+            return LOST
+        if kind.environment == "fetched":
+            return self._fetched.shell
+        if kind.environment != "twin":
+            return None
+        self._twins += 1
+        return kind.shell_of(f"{self._twin_token} {self._twins // TWINS}")
 
     async def _submit(self, kind: Kind, identity: str, request: dict[str, object]) -> None:
         if not kind.unchecked:
@@ -133,9 +152,10 @@ class Campaign:
         key = self._lost_key
         known = await environments.find(key)
         assert known is not None
-        gone = f"/nix/store/{secrets.token_hex(16)}-gone"
-        closure = (*(path for path in known.closure if not path.endswith("-gone")), gone)
-        await environments.append_built(msgspec.structs.replace(known, closure=closure, worker=f"loses-{secrets.token_hex(6)}"))
+        gone = f"/nix/store/{secrets.token_hex(16).replace('e', 'x')}-gone"  # Nix's base 32 has no "e"
+        closure = (*(path for path in known.built.closure if not path.endswith("-gone")), gone)
+        built = msgspec.structs.replace(known.built, closure=closure, worker=f"loses-{secrets.token_hex(6)}")
+        await environments.append_built(built)
 
     # -- a stack that works ----------------------------------------------------------------------------------------
 
@@ -144,7 +164,7 @@ class Campaign:
 
         ``places``: where to look for what is left, if it is not the stack itself.
         """
-        for shell in (SHELL, LOST) if lose else (SHELL,):
+        for shell in (SHELL, self._fetched.shell, LOST) if lose else (SHELL,):
             identity = fresh_id("warm")
             await self.client.submit(KINDS["plain"].request(identity, shell), id=identity)
             left = await self.history.until_done([identity], timeout_s=DONE_S)
@@ -153,6 +173,8 @@ class Campaign:
             assert result.outcome == "OK", (result.outcome, result.message)
             assert result.environment is not None
             self._lost_key = result.environment.key
+            if shell == self._fetched.shell:
+                await self._fetched.learn(self.bus, self._lost_key)
         for place in [self.stack] if places is None else places():
             watch = FaultWatch(place)
             self.watches.append((watch, await asyncio.to_thread(watch.census)))
@@ -308,7 +330,13 @@ class Campaign:
     async def look(self) -> tuple[list[str], list[str]]:
         """Return what is left on the host, and how the views differ from a rebuild."""
         left = [name for watch, before in self.watches for name in await asyncio.to_thread(watch.left_since, before)]
+        left += await asyncio.to_thread(roots_of, await self._private())
         return left, await views.differences(self.bus, self.projector / "projections.duckdb")
+
+    async def _private(self) -> set[str]:
+        """Return the keys of environments that were built for one submission alone."""
+        events = [msgspec.json.decode(stored.body) async for stored in self.bus.read("ENVIRONMENTS")]
+        return {event["key"] for event in events if event.get("private_to")}
 
     async def last(self) -> Row:
         """Return what is looked at in the end: deliveries that nobody answered, roots of Nix that were begun, and again all.

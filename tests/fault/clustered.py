@@ -127,7 +127,7 @@ async def _clustered(home: Path, left: list[str]) -> AsyncIterator[tuple[Cluster
 
     ``left`` gets what the roles leave when they have ended.
     """
-    stack = FaultStack.make(home / "stack")
+    stack = await FaultStack.make(home / "stack")
     (home / "nodes").mkdir(parents=True)
     cluster = Cluster(home / "nodes")
     try:

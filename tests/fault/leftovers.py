@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -66,6 +66,14 @@ def files(data: Path) -> Iterator[str]:
         first = path.relative_to(data).parts[0]
         if first not in kept and path.is_file():
             yield f"{path.relative_to(data)}"
+
+
+def roots_of(keys: Iterable[str]) -> list[str]:
+    """Return the environments among some whose roots are in the store, after some patience."""
+    end = time.monotonic() + PATIENCE_S
+    while (found := [key for key in keys if (ROOTS / key).exists()]) and time.monotonic() < end:
+        time.sleep(0.3)
+    return [f"roots of {key}, which belonged to one submission alone" for key in found]
 
 
 def half_made() -> Iterator[str]:

@@ -100,7 +100,12 @@ def _shared(role: str, builds: str, lasts: str, cancelled: str) -> Iterator[Poin
 def _builder() -> Iterator[Point]:
     yield from _shared("builder", "builds", "lasts-building", "cancelled-build")
     yield from _appends("builder", "cache-built")
-    yield from _appends("builder", "env-built", "builds")
+    yield from _appends("builder", "env-building", "twin", "twin", "twin")
+    yield from _appends("builder", "env-built", "twin", "twin", "twin")
+    yield from _appends("builder", "env-removed", "private")
+    yield from _around("builder.private-note", "private")
+    yield from _around("builder.private-release", "private")
+    yield from _around("builder.private-forget", "private")
     yield from _appends("builder", "finished", "no-environment")
     yield from _appends("builder", "cleaned", "no-environment")
     yield from _appends("builder", "cleaned-by-sweep", "no-environment", deed="unclean")
@@ -108,6 +113,8 @@ def _builder() -> Iterator[Point]:
     yield from _appends("builder", "body", "no-environment-big")
     yield from _around("builder.build-frame", "builds")
     yield from _around("builder.build", "builds", "private")
+    yield from _around("builder.publish", "builds")
+    yield from _around("builder.publish-begun", "builds")
 
 
 def _runner() -> Iterator[Point]:
@@ -123,6 +130,8 @@ def _runner() -> Iterator[Point]:
     yield from _around("runner.hand-over")
     yield from _around("runner.compile")
     yield from _around("runner.run", passing=2)
+    yield from _around("runner.fetch", "fetched")
+    yield from _around("runner.fetch-begun", "fetched")
 
 
 def _projector() -> Iterator[Point]:

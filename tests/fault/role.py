@@ -15,7 +15,7 @@ if __name__ == "__main__":  # started by its path, as the supervisor starts its 
     sys.path[:0] = [str(Path(__file__).parents[2])]
 
 from cutor.cli.main import run as run_command
-from cutor.stack import current, restarts, server, supervisor
+from cutor.stack import current, preflight, restarts, server, supervisor
 from cutor.stack.process import end_with_parent
 from tests.fault import arming, wraps
 
@@ -65,12 +65,9 @@ def be_supervisor() -> None:
 
 def wrap_start() -> None:
     """The steps of a start of the stack."""
-    for name, word in (
-        ("check_docker", "check"),
-        ("remove_containers", "sweep"),
-        ("apply", "apply"),
-    ):
-        wraps._wrap_method(supervisor, name, f"supervisor.{word}")
+    wraps._wrap_method(preflight, "check_docker", "supervisor.check")
+    wraps._wrap_method(supervisor, "remove_containers", "supervisor.sweep")
+    wraps._wrap_method(supervisor, "apply", "supervisor.apply")
     wraps._wrap_call(supervisor, "remove_leftovers", "supervisor.leftovers")
     wraps._wrap_method(server.KeptServer, "__aenter__", "supervisor.server-start")
     wraps._wrap_method(server.KeptServer, "__aexit__", "supervisor.stop-server")

@@ -90,7 +90,7 @@ async def _on_a_stack(home: Path, points: list[Point], *, max_leases: int = 20) 
 
 async def first_start(points: list[Point], home: Path) -> list[Row]:
     """Kill the supervisor at several points of a stack's first start, one after the other; in the end it must do."""
-    stack, began, rows = FaultStack.make(home), time.monotonic(), {point.name: Row(point.name) for point in points}
+    stack, began, rows = await FaultStack.make(home), time.monotonic(), {point.name: Row(point.name) for point in points}
     try:
         for point in points:
             stack.points.arm(point.name, Order(passing=point.passing))

@@ -61,7 +61,7 @@ TARGETS: Final = {
     "everything": 1,
 }
 """What is killed, or (in two words) stopped, cut off or frozen, and how often beside the others."""
-ARMED: Final = {"lost", "cancelled-build", "cancelled-run", "until-cancelled", "bug-builder", "bug-runner"}
+ARMED: Final = {"lost", "fetched", "cancelled-build", "cancelled-run", "until-cancelled", "bug-builder", "bug-runner"}
 """Kinds whose end depends on a point that is armed, on what was done to the store, or on when somebody cancels them."""
 LOAD: Final = tuple(name for name in KINDS if name not in ARMED)
 

@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Final
 
 from cutor.bus.topology import default_text
+from cutor.nix.settings import NixSettings
 from tests.attacks.leftovers import docker
 from tests.attacks.stack import AttackedStack, StackFailed, free_port
 from tests.fault import role as entry
 from tests.fault.arming import DIRECTORY, Points
+from tests.stores import copy_store, own_volumes, remove_store, section
 
 ENTRY: Final = str(Path(entry.__file__))
 READY_S: Final = 120.0
@@ -45,29 +47,42 @@ slots = 2
 [runner]
 slots = 2
 uid_base = {uid_base}
-"""
+
+{nix}"""
 
 
 @dataclass(frozen=True)
 class FaultStack(AttackedStack):
     """A stack beneath ``home``; `up` starts it, again and again, `down` ends it in an orderly way."""
 
+    store: NixSettings
     max_leases: int = 20
     supervisor: list[subprocess.Popen[bytes]] = field(default_factory=list)
     extras: list[ExtraRole] = field(default_factory=list)
     """Roles that were started beside its own."""
 
     @classmethod
-    def make(cls, home: Path, *, max_leases: int = 20) -> FaultStack:
-        """Lay down its directories and configuration."""
-        stack = cls(home, secrets.token_hex(8), 1_000_000 + 8192 * secrets.randbelow(100_000), max_leases)
+    async def make(cls, home: Path, *, max_leases: int = 20) -> FaultStack:
+        """Lay down its store, a copy of what set-up made, its directories and its configuration."""
+        uid_base = 1_000_000 + 8192 * secrets.randbelow(100_000)
+        stack = cls(home, secrets.token_hex(8), uid_base, own_volumes(), max_leases)
+        await copy_store(stack.store)
         stack.temporary.mkdir(parents=True)
         streams = home / "streams.yaml"
         text, count = re.subn(r"ack_wait: 30s", f"ack_wait: {LEASE_S}s", default_text())
         assert count == 2, "streams.yaml has another form"
         streams.write_text(text)
-        config = CONFIG.format(max_leases=max_leases, port=free_port(), uid_base=stack.uid_base, streams=streams)
-        stack.config.write_text(config)
+        (home / "cache").mkdir()
+        (home / "cache").chmod(0o777)  # the store's owner writes there
+        public_key = stack.cutor("env", "cache-key", "fault-1", str(home / "cache-key"), timeout_s=READY_S).strip()
+        nix = section(
+            stack.store,
+            cache_url=f"file://{home}/cache",
+            cache_secret_key_file=str(home / "cache-key"),
+            cache_public_keys=[public_key],
+        )
+        places = {"port": free_port(), "uid_base": stack.uid_base, "streams": streams}
+        stack.config.write_text(CONFIG.format(max_leases=max_leases, nix=nix, **places))
         return stack
 
     @property
@@ -188,7 +203,7 @@ class FaultStack(AttackedStack):
             _kill(pid)
 
     def finish(self) -> None:
-        """Let nothing of it be left, whatever state it is in."""
+        """Let nothing of it be left, whatever state it is in. Not in an event loop."""
         if self.supervisor:
             self.supervisor[0].kill()
             self.supervisor[0].wait()
@@ -199,6 +214,7 @@ class FaultStack(AttackedStack):
         for data in (self.data, *(extra.data for extra in self.extras)):
             if (data / "instance").exists():
                 _remove_containers((data / "instance").read_text().strip())
+        asyncio.run(remove_store(self.store))
 
 
 def _remove_containers(instance: str) -> None:
@@ -235,7 +251,7 @@ def _kill(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
 @asynccontextmanager
 async def fault_stack(home: Path, *, max_leases: int = 20) -> AsyncIterator[FaultStack]:
     """Run a stack beneath a directory; nothing of it is left in the end."""
-    stack = FaultStack.make(home, max_leases=max_leases)
+    stack = await FaultStack.make(home, max_leases=max_leases)
     try:
         await stack.up()
         yield stack
@@ -259,7 +275,7 @@ class ExtraRole:
         """Where a watch looks for what it leaves."""
         home, of = self._stack.home / f"watch-{self.data.name}", self._stack
         home.mkdir(exist_ok=True)
-        return RolePlace(home, of.mark, of.uid_base, of.max_leases, role_data=self.data, stack_temporary=of.temporary)
+        return RolePlace(home, of.mark, of.uid_base, of.store, of.max_leases, role_data=self.data, stack_temporary=of.temporary)
 
     @property
     def alive(self) -> bool:

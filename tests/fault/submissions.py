@@ -17,6 +17,8 @@ LONG_WALL_MS: Final = 120_000
 WALL_MS: Final = 60_000
 """Wide enough for a busy machine: what is to run into its wall time has less."""
 
+TWINS: Final = 3
+
 Until = Literal["nothing", "submitted", "builder", "runner"]
 
 
@@ -24,7 +26,9 @@ class Kind(NamedTuple):
     """A kind of submission: its files beside ``shell.nix``, and how it ends.
 
     ``cancel`` says when it is cancelled as it is handed in: once it was submitted, or a role has leased it. ``environment`` is
-    ``shared``, or ``own``: one that is built for it alone; ``lost`` is one that the log knows and the store does not hold.
+    ``shared``, or ``own``: one that is built for it alone; ``lost`` is one that the log knows and the store does not hold;
+    ``twin`` is one that `TWINS` submissions need at one time, and nobody had before; ``fetched`` is one that the log knows and
+    the binary cache holds, and the store does not any more.
     """
 
     name: str
@@ -32,7 +36,7 @@ class Kind(NamedTuple):
     expected: Expected = Expected()
     cases: tuple[dict[str, Any], ...] = ({},)
     run_limits: dict[str, int] = {}  # noqa: RUF012 - nobody changes it
-    environment: Literal["shared", "own", "lost"] = "shared"
+    environment: Literal["shared", "own", "lost", "twin", "fetched"] = "shared"
     shell: str = SHELL
     cache: bool = True
     cancel: Until = "nothing"
@@ -41,7 +45,7 @@ class Kind(NamedTuple):
 
     def request(self, unique: str, shell: str | None = None) -> dict[str, Any]:
         """Return a request of this kind; ``unique`` makes its contents its own, ``shell`` stands for its ``shell.nix``."""
-        text = shell or (self.shell if self.environment == "shared" else f"{self.shell}\n# {unique}\n")
+        text = shell or (self.shell if self.environment == "shared" else self.shell_of(unique))
         files = {"shell.nix": text.replace("UNIQUE", unique)} | {
             name: content.replace("UNIQUE", unique) for name, content in self.files.items()
         }
@@ -53,6 +57,10 @@ class Kind(NamedTuple):
             "cache": self.cache,
             "labels": {"fault": self.name},
         }
+
+    def shell_of(self, unique: str) -> str:
+        """Return a ``shell.nix`` whose environment nobody else needs."""
+        return f"{self.shell}\n# {unique}\n"
 
 
 CAT: Final = {"input": "1\n", "expected_output": "1\n"}
@@ -103,6 +111,14 @@ KINDS: Final = {
         Kind("bug-runner", {"cutor-run.sh": "exec cat"}, Expected(("PARKED",)), (CAT,)),
         Kind("builds", {"cutor-run.sh": "exec cat"}, Expected(("OK",), ("OK",)), (CAT,), environment="own"),
         Kind(
+            "twin",
+            {"cutor-run.sh": "exec cat"},
+            Expected(("OK",), ("OK",)),
+            (CAT,),
+            environment="twin",
+            shell="{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { shellHook = ''sleep 1''; }",
+        ),
+        Kind(
             "private",
             {"cutor-run.sh": "exec cat"},
             Expected(("OK",), ("OK",)),
@@ -136,6 +152,7 @@ KINDS: Final = {
         ),
         Kind("until-cancelled", {"cutor-run.sh": LONG}, Expected(("CANCELLED",)), run_limits={"wall_time_ms": LONG_WALL_MS}),
         Kind("cancelled-queued", {"cutor-run.sh": LONG}, Expected(("CANCELLED",)), cancel="submitted"),
+        Kind("fetched", {"cutor-run.sh": "exec cat"}, Expected(("OK",), ("OK",)), (CAT,), environment="fetched"),
         Kind("lost", {"cutor-run.sh": "exec cat"}, Expected(("OK",), ("OK",)), (CAT,), environment="lost"),
         Kind("lasts", {"cutor-run.sh": "sleep 2; exec cat"}, Expected(("OK",), ("OK",)), (CAT,)),
         Kind(

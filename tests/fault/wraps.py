@@ -16,13 +16,16 @@ from typing import Any, Final
 
 from cutor.bus import link
 from cutor.containers import engine
+from cutor.containers.child import Child
 from cutor.containers.errors import EngineFailure
 from cutor.jail import session as jail
 from cutor.journal import Journal
 from cutor.model.subjects import Address
 from cutor.nix import session as nix
+from cutor.nix import store_session
+from cutor.nix.cache_session import CacheSession
 from cutor.projections import projector, snapshots, store, views_file, writer
-from cutor.roles import former_life, in_hand, loop, poison
+from cutor.roles import former_life, in_hand, loop, poison, private
 from tests.fault.arming import Injected, armed, around, passed, soon
 
 HEARTBEAT_S: Final = 0.5
@@ -76,8 +79,10 @@ def wrap(role: str) -> None:
     _wrap_engine(role)
     if role == "runner":
         _wrap_worker_session(role)
+        _wrap_cache_session(role, "fetch")
     if role == "builder":
         _wrap_build_session(role)
+        _wrap_cache_session(role, "publish")
     if role in {"builder", "runner"}:
         _wrap_in_hand(role)
         assert "HEARTBEAT_S" in vars(loop)
@@ -173,7 +178,7 @@ def _wrap_engine(role: str) -> None:
         return result
 
     engine.Engine.call = calling  # type: ignore[method-assign]
-    _wrap_method(engine.Child, "close_stdin", f"{role}.stop")
+    _wrap_method(Child, "close_stdin", f"{role}.stop")
     _wrap_call(engine, "limit_sockets", f"{role}.container-sockets")
 
 
@@ -208,8 +213,17 @@ def _wrap_worker_session(role: str) -> None:
 
 def _wrap_build_session(role: str) -> None:
     _wrap_method(nix.BuildSession, "_until_ready", f"{role}.ready")
-    _wrap_method(engine.Child, "send", f"{role}.build-frame")
+    _wrap_method(Child, "send", f"{role}.build-frame")
     _wrap_method(nix.BuildSession, "_until_done", f"{role}.build")
+    _wrap_method(store_session.StoreSession, "release", f"{role}.private-release")
+    _wrap_call(private.PrivateEnvironments, "_note", f"{role}.private-note")
+    _wrap_call(private.PrivateEnvironments, "_forget", f"{role}.private-forget")
+
+
+def _wrap_cache_session(role: str, job: str) -> None:
+    """A copy as a whole, and the moment in which its container begins: behind that it is at work when its role dies."""
+    _wrap_method(CacheSession, "_give", f"{role}.{job}-begun")
+    _wrap_method(CacheSession, job, f"{role}.{job}")
 
 
 def _wrap_in_hand(role: str) -> None:

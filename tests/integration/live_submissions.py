@@ -7,7 +7,7 @@ import base64
 import json
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -16,6 +16,7 @@ import msgspec
 from cutor import Client
 from cutor.model.events import Output
 from cutor.model.result import Result
+from cutor.model.subjects import Address, parse_event_subject
 from tests.live_stack import EXAMPLES, Stack
 
 PYTHON: Final = (EXAMPLES / "python-three-tests" / "shell.nix").read_text()
@@ -63,6 +64,50 @@ def first(stack: Stack, run: str, **more: Any) -> dict[str, Any]:
     """Return what came of the first test case."""
     stage: dict[str, Any] = submit(stack, run, **more)["run"][0]
     return stage
+
+
+def submit_all(
+    stack: Stack, requests: Sequence[Mapping[str, Any]], *, name: str | None = None, timeout_s: float
+) -> list[dict[str, Any]]:
+    """Hand in several at one time by the client; return their result documents once nothing is left of any of them."""
+
+    async def one(client: Client, request: Mapping[str, Any]) -> dict[str, Any]:
+        return await _ended(client, (await client.submit(request, id=name)).id, timeout_s)
+
+    async def all_of_them(client: Client) -> list[dict[str, Any]]:
+        return await asyncio.gather(*(one(client, request) for request in requests))
+
+    return with_client(stack, all_of_them)
+
+
+def ended(stack: Stack, identity: str, *, timeout_s: float) -> dict[str, Any]:
+    """Return the result document of a submission once nothing is left of it."""
+    return with_client(stack, lambda client: _ended(client, identity, timeout_s))
+
+
+async def _ended(client: Client, identity: str, timeout_s: float) -> dict[str, Any]:
+    await client.result(identity, wait=True, timeout_s=timeout_s)
+    result: dict[str, Any] = msgspec.to_builtins(await cleaned(client, identity))
+    return result
+
+
+def hand_in(stack: Stack, request: Mapping[str, Any], *, name: str | None = None) -> str:
+    """Hand in by the client; return the id."""
+
+    async def handed_in(client: Client) -> str:
+        return (await client.submit(request, id=name)).id
+
+    return with_client(stack, handed_in)
+
+
+def kinds(stack: Stack, identity: str) -> list[str]:
+    """Return the kinds of a submission's events so far."""
+
+    async def of_all(client: Client) -> list[str]:
+        entries = await client.journal.entries(Address("default", identity))
+        return [subject.kind for entry in entries if (subject := parse_event_subject(entry.stored.subject))]
+
+    return with_client(stack, of_all)
 
 
 async def until(look: Callable[[], Awaitable[T | None]]) -> T:

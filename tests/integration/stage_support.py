@@ -15,8 +15,9 @@ from typing import Final, NoReturn
 import msgspec
 import pytest
 
+from cutor.containers.child import Child
 from cutor.containers.control_group import Watermark
-from cutor.containers.engine import Child, Engine
+from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import ContainerSpec, Identity, Resources, RunnerStorage, runner_spec
 from cutor.jail.session import Submission, WorkerSession

@@ -285,14 +285,6 @@ def test_up_without_the_image_says_what_makes_it(user: User) -> None:
     assert "make setup" in line
 
 
-def test_up_without_a_volume_says_what_makes_it(user: User) -> None:
-    config = user.home / "c.toml"
-    config.write_text('[nix]\nstore_volume = "cutor-no-such-volume"\n')
-    line = one_line(user.up("--config", str(config), roles=["builder"]), 3)
-    assert "cutor-no-such-volume" in line
-    assert "make setup" in line
-
-
 def test_up_with_a_bad_configuration_starts_nothing(user: User) -> None:
     config = user.home / "c.toml"
     config.write_text("[limits.run.default]\nwall_time_ms = 0\n")

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -25,7 +24,9 @@ from cutor.containers.engine import Engine
 from cutor.nix.settings import NixSettings
 from tests.bare_stack import User
 from tests.child_image import IMAGE
-from tests.nix_builds import copy_store, make_store, remove_store, run_in_store, store_container
+from tests.integration.live_submissions import document, ended, hand_in, kinds, submit_all
+from tests.processes import pids
+from tests.stores import copy_store, make_store, own_volumes, remove_store, run_in_store, store_container
 
 MAX_LEASES: Final = 2
 PATIENCE_S: Final = 60.0
@@ -82,7 +83,7 @@ class LostStack:
         self.in_store(f"for path in {names}; do chmod -R u+w $path; rm -rf $path; done")
 
     def collect(self) -> None:
-        """Remove every root of an environment, and collect garbage."""
+        """Remove every root of an environment, and collect garbage. The package set is kept by the test: it takes a minute."""
         self.in_store("rm -rf /nix/var/nix/gcroots/cutor; NIX_REMOTE=local HOME=/tmp nix-store --gc 2>&1")
 
     def put_back(self, *, var: bool) -> None:
@@ -110,26 +111,18 @@ class LostStack:
         """The label of the stack's containers."""
         return self.user.stack.instance
 
-    def submit(self, token: str, run: str = READ, *, wait: bool = True, **files: str) -> dict[str, Any]:
-        """Submit a request whose environment is that of ``token``; return the result, or the receipt."""
-        contents = {"shell.nix": SHELL.replace("@", token), "cutor-run.sh": run} | files
-        request = {
-            "files": [{"name": name, "content": content} for name, content in contents.items()],
-            "test_cases": [{"expected_output": f"{token}\n"}],
-            "limits": {kind: {"wall_time_ms": 120_000, "cpu_time_ms": 120_000} for kind in ("compile", "run")}
-            | {"dependencies": {"wall_time_ms": 600_000}},
-        }
-        arguments = ("--wait",) if wait else ()
-        done = self.cutor("submit", "-", "--json", *arguments, stdin=json.dumps(request).encode())
-        assert done.stdout, done.stderr.decode()
-        document: dict[str, Any] = json.loads(done.stdout)
-        return document
+    def submit(self, token: str, run: str = READ, **files: str) -> dict[str, Any]:
+        """Submit a request whose environment is that of ``token``; return its result, once nothing is left of it."""
+        [result] = submit_all(self.user.stack, [request_for(token, run, **files)], timeout_s=LONGEST_S)
+        return result
+
+    def begin(self, token: str, run: str = READ, **files: str) -> str:
+        """Submit as `submit` does, and return the id at once."""
+        return hand_in(self.user.stack, request_for(token, run, **files))
 
     def ended(self, identity: str) -> dict[str, Any]:
-        """Return a submission's result once it has ended."""
-        self.cutor("watch", identity)
-        document: dict[str, Any] = json.loads(self.cutor("status", identity, "--json").stdout)
-        return document
+        """Return a submission's result once nothing is left of it."""
+        return ended(self.user.stack, identity, timeout_s=LONGEST_S)
 
     def events(self, identity: str) -> list[dict[str, Any]]:
         """Return a submission's events as `cutor events` lists them."""
@@ -137,17 +130,26 @@ class LostStack:
         return listed
 
     def kinds(self, identity: str) -> list[str]:
-        """Return the kinds of a submission's events, once it is cleaned."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            kinds = [str(event["kind"]) for event in self.events(identity)]
-            if "cleaned" in kinds:
-                return kinds
-            assert time.monotonic() < deadline, kinds
-            time.sleep(0.1)
+        """Return the kinds of a submission's events, which is cleaned."""
+        found = kinds(self.user.stack, identity)
+        assert "cleaned" in found
+        return found
+
+
+def request_for(token: str, run: str, **files: str) -> dict[str, Any]:
+    """Return a request whose environment is that of ``token``."""
+    limits = {kind: {"wall_time_ms": 120_000, "cpu_time_ms": 120_000} for kind in ("compile", "run")}
+    return document(
+        run,
+        shell=SHELL.replace("@", token),
+        files=files,
+        test_cases=[{"expected_output": f"{token}\n"}],
+        limits=limits | {"dependencies": {"wall_time_ms": 600_000}},
+    )
 
 
 pytestmark = pytest.mark.timeout(1200)  # the first one has the package set built, on a machine that may be busy
+KEPT: Final = "/nix/var/nix/gcroots/kept-by-the-test"
 SPARE: Final = f"cutor-test-var-{secrets.token_hex(4)}"
 
 
@@ -161,11 +163,7 @@ async def wait_for_no_container(instance: str) -> None:
 @pytest.fixture(scope="module")
 def lost(nix_set_up: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LostStack]:
     """A stack on a small store of its own, in which one environment was built, and a copy of that store."""
-    token = secrets.token_hex(4)
-    settings, copy = (
-        NixSettings(image=IMAGE, store_volume=f"cutor-test-{kind}store-{token}", var_volume=f"cutor-test-{kind}var-{token}")
-        for kind in ("", "kept-")
-    )
+    settings, copy = own_volumes(), own_volumes("kept-")
     user = User(tmp_path_factory.mktemp("lost"))
     config = user.home / "config.toml"
     config.write_text(CONFIG.format(leases=MAX_LEASES, store=settings.store_volume, var=settings.var_volume))
@@ -175,6 +173,7 @@ def lost(nix_set_up: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         assert started.returncode == 0, started.stderr
         stack = LostStack(user, settings, copy)
         assert stack.submit("first")["outcome"] == "OK"
+        stack.in_store(f"cp -a /nix/var/nix/gcroots/cutor {KEPT}")
         asyncio.run(wait_for_no_container(stack.instance))
         asyncio.run(copy_store(copy, settings.store_volume, settings.var_volume))
         yield stack
@@ -182,7 +181,6 @@ def lost(nix_set_up: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         if (user.stack.data / "lock").exists():
             user.down()
         for volumes in (settings, copy):
-            asyncio.run(make_store(volumes))  # whatever was not made yet
             asyncio.run(remove_store(volumes))
 
 
@@ -217,20 +215,6 @@ def test_an_environment_that_went_between_build_and_run_is_built_again(lost: Los
     assert (again["outcome"], again["environment"]["hit"], again["attempts"]) == ("OK", True, {"builder": 1, "runner": 1})
 
 
-def process_of(token: str, script: str) -> bool:
-    """Return whether a stage of an environment runs on this machine."""
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                environment = (process / "environ").read_bytes()
-                command = (process / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if f"-made-{token}".encode() in environment and script.encode() in command:
-                return True
-    return False
-
-
 @pytest.mark.parametrize("stage", ["compile", "run"])
 @pytest.mark.parametrize("after", [pytest.param("exit 9\n", id="fails"), pytest.param("echo TOKEN\n", id="ends-well")])
 def test_what_a_stage_says_that_lost_its_environment_is_not_believed(lost: LostStack, stage: str, after: str) -> None:
@@ -244,13 +228,13 @@ def test_what_a_stage_says_that_lost_its_environment_is_not_believed(lost: LostS
     files = {"deadline": str(deadline), "after": READ}
     script = {"compile": "cutor-compile.sh", "run": "cutor-run.sh"}[stage]
     files |= {"cutor-compile.sh": program} if stage == "compile" else {}
-    receipt = lost.submit(token, READ if stage == "compile" else program, wait=False, **files)
+    identity = lost.begin(token, READ if stage == "compile" else program, **files)
     deadline_s = time.monotonic() + PATIENCE_S
-    while not process_of(token, script):
+    while not pids(environment=f"-made-{token}", command=script.encode()):
         assert time.monotonic() < deadline_s, "the stage did not begin"
         time.sleep(0.05)
     lost.delete(f"*-made-{token}")
-    result = lost.ended(receipt["id"])
+    result = lost.ended(identity)
     once_lost(lost, result)
     assert "ran" not in lost.kinds(result["id"])[: lost.kinds(result["id"]).index("cache-lost")]
 
@@ -296,14 +280,13 @@ def test_an_environment_that_vanishes_every_time_ends_parked_and_says_why(lost: 
 
 def test_others_with_the_same_environment_and_with_another_are_not_disturbed(lost: LostStack) -> None:
     token, other = (f"t{secrets.token_hex(4)}" for _ in range(2))
-    for one in (token, other):
-        lost.submit(one)
+    submit_all(lost.user.stack, [request_for(one, READ) for one in (token, other)], timeout_s=LONGEST_S)
     lost.delete(f"*-made-{token}", "*-bash-5*[0-9]")
-    receipts = [lost.submit(one, wait=False) for one in (token, token, other, token, other)]
+    handed_in = [lost.begin(one) for one in (token, token, other, token, other)]
     new = lost.submit(f"t{secrets.token_hex(4)}")
     assert new["outcome"] == "OK"
-    for receipt in receipts:
-        result = lost.ended(receipt["id"])
+    for identity in handed_in:
+        result = lost.ended(identity)
         assert result["outcome"] == "OK", result
         assert result["attempts"]["builder"] <= MAX_LEASES + 1
-        assert lost.kinds(receipt["id"]).count("finished") == 1
+        assert lost.kinds(identity).count("finished") == 1

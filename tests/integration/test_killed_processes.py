@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -39,16 +40,20 @@ async def until(true: Callable[[], object]) -> None:
         await asyncio.sleep(0.05)
 
 
+def runs_a_query(pid: str) -> bool:
+    """Tell whether a process runs a projector's queries; one that has ended does not."""
+    try:
+        return b"query_worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def query_processes() -> list[int]:
     """Return the pids of the processes that run the queries of a projector in this process."""
     found = []
     for task in Path(f"/proc/{os.getpid()}/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            try:
-                if b"query_worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    found.append(int(pid))
-            except OSError:
-                continue  # it has ended
+        with contextlib.suppress(OSError):  # the thread has ended
+            found += [int(pid) for pid in (task / "children").read_text().split() if runs_a_query(pid)]
     return found
 
 

@@ -9,13 +9,12 @@ import asyncio
 import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from cutor import Client
 from cutor.bus.connection import Bus
@@ -25,7 +24,7 @@ from cutor.model.result import Result
 from cutor.nix.settings import NixSettings
 from tests.live_stack import surroundings
 from tests.nats_server import OwnServer
-from tests.nix_builds import copy_store, remove_store
+from tests.stores import copy_store, lent_store, section
 
 SHELL = (
     '{{ pkgs ? import <nixpkgs> {{ }} }}: pkgs.mkShell {{ WHERE = "{where}"; packages = [ (pkgs.writeText "{where}" "") ]; }}'
@@ -34,44 +33,38 @@ PATIENCE_S = 240.0
 
 
 @pytest.fixture(scope="module")
-def other_volumes(nix_settings: NixSettings) -> Iterator[NixSettings]:
+def other_volumes(nix_set_up: None) -> Iterator[NixSettings]:
     """The volumes of a second host, as set-up left them there."""
-    token = secrets.token_hex(4)
-    settings = replace(nix_settings, store_volume=f"cutor-test-store-{token}", var_volume=f"cutor-test-var-{token}")
-    try:
-        asyncio.run(copy_store(settings))
+    with lent_store(copy_store) as settings:
         yield settings
-    finally:
-        asyncio.run(remove_store(settings))
 
 
 @dataclass(frozen=True)
 class Host:
-    """A host: its volumes, and a directory for its roles."""
+    """A host: its volumes, a directory for its roles, and lines of its configuration's section ``[nix]``."""
 
     home: Path
     server: str
     volumes: NixSettings
+    nix: str = ""
 
     @asynccontextmanager
-    async def running(self, role: str) -> AsyncIterator[None]:
-        """A role on this host; it ends with the block."""
+    async def running(self, role: str, ending: int | None = 0) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A role on this host; it ends with the block, with this exit code, if that is not null."""
         self.home.mkdir(exist_ok=True)
         config = self.home / "config.toml"
-        config.write_text(
-            f'[docker]\nimage = "{self.volumes.image}"\n'
-            f'[nix]\nstore_volume = "{self.volumes.store_volume}"\nvar_volume = "{self.volumes.var_volume}"\n'
-        )
+        config.write_text(f'[docker]\nimage = "{self.volumes.image}"\n{section(self.volumes)}{self.nix}')
         environment = surroundings(self.home) | {"CUTOR_SERVER": self.server, "CUTOR_CONFIG": str(config)}
         command = ["-m", "cutor", role, "--worker", f"{role}-of-{self.home.name}"]
         with (self.home / f"{role}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(sys.executable, *command, env=environment, stdout=log, stderr=log)
         try:
-            yield
+            yield process
         finally:
-            process.terminate()
+            with suppress(ProcessLookupError):
+                process.terminate()
             ended = await asyncio.wait_for(process.wait(), PATIENCE_S)
-        assert ended == 0, (self.home / f"{role}.log").read_text()
+        assert ending is None or ended == ending, (self.home / f"{role}.log").read_text()
 
 
 @pytest.fixture
@@ -145,7 +138,7 @@ async def test_a_runner_on_a_host_without_a_builder_parks_what_it_gets(
     async with Client(own_server.url) as client, a.running("builder"), b.running("runner"):
         ended = await result(client, (await client.submit(request(f"e{secrets.token_hex(6)}"))).id)
     assert ended.status == "PARKED"
-    assert "the environment was lost 4 times between build and run" in str(ended.message)
+    assert "the environment was lost 4 times between build and run; the last: /nix/store/" in str(ended.message)
 
 
 async def test_two_pairs_on_one_server_end_every_submission(

@@ -176,6 +176,21 @@ async def test_an_evaluation_that_fails_says_what_nix_says(builds: Builds, text:
     assert message.partition("\n")[0].encode() in failed.report.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        (shell("text = builtins.readFile ./data/note.txt;"), "--environment-file or in `environment_files`"),
+        ("import ./versions.nix", "--environment-file or in `environment_files`"),
+        (shell("source = ./data;"), "--environment-file or in `environment_files`"),
+        ("import ../common.nix", "--environment-file or in `environment_files`"),
+        ('import (fetchTarball "https://example.org/x.tar.gz")', "stand in `nix.allowed_uris`"),
+    ],
+)
+async def test_what_an_evaluation_cannot_see_is_told_with_what_to_do(builds: Builds, text: str, advice: str) -> None:
+    failed = await builds.failed(text)
+    assert advice in failed.message.splitlines()[-1], failed.message
+
+
 async def test_a_derivation_that_fails_is_told_with_its_log(builds: Builds) -> None:
     mark = secrets.token_hex(8)
     failed = await builds.failed(shell(f'packages = [ (pkgs.runCommand "bad" {{ }} "echo {mark}; exit 3") ];'))

@@ -13,7 +13,8 @@ from cutor.model.environments import unpack_variables
 from cutor.nix.inside.shell import END_OF_CAPTURE
 from cutor.nix.inside.variables import DROPPED
 from cutor.nix.session import encode_job
-from tests.nix_builds import LIMIT, Builds, builder_container, new_key, variables
+from tests.nix_builds import LIMIT, Builds, new_key, variables
+from tests.stores import builder_container
 
 REFERENCE: Final = """
 import os, sys

@@ -85,6 +85,16 @@ async def test_a_small_limit_of_the_evaluation_is_named(
     assert failed.message.startswith(message), failed.message
 
 
+async def test_of_a_log_that_is_too_long_the_end_is_kept(builds: Builds) -> None:
+    failed = await builds.failed(builder("seq 1000000 2000000"), stderr_bytes=50_000)
+    report = failed.report
+    assert (classify(report), report.killed_by, len(report.stderr)) == ("OLE", "stderr", 50_000)
+    assert report.stderr_bytes_total > 50_000
+    assert b"will be built" not in report.stderr, "what Nix says first"
+    numbers = [int(line) for line in report.stderr.replace(b"> ", b"").split()[1:-1] if line.isdigit() and len(line) == 7]
+    assert numbers[-1] - numbers[0] == len(numbers) - 1, "one piece"
+
+
 async def test_an_evaluation_that_the_kernel_ended_has_no_end_of_its_own(builds: Builds) -> None:
     failed = await builds.failed(GROW_NIX, memory_bytes=256 * MIB)
     assert (failed.report.exit_code, failed.report.signal_number) == (None, None)
@@ -130,11 +140,24 @@ async def test_processes_are_bounded(builds: Builds) -> None:
     failed = await builds.failed(builder(f"$python/bin/python3 -c '{fork}'"), processes=40)
     assert "Resource temporarily unavailable" in failed.report.stderr.decode()
     assert classify(failed.report) == "RE"
+    named = "the build was refused more than 40 processes and threads at one time; then it failed:\nerror: "
+    assert failed.message.startswith(named), failed.message
+
+
+async def test_processes_of_a_hook_are_bounded(builds: Builds) -> None:
+    failed = await builds.failed(shell('shellHook = "for n in $(seq 100); do sleep 20 & done";'), processes=40)
+    assert failed.message.startswith("the build was refused more than 40 processes and threads at one time"), failed.message
+
+
+async def test_a_failure_that_no_limit_has_a_part_in_names_none(builds: Builds) -> None:
+    failed = await builds.failed(builder("exit 3"), processes=40)
+    assert "processes" not in failed.message
 
 
 async def test_a_builder_that_fills_its_disk_hurts_itself_alone(builds: Builds) -> None:
     failed = await builds.failed(builder("head -c 400M /dev/zero > big; touch $out"), memory_bytes=256 * MIB)
     assert "No space left on device" in failed.message
+    assert "(builders work in 192 MiB of memory: nix.build_directory_bytes, or three quarters of" in failed.message
     assert classify(failed.report) == "RE"
 
 

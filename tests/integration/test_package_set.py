@@ -19,7 +19,8 @@ from cutor.nix.session import BuildSession
 from cutor.nix.settings import NixSettings
 from deploy.setup import child_image, engine, volumes, warm
 from deploy.setup.console import SetupError
-from deploy.setup.docker_api import OneShot, build, delete_volume, image_labels, remove_image, run_once, volume_labels
+from deploy.setup.docker_api import OneShot, build, image_labels, remove_image, run_once, volume_labels
+from tests.stores import lent_store_async
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -413,13 +414,8 @@ async def test_closures_hold_the_runtime_and_nothing_needless(docker: Docker, pa
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def empty_store(docker: Docker) -> AsyncIterator[tuple[str, str]]:
     """Volumes of an empty store and its database."""
-    token = secrets.token_hex(4)
-    store, var = f"cutor-test-store-{token}", f"cutor-test-var-{token}"
-    await volumes.ensure(docker, store, var)
-    await volumes.claim(docker, store, var)
-    yield store, var
-    for name in (store, var):
-        await delete_volume(docker, name)
+    async with lent_store_async() as settings:
+        yield settings.store_volume, settings.var_volume
 
 
 async def test_the_whole_set_builds_in_a_sandbox_and_comes_out_the_same(

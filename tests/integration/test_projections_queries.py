@@ -12,7 +12,7 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer
 from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
-from cutor.projections.format import to_parquet
+from cutor.projections.parquet import to_parquet
 from cutor.projections.query_client import query
 from cutor.projections.query_service import AT_ONCE
 from cutor.projections.snapshots import open_snapshot

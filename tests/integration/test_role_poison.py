@@ -20,7 +20,8 @@ from cutor.model.letters import Letter, headers_of
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import Address
-from cutor.roles.job import Job
+from cutor.roles import poison as module
+from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
 from cutor.roles.poison import POISON_DELIVERIES
 from tests.scripted_roles import (
     PATIENCE_S,
@@ -105,6 +106,49 @@ async def test_a_delivery_that_meets_a_bug_before_its_lease_is_parked_and_others
     (told,) = caplog.records
     assert told.exc_info is not None
     assert (await list_letters(journal.bus)).total == 0
+
+
+async def test_a_few_bugs_do_not_park_what_was_handed_back_many_times_because_it_waited(journal: Journal) -> None:
+    """Who waits is passed on and put off: the server's count of deliveries says nothing of bugs."""
+    looks = 0
+
+    class Waits:
+        async def approach(self, _arrival: Arrival) -> LeasedWork | PutOff:
+            nonlocal looks
+            looks += 1
+            if looks <= 2 * POISON_DELIVERIES:
+                return "pass on"
+            if looks < 3 * POISON_DELIVERIES:
+                raise ZeroDivisionError("a look")
+            return end
+
+        async def __call__(self, _job: Job) -> None:
+            raise AssertionError("what is done is what `approach` returned")
+
+    async with role(journal, Waits()):
+        state = await until(journal, (await journal.submit(request("waits"))).address, cleaned)
+    assert (state.status, state.attempts.builder, looks) == ("FINISHED", 1, 3 * POISON_DELIVERIES)
+
+
+async def test_bugs_that_are_long_ago_do_not_count(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for days may meet a passing one now and then."""
+    monkeypatch.setattr(module, "FORGOTTEN_AFTER_S", 0.0)
+    looks = 0
+
+    class Stumbles:
+        async def approach(self, _arrival: Arrival) -> LeasedWork | PutOff:
+            nonlocal looks
+            looks += 1
+            if looks <= POISON_DELIVERIES:
+                raise ZeroDivisionError("a look")
+            return end
+
+        async def __call__(self, _job: Job) -> None:
+            raise AssertionError("what is done is what `approach` returned")
+
+    async with role(journal, Stumbles()):
+        state = await until(journal, (await journal.submit(request("waits"))).address, cleaned)
+    assert (state.status, looks) == ("FINISHED", POISON_DELIVERIES + 1)
 
 
 async def test_one_that_had_ended_before_its_poison_is_cleaned_and_is_no_dead_letter(

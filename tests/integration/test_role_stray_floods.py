@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
@@ -16,13 +17,16 @@ from cutor.bus.consumer import WeightedQueues
 from cutor.bus.message import Stored
 from cutor.journal import Journal
 from cutor.model.codec import encode
-from cutor.model.events import CacheLost, Finished, Role
+from cutor.model.decide import TakeLease, decide_step
+from cutor.model.events import CacheLost, Event, Finished, Role
 from cutor.model.limits import Policy
 from cutor.model.request import ValidRequest
-from cutor.model.state import Submission
+from cutor.model.state import Stamp, Submission, evolve
 from cutor.model.subjects import Address, event_subject, fence, parse_event_subject
+from cutor.roles import attention
+from cutor.roles.answers import Answers
 from cutor.roles.glance import Glances
-from cutor.roles.job import Job
+from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
 from tests.nats_server import TENANTS, OwnServer, apply_streams
 from tests.reads import Reads
 from tests.scripted_roles import PATIENCE_S, Waiting, build, request, role, until
@@ -50,6 +54,7 @@ KINDS: Final = {
     "cache-built": Kind("runner", "cache-built", encode(cache_built())),
     "cache-built, garbage": Kind("runner", "cache-built", b"x" * 5000),
 }
+CANCELS: Final = Kind("builder", "cancelled", b"x" * 100)
 
 
 @pytest.fixture
@@ -122,6 +127,68 @@ async def test_a_flood_from_before_the_start_is_read_once(
     assert [state.attempts.of(kind.role) for state in states] == [1, 1, 1]
     assert reads.requests <= FEW, (reads.requests, reads.messages)
     assert reads.messages <= 2 * STRAYS + FEW, "the history is read for the due event, and once more at the most"
+
+
+@pytest.mark.parametrize("answer", ["pass on", "crowded"])
+async def test_who_waits_and_is_handed_back_again_and_again_has_its_flood_read_once(
+    journal: Journal, flooder: Bus, monkeypatch: pytest.MonkeyPatch, own_server: OwnServer, answer: PutOff
+) -> None:
+    """What no consumer delivers: so all of it is read for the due event alone, at each look if it were for that."""
+    (flooded,) = await submitted_for(journal, CANCELS, request("flooded"))
+    await flood(flooder, flooded, CANCELS, STRAYS)
+    handed_back = 0
+
+    class Busy:
+        async def approach(self, _arrival: Arrival) -> LeasedWork | PutOff:
+            nonlocal handed_back
+            handed_back += 1
+            return answer if handed_back <= 5 else finish
+
+        async def __call__(self, _job: Job) -> None:
+            raise AssertionError("what is done is what `approach` returned")
+
+    async with Bus.connect(own_server.url, name="role") as bus:
+        reads = Reads(bus, monkeypatch)
+        async with role(Journal(bus), Busy()):
+            state = await until(journal, flooded, ended)
+    assert (state.strays, state.attempts.builder, handed_back) == (STRAYS, 1, 6)
+    assert reads.messages <= STRAYS + FEW
+
+
+async def test_a_notice_of_a_cancel_that_is_none_has_no_history_read_again(
+    journal: Journal, flooder: Bus, monkeypatch: pytest.MonkeyPatch, own_server: OwnServer
+) -> None:
+    """Of one that was put off: whether it is clean is looked for a few times."""
+    monkeypatch.setattr(attention, "LOOKS_AFTER_S", (0.0, 0.02, 0.05))
+    monkeypatch.setattr(Answers, "_crowded_s", lambda *_some: 600.0)
+    put_off, cleaned = asyncio.Event(), asyncio.Event()
+    clean = attention.Attention._clean
+
+    async def look(self: attention.Attention, known: Submission) -> None:
+        await clean(self, known)
+        cleaned.set()
+
+    monkeypatch.setattr(attention.Attention, "_clean", look)
+    (flooded,) = await submitted_for(journal, CANCELS, request("flooded"))
+    await flood(flooder, flooded, CANCELS, STRAYS)
+
+    class Busy:
+        async def approach(self, _arrival: Arrival) -> PutOff:
+            put_off.set()
+            return "crowded"
+
+        async def __call__(self, _job: Job) -> None:
+            raise AssertionError("it is put off")
+
+    async with Bus.connect(own_server.url, name="role") as bus:
+        reads = Reads(bus, monkeypatch)
+        async with role(Journal(bus), Busy(), grace_s=0.1):
+            async with asyncio.timeout(PATIENCE_S):
+                await put_off.wait()
+                while not cleaned.is_set():  # until the notice comes after it was put off
+                    await flood(flooder, flooded, CANCELS, 1)
+                    await asyncio.sleep(0.1)
+    assert reads.messages <= STRAYS + FEW
 
 
 @asynccontextmanager
@@ -266,6 +333,33 @@ async def test_an_outline_ends_where_the_stream_has_the_same_message(journal: Jo
     assert lost is not None
     assert await glances.due(newest, lost) is None
     assert glances._known[first.address].step_sequence == first.step_sequence
+
+
+@pytest.mark.parametrize("lost", [1, 2], ids=["its end", "more"])
+async def test_an_event_is_due_again_where_the_stream_lost_the_one_that_took_its_place(journal: Journal, lost: int) -> None:
+    """The server's machine lost its power while this role lived on: it remembers what is nowhere any more."""
+    glances = Glances(journal)
+    first = await journal.submit(request("again"))
+    leased = decide_step(first, "builder", first.step_sequence, worker="w", token="t", max_leases=3)
+    assert isinstance(leased, TakeLease)
+    opening = await journal.bus.get("EVENTS", first.step_sequence)
+    assert opening is not None
+    built = msgspec.structs.replace(cache_built(), lease=leased.event.lease)
+    events: list[Event] = [leased.event, built]
+    known = first
+    for event in events[: len(events) - lost]:
+        known = (await journal.settle(known, lambda _: event)).state  # noqa: B023 - called at once
+    for sequence, event in enumerate(events[len(events) - lost :], known.last_sequence + 1):
+        known = evolve(known, event, Stamp(sequence, time.time_ns()))
+    assert known.step_sequence == first.step_sequence + 2
+    glances._keep(known)
+    subject = parse_event_subject(opening.subject)
+    assert subject is not None
+    assert not glances.old(opening, subject)
+    state = await glances.due(opening, subject)
+    assert state is not None
+    assert (state.step_sequence, state.status) == (first.step_sequence, "SUBMITTED")
+    assert glances._known[first.address].step_sequence == first.step_sequence, "what is nowhere is forgotten"
 
 
 async def test_of_what_is_forgotten_only_the_opening_is_read(

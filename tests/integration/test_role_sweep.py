@@ -13,7 +13,10 @@ from cutor.containers.engine import Engine
 from cutor.containers.errors import EngineRefused
 from cutor.containers.host_config import Identity, runner_spec
 from cutor.model.subjects import Address
+from cutor.nix.settings import NixSettings
+from cutor.nix.store_session import StoreSession
 from cutor.roles.context import RoleContext
+from cutor.roles.private import PrivateEnvironments, releasing
 from cutor.roles.runner import RunStep
 from cutor.roles.slots import Slots
 from cutor.roles.sweep import NOTHING, sweeping
@@ -79,7 +82,8 @@ async def test_a_runner_lends_the_uid_of_a_stuck_container_only_once_it_is_gone(
 
         monkeypatch.setattr(engine, "remove", refused)
         async with sweeping(engine, instance, "runner") as swept:
-            step = RunStep(context, engine, swept)
+            private = PrivateEnvironments(None, "runner", "w1", releasing(engine, context, "runner"))
+            step = RunStep(context, engine, private, swept)
             await step.check()
             with step._slots.uid() as lent:
                 assert lent == uid + 1
@@ -125,3 +129,27 @@ async def test_a_removal_without_an_answer_is_left_to_the_next_start(
 async def test_nothing_is_left_of_nothing() -> None:
     async with connected() as engine, sweeping(engine, f"sweep-{secrets.token_hex(4)}", "builder") as swept:
         assert swept == NOTHING
+
+
+async def test_a_role_removes_what_a_command_of_any_stack_left_that_was_killed() -> None:
+    """Such as `cutor env cache-key`, which belongs to no stack; one that is at work keeps its container."""
+    async with connected() as engine:
+        children = []
+        for _ in range(2):
+            settings = NixSettings(image=IMAGE)
+            session = StoreSession(engine, settings, instance=f"command-{secrets.token_hex(4)}", user="command")
+            children.append(await session._start(session._spec()))
+        killed, living = children
+        try:
+            await killed.close_stdin()
+            async with asyncio.timeout(60):
+                while (await killed.state()).running:
+                    await asyncio.sleep(0.05)
+            assert (await killed.state()).exists
+            async with sweeping(engine, f"sweep-{secrets.token_hex(4)}", "builder") as swept:
+                assert swept.stuck == ()
+                assert not (await killed.state()).exists
+                assert (await living.state()).running
+        finally:
+            for child in children:
+                await child.remove()

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from cutor.containers.errors import ContainerError
 from cutor.errors import WaitedTooLong
 from cutor.stack import current, stopping
 from cutor.stack.data import DataDirectory
+from cutor.stack.holding import holders, holds, leader
 from cutor.stack.keeper import Orders
 from cutor.stack.lock import ENDED, AlreadyRunning, Holder, Lock, is_free, read_holder
 from cutor.stack.stop_times import StopTimes
@@ -207,6 +209,48 @@ def test_who_locks_the_directory_and_is_no_stack_is_not_signalled(tmp_path: Path
             backup.kill()
 
 
+def test_a_copy_that_somebody_has_locked_does_not_stop_its_original(tmp_path: Path) -> None:
+    """The lock file that came along names the living stack, which holds another directory."""
+    data, copied = DataDirectory(tmp_path / "data"), DataDirectory(tmp_path / "copied")
+    with holder(data, lingers_s=0.0) as original:
+        data.make_instance()
+        shutil.copytree(data.path, copied.path)
+        command = ["flock", "--no-fork", str(copied.path), "sh", "-c", "echo locked; exec sleep 600"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as backup:
+            try:
+                assert backup.stdout is not None
+                assert backup.stdout.readline() == "locked\n"
+                with pytest.raises(HolderUnseen, match=rf"process with pid {backup.pid}, and nothing says .* end it yourself"):
+                    stop_stack(copied, tmp_path / "current.json", None, PATIENCE_S)
+                with pytest.raises(
+                    AlreadyRunning, match=rf"process with pid {backup.pid}, and nothing says .* end it yourself"
+                ):
+                    Lock.take(copied.lock)
+            finally:
+                backup.kill()
+        assert original.poll() is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the files of another user's processes, and mounts")
+def test_a_directory_that_is_only_called_the_same_is_held_by_nobody(tmp_path: Path) -> None:
+    """In a mount namespace of his own anybody makes another directory of that name, and locks it."""
+    data = DataDirectory(tmp_path / "data")
+    data.prepare()
+    pretending = (
+        f"mount -t tmpfs none {tmp_path} && mkdir {data.path} && : >{data.lock}"
+        f" && exec flock --no-fork {data.path} flock --no-fork {data.lock} sh -c 'echo locked; exec sleep 600'"
+    )
+    with subprocess.Popen(["unshare", "-m", "sh", "-c", pretending], stdout=subprocess.PIPE, text=True) as pretender:
+        try:
+            assert pretender.stdout is not None
+            assert pretender.stdout.readline() == "locked\n"
+            assert not holds(pretender.pid, data.path)
+            assert pretender.pid not in holders(data.path)
+            assert leader(data.path) is None
+        finally:
+            pretender.kill()
+
+
 def test_a_stack_that_begins_has_a_moment_to_say_so(tmp_path: Path) -> None:
     """It has the lock, and the file still says that the life before it ended."""
     data = DataDirectory(tmp_path)
@@ -275,7 +319,7 @@ def test_a_stack_that_starts_while_the_dead_one_is_found_is_not_touched(
 
     def read_then_start(path: Path) -> Holder | None:
         found.append(read_holder(path))
-        if len(found) == 2:  # the first is to know whom to wait for
+        if len(found) == 1:
             new.append(Lock.take(path))
             if not lives:
                 new.pop().release(orderly=False)

@@ -17,8 +17,8 @@ from cutor.containers.errors import EngineRefused, EngineUnreachable
 from cutor.stack.data import DataDirectory
 from cutor.stack.keeper import Orders
 from cutor.stack.lock import read_holder
-from cutor.stack.preflight import ContainersStuck, remove_containers
 from cutor.stack.supervisor import ContainersLeft, StackSettings, Supervisor
+from cutor.stack.sweep import ContainersStuck, remove_containers
 from tests.child_image import IMAGE
 from tests.integration.stage_support import connected
 from tests.integration.test_stack import containers, make_container

@@ -117,10 +117,10 @@ async def test_errors_of_docker_are_one_line_that_helps() -> None:
     async with connected() as engine:
         made = spec()
         made.body["Image"] = "cutor-nothing:latest"
-        with pytest.raises(ImageMissing, match="'cutor-nothing:latest' is not on this host"):
+        with pytest.raises(ImageMissing, match="'cutor-nothing:latest' is not on this host: fetch or build it"):
             await engine.start(made)
-        with pytest.raises(ImageMissing):
-            await engine.image_labels("cutor-nothing:latest")
+        with pytest.raises(ImageMissing, match="'cutor-child:nothing' is not on this host: build it with make setup"):
+            await engine.image_labels("cutor-child:nothing")
         assert await engine.volume_labels("cutor-nothing") is None
         broken = spec()
         broken.body["Cmd"] = ["/nothing"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import subprocess
+import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -54,6 +56,26 @@ def test_a_finished_submission_leaves_no_container(stack: Stack) -> None:
     assert containers(result["id"]) == []
 
 
+def test_a_hit_starts_no_build_container_and_takes_next_to_no_time(stack: Stack) -> None:
+    """Docker tells of every container that is made, as it is made: for a hit, of the run's alone."""
+    labels = '{{index .Actor.Attributes "cutor.submission"}} {{index .Actor.Attributes "cutor.role"}}'
+    command = ["docker", "events", "--filter", f"label=cutor={stack.instance}", "--filter", "event=create", "--format", labels]
+    shell = PYTHON.replace("packages", f'ONLY_FOR = "{secrets.token_hex(4)}"; packages')
+    with subprocess.Popen([*command, "--since", str(int(time.time()))], stdout=subprocess.PIPE, text=True) as listening:
+        cold, hit = (submit(stack, "true", shell=shell) for _ in range(2))
+        last = submit(stack, "true", shell=shell)
+        assert listening.stdout is not None
+        made = []
+        while f"default/{last['id']} runner" not in made:
+            made.append(listening.stdout.readline().strip())
+        listening.terminate()
+    assert [line for line in made if cold["id"] in line] == [f"default/{cold['id']} builder", f"default/{cold['id']} runner"]
+    assert [line for line in made if hit["id"] in line] == [f"default/{hit['id']} runner"]
+    stage = hit["dependencies"]
+    assert (hit["environment"]["hit"], stage["outcome"], stage["exit_code"], stage["cpu_time_ms"]) == (True, "OK", None, None)
+    assert stage["wall_time_ms"] < cold["dependencies"]["wall_time_ms"]
+
+
 def test_a_first_event_that_is_no_request_ends_as_rejected(stack: Stack) -> None:
     address = Address("default", secrets.token_hex(8))
 
@@ -99,9 +121,10 @@ def test_an_environment_that_is_not_in_the_store_any_more_is_built_again(stack: 
     gone = "/nix/store/" + "0" * 32 + "-collected"
 
     async def lose_a_path(environments: Environments) -> None:
-        built = await environments.find(key)
-        assert built is not None
-        await environments.append_built(msgspec.structs.replace(built, closure=(*built.closure, gone), worker="test"))
+        known = await environments.find(key)
+        assert known is not None
+        closure = (*known.built.closure, gone)
+        await environments.append_built(msgspec.structs.replace(known.built, closure=closure, worker="test"))
 
     with_environments(stack, lose_a_path)
     after = submit(stack, "printf %s $LOST", shell=shell)

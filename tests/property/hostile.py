@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from cutor.containers.engine import ContainerState
+from cutor.containers.child import ContainerState
 from cutor.containers.errors import EngineFailure, EngineRefused
 
 Header = dict[str, Any]

@@ -72,7 +72,12 @@ def built(body: bytes = OUTPUTS + CLOSURE + pack_variables(VARIABLES), **changes
 
 
 def failed(message: str | None = None, **changes: object) -> Frame:
-    return {"type": "failed", "report": REPORT | {"exit_code": 1} | changes, "message": message}, OUTPUTS
+    return {
+        "type": "failed",
+        "report": REPORT | {"exit_code": 1} | changes,
+        "message": message,
+        "tasks_refused": False,
+    }, OUTPUTS
 
 
 HONEST: Final[list[Frame | None]] = [WAITING, READY, None, PROGRESS, MENDING, PROGRESS, built()]

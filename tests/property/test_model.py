@@ -341,6 +341,16 @@ def test_an_outline_tells_which_event_is_due(history: list[Event], after: int) -
     assert outline(known) == msgspec.structs.replace(outline(whole), strays=known.strays, told=known.told)
 
 
+@given(histories)
+def test_what_is_old_is_due_in_no_log_that_lost_its_tail(history: list[Event]) -> None:
+    """Whatever a process folded that the server has forgotten since: what is due in the rest is not told to be old."""
+    states = [initial(ADDRESS, SUBMITTED, Stamp(1, 1))]
+    for sequence, event in enumerate(history, 2):
+        states.append(evolve(states[-1], event, Stamp(sequence, sequence)))
+    known = outline(states[-1])
+    assert not any(is_old(known, state.step_sequence, state.step_sequence) for state in states)
+
+
 @given(histories, st.sampled_from(["builder", "runner"]))
 def test_what_is_old_once_is_old_for_ever(history: list[Event], role: Role) -> None:
     """And asks for nothing but what the event that is due asks for, too."""

@@ -29,6 +29,7 @@ KILLS: Final = {
     "memory": "MLE",
     "stdout": "OLE",
     "stderr": "OLE",
+    "store": "FSE",
     "cpu_time": "TLE_CPU",
     "wall_time": "TLE_WALL",
 }
@@ -84,7 +85,10 @@ def without(facts: Facts, outcome: str) -> Facts:
     changes: dict[str, Any] = {
         "XX": {"fault": None},
         "MLE": {"oom_kills": 0, "killed_by": None if facts.killed_by == "memory" else facts.killed_by},
-        "FSE": {"signal_number": None},
+        "FSE": {
+            "signal_number": None if facts.signal_number == signal.SIGXFSZ else facts.signal_number,
+            "killed_by": None if facts.killed_by == "store" else facts.killed_by,
+        },
         "SG": {"signal_number": None},
         "RE": {"exit_code": 0},
         "WA": {"as_expected": True},

@@ -29,7 +29,7 @@ from cutor.model.messages import read_message
 from cutor.model.request import Request, check_file_name, digest, parse_request, request_from, validate
 from cutor.model.state import Stamp, initial
 from cutor.model.subjects import Address, event_subject
-from cutor.roles.builder import BuildStep
+from cutor.roles import builder
 from cutor.submission_directory import read_directory
 from tests.bare_stack import User
 from tests.integration.test_cli_bad_input import events_in_stream
@@ -212,10 +212,12 @@ def rejection(body: bytes) -> Rejected:
         reported.append(event)
 
     contents = Contents(cast("Any", None))  # nothing that is referred to here is fetched
-    job = SimpleNamespace(state=state, policy=POLICY, lease=LEASE, journal=SimpleNamespace(contents=contents), report=report)
-    steps = BuildStep._checked_request(cast("Any", None), cast("Any", job))
+    journal = SimpleNamespace(contents=contents)
+    with pytest.raises(InvalidRequest) as refused:
+        builder._checked_request(cast("Any", journal), POLICY, state).send(None)  # it waits for nothing
+    job = SimpleNamespace(lease=LEASE, report=report)
     with pytest.raises(StopIteration) as done:
-        steps.send(None)  # it waits for nothing
+        builder._reject(str(refused.value), cast("Any", job)).send(None)
     assert done.value.value is None
     (rejected,) = reported
     assert isinstance(rejected, Rejected)

@@ -14,11 +14,23 @@ def loaded(program: str) -> set[str]:
     return {*subprocess.run([sys.executable, "-c", told], check=True, capture_output=True, text=True).stdout.split()}
 
 
-@pytest.mark.parametrize("name", ["submit", "status", "watch", "cancel", "events", "parked"])
-def test_commands_of_producers_import_no_websockets(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["submit", "status", "watch", "cancel", "events", "parked", "query", "up", "down", "projector"]
+)
+def test_what_may_need_no_docker_imports_no_client_of_it_and_no_websockets(name: str) -> None:
     found = loaded(NAMES_OF.format(name=name))
     assert "nats" in found
     assert "aiohttp" not in found
+
+
+@pytest.mark.parametrize(
+    "name", ["query", "gc", "doctor", "env list", "env show", "env remove", "env refresh", "dead-letters list"]
+)
+def test_commands_that_ask_the_projector_import_no_database(name: str) -> None:
+    group, _, command = name.partition(" ")
+    found = loaded(NAMES_OF.format(name=group) + (f".get_command(None, {command!r})" if command else ""))
+    assert "nats" in found
+    assert "duckdb" not in found
 
 
 def test_what_was_left_out_can_be_imported_later() -> None:

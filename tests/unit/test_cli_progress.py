@@ -48,6 +48,11 @@ def test_progress(events: list[Event], said: str) -> None:
     assert progress(after(*events)) == said
 
 
+def test_one_file_and_one_test_case_are_not_several() -> None:
+    one = type(REQUEST)(files=REQUEST.files[:1], test_cases=REQUEST.test_cases[:1])
+    assert summarize(Submitted(request=one, digest="d")) == "1 file, 1 test case"
+
+
 STOPPED = Stage(outcome="CANCELLED", wall_time_ms=5)
 EVENTS: list[Event] = [
     SUBMITTED,
@@ -74,7 +79,7 @@ SUMMARIES = [
     "no more",
     "too large",
     "runner: 3 leases",
-    f"environment {'k' * 12}: gone",
+    f"environment {'k' * 12} lacks gone",
     "by worker: w",
     "by worker: w, run 2: OK, 3: CANCELLED in 5 ms",
     "by worker: w, compile CANCELLED in 5 ms",

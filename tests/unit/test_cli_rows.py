@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from cutor.cli.render import print_result
-from cutor.cli.rows import EXCERPT_LINES, LINE_CHARACTERS, excerpt, rows
+from cutor.cli.rows import EXCERPT_LINES, LINE_CHARACTERS, UNKNOWN, excerpt, rows
 from cutor.model.events import Output, Signal, Stage, output
 from cutor.model.result import Result
 from cutor.model.state import Attempts
@@ -138,30 +138,11 @@ def test_no_line_of_a_program_starts_where_lines_of_ours_do(capsys: pytest.Captu
     assert "run 1: differs\n    run 3: OK\n" in out
 
 
-TRACE = """error:
-       … while evaluating attribute 'shell'
-         at «string»:15:3:
-           15|   shell = if builtins.length found == 1 then
-
-       … while calling the 'derivationStrict' builtin
-         at «nix-internal»/derivation-internal.nix:37:12:
-           36|
-
-       … while evaluating mine
-         at /box/shell.nix:9:1:
-
-       (stack trace truncated; use '--show-trace' to show the full, detailed trace)
-
-       error: attribute 'x' missing
-       at /box/shell.nix:3:16:
-            2| pkgs.mkShell {
-"""
-MESSAGE = "error: attribute 'x' missing\nat /box/shell.nix:3:16:\n     2| pkgs.mkShell {"
-
-
-def test_an_error_of_nix_is_said_once_and_without_frames_of_ours() -> None:
-    failed = Stage(outcome="RE", exit_code=1, stderr=output(TRACE.encode(), len(TRACE)), message=MESSAGE)
-    shown = rows(msgspec.structs.replace(result(), dependencies=failed))[0]
-    assert shown.stderr.strip() == "… while evaluating mine\n         at /box/shell.nix:9:1:"
-    untold = rows(msgspec.structs.replace(result(), dependencies=msgspec.structs.replace(failed, message=None)))[0]
-    assert "«string»" in untold.stderr
+def test_what_was_measured_is_a_line_a_stage_where_it_is_piped(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "n" * 200
+    ended = result(Stage(outcome="OK", name=name, exit_code=0, wall_time_ms=12))
+    out = printed(capsys, msgspec.structs.replace(ended, submitted_at="2026-01-31T12:00:00.123456Z"))
+    assert "" not in out.splitlines()
+    assert all(line == line.rstrip() for line in out.splitlines())
+    [row] = [line for line in out.splitlines() if line.startswith("run 1")]
+    assert row.split() == ["run", "1", name, "OK", "exit", "0", "12", UNKNOWN]

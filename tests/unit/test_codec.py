@@ -64,7 +64,7 @@ def test_kinds_are_those_of_the_design() -> None:
     assert len(KINDS) == len(EVENT_TYPES)
     assert set(VERSIONS) == {*KINDS, *ENVIRONMENT_KINDS, *RESOLUTION_KINDS}
     assert RESOLUTION_KINDS == ("parked-resolved",)
-    assert set(ENVIRONMENT_KINDS) == {"env-built", "env-removed"}
+    assert set(ENVIRONMENT_KINDS) == {"env-building", "env-built", "env-removed", "env-pinned", "env-unpinned"}
 
 
 def test_events_tolerate_fields_that_a_newer_cutor_added() -> None:

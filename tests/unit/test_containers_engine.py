@@ -10,7 +10,8 @@ import pytest
 from aiodocker.exceptions import DockerError
 
 from cutor.containers import engine as engine_module
-from cutor.containers.engine import Child, Engine
+from cutor.containers.child import Child
+from cutor.containers.engine import Engine
 from cutor.containers.errors import EngineFailure, EngineRefused, EngineUnreachable
 from cutor.containers.host_config import ContainerSpec
 

@@ -7,17 +7,38 @@ from pathlib import PurePath
 
 import pytest
 
-from cutor.containers.host_config import BuilderStorage, Identity, Resources, RunnerStorage, Tmpfs, builder_spec, runner_spec
+from cutor.containers.host_config import (
+    REFUSE_ARGUMENT,
+    BuilderStorage,
+    Identity,
+    Resources,
+    RunnerStorage,
+    Tmpfs,
+    builder_spec,
+    runner_spec,
+    store_spec,
+)
 from cutor.jail.inside.worker_init import TMP_INODES
 
 IDENTITY = Identity("one", "abc", "default/s1")
 RESOURCES = Resources(memory_bytes=256 << 20, processes=64, cpus=1.5)
 RUNNER = runner_spec(IDENTITY, image="image", uid=300_007, resources=RESOURCES)
+PACKET_FILTER = '[{"index":0,"value":16,"op":"SCMP_CMP_EQ"},{"index":2,"value":12,"op":"SCMP_CMP_EQ"}]'
+"""The rule for a socket by which to talk to the kernel's packet filter."""
 BUILDER = builder_spec(IDENTITY, image="image", module="cutor.nix.inside.build_init", resources=RESOURCES)
+STORE = store_spec(
+    Identity("one", "abc"),
+    image="image",
+    module="cutor.nix.inside.store_init",
+    user="runner",
+    resources=RESOURCES,
+    store_volume="a-store",
+    var_volume="a-var",
+)
 
 
-@pytest.mark.parametrize("body", [RUNNER.body, BUILDER.body], ids=["runner", "builder"])
-def test_both_are_closed_in(body: dict[str, object]) -> None:
+@pytest.mark.parametrize("body", [RUNNER.body, BUILDER.body, STORE.body], ids=["runner", "builder", "store"])
+def test_all_are_closed_in(body: dict[str, object]) -> None:
     host = body["HostConfig"]
     assert isinstance(host, dict)
     assert host["CapDrop"] == ["ALL"]
@@ -71,6 +92,8 @@ def test_a_builders_root_can_only_map_ids() -> None:
     host = BUILDER.body["HostConfig"]
     assert BUILDER.body["User"] == "0:0"
     assert host["CapAdd"] == ["SETUID", "SETGID"]
+    assert PACKET_FILTER not in str(host["SecurityOpt"])
+    assert BUILDER.body["Cmd"][5:] == []
     mounts = {mount["Target"]: (mount["Source"], mount["ReadOnly"]) for mount in host["Mounts"]}
     assert mounts == {
         "/nix/store": ("cutor-nix-store", False),
@@ -78,6 +101,26 @@ def test_a_builders_root_can_only_map_ids() -> None:
         "/packages": ("cutor-nix-packages", True),
     }
     assert all("uid=200000,gid=200000" in options for options in host["Tmpfs"].values())
+
+
+def test_a_store_container_is_its_owner_and_makes_no_jail() -> None:
+    host = STORE.body["HostConfig"]
+    assert host["CapAdd"] == ["SETUID", "SETGID"]
+    assert not {"MaskedPaths", "ReadonlyPaths"} & set(host), "Docker's own masks hold"
+    mounts = {mount["Target"]: (mount["Source"], mount["ReadOnly"]) for mount in host["Mounts"]}
+    assert mounts == {"/nix/store": ("a-store", False), "/nix/var": ("a-var", False)}
+    assert set(host["Tmpfs"]) == {"/run", "/tmp"}
+    assert STORE.body["Labels"] == {"cutor": "one", "cutor.role": "store", "cutor.store-user": "runner"}
+    assert STORE.name == "cutor-one-store-abc"
+
+
+def test_a_builder_with_a_network_is_told_what_to_refuse_and_may_set_the_filter() -> None:
+    body = builder_spec(
+        IDENTITY, image="image", module="m", resources=RESOURCES, network="egress", refused=("198.51.100.0/24", "2001:db8::1")
+    ).body
+    assert body["HostConfig"]["CapAdd"] == ["SETUID", "SETGID", "NET_ADMIN"]
+    assert PACKET_FILTER in str(body["HostConfig"]["SecurityOpt"])
+    assert body["Cmd"][5:] == [REFUSE_ARGUMENT, "198.51.100.0/24", "2001:db8::1"]
 
 
 def test_what_can_be_chosen_is_chosen() -> None:
@@ -99,6 +142,7 @@ def test_labels_and_name_say_whose_it_is() -> None:
         "cutor": "one",
         "cutor.role": "runner",
         "cutor.submission": "default/s1",
+        "cutor.store": "cutor-nix-store",
         "cutor.uid": "300007",
     }
     placed = Identity("one", "abc", data=PurePath("/srv/data"))
@@ -114,3 +158,10 @@ def test_the_command_runs_a_module_of_the_images_and_nothing_of_the_users() -> N
     assert RUNNER.body["Entrypoint"] == []
     assert (RUNNER.body["OpenStdin"], RUNNER.body["StdinOnce"]) == (True, True)
     json.dumps(RUNNER.body)
+
+
+def test_a_store_container_can_give_volumes_away_only_where_it_is_to() -> None:
+    claiming = store_spec(
+        IDENTITY, image="image", module="m", user="command", resources=RESOURCES, store_volume="v", var_volume="w", claims=True
+    )
+    assert claiming.body["HostConfig"]["CapAdd"] == ["SETUID", "SETGID", "CHOWN"]

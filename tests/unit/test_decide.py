@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from cutor.model.decide import (
+    REASON_CHARACTERS,
     Clean,
     NothingToDo,
     Park,
@@ -87,10 +88,11 @@ def test_one_lease_is_one_try_of_each_step() -> None:
     assert isinstance(step("builder", *lost, leased("builder", 2), max_leases=1), Park)
     again = (*lost, leased("builder", 2), cache_built(2))
     assert isinstance(step("runner", *again, max_leases=1), TakeLease)
-    twice = (*again, leased("runner", 2), msgspec.structs.replace(LOST, lease=lease("runner", 2)))
-    parked = step("builder", *twice, max_leases=1)
+    newest = msgspec.structs.replace(LOST, lease=lease("runner", 2), missing="/nix/store/z; fetching it failed: unsigned")
+    parked = step("builder", *again, leased("runner", 2), newest, max_leases=1)
     assert isinstance(parked, Park)
-    assert parked.event.message == "the environment was lost 2 times between build and run"
+    told = "the environment was lost 2 times between build and run; the last: /nix/store/z; fetching it failed: unsigned"
+    assert parked.event.message == told
 
 
 @pytest.mark.parametrize("max_leases", [1, 2, 3, 7])
@@ -114,7 +116,15 @@ def test_leases_of_a_role_are_bounded_whatever_becomes_of_each(max_leases: int) 
 def test_environments_lost_again_and_again_park() -> None:
     decided = step("builder", *RUNNING, LOST, max_leases=0)
     assert isinstance(decided, Park)
-    assert "lost 1 times" in decided.event.message
+    assert decided.event.message == "the environment was lost 1 times between build and run; the last: /nix/store/y"
+
+
+def test_what_a_loss_says_is_cut_in_the_message() -> None:
+    """Whoever may append can write a long one."""
+    decided = step("builder", *RUNNING, msgspec.structs.replace(LOST, missing="x" * 100_000), max_leases=0)
+    assert isinstance(decided, Park)
+    assert decided.event.message.endswith("xxx…")
+    assert len(decided.event.message) < REASON_CHARACTERS + 100
 
 
 def test_a_delivery_of_an_event_before_the_one_that_called_for_the_step_is_old() -> None:
@@ -355,8 +365,8 @@ def test_message_ids(event: Event, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("sequence", "time_s", "wanted"),
-    [(20, 2, True), (30, 3, False), (40, 4, True), (41, 4, False), (20, 5, False), (30, 5, False)],
-    ids=["a stray", "due", "the last", "behind", "younger than the last: another stream", "due, in another stream"],
+    [(20, 2, True), (30, 3, False), (40, 4, True), (41, 4, False), (20, 5, False), (30, 5, False), (10, 1, False)],
+    ids=["a stray", "due", "the last", "behind", "younger: another stream", "due, in another stream", "was due once"],
 )
 def test_an_old_delivery_is_told_from_the_one_that_is_due(sequence: int, time_s: int, wanted: bool) -> None:
     state = after(*RUNNING)

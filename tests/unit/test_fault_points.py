@@ -76,6 +76,7 @@ def test_an_order_is_carried_out_once_at_its_pass(tmp_path: Path, monkeypatch: p
         ("cutor.ev.default.id.leased", b"{}", "append-leased"),
         ("cutor.ev.default.id.cache-built", b"{}", "append-cache-built"),
         ("cutor.env.key", b'{"kind":"env-built","key":"key"}', "append-env-built"),
+        ("cutor.env.key", b'{"kind":"env-building","key":"key"}', "append-env-building"),
         ("cutor.body.sha.0", b"data", "append-body"),
         ("cutor.dead.message.EVENTS.7", b"", "append-letter"),
         ("cutor.dead.parked.default.id", b"{}", "append-decision"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.fault.invariants import Entry
-from tests.fault.promptness import slow, unswept
+from tests.fault.promptness import UNDER_WAY_NS, slow, unswept
 
 S = 1_000_000_000
 STACK = "abc"
@@ -44,8 +44,11 @@ def test_a_lease_that_came_by_the_clock_is_said(entries: list[Entry], kill_s: in
     assert len(list(slow(entries, STACK, {"runner": [kill_s * S]}, BOUND_NS))) == said
 
 
-def test_the_last_kill_counts_and_only_of_that_role() -> None:
+def test_one_kill_alone_tells_and_only_of_that_role() -> None:
+    """Behind a second one the delivery may have been on its way to the life that it ended."""
     assert list(slow(AGAIN, STACK, {"runner": [10 * S, 39 * S]}, BOUND_NS)) == []
+    assert list(slow(AGAIN, STACK, {"runner": [10 * S, 11 * S]}, BOUND_NS)) == []
+    assert len(list(slow(AGAIN, STACK, {"runner": [1 * S, 10 * S, 50 * S]}, BOUND_NS))) == 1
     assert list(slow(AGAIN, STACK, {"builder": [10 * S]}, BOUND_NS)) == []
 
 
@@ -73,3 +76,10 @@ def test_nothing_is_said_of_what_the_builder_had_handed_on() -> None:
     """Cancelled before a runner had it: its delivery goes to one, who cleans it."""
     events = leased(0, role="builder"), BUILT, (2, "cancelled", {}), (40, "cleaned", {"by": "takeover"})
     assert list(unswept(history(*events), STACK, {"builder": [10 * S]})) == []
+
+
+@pytest.mark.parametrize(("behind_ns", "said"), [(2_000_000, 0), (UNDER_WAY_NS, 0), (UNDER_WAY_NS + 1, 1)])
+def test_nothing_is_said_of_what_the_dead_life_had_sent_already(behind_ns: int, said: int) -> None:
+    """It was on its way to the server as the process died of another submission's point: no next life can be so quick."""
+    entries = history(leased(1), ENDED, (4, "cleaned", {"by": "takeover"}))
+    assert len(list(unswept(entries, STACK, {"runner": [4 * S - behind_ns]}))) == said

@@ -58,6 +58,7 @@ V2 = {
     "cpu.stat": V2_CPU_STAT,
     "memory.events": V2_MEMORY_EVENTS,
     "pids.current": b"3\n",
+    "pids.events": b"max 9\n",
     "memory.current": b"1048576\n",
     "memory.peak": b"2097152\n",
     "memory.stat": V2_MEMORY_STAT,
@@ -67,6 +68,7 @@ V1 = {
     "cpuacct/cpuacct.usage": b"1234567890\n",
     "memory/memory.oom_control": V1_OOM_CONTROL,
     "pids/pids.current": b"3\n",
+    "pids/pids.events": b"max 8\n",
     "memory/memory.usage_in_bytes": b"1048576\n",
     "memory/memory.max_usage_in_bytes": b"2097152\n",
     "memory/memory.stat": V1_MEMORY_STAT,
@@ -119,6 +121,11 @@ def test_what_rests_is_all_but_what_the_kernel_can_take_back(
 def test_what_processes_and_files_in_memory_hold(tmp_path: Path) -> None:
     assert Cgroup(lay_out(tmp_path / "1", V1)).held_bytes() == 360_000  # those of groups beneath included
     assert Cgroup(lay_out(tmp_path / "2", V2)).held_bytes() == 300_000
+
+
+def test_refused_processes_are_the_kernels_count(tmp_path: Path) -> None:
+    assert Cgroup(lay_out(tmp_path / "1", V1)).refused_tasks() == 8
+    assert Cgroup(lay_out(tmp_path / "2", V2)).refused_tasks() == 9
 
 
 def test_counters_are_read_anew_each_time(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from cutor.jail.inside.worker_init import look_at, vanished
+from cutor.jail.inside import worker_init
+from cutor.jail.inside.worker_init import STORE_TIME_NS, UNFINISHED, look_at, vanished
 
 
 @pytest.fixture
@@ -16,7 +18,14 @@ def paths(tmp_path: Path) -> list[Path]:
     directory.mkdir()
     file.write_text("as built")
     link.symlink_to("nowhere")
+    for path in (directory, file, link):
+        finish(path)
     return [directory, file, link]
+
+
+def finish(path: Path) -> None:
+    """Give a path the time of a finished store path."""
+    os.utime(path, ns=(0, STORE_TIME_NS), follow_symlinks=False)
 
 
 def closure(paths: list[Path]) -> bytes:
@@ -46,12 +55,32 @@ def test_what_went_is_named(paths: list[Path], number: int) -> None:
 def test_what_was_made_anew_meanwhile_is_named_too(paths: list[Path], tmp_path: Path) -> None:
     looked, _ = look_at(closure(paths))
     (tmp_path / "new").write_text("as built")
+    finish(tmp_path / "new")
     (tmp_path / "new").rename(paths[1])
     assert vanished(looked) == str(paths[1])
 
 
 def test_a_directory_whose_removal_has_begun_is_named(paths: list[Path]) -> None:
     (paths[0] / "bin").mkdir()
+    finish(paths[0])
     looked, _ = look_at(closure(paths))
     (paths[0] / "bin").rmdir()
     assert vanished(looked) == str(paths[0])
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_path_that_is_being_written_is_not_there_yet(paths: list[Path], number: int) -> None:
+    """Or was written halfway by a fetch that was killed, or wholly by one that Nix refused in the end."""
+    os.utime(paths[number], follow_symlinks=False)
+    assert look_at(closure(paths)) == ([], f"{paths[number]}{UNFINISHED}")
+    finish(paths[number])
+    assert look_at(closure(paths))[1] is None
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_what_a_builder_made_and_nix_did_not_take_is_not_there(
+    paths: list[Path], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have the time of a finished path, which its builder set before it failed; its owner is the builder's user."""
+    monkeypatch.setattr(worker_init, "_owner_of", lambda _: paths[number].lstat().st_uid + 1)
+    assert look_at(closure([paths[number]])) == ([], f"{paths[number]}{UNFINISHED}")

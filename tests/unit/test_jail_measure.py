@@ -58,9 +58,9 @@ def test_a_limit_passed_between_two_looks_counts() -> None:
     assert conclude(ENDED._replace(cpu_ns=501 * MS, killed_by="stdout"), LIMITS).killed_by == "stdout"
 
 
-@pytest.mark.parametrize("killed_by", [None, "wall_time", "cpu_time", "stderr", "stdout", "memory", "cancel"])
+@pytest.mark.parametrize("killed_by", [None, "wall_time", "cpu_time", "store", "stderr", "stdout", "memory", "cancel"])
 def test_of_several_limits_the_weightiest_counts_whichever_was_killed_for(killed_by: KilledBy | None) -> None:
-    order = ["cancel", "memory", "stdout", "stderr", "cpu_time", "wall_time", None]
+    order = ["cancel", "memory", "stdout", "stderr", "store", "cpu_time", "wall_time", None]
     passed: dict[KilledBy, dict[str, Any]] = {
         "wall_time": {"wall_ns": 1001 * MS},
         "cpu_time": {"cpu_ns": 501 * MS},

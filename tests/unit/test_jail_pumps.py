@@ -23,6 +23,28 @@ def test_a_sink_keeps_the_first_bytes_and_counts_all() -> None:
     sink.close()
 
 
+def test_a_sink_for_a_log_keeps_the_last_bytes_and_counts_all() -> None:
+    read, write = os.pipe()
+    sink = Sink(read, 5, keep_tail=True)
+    for piece, kept in ((b"abc", b"abc"), (b"defg", b"cdefg"), (b"h", b"defgh"), (b"0123456789", b"56789")):
+        os.write(write, piece)
+        sink.take()
+        assert sink.kept == kept
+    assert (sink.total_bytes, sink.over) == (18, True)
+    os.close(write)
+    sink.close()
+
+
+def test_a_sink_for_a_log_of_nothing_keeps_nothing() -> None:
+    read, write = os.pipe()
+    sink = Sink(read, 0, keep_tail=True)
+    os.write(write, b"abc")
+    sink.take()
+    assert (sink.kept, sink.total_bytes, sink.over) == (b"", 3, True)
+    os.close(write)
+    sink.close()
+
+
 def test_exactly_the_limit_is_not_over() -> None:
     read, write = os.pipe()
     sink = Sink(read, 3)

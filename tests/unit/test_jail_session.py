@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cutor.containers.engine import ContainerState
+from cutor.containers.child import ContainerState
 from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault
 from cutor.containers.host_config import Resources
 from cutor.jail import session as session_module

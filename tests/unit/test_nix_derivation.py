@@ -2,7 +2,7 @@
 
 import pytest
 
-from cutor.nix.inside.derivation import DerivationError, is_store_path, parse
+from cutor.nix.inside.derivation import DerivationError, is_store_path, outputs_of, parse
 
 BASH = "/nix/store/cbjga38f850sc0q6q2yrqr7hlp02fhc0-bash-static-5.2.drv"
 PYTHON = "/nix/store/vk4qymj86lm6ddq44znqg1b1dp0lvcg7-python3-3.11.drv"
@@ -52,6 +52,17 @@ def test_anything_else_is_refused(text: bytes) -> None:
         parse(text)
 
 
+def test_outputs_are_read_alone_however_long_the_rest_is() -> None:
+    assert outputs_of(TEXT) == {"out": OUT}
+    assert outputs_of(TEXT[: TEXT.index(b"]") + 1]) == {"out": OUT}, "nothing of the rest was looked at"
+
+
+@pytest.mark.parametrize("text", [b"", b"Derive", b"Derive(", b'Derive("out"', b"Derive([", TEXT.replace(OUT.encode(), b"")])
+def test_what_has_no_outputs_is_refused(text: bytes) -> None:
+    with pytest.raises(DerivationError):
+        outputs_of(text)
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
@@ -63,6 +74,7 @@ def test_anything_else_is_refused(text: bytes) -> None:
         ("/nix/store/0k0ma6xvg0qjcsmsxzhic79sckbyvzr7-", False),
         ("/nix/store/../etc", False),
         ("relative", False),
+        *((f"/nix/store/0k0ma6xvg0qjcsmsxzhic79sckbyvzr{digit}-a", False) for digit in "eotuA"),
     ],
 )
 def test_store_paths(path: str, expected: bool) -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from cutor.model.limits import DEFAULT_LIMITS, MIB
 from cutor.model.outcome import StageReport
-from cutor.nix.messages import MAX_MESSAGE_CHARACTERS, ending_message, error_message
+from cutor.nix.messages import MAX_MESSAGE_CHARACTERS, advised, ending_message, error_message, limits_named
 
 TRACE = """\
 error:
@@ -136,3 +137,45 @@ def test_nix_s_hint_at_a_log_is_left_out() -> None:
 )
 def test_an_end_without_an_error_of_nix_is_told_by_what_was_printed(report: StageReport, message: str) -> None:
     assert ending_message(report) == f"the build ended with {message}"
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        (
+            "error: x: No space left on device",
+            "(builders work in 3 MiB of memory: nix.build_directory_bytes, or three quarters of",
+        ),
+        ("error: File size limit exceeded", "(a file may have file_size_bytes, 1 GiB; a builder's 192 MiB at the least)"),
+        ("error: Too many open files", "(a process may have open_files, 4096; a builder 256 at the least)"),
+    ],
+)
+def test_the_limit_behind_a_builders_words_is_named(told: str, named: str) -> None:
+    message = limits_named(told, DEFAULT_LIMITS.dependencies.default, 3 * MIB)
+    assert message.startswith(f"{told}\n{named}")
+
+
+def test_words_that_speak_of_no_limit_stay_as_they_are() -> None:
+    assert limits_named("error: exit code 1", DEFAULT_LIMITS.dependencies.default, 1) == "error: exit code 1"
+
+
+@pytest.mark.parametrize(
+    ("told", "advice"),
+    [
+        ("error: path '/box/data/note.txt' does not exist", "--environment-file or in `environment_files`"),
+        ("error: opening file '/box/x.nix': No such file or directory", "--environment-file or in `environment_files`"),
+        ("error: access to absolute path '/common.nix' is forbidden in restricted mode", "--environment-file or in"),
+        ("error: access to URI 'https://a.example/x' is forbidden in restricted mode", "stand in `nix.allowed_uris`"),
+    ],
+)
+def test_what_an_evaluation_may_not_see_is_told_with_what_to_do(told: str, advice: str) -> None:
+    first, second = advised(f"{told}\nat /box/shell.nix:1:1:").splitlines()[::2]
+    assert first == told
+    assert advice in second
+
+
+@pytest.mark.parametrize(
+    "told", ["error: attribute 'x' missing\nat /box/shell.nix:1:1:", "> error: path '/box/x' does not exist"]
+)
+def test_other_errors_stay_as_they_are(told: str) -> None:
+    assert advised(told) == told

@@ -95,7 +95,7 @@ def test_small_frames() -> None:
         msgspec.json.encode(BUILT | {"report": REPORT | {"exit_code": 256}}),
         msgspec.json.encode(BUILT | {"report": REPORT | {"killed_by": "me"}}),
         msgspec.json.encode(BUILT | {"report": REPORT | {"cpu_time_ms": 1 << 60}}),
-        msgspec.json.encode({"type": "failed", "report": REPORT, "message": "x" * 8193}),
+        msgspec.json.encode({"type": "failed", "report": REPORT, "message": "x" * 8193, "tasks_refused": False}),
     ],
 )
 def test_a_header_that_no_build_sends(header: bytes) -> None:

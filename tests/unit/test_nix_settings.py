@@ -16,6 +16,7 @@ from cutor.nix.settings import (
 
 def test_the_defaults_are_valid() -> None:
     check_settings(NixSettings())
+    check_settings(NixSettings(store_volume="a-store", var_volume="a-database"))
 
 
 def test_an_unknown_setting_is_refused() -> None:
@@ -29,10 +30,21 @@ def test_an_unknown_setting_is_refused() -> None:
         (NixSettings(image=""), r"nix\.image is ''"),
         (NixSettings(store_volume="/etc"), r"nix\.store_volume is '/etc'"),
         (NixSettings(network="a b"), r"nix\.network"),
+        (NixSettings(network="host"), r"nix\.network is 'host': it must be the name of a Docker network, or none"),
+        (NixSettings(network="container:cutor-x"), r"nix\.network is 'container:cutor-x'"),
+        (NixSettings(network=""), r"nix\.network is ''"),
+        (NixSettings(refused_networks=("198.51.100.1/24",)), r"nix\.refused_networks: 198\.51\.100\.1/24 has host bits"),
+        (NixSettings(refused_networks=("example.org",)), r"nix\.refused_networks: 'example\.org' does not appear to be"),
         (NixSettings(system="linux"), r"nix\.system is 'linux': it must look like x86_64-linux"),
         (NixSettings(nix_path="nixpkgs=/a b"), r"without spaces"),
         (NixSettings(allowed_uris=("https://a\n",)), r"plain text"),
         (NixSettings(substituters=("https://a\nsandbox = false",)), r"plain text"),
+        (
+            NixSettings(store_volume="mine"),
+            r"nix\.store_volume is 'mine' .* go together, each in a volume of its own",
+        ),
+        (NixSettings(var_volume="mine"), r"nix\.var_volume 'mine': a store and its database go together"),
+        (NixSettings(store_volume="mine", var_volume="mine"), r"each in a volume of its own"),
         (NixSettings(cores=0), r"nix\.cores must be positive, found 0"),
         (NixSettings(start_timeout_ms=-1), r"nix\.start_timeout_ms"),
     ],

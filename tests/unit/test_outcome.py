@@ -26,6 +26,7 @@ ENDINGS = [
     ("a child that was OOM-killed, and a parent that was ended for it", StageReport(oom_kills=1, killed_by="memory"), "MLE"),
     ("a child that was OOM-killed, and a parent that carried on", StageReport(exit_code=0, oom_kills=1), "MLE"),
     ("the file size signal", StageReport(signal_number=signal.SIGXFSZ), "FSE"),
+    ("too much added to the store", StageReport(killed_by="store"), "FSE"),
     ("too much stdout", StageReport(killed_by="stdout"), "OLE"),
     ("too much stderr", StageReport(killed_by="stderr"), "OLE"),
     ("cancelled", StageReport(killed_by="cancel", oom_kills=1), "CANCELLED"),

@@ -18,7 +18,7 @@ OF_MAKE = set(re.findall(r"\$\((?:if \$\()?([A-Z_]+)\)", (ROOT / "Makefile").rea
 
 def test_the_settings_are_found() -> None:
     assert {"CUTOR_DEBIAN_MIRROR", "DOCKER_HOST", "XDG_CACHE_HOME"} == READ
-    assert {"MINUTES", "ONLY", "PYTHON", "REFRESH", "WORKERS"} == OF_MAKE
+    assert {"MINUTES", "ONLY", "PYTHON", "REFRESH", "ROUNDS", "WORKERS"} == OF_MAKE
 
 
 @pytest.mark.parametrize("name", sorted(READ | OF_MAKE))
@@ -28,7 +28,7 @@ def test_a_setting_has_a_line_of_the_page(name: str) -> None:
 
 def test_help_names_targets_and_settings() -> None:
     said = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert "purge" in targets
     for word in [*targets, *OF_MAKE, "CUTOR_DEBIAN_MIRROR", "DOCKER_HOST", "docs/how-to/set-up.md"]:
         assert re.search(rf"\b{re.escape(word)}\b", said), word

@@ -27,6 +27,8 @@ SENTENCES = [
     ("FSE", StageReport(signal_number=signal.SIGXFSZ), "wrote a file of more than 16 MiB"),
     ("TLE_WALL", StageReport(killed_by="wall_time"), "took longer than 10000 ms"),
     ("TLE_CPU", StageReport(killed_by="cpu_time"), "used more than 5000 ms of CPU time"),
+    ("FSE", StageReport(killed_by="store"), None),
+    ("MLE", StageReport(killed_by="store", oom_kills=1), "needed more than 256 MiB of memory"),
     ("MLE", StageReport(exit_code=137, oom_kills=1), "needed more than 256 MiB of memory"),
     ("OLE", StageReport(killed_by="stdout"), "printed more than 1 MiB to stdout"),
     ("OLE", StageReport(killed_by="stderr"), "printed more than 1 MiB to stderr"),

@@ -92,6 +92,18 @@ def test_a_lost_environment_goes_back_to_the_builder() -> None:
     assert (len(again.runs), again.strays) == (2, 0)
 
 
+def test_a_lost_environment_is_the_one_that_the_newest_loss_names() -> None:
+    def lost(**which: int) -> CacheLost:
+        return CacheLost(lease=lease("runner"), key="k1", missing="/nix/store/y", **which)
+
+    assert after(*RUNNING).lost_sequence is None
+    assert after(*RUNNING, lost()).lost_sequence is None
+    assert after(*RUNNING, lost(environment_sequence=7)).lost_sequence == 7
+    again = (leased("builder", 2), cache_built(2), leased("runner", 2))
+    newest = CacheLost(lease=lease("runner", 2), key="k1", missing="/nix/store/y", environment_sequence=9)
+    assert after(*RUNNING, lost(environment_sequence=7), *again, newest).lost_sequence == 9
+
+
 def test_test_cases_are_counted_once_and_in_order() -> None:
     state = after(*RUNNING, ran(0, "OK"), ran(0, "OK"), ran(2, "OK"), ran(1, "WA"))
     assert ([stage.outcome for stage in state.runs], state.strays) == (["OK", "WA"], 2)

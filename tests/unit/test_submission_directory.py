@@ -9,8 +9,8 @@ import pytest
 
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Bounds, Policy
-from cutor.model.request import validate
-from cutor.submission_directory import read_directory
+from cutor.model.request import Request, validate
+from cutor.submission_directory import read_directory, read_environment
 
 BOUNDS = Bounds()
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -197,3 +197,84 @@ def test_bad_settings_are_refused_with_one_line_that_names_the_file(box: Path, s
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="none: the directory cannot be read: No such file"):
         read_directory(tmp_path / "none", BOUNDS)
+
+
+def environment(path: Path, *also: str) -> Request:
+    return read_environment(path, Bounds(), also)
+
+
+def test_of_an_environment_only_what_decides_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "shell.nix").write_text("import ./versions.nix")
+    (tmp_path / "versions.nix").write_text("{ }")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "deps.nix").write_text("{ }")
+    (tmp_path / "a link").symlink_to("/etc/passwd")
+    (tmp_path / "main.py").write_text("print(1)")
+    (tmp_path / "submission.toml").write_text(
+        'environment_files = ["versions.nix"]\ntenant = "course"\ncache = false\nlabels = { a = "b" }\n'
+        "[limits.dependencies]\nwall_time_ms = 300000\n[limits.run]\nwall_time_ms = 1\n[[test_cases]]\n"
+    )
+    for path in (tmp_path, tmp_path / "shell.nix"):
+        found = environment(path, "more/deps.nix", "versions.nix", "shell.nix")
+        assert {file.name: file.content for file in found.files} == {
+            "shell.nix": "import ./versions.nix",
+            "versions.nix": "{ }",
+            "more/deps.nix": "{ }",
+        }
+        assert found.environment_files == ("versions.nix", "more/deps.nix")
+        assert (found.tenant, found.cache, found.labels, found.test_cases) == ("course", True, {"a": "b"}, ())
+        assert found.limits.dependencies.wall_time_ms == 300_000
+        assert found.limits.run.wall_time_ms is None
+
+
+def test_an_environment_file_may_have_another_name_and_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "python.nix").write_text("{ }")
+    (tmp_path / "submission.toml").write_text("not of this one")
+    found = environment(tmp_path / "python.nix")
+    assert [(file.name, file.content) for file in found.files] == [("shell.nix", "{ }")]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["missing.nix"], r"/missing\.nix: there is no such file"),
+        (["missing/x.nix"], r"/missing/x\.nix: there is no such file"),
+        (["link.nix"], "'link.nix' is a link; only regular files are sent: put a regular file in its place"),
+        (["linked/x.nix"], "'linked/x.nix' cannot be read: Not a directory"),
+        (["../shell.nix"], "has the segment '..'"),
+        (["/etc/passwd"], "'/etc/passwd'"),
+        (["fifo"], "'fifo' is a FIFO"),
+        (["directory"], "'directory' is a directory; only regular files are sent: name the files in it, each by itself"),
+        (["directory/link.nix"], "'directory/link.nix' is a link"),
+        ([""], "name"),
+    ],
+)
+def test_an_environment_file_that_is_none_is_refused_by_name(tmp_path: Path, names: list[str], said: str) -> None:
+    (tmp_path / "shell.nix").write_text("{ }")
+    (tmp_path / "link.nix").symlink_to("shell.nix")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "linked").symlink_to("directory")
+    (tmp_path / "directory" / "link.nix").symlink_to("../shell.nix")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(InvalidRequest, match=said):
+        environment(tmp_path, *names)
+
+
+def test_a_file_that_is_not_called_one_of_nix_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text("{ }")
+    with pytest.raises(InvalidRequest, match=r"own\.toml is no shell\.nix: name a file that ends with \.nix, or a directory"):
+        environment(tmp_path / "own.toml")
+
+
+def test_without_a_shell_nix_there_is_no_environment(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "shell.nix"):
+        with pytest.raises(InvalidRequest, match=r"shell\.nix: there is no such file"):
+            environment(path)
+    with pytest.raises(InvalidRequest, match="the directory cannot be read"):
+        environment(tmp_path / "nowhere" / "shell.nix")
+
+
+def test_an_environment_of_too_many_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "shell.nix").write_text("x" * 100)
+    with pytest.raises(InvalidRequest, match="more than the maximum of 99 bytes"):
+        read_environment(tmp_path, Bounds(request_bytes=99))

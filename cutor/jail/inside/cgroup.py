@@ -27,6 +27,7 @@ class Files(NamedTuple):
     cpu: str
     oom: str
     tasks: str
+    refusals: str
     usage: str
     stat: str
     peak: str
@@ -34,11 +35,14 @@ class Files(NamedTuple):
 
 
 FILES: Final[dict[Version, Files]] = {
-    "v2": Files("cpu.stat", "memory.events", "pids.current", "memory.current", "memory.stat", "memory.peak", "cpu.max"),
+    "v2": Files(
+        "cpu.stat", "memory.events", "pids.current", "pids.events", "memory.current", "memory.stat", "memory.peak", "cpu.max"
+    ),
     "v1": Files(
         "cpuacct/cpuacct.usage",
         "memory/memory.oom_control",
         "pids/pids.current",
+        "pids/pids.events",
         "memory/memory.usage_in_bytes",
         "memory/memory.stat",
         "memory/memory.max_usage_in_bytes",
@@ -119,6 +123,7 @@ class Cgroup:
         self._cpu = _open(root, files.cpu)
         self._oom = _open(root, files.oom)
         self._tasks = _open(root, files.tasks)
+        self._refusals = _open(root, files.refusals)
         self._usage = _open(root, files.usage)
         self._stat = _open(root, files.stat)
         self._peak = _open(root, files.peak) if os.path.exists(f"{root}/{files.peak}") else None
@@ -135,6 +140,10 @@ class Cgroup:
     def tasks(self) -> int:
         """Return how many processes and threads there are now."""
         return parse_number(os.pread(self._tasks, _READ_BYTES, 0))
+
+    def refused_tasks(self) -> int:
+        """Return how often a process or thread was refused because the container had as many as it may."""
+        return parse_field(os.pread(self._refusals, _READ_BYTES, 0), b"max")
 
     def memory_bytes(self) -> int:
         """Return the memory the container holds now, page cache and files in memory included."""

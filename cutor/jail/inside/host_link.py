@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from cutor.jail.protocol import FrameReader, ProtocolError, decode_header, encode_prefix
 
@@ -62,10 +62,10 @@ class HostLink:
             self._read()
         return self._waiting.popleft()
 
-    def interrupted(self) -> bool:
-        """Take what can be read now; return whether the host has gone. Call when `fileno` is readable."""
+    def interrupted(self) -> Literal["cancel"] | None:
+        """Take what can be read now; return what to do where the host has gone. Call when `fileno` is readable."""
         self._read()
-        return self.cancelled
+        return "cancel" if self.cancelled else None
 
     def _read(self) -> None:
         data = os.read(self._read_fd, _READ_BYTES)

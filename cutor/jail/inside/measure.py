@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from cutor.jail.inside import channel
 
-KilledBy = Literal["wall_time", "cpu_time", "memory", "stdout", "stderr", "cancel"]
+KilledBy = Literal["wall_time", "cpu_time", "memory", "stdout", "stderr", "store", "cancel"]
 
 MIN_CPU_WAIT_NS: Final = 1_000_000
 QUOTA_PERIOD_NS: Final = 100_000_000
@@ -150,6 +150,7 @@ def _weightiest(seen: Seen, limits: Limits) -> KilledBy | None:
         "memory": False,
         "stdout": seen.stdout.total_bytes > limits.stdout_bytes,
         "stderr": seen.stderr.total_bytes > limits.stderr_bytes,
+        "store": False,
         "cpu_time": _over(seen.cpu_ns, limits.cpu_time_ms),
         "wall_time": _over(seen.wall_ns, limits.wall_time_ms),
     }

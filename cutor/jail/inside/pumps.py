@@ -24,15 +24,16 @@ class Pipe:
 
 
 class Sink(Pipe):
-    """Takes what a program prints: keeps the first ``limit_bytes``, counts everything."""
+    """Takes what a program prints: keeps the first ``limit_bytes``, or the last ones (``keep_tail``), counts everything."""
 
-    def __init__(self, fd: int, limit_bytes: int) -> None:
+    def __init__(self, fd: int, limit_bytes: int, *, keep_tail: bool = False) -> None:
         super().__init__(fd)
         self.total_bytes = 0
         self.kept = bytearray()
         """One buffer: an object for each read would cost a program's byte by byte output fifty times its size."""
         self.ended = False
         self._limit_bytes = limit_bytes
+        self._keep_tail = keep_tail
 
     @property
     def over(self) -> bool:
@@ -46,7 +47,10 @@ class Sink(Pipe):
         except BlockingIOError:
             return
         self.ended = not data
-        if room := max(self._limit_bytes - self.total_bytes, 0):
+        if self._keep_tail:
+            self.kept += data
+            del self.kept[: max(len(self.kept) - self._limit_bytes, 0)]
+        elif room := max(self._limit_bytes - self.total_bytes, 0):
             self.kept += data[:room]
         self.total_bytes += len(data)
 

@@ -39,14 +39,14 @@ _S_NS: Final = 1_000_000_000
 
 
 class Host(Protocol):
-    """Where a cancel comes from: when `fileno` is readable, `interrupted` says whether to stop."""
+    """Where a cancel comes from: when `fileno` is readable, `interrupted` says whether to stop, and why."""
 
     def fileno(self) -> int:
         """Return the descriptor to watch."""
         ...
 
-    def interrupted(self) -> bool:
-        """Return whether the stage is to be cancelled."""
+    def interrupted(self) -> KilledBy | None:
+        """Return why the stage is to be ended, if it is."""
         ...
 
 
@@ -71,12 +71,14 @@ def run_stage(
     host: Host,
     cgroup: Cgroup,
     run_as: Ids | None = None,
+    keep_tail: bool = False,
 ) -> Result:
     """Run ``program`` in the jail that ``command`` builds (`nsjail_args.nsjail_command`) and return what was measured.
 
+    Of output over its limit the beginning is kept; with ``keep_tail`` the end: of a log that is what tells.
     Blocks until the jail is gone; raises nothing for what a program does. A failure of the jail is the result's ``fault``.
     """
-    stage = _Stage(limits, stdin, host, cgroup)
+    stage = _Stage(limits, stdin, host, cgroup, keep_tail=keep_tail)
     try:
         stage.start(command, program, run_as)
         while not stage.finished:
@@ -91,7 +93,7 @@ def run_stage(
 class _Stage:
     """One run of the routine: its state between two events, and a handler for each kind of event."""
 
-    def __init__(self, limits: Limits, stdin: bytes | bytearray, host: Host, cgroup: Cgroup) -> None:
+    def __init__(self, limits: Limits, stdin: bytes | bytearray, host: Host, cgroup: Cgroup, *, keep_tail: bool) -> None:
         self._limits = limits
         self._host = host
         self._cgroup = cgroup
@@ -115,7 +117,7 @@ class _Stage:
         self._exec_errno: int | None = None
         self._killed_by: KilledBy | None = None
         self._fault: str | None = None
-        self._make_pipes(stdin)
+        self._make_pipes(stdin, keep_tail=keep_tail)
 
     def start(self, command: Sequence[str], program: Program, run_as: Ids | None) -> None:
         """Start nsjail and watch everything. Raises ValueError for a program that no process could be."""
@@ -126,12 +128,12 @@ class _Stage:
         self._watch(self._jail.nsjail_pidfd, self._on_nsjail_end)
         self._watch(self._host.fileno(), self._on_host)
 
-    def _make_pipes(self, stdin: bytes | bytearray) -> None:
+    def _make_pipes(self, stdin: bytes | bytearray, *, keep_tail: bool) -> None:
         (stdin_theirs, stdin_ours), (stdout_ours, stdout_theirs), (stderr_ours, stderr_theirs) = (os.pipe() for _ in range(3))
         self._theirs = [stdin_theirs, stdout_theirs, stderr_theirs]
         self._feed = Feed(stdin_ours, stdin)
-        self._stdout = Sink(stdout_ours, self._limits.stdout_bytes)
-        self._stderr = Sink(stderr_ours, self._limits.stderr_bytes)
+        self._stdout = Sink(stdout_ours, self._limits.stdout_bytes, keep_tail=keep_tail)
+        self._stderr = Sink(stderr_ours, self._limits.stderr_bytes, keep_tail=keep_tail)
         self._watch(stdout_ours, lambda: self._on_output(self._stdout, "stdout"))
         self._watch(stderr_ours, lambda: self._on_output(self._stderr, "stderr"))
         self._watch(stdin_ours, self._on_feed, select.EPOLLOUT)
@@ -270,9 +272,9 @@ class _Stage:
         self._deadline_ns = time.monotonic_ns() + DRAIN_S * _S_NS
 
     def _on_host(self) -> None:
-        if self._host.interrupted():
+        if (cause := self._host.interrupted()) is not None:
             self._forget(self._host.fileno())
-            self._kill("cancel")
+            self._kill(cause)
 
     def _on_output(self, sink: Sink, name: Literal["stdout", "stderr"]) -> None:
         sink.take()

@@ -18,13 +18,14 @@ user's is left running: that is checked.
 from __future__ import annotations
 
 # Importing pathlib costs an init 8 ms:
-# ruff: noqa: PTH101, PTH102, PTH119
+# ruff: noqa: PTH101, PTH102, PTH116, PTH119, PTH120
 import errno
 import os
 import re
 import signal
 import sys
 import time
+from functools import lru_cache
 from typing import Any, Final
 
 from cutor.jail.inside import box
@@ -57,6 +58,9 @@ REST_QUIET_S: Final = 0.02
 REST_S: Final = 1.0
 """How long the kernel is given to free what a stage had, and after how long without a change it is believed to be done."""
 MESSAGE_BYTES: Final = 1000
+UNFINISHED: Final = " (it is there, but its time or its owner is not that of a finished store path)"
+STORE_TIME_NS: Final = 1_000_000_000
+"""When every path of a Nix store was changed last, as Nix has it: a second after the beginning of 1970."""
 LOOK_BYTES: Final = 160
 """What is kept of each path of a closure, beside the path itself: two objects, a pair, its place in a list."""
 
@@ -267,13 +271,16 @@ def parse_variables(block: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def look_at(closure: bytes) -> tuple[list[tuple[bytes, int]], str | None]:
-    """Return these store paths, a line each, with what each one is, and the first that is not in the store (2 µs a path)."""
+    """Return these store paths, a line each, with what each one is, and the first that the store does not hold (2 µs a path).
+
+    A path that is being fetched, or whose fetch was refused or cut short, is on the disk and not held: see `identity`.
+    """
     looked: list[tuple[bytes, int]] = []
     for path in closure.split(b"\n"):
         if path:
             found = identity(path)
             if found is None:
-                return [], path.decode()
+                return [], path.decode() + (UNFINISHED if os.path.lexists(path) else "")
             looked.append((path, found))
     return looked, None
 
@@ -284,12 +291,25 @@ def vanished(closure: list[tuple[bytes, int]]) -> str | None:
 
 
 def identity(path: bytes) -> int | None:
-    """Return a number for what is at a store path; None for nothing. Nothing in the store changes: a new file has a new one."""
+    """Return a number for what is at a store path; None for nothing, and for what is not whole.
+
+    Nothing in the store changes: a new file has a new number. Nix gives a path its time only once all of it is written and its
+    digest is the one that was signed; until then it has that of its writing. A builder can give its output that time, but not
+    the store's owner, and Nix gives it neither where the builder fails.
+    """
     try:
         facts = os.lstat(path)
     except FileNotFoundError:
         return None
+    if facts.st_mtime_ns != STORE_TIME_NS or facts.st_uid != _owner_of(os.path.dirname(path)):
+        return None
     return hash((facts.st_dev, facts.st_ino, facts.st_ctime_ns))
+
+
+@lru_cache(maxsize=1)
+def _owner_of(store: bytes) -> int:
+    """Return whose the store is, and with it all that is finished in it."""
+    return os.stat(store).st_uid
 
 
 def stage_limits(limit: dict[str, Any]) -> Limits:

@@ -1,6 +1,7 @@
 """The entry point of a build container: one environment, from files to captured variables and roots.
 
-    root of the container ──▶ maps ids, becomes nobody, waits            (namespace)
+    root of the container ──▶ filters its network, if it has one         (network_filter)
+                          ──▶ maps ids, becomes nobody, waits            (namespace)
       └ root of the build's user namespace: this module
           ├ shares the store's lock; takes one job from the host         (store, HostLink)
           ├ nix-daemon on the shared store volumes                       (daemon)
@@ -22,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 from cutor.jail.inside import box
@@ -30,25 +32,30 @@ from cutor.jail.inside.cgroup import Cgroup, CgroupError
 from cutor.jail.inside.channel import Program
 from cutor.jail.inside.host_link import HostLink
 from cutor.jail.inside.jail_process import Ids
-from cutor.jail.inside.measure import Result
+from cutor.jail.inside.measure import Limits, Result
 from cutor.jail.inside.nsjail_args import Jail, nsjail_command
 from cutor.jail.inside.stage import run_stage
 from cutor.jail.inside.worker_init import MASKED_SINCE, kernel_version
 from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
-from cutor.nix.inside import daemon, jails, mending, namespace, store
-from cutor.nix.inside.daemon import DaemonError
+from cutor.nix.inside import daemon, jails, mending, namespace, network_filter, store
+from cutor.nix.inside.additions import Additions
+from cutor.nix.inside.daemon import Daemon, DaemonError
 from cutor.nix.inside.derivation import Derivation
 from cutor.nix.inside.files import FilesError, make_directory, read_file
 from cutor.nix.inside.job import Job, decode_job, refused, remaining, succeeded, together
 from cutor.nix.inside.mending import MENDINGS_AT_MOST
+from cutor.nix.inside.network_filter import FilterError
 from cutor.nix.inside.progress import ProgressLink
 from cutor.nix.inside.shell import DUMP_PROGRAM, EXIT_TOO_LARGE, ShellError, script, shell_of
 from cutor.nix.inside.store import BuildsLock, Closure, OutOfTime, StoreError, TooManyPaths
+from cutor.nix.inside.store_watch import NoRoom, Room, StoreWatch, complaint_of_hidden, complaint_of_kept
 from cutor.nix.inside.variables import MAX_TOTAL_BYTES, CaptureError, Variables, read_capture, search_path
 
 IN_NAMESPACE: Final = "CUTOR_IN_NAMESPACE"
 JAILED: Final = Ids(namespace.JAIL_ID, namespace.JAIL_ID)
 MAX_RESULT_BYTES: Final = 4096
+TASKS_BESIDE: Final = 16
+"""More processes than the container has beside a jail's: as many as the host gives it for them (`session.OWN_PROCESSES`)."""
 MAX_CAPTURE_BYTES: Final = MAX_TOTAL_BYTES + (64 << 10)
 
 
@@ -84,16 +91,24 @@ class Build:
         self._link = link
         self._cgroup = cgroup
         self._lock = lock
+        self._room = Room(str(store.STORE), job.min_free_bytes, str(store.STATE / "ending.lock"))
 
     def run(self) -> None:
         """Build, and tell the host how it ended. Raises one of `FAULTS` where cutor failed."""
+        refused_before = self._cgroup.refused_tasks()
         try:
             self._built()
         except Refused as failure:
-            header = {"type": "failed", "report": failure.result.header(), "message": failure.message}
+            header = {
+                "type": "failed",
+                "report": failure.result.header(),
+                "message": failure.message,
+                "tasks_refused": self._cgroup.refused_tasks() > refused_before,
+            }
             self._link.send(header, failure.result.body())
 
     def _built(self) -> None:
+        self._room.check()
         self._prepare()
         first, realised, elapsed_ms = self._realise()
         result, variables = self._capture(realised, first, elapsed_ms)
@@ -144,16 +159,24 @@ class Build:
 
     def _realise_once(self, started_ns: int) -> tuple[Result, Realised]:
         limits = self._job.limits
+        additions = Additions()
         own_daemon = daemon.start(self._job.daemon_configuration, limits.file_size_bytes, limits.open_files)
         try:
-            first = self._evaluate()
-            return first, self._realised(first, started_ns)
+            first = self._evaluate(additions, own_daemon)
+            realised = self._realised(first, started_ns)
+            if complaint := complaint_of_kept(additions, self._job.store_bytes, realised.closure.paths):
+                raise _too_large(first, complaint)
+            return first, realised
         except Refused as failure:
             if _failed_by_itself(failure.result):
                 own_daemon.check_answers()  # without a daemon everything fails: that is not the submission's doing
+                self._room.check_while_building()  # on a full disk, too
             raise
         finally:
             own_daemon.stop()
+            additions.remove_unfinished(self._unknown)
+            additions.close()
+            self._room.end()
 
     def _lost_by(self, result: Result) -> list[str]:
         """Return what the store lacks where that may be why a build failed."""
@@ -163,6 +186,11 @@ class Build:
         limits = self._job.limits
         return mending.in_jail(task, self._job.daemon_configuration, limits.file_size_bytes, limits.open_files)
 
+    def _unknown(self, names: Sequence[str]) -> frozenset[str]:
+        """Return which of these names in the store are not valid to Nix (`tidying.Unknown`). The daemon must not run."""
+        limits = self._job.limits
+        return mending.unknown(names, self._job.daemon_configuration, limits.file_size_bytes, limits.open_files)
+
     def _mend(self, lost: list[str]) -> None:
         """Mend the store, alone, and make room for another evaluation."""
         self._link.send({"type": "mending", "missing": lost[0], "count": len(lost)})
@@ -171,8 +199,8 @@ class Build:
         box.remove_tree(jails.WORK, jails.HOME.rpartition("/")[2])
         make_directory(jails.HOME, namespace.JAIL_ID)
 
-    def _evaluate(self) -> Result:
-        """Run Nix in the first jail. Raises `Refused` where it fails or passes a limit."""
+    def _evaluate(self, additions: Additions, own_daemon: Daemon) -> Result:
+        """Run Nix in the first jail. Raises `Refused` where it fails or passes a limit, `NoRoom` where the disk is full."""
         job = self._job
         arguments = ["/usr/bin/python3", "-S", "-c", EVALUATE, *job.options]
         variables = daemon.CLIENT_VARIABLES | {"HOME": "/home", "NIX_PATH": job.nix_path, "IN_NIX_SHELL": "pure"}
@@ -184,8 +212,20 @@ class Build:
         if job.network:
             command.insert(1, "--disable_clone_newnet")
         progress = ProgressLink(self._link, f"{jails.HOME}/progress", namespace.JAIL_ID)
-        first = run_stage(command, program, job.limits, b"", host=progress, cgroup=self._cgroup, run_as=JAILED)
+        watch = StoreWatch(progress, additions, job.store_bytes, self._room)
+        first = run_stage(
+            command, program, _of_jails(job.limits), b"", host=watch, cgroup=self._cgroup, run_as=JAILED, keep_tail=True
+        )
+        watch.finish()
+        watch.close()
         progress.close()
+        if watch.no_room is not None:
+            own_daemon.stop()
+            if complaint := complaint_of_hidden(additions, job.store_bytes, self._room.given_back_bytes()):
+                raise _too_large(first, complaint)
+            raise watch.no_room
+        if watch.complaint is not None and (succeeded(first) or first.killed_by == "store"):
+            raise _too_large(first, watch.complaint)
         if not succeeded(first):
             raise Refused(first)
         return first
@@ -241,7 +281,9 @@ class Build:
         program = Program([argument.encode() for argument in arguments], tuple(shell.variables.items()))
         command = nsjail_command(self._capture_jail(realised))
         limits = remaining(job.limits, first, elapsed_ms)
-        second = run_stage(command, program, limits, b"", host=self._link, cgroup=self._cgroup, run_as=JAILED)
+        second = run_stage(
+            command, program, _of_jails(limits), b"", host=self._link, cgroup=self._cgroup, run_as=JAILED, keep_tail=True
+        )
         result = together(first, second, elapsed_ms)
         if second.exit_code == EXIT_TOO_LARGE and second.killed_by is None:
             raise Refused(result, TOO_LARGE)
@@ -284,7 +326,7 @@ BEYOND_REPAIR: Final = (
     "{path} and {others} other paths are missing from the store volume, though Nix's database says that they are valid, and"
     " they could not be made anew: restore them, or remove the store and its database (make purge) and run make setup"
 )
-FAULTS: Final = (StoreError, DaemonError, FilesError, BoxError, CgroupError, ProtocolError, OSError)
+FAULTS: Final = (StoreError, NoRoom, DaemonError, FilesError, BoxError, CgroupError, ProtocolError, OSError)
 
 
 def serve() -> int:
@@ -297,14 +339,25 @@ def serve() -> int:
         if (command := link.next()) is not None:
             Build(decode_job(command), link, cgroup, lock).run()
     except FAULTS as error:
-        link.send({"type": "fault", "message": f"{type(error).__name__}: {error}"[:2000]})
+        no_room = isinstance(error, NoRoom)
+        link.send({"type": "fault", "message": f"{type(error).__name__}: {error}"[:2000], "no_room": no_room})
         return 1
     return 0
+
+
+def _of_jails(limits: Limits) -> Limits:
+    """Return the limits of a jail's own processes. Their number is the container's to bound: it says when it refused one."""
+    return limits._replace(processes=limits.processes + TASKS_BESIDE)
 
 
 def _failed_by_itself(result: Result) -> bool:
     """Return whether a program ended with a failure, and passed no limit: something that it needs may have been missing."""
     return result.killed_by is None and not result.oom_kills and result.fault is None and bool(result.exit_code)
+
+
+def _too_large(result: Result, complaint: str) -> Refused:
+    """Return the failure of a build that adds more to the store than it may, however it ended."""
+    return Refused(result._replace(exit_code=None, signal_number=None, killed_by="store"), complaint)
 
 
 def _elapsed_ms(started_ns: int) -> int:
@@ -321,5 +374,10 @@ def main() -> None:
     """Enter the namespace, then serve. Started anew inside: a process that changed its ids may not write its own /proc."""
     if IN_NAMESPACE in os.environ:
         sys.exit(serve())
+    try:
+        network_filter.set_up(sys.argv[1:])
+    except FilterError as error:
+        HostLink().send({"type": "fault", "message": str(error)})
+        sys.exit(1)
     os.environ[IN_NAMESPACE] = "1"
     sys.exit(namespace.run_in_namespace(lambda: os.execv(sys.executable, sys.orig_argv)))  # noqa: S606 - no shell is wanted

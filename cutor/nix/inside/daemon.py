@@ -16,6 +16,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,10 @@ JOURNAL_BYTES: Final = 192 << 20
 OPEN_FILES: Final = 256
 """What the daemon needs itself: sockets, the database, locks and pseudoterminals of its builders."""
 START_SECONDS: Final = 20.0
-DAEMON: Final = ("/usr/bin/nix-daemon",)
+END_SECONDS: Final = 10.0
+NAME: Final = "nix-daemon"
+DAEMON: Final = (f"/usr/bin/{NAME}",)
+SCORE_SECONDS: Final = 5.0
 OOM_SCORE: Final = 500
 """Between the jails, which go first, and the build init, which has to report."""
 
@@ -83,9 +87,15 @@ class Daemon:
         self._process = process
 
     def stop(self) -> None:
-        """Kill nsjail: the kernel then kills the daemon, and with it all of its namespace. Harmless when it is gone."""
+        """Kill nsjail: the kernel then kills the daemon, and with it all of its namespace. Harmless when it is gone.
+
+        Returns when they are gone, which comes a moment after nsjail's own end: until then they hold locks, and may write.
+        """
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+        deadline = time.monotonic() + END_SECONDS
+        while _lives() and time.monotonic() < deadline:
+            time.sleep(0.002)
 
     def check(self) -> None:
         """Raise `DaemonError` when the daemon has ended."""
@@ -110,7 +120,7 @@ def start(configuration: str, file_size_bytes: int, open_files: int) -> Daemon:
     with LOG.open("wb") as log:
         started = command(DAEMON, configuration, *limits_of(file_size_bytes, open_files))
         process = subprocess.Popen(started, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={})
-    Path(f"/proc/{process.pid}/oom_score_adj").write_text(str(OOM_SCORE))
+    goes_before(process, OOM_SCORE)
     daemon = Daemon(process)
     deadline = time.monotonic() + START_SECONDS
     while not _answers():
@@ -119,6 +129,26 @@ def start(configuration: str, file_size_bytes: int, open_files: int) -> Daemon:
             raise DaemonError(f"nix-daemon does not answer after {START_SECONDS:.0f} s: {log_tail()}")
         time.sleep(0.005)
     return daemon
+
+
+def goes_before(process: subprocess.Popen[bytes], score: int) -> None:
+    """Let the kernel's OOM killer take a child before what has a lower score, such as this process.
+
+    The file belongs to root of the host, and can't be written, while the child is on its way into its program and once it has
+    ended: then that is all the same. Raises `PermissionError` for one that lives on so.
+    """
+    deadline = time.monotonic() + SCORE_SECONDS
+    while process.poll() is None:
+        try:
+            Path(f"/proc/{process.pid}/oom_score_adj").write_text(str(score))
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            if process.poll() is None and time.monotonic() > deadline:
+                raise
+            time.sleep(0.001)
+        else:
+            return
 
 
 def file_bytes(wanted: int) -> int:
@@ -162,6 +192,16 @@ def log_tail() -> str:
     with LOG.open("rb") as log:
         log.seek(max(0, os.fstat(log.fileno()).st_size - LOG_TAIL_BYTES))
         return " | ".join(log.read().decode(errors="replace").split("\n"))
+
+
+def _lives() -> bool:
+    """Return whether there is a process that is called as the daemon is: the first of its namespace is the last that goes."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with suppress(OSError):
+                if Path(entry.path, "comm").read_text() == f"{NAME}\n":
+                    return True
+    return False
 
 
 def _answers() -> bool:

@@ -24,6 +24,8 @@ class Job(NamedTuple):
     daemon_configuration: str
     policy: str
     network: bool
+    store_bytes: int
+    min_free_bytes: int
 
 
 def decode_job(command: Command) -> Job:
@@ -40,6 +42,8 @@ def decode_job(command: Command) -> Job:
         daemon_configuration=command.field("daemon_configuration", str),
         policy=command.field("policy", str),
         network=command.field("network", bool),
+        store_bytes=command.field("store_bytes", int),
+        min_free_bytes=command.field("min_free_bytes", int),
     )
 
 

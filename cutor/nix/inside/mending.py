@@ -143,6 +143,20 @@ def in_jail(task: Literal["look", "mend"], configuration: str, file_size_bytes: 
     return done.printed.decode().split()
 
 
+def unknown(names: Sequence[str], configuration: str, file_size_bytes: int, open_files: int) -> frozenset[str]:
+    """Return which of these names in the store Nix's database does not know, none where it can't be asked.
+
+    Also in the place of the build's daemon (`in_jail`): 25 ms for up to `store.BATCH` names.
+    """
+    found: set[str] = set()
+    for start in range(0, len(names), store.BATCH):
+        paths = [f"{store.STORE}/{name}" for name in names[start : start + store.BATCH]]
+        question = (STORE, "--check-validity", "--print-invalid", *paths)
+        done = run(daemon.command(question, configuration, *daemon.limits_of(file_size_bytes, open_files)), b"")
+        found.update(path.rpartition("/")[2] for path in done.printed.decode(errors="replace").split() if done.well)
+    return frozenset(found)
+
+
 PROGRAM: Final = "import sys; sys.path.insert(0, '/opt/cutor'); from cutor.nix.inside.mending import main; main()"
 
 

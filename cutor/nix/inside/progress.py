@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import Final
+from typing import Final, Literal
 
 from cutor.jail.inside.host_link import HostLink
 
@@ -40,9 +40,9 @@ class ProgressLink:
         """Return the descriptor to watch."""
         return self._epoll.fileno()
 
-    def interrupted(self) -> bool:
+    def interrupted(self) -> Literal["cancel"] | None:
         """Take what there is; return whether the stage is to be cancelled."""
-        cancelled = False
+        cancelled: Literal["cancel"] | None = None
         for fd, _ in self._epoll.poll(0):
             if fd == self._pipe:
                 self._take()

@@ -72,41 +72,57 @@ class Closure:
     size_bytes: int
 
 
+def _silent() -> None:
+    """Tell nobody."""
+
+
 class BuildsLock:
     """A share of the builds' lock, held until this process ends, and the way to be alone for a while."""
 
     def __init__(self, lock: int) -> None:
         self._lock = lock
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits to be alone, and nobody else begins meanwhile."""
+        turn = _open_lock(TURN)
+        try:
+            return not _try_lock(turn, fcntl.LOCK_SH)
+        finally:
+            os.close(turn)
+
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, on_wait: Callable[[], None] = _silent) -> Iterator[None]:
         """Wait until no other build is at work, and let none begin before the block ends; the share is held again then.
 
-        It is given up meanwhile: of two that want to be alone each would wait for the other's.
+        It is given up meanwhile: of two that want to be alone each would wait for the other's. ``on_wait`` is called, once,
+        where somebody is at work.
         """
+        tell = _once(on_wait)
         turn = _open_lock(TURN)
         fcntl.flock(self._lock, fcntl.LOCK_UN)
         try:
-            fcntl.flock(turn, fcntl.LOCK_EX)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            _take(turn, fcntl.LOCK_EX, tell)
+            _take(self._lock, fcntl.LOCK_EX, tell)
             yield
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_SH)
             os.close(turn)
 
 
-def hold_lock(on_wait: Callable[[], None]) -> BuildsLock:
+def hold_lock(on_wait: Callable[[], None], *, on_cleaning: bool = True) -> BuildsLock:
     """Take a share of the builds' lock; ``on_wait`` is called, once, where that may take its time.
 
-    A build that finds itself alone removes what dead ones left (`remove_leftovers`); else somebody who wants to be alone may
-    have to be done first: a garbage collection, or a build that mends the store.
+    A build that finds itself alone removes what dead ones left (`remove_leftovers`), which counts as a wait unless
+    ``on_cleaning`` is false; else somebody who wants to be alone may have to be done first: a garbage collection, or a build
+    that mends the store.
     """
     tell = _once(on_wait)
     STATE.mkdir(exist_ok=True)
     lock, turn = _open_lock(LOCK), _open_lock(TURN)
     _take(turn, fcntl.LOCK_SH, tell)
     if _try_lock(lock, fcntl.LOCK_EX):
-        remove_leftovers(tell)
+        remove_leftovers(tell if on_cleaning else _silent)
     _take(lock, fcntl.LOCK_SH, tell)
     os.close(turn)
     return BuildsLock(lock)
@@ -168,7 +184,7 @@ def is_leftover(entry: os.DirEntry[str]) -> bool:
     if entry.name.startswith(ASIDE):
         return entry.is_dir(follow_symlinks=False)
     if entry.name.endswith(".lock"):
-        return entry.is_file(follow_symlinks=False) and _is_lock(entry.stat(follow_symlinks=False))
+        return entry.is_file(follow_symlinks=False) and is_lock(entry.stat(follow_symlinks=False))
     if not entry.name.endswith(".drv.chroot") or not entry.is_dir(follow_symlinks=False):
         return False
     try:
@@ -177,7 +193,8 @@ def is_leftover(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_lock(facts: os.stat_result) -> bool:
+def is_lock(facts: os.stat_result) -> bool:
+    """Return whether a regular file called PATH.lock is Nix's lock of PATH."""
     return stat.S_IMODE(facts.st_mode) == 0o600 and facts.st_size <= 1
 
 
@@ -193,19 +210,28 @@ def _aside(entry: os.DirEntry[str]) -> str:
 
 def read_derivation(path: str) -> Derivation:
     """Return the derivation stored at ``path``. Raises `DerivationError`, `StoreError` or `FilesError`."""
+    return derivation.parse(_text_of(path))
+
+
+def read_outputs(path: str) -> dict[str, str]:
+    """Return the outputs of the derivation stored at ``path``, by name. Raises what `read_derivation` raises."""
+    return derivation.outputs_of(_text_of(path))
+
+
+def _text_of(path: str) -> bytes:
     if not is_store_path(path) or not path.endswith(".drv"):
         raise StoreError(f"{path[:300]!r} is not the path of a derivation")
     text = read_file(path, MAX_DERIVATION_BYTES)
     if text is None:
         raise StoreError(f"the derivation {path} is not in the store")
-    return derivation.parse(text)
+    return text
 
 
 def realised_for(shell: Derivation) -> list[str]:
     """Return the paths that nix-shell would realise before it starts ``shell``: outputs of its inputs, and its sources."""
     wanted = [*shell.sources]
     for path, names in shell.inputs.items():
-        outputs = read_derivation(path).outputs
+        outputs = read_outputs(path)
         wanted += [outputs[name] for name in names]
     return wanted
 
@@ -260,7 +286,7 @@ def _ask(command: Sequence[str], stdin: bytes, max_bytes: int, seconds: float) -
     os.pwrite(given, stdin, 0)
     with subprocess.Popen(command, env=daemon.CLIENT_VARIABLES, stdin=given, stdout=subprocess.PIPE, stderr=said) as process:
         assert process.stdout is not None
-        Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
+        daemon.goes_before(process, 1000)
         try:
             printed, complete = _read(process.stdout.fileno(), max_bytes, deadline)
             failed = bool(process.wait()) if complete else False
@@ -309,7 +335,7 @@ def make_roots(key: str, paths: Iterable[str]) -> None:
     """Keep ``paths`` from garbage collection until the directory of roots ``key`` is removed; a new directory has all or none.
 
     Roots are named after their paths and only added, so builds of one key, at once or one after the other, don't disturb
-    each other: what an earlier build promised stays.
+    each other: what an earlier build promised stays. The directory's time is that of the last call.
     """
     if not KEY.fullmatch(key):
         raise StoreError(f"{key[:80]!r} is not the key of an environment")
@@ -324,6 +350,7 @@ def make_roots(key: str, paths: Iterable[str]) -> None:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             _link(ROOTS / key, paths)
+            os.utime(ROOTS / key)  # a collection that was planned before spares it
     finally:
         shutil.rmtree(half_made, ignore_errors=True)
 

@@ -5,7 +5,7 @@ WITH parsed AS (
         *,
         CASE WHEN fault IS NULL AND json_valid(body) THEN from_json(coalesce(document, body), '{
             "kind": "VARCHAR", "derivation": "VARCHAR", "closure": ["VARCHAR"], "closure_bytes": "BIGINT", "worker": "VARCHAR",
-            "reason": "VARCHAR"}') END AS event
+            "tenant": "VARCHAR", "id": "VARCHAR", "private_to": "VARCHAR", "reason": "VARCHAR"}') END AS event
     FROM incoming
 )
 SELECT
@@ -21,6 +21,9 @@ SELECT
     len(event.closure) AS closure_paths,
     event.closure_bytes AS closure_bytes,
     event.worker AS worker,
+    event.tenant AS tenant,
+    event.id AS id,
+    event.private_to AS private_to,
     event.reason AS reason,
     if(json_valid(body), body, NULL) AS body,
     coalesce(raw, if(json_valid(body), NULL, encode(body))) AS raw

@@ -12,6 +12,9 @@ CREATE TABLE environment_events (
     closure_paths BIGINT,
     closure_bytes BIGINT,
     worker VARCHAR,
+    tenant VARCHAR,
+    id VARCHAR,
+    private_to VARCHAR,
     reason VARCHAR,
     body JSON,
     raw BLOB
@@ -22,13 +25,16 @@ COMMENT ON COLUMN environment_events.time IS 'The stream''s own time, UTC, to th
 COMMENT ON COLUMN environment_events.time_ns IS 'The same in nanoseconds since 1970, exact';
 COMMENT ON COLUMN environment_events.subject IS 'cutor.env.<key>';
 COMMENT ON COLUMN environment_events.key IS 'Key of the environment, from the subject; null where the subject is none of cutor''s';
-COMMENT ON COLUMN environment_events.kind IS 'env-built or env-removed; null where the body cannot be read';
+COMMENT ON COLUMN environment_events.kind IS 'env-building, env-built, env-removed, env-pinned or env-unpinned; null where the body cannot be read';
 COMMENT ON COLUMN environment_events.message_id IS 'What makes a second append of the same event a duplicate';
 COMMENT ON COLUMN environment_events.fault IS 'Why the body could not be read as an event; null where it could';
 COMMENT ON COLUMN environment_events.derivation IS 'Store path of the environment''s derivation';
 COMMENT ON COLUMN environment_events.closure_paths IS 'Store paths that it needs';
 COMMENT ON COLUMN environment_events.closure_bytes IS 'Bytes of those paths together';
-COMMENT ON COLUMN environment_events.worker IS 'Builder that built it';
+COMMENT ON COLUMN environment_events.worker IS 'Builder that builds or built it';
+COMMENT ON COLUMN environment_events.tenant IS 'Tenant of the submission that builds it; of env-building alone';
+COMMENT ON COLUMN environment_events.id IS 'Id of that submission';
+COMMENT ON COLUMN environment_events.private_to IS 'Submission, TENANT/ID, that alone uses what was built; null for what is kept';
 COMMENT ON COLUMN environment_events.reason IS 'Why it was removed';
 COMMENT ON COLUMN environment_events.body IS 'The body as written; null where it is not JSON';
 COMMENT ON COLUMN environment_events.raw IS 'The bytes of a body that is not JSON; else null';
@@ -43,14 +49,25 @@ WITH made AS (
         arg_max(closure_paths, sequence) FILTER (kind = 'env-built') AS closure_paths,
         arg_max(closure_bytes, sequence) FILTER (kind = 'env-built') AS closure_bytes,
         arg_max(worker, sequence) FILTER (kind = 'env-built') AS worker,
+        arg_max({'to': private_to}, sequence) FILTER (kind = 'env-built').to AS private_to,
         max(time) FILTER (kind = 'env-built') AS built_at,
         count(*) FILTER (kind = 'env-built') AS builds,
-        arg_max(kind, sequence) = 'env-removed' AS removed,
-        arg_max(time, sequence) AS last_at,
-        arg_max({'reason': reason}, sequence).reason AS reason
+        arg_max(kind, sequence) FILTER (kind IN ('env-built', 'env-removed')) = 'env-removed' AS removed,
+        arg_max({'time': time, 'reason': reason}, sequence) FILTER (kind = 'env-removed') AS removal
     FROM environment_events
     WHERE kind IS NOT NULL
     GROUP BY key
+    HAVING count(*) FILTER (kind <> 'env-building') > 0
+), pins AS (
+    SELECT DISTINCT pin.key
+    FROM environment_events AS pin
+    WHERE pin.kind = 'env-pinned' AND NOT EXISTS (
+        FROM environment_events AS unpin
+        WHERE unpin.key = pin.key AND unpin.kind = 'env-unpinned' AND unpin.sequence > pin.sequence AND (
+            NOT json_exists(unpin.body, '$.pin_sequence')
+            OR TRY_CAST(unpin.body->>'$.pin_sequence' AS BIGINT) = pin.sequence
+        )
+    )
 ), used AS (
     SELECT
         key,
@@ -74,22 +91,28 @@ SELECT
     coalesce(hits, 0) AS hits,
     first_used_at,
     last_used_at,
+    key IN (SELECT pins.key FROM pins) AS pinned,
+    private_to IS NOT NULL AS private,
+    private_to,
     coalesce(removed, FALSE) AS removed,
-    if(removed, last_at, NULL) AS removed_at,
-    if(removed, reason, NULL) AS removal_reason
+    if(removed, removal.time, NULL) AS removed_at,
+    if(removed, removal.reason, NULL) AS removal_reason
 FROM made FULL JOIN used USING (key);
-COMMENT ON VIEW environments IS 'Every environment that was built or used';
+COMMENT ON VIEW environments IS 'Every environment that was built, used or pinned';
 COMMENT ON COLUMN environments.key IS 'What identifies it: the hash of shell.nix and of what it imports';
 COMMENT ON COLUMN environments.derivation IS 'Store path of its derivation';
 COMMENT ON COLUMN environments.closure_paths IS 'Store paths that it needs';
 COMMENT ON COLUMN environments.closure_bytes IS 'Bytes of those paths together';
 COMMENT ON COLUMN environments.worker IS 'Builder that built it last';
 COMMENT ON COLUMN environments.built_at IS 'When it was built last, UTC';
-COMMENT ON COLUMN environments.builds IS 'Times it was built';
+COMMENT ON COLUMN environments.builds IS 'Times it was built; builds that failed are not among them';
 COMMENT ON COLUMN environments.uses IS 'Times a submission was given it';
-COMMENT ON COLUMN environments.hits IS 'Those times it was there already';
+COMMENT ON COLUMN environments.hits IS 'Those times it was there already, or another submission built it meanwhile';
 COMMENT ON COLUMN environments.first_used_at IS 'When a submission was given it first, UTC';
 COMMENT ON COLUMN environments.last_used_at IS 'When a submission was given it last, UTC';
+COMMENT ON COLUMN environments.pinned IS 'Whether an operator wants it to be kept, or a refresh that runs';
+COMMENT ON COLUMN environments.private IS 'Whether one submission alone uses it (cache: false), with whose end it goes';
+COMMENT ON COLUMN environments.private_to IS 'That submission, TENANT/ID; null for an environment that is kept';
 COMMENT ON COLUMN environments.removed IS 'Whether it is gone from the store since it was built last';
 COMMENT ON COLUMN environments.removed_at IS 'When it was removed, UTC; null where it stands';
 COMMENT ON COLUMN environments.removal_reason IS 'Why it was removed';

@@ -1,0 +1,36 @@
+"""What goes over the wire between who asks in SQL and who answers: request and reply on the subject `SUBJECT`.
+
+A question's document: ``sql``, and ``timeout_s`` and ``rows`` if they are to be other than the defaults. The answer's:
+``columns``, ``rows`` and ``truncated``, or ``error`` with ``kind`` (``query``: the question is at fault, ``timeout``,
+``unavailable``). Without DuckDB, which takes as long to import as all else that a command needs: who asks has no use for it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+SUBJECT: Final = "cutor.query"
+DEFAULT_TIMEOUT_S: Final = 10.0
+LONGEST_TIMEOUT_S: Final = 120.0
+DEFAULT_ROWS: Final = 10_000
+MOST_ROWS: Final = 1_000_000
+SQL_CHARACTERS: Final = 100_000
+
+FailureKind = Literal["query", "timeout", "unavailable"]
+
+
+class Question(msgspec.Struct, kw_only=True):
+    """What is asked. ``rows`` is the most rows wanted: what goes beyond is left out, and the answer says so."""
+
+    sql: str
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    rows: int = DEFAULT_ROWS
+
+
+class Failure(msgspec.Struct, kw_only=True):
+    """Why there is no answer; ``error`` is one line."""
+
+    error: str
+    kind: FailureKind = "query"

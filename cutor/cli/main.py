@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "events": Entry("events", "List the events of a submission, or the newest of all."),
     "parked": Entry("parked", "List, show, retry or drop submissions that are parked."),
     "query": Entry("query", "Ask the projections in SQL."),
+    "projections": Entry("projections", "Look after the views that queries ask."),
     "env": Entry("env", "List, show, build, try, refresh, pin or remove environments."),
     "gc": Entry("gc", "Delete what nobody needs from the store of this host."),
     "dead-letters": Entry("dead_letters", "List or show messages that are no events."),

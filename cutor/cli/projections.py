@@ -1,0 +1,19 @@
+"""``cutor projections``: the views and their file. A module for each of its commands; this one puts them together."""
+
+from __future__ import annotations
+
+import click
+
+from cutor.cli.options import examples
+from cutor.cli.projections_status import status_command
+
+
+@click.group("projections", no_args_is_help=False, epilog=examples("cutor projections status"))
+def command() -> None:
+    """Look after the views that queries ask.
+
+    They are folded from the streams, and hold nothing that the streams do not: they can be thrown away and made again.
+    """
+
+
+command.add_command(status_command)

@@ -1,0 +1,63 @@
+"""How far the views have come in each stream, as the projector and the server say it. Without DuckDB: commands ask."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from cutor.bus.connection import Bus
+from cutor.model.subjects import ENVIRONMENTS, EVENTS
+from cutor.projections.errors import QueryError
+from cutor.projections.query_client import Table, query
+
+STREAMS: Final = (EVENTS, ENVIRONMENTS)
+"""The streams that the views are folded from."""
+_CHECKPOINTS: Final = "SELECT stream, sequence, time, messages, undecodable FROM checkpoint"
+_SIZE: Final = "SELECT block_size * total_blocks AS size_bytes FROM pragma_database_size()"
+
+
+class StreamStatus(NamedTuple):
+    """One stream and the views: ``checkpoint`` is the last sequence folded in (0: none), ``time`` that of its message, UTC.
+
+    ``messages`` were folded in since the file was made, ``undecodable`` of them were no events; ``behind`` are the messages
+    that the stream holds beyond the checkpoint.
+    """
+
+    stream: str
+    checkpoint: int
+    time: str | None
+    messages: int
+    undecodable: int
+    last_sequence: int
+    behind: int
+
+
+class ViewsStatus(NamedTuple):
+    """The views of a stack; ``file_bytes`` is None where the projector does not say."""
+
+    streams: list[StreamStatus]
+    file_bytes: int | None
+
+
+async def read_status(bus: Bus) -> ViewsStatus:
+    """Return how far the views have come. Raises what `query` raises, `StreamMissing` and `BusUnreachable`.
+
+    The checkpoint is read before the stream's end, so that what comes meanwhile counts as behind, and never less than nothing.
+    """
+    checkpoints = {row[0]: row[1:] for row in (await query(bus, _CHECKPOINTS)).rows}
+    return ViewsStatus([await _of_stream(bus, stream, checkpoints[stream]) for stream in STREAMS], await _file_bytes(bus))
+
+
+async def _of_stream(bus: Bus, stream: str, checkpoint: list[Any]) -> StreamStatus:
+    sequence, time, messages, undecodable = checkpoint
+    state = (await bus.stream_info(stream))["state"]
+    last = int(state["last_seq"])
+    held = last - max(sequence, int(state["first_seq"]) - 1)
+    return StreamStatus(stream, sequence, time, messages, undecodable, last, max(0, held))
+
+
+async def _file_bytes(bus: Bus) -> int | None:
+    try:
+        answer: Table = await query(bus, _SIZE)
+    except QueryError:
+        return None
+    return int(answer.rows[0][0])

@@ -1,0 +1,68 @@
+"""``cutor projections`` on a stack with nothing but a projector."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.bare_stack import User, one_line, request
+
+SUBMISSIONS = 3
+
+
+@pytest.fixture(scope="module")
+def projected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+    """A stack with a projector and queued submissions, whose views hold them."""
+    user = User(tmp_path_factory.mktemp("projected"))
+    started = user.up(roles=["projector"])
+    assert started.returncode == 0, started.stderr
+    try:
+        for number in range(SUBMISSIONS):
+            assert user.cutor("submit", "-", "--id", f"s{number}", stdin=request()).returncode == 0
+        yield user
+    finally:
+        ended = user.down()
+        assert ended.returncode == 0, ended.stderr
+
+
+def caught_up(user: User) -> dict[str, Any]:
+    """Return what `status` says of EVENTS once the views hold all submissions."""
+    deadline = time.monotonic() + 30
+    while True:
+        done = user.cutor("projections", "status", "--json")
+        assert done.returncode == 0, done.stderr
+        document: dict[str, Any] = json.loads(done.stdout)
+        events: dict[str, Any] = document["streams"][0]
+        if events["checkpoint"] == events["last_sequence"] == SUBMISSIONS:
+            return document
+        assert time.monotonic() < deadline, document
+
+
+def test_status_says_how_far_the_views_have_come(projected: User) -> None:
+    document = caught_up(projected)
+    events, environments = document["streams"]
+    assert {name: events[name] for name in ("stream", "behind", "messages", "undecodable")} == {
+        "stream": "EVENTS",
+        "behind": 0,
+        "messages": SUBMISSIONS,
+        "undecodable": 0,
+    }
+    assert (environments["stream"], environments["checkpoint"], environments["time"]) == ("ENVIRONMENTS", 0, None)
+    assert document["file_bytes"] > 4096
+
+
+def test_status_is_a_table_for_people(projected: User) -> None:
+    caught_up(projected)
+    lines = projected.cutor("projections", "status").stdout.splitlines()
+    assert lines[0].split()[:4] == ["stream", "checkpoint", "end", "behind"]
+    assert lines[1].split()[:4] == ["EVENTS", "3", "3", "0"]
+    assert "the file of the views has" in lines[-1]
+
+
+def test_without_a_projector_status_is_one_line(bare: User) -> None:
+    assert "no projector answers queries" in one_line(bare.cutor("projections", "status"), 3)
+    assert "cannot reach NATS" in one_line(bare.cutor("projections", "status", "--server", "nats://127.0.0.1:1"), 3)

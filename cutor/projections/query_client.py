@@ -11,7 +11,7 @@ import msgspec
 from cutor.bus.connection import Bus
 from cutor.bus.service import NobodyServes, NoReply, request
 from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
-from cutor.projections.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, SUBJECT, Failure, Question
+from cutor.projections.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, SUBJECT, Failure, Parameters, Question
 
 MARGIN_S: Final = 5.0
 """What an answer may take on its way beyond the time that the query is given."""
@@ -36,17 +36,21 @@ class Table(NamedTuple):
     truncated: bool
 
 
-async def query(bus: Bus, sql: str, timeout_s: float = DEFAULT_TIMEOUT_S, *, rows: int = DEFAULT_ROWS) -> Table:
+async def query(
+    bus: Bus, sql: str, timeout_s: float = DEFAULT_TIMEOUT_S, *, rows: int = DEFAULT_ROWS, parameters: Parameters | None = None
+) -> Table:
     """Ask the projector; the answer sees everything that it had committed when the question came.
+
+    What others wrote goes into ``parameters``, never into ``sql``: ``$name`` there stands for the value of that name.
 
     Raises `QueryError` (the statement is wrong, not allowed, or its answer too large), `QueryTimeout` (stopped after
     ``timeout_s``), `QueryUnavailable` (no projector answers, or it has too much to do); one line each.
     """
     try:
-        question = msgspec.json.encode(Question(sql=sql, timeout_s=timeout_s, rows=rows))
+        question = msgspec.json.encode(Question(sql=sql, parameters=dict(parameters or {}), timeout_s=timeout_s, rows=rows))
         answer = await request(bus, SUBJECT, question, timeout_s=timeout_s + MARGIN_S)
     except UnicodeEncodeError as error:
-        raise QueryError("the statement is not UTF-8") from error
+        raise QueryError("the question is not UTF-8") from error
     except NobodyServes as error:
         raise QueryUnavailable(f"no projector answers queries at {bus.address}: is one running (`cutor up`)?") from error
     except NoReply as error:

@@ -22,6 +22,7 @@ from cutor.projections.errors import ViewsRejected
 from cutor.projections.questions import (
     LONGEST_TIMEOUT_S,
     MOST_ROWS,
+    PARAMETERS,
     SQL_CHARACTERS,
     SUBJECT,
     Failure,
@@ -93,6 +94,8 @@ class QueryService:
             raise _NotAnswered(f"not a question: {error}") from error
         if len(question.sql) > SQL_CHARACTERS:
             raise _NotAnswered(f"the statement has more than {SQL_CHARACTERS} characters")
+        if len(question.parameters) > PARAMETERS:
+            raise _NotAnswered(f"the question has more than {PARAMETERS} parameters")
         return question
 
     async def _take_turn(self, question: Question) -> bytes:
@@ -111,6 +114,7 @@ class QueryService:
         document = {
             "snapshot": str(await self._snapshots.current()),
             "sql": question.sql,
+            "parameters": question.parameters,
             "rows": min(max(question.rows, 1), MOST_ROWS),
             "answer_bytes": ANSWER_BYTES,
             "memory_bytes": MEMORY_BYTES,

@@ -2,8 +2,8 @@
 
 What somebody asks is code: it gets a process of its own that can write no file, whose memory and time are bounded, and a
 database opened for reading, without access to files or network, whose settings are locked. Standard input brings one JSON
-document: ``snapshot`` (path), ``sql``, ``rows`` (most of them), ``answer_bytes``, ``memory_bytes``, ``cpu_s``. Standard output
-takes one: ``columns`` (name and type), ``rows``, ``truncated``; or ``error``, one line. This file imports nothing of cutor.
+document: ``snapshot`` (path), ``sql``, ``parameters`` (values by name), ``rows`` (most of them), ``answer_bytes``,
+``memory_bytes``, ``cpu_s``. Standard output takes one: ``columns`` (name and type), ``rows``, ``truncated``; or ``error``, one line. This file imports nothing of cutor.
 """
 
 from __future__ import annotations
@@ -87,17 +87,19 @@ def without_end(sql: str) -> str:
 def ask(connection: duckdb.DuckDBPyConnection, question: dict[str, Any]) -> bytes:
     """Return the answer's document, no larger than it may be. DuckDB itself writes the rows as JSON, one array each."""
     statement = only_statement(connection, question["sql"])
+    parameters = question["parameters"]
     if statement.type == duckdb.StatementType.EXPLAIN:
-        lines = connection.execute(statement).fetchall()
+        lines = connection.execute(statement, parameters).fetchall()
         columns = [{"name": "explain_key", "type": "VARCHAR"}, {"name": "explain_value", "type": "VARCHAR"}]
         return document(columns, [json.dumps(line) for line in lines], truncated=False)
     inner = without_end(statement.query)
-    described = connection.execute(f"DESCRIBE (\n{inner}\n)").fetchall()
+    described = connection.execute(f"DESCRIBE (\n{inner}\n)", parameters).fetchall()
     columns = [{"name": name, "type": kind} for name, kind, *_ in described]
     names = [f"c{number}" for number in range(len(columns))]
     rows = connection.execute(
         f"SELECT json_array({', '.join(names)})::VARCHAR FROM (\n{inner}\n) AS answer({', '.join(names)}) "  # noqa: S608
-        f"LIMIT {int(question['rows']) + 1}"
+        f"LIMIT {int(question['rows']) + 1}",
+        parameters,
     )
     return document(columns, *fetch(rows, question))
 

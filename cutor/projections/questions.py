@@ -1,12 +1,13 @@
 """What goes over the wire between who asks in SQL and who answers: request and reply on the subject `SUBJECT`.
 
-A question's document: ``sql``, and ``timeout_s`` and ``rows`` if they are to be other than the defaults. The answer's:
-``columns``, ``rows`` and ``truncated``, or ``error`` with ``kind`` (``query``: the question is at fault, ``timeout``,
+A question's document: ``sql``, ``parameters`` if the statement names any, and ``timeout_s`` and ``rows`` if they are to be
+other than the defaults. The answer's: ``columns``, ``rows`` and ``truncated``, or ``error`` with ``kind`` (``query``: the question is at fault, ``timeout``,
 ``unavailable``). Without DuckDB, which takes as long to import as all else that a command needs: who asks has no use for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -17,6 +18,11 @@ LONGEST_TIMEOUT_S: Final = 120.0
 DEFAULT_ROWS: Final = 10_000
 MOST_ROWS: Final = 1_000_000
 SQL_CHARACTERS: Final = 100_000
+PARAMETERS: Final = 100
+"""Most values beside a statement."""
+
+Parameters = Mapping[str, str | int | float | bool | None]
+"""Values that a statement names: ``$tenant``. They never become part of its text."""
 
 FailureKind = Literal["query", "timeout", "unavailable"]
 
@@ -25,6 +31,7 @@ class Question(msgspec.Struct, kw_only=True):
     """What is asked. ``rows`` is the most rows wanted: what goes beyond is left out, and the answer says so."""
 
     sql: str
+    parameters: dict[str, str | int | float | bool | None] = {}
     timeout_s: float = DEFAULT_TIMEOUT_S
     rows: int = DEFAULT_ROWS
 

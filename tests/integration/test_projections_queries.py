@@ -101,6 +101,25 @@ async def test_who_only_waited_is_not_told_of_a_slow_query(served: Bus) -> None:
         assert "took longer than 4 s" in str(end)
 
 
+async def test_values_beside_a_statement_stay_values(served: Bus) -> None:
+    hostile = "one' OR 'a' = 'a'; DROP VIEW submissions; --\0 $tenant \u202e"
+    sql = "SELECT $said, $count + 1, $nothing IS NULL, $yes AND $half < 1, (SELECT count(*) FROM submissions WHERE id = $said)"
+    values = {"said": hostile, "count": 41, "nothing": None, "yes": True, "half": 0.5}
+    assert (await query(served, sql, parameters=values)).rows == [[hostile, 42, True, True, 0]]
+    sql = "SELECT id FROM submissions WHERE id = $id;  -- a comment"
+    assert (await query(served, sql, parameters={"id": "one"})).rows == [["one"]]
+    assert (await query(served, "EXPLAIN SELECT $id", parameters={"id": "one"})).columns[0].name == "explain_key"
+    for sql, parameters, reason in (
+        ("SELECT $missing", {}, "missing"),
+        ("SELECT 1", {"left over": 1}, "Expected 0, got 1"),
+        ("SELECT 1", {f"p{number}": number for number in range(101)}, "more than 100 parameters"),
+        ("SELECT $text", {"text": "\ud800"}, "not UTF-8"),
+    ):
+        with pytest.raises(QueryError, match=reason) as caught:
+            await query(served, sql, parameters=parameters)
+        assert "\n" not in str(caught.value)
+
+
 async def test_an_answer_sees_what_was_committed_before(served: Bus) -> None:
     for number in range(5):
         last = await happen(served, f"s{number}", *FINISHED)

@@ -3,7 +3,8 @@
 What somebody asks is code: it gets a process of its own that can write no file, whose memory and time are bounded, and a
 database opened for reading, without access to files or network, whose settings are locked. Standard input brings one JSON
 document: ``snapshot`` (path), ``sql``, ``parameters`` (values by name), ``rows`` (most of them), ``answer_bytes``,
-``memory_bytes``, ``cpu_s``. Standard output takes one: ``columns`` (name and type), ``rows``, ``truncated``; or ``error``, one line. This file imports nothing of cutor.
+``memory_bytes``, ``cpu_s``. Standard output takes one: ``columns`` (name and type), ``rows``, ``truncated``; or ``error``,
+one line. This file imports nothing of cutor.
 """
 
 from __future__ import annotations

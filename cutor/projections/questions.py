@@ -1,8 +1,9 @@
 """What goes over the wire between who asks in SQL and who answers: request and reply on the subject `SUBJECT`.
 
 A question's document: ``sql``, ``parameters`` if the statement names any, and ``timeout_s`` and ``rows`` if they are to be
-other than the defaults. The answer's: ``columns``, ``rows`` and ``truncated``, or ``error`` with ``kind`` (``query``: the question is at fault, ``timeout``,
-``unavailable``). Without DuckDB, which takes as long to import as all else that a command needs: who asks has no use for it.
+other than the defaults. The answer's: ``columns``, ``rows`` and ``truncated``, or ``error`` with ``kind`` (``query``: the
+question is at fault, ``timeout``, ``unavailable``). Without DuckDB, which takes as long to import as all else that a command
+needs: who asks has no use for it.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from cutor.bus.appending import DEFAULT_TIMEOUT_S, Appending
 from cutor.bus.following import Followed, Follower
 from cutor.bus.link import Link
 from cutor.bus.message import Stored
+from cutor.bus.moments import first_since
 from cutor.bus.reader import DEFAULT_BATCH, Range, Reader
 from cutor.bus.reading import Reading
 from cutor.bus.subscription import Notices
@@ -171,6 +172,10 @@ class Bus:
         """The message with this sequence; None if there is none."""
         read = self._reading.leader if consistent else self._reading.direct
         return await read(stream, {"seq": sequence})
+
+    async def first_since(self, stream: str, time_ns: int) -> int:
+        """The first sequence whose message is of this time or later, one behind the last where there is none: see `moments`."""
+        return await first_since(self._reading, self.api, stream, time_ns)
 
     async def read(
         self,

@@ -30,6 +30,7 @@ PARKED = ROOT / "docs" / "how-to" / "parked-submissions.md"
 CLUSTER = ROOT / "docs" / "how-to" / "cluster.md"
 MANY_HOSTS = ROOT / "docs" / "how-to" / "many-hosts.md"
 ENVIRONMENTS = ROOT / "docs" / "how-to" / "environments.md"
+REPLAY = ROOT / "docs" / "how-to" / "replay.md"
 PAGES = [README, REQUEST, *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -48,7 +49,7 @@ def snippets(page: Path, *kinds: str) -> list[Snippet]:
 
 
 RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
-RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}, ENVIRONMENTS: {"sh", "toml"}}
+RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}, ENVIRONMENTS: {"sh", "toml"}, REPLAY: {"sh"}}
 """Kinds of snippets that a test below runs; TOML anywhere else is read as a configuration."""
 
 
@@ -155,6 +156,14 @@ def test_parked_submissions_are_looked_at_and_decided(stack: Stack) -> None:
     [program] = snippets(PARKED, "python")
     done = run('exec python -c "$PROGRAM"', stack.environment | {"PROGRAM": program.text}, 120)
     assert done.stdout == "a01c55-r2 OK\n", (done.stdout, done.stderr)
+
+
+def test_the_log_is_replayed(stack: Stack) -> None:
+    assert stack.result(str(EXAMPLES / "python-three-tests"), "--id", "6f1c2a-replayed")["outcome"] == "OK"
+    done = run("".join(one.text for one in snippets(REPLAY, "sh")), stack.environment, 150)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    for said in ('"kind":"submitted"', '"subject":"cutor.env.', "Counter({"):
+        assert said in done.stdout, (said, done.stdout)
 
 
 def test_environments_are_seen_kept_and_given_up(tmp_path: Path, nix_settings: NixSettings) -> None:

@@ -1,0 +1,120 @@
+"""A range of the log, read again as it stands there: which messages it has, and each as a line of JSON.
+
+A range ends where the stream ended when it was asked for: what comes meanwhile is not in it. Both ends belong to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from cutor.bus.connection import Bus
+from cutor.bus.message import Stored
+from cutor.errors import REFUSED, CutorError
+from cutor.model.moments import Moment, Place, exact_time
+from cutor.model.request import UNREADABLE
+
+BATCH: Final = 1000
+
+
+class RangeEmpty(CutorError):
+    """The range ends before it begins; the message names both ends."""
+
+    exit_code = REFUSED
+
+
+class Span(NamedTuple):
+    """Sequences of a stream, from ``first`` to ``last``, both included; none where ``first`` is the greater one."""
+
+    first: int
+    last: int
+
+    @property
+    def empty(self) -> bool:
+        """Whether no message can be in it."""
+        return self.first > self.last
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message as a line. ``event`` is its body byte by byte where that is JSON without a line break, else ``body_base64``."""
+
+    stream: str
+    sequence: int
+    time: str
+    subject: str
+    message_id: str | None
+    headers: dict[str, str] = {}
+    event: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    body_base64: bytes | msgspec.UnsetType = msgspec.UNSET
+
+
+async def span_of(bus: Bus, stream: str, begin: Place | None, end: Place | None) -> Span:
+    """Return the sequences between two places; what lies beyond the stream's ends is left out.
+
+    Raises `RangeEmpty` where the places contradict each other, `StreamMissing`.
+    """
+    _check_order(begin, end)
+    state = (await bus.stream_info(stream))["state"]
+    first, last = max(1, int(state["first_seq"])), int(state["last_seq"])
+    if begin is not None:
+        first = max(first, await _first_at(bus, stream, begin))
+    if end is not None:
+        last = min(last, await last_until(bus, stream, end))
+    return Span(first, last)
+
+
+async def last_until(bus: Bus, stream: str, place: Place) -> int:
+    """Return the last sequence that is not behind a place: of a moment, everything of that moment is before it."""
+    if isinstance(place, Moment):
+        return await bus.first_since(stream, place.time_ns + 1) - 1
+    return place.number
+
+
+async def _first_at(bus: Bus, stream: str, place: Place) -> int:
+    return await bus.first_since(stream, place.time_ns) if isinstance(place, Moment) else place.number
+
+
+def _check_order(begin: Place | None, end: Place | None) -> None:
+    if type(begin) is type(end) and begin is not None and end is not None and begin > end:
+        raise RangeEmpty(f"the range has nothing in it: it would begin at {begin} and end at {end}")
+
+
+async def lines(bus: Bus, stream: str, span: Span, *, matching: str | tuple[str, ...] = ()) -> AsyncGenerator[bytes, None]:
+    """Yield the lines of a range, many at a time, in the order of the stream; ``matching``: of these subjects alone.
+
+    Raises `StreamRewound`, `BusUnreachable`.
+    """
+    if span.empty:
+        return
+    batches = bus.read_batches(stream, filter=matching, from_sequence=span.first, until_sequence=span.last, batch=BATCH)
+    async with aclosing(batches):
+        async for batch in batches:
+            yield b"".join(map(line_of, batch))
+
+
+def line_of(stored: Stored) -> bytes:
+    """Return a message as one line of JSON, with its line end."""
+    line = Line(
+        stream=stored.stream,
+        sequence=stored.sequence,
+        time=exact_time(stored.time_ns),
+        subject=stored.subject,
+        message_id=stored.message_id,
+        headers=dict(stored.headers),
+        **_body(stored.body),
+    )
+    return msgspec.json.encode(line) + b"\n"
+
+
+def _body(body: bytes) -> dict[str, Any]:
+    """Return the field that has a body: in the place of a value where it can stand there as it is."""
+    if b"\n" in body or b"\r" in body:
+        return {"body_base64": body}
+    try:
+        msgspec.json.decode(body)
+    except UNREADABLE:
+        return {"body_base64": body}
+    return {"event": msgspec.Raw(body)}

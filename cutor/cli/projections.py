@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from cutor.cli.options import examples
+from cutor.cli.projections_rebuild import rebuild_command
 from cutor.cli.projections_status import status_command
 
 
-@click.group("projections", no_args_is_help=False, epilog=examples("cutor projections status"))
+@click.group("projections", no_args_is_help=False, epilog=examples("cutor projections status", "cutor projections rebuild"))
 def command() -> None:
     """Look after the views that queries ask.
 
@@ -17,3 +18,4 @@ def command() -> None:
 
 
 command.add_command(status_command)
+command.add_command(rebuild_command)

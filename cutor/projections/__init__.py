@@ -2,6 +2,7 @@
 
 Reading order: ``sql/tables`` (what the views show), ``sql/session.sql`` and ``sql/fold`` (how events become views), ``schema``,
 ``rows``, ``store`` (one transaction a batch), ``views_file``, ``writer`` (the one thread that touches the file), ``flood`` and
-``letters`` (copies of what is no event), ``projector`` (the role), ``snapshots``, ``questions``, ``query_worker``,
+``letters`` (copies of what is no event), ``rebuild``, ``rebuild_orders``, ``rebuild_service``,
+``rebuild_client`` (the views anew), ``projector`` (the role), ``snapshots``, ``questions``, ``query_worker``,
 ``query_service``, ``query_client`` (questions while the projector writes), ``status``, ``format``, ``parquet``, ``errors``.
 """

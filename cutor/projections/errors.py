@@ -13,6 +13,10 @@ class ViewsUnwritable(CutorError):
     """The file of the views, or its directory, cannot be made or written."""
 
 
+class RebuildFailed(CutorError):
+    """The views could not be made anew; those that were there are as they were."""
+
+
 class ViewsRejected(Exception):
     """A file of views that cannot be continued: damaged, made by other rules, or of another stream. It is to be made anew."""
 

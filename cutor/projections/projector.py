@@ -22,11 +22,14 @@ from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.letters import Letters
 from cutor.projections.query_service import QueryService
+from cutor.projections.rebuild import FreshViews, Rebuilt
+from cutor.projections.rebuild_service import RebuildService
 from cutor.projections.rows import fingerprint
 from cutor.projections.snapshots import Snapshots
 from cutor.projections.views_file import held, remove_leftovers
 from cutor.projections.writer import Writer
 from cutor.roles.context import RoleContext
+from cutor.undisturbed import to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +53,11 @@ async def run_projector(context: RoleContext) -> None:
             await check_whole(bus)
             writer = Writer(path)
             snapshots = Snapshots(writer)
+            projector = Projector(context, bus, writer)
             try:
                 await writer.open()
-                async with QueryService(bus, snapshots):
-                    await Projector(context, bus, writer).run()
+                async with QueryService(bus, snapshots), RebuildService(bus, path, projector.swap):
+                    await projector.run()
             finally:
                 await writer.close()
                 snapshots.remove()
@@ -70,34 +74,63 @@ class Projector:
         self._verified = asyncio.Event()
         self._behind: dict[str, int] = {}
         self._is_ready = False
+        self._file_in_use = asyncio.Lock()
+        self._pause = asyncio.Event()
 
     async def run(self) -> None:
         """Follow until the context says stop; make the file anew as often as it takes."""
         end_watch = self._bus.link.watch(back=self._verified.clear)
         try:
             while not self._context.stop.is_set():
-                try:
-                    await self._follow_until_stopped()
-                except (ViewsRejected, StreamRewound) as reason:
-                    log.error("%s: %s; the views are made anew", self._writer.path, reason)
-                    await self._writer.give_up()
-                    await self._writer.open()
-                except BusUnreachable as error:
-                    log.warning("%s", error)
-                    await asyncio.sleep(RETRY_S)
+                async with self._file_in_use:
+                    await self._keep_up()
         finally:
             end_watch()
 
+    async def _keep_up(self) -> None:
+        """Follow until stopped or paused, or something is in the way that the next turn may go on behind."""
+        try:
+            await self._follow_until_stopped()
+        except (ViewsRejected, StreamRewound) as reason:
+            log.error("%s: %s; the views are made anew", self._writer.path, reason)
+            await self._writer.give_up()
+            await self._writer.open()
+        except BusUnreachable as error:
+            log.warning("%s", error)
+            await asyncio.sleep(RETRY_S)
+
+    async def swap(self, fresh: FreshViews) -> Rebuilt:
+        """Pause, bring a new file up to where the views stand, and go on with it in their place.
+
+        The pause is that of the messages that came while the new file was made. Queries are answered meanwhile, and never see
+        less than before.
+        """
+        self._pause.set()
+        try:
+            async with self._file_in_use:
+                self._pause.clear()
+                await self._writer.settle()
+                await fresh.fold_to({stream: self._writer.position(stream).sequence for stream in STREAMS})
+                return await to_the_end(self._put_in_place(fresh))
+        finally:
+            self._pause.clear()
+
+    async def _put_in_place(self, fresh: FreshViews) -> Rebuilt:
+        done = await fresh.finish()
+        await self._writer.replace_by(fresh.path)
+        return done
+
     async def _follow_until_stopped(self) -> None:
-        """Follow both streams; the first error of either ends the other, and is raised."""
+        """Follow both streams until stopped or paused; the first error of either ends the other, and is raised."""
         await self._verify()
         try:
             async with asyncio.TaskGroup() as tasks:
                 work = [tasks.create_task(self._follow(stream), name=f"follow {stream}") for stream in STREAMS]
                 work += [tasks.create_task(self._letters[stream].run(), name=f"letters of {stream}") for stream in STREAMS]
                 work.append(tasks.create_task(self._watch_file(), name="watch the file"))
-                await self._context.stop.wait()
-                for task in work:
+                ends = [tasks.create_task(one.wait()) for one in (self._context.stop, self._pause)]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                for task in (*work, *ends):
                     task.cancel()
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors

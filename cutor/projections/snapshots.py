@@ -32,7 +32,7 @@ class Snapshots:
     async def current(self) -> Path:
         """Return a copy that holds everything that was committed when this was called. Raises `ViewsRejected`."""
         async with self._one_at_a_time:
-            if self._taken != self._writer.version or not self._path.exists():
+            if self._taken != await self._writer.steady_version() or not self._path.exists():
                 await self._take()
             return self._path
 

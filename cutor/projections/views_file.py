@@ -1,7 +1,7 @@
 """Where the views lie: a file that one projector at a time may write, and what else belongs to it.
 
-Beside ``projections.duckdb``: ``.wal`` and ``.tmp`` (DuckDB's), ``.lock`` (who writes), ``.snapshot`` (what queries read) and
-``.aside`` (the last file that could not be continued, kept for a look at it).
+Beside ``projections.duckdb``: ``.wal`` and ``.tmp`` (DuckDB's), ``.lock`` (who writes), ``.snapshot`` (what queries read),
+``.rebuild`` (views that are being made anew) and ``.aside`` (the last file that could not be continued, kept for a look at it).
 """
 
 from __future__ import annotations
@@ -69,6 +69,27 @@ def set_aside(path: Path) -> None:
     _remove_wals(path)
 
 
+def draft_of(path: Path) -> Path:
+    """Return where views are made anew that are to take the place of a file."""
+    return beside(path, "rebuild")
+
+
+def put_in_place(draft: Path, path: Path) -> None:
+    """Put views that were made anew, closed and whole, in the place of a file that nobody has open. For who holds the file.
+
+    Whoever is killed within leaves the old file or the new one, whole.
+    """
+    _remove_wals(path)
+    draft.rename(path)
+
+
+def remove_views(path: Path) -> None:
+    """Remove a file of views that nobody has open, and all of DuckDB's beside it."""
+    path.unlink(missing_ok=True)
+    _remove_wals(path)
+    shutil.rmtree(beside(path, "tmp"), ignore_errors=True)
+
+
 def _remove_wals(path: Path) -> None:
     """Remove write-ahead logs without their file: DuckDB would take them for those of the file that is made next."""
     for end in ("", ".checkpoint", ".recovery"):
@@ -82,6 +103,7 @@ def remove_leftovers(path: Path) -> None:
     The write-ahead log stays: it has what was committed. For who holds the file.
     """
     left = [beside(path, what) for what in ("snapshot", "snapshot.draft", "tmp")]
+    left += [draft_of(path), *(beside(draft_of(path), what) for what in ("wal", "tmp"))]
     for place in (found for found in left if found.exists()):
         log.warning("removed what a former life left behind: %s", place)
         if place.is_dir():

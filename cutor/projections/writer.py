@@ -15,7 +15,7 @@ import duckdb
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.rows import Message
 from cutor.projections.store import DeadLetter, Position, Store
-from cutor.projections.views_file import is_same_file, open_or_make_anew, set_aside
+from cutor.projections.views_file import is_same_file, open_or_make_anew, put_in_place, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,11 @@ class Writer:
     def version(self) -> tuple[int, int]:
         """What identifies the committed contents: changes with every commit, and when the file is made anew."""
         return self._lives, self._open_store().commits
+
+    async def steady_version(self) -> tuple[int, int]:
+        """Return the same; where another file is just put in place, once it is."""
+        async with self._no_copy:
+            return self.version
 
     def position(self, stream: str) -> Position:
         """Return how far the views have come in a stream."""
@@ -87,6 +92,17 @@ class Writer:
                 source.close()
                 await self._call(store.end_copy)
 
+    async def settle(self) -> None:
+        """Wait for what was under way: afterwards `position` is that of the file, until the next call."""
+        await self._call(lambda: None)
+
+    async def replace_by(self, draft: Path) -> None:
+        """Close the file, put another one in its place, closed and whole, and open that. Copies wait meanwhile."""
+        async with self._no_copy:
+            await self._close_held()
+            await self._call(lambda: put_in_place(draft, self.path))
+            await self.open()
+
     async def give_up(self) -> None:
         """Close the file and set it aside, to be made anew."""
         await self._close_store()
@@ -99,13 +115,16 @@ class Writer:
 
     async def _close_store(self) -> None:
         async with self._no_copy:
-            store, self._store = self._store, None
-            if store is None:
-                return
-            try:
-                await self._call(store.close)
-            except duckdb.Error as error:  # the file is gone or broken: what is to be kept is committed already
-                log.warning("%s: closing: %s", self.path, error)
+            await self._close_held()
+
+    async def _close_held(self) -> None:
+        store, self._store = self._store, None
+        if store is None:
+            return
+        try:
+            await self._call(store.close)
+        except duckdb.Error as error:  # the file is gone or broken: what is to be kept is committed already
+            log.warning("%s: closing: %s", self.path, error)
 
     def _open_store(self) -> Store:
         if self._store is None:

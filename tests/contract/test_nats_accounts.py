@@ -352,6 +352,20 @@ async def test_only_people_who_may_ask_in_sql_and_only_the_projector_answers(sit
     assert (asking, serving) == ({"admin", "operator", "analyst"}, {"projector"})
 
 
+async def test_only_who_looks_after_the_stack_may_have_the_views_made_anew(site: Site) -> None:
+    asking, serving = set(), set()
+    for user in EVERYBODY:
+        async with Bus.connect(site.cluster.url(user), name="test") as bus:
+            if await permitted(bus, "cutor.projector.rebuild", b"{}"):
+                asking.add(user)
+            try:
+                async with bus.subscribe("cutor.projector.rebuild.*"):
+                    serving.add(user)
+            except NotPermitted:
+                continue
+    assert (asking, serving) == ({"admin", "operator"}, {"projector"})
+
+
 async def test_a_producer_forges_nothing_by_headers(site: Site) -> None:
     """What a header could do to a stream, the stream's own settings refuse."""
     async with Bus.connect(site.cluster.url("producer"), name="test") as bus:

@@ -63,6 +63,39 @@ def test_status_is_a_table_for_people(projected: User) -> None:
     assert "the file of the views has" in lines[-1]
 
 
+def test_rebuild_has_the_projector_make_its_views_anew(projected: User) -> None:
+    caught_up(projected)
+    views = projected.stack.data / "projections.duckdb"
+    inode = views.stat().st_ino
+    done = projected.cutor("projections", "rebuild", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert document["positions"] == {"EVENTS": SUBMISSIONS, "ENVIRONMENTS": 0}
+    assert document["messages"] == SUBMISSIONS
+    assert views.stat().st_ino != inode
+    assert caught_up(projected)["streams"][0]["behind"] == 0
+    done = projected.cutor("projections", "rebuild")
+    assert done.stdout.startswith("the views were made anew: 3 events, ")
+
+
+def test_rebuild_without_a_projector_makes_the_file_of_this_host_anew(bare: User) -> None:
+    views = bare.stack.data / "projections.duckdb"
+    views.write_bytes(b"damaged")
+    try:
+        done = bare.cutor("projections", "rebuild", "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout)["positions"].keys() == {"EVENTS", "ENVIRONMENTS"}
+        assert views.read_bytes()[8:12] == b"DUCK"
+        assert [path.name for path in bare.stack.data.glob("projections.duckdb.*")] == ["projections.duckdb.lock"]
+    finally:
+        for path in bare.stack.data.glob("projections.duckdb*"):
+            path.unlink()
+
+
+def test_rebuild_of_a_projector_that_is_not_on_this_host_is_one_line(bare: User) -> None:
+    assert "nowhere is not there" in one_line(bare.cutor("projections", "rebuild", "--data", str(bare.home / "nowhere")), 3)
+
+
 def test_without_a_projector_status_is_one_line(bare: User) -> None:
     assert "no projector answers queries" in one_line(bare.cutor("projections", "status"), 3)
     assert "cannot reach NATS" in one_line(bare.cutor("projections", "status", "--server", "nats://127.0.0.1:1"), 3)

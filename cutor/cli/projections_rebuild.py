@@ -1,0 +1,155 @@
+"""``cutor projections rebuild``: the views anew from the streams, while the old ones go on answering."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+import click
+
+from cutor.bus.connection import Bus
+from cutor.bus.service import NobodyServes
+from cutor.cli import interruption
+from cutor.cli.options import Wanted, data_option, examples, json_option, server_option
+from cutor.cli.output import print_json
+from cutor.errors import CutorError
+from cutor.projections.rebuild_client import order_rebuild
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+MIB: Final = 1 << 20
+
+
+class HowFar(Protocol):
+    """How far a rebuild is, as a projector reports it or this process does it itself."""
+
+    @property
+    def stream(self) -> str: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def last(self) -> int: ...
+    @property
+    def messages(self) -> int: ...
+    @property
+    def body_bytes(self) -> int: ...
+
+
+class Done(Protocol):
+    """What a rebuild came to; likewise."""
+
+    @property
+    def positions(self) -> dict[str, int]: ...
+    @property
+    def messages(self) -> int: ...
+    @property
+    def body_bytes(self) -> int: ...
+    @property
+    def took_s(self) -> float: ...
+
+
+class NoFileHere(CutorError):
+    """No projector answers, and no file of views is where one would be."""
+
+
+@click.command(
+    "rebuild", epilog=examples("cutor projections rebuild", "cutor projections rebuild --data /srv/projector --json")
+)
+@data_option
+@json_option
+@server_option
+@click.pass_obj
+def rebuild_command(wanted: Wanted, data: Path | None) -> None:
+    """Make the views anew from the streams.
+
+    The projector makes a new file beside its own, which goes on answering, and puts it in its place once that has everything.
+    Where no projector runs, its file on this host is made anew: that of --data, else of the stack that was started last.
+    Interrupted (Ctrl-C, SIGTERM), the old file stays as it is, and nothing is left beside it. With --json one document.
+    """
+    server = wanted.find_server()
+    with _Shown() as shown:
+        done = interruption.run(_rebuild(wanted, server, data, shown.tell))
+    if wanted.json:
+        print_json(_document(done))
+    else:
+        click.echo(f"the views were made anew: {rate(done.messages, done.body_bytes, done.took_s)}, in {done.took_s:.1f} s")
+
+
+async def _rebuild(wanted: Wanted, server: str, data: Path | None, tell: Callable[[HowFar], None]) -> Done:
+    async with Bus.connect(server, name="cutor projections rebuild") as bus:
+        try:
+            return await order_rebuild(bus, tell)
+        except NobodyServes:
+            database = _database(wanted, data)
+        from cutor.projections.rebuild import rebuild_in_place  # noqa: PLC0415 - DuckDB takes as long as a whole command
+
+        return await rebuild_in_place(bus, database, tell=tell)
+
+
+def _database(wanted: Wanted, data: Path | None) -> Path:
+    """Return the file of the projector that does not run. Raises `NoFileHere` where nothing says that it is on this host."""
+    stack = wanted.own_stack
+    config = wanted.loaded_of_stack.config
+    if data is None:
+        data = Path(stack.data) if stack else wanted.surroundings.data_directory(config) / "roles" / "projector"
+    database = data.absolute() / config.projector.database
+    if not database.parent.is_dir():
+        raise NoFileHere(
+            f"no projector answers, and {database.parent} is not there: start one (`cutor up`, `cutor projector`), or name its "
+            "directory with --data"
+        )
+    return database
+
+
+def rate(messages: int, body_bytes: int, took_s: float) -> str:
+    """Return what was folded, and how fast."""
+    per_s = f" ({messages / took_s:,.0f}/s, {body_bytes / MIB / took_s:.1f} MiB/s)" if took_s > 0 else ""
+    return f"{messages:,} events, {body_bytes / MIB:.1f} MiB{per_s}"
+
+
+def _document(done: Done) -> dict[str, Any]:
+    return {
+        "positions": done.positions,
+        "messages": done.messages,
+        "body_bytes": done.body_bytes,
+        "took_ms": round(done.took_s * 1000),
+    }
+
+
+class _Shown:
+    """A bar on stderr with how far a rebuild is, and how fast; nothing where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        from rich.console import Console  # noqa: PLC0415 - a command that fails at once need not wait for it
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+        console = Console(stderr=True)
+        if console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def tell(self, now: HowFar) -> None:
+        """Show how far it is."""
+        if self._bar is None or not now.stream:
+            return
+        took_s = max(time.monotonic() - self._began, 0.001)
+        speed = f"{now.messages / took_s:,.0f}/s {now.body_bytes / MIB / took_s:.1f} MiB/s"
+        if self._task is None:
+            self._task = self._bar.add_task("", rate="")
+        self._bar.update(self._task, description=f"rebuilding {now.stream}", completed=now.sequence, total=now.last, rate=speed)

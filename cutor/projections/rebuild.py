@@ -1,0 +1,149 @@
+"""Makes a file of views anew from the streams, beside one that goes on answering.
+
+The new file has a name of its own until it holds everything; who makes it puts it in place. One that is not finished is
+removed, whatever ended the work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+from cutor.bus.connection import Bus
+from cutor.projections.errors import RebuildFailed
+from cutor.projections.schema import FOLDS
+from cutor.projections.store import wal_path
+from cutor.projections.views_file import draft_of, held, put_in_place, remove_leftovers, remove_views
+from cutor.projections.writer import Writer
+
+BATCH: Final = 20_000
+"""Most messages of one transaction."""
+
+
+class Progress(NamedTuple):
+    """How far a rebuild has come: in ``stream`` up to ``sequence`` of ``last``; messages and bytes of bodies of all streams."""
+
+    stream: str
+    sequence: int
+    last: int
+    messages: int
+    body_bytes: int
+
+
+class Rebuilt(NamedTuple):
+    """What a rebuild folded in: the last sequence of each stream, messages and bytes of their bodies, and how long it took."""
+
+    positions: dict[str, int]
+    messages: int
+    body_bytes: int
+    took_s: float
+
+
+Tell = Callable[[Progress], None]
+
+
+def tell_nobody(progress: Progress) -> None:
+    """Progress that nobody looks at."""
+
+
+async def rebuild(bus: Bus, path: Path, *, tell: Tell = tell_nobody, until: Mapping[str, int] | None = None) -> Rebuilt:
+    """Make a file of views at ``path`` from the streams, each up to and with its sequence in ``until``, else to its end of now.
+
+    There must be no file yet. What was begun is removed where this is cancelled or fails. Memory does not grow with the
+    streams. Raises `RebuildFailed` (a file is there, or a stream ends before ``until``), `ViewsUnwritable`, `StreamRewound`,
+    `StreamMissing`, `BusUnreachable`.
+    """
+    there = await ends(bus)
+    for stream, last in (until or {}).items():
+        if last > there[stream]:
+            raise RebuildFailed(f"{stream} ends at {there[stream]}, before the {last} up to which it is to be folded")
+    async with FreshViews.making(bus, path, tell) as fresh:
+        await fresh.fold_to(there if until is None else until)
+        return await fresh.finish()
+
+
+async def rebuild_in_place(bus: Bus, path: Path, *, tell: Tell = tell_nobody) -> Rebuilt:
+    """Make the file of a projector that does not run anew; the old one is there, untouched, until the new one is whole.
+
+    Raises `ProjectorBusy` where a projector lives after all, and what `rebuild` raises.
+    """
+    with held(path):
+        remove_leftovers(path)
+        async with FreshViews.making(bus, draft_of(path), tell) as fresh:
+            await fresh.fold_to(await ends(bus))
+            done = await fresh.finish()
+        put_in_place(draft_of(path), path)
+        return done
+
+
+async def ends(bus: Bus) -> dict[str, int]:
+    """Return the last sequence of every stream that is folded."""
+    return {stream: int((await bus.stream_info(stream))["state"]["last_seq"]) for stream in FOLDS}
+
+
+def check_absent(path: Path) -> None:
+    """Raise `RebuildFailed` where a file is in the way."""
+    if path.exists():
+        raise RebuildFailed(f"{path}: there is a file already")
+
+
+class FreshViews:
+    """A file of views in the making; see `making`."""
+
+    def __init__(self, bus: Bus, writer: Writer, tell: Tell) -> None:
+        self._bus = bus
+        self._writer = writer
+        self._tell = tell
+        self._messages = 0
+        self._body_bytes = 0
+        self._began = time.monotonic()
+        self._finished = False
+
+    @classmethod
+    @asynccontextmanager
+    async def making(cls, bus: Bus, path: Path, tell: Tell = tell_nobody) -> AsyncIterator[Self]:
+        """Make an empty file; at the end it is closed and, unless `finish` was called, removed. Raises `RebuildFailed`."""
+        check_absent(path)
+        writer = Writer(path)
+        fresh = cls(bus, writer, tell)
+        try:
+            await writer.open()
+            yield fresh
+        finally:
+            await writer.close()
+            if not fresh._finished:
+                remove_views(path)
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._writer.path
+
+    async def fold_to(self, until: Mapping[str, int]) -> None:
+        """Fold each stream in, from where the file stands up to and with its sequence in ``until``."""
+        for stream, last in until.items():
+            await self._fold_stream(stream, last)
+
+    async def _fold_stream(self, stream: str, last: int) -> None:
+        start = self._writer.position(stream).sequence + 1
+        if start > last:
+            return
+        batches = self._bus.read_batches(stream, from_sequence=start, until_sequence=last, batch=BATCH)
+        async with aclosing(batches):
+            async for messages in batches:
+                await self._writer.apply(stream, messages)
+                self._messages += len(messages)
+                self._body_bytes += sum(len(message.body) for message in messages)
+                self._tell(Progress(stream, messages[-1].sequence, last, self._messages, self._body_bytes))
+
+    async def finish(self) -> Rebuilt:
+        """Close the file, whole: everything is in it, and nothing beside it. It stays."""
+        positions = {stream: self._writer.position(stream).sequence for stream in FOLDS}
+        await self._writer.close()
+        if wal_path(self.path).exists():
+            raise RebuildFailed(f"{self.path}: what was folded in is not in the file: its write-ahead log is left")
+        self._finished = True
+        return Rebuilt(positions, self._messages, self._body_bytes, time.monotonic() - self._began)

@@ -1,0 +1,146 @@
+"""Views that are made anew: beside a file that goes on answering, in its place, and never half."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.bus.service import NobodyServes
+from cutor.projections.errors import ProjectorBusy, RebuildFailed
+from cutor.projections.query_client import query
+from cutor.projections.rebuild import FreshViews, Progress, Rebuilt, rebuild, rebuild_in_place
+from cutor.projections.rebuild_client import order_rebuild
+from cutor.projections.rebuild_orders import Report
+from cutor.projections.rebuild_service import RebuildService
+from cutor.projections.views_file import held
+from tests.integration.projecting import FINISHED, happen, happen_to_many, projector, until
+from tests.integration.test_projections_projector import VIEWS, differences
+from tests.nats_server import OwnServer
+
+MANY = 40
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.glob("*.duckdb*"))
+
+
+async def test_a_rebuilt_file_equals_the_one_that_followed(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> None:
+    followed, rebuilt, part = (tmp_path / f"{name}.duckdb" for name in ("followed", "rebuilt", "part"))
+    async with projector(own_server.url, followed):
+        await happen_to_many(own_bus, MANY, "r")
+        await own_bus.publish("cutor.ev.default.r1.leased", b"\xff not an event")
+        count = MANY * len(FINISHED) + 1
+        await until(own_bus, "SELECT max(sequence) FROM events", count)
+    told: list[Progress] = []
+    done = await rebuild(own_bus, rebuilt, tell=told.append)
+    assert differences(followed, rebuilt) == dict.fromkeys((*VIEWS, "checkpoint"), 0)
+    assert (done.positions, done.messages) == ({"EVENTS": count, "ENVIRONMENTS": 0}, count)
+    assert (told[-1].sequence, told[-1].last, told[-1].messages) == (count, count, count)
+    done = await rebuild(own_bus, part, until={"EVENTS": 10, "ENVIRONMENTS": 0})
+    assert done.positions == {"EVENTS": 10, "ENVIRONMENTS": 0}
+    assert names(tmp_path) == ["followed.duckdb", "followed.duckdb.lock", "part.duckdb", "rebuilt.duckdb"]
+
+
+async def test_a_rebuild_that_cannot_be_is_one_line_and_leaves_nothing(own_bus: Bus, tmp_path: Path) -> None:
+    await happen(own_bus, "only", *FINISHED)
+    with pytest.raises(RebuildFailed, match="EVENTS ends at 7, before the 99"):
+        await rebuild(own_bus, tmp_path / "past.duckdb", until={"EVENTS": 99})
+    there = tmp_path / "there.duckdb"
+    there.write_text("mine")
+    with pytest.raises(RebuildFailed, match="there is a file already"):
+        await rebuild(own_bus, there)
+    assert there.read_text() == "mine"
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(_: Progress) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        await rebuild(own_bus, tmp_path / "interrupted.duckdb", tell=interrupt)
+    assert names(tmp_path) == ["there.duckdb"]
+
+
+async def test_without_a_projector_the_file_itself_is_made_anew(own_bus: Bus, tmp_path: Path) -> None:
+    path = tmp_path / "views.duckdb"
+    path.write_bytes(b"damaged")
+    await happen(own_bus, "only", *FINISHED)
+    with pytest.raises(NobodyServes):
+        await order_rebuild(own_bus, lambda _: None)
+    with held(path), pytest.raises(ProjectorBusy):
+        await rebuild_in_place(own_bus, path)
+    assert path.read_bytes() == b"damaged"
+    done = await rebuild_in_place(own_bus, path)
+    assert done.messages == len(FINISHED)
+    assert names(tmp_path) == ["views.duckdb", "views.duckdb.lock"]
+
+
+async def test_a_living_projector_swaps_while_events_come_and_answers_all_the_time(
+    own_server: OwnServer, own_bus: Bus, tmp_path: Path
+) -> None:
+    """No answer has less than one before it, none fails, and in the end the file is that of a projector that never rebuilt."""
+    path, untouched = tmp_path / "views.duckdb", tmp_path / "untouched.duckdb"
+    await happen_to_many(own_bus, MANY, "before")
+    async with projector(own_server.url, path):
+        await until(own_bus, "SELECT count(*) FROM events", MANY * len(FINISHED))
+        inode = path.stat().st_ino
+        counts: list[int] = []
+
+        async def ask() -> None:
+            while True:
+                counts.append((await query(own_bus, "SELECT count(*) FROM events")).rows[0][0])
+
+        asking = asyncio.create_task(ask())
+        happening = asyncio.create_task(happen_to_many(own_bus, MANY, "during"))
+        reports: list[Report] = []
+        done = await order_rebuild(own_bus, reports.append)
+        await happening
+        await until(own_bus, "SELECT count(*) FROM events", 2 * MANY * len(FINISHED))
+        assert not asking.done() or asking.result()
+        asking.cancel()
+        assert counts == sorted(counts)
+        assert done.state == "done"
+        assert done.positions["EVENTS"] >= MANY * len(FINISHED)
+        assert path.stat().st_ino != inode
+    await rebuild(own_bus, untouched)
+    assert differences(path, untouched) == dict.fromkeys((*VIEWS, "checkpoint"), 0)
+    assert names(tmp_path) == ["untouched.duckdb", "views.duckdb", "views.duckdb.lock"]
+
+
+async def test_one_that_is_called_off_or_forgotten_leaves_nothing(
+    own_bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has come as far as the swap, and waits there: until then nothing has touched the old file."""
+    await happen(own_bus, "only", *FINISHED)
+    at_the_swap = asyncio.Event()
+
+    async def swap(fresh: FreshViews) -> Rebuilt:
+        assert fresh.path.exists()
+        at_the_swap.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with RebuildService(own_bus, tmp_path / "views.duckdb", swap):
+        ordered = asyncio.create_task(order_rebuild(own_bus, lambda _: None))
+        await at_the_swap.wait()
+        with pytest.raises(RebuildFailed, match="already"):
+            await order_rebuild(own_bus, lambda _: None)
+        ordered.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ordered
+        assert names(tmp_path) == []
+        monkeypatch.setattr("cutor.projections.rebuild_service.PATIENCE_S", 0.1)
+        with pytest.raises(RebuildFailed, match="does not answer any more"):
+            await order_rebuild(own_bus, lambda _: None)
+        assert names(tmp_path) == []
+        monkeypatch.undo()
+        ordered = asyncio.create_task(order_rebuild(own_bus, lambda _: None))
+        at_the_swap.clear()
+        await at_the_swap.wait()
+    assert names(tmp_path) == []
+    with pytest.raises(RebuildFailed, match="does not answer any more"):
+        await ordered

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from cutor.containers.host_config import OPEN_FILES_CEILING
 from cutor.errors import REFUSED, CutorError
+from cutor.metrics.settings import MetricsSettings, check_metrics
 from cutor.model.errors import InvalidPolicy
 from cutor.model.limits import (
     DEFAULT_LIMITS,
@@ -165,6 +166,7 @@ class Config(_Section, frozen=True, kw_only=True):
     builder: BuilderSettings = BuilderSettings()
     runner: RunnerSettings = RunnerSettings()
     projector: ProjectorSettings = ProjectorSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     def policy(self) -> Policy:
         """Return what the stack publishes: these limits, bounds and tenants, filled up with the built-in ones."""
@@ -307,6 +309,7 @@ def check(config: Config) -> None:
     check_policy(policy)
     _check_limits(policy)
     check_settings(config.nix)
+    check_metrics(config.metrics)
     for tenant in config.tenants:
         if not TENANT.fullmatch(tenant):
             raise InvalidPolicy(f"tenants: the name {tenant!r} must be 1 to 32 characters of a-z, 0-9 and '-'")

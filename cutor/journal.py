@@ -70,6 +70,10 @@ class JournalBusy(CutorError):
     exit_code = 3
 
 
+Seen = Callable[[Submission, Event, Submission], None]
+"""Is told of an event that was appended, between two states."""
+
+
 class PrefixLost(Exception):
     """The stream does not hold what a state was folded from."""
 
@@ -96,8 +100,10 @@ class Appended(NamedTuple):
 class Journal:
     """Events of submissions, over one bus."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, appended: Seen = lambda _before, _event, _after: None) -> None:
+        """``appended`` is told of each event that `settle` has appended, with the state before and behind it."""
         self.bus = bus
+        self._appended = appended
         self.contents = Contents(Bodies(bus))
 
     async def policy(self) -> Policy:
@@ -312,7 +318,9 @@ class Journal:
                 state = await self._caught_up(state, conflict.last_sequence, attempt.see)
             else:
                 if not appended.duplicate:
-                    return Appended(evolve(state, event, Stamp(appended.sequence, time.time_ns())), done=True)
+                    after = evolve(state, event, Stamp(appended.sequence, time.time_ns()))
+                    self._appended(state, event, after)
+                    return Appended(after, done=True)
                 attempt.taken = True
                 if (stored := await self.bus.get(EVENTS, appended.sequence, consistent=True)) is not None:
                     attempt.see(_entry(stored))

@@ -11,6 +11,7 @@ from typing import Final
 
 import duckdb
 
+from cutor.metrics.table import METRICS
 from cutor.model.state import TERMINAL, TRANSITIONS
 from cutor.projections.schema import TABLES, table_scripts
 from tests.attacks.campaign import load_attacks
@@ -89,11 +90,31 @@ def faults() -> str:
     return page_of_faults(POINTS)
 
 
+ABOUT_METRICS: Final = """\
+# The metrics
+
+Made from the table in `cutor/metrics/table.py` by `python docs/generate.py`. Every role has an endpoint with its own, in the
+OpenMetrics text format ([how to scrape them](../how-to/observe.md)); those of the process (`process_cpu_seconds_total`,
+`process_resident_memory_bytes`, …) come beside them. A counter begins at 0 with its process. What a role cannot find out at the
+moment, because the server is away, has no value.
+"""
+
+
+def metrics() -> str:
+    """Return the page of the metrics: name, kind, labels, roles, meaning."""
+    lines = [*ABOUT_METRICS.splitlines(), "", "| metric | kind | labels | roles | |", "|---|---|---|---|---|"]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {', '.join(metric.roles)} | {metric.about} |")
+    return "\n".join(lines) + "\n"
+
+
 PAGES: Final = {
     "reference/states.md": states,
     "reference/views.md": views,
     "reference/attacks.md": attacks,
     "reference/faults.md": faults,
+    "reference/metrics.md": metrics,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -92,6 +92,13 @@ async def until_answered(
         await deadline.pause()
 
 
+class Depth(NamedTuple):
+    """What a consumer has still to deliver, and what it has delivered that nobody has answered for good."""
+
+    pending: int
+    unacknowledged: int
+
+
 class Api:
     """JetStream's management requests as raw JSON: the client library's configuration classes lack the newer fields."""
 
@@ -143,6 +150,11 @@ class Api:
         """How many messages a consumer has delivered more than once, of those that were not acknowledged."""
         answer = await self.call(f"consumer {consumer}", f"CONSUMER.INFO.{stream}.{consumer}", patient=False)
         return int(answer["num_redelivered"])
+
+    async def queue(self, stream: str, consumer: str) -> Depth:
+        """How deep the queue of a consumer is."""
+        answer = await self.call(f"consumer {consumer}", f"CONSUMER.INFO.{stream}.{consumer}", patient=False)
+        return Depth(int(answer["num_pending"]), int(answer["num_ack_pending"]))
 
     async def require_stream(self, stream: str) -> None:
         """Raise StreamMissing if the server holds no such stream."""

@@ -23,6 +23,7 @@ from cutor.config import (
     ServerSettings,
     parse,
 )
+from cutor.metrics.settings import MetricsSettings
 from cutor.model.limits import BOUND_CEILINGS, STAGE_KINDS, UNITS, Bounds
 from cutor.nix.settings import NixSettings
 
@@ -34,6 +35,7 @@ SECTIONS: Final[tuple[tuple[str, type[msgspec.Struct]], ...]] = (
     ("builder", BuilderSettings),
     ("runner", RunnerSettings),
     ("projector", ProjectorSettings),
+    ("metrics", MetricsSettings),
     ("bounds", Bounds),
     ("nix", NixSettings),
 )

@@ -18,9 +18,12 @@ from typing import Final
 from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusUnreachable, StreamRewound
+from cutor.metrics.table import REBUILDS
+from cutor.metrics.tally import Observation
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.letters import Letters
+from cutor.projections.measuring import committing, measured
 from cutor.projections.query_service import QueryService
 from cutor.projections.rebuild import FreshViews, Rebuilt
 from cutor.projections.rebuild_service import RebuildService
@@ -56,7 +59,8 @@ async def run_projector(context: RoleContext) -> None:
             projector = Projector(context, bus, writer)
             try:
                 await writer.open()
-                async with QueryService(bus, snapshots), RebuildService(bus, path, projector.swap):
+                measuring = measured(context.measures, bus, writer, STREAMS)
+                async with measuring, QueryService(bus, snapshots), RebuildService(bus, path, projector.swap):
                     await projector.run()
             finally:
                 await writer.close()
@@ -93,6 +97,7 @@ class Projector:
             await self._follow_until_stopped()
         except (ViewsRejected, StreamRewound) as reason:
             log.error("%s: %s; the views are made anew", self._writer.path, reason)
+            self._context.measures.note(Observation(REBUILDS))
             await self._writer.give_up()
             await self._writer.open()
         except BusUnreachable as error:
@@ -143,7 +148,8 @@ class Projector:
             async for messages in batches:
                 if not self._verified.is_set():
                     await self._verify()
-                await self._writer.apply(stream, messages)
+                with committing(self._context.measures, stream, len(messages)):
+                    await self._writer.apply(stream, messages)
                 self._letters[stream].wake()
                 self._behind[stream] -= len(messages)
                 self._tell_ready()

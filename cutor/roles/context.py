@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cutor.config import Config
+from cutor.roles.measures import Measures
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class RoleContext:
     leases; nothing else of its role has that name, but for its former lives. ``ready`` is called once, when the role serves.
     ``stop`` is set on SIGTERM: what runs may finish within ``config.shutdown_grace_s``. ``hurry`` is set at the second one: it
     is handed back now. ``data`` is the data directory, where builder and runner note what they have in hand; null: they note
-    nothing.
+    nothing. ``measures`` is what this process counts.
     """
 
     server: str
@@ -29,3 +30,4 @@ class RoleContext:
     stop: asyncio.Event
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     data: Path | None = None
+    measures: Measures = field(default_factory=Measures)

@@ -57,6 +57,7 @@ from cutor.roles.former_life import FormerLife
 from cutor.roles.glance import Glances
 from cutor.roles.in_hand import InHand, note_of
 from cutor.roles.job import Arrival, Job, LeasedWork, LeaseLost, Step, StepFault
+from cutor.roles.measures import sampling_the_loop
 from cutor.roles.places import Place, Places
 from cutor.roles.poison import Poison
 from cutor.roles.sweep import NOTHING, Swept
@@ -109,7 +110,8 @@ class Loop:
         former = FormerLife(self._journal, self._in_hand, self._step.role, self._context.worker, self._lease_s)
         await former.settle(swept)
         waiting = queues(self._journal.bus, self._step.role, self._policy)
-        async with self._attention.listening(), former.seeing_off(swept), waiting as pulled:
+        sampling = sampling_the_loop(self._context.measures, self._journal.bus, self._step.role, self._policy, self._places)
+        async with self._attention.listening(), former.seeing_off(swept), sampling, waiting as pulled:
             self._context.ready()
             try:
                 while not self._context.stop.is_set():
@@ -288,6 +290,7 @@ class Loop:
             state = job.state
         except LeaseLost as lost:
             log.warning("%s; its work is stopped", lost)
+            self._context.measures.lease_lost(self._step.role)
             state = await self._journal.known(job.state.address)
         except EndedMeanwhile:
             state = await self._journal.known(job.state.address)
@@ -395,6 +398,6 @@ async def serve(
     """
     async with Bus.connect(context.server, name=f"cutor {step.role} {context.worker}") as bus:
         await check_whole(bus)
-        journal = Journal(bus)
+        journal = Journal(bus, context.measures.appended)
         async with beside(journal):
             await Loop(context, journal, step, slots).run(swept)

@@ -35,6 +35,15 @@ class Passed(NamedTuple):
     last_s: float
 
 
+class Census(NamedTuple):
+    """How many are where: slots there are, slots taken, submissions that are looked at, those that wait."""
+
+    slots: int
+    busy: int
+    looking: int
+    waiting: int
+
+
 class Place:
     """The place of one submission: it looks, has a slot, waits outside, or ends without a slot what it did in one."""
 
@@ -134,6 +143,7 @@ class Places:
         self._waiting: dict[Place, None] = {}
         self._wanting: list[Place] = []
         self._passed: dict[int, Passed] = {}
+        self._offered: Place | None = None
         self._closed = False
         self._free = asyncio.Event()
         self._free.set()
@@ -173,6 +183,13 @@ class Places:
         ]
         return max(behind, key=lambda one: one.sequence, default=None)
 
+    def census(self) -> Census:
+        """Return how many are where at this moment; the place that is there for the next delivery is not taken yet."""
+        open_one = self._offered if self._offered is not None and self._offered.task is None else None
+        busy = self._taken - (open_one is not None and open_one.has_slot)
+        looking = self._looking - (open_one is not None and open_one.looks)
+        return Census(self._slots, busy, looking, len(self._waiting))
+
     @property
     def looks_at_once(self) -> int:
         """How many may be looked at, at one time."""
@@ -191,7 +208,8 @@ class Places:
                     await self._free.wait()
         except TimeoutError:
             return None
-        return self.looking() if self._looks else self.taken()
+        self._offered = self.looking() if self._looks else self.taken()
+        return self._offered
 
     @property
     def _room(self) -> bool:

@@ -10,6 +10,7 @@
 <data>/restoring     there while a backup is being restored (`restoring`)
 <data>/power-failed  there until deliveries that a power failure may have taken are seen to (`cutor.redelivery`)
 <data>/in-hand/      what each role has in hand, and environments that are to go, for its next life
+<data>/metrics/      where each role has its metrics, for a scraper (`cutor.roles.exposing`)
 <data>/log/          one log a process
 ```
 """

@@ -25,6 +25,8 @@ from cutor.config import Config
 from cutor.containers.connecting import connected
 from cutor.errors import DONE, REFUSED, CutorError
 from cutor.roles.context import RoleContext
+from cutor.roles.exposing import exposing
+from cutor.roles.measures import Measures
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable
 from cutor.stack.images import pinned
 from cutor.stack.leftovers import remove_leftovers
@@ -132,17 +134,19 @@ async def _serve(settings: RoleSettings, role: Role, instance: str, config: Conf
     """Run the role. Told to stop before it serves, it has nothing to finish and is ended where it is."""
     stop = Stop(StopTimes(config.shutdown_grace_s))
     stop.listen()
+    measures = Measures()
     context = RoleContext(
         server=settings.server,
         instance=instance,
         worker=worker_name(settings.name or settings.role, instance),
         config=config,
-        ready=_ready(settings, stop),
+        ready=_ready(settings, stop, measures),
         stop=stop.stop,
         hurry=stop.hurry,
         data=settings.data,
+        measures=measures,
     )
-    work = asyncio.ensure_future(role(context) if settings.supervision is not None else _by_itself(settings, role, context))
+    work = asyncio.ensure_future(_work(settings, role, context))
     told = asyncio.create_task(stop.stop.wait(), name="told to stop")
     try:
         await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -153,6 +157,12 @@ async def _serve(settings: RoleSettings, role: Role, instance: str, config: Conf
         told.cancel()
     if not work.cancelled():
         work.result()
+
+
+async def _work(settings: RoleSettings, role: Role, context: RoleContext) -> None:
+    """Run the role, with its metrics to be read from the first moment on."""
+    async with exposing(context, settings.role, settings.data):
+        await (role(context) if settings.supervision is not None else _by_itself(settings, role, context))
 
 
 async def _by_itself(settings: RoleSettings, role: Role, context: RoleContext) -> None:
@@ -220,10 +230,12 @@ class Stop:
         self._hurry()
 
 
-def _ready(settings: RoleSettings, stop: Stop) -> Callable[[], None]:
+def _ready(settings: RoleSettings, stop: Stop, measures: Measures) -> Callable[[], None]:
     def ready() -> None:
-        stop.serves = True
+        stop.serves = measures.was_ready = True
         log.info("the %s is ready", settings.role)
+        if measures.exposed_at:
+            log.info("its metrics are at http://%s/metrics", measures.exposed_at)
         if settings.supervision is not None:
             announce_ready(settings.supervision.ready_descriptor)
 

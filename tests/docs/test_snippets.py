@@ -31,6 +31,7 @@ CLUSTER = ROOT / "docs" / "how-to" / "cluster.md"
 MANY_HOSTS = ROOT / "docs" / "how-to" / "many-hosts.md"
 ENVIRONMENTS = ROOT / "docs" / "how-to" / "environments.md"
 REPLAY = ROOT / "docs" / "how-to" / "replay.md"
+OBSERVE = ROOT / "docs" / "how-to" / "observe.md"
 PAGES = [README, REQUEST, *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -50,6 +51,7 @@ def snippets(page: Path, *kinds: str) -> list[Snippet]:
 
 RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
 RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}, ENVIRONMENTS: {"sh", "toml"}, REPLAY: {"sh"}}
+RUN |= {OBSERVE: {"sh", "toml"}}
 """Kinds of snippets that a test below runs; TOML anywhere else is read as a configuration."""
 
 
@@ -163,6 +165,15 @@ def test_the_log_is_replayed(stack: Stack) -> None:
     done = run("".join(one.text for one in snippets(REPLAY, "sh")), stack.environment, 150)
     assert done.returncode == 0, (done.stdout, done.stderr)
     for said in ('"kind":"submitted"', '"subject":"cutor.env.', "Counter({"):
+        assert said in done.stdout, (said, done.stdout)
+
+
+def test_a_stack_is_observed(tmp_path: Path) -> None:
+    """On a stack of its own, in the user's default data directory."""
+    script = "".join(one.text for one in snippets(OBSERVE, "sh"))
+    done = run(f"trap 'cutor down > /dev/null' EXIT\n{script}", surroundings(tmp_path), 150)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    for said in ('"cutor_role":"projector"', 'cutor_projector_behind_messages{stream="EVENTS"} 0.0'):
         assert said in done.stdout, (said, done.stdout)
 
 

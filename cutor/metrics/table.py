@@ -1,0 +1,145 @@
+"""Every metric of cutor: name, unit, labels, and what it says. The reference page is made from this table. Pure.
+
+Values of labels come from short lists of cutor's own (stages, outcomes, roles, streams) and from the configuration (tenants):
+no text of a submission is one.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+BOTH: Final = ("builder", "runner")
+EVERY: Final = ("builder", "runner", "projector")
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+BYTES: Final = tuple(float(1 << shift) for shift in range(20, 35, 2))
+MESSAGES: Final = (1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0)
+
+
+class Metric(NamedTuple):
+    """One metric. A counter's name ends with ``_total``; ``buckets`` are the upper bounds of a histogram, without infinity."""
+
+    name: str
+    kind: Kind
+    about: str
+    roles: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """The unit that the name ends with, or nothing for a plain number."""
+        last = self.name.rpartition("_")[2]
+        return last if last in {"seconds", "bytes"} else ""
+
+
+INFO: Final = Metric("cutor_info", "gauge", "1, with the version and the role of the process", EVERY, ("role", "version"))
+READY: Final = Metric("cutor_ready", "gauge", "whether the role serves: 1, or 0 before it does and once it stops", EVERY)
+CONNECTED: Final = Metric("cutor_server_connected", "gauge", "whether the role is connected to NATS", EVERY)
+DATA_FREE: Final = Metric("cutor_data_free_bytes", "gauge", "bytes free on the disk of the role's data directory", EVERY)
+DATA_SIZE: Final = Metric("cutor_data_size_bytes", "gauge", "bytes of the disk of the role's data directory", EVERY)
+
+EVENTS: Final = Metric("cutor_events_appended_total", "counter", "events that the role has appended", BOTH, ("kind",))
+LEASES: Final = Metric("cutor_leases_total", "counter", "leases that the role has taken", BOTH, ("role",))
+LEASES_LOST: Final = Metric(
+    "cutor_leases_lost_total", "counter", "leases that another worker took over while the work went on", BOTH, ("role",)
+)
+LEASE_WAIT: Final = Metric(
+    "cutor_lease_wait_seconds",
+    "histogram",
+    "from the event that calls for a step to its first lease: the time in the queue",
+    BOTH,
+    ("role", "tenant"),
+    SECONDS,
+)
+STAGE_WALL: Final = Metric(
+    "cutor_stage_wall_time_seconds", "histogram", "wall time of stages that have ended", BOTH, ("stage", "outcome"), SECONDS
+)
+STAGE_CPU: Final = Metric(
+    "cutor_stage_cpu_time_seconds", "histogram", "CPU time of stages, where it was measured", BOTH, ("stage",), SECONDS
+)
+STAGE_MEMORY: Final = Metric(
+    "cutor_stage_memory_peak_bytes", "histogram", "memory peak of stages, where it was measured", BOTH, ("stage",), BYTES
+)
+KILLS: Final = Metric(
+    "cutor_kills_total",
+    "counter",
+    "stages that were stopped, at a limit or by a cancel",
+    BOTH,
+    ("stage", "reason"),
+)
+FINISHED: Final = Metric(
+    "cutor_submissions_finished_total",
+    "counter",
+    "submissions that the role has ended; a cancelled one counts once it is cleaned",
+    BOTH,
+    ("tenant", "outcome"),
+)
+DURATION: Final = Metric(
+    "cutor_submission_duration_seconds",
+    "histogram",
+    "from `submitted` to the end of a submission that was not cancelled",
+    BOTH,
+    ("outcome",),
+    SECONDS,
+)
+HITS: Final = Metric("cutor_environment_hits_total", "counter", "submissions whose environment stood already", ("builder",))
+BUILDS: Final = Metric(
+    "cutor_environment_builds_total", "counter", "environments that were built for a submission: `ok` or `failed`",
+    ("builder",), ("result",),
+)  # fmt: skip
+LOST: Final = Metric("cutor_environments_lost_total", "counter", "environments that a run did not find any more", ("runner",))
+SLOTS: Final = Metric("cutor_slots", "gauge", "slots by state: `busy` or `free`", BOTH, ("state",))
+IN_HAND: Final = Metric(
+    "cutor_submissions_in_hand", "gauge", "submissions in the process: `working`, `looking`, or `waiting` for others",
+    BOTH, ("state",),
+)  # fmt: skip
+QUEUE: Final = Metric(
+    "cutor_queue_depth", "gauge", "submissions whose step no worker has taken up yet", BOTH, ("role", "tenant")
+)
+UNACKNOWLEDGED: Final = Metric(
+    "cutor_queue_unacknowledged",
+    "gauge",
+    "submissions in some worker's hands, or to come again",
+    BOTH,
+    ("role", "tenant"),
+)
+
+SEQUENCE: Final = Metric(
+    "cutor_projector_sequence", "gauge", "the last message that is committed in the views", ("projector",), ("stream",)
+)
+BEHIND: Final = Metric(
+    "cutor_projector_behind_messages", "gauge", "messages of the stream behind that one", ("projector",), ("stream",)
+)
+COMMIT: Final = Metric(
+    "cutor_projector_commit_seconds", "histogram", "time of one commit of the views", ("projector",), ("stream",), SECONDS
+)
+BATCH: Final = Metric(
+    "cutor_projector_batch_messages", "histogram", "messages of one commit", ("projector",), ("stream",), MESSAGES
+)
+REBUILDS: Final = Metric(
+    "cutor_projector_rebuilds_total", "counter", "times that the views did not belong to the stream and were made anew",
+    ("projector",),
+)  # fmt: skip
+VIEWS_BYTES: Final = Metric("cutor_projector_database_bytes", "gauge", "bytes of the file of the views", ("projector",))
+STREAM_MESSAGES: Final = Metric(
+    "cutor_stream_messages", "gauge", "messages in a stream; those of DEADLETTERS are no events", ("projector",), ("stream",)
+)
+STREAM_BYTES: Final = Metric("cutor_stream_bytes", "gauge", "bytes in a stream", ("projector",), ("stream",))
+USED: Final = Metric("cutor_jetstream_used_bytes", "gauge", "bytes that JetStream holds on its disk", ("projector",))
+LIMIT: Final = Metric(
+    "cutor_jetstream_limit_bytes",
+    "gauge",
+    "bytes that JetStream may hold; absent without a limit",
+    ("projector",),
+)
+
+METRICS: Final = (
+    *(INFO, READY, CONNECTED, DATA_FREE, DATA_SIZE),
+    *(QUEUE, UNACKNOWLEDGED, SLOTS, IN_HAND, LEASES, LEASES_LOST, LEASE_WAIT, EVENTS),
+    *(FINISHED, DURATION, STAGE_WALL, STAGE_CPU, STAGE_MEMORY, KILLS, HITS, BUILDS, LOST),
+    *(SEQUENCE, BEHIND, COMMIT, BATCH, REBUILDS, VIEWS_BYTES, STREAM_MESSAGES, STREAM_BYTES, USED, LIMIT),
+)
+"""In the order of the page and of what is exposed."""

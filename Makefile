@@ -2,6 +2,7 @@
 #
 # REFRESH              ## `make setup REFRESH=1` takes today's packages of Debian
 # ROUNDS               ## `make bench-env ROUNDS=9` measures so often; else five times
+# EVENTS               ## `make bench-projections EVENTS=100000` measures with so many events; else with a million
 # MINUTES              ## `make soak MINUTES=30` kills for so long; else for 3
 # WORKERS              ## `make test WORKERS=1` runs one test after the other; else two files of tests at one time
 # PYTHON               ## the Python that .venv is made of, 3.11 or newer; else python3
@@ -15,10 +16,10 @@ VENV := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup demo test attacks fault soak bench-env check docs lock clean purge
+.PHONY: help environment setup demo test attacks fault soak bench-env bench-projections check docs lock clean purge
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\n'
 	@awk -F '## ' '/^# [A-Z_]+ +## / { sub(/^# /, "", $$1); printf "  %-21s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -46,6 +47,9 @@ soak: setup ## set-up, then random kills at random times under load (MINUTES=30;
 bench-env: setup ## set-up, then what environments cost, and fifty built by two builders at once (ROUNDS=9; 5 without it)
 	@$(VENV)/python -m tests.bench.environments $(ROUNDS)
 	@$(VENV)/python -m tests.bench.fifty_environments
+
+bench-projections: environment ## what a rebuild of the views from the log costs, by step (EVENTS=100000; a million without it)
+	@$(VENV)/python -m tests.bench.rebuild $(EVENTS)
 
 check: environment ## lint, format and types
 	@$(VENV)/ruff check .

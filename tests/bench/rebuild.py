@@ -1,0 +1,134 @@
+"""What a rebuild of the views costs: `python -m tests.bench.rebuild [EVENTS [OUTPUT_BYTES]]`, or `make bench-projections`.
+
+An embedded server is filled with whole lives of submissions (`lives`). Measured are, one after the other: reading the stream
+alone, the fold alone (of the same messages without a server, in batches as the projector has them), and the rebuild of a file
+from the stream, with the memory that this process holds at each quarter of the way. CPU seconds are those of this process, all
+its threads together; the server's are its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import uvloop
+
+from cutor.bus.connection import Bus
+from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.topology import apply, default_text, parse
+from cutor.model.subjects import EVENTS
+from cutor.projections.rebuild import BATCH, Progress, rebuild
+from cutor.projections.store import Store
+from tests.bench.lives import lives, publish
+
+COUNT: Final = 1_000_000
+LARGE_BYTES: Final = 16_000
+"""What each test case prints in the second round, which has a tenth of the events."""
+TARGET: Final = 120_000
+"""Events a second of a rebuild, of events of 400 bytes, on two CPUs."""
+MIB: Final = 1 << 20
+
+
+class Spent(NamedTuple):
+    """Seconds by the clock, and of this process's CPU time."""
+
+    wall_s: float
+    cpu_s: float
+
+
+class Meter:
+    """Measures a block."""
+
+    spent = Spent(0.0, 0.0)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Measure what the block takes, on top of the blocks before it."""
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.spent = Spent(self.spent.wall_s + time.perf_counter() - wall_s, self.spent.cpu_s + time.process_time() - cpu_s)
+
+
+async def read(bus: Bus) -> tuple[Spent, int]:
+    """Read the stream alone; return what it took, and the bytes of all bodies."""
+    meter, size_bytes = Meter(), 0
+    with meter.running():
+        async for messages in bus.read_batches(EVENTS, batch=BATCH):
+            size_bytes += sum(len(message.body) for message in messages)
+    return meter.spent, size_bytes
+
+
+def fold(path: Path, count: int, output_bytes: int) -> Spent:
+    """Fold the same events without a server; what makes them is not measured."""
+    meter, store = Meter(), Store.open(path)
+    messages = lives(count, output_bytes)
+    while batch := list(itertools.islice(messages, BATCH)):
+        with meter.running():
+            store.apply(EVENTS, batch)
+            store.work_in()
+    store.close()
+    return meter.spent
+
+
+async def rebuilt(bus: Bus, path: Path) -> tuple[Spent, list[int]]:
+    """Rebuild; return what it took, and the MiB that this process held at each quarter."""
+    meter, held = Meter(), []
+
+    def tell(progress: Progress) -> None:
+        if progress.stream == EVENTS and progress.sequence * 4 >= progress.last * (len(held) + 1):
+            held.append(_resident_mib())
+
+    with meter.running():
+        await rebuild(bus, path, tell=tell)
+    return meter.spent, held
+
+
+def _resident_mib() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // MIB
+
+
+async def measure(directory: Path, count: int, output_bytes: int) -> None:
+    """Measure one stream, and print."""
+    async with await EmbeddedServer.start(directory / "nats", port=free_port("127.0.0.1")) as server:
+        async with Bus.connect(server.url, name="bench") as bus:
+            await apply(bus, parse(default_text(), ["default"]))
+            began = time.perf_counter()
+            await publish(server.url, lives(count, output_bytes))
+            assert (await bus.stream_info(EVENTS))["state"]["last_seq"] == count
+            published_s = time.perf_counter() - began
+            reading, size_bytes = await read(bus)
+            folding = fold(directory / "fold.duckdb", count, output_bytes)
+            rebuilding, held = await rebuilt(bus, directory / "rebuilt.duckdb")
+    print(
+        f"\n{count:,} events of {size_bytes / count:,.0f} bytes, {size_bytes / MIB:,.0f} MiB; published in {published_s:.1f} s"
+    )
+    print("| step | events/s | MiB/s | µs of CPU an event |\n|---|---|---|---|")
+    for name, spent in (("reading alone", reading), ("fold alone", folding), ("rebuild", rebuilding)):
+        rates = f"{count / spent.wall_s:,.0f} | {size_bytes / MIB / spent.wall_s:,.1f} | {spent.cpu_s / count * 1e6:.1f}"
+        print(f"| {name} | {rates} |")
+    if not output_bytes:
+        print(f"target of a rebuild: {TARGET:,} events/s")
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(f"memory at each quarter of the rebuild: {', '.join(map(str, held))} MiB; highest of all {peak_mib} MiB")
+
+
+def main() -> None:
+    """Run with the command line's numbers: one stream, or both."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else COUNT
+    rounds = [(count, int(sys.argv[2]))] if len(sys.argv) > 2 else [(count, 0), (count // 10, LARGE_BYTES)]
+    for events, output_bytes in rounds:
+        with tempfile.TemporaryDirectory(prefix="cutor-bench-") as directory:
+            uvloop.run(measure(Path(directory), events, output_bytes))
+
+
+if __name__ == "__main__":
+    main()

@@ -98,16 +98,16 @@ def _resident_mib() -> int:
 
 async def measure(directory: Path, count: int, output_bytes: int) -> None:
     """Measure one stream, and print."""
-    async with await EmbeddedServer.start(directory / "nats", port=free_port("127.0.0.1")) as server:
-        async with Bus.connect(server.url, name="bench") as bus:
-            await apply(bus, parse(default_text(), ["default"]))
-            began = time.perf_counter()
-            await publish(server.url, lives(count, output_bytes))
-            assert (await bus.stream_info(EVENTS))["state"]["last_seq"] == count
-            published_s = time.perf_counter() - began
-            reading, size_bytes = await read(bus)
-            folding = fold(directory / "fold.duckdb", count, output_bytes)
-            rebuilding, held = await rebuilt(bus, directory / "rebuilt.duckdb")
+    server = await EmbeddedServer.start(directory / "nats", port=free_port("127.0.0.1"))
+    async with server, Bus.connect(server.url, name="bench") as bus:
+        await apply(bus, parse(default_text(), ["default"]))
+        began = time.perf_counter()
+        await publish(server.url, lives(count, output_bytes))
+        assert (await bus.stream_info(EVENTS))["state"]["last_seq"] == count
+        published_s = time.perf_counter() - began
+        reading, size_bytes = await read(bus)
+        folding = fold(directory / "fold.duckdb", count, output_bytes)
+        rebuilding, held = await rebuilt(bus, directory / "rebuilt.duckdb")
     print(
         f"\n{count:,} events of {size_bytes / count:,.0f} bytes, {size_bytes / MIB:,.0f} MiB; published in {published_s:.1f} s"
     )

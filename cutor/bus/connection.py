@@ -217,7 +217,7 @@ class Bus:
         patience_s: float | None = None,
         headers_only: bool = False,
     ) -> AsyncGenerator[list[Stored], None]:
-        """What has arrived, in lists of 1 to `batch` messages: for those who commit by the batch.
+        """What has arrived, in lists of 1 to `batch` messages and, of several, 16 MiB: for those who commit by the batch.
 
         Ends after `until_sequence`, else at the end that the stream had when it began, and never with `follow`. Survives
         restarts of the server; a follower waits `patience_s` for a lost connection (None: without end), then BusUnreachable.

@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from cutor.bus.api import Api, Json
+from cutor.bus.buffer import Buffer
 from cutor.bus.errors import ApiRefused, BusClosed, BusError, BusUnreachable, StreamRewound
 from cutor.bus.inbox import PullInbox
 from cutor.bus.link import Link
@@ -32,6 +32,8 @@ log = logging.getLogger("cutor.bus")
 DEFAULT_BATCH: Final = 1000
 PULL_BYTES: Final = 16 << 20
 """Most bytes of one pull; more than the largest message."""
+BATCH_BYTES: Final = 16 << 20
+"""Most bytes of one batch. A reader pulls no more while it holds as many: it holds no more than these and two pulls."""
 FORGOTTEN_AFTER_S: Final = 30
 """The server drops the consumer of a reader that has not pulled for so long; the reader makes a new one when it goes on."""
 TICK_S: Final = 0.5
@@ -70,7 +72,7 @@ class Reader:
         self._batch = batch
         self._inbox = PullInbox(link, wanted.stream, self._heard)
         self._window = PullWindow()
-        self._buffer: deque[Stored] = deque()
+        self._buffer = Buffer()
         self._changed = asyncio.Event()
         self._consumer: str | None = None
         self._expected = 1
@@ -81,7 +83,7 @@ class Reader:
         self._lost_at: float | None = None
 
     async def batches(self) -> AsyncGenerator[list[Stored], None]:
-        """Lists of what has arrived, in stream order, none empty, none longer than the batch size.
+        """Lists of what has arrived, in stream order, of one message to the batch size; several have `BATCH_BYTES` at most.
 
         Ends at the last sequence wanted, or at the end that the stream had when the reading began; never if it follows.
         Errors: StreamMissing, StreamRewound, BusUnreachable, BusClosed.
@@ -91,7 +93,7 @@ class Reader:
             await self._inbox.open()
             while True:
                 if self._buffer:
-                    yield self._take()
+                    yield self._buffer.take(self._batch, BATCH_BYTES)
                     continue
                 if self._ended:
                     return
@@ -99,10 +101,6 @@ class Reader:
         finally:
             end_watch()
             await self._clean_up()
-
-    def _take(self) -> list[Stored]:
-        count = min(self._batch, len(self._buffer))
-        return [self._buffer.popleft() for _ in range(count)]
 
     async def _advance(self) -> None:
         """One step towards more messages: a consumer, a pull, or waiting for something to happen."""
@@ -116,7 +114,7 @@ class Reader:
             await self._make_or_wait()
             return
         self._changed.clear()
-        if self._link.connected and self._window.owed + len(self._buffer) <= self._batch:
+        if self._wants_more():
             number = self._inbox.next_number()
             self._window.sent(number, self._batch, EXPIRES_S, now)
             await self._inbox.pull(self._consumer, number, pull_request(self._batch, expires_s=EXPIRES_S, max_bytes=PULL_BYTES))
@@ -126,6 +124,10 @@ class Reader:
                 await self._changed.wait()
         except TimeoutError:
             return
+
+    def _wants_more(self) -> bool:
+        has_room = self._window.owed + len(self._buffer) <= self._batch and self._buffer.size_bytes < BATCH_BYTES
+        return self._link.connected and has_room
 
     def _check_patience(self, now: float) -> None:
         patience_s = self._wanted.patience_s
@@ -237,7 +239,7 @@ class Reader:
         self._expected += 1
         self._position = place.stream_sequence
         if self._last is None or place.stream_sequence <= self._last:
-            self._buffer.append(arrival.stored)
+            self._buffer.add(arrival.stored)
         if not self._wanted.follow and (place.pending == 0 or (self._last is not None and place.stream_sequence >= self._last)):
             self._ended = True
 

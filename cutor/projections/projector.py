@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 STREAMS: Final = (EVENTS, ENVIRONMENTS)
 BATCH: Final = 20_000
-"""Most messages of one transaction; an idle projector commits each message at once."""
+"""Most messages of one transaction (the reader bounds its bytes); an idle projector commits each message at once."""
 WATCH_S: Final = 1.0
 """Between two looks at whether the file is still there."""
 RETRY_S: Final = 1.0

@@ -39,6 +39,15 @@ async def test_batches_are_no_longer_than_asked_for(own_bus: Bus) -> None:
     assert sequences([stored for batch in batches for stored in batch]) == list(range(1, 501))
 
 
+async def test_batches_are_bounded_in_bytes_too(own_bus: Bus) -> None:
+    for number in range(5):
+        await own_bus.publish(f"cutor.ev.default.large{number}.submitted", bytes(7 << 20))
+    await fill(own_bus, 20)
+    batches = [batch async for batch in own_bus.read_batches("EVENTS", batch=20_000)]
+    assert all(sum(len(stored.body) for stored in batch) <= 16 << 20 for batch in batches)
+    assert sequences([stored for batch in batches for stored in batch]) == list(range(1, 26))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -144,6 +144,26 @@ class ProjectorSettings(_Section, frozen=True, kw_only=True):
     ] = "projections.duckdb"
 
 
+class ArchiveSettings(_Section, frozen=True, kw_only=True):
+    """The archive: streams in Parquet files."""
+
+    directory: (
+        Annotated[str, Meta(description="where the archive lies; absolute; without it `cutor archive` wants `--directory`")]
+        | None
+    ) = None
+    segment_bytes: Annotated[
+        int,
+        Meta(
+            ge=1 << 20,
+            le=1 << 30,
+            description="bytes of messages' bodies with which a file is full; so much memory is used twice over",
+        ),
+    ] = 128 << 20
+    segment_age_s: Annotated[
+        int, Meta(ge=60, le=31_536_000, description="seconds after which messages are sealed though their file is not full")
+    ] = 86_400
+
+
 class Config(_Section, frozen=True, kw_only=True):
     """Everything a deployer configures; every key may be left out."""
 
@@ -167,6 +187,7 @@ class Config(_Section, frozen=True, kw_only=True):
     runner: RunnerSettings = RunnerSettings()
     projector: ProjectorSettings = ProjectorSettings()
     metrics: MetricsSettings = MetricsSettings()
+    archive: ArchiveSettings = ArchiveSettings()
 
     def policy(self) -> Policy:
         """Return what the stack publishes: these limits, bounds and tenants, filled up with the built-in ones."""
@@ -318,7 +339,8 @@ def check(config: Config) -> None:
         raise InvalidPolicy(
             f"server.sync_interval: {config.server.sync_interval[:40]!r} is neither `always` nor a time such as 2m or 500ms"
         )
-    for key, path in (("data_directory", config.data_directory), *_server_files(config.server)):
+    paths = [("data_directory", config.data_directory), ("archive.directory", config.archive.directory)]
+    for key, path in (*paths, *_server_files(config.server)):
         if path is not None and (not Path(path).is_absolute() or "\0" in path):
             raise InvalidPolicy(f"{key}: {path!r} must be an absolute path, without a NUL character")
     if (config.server.tls_cert is None) != (config.server.tls_key is None):

@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "gc": Entry("gc", "Delete what nobody needs from the store of this host."),
     "dead-letters": Entry("dead_letters", "List or show messages that are no events."),
     "streams": Entry("streams", "Compare the server's streams with streams.yaml, make them so, back them up, restore them."),
+    "archive": Entry("archive", "Seal streams in Parquet files, and verify what is sealed."),
     "doctor": Entry("doctor", "Check whether this machine and its stack have what they need."),
     "builder": Entry("builder", "Run a builder by itself, against any NATS server."),
     "runner": Entry("runner", "Run a runner by itself, against any NATS server."),

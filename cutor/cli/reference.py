@@ -15,6 +15,7 @@ import msgspec
 
 from cutor.cli.main import COMMANDS, cli
 from cutor.config import (
+    ArchiveSettings,
     BuilderSettings,
     Config,
     DockerSettings,
@@ -36,6 +37,7 @@ SECTIONS: Final[tuple[tuple[str, type[msgspec.Struct]], ...]] = (
     ("runner", RunnerSettings),
     ("projector", ProjectorSettings),
     ("metrics", MetricsSettings),
+    ("archive", ArchiveSettings),
     ("bounds", Bounds),
     ("nix", NixSettings),
 )

@@ -17,6 +17,7 @@ from cutor import Client
 from cutor.bus.permission import Violation, describe
 from cutor.config import parse
 from cutor.nix.settings import NixSettings
+from tests.bare_stack import User, request
 from tests.cluster import DeployedCluster
 from tests.live_stack import EXAMPLES, Stack, surroundings
 from tests.parking import park
@@ -29,6 +30,7 @@ OWN_NATS = ROOT / "docs" / "how-to" / "own-nats.md"
 PARKED = ROOT / "docs" / "how-to" / "parked-submissions.md"
 CLUSTER = ROOT / "docs" / "how-to" / "cluster.md"
 MANY_HOSTS = ROOT / "docs" / "how-to" / "many-hosts.md"
+ARCHIVE = ROOT / "docs" / "how-to" / "archive.md"
 ENVIRONMENTS = ROOT / "docs" / "how-to" / "environments.md"
 REPLAY = ROOT / "docs" / "how-to" / "replay.md"
 OBSERVE = ROOT / "docs" / "how-to" / "observe.md"
@@ -52,6 +54,7 @@ def snippets(page: Path, *kinds: str) -> list[Snippet]:
 RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
 RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}, ENVIRONMENTS: {"sh", "toml"}, REPLAY: {"sh"}}
 RUN |= {OBSERVE: {"sh", "toml"}}
+RUN |= {ARCHIVE: {"sh", "toml"}}
 """Kinds of snippets that a test below runs; TOML anywhere else is read as a configuration."""
 
 
@@ -175,6 +178,16 @@ def test_a_stack_is_observed(tmp_path: Path) -> None:
     assert done.returncode == 0, (done.stdout, done.stderr)
     for said in ('"cutor_role":"projector"', 'cutor_projector_behind_messages{stream="EVENTS"} 0.0'):
         assert said in done.stdout, (said, done.stdout)
+
+
+def test_the_archive_is_sealed_and_verified(bare: User, tmp_path: Path) -> None:
+    assert bare.cutor("submit", "-", stdin=request()).returncode == 0
+    script = "".join(one.text for one in snippets(ARCHIVE, "sh"))
+    done = run(script, bare.stack.environment | {"ARCHIVE": str(tmp_path / "archive")}, 60)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "nothing is sealed" in done.stdout
+    assert re.search(r"EVENTS: 1 to \d+ are sealed, 1 file", done.stdout), done.stdout
+    assert re.search(r"EVENTS: 1 file, (\d+) messages?, \d+ of them compared", done.stdout), done.stdout
 
 
 def test_environments_are_seen_kept_and_given_up(tmp_path: Path, nix_settings: NixSettings) -> None:

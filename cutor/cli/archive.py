@@ -1,0 +1,213 @@
+"""``cutor archive``: seal streams in Parquet files, look at what is sealed, verify it."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from cutor.bus.connection import Bus
+from cutor.cli import interruption
+from cutor.cli.options import Wanted, examples, json_option, server_option
+from cutor.cli.output import StatusLine, print_json
+from cutor.cli.render import print_table
+from cutor.errors import DONE, UNAVAILABLE
+from cutor.model.units import about, counted
+from cutor.text import escape
+
+if TYPE_CHECKING:
+    from cutor.projections.archive.manifest import Manifest
+    from cutor.projections.archive.place import Archive
+    from cutor.projections.archive.reports import StreamReport
+    from cutor.projections.archive.verification import Verified
+
+NS_PER_S: Final = 1_000_000_000
+
+
+@click.group(
+    "archive",
+    no_args_is_help=False,
+    epilog=examples("cutor archive seal --directory /srv/archive", "cutor archive status", "cutor archive verify"),
+)
+def command() -> None:
+    """Seal streams in Parquet files, and verify what is sealed.
+
+    The archive has the messages of EVENTS, ENVIRONMENTS and BODIES as they stand there, in files that are never changed again,
+    with a manifest of hashes. Its directory is `[archive] directory` of the configuration, unless --directory names one.
+    """
+
+
+_directory_option = click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Directory of the archive (else `archive.directory`).",
+)
+_offline_option = click.option("--offline", is_flag=True, help="Look at the archive alone; no server is asked.")
+
+
+@command.command("seal", epilog=examples("cutor archive seal", "cutor archive seal --all --directory /srv/archive"))
+@_directory_option
+@click.option("--all", "everything", is_flag=True, help="Seal up to the end, also what fills no file or may still be lost.")
+@json_option
+@server_option
+@click.pass_obj
+def seal_command(wanted: Wanted, directory: Path | None, everything: bool) -> None:
+    """Seal what the streams have behind the archive's end.
+
+    A file is sealed when it is full (`archive.segment_bytes`) or its first message is old (`archive.segment_age_s`); the
+    newest ten minutes are left for later, since a power failure can still take them. However it ends, what is sealed stays, and
+    the next one goes on behind it.
+    """
+    server, archive = wanted.find_server(), _archive(wanted, directory)
+    with StatusLine() as line:
+        manifests = interruption.run(_seal(server, archive, wanted, line, everything=everything))
+    if wanted.json:
+        print_json({"directory": str(archive.directory), "streams": [_sealed(one) for one in manifests]})
+        return
+    for one in manifests:
+        click.echo(f"{one.stream}: {_range_text(one)}")
+
+
+@command.command("status", epilog=examples("cutor archive status", "cutor archive status --offline --json"))
+@_directory_option
+@_offline_option
+@json_option
+@server_option
+@click.pass_obj
+def status_command(wanted: Wanted, directory: Path | None, offline: bool) -> None:
+    """Show what is sealed, and how far that is behind the streams.
+
+    `chain` is the last link of the hashes: whoever notes it elsewhere can tell whether the end was cut off.
+    """
+    archive = _archive(wanted, directory)
+    reports = interruption.run(_report(None if offline else wanted.find_server(), archive))
+    free_bytes = archive.free_bytes()
+    if wanted.json:
+        print_json(
+            {
+                "directory": str(archive.directory),
+                "free_bytes": free_bytes,
+                "streams": [_document(report) for report in reports],
+            }
+        )
+        return
+    headings = ["stream", "sealed", "files", "size", "of", "newest (UTC)", "not sealed", "oldest of them (UTC)", "chain"]
+    print_table(headings, [_cells(report) for report in reports], right=["files", "size", "of", "not sealed"], fold="chain")
+    click.echo(f"{escape(str(archive.directory))}: {about(free_bytes)} are free")
+
+
+@command.command("verify", epilog=examples("cutor archive verify", "cutor archive verify --all --json"))
+@_directory_option
+@click.option("--all", "everything", is_flag=True, help="Compare every message that the streams still have, not two of a file.")
+@_offline_option
+@json_option
+@server_option
+@click.pass_obj
+def verify_command(wanted: Wanted, directory: Path | None, everything: bool, offline: bool) -> int:
+    """Check that the archive is what was sealed, and what the streams hold.
+
+    The chain of hashes, every file's SHA-256, and that no message is missing; then the first and the last message of every file
+    against the stream, where that still has them. Exit code 3 if anything differs; each fault is a line.
+    """
+    server, archive = None if offline else wanted.find_server(), _archive(wanted, directory)
+    with StatusLine() as line:
+        found = interruption.run(_verify(server, archive, line, everything=everything))
+    faults = [fault for one in found for fault in one.faults]
+    if wanted.json:
+        print_json({"directory": str(archive.directory), "streams": [one._asdict() for one in found], "sound": not faults})
+        return UNAVAILABLE if faults else DONE
+    for one in found:
+        said = f"{counted(one.segments, 'file')}, {counted(one.messages, 'message')}"
+        click.echo(f"{one.stream}: {said}, {one.compared} of them compared with the stream")
+    for fault in faults:
+        click.echo(f"FAULT: {escape(fault)}")
+    return UNAVAILABLE if faults else DONE
+
+
+def _archive(wanted: Wanted, directory: Path | None) -> Archive:
+    """Return the archive that is meant. Raises `ArchiveUnnamed`."""
+    from cutor.projections.archive.errors import ArchiveUnnamed  # noqa: PLC0415 - it imports duckdb
+    from cutor.projections.archive.place import Archive  # noqa: PLC0415 - as above
+
+    configured = wanted.loaded_of_stack.config.archive.directory
+    if directory is None and configured is None:
+        raise ArchiveUnnamed("no archive is configured: name its directory by --directory, or set [archive] directory")
+    return Archive((directory or Path(str(configured))).absolute())
+
+
+async def _seal(server: str, archive: Archive, wanted: Wanted, line: StatusLine, *, everything: bool) -> list[Manifest]:
+    from cutor.projections.archive.sealing import STREAMS, Cut, Progress, seal  # noqa: PLC0415 - as above
+
+    settings = wanted.loaded_of_stack.config.archive
+    cut = Cut(segment_bytes=settings.segment_bytes, age_s=settings.segment_age_s)
+
+    def tell(at: Progress) -> None:
+        line.show(f"sealing {at.stream}: read {at.read:,} of {at.last:,}, sealed up to {at.sealed:,}")
+
+    with archive.held():
+        async with Bus.connect(server, name="cutor archive seal") as bus:
+            return [await seal(bus, archive, stream, cut.everything() if everything else cut, tell) for stream in STREAMS]
+
+
+async def _report(server: str | None, archive: Archive) -> list[StreamReport]:
+    from cutor.projections.archive.reports import report  # noqa: PLC0415 - as above
+
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(Bus.connect(server, name="cutor archive status")) if server else None
+        return await report(archive, bus)
+
+
+async def _verify(server: str | None, archive: Archive, line: StatusLine, *, everything: bool) -> list[Verified]:
+    from cutor.projections.archive.verification import verify  # noqa: PLC0415 - as above
+
+    def tell(stream: str, done: int, total: int) -> None:
+        line.show(f"verifying {stream}: {done} of {counted(total, 'file')}")
+
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(Bus.connect(server, name="cutor archive verify")) if server else None
+        return [await verify(archive, stream, bus, everything=everything, tell=tell) for stream in archive.streams()]
+
+
+def _sealed(manifest: Manifest) -> dict[str, Any]:
+    """Return what is sealed of a stream as JSON; first and last are null where nothing is."""
+    return {
+        "stream": manifest.stream,
+        "first": manifest.first if manifest.segments else None,
+        "last": manifest.last if manifest.segments else None,
+        "messages": manifest.messages,
+        "files": len(manifest.segments),
+        "body_bytes": manifest.body_bytes,
+        "file_bytes": manifest.file_bytes,
+        "newest": _moment(manifest.last_time_ns) if manifest.segments else None,
+        "chain": manifest.chain,
+    }
+
+
+def _document(report: StreamReport) -> dict[str, Any]:
+    unsealed = {"messages": report.unsealed, "oldest": _moment(report.oldest_ns) if report.oldest_ns else None}
+    return _sealed(report.manifest) | {"unsealed": None if report.unsealed is None else unsealed}
+
+
+def _cells(report: StreamReport) -> list[str]:
+    one = report.manifest
+    sealed = f"{one.first:,} to {one.last:,}" if one.segments else "nothing"
+    newest = _moment(one.last_time_ns)[:19].replace("T", " ") if one.segments else ""
+    oldest = _moment(report.oldest_ns)[:19].replace("T", " ") if report.oldest_ns else ""
+    unsealed = "" if report.unsealed is None else f"{report.unsealed:,}"
+    sizes = [about(one.file_bytes), about(one.body_bytes)]
+    return [one.stream, sealed, str(len(one.segments)), *sizes, newest, unsealed, oldest, (one.chain or "")[:12]]
+
+
+def _range_text(manifest: Manifest) -> str:
+    if not manifest.segments:
+        return "nothing is sealed"
+    files = f"{counted(len(manifest.segments), 'file')}, {about(manifest.file_bytes)} of {about(manifest.body_bytes)}"
+    return f"{manifest.first:,} to {manifest.last:,} are sealed, {files}"
+
+
+def _moment(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns / NS_PER_S, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

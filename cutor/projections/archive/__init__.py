@@ -1,0 +1,11 @@
+"""The archive: what streams hold, in Parquet files that are never changed again.
+
+```
+<archive>/lock                              who writes; one at a time
+<archive>/<STREAM>/manifest.json            which segments there are, with hashes; renamed into place last
+<archive>/<STREAM>/<first>-<last>.parquet   the messages of that range of sequences, as they stand in the stream
+```
+
+In reading order: ``manifest`` (what an archive says of itself), ``place`` (directory, lock, putting in place),
+``segment_file`` (Parquet, by DuckDB), ``sealing`` (from a stream into segments), ``verification``, ``errors``.
+"""

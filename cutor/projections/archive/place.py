@@ -1,0 +1,186 @@
+"""Where an archive lies, who may write it, and how a segment comes to be there.
+
+A segment is written as a draft, forced to the disk, and renamed; then the manifest that names it, in the same way. Killed in
+between, a sealer leaves a draft, or a segment that no manifest names: the next one removes either, and does it again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from cutor.model.units import about
+from cutor.projections.archive.errors import ArchiveBusy, ArchiveDamaged, ArchiveFull, ArchiveUnusable
+from cutor.projections.archive.manifest import Manifest, Segment, decode, encode, is_segment_name
+
+log = logging.getLogger(__name__)
+
+MANIFEST: Final = "manifest.json"
+MANIFEST_BYTES: Final = 256 << 20
+DRAFT: Final = ".draft"
+PRIVATE: Final = 0o700
+RESERVE_BYTES: Final = 64 << 20
+"""What a file system must have left beside a segment: other programs may write to it, too."""
+CHUNK_BYTES: Final = 1 << 20
+
+
+class Archive:
+    """A directory with the segments of several streams."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def streams(self) -> list[str]:
+        """Return the streams that have a manifest. Raises `ArchiveUnusable`."""
+        with self._readable():
+            if not self.directory.exists():
+                return []
+            return sorted(path.parent.name for path in self.directory.glob(f"*/{MANIFEST}"))
+
+    def manifest(self, stream: str) -> Manifest | None:
+        """Return what is sealed of a stream; None where nothing is. Raises `ArchiveDamaged`, `ArchiveUnusable`."""
+        path = self._of(stream) / MANIFEST
+        with self._readable():
+            try:
+                with path.open("rb") as file:
+                    raw = file.read(MANIFEST_BYTES + 1)
+            except FileNotFoundError:
+                return None
+        if len(raw) > MANIFEST_BYTES:
+            raise ArchiveDamaged(f"{path}: more than {MANIFEST_BYTES} bytes; this is not the manifest of an archive")
+        return decode(raw, stream, str(path))
+
+    def file_of(self, stream: str, segment: Segment) -> Path:
+        """Return where a segment lies."""
+        return self._of(stream) / segment.file_name
+
+    def free_bytes(self) -> int:
+        """Return what the file system has left for this user; of a directory that is not made yet, that of the one above."""
+        place = self.directory
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        with self._readable():
+            return shutil.disk_usage(place).free
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the only one who writes as long as this lasts. Makes the directory, for the owner alone, where there is none.
+
+        What a former life left behind is removed. Raises `ArchiveBusy`, `ArchiveUnusable`.
+        """
+        with self._writable():
+            self.directory.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ArchiveBusy(f"{self.directory}: somebody else seals into it; wait until that has ended") from error
+            for stream in self._directories():
+                self._remove_leftovers(stream)
+            yield
+        finally:
+            os.close(lock)
+
+    # -- for who holds it ------------------------------------------------------------------------------------------
+
+    def check_room(self, body_bytes: int) -> None:
+        """Raise `ArchiveFull` where a segment of so many bytes of bodies may not fit, whatever compression makes of them."""
+        needed, free = body_bytes + RESERVE_BYTES, self.free_bytes()
+        if free < needed:
+            raise ArchiveFull(
+                f"{self.directory}: {about(free)} are free, and the next segment wants {about(needed)}: make room there, "
+                "or move the archive to a larger disk and set [archive] directory; nothing was written"
+            )
+
+    @contextmanager
+    def draft(self, stream: str) -> Iterator[Path]:
+        """Give an empty file, readable by its owner alone, for the next segment of a stream; it goes where the block fails."""
+        draft = self._of(stream) / f"segment{DRAFT}"
+        with self._writable():
+            draft.parent.mkdir(mode=PRIVATE, exist_ok=True)
+            draft.unlink(missing_ok=True)
+            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        try:
+            yield draft
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def put_in_place(self, draft: Path, segment: Segment, manifest: Manifest) -> Manifest:
+        """Have a finished draft as one more segment: return the manifest that names it, which is on the disk then."""
+        with self._writable():
+            _flush(draft)
+            draft.rename(self.file_of(manifest.stream, segment))
+            _flush(draft.parent)
+        whole = manifest.with_segment(segment)
+        self.write_manifest(whole)
+        return whole
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Put a manifest in place of the one before."""
+        path = self._of(manifest.stream) / MANIFEST
+        draft = path.with_name(MANIFEST + DRAFT)
+        with self._writable():
+            path.parent.mkdir(mode=PRIVATE, exist_ok=True)
+            draft.unlink(missing_ok=True)
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+                file.write(encode(manifest))
+            _flush(draft)
+            draft.rename(path)
+            _flush(path.parent)
+
+    def _remove_leftovers(self, stream: str) -> None:
+        manifest = self.manifest(stream)
+        named = {segment.file_name for segment in manifest.segments} if manifest else set()
+        for path in sorted(self._of(stream).iterdir()):
+            if path.name.endswith(DRAFT) or (is_segment_name(path.name) and path.name not in named):
+                log.warning("removed what a former life left behind: %s", path)
+                path.unlink(missing_ok=True)
+
+    def _directories(self) -> list[str]:
+        return sorted(path.name for path in self.directory.iterdir() if path.is_dir())
+
+    def _of(self, stream: str) -> Path:
+        return self.directory / stream
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ArchiveUnusable(f"{self.directory}: the archive cannot be read: {error.strerror}") from error
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ArchiveUnusable(
+                f"{self.directory}: the archive cannot be written: {error.strerror}; see [archive] directory"
+            ) from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Have a file, or the names in a directory, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

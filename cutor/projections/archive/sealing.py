@@ -1,0 +1,203 @@
+"""From a stream into segments. Whoever seals holds the archive (`Archive.held`).
+
+Sealed is only what stays. A message that is younger than ten minutes is left for later: until a server forces its appends to
+the disk (every two minutes, unless told otherwise), a power failure can take them, and others come in their place. A segment is
+cut when it is full, or has waited long enough. Each is compared with what was read, and named in the manifest, before the next
+begins: however a sealer ends, the next one goes on behind the last segment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+import msgspec
+
+from cutor.bus.connection import Bus
+from cutor.bus.message import Stored, parse_time_ns
+from cutor.model.subjects import ENVIRONMENTS, EVENTS
+from cutor.projections.archive.errors import ArchiveForeign, MessagesMissing
+from cutor.projections.archive.manifest import VERSION, Manifest, Segment
+from cutor.projections.archive.place import Archive
+from cutor.projections.archive.segment_file import SegmentWriter
+from cutor.projections.rows import fingerprint
+
+BODIES: Final = "BODIES"
+STREAMS: Final = (EVENTS, ENVIRONMENTS, BODIES)
+"""What is sealed, in this order: what is referred to comes after what refers to it, so that all of it is in the archive."""
+NS_PER_S: Final = 1_000_000_000
+BATCH: Final = 5000
+
+
+class Cut(msgspec.Struct, frozen=True, kw_only=True):
+    """When a segment ends: at so many bytes of bodies or messages, or when its first message is so old.
+
+    What is younger than ``settled_s`` is left for later. With zeros everything is sealed.
+    """
+
+    segment_bytes: int = 128 << 20
+    segment_messages: int = 250_000
+    age_s: float = 86_400.0
+    settled_s: float = 600.0
+
+    def everything(self) -> Cut:
+        """Return the same with nothing left for later."""
+        return msgspec.structs.replace(self, age_s=0.0, settled_s=0.0)
+
+
+class Progress(NamedTuple):
+    """How far a sealer has come: read up to a sequence, of those up to another one; ``sealed`` is the last in the archive."""
+
+    stream: str
+    read: int
+    last: int
+    sealed: int
+
+
+class StreamState(NamedTuple):
+    """What the server says of a stream: when it was made, first and last sequence, and what time it is there."""
+
+    created: str
+    first: int
+    last: int
+    now_ns: int
+
+
+Tell = Callable[[Progress], None]
+
+
+async def state_of(bus: Bus, stream: str) -> StreamState:
+    """Ask the server for the state of a stream. Raises `StreamMissing`."""
+    info = await bus.stream_info(stream)
+    state = info["state"]
+    now = info.get("ts") or datetime.now(UTC).isoformat()
+    first = int(state["first_seq"]) if int(state["messages"]) else int(state["last_seq"]) + 1
+    return StreamState(info["created"], first, int(state["last_seq"]), parse_time_ns(now.replace("+00:00", "Z")))
+
+
+async def seal(bus: Bus, archive: Archive, stream: str, cut: Cut, tell: Tell = lambda _: None) -> Manifest:
+    """Seal what a stream has behind the archive's end; return what is sealed then.
+
+    Raises `ArchiveForeign`, `MessagesMissing`, `ArchiveFull` and the other errors of archive and bus; what was sealed before
+    that stays.
+    """
+    state = await state_of(bus, stream)
+    manifest = await _continued(bus, archive, stream, state)
+    start = manifest.last + 1 if manifest.segments else state.first
+    check_no_gap(manifest, state)
+    if start > state.last:
+        return manifest
+    with SegmentWriter() as writer:
+        reading = _settled(bus, stream, start, state, cut)
+        async with aclosing(reading) as batches:
+            async for messages in batches:
+                for piece in pieces(messages, writer.messages, writer.body_bytes, cut):
+                    if _is_full(writer.messages, writer.body_bytes, cut):
+                        manifest = await _finish(archive, manifest, writer)
+                    await asyncio.to_thread(writer.add, piece)
+                tell(Progress(stream, messages[-1].sequence, state.last, manifest.last))
+        if writer.first_time_ns is not None and (
+            _is_full(writer.messages, writer.body_bytes, cut) or writer.first_time_ns <= state.now_ns - cut.age_s * NS_PER_S
+        ):
+            manifest = await _finish(archive, manifest, writer)
+    return manifest
+
+
+async def _finish(archive: Archive, manifest: Manifest, writer: SegmentWriter) -> Manifest:
+    """Write what a writer has as the next segment. What a cancel meets here runs to its end, and counts."""
+
+    def write() -> Manifest:
+        archive.check_room(writer.body_bytes)
+        with archive.draft(manifest.stream) as draft:
+            return archive.put_in_place(draft, writer.write(draft), manifest)
+
+    return await asyncio.to_thread(write)
+
+
+async def _settled(bus: Bus, stream: str, start: int, state: StreamState, cut: Cut) -> AsyncGenerator[list[Stored], None]:
+    """Yield the messages from ``start`` on that are old enough. Raises `MessagesMissing` where the stream leaves one out."""
+    young_ns = state.now_ns - cut.settled_s * NS_PER_S
+    expected = start
+    reading = bus.read_batches(stream, from_sequence=start, until_sequence=state.last, batch=BATCH)
+    async with aclosing(reading) as batches:
+        async for messages in batches:
+            settled = messages if not cut.settled_s else [one for one in messages if one.time_ns < young_ns]
+            for message in settled:
+                if message.sequence != expected:
+                    raise MessagesMissing(
+                        f"stream {stream} leaves out {expected} to {message.sequence - 1}: nothing is sealed over a gap"
+                    )
+                expected += 1
+            if settled:
+                yield settled
+            if len(settled) < len(messages):
+                return
+
+
+def pieces(messages: Sequence[Stored], held: int, held_bytes: int, cut: Cut) -> list[Sequence[Stored]]:
+    """Split messages at the ends of segments, where so many of so many bytes are in the first one already. Pure."""
+    found: list[Sequence[Stored]] = []
+    begin = 0
+    for number, message in enumerate(messages):
+        if _is_full(held, held_bytes, cut):
+            found.append(messages[begin:number])
+            begin, held, held_bytes = number, 0, 0
+        held, held_bytes = held + 1, held_bytes + len(message.body)
+    found.append(messages[begin:])
+    return found
+
+
+def _is_full(messages: int, body_bytes: int, cut: Cut) -> bool:
+    return messages >= cut.segment_messages or body_bytes >= cut.segment_bytes
+
+
+# -- is it the same stream? --------------------------------------------------------------------------------------------
+
+
+async def _continued(bus: Bus, archive: Archive, stream: str, state: StreamState) -> Manifest:
+    """Return what is sealed of this stream, or a new manifest. Raises `ArchiveForeign`."""
+    manifest = archive.manifest(stream)
+    if manifest is None or not manifest.segments:
+        return Manifest(version=VERSION, stream=stream, created=state.created)
+    await check_same_stream(bus, archive, manifest, state)
+    if manifest.created == state.created:
+        return manifest
+    manifest = manifest.of_stream(state.created)
+    archive.write_manifest(manifest)
+    return manifest
+
+
+async def check_same_stream(bus: Bus, archive: Archive, manifest: Manifest, state: StreamState) -> None:
+    """Raise `ArchiveForeign` unless the server's stream is the one that was sealed.
+
+    It is, where the last message that both have is the same. One that was restored from a backup was made at another time:
+    then there must be one that both have; else, that it was made at the same time is enough.
+    """
+    stream = manifest.stream
+    if state.last < manifest.last:
+        raise ArchiveForeign(
+            f"{archive.directory}: {stream} is sealed up to {manifest.last}, and ends at {state.last} at the server: it is "
+            "another stream, or an older state of it: seal into another directory"
+        )
+    kept = await bus.get(stream, manifest.last, consistent=True)
+    if kept is None and manifest.created == state.created:
+        return
+    if kept is None or fingerprint(kept) != manifest.segments[-1].fingerprint:
+        raise ArchiveForeign(
+            f"{archive.directory}: the {stream} that was sealed is not the one that the server holds (they differ at "
+            f"{manifest.last}): seal into another directory"
+        )
+
+
+def check_no_gap(manifest: Manifest, state: StreamState) -> None:
+    """Raise `MessagesMissing` where the stream begins only behind what comes after the archive's end."""
+    if manifest.segments and state.first > manifest.last + 1:
+        raise MessagesMissing(
+            f"{manifest.stream}: messages {manifest.last + 1} to {state.first - 1} are neither in the archive nor in the stream"
+        )
+
+
+__all__ = ["BODIES", "STREAMS", "Cut", "Progress", "Segment", "check_no_gap", "check_same_stream", "seal", "state_of"]

@@ -1,0 +1,199 @@
+"""A segment as a Parquet file, which DuckDB writes and reads: one row a message, in stream order, compressed by zstd.
+
+Columns: ``sequence`` (place in the stream), ``time_ns`` (the stream's time, nanoseconds since 1970 UTC), ``subject``,
+``message_id``, ``headers`` (the sender's others as a JSON object; null where there are none) and ``body``, the bytes as they
+were published. Any program that reads Parquet can read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol, Self
+
+import duckdb
+import msgspec
+
+from cutor.projections.archive.errors import ArchiveDamaged, ArchiveUnusable
+from cutor.projections.archive.manifest import Segment
+from cutor.projections.archive.place import sha256_of
+from cutor.projections.rows import Message, fingerprint
+
+ROW_GROUP: Final = 40_960
+"""Messages that are compressed together, and read by one thread."""
+MEMORY_BYTES: Final = 1 << 30
+FETCHED: Final = 4096
+"""Messages that are taken from a file at a time."""
+COLUMNS: Final = "sequence, time_ns, subject, message_id, headers, body"
+_TABLE: Final = (
+    "CREATE TABLE segment (sequence BIGINT NOT NULL, time_ns BIGINT NOT NULL, subject VARCHAR NOT NULL, "
+    "message_id VARCHAR, headers VARCHAR, body BLOB NOT NULL)"
+)
+_DIFFERING: Final = " OR ".join(f"kept.{name} IS DISTINCT FROM written.{name}" for name in COLUMNS.split(", "))
+
+
+class Published(Message, Protocol):
+    """A message with the headers that its sender chose; `cutor.bus.message.Stored` is one."""
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+class Archived(NamedTuple):
+    """A message that was read from the archive; equal in every part to what the stream held."""
+
+    sequence: int
+    time_ns: int
+    subject: str
+    message_id: str | None
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Totals(NamedTuple):
+    """What a file holds, as a manifest says it."""
+
+    messages: int
+    first: int
+    last: int
+    first_time_ns: int
+    last_time_ns: int
+    body_bytes: int
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """Return a database in memory that fetches nothing by itself."""
+    connection = duckdb.connect(config={"autoinstall_known_extensions": False, "python_enable_replacements": False})
+    connection.execute("SET enable_progress_bar = FALSE")
+    connection.execute(f"SET memory_limit = '{MEMORY_BYTES}B'")
+    return connection
+
+
+class SegmentWriter:
+    """Messages on their way into one file. They are in memory until `write`, which is why a segment has a bound."""
+
+    def __init__(self) -> None:
+        self._connection = connect()
+        self._connection.execute(_TABLE)
+        self._appender = self._connection.appender("segment")
+        self._first: Message | None = None
+        self._last: Message | None = None
+        self.messages = 0
+        self.body_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    @property
+    def first_time_ns(self) -> int | None:
+        """The time of the first message; None where there is none."""
+        return None if self._first is None else self._first.time_ns
+
+    def add(self, messages: Sequence[Published]) -> None:
+        """Take messages, which follow those that are there without a gap."""
+        if not messages:
+            return
+        self._appender.append_rows(
+            (one.sequence, one.time_ns, one.subject, one.message_id, _headers(one.headers), one.body) for one in messages
+        )
+        self._first = self._first or messages[0]
+        self._last = messages[-1]
+        self.messages += len(messages)
+        self.body_bytes += sum(len(one.body) for one in messages)
+
+    def write(self, draft: Path) -> Segment:
+        """Write all of it to a file, read that back, and return what a manifest says of it; empty again then.
+
+        Raises `ArchiveUnusable` where it cannot be written, `ArchiveDamaged` where it does not read back as it was written.
+        """
+        assert self._first is not None
+        assert self._last is not None
+        self._appender.flush()
+        try:
+            self._connection.execute(
+                f"COPY segment TO {_literal(draft)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}, "
+                "USE_TMP_FILE false)"
+            )
+            self._compare(draft)
+            segment = Segment(
+                first=self._first.sequence,
+                last=self._last.sequence,
+                body_bytes=self.body_bytes,
+                file_bytes=draft.stat().st_size,
+                first_time_ns=self._first.time_ns,
+                last_time_ns=self._last.time_ns,
+                fingerprint=fingerprint(self._last),
+                sha256=sha256_of(draft),
+            )
+        except (duckdb.Error, OSError) as error:
+            raise ArchiveUnusable(f"{draft.parent}: a segment cannot be written: {_one_line(error)}") from error
+        self._connection.execute("TRUNCATE segment")
+        self._first, self._last, self.messages, self.body_bytes = None, None, 0, 0
+        return segment
+
+    def _compare(self, draft: Path) -> None:
+        found = self._connection.execute(
+            f"SELECT count(*) FROM segment AS kept POSITIONAL JOIN read_parquet($1) AS written WHERE {_DIFFERING}",  # noqa: S608 - names of columns
+            [str(draft)],
+        ).fetchone()
+        if found != (0,):
+            raise ArchiveDamaged(f"{draft}: it does not read back as it was written: is the disk sound?")
+
+
+def totals_of(path: Path) -> Totals:
+    """Return what a file holds. Raises `ArchiveDamaged` where it is no segment, or has one message twice."""
+    sql = """SELECT count(DISTINCT sequence), min(sequence), max(sequence), arg_min(time_ns, sequence),
+        arg_max(time_ns, sequence), coalesce(sum(octet_length(body)), 0)::BIGINT FROM read_parquet($1)"""
+    with _reading(path) as connection:
+        row = connection.execute(sql, [str(path)]).fetchone()
+    if row is None or row[0] == 0:
+        raise ArchiveDamaged(f"{path}: it holds no message")
+    return Totals(*row)
+
+
+def messages_of(path: Path, first: int, last: int) -> Iterator[list[Archived]]:
+    """Yield the messages of a file from one sequence to another, both with it, in lists of `FETCHED` at the most.
+
+    Raises `ArchiveDamaged`.
+    """
+    sql = f"SELECT {COLUMNS} FROM read_parquet($1) WHERE sequence BETWEEN $2 AND $3 ORDER BY sequence"  # noqa: S608 - names of columns
+    with _reading(path) as connection:
+        connection.execute(sql, [str(path), first, last])
+        while found := connection.fetchmany(FETCHED):
+            yield [_archived(*row) for row in found]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with connect() as connection:
+        try:
+            yield connection
+        except (duckdb.Error, msgspec.DecodeError) as error:
+            raise ArchiveDamaged(f"{path}: it cannot be read: {_one_line(error)}") from error
+
+
+def _archived(sequence: int, time_ns: int, subject: str, message_id: str | None, headers: str | None, body: bytes) -> Archived:
+    return Archived(sequence, time_ns, subject, message_id, _read_headers(headers), body)
+
+
+def _headers(headers: Mapping[str, str]) -> str | None:
+    return msgspec.json.encode(dict(headers)).decode() if headers else None
+
+
+def _read_headers(text: str | None) -> Mapping[str, str]:
+    return {} if text is None else msgspec.json.decode(text, type=dict[str, str])
+
+
+def _literal(path: Path) -> str:
+    """Return a path as a text of SQL: `COPY` takes no parameter there."""
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -1,0 +1,48 @@
+"""`cutor archive` on a stack."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.bare_stack import User, one_line, request
+
+
+def test_seal_status_and_verify(bare: User, tmp_path: Path) -> None:
+    directory = tmp_path / "archive"
+    assert bare.cutor("submit", "-", stdin=request()).returncode == 0
+    sealed = bare.cutor("archive", "seal", "--all", "--json", "--directory", str(directory))
+    assert sealed.returncode == 0, sealed.stderr
+    [events] = [one for one in json.loads(sealed.stdout)["streams"] if one["stream"] == "EVENTS"]
+    assert events["last"] == events["messages"] > 0
+    config = tmp_path / "config.toml"
+    config.write_text(f'[archive]\ndirectory = "{directory}"\n')
+    status = bare.cutor("archive", "status", "--json", "--config", str(config))
+    [seen] = [one for one in json.loads(status.stdout)["streams"] if one["stream"] == "EVENTS"]
+    assert seen == events | {"unsealed": {"messages": 0, "oldest": None}}
+    assert "EVENTS" in bare.cutor("archive", "status", "--offline", "--directory", str(directory)).stdout
+    assert "compared with the stream" in bare.cutor("archive", "verify", "--directory", str(directory)).stdout
+    [file] = directory.glob("EVENTS/*.parquet")
+    file.write_bytes(file.read_bytes() + b"x")
+    for offline in ([], ["--offline"]):
+        found = bare.cutor("archive", "verify", *offline, "--directory", str(directory))
+        assert found.returncode == 3
+        assert f"FAULT: {file}: it has" in found.stdout
+    document = json.loads(bare.cutor("archive", "verify", "--json", "--directory", str(directory)).stdout)
+    assert document["sound"] is False
+
+
+def test_what_users_get_wrong_is_one_line(bare: User, tmp_path: Path) -> None:
+    assert "--directory, or set [archive] directory" in one_line(bare.cutor("archive", "seal"), 2)
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    said = one_line(bare.cutor("archive", "seal", "--directory", str(blocked)), 3)
+    assert f"{blocked}: the archive cannot be written" in said
+    (tmp_path / "archive" / "EVENTS").mkdir(parents=True)
+    (tmp_path / "archive" / "EVENTS" / "manifest.json").write_text("{}")
+    for command in ("seal", "status"):
+        assert "not the manifest of an archive" in one_line(
+            bare.cutor("archive", command, "--directory", str(tmp_path / "archive")), 3
+        )
+    (tmp_path / "config.toml").write_text('[archive]\ndirectory = "here"\n')
+    assert "must be an absolute path" in one_line(bare.cutor("archive", "status", "--config", str(tmp_path / "config.toml")), 2)

@@ -1,0 +1,91 @@
+"""What an archive says of itself: nothing of it can be changed, left out or moved without being noticed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cutor.projections.archive.errors import ArchiveDamaged
+from cutor.projections.archive.manifest import VERSION, Manifest, Segment, decode, encode
+
+HASH = "ab" * 32
+
+
+def segment(first: int, last: int) -> Segment:
+    return Segment(
+        first=first,
+        last=last,
+        body_bytes=10,
+        file_bytes=20,
+        first_time_ns=1,
+        last_time_ns=2,
+        fingerprint=HASH,
+        sha256=HASH,
+    )
+
+
+def three() -> Manifest:
+    manifest = Manifest(version=VERSION, stream="EVENTS", created="2026-01-01T00:00:00Z")
+    for first in (5, 15, 25):
+        manifest = manifest.with_segment(segment(first, first + 9))
+    return manifest
+
+
+def document(manifest: Manifest) -> Any:
+    return json.loads(encode(manifest))
+
+
+def read(document: Any) -> Manifest:
+    return decode(json.dumps(document).encode(), "EVENTS", "place")
+
+
+def test_it_reads_back() -> None:
+    manifest = three()
+    assert decode(encode(manifest), "EVENTS", "place") == manifest
+    assert (manifest.first, manifest.last, manifest.messages) == (5, 34, 30)
+
+
+def test_a_segment_follows_the_one_before() -> None:
+    with pytest.raises(ValueError, match="does not follow 34"):
+        three().with_segment(segment(36, 40))
+
+
+@pytest.mark.parametrize(
+    "field", ["body_bytes", "file_bytes", "first_time_ns", "last_time_ns", "fingerprint", "sha256", "chain"]
+)
+def test_a_changed_segment_is_noticed(field: str) -> None:
+    changed = document(three())
+    value = changed["segments"][1][field]
+    changed["segments"][1][field] = "cd" * 32 if isinstance(value, str) else value + 1
+    with pytest.raises(ArchiveDamaged, match="segment 15 to 24"):
+        read(changed)
+
+
+def test_a_segment_that_is_left_out_is_noticed() -> None:
+    changed = document(three())
+    del changed["segments"][1]
+    with pytest.raises(ArchiveDamaged, match="25 to 34 does not follow 14"):
+        read(changed)
+
+
+def test_segments_of_another_stream_are_noticed() -> None:
+    changed = document(three())
+    changed["created"] = "2026-01-02T00:00:00Z"
+    with pytest.raises(ArchiveDamaged, match="was changed"):
+        read(changed)
+    with pytest.raises(ArchiveDamaged, match="not of BODIES"):
+        decode(encode(three()), "BODIES", "place")
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"{}", b'{"version":1}', b'{"version":9}', b"[" * 100_000, b"\xff"])
+def test_what_is_no_manifest_is_said_to_be_none(raw: bytes) -> None:
+    with pytest.raises(ArchiveDamaged, match=r"^place: "):
+        decode(raw, "EVENTS", "place")
+
+
+def test_a_restored_stream_takes_the_segments_along() -> None:
+    moved = three().of_stream("2026-02-02T00:00:00Z")
+    assert decode(encode(moved), "EVENTS", "place") == moved
+    assert moved.chain != three().chain

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from cutor.containers.host_config import OPEN_FILES_CEILING
 from cutor.errors import REFUSED, CutorError
+from cutor.logs import LogFormat
 from cutor.metrics.settings import MetricsSettings, check_metrics
 from cutor.model.errors import InvalidPolicy
 from cutor.model.limits import (
@@ -164,6 +165,14 @@ class ArchiveSettings(_Section, frozen=True, kw_only=True):
     ] = 86_400
 
 
+class LogSettings(_Section, frozen=True, kw_only=True):
+    """What roles and the supervisor write into their logs, and `cutor up` on its terminal."""
+
+    format: Annotated[
+        LogFormat, Meta(description="lines for people, or one JSON object a line; `CUTOR_LOG_FORMAT` goes before it")
+    ] = "text"
+
+
 class Config(_Section, frozen=True, kw_only=True):
     """Everything a deployer configures; every key may be left out."""
 
@@ -188,6 +197,7 @@ class Config(_Section, frozen=True, kw_only=True):
     projector: ProjectorSettings = ProjectorSettings()
     metrics: MetricsSettings = MetricsSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    log: LogSettings = LogSettings()
 
     def policy(self) -> Policy:
         """Return what the stack publishes: these limits, bounds and tenants, filled up with the built-in ones."""
@@ -223,10 +233,11 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     server: str | None = None
     tls_ca: str | None = None
     docker_host: str | None = None
+    log_format: str | None = None
 
     @classmethod
     def read(cls) -> Surroundings:
-        """Read CUTOR_CONFIG, CUTOR_SERVER, CUTOR_TLS_CA, DOCKER_HOST and the XDG directories; empty means unset."""
+        """Read CUTOR_CONFIG, _SERVER, _TLS_CA and _LOG_FORMAT, DOCKER_HOST and the XDG directories; empty means unset."""
         config_file, tls_ca = os.environ.get("CUTOR_CONFIG"), os.environ.get("CUTOR_TLS_CA")
         return cls(
             config_home=_xdg("XDG_CONFIG_HOME", ".config"),
@@ -236,6 +247,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
             server=os.environ.get("CUTOR_SERVER") or None,
             tls_ca=str(Path(tls_ca).absolute()) if tls_ca else None,
             docker_host=os.environ.get("DOCKER_HOST") or None,
+            log_format=os.environ.get("CUTOR_LOG_FORMAT") or None,
         )
 
     @property
@@ -274,10 +286,10 @@ def load(wanted: Path | None, surroundings: Surroundings) -> Loaded:
         file = surroundings.config_home / "cutor" / "config.toml"
         if not file.is_file():
             config = parse(b"", "the built-in configuration", image=made_image())
-            return Loaded(config=_with_docker_host(config, surroundings), file=None, raw=b"")
+            return Loaded(config=_with_surroundings(config, surroundings), file=None, raw=b"")
     raw = _read(file)
     config = parse(raw, str(file), image=made_image())
-    return Loaded(config=_with_docker_host(config, surroundings), file=file.absolute(), raw=raw)
+    return Loaded(config=_with_surroundings(config, surroundings), file=file.absolute(), raw=raw)
 
 
 def made_image(note: Path = IMAGE_NOTE) -> str | None:
@@ -393,7 +405,14 @@ def _prepared(document: dict[str, Any], image: str | None) -> dict[str, Any]:
     return document
 
 
-def _with_docker_host(config: Config, surroundings: Surroundings) -> Config:
+def _with_surroundings(config: Config, surroundings: Surroundings) -> Config:
+    """Return the configuration with what the environment says. Raises `InvalidConfig` for a format of logs that is none."""
+    if surroundings.log_format is not None:
+        try:
+            log = msgspec.convert({"format": surroundings.log_format}, LogSettings)
+        except msgspec.ValidationError:
+            raise InvalidConfig(f"CUTOR_LOG_FORMAT is {shown(surroundings.log_format)}: it must be text or json") from None
+        config = msgspec.structs.replace(config, log=log)
     if config.docker.host or not surroundings.docker_host:
         return config
     return msgspec.structs.replace(config, docker=msgspec.structs.replace(config.docker, host=surroundings.docker_host))

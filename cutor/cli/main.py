@@ -19,6 +19,7 @@ from cutor.bus.lean import import_without_websockets
 from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.options import Wanted, server_option, traceback_option
 from cutor.errors import DONE, INTERRUPTED, UNAVAILABLE, CutorError
+from cutor.logs import last_words
 
 
 class Entry(NamedTuple):
@@ -124,7 +125,7 @@ def _fail(error: Exception, wanted: Wanted) -> int:
     if wanted.traceback:
         traceback.print_exception(error)
     _print_error(wanted, line, code, error.details if isinstance(error, CutorError) else {})
-    click.echo(f"cutor: {line}", err=True)
+    click.echo(last_words(f"cutor: {line}"), err=True)
     return code
 
 

@@ -19,6 +19,7 @@ from cutor.config import (
     BuilderSettings,
     Config,
     DockerSettings,
+    LogSettings,
     ProjectorSettings,
     RunnerSettings,
     ServerSettings,
@@ -38,6 +39,7 @@ SECTIONS: Final[tuple[tuple[str, type[msgspec.Struct]], ...]] = (
     ("projector", ProjectorSettings),
     ("metrics", MetricsSettings),
     ("archive", ArchiveSettings),
+    ("log", LogSettings),
     ("bounds", Bounds),
     ("nix", NixSettings),
 )
@@ -94,6 +96,7 @@ ENVIRONMENT: Final = (
     ("CUTOR_CONFIG", "the configuration file, where `--config` names none"),
     ("CUTOR_SERVER", "the server of commands, roles and clients, where `--server` names none"),
     ("CUTOR_TLS_CA", "the CA that is trusted for TLS, before `server.tls_ca`"),
+    ("CUTOR_LOG_FORMAT", "`text` or `json`: the format of logs, before `log.format`"),
     ("DOCKER_HOST", "the address of the Docker Engine, where `docker.host` names none"),
     ("XDG_CONFIG_HOME", "`cutor/config.toml` in it is the user's configuration file; else `~/.config`"),
     ("XDG_DATA_HOME", "`cutor` in it is the default data directory; else `~/.local/share`"),
@@ -258,6 +261,8 @@ def _type(kind: Any) -> str:
         return f"{'integer' if isinstance(kind, msgspec.inspect.IntType) else 'number'}{low}" + (
             "" if kind.le is None else f" to {kind.le}"
         )
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return " or ".join(sorted((f"`{value}`" for value in kind.values), reverse=True))
     return _WORDS_OF_TYPES[type(kind).__name__]
 
 

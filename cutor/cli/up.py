@@ -23,7 +23,8 @@ from cutor.errors import DONE, UNAVAILABLE
 from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.detach import Report, report, start_detached
 from cutor.stack.keeper import Orders
-from cutor.stack.supervisor import ROLES, Ready, Show, StackSettings, Supervisor
+from cutor.stack.logs import stamped
+from cutor.stack.supervisor import ROLES, SUPERVISOR, Ready, Show, StackSettings, Supervisor
 from cutor.text import escape
 
 
@@ -159,7 +160,15 @@ def _show(process: str, line: bytes) -> None:
         click.echo(f"{process:<9} | {escape(line.decode(errors='replace'))}", err=True)
 
 
-def _up(settings: StackSettings, on_ready: Callable[[Ready], None], show: Show = _show) -> int:
+def _show_json(process: str, line: bytes) -> None:
+    """Show a line where all are JSON: roles' are already."""
+    shown = stamped(line, "json").rstrip() if process == SUPERVISOR else line
+    with suppress(OSError):
+        click.echo(shown, err=True)
+
+
+def _up(settings: StackSettings, on_ready: Callable[[Ready], None], show: Show | None = None) -> int:
+    show = show or (_show_json if settings.config.log.format == "json" else _show)
     asyncio.run(_supervise(settings, on_ready, show))
     return DONE
 

@@ -25,6 +25,7 @@ from cutor.bus.following import LOOKS_AFTER_S
 from cutor.bus.subscription import Notice, overhearing
 from cutor.bus.topology_promises import HEARTBEAT_S
 from cutor.journal import Journal, SubmissionUnknown
+from cutor.logs import concern
 from cutor.model.decide import Look, decide_cleaned, decide_look, decide_overtaken
 from cutor.model.events import Event, Lease, Leased, Role
 from cutor.model.messages import read_message
@@ -194,6 +195,7 @@ class Attention:
 
         As whoever receives its delivery does. A crash leaves that to its delivery, as everything that fails here.
         """
+        concern(known.address)
         seen = known.lease
         if seen is not None and seen.role == self._role:
             return  # who had it may be at work still
@@ -251,6 +253,7 @@ class Attention:
             running.stop(LeaseLost(f"{running.address}: cut off from the server for {lasts_s:g} s, as long as a lease lasts"))
 
     async def _look(self, running: Running) -> None:
+        concern(running.address)
         pauses = LOOKS_AFTER_S
         while running.noticed.is_set():
             running.noticed.clear()

@@ -20,6 +20,7 @@ from cutor.bus.message import parse_delivery
 from cutor.bus.topology_promises import LEASE_S
 from cutor.errors import CutorError
 from cutor.journal import Journal
+from cutor.logs import concern
 from cutor.model.decide import decide_in_hand, decide_swept
 from cutor.model.events import Role
 from cutor.model.state import Submission
@@ -61,6 +62,7 @@ class FormerLife:
             log.warning("the server takes too long: the rest of what was in hand comes again after its ack_wait")
 
     async def _one(self, address: Address, notes: Sequence[Note], swept: Swept) -> None:
+        concern(address)
         async with self._room:
             try:
                 state = await self._journal.state(address)

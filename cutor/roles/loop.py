@@ -25,6 +25,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
+from cutor import logs
 from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
@@ -159,7 +160,9 @@ class Loop:
         if subject is None:
             log.error("%s: not a subject of cutor's; dropped", stored.subject)
             await send(delivery, "done")
-        elif (busy := self._attention.on_hand(subject.address)) is not None and busy.sequence == stored.sequence:
+            return
+        logs.attend_to(subject.address, subject.kind, stored.sequence)
+        if (busy := self._attention.on_hand(subject.address)) is not None and busy.sequence == stored.sequence:
             await send(delivery, "leave")  # the same event, delivered again: heartbeats were late, the work is good
         elif self._glances.old(stored, subject):
             await send(delivery, "done")
@@ -239,6 +242,7 @@ class Loop:
                 if running.taking is None and former is not None and former.role == role:
                     self._in_hand.note(note_of(delivery, running.address, token, seen=former.token), again=True)
                 running.taking = event.lease
+                logs.attempt(event.lease.number)
             return None if isinstance(event, Cleaned) and self._swept.holds(running.address) else event
 
         try:

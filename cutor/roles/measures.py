@@ -17,16 +17,18 @@ from typing import Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
+from cutor.logs import EVENTS_LOGGER
 from cutor.metrics import table
 from cutor.metrics.observing import observed
 from cutor.metrics.tally import Observation, Tally
-from cutor.model.events import Event, Role
+from cutor.model.events import Event, Role, kind_of
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import EVENTS
 from cutor.roles.places import Places
 
 log = logging.getLogger(__name__)
+events = logging.getLogger(EVENTS_LOGGER)
 
 SAMPLE_S: Final = 2.0
 """How long the samplers may take together: a server that is away must not hold up a scrape."""
@@ -51,7 +53,8 @@ class Measures:
         self._sampling = asyncio.Lock()
 
     def appended(self, before: Submission, event: Event, after: Submission) -> None:
-        """Count an event that this process has appended."""
+        """Count an event that this process has appended, and log it for machines."""
+        events.info("appended", extra={"appended": {"kind": kind_of(event), "sequence": after.last_sequence}})
         self.tally.take(observed(before, event, after))
 
     def lease_lost(self, role: Role) -> None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cutor.errors import CutorError
-from cutor.stack.logs import Log, stamped
+from cutor.logs import LogFormat, message_of
+from cutor.stack.logs import Log, stamped, taken
 from cutor.stack.process import HURRY, Process, describe_end
 from cutor.stack.restarts import QUICK_DEATHS, Restarts
 from cutor.stack.stop_times import HURRIED, StopTimes
@@ -58,6 +59,7 @@ class Keeper:
         log: Log,
         show: Callable[[str, bytes], None],
         times: StopTimes,
+        log_format: LogFormat = "text",
     ) -> None:
         self.role = role
         self.ready = asyncio.Event()
@@ -68,6 +70,7 @@ class Keeper:
         self._log = log
         self._show = show
         self._times = times
+        self._log_format: LogFormat = log_format
         self._last_line = b""
         self._killed = False
 
@@ -96,7 +99,7 @@ class Keeper:
         """What the life that ended by itself said last."""
         if self._killed:
             return ""
-        said = self._last_line.decode(errors="replace").strip()[:LAST_WORDS]
+        said = message_of(self._last_line.decode(errors="replace").strip())[:LAST_WORDS]
         return f": {escape(said)}" if said else ""
 
     async def _live(self, orders: Orders) -> str:
@@ -143,7 +146,8 @@ class Keeper:
         """Copy what the process prints into its log and to the terminal, line by line."""
         rest = b""
         while data := await process.output.read(_CHUNK_BYTES):
-            self._log.write(data)
+            if self._log_format == "text":
+                self._log.write(data)
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 self._shown(line)
@@ -152,12 +156,15 @@ class Keeper:
             self._shown(rest)
 
     def _shown(self, line: bytes) -> None:
+        if self._log_format == "json":
+            line = taken(line, self._log_format, self.role)
+            self._log.write(line + b"\n")
         self._last_line = line if line.strip() else self._last_line
         self._show(self.role, line)
 
     def _say(self, ending: str, then: str) -> None:
         """Tell of an end in the role's log, where its reason is already, and to the supervisor with it."""
-        self._log.write(stamped(f"the {self.role} {ending}; {then}".encode()))
+        self._log.write(stamped(f"the {self.role} {ending}; {then}".encode(), self._log_format))
         self._show("cutor", f"the {self.role} {ending}{self._reason()}; {then}".encode())
 
 

@@ -8,11 +8,15 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
+from cutor.logs import LogFormat, is_json, json_line
 from cutor.stack.data import DataDirectoryUnusable
 from cutor.text import escape
 
 LOG_BYTES: Final = 16 << 20
 """A log that grew to this size is kept once under ``.1``, and a new one begun."""
+
+SUPERVISOR: Final = "supervisor"
+"""Its role in lines of JSON."""
 
 _APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -52,9 +56,18 @@ def open_log(path: Path) -> FileIO:
         raise DataDirectoryUnusable(f"{path} cannot be written: {error.strerror}") from error
 
 
-def stamped(line: bytes) -> bytes:
-    """Return a line as the supervisor writes it into logs: with the local time, as the roles' own lines have it."""
+def stamped(line: bytes, log_format: LogFormat = "text", role: str = SUPERVISOR) -> bytes:
+    """Return a line as the supervisor writes it into logs: with the local time, as the roles' own lines have it; or in JSON."""
+    if log_format == "json":
+        return json_line(line.decode(errors="replace"), logger="cutor.stack", role=role).encode() + b"\n"
     return time.strftime("%Y-%m-%d %H:%M:%S ").encode() + line + b"\n"
+
+
+def taken(line: bytes, log_format: LogFormat, role: str) -> bytes:
+    """Return a line that a role has printed, without its end, as it goes into the log: in JSON, whoever in it has printed."""
+    if log_format == "text" or is_json(line):
+        return line
+    return json_line(line.decode(errors="replace"), logger="stderr", role=role, level="ERROR").encode()
 
 
 def last_lines(path: Path, count: int, limit_bytes: int = 8192) -> list[str]:

@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Final
 import msgspec
 import uvloop
 
+from cutor import logs
 from cutor.config import Config
 from cutor.containers.connecting import connected
 from cutor.errors import DONE, REFUSED, CutorError
@@ -91,7 +91,8 @@ def run_role(settings: RoleSettings, role: Role) -> int:
         _join(settings.supervision, settings.data)
     if settings.name is not None and not NAME.fullmatch(settings.name):
         raise BadWorkerName(f"worker {settings.name!r}: it must be 1 to 64 characters of A-Z, a-z, 0-9, '_', '.' and '-'")
-    _log_to_stderr()
+    process = {"role": settings.role}
+    logs.set_up(settings.config.log.format, process)
     os.umask(0o077)
     data = DataDirectory(settings.data)
     data.prepare()
@@ -101,7 +102,9 @@ def run_role(settings: RoleSettings, role: Role) -> int:
         if lock is not None and (removed := remove_leftovers(data)):
             log.warning("removed drafts that a former life left behind: %s", ", ".join(removed))
         config = settings.config if settings.supervision is None else pinned(settings.config, data)
-        uvloop.run(_serve(settings, role, data.make_instance(log.warning), _with_database(config, settings.data)))
+        instance = data.make_instance(log.warning)
+        process |= {"worker": worker_name(settings.name or settings.role, instance), "instance": instance}
+        uvloop.run(_serve(settings, role, instance, _with_database(config, settings.data)))
         orderly = True
     finally:
         if lock is not None:
@@ -246,9 +249,3 @@ def _with_database(config: Config, data: Path) -> Config:
     """Return the configuration with the projector's database as an absolute path."""
     projector = msgspec.structs.replace(config.projector, database=str(data / config.projector.database))
     return msgspec.structs.replace(config, projector=projector)
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )

@@ -164,7 +164,7 @@ class Supervisor:
 
     def _note(self, line: str) -> None:
         if self._log is not None:
-            self._log.write(stamped(escape(line).encode()))
+            self._log.write(stamped(escape(line).encode(), self._settings.config.log.format))
 
     @asynccontextmanager
     async def _containers(self, instance: str) -> AsyncIterator[None]:
@@ -293,6 +293,7 @@ class Supervisor:
             log=Log(self._data.logs / f"{role}.log"),
             show=self._show,
             times=self._times,
+            log_format=self._settings.config.log.format,
         )
 
     async def _until_ready(self, keepers: Sequence[Keeper], announce: Callable[[], None]) -> None:

@@ -1,0 +1,53 @@
+"""The logs of a real stack in JSON: every line parses, and what concerns a submission says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cutor.nix.settings import NixSettings
+from tests.bare_stack import User
+from tests.live_stack import EXAMPLES
+from tests.stores import section
+
+
+def lines(log: Path) -> list[dict[str, Any]]:
+    """Return the lines of a log, each of which must be an object."""
+    documents = [json.loads(line) for line in log.read_text().splitlines()]
+    assert all({"time", "level", "logger", "message", "role"} <= {*document} for document in documents)
+    return documents
+
+
+def test_a_submission_can_be_followed_through_the_logs(user: User, nix_settings: NixSettings) -> None:
+    """One that ends well, one that does not compile: every line from lease to end has its id, tenant, event and attempt."""
+    config = user.home / "config.toml"
+    config.write_text(section(nix_settings) + '\n[log]\nformat = "json"\n')
+    started = user.up("--config", str(config), roles=["builder", "runner", "projector"])
+    assert started.returncode == 0, started.stderr
+    for name, example in (("good", "python-three-tests"), ("bad", "compile-error")):
+        user.cutor("submit", str(EXAMPLES / example), "--id", name, "--wait")
+    assert user.down().returncode == 0
+    logs = {role: lines(user.stack.data / "log" / f"{role}.log") for role in ("builder", "runner", "projector", "supervisor")}
+    assert {line["role"] for line in logs["supervisor"]} == {"supervisor"}
+    for role in ("builder", "runner"):
+        told = logs[role]
+        assert {line["role"] for line in told} == {role}
+        first, last = ([n for n, line in enumerate(told) if line.get("submission") == "good"][place] for place in (0, -1))
+        assert last - first >= 1
+        for line in told[first : last + 1]:
+            assert (line["submission"], line["tenant"], line["attempt"]) == ("good", "default", 1), line
+            assert line["event"] == ("submitted" if role == "builder" else "cache-built")
+            assert line["worker"] == f"{role}-{user.stack.instance}"
+    appended = [line["appended"]["kind"] for line in logs["runner"] if line.get("submission") == "bad" and "appended" in line]
+    assert appended == ["leased", "compiled", "finished", "cleaned"]
+
+
+def test_a_role_that_cannot_go_on_says_why_in_json(user: User) -> None:
+    done = user.cutor(
+        "projector", "--server", "nats://127.0.0.1:1", "--data", str(user.home / "alone"), CUTOR_LOG_FORMAT="json"
+    )
+    assert done.returncode == 3
+    [*_, last] = [json.loads(line) for line in done.stderr.splitlines()]
+    assert last["message"].startswith("cutor: cannot reach NATS at nats://127.0.0.1:1")
+    assert (last["role"], last["level"]) == ("projector", "CRITICAL")

@@ -44,7 +44,7 @@ def states() -> str:
     return "\n".join(lines) + "\n"
 
 
-VIEWS: Final = ("submissions", "stages", "environments", "events", "environment_events", "dead_letters", "checkpoint")
+VIEWS: Final = ("submissions", "stages", "environments", "events", "environment_events", "dead_letters", "checkpoint", "gaps")
 """In the order in which somebody would look for them."""
 
 ABOUT_VIEWS: Final = """\

@@ -24,6 +24,7 @@ from cutor.cli.changes import change_text, fields_text, policy_changes
 from cutor.cli.copy_checks import check_copies
 from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.findings import Finding, fail, ok, warn
+from cutor.cli.gap_checks import check_gaps
 from cutor.cli.leftover_checks import check_leftovers
 from cutor.cli.letter_checks import check_dead_letters
 from cutor.cli.limit_checks import check_limits, this_machine
@@ -249,6 +250,8 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
             for role in ("builder", "runner"):
                 yield await check_role(bus, config, role)
             yield await check_projector(bus)
+            async for finding in check_gaps(bus):
+                yield finding
             if (environments := await check_environments(bus)) is not None:
                 yield environments
             async for finding in check_dead_letters(bus):

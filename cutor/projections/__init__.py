@@ -1,8 +1,9 @@
 """Views in DuckDB, folded from the streams: they can be thrown away and made again at any time.
 
 Reading order: ``sql/tables`` (what the views show), ``sql/session.sql`` and ``sql/fold`` (how events become views), ``schema``,
-``rows``, ``store`` (one transaction a batch), ``views_file``, ``writer`` (the one thread that touches the file), ``flood`` and
-``letters`` (copies of what is no event), ``rebuild``, ``rebuild_orders``, ``rebuild_service``,
-``rebuild_client`` (the views anew), ``projector`` (the role), ``snapshots``, ``questions``, ``query_worker``,
+``rows``, ``store`` (one transaction a batch), ``views_file``, ``writer`` (the one thread that touches the file), ``gaps`` and
+``wholeness`` (what a stream lacks), ``flood`` and ``letters`` (copies of what is no event), ``rebuild``, ``rebuild_orders``,
+``rebuild_service``, ``rebuild_client`` (the views anew), ``projector`` (the role), ``snapshots``, ``questions``,
+``query_worker``,
 ``query_service``, ``query_client`` (questions while the projector writes), ``status``, ``format``, ``parquet``, ``errors``.
 """

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
@@ -30,6 +31,7 @@ from cutor.projections.rebuild_service import RebuildService
 from cutor.projections.rows import fingerprint
 from cutor.projections.snapshots import Snapshots
 from cutor.projections.views_file import held, remove_leftovers
+from cutor.projections.wholeness import Wholeness
 from cutor.projections.writer import Writer
 from cutor.roles.context import RoleContext
 from cutor.undisturbed import to_the_end
@@ -76,6 +78,9 @@ class Projector:
         self._writer = writer
         self._letters = {stream: Letters(bus, writer, stream) for stream in STREAMS}
         self._verified = asyncio.Event()
+        self._wholeness = Wholeness(bus, writer)
+        self._from_scratch_to = dict.fromkeys(STREAMS, 0)
+        self._ends: dict[str, int] = {}
         self._behind: dict[str, int] = {}
         self._is_ready = False
         self._file_in_use = asyncio.Lock()
@@ -148,10 +153,11 @@ class Projector:
             async for messages in batches:
                 if not self._verified.is_set():
                     await self._verify()
+                await self._wholeness.check(stream, messages, from_scratch_to=self._from_scratch_to[stream])
                 with committing(self._context.measures, stream, len(messages)):
                     await self._writer.apply(stream, messages)
                 self._letters[stream].wake()
-                self._behind[stream] -= len(messages)
+                self._behind[stream] = self._ends[stream] - messages[-1].sequence
                 self._tell_ready()
 
     def _tell_ready(self, least_behind: int = BATCH) -> None:
@@ -178,7 +184,10 @@ class Projector:
         position = self._writer.position(stream)
         state = (await self._bus.stream_info(stream))["state"]
         first, last = int(state["first_seq"]), int(state["last_seq"])
-        self._behind[stream] = last - position.sequence
+        self._ends[stream] = await self._newest(stream, state)
+        self._behind[stream] = self._ends[stream] - position.sequence
+        if position.sequence == 0:
+            self._from_scratch_to[stream] = last
         if position.sequence > last:
             raise ViewsRejected(f"{stream} ends at {last}, before the {position.sequence} that the views have come to")
         if 0 < position.sequence < first - 1:
@@ -187,3 +196,10 @@ class Projector:
             message = await self._bus.get(stream, position.sequence, consistent=True)
             if message is None or fingerprint(message) != position.fingerprint:
                 raise ViewsRejected(f"{stream} holds another message at {position.sequence} than the one that was folded in")
+
+    async def _newest(self, stream: str, state: Mapping[str, Any]) -> int:
+        """Return the sequence of the newest message that is there: a stream that lacks some may lack its last one, too."""
+        if not state.get("num_deleted") and int(state["messages"]):
+            return int(state["last_seq"])
+        newest = await self._bus.last(stream, ">", consistent=True)
+        return 0 if newest is None else newest.sequence

@@ -17,6 +17,7 @@ from cutor.projections.errors import RebuildFailed
 from cutor.projections.schema import FOLDS
 from cutor.projections.store import wal_path
 from cutor.projections.views_file import draft_of, held, put_in_place, remove_leftovers, remove_views
+from cutor.projections.wholeness import Wholeness
 from cutor.projections.writer import Writer
 
 BATCH: Final = 20_000
@@ -96,6 +97,7 @@ class FreshViews:
     def __init__(self, bus: Bus, writer: Writer, tell: Tell) -> None:
         self._bus = bus
         self._writer = writer
+        self._wholeness = Wholeness(bus, writer)
         self._tell = tell
         self._messages = 0
         self._body_bytes = 0
@@ -134,6 +136,7 @@ class FreshViews:
         batches = self._bus.read_batches(stream, from_sequence=start, until_sequence=last, batch=BATCH)
         async with aclosing(batches):
             async for messages in batches:
+                await self._wholeness.check(stream, messages)
                 await self._writer.apply(stream, messages)
                 self._messages += len(messages)
                 self._body_bytes += sum(len(message.body) for message in messages)

@@ -18,7 +18,7 @@ from cutor.model.subjects import ENVIRONMENTS, EVENTS, SUBMISSION_ID, TENANT
 SQL: Final = Path(__file__).with_name("sql")
 FOLDS: Final[dict[str, str]] = {EVENTS: "fold", ENVIRONMENTS: "fold_environments"}
 """For every stream, the directory with the statements that fold a batch of it, in the order of their names."""
-TABLES: Final = ("events", "submissions", "stages", "environments", "dead_letters", "checkpoint")
+TABLES: Final = ("events", "submissions", "stages", "environments", "dead_letters", "checkpoint", "gaps")
 ROWS_VERSION: Final = 3
 """Counts up when the Python side of the fold (`rows`) changes what it hands to the SQL."""
 

@@ -17,6 +17,7 @@ import duckdb
 
 from cutor.projections import schema
 from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
+from cutor.projections.gaps import Gap
 from cutor.projections.rows import Message, Row, fingerprint, rows, unfoldable
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,21 @@ class Store:
             [stream, after, limit],
         )
         return [DeadLetter(*row) for row in found.fetchall()]
+
+    def gaps(self, stream: str) -> list[Gap]:
+        """Return what a stream is known to lack."""
+        found = self._connection.execute(
+            "SELECT from_sequence, to_sequence, noticed_ns FROM gaps WHERE stream = $1 ORDER BY ALL", [stream]
+        )
+        return [Gap(*row) for row in found.fetchall()]
+
+    def note_gaps(self, stream: str, gaps: Sequence[Gap]) -> None:
+        """Note that a stream lacks something, and commit."""
+        with self._transaction():
+            self._connection.executemany(
+                "INSERT INTO gaps VALUES ($1, $2, $3, make_timestamp($4 // 1000), $4)", [(stream, *gap) for gap in gaps]
+            )
+        self.commits += 1
 
     def apply(self, stream: str, messages: Sequence[Message]) -> None:
         """Fold messages of a stream in, in its order, and commit. None of them stops the rest: see `unfoldable`.

@@ -13,6 +13,7 @@ from typing import BinaryIO, TypeVar
 import duckdb
 
 from cutor.projections.errors import ViewsRejected
+from cutor.projections.gaps import Gap
 from cutor.projections.rows import Message
 from cutor.projections.store import DeadLetter, Position, Store
 from cutor.projections.views_file import is_same_file, open_or_make_anew, put_in_place, set_aside
@@ -69,6 +70,19 @@ class Writer:
     async def dead_letters(self, stream: str, after: int, limit: int) -> list[DeadLetter]:
         """Return the first messages of a stream behind a sequence that are no events, or changed nothing; see `Store`."""
         return await self._call(lambda: self._open_store().dead_letters(stream, after, limit))
+
+    async def gaps(self, stream: str) -> list[Gap]:
+        """Return what a stream is known to lack."""
+        return await self._call(lambda: self._open_store().gaps(stream))
+
+    async def note_gaps(self, stream: str, gaps: Sequence[Gap]) -> None:
+        """Note that a stream lacks something, and commit. Raises `ViewsRejected` as `apply`."""
+
+        def write() -> None:
+            self.check_in_place()
+            self._open_store().note_gaps(stream, gaps)
+
+        await self._call(write)
 
     def check_in_place(self) -> None:
         """Raise `ViewsRejected` where the file was removed or replaced: what is committed now would be seen by nobody."""

@@ -1,0 +1,50 @@
+"""Whether what is read of a stream lacks anything, and what follows from it.
+
+Views that meet a gap while they follow are made anew: it may have been the reading that was at fault. A gap that is met while
+they are made from the beginning is there to stay: it is noted in the table `gaps`, told once, and the views go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from cutor.bus.connection import Bus
+from cutor.projections.errors import ViewsRejected
+from cutor.projections.gaps import Gap, gaps_in, held, is_whole, named
+from cutor.projections.rows import Message
+from cutor.projections.writer import Writer
+
+log = logging.getLogger(__name__)
+
+
+class Wholeness:
+    """Looks at every batch before it is folded in."""
+
+    def __init__(self, bus: Bus, writer: Writer) -> None:
+        self._bus = bus
+        self._writer = writer
+
+    async def check(self, stream: str, messages: Sequence[Message], *, from_scratch_to: int | None = None) -> None:
+        """Note gaps that are new, up to a sequence to which the views are made from the beginning (None: without end).
+
+        Raises `ViewsRejected` for one behind it.
+        """
+        position, sequences = self._writer.position(stream).sequence, [message.sequence for message in messages]
+        if is_whole(position, sequences):
+            return
+        new = await self._new(stream, gaps_in(position, sequences, [message.time_ns for message in messages]))
+        if not new:
+            return
+        if from_scratch_to is not None and new[-1].last > from_scratch_to:
+            raise ViewsRejected(f"{stream} lacks {named(new)}: nobody can have deleted that")
+        await self._writer.note_gaps(stream, new)
+        log.error(
+            "%s lacks %s, which its server has lost; the views are made without, the table gaps says so", stream, named(new)
+        )
+
+    async def _new(self, stream: str, found: Sequence[Gap]) -> list[Gap]:
+        """Return what of gaps the stream should hold, and the file does not know of yet."""
+        first = int((await self._bus.stream_info(stream))["state"]["first_seq"])
+        known = {gap.last for gap in await self._writer.gaps(stream)}
+        return [gap for gap in held(found, first) if gap.last not in known]

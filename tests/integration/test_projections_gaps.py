@@ -1,0 +1,142 @@
+"""Messages that a stream should hold and does not. Only a stream that lets itself be edited can be made to lack some."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.bus.embedded import find_binary, free_port
+from cutor.bus.errors import BusUnreachable
+from cutor.bus.topology import apply, default_text, parse
+from cutor.bus.topology_diff import Topology
+from cutor.model.subjects import EVENTS
+from cutor.projections.query_client import query
+from cutor.projections.rebuild import rebuild
+from tests.integration.projecting import FINISHED, PATIENCE_S, happen, projector, until
+from tests.integration.test_projections_projector import VIEWS, differences
+
+GAPS = "SELECT from_sequence, to_sequence FROM gaps WHERE stream = 'EVENTS' ORDER BY ALL"
+FORGIVING = {"deny_delete": False, "deny_purge": False}
+
+
+class Server(NamedTuple):
+    """A server's address, with the bus of the test on it."""
+
+    url: str
+    bus: Bus
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """A server whose stream EVENTS may be edited: not cutor's own, which lets nobody do that."""
+    port = free_port("127.0.0.1")
+    configuration = tmp_path / "nats.conf"
+    configuration.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{tmp_path}" }}\nmax_payload: 8388608\n')
+    process = await asyncio.create_subprocess_exec(find_binary(), "-c", configuration, stderr=subprocess.DEVNULL)
+    try:
+        url = f"nats://127.0.0.1:{port}"
+        async with await connected(url) as bus:
+            await apply(bus, forgiving())
+            yield Server(url, bus)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def connected(url: str) -> AbstractAsyncContextManager[Bus]:
+    """Return a connection to a server that is starting."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                async with Bus.connect(url, name="start"):
+                    return Bus.connect(url, name="test")
+            except BusUnreachable:
+                await asyncio.sleep(0.02)
+
+
+def forgiving() -> Topology:
+    """Return cutor's streams, with one that may be edited."""
+    wanted = parse(default_text(), ["default"])
+    streams = [one if one.name != EVENTS else replace(one, config={**one.config, **FORGIVING}) for one in wanted.streams]
+    return replace(wanted, streams=tuple(streams))
+
+
+@pytest.fixture
+def bus(server: Server) -> Bus:
+    return server.bus
+
+
+async def lose(bus: Bus, *sequences: int) -> None:
+    for sequence in sequences:
+        await bus.api.call("loss", f"STREAM.MSG.DELETE.{EVENTS}", {"seq": sequence})
+
+
+def told(caplog: pytest.LogCaptureFixture, words: str) -> int:
+    return sum(words in record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR)
+
+
+async def test_a_gap_that_is_there_from_the_beginning_is_noted_and_told_once(
+    server: Server, bus: Bus, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "views.duckdb"
+    for name in ("one", "two"):
+        await happen(bus, name, *FINISHED)
+    await lose(bus, 3, 9, 10)
+    async with projector(server.url, path):
+        await until(bus, "SELECT max(sequence) FROM events", 2 * len(FINISHED))
+        assert (await query(bus, GAPS)).rows == [[3, 3], [9, 10]]
+    assert told(caplog, "EVENTS lacks 3, 9 to 10") == 1
+    async with projector(server.url, path):  # one that goes on behind it says nothing of it
+        last = await happen(bus, "three", *FINISHED)
+        await until(bus, "SELECT max(sequence) FROM events", last)
+    assert told(caplog, "EVENTS lacks") == 1
+    assert told(caplog, "made anew") == 0
+
+
+async def test_one_that_is_met_while_following_has_the_views_made_anew_and_no_more_than_once(
+    server: Server, bus: Bus, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, other = tmp_path / "views.duckdb", tmp_path / "other.duckdb"
+    await happen(bus, "one", *FINISHED)
+    async with projector(server.url, path):
+        await until(bus, "SELECT count(*) FROM events", len(FINISHED))
+    first = await happen(bus, "two", *FINISHED[:1])
+    await lose(bus, first)
+    async with projector(server.url, path):
+        last = await happen(bus, "three", *FINISHED)
+        await until(bus, "SELECT max(sequence) FROM events", last)
+        await until(bus, "SELECT count(*) FROM gaps", 1)
+        assert (await query(bus, GAPS)).rows == [[first, first]]
+    assert told(caplog, f"EVENTS lacks {first}: nobody can have deleted that; the views are made anew") == 1
+    assert told(caplog, f"EVENTS lacks {first}, which its server has lost") == 1
+    await rebuild(bus, other)
+    assert differences(path, other) == dict.fromkeys((*VIEWS, "gaps", "checkpoint"), 0)
+
+
+async def test_a_stream_of_which_nothing_is_left_does_not_keep_the_projector_from_serving(
+    server: Server, bus: Bus, tmp_path: Path
+) -> None:
+    last = await happen(bus, "one", *FINISHED)
+    await bus.api.call("retention", f"STREAM.PURGE.{EVENTS}", {"seq": last + 1})
+    async with projector(server.url, tmp_path / "views.duckdb"):
+        await happen(bus, "two", *FINISHED)
+        await until(bus, "SELECT count(*) FROM events", len(FINISHED))
+
+
+async def test_what_limits_took_is_no_gap(server: Server, bus: Bus, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    await happen(bus, "one", *FINISHED)
+    last = await happen(bus, "two", *FINISHED)
+    await bus.api.call("retention", f"STREAM.PURGE.{EVENTS}", {"seq": len(FINISHED) + 1})
+    async with projector(server.url, tmp_path / "views.duckdb"):
+        await until(bus, "SELECT max(sequence) FROM events", last)
+        assert (await query(bus, GAPS)).rows == []
+    assert told(caplog, "") == 0

@@ -119,7 +119,7 @@ async def test_one_that_is_met_while_following_has_the_views_made_anew_and_no_mo
     assert told(caplog, f"EVENTS lacks {first}: nobody can have deleted that; the views are made anew") == 1
     assert told(caplog, f"EVENTS lacks {first}, which its server has lost") == 1
     await rebuild(bus, other)
-    assert differences(path, other) == dict.fromkeys((*VIEWS, "gaps", "checkpoint"), 0)
+    assert differences(path, other) == dict.fromkeys((*VIEWS, "checkpoint"), 0)
 
 
 async def test_a_stream_of_which_nothing_is_left_does_not_keep_the_projector_from_serving(

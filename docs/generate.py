@@ -44,7 +44,10 @@ def states() -> str:
     return "\n".join(lines) + "\n"
 
 
-VIEWS: Final = ("submissions", "stages", "environments", "events", "environment_events", "dead_letters", "checkpoint", "gaps")
+VIEWS: Final = (
+    "submissions", "stages", "test_cases", "attempts", "workers", "latencies", "throughput", "outcomes_by_label",
+    "in_progress", "queue", "environments", "events", "environment_events", "dead_letters", "checkpoint", "gaps",
+)  # fmt: skip
 """In the order in which somebody would look for them."""
 
 ABOUT_VIEWS: Final = """\
@@ -58,7 +61,7 @@ projector's checkpoint, and can be thrown away: a projector that finds none make
 
 def views() -> str:
     """Return the page of the views: every one that a query sees, with its columns."""
-    assert set(VIEWS) == {*TABLES, "environment_events"}, "a view is missing in VIEWS"
+    assert set(VIEWS) == {*TABLES, "environment_events", "in_progress"}, "a view is missing in VIEWS"
     lines = ABOUT_VIEWS.splitlines()
     with duckdb.connect() as connection:
         for script in table_scripts():

@@ -18,7 +18,11 @@ from cutor.model.subjects import ENVIRONMENTS, EVENTS, SUBMISSION_ID, TENANT
 SQL: Final = Path(__file__).with_name("sql")
 FOLDS: Final[dict[str, str]] = {EVENTS: "fold", ENVIRONMENTS: "fold_environments"}
 """For every stream, the directory with the statements that fold a batch of it, in the order of their names."""
-TABLES: Final = ("events", "submissions", "stages", "environments", "dead_letters", "checkpoint", "gaps")
+TABLES: Final = (
+    "events", "submissions", "stages", "environments", "dead_letters", "checkpoint", "gaps",
+    "attempts", "workers", "test_cases", "latencies", "throughput", "outcomes_by_label", "queue",
+)  # fmt: skip
+"""The scripts of tables and views, each behind those that it reads."""
 ROWS_VERSION: Final = 3
 """Counts up when the Python side of the fold (`rows`) changes what it hands to the SQL."""
 

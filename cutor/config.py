@@ -143,6 +143,14 @@ class ProjectorSettings(_Section, frozen=True, kw_only=True):
     database: Annotated[
         str, Meta(min_length=1, description="the DuckDB file; a relative path starts at the data directory")
     ] = "projections.duckdb"
+    snapshot_age_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3_600_000,
+            description="how old what a query sees may be, where it does not say; 0: all that was committed when it came",
+        ),
+    ] = 0
 
 
 class ArchiveSettings(_Section, frozen=True, kw_only=True):

@@ -17,6 +17,8 @@ CELL_COLUMNS: Final = 60
 """Widest cell of a table for people."""
 _NUMBER: Final = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DOUBLE|FLOAT|DECIMAL\(\d+, ?\d+\)", re.ASCII)
 """Types whose values stand to the right."""
+NOTICEABLE: Final = 100
+"""Messages behind a stream from which on a table for people says so."""
 EXPLAIN_COLUMNS: Final = ["explain_key", "explain_value"]
 """The columns of an EXPLAIN, whose plans are pictures: they are shown as they are."""
 
@@ -32,7 +34,18 @@ def to_text(table: Table) -> str:
     lines += [_line(row, widths, table.columns) for row in cells]
     count = counted(len(table.rows), "row")
     lines.append(f"({count}{', and more that are not shown' if table.truncated else ''})")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_lag(table)])
+
+
+def _lag(table: Table) -> list[str]:
+    """Return a line where the answer is of some time ago; the few messages of a moment are none."""
+    late = {stream: count for stream, count in (table.behind or {}).items() if count >= NOTICEABLE}
+    as_of = table.as_of or {}
+    told = [
+        f"{stream}: {counted(count, 'message')} behind, as of {as_of[stream].time or 'its beginning'}"
+        for stream, count in late.items()
+    ]
+    return [f"({'; '.join(told)})"] if told else []
 
 
 def _line(cells: list[str], widths: list[int], columns: list[Column]) -> str:
@@ -48,9 +61,11 @@ def _cell(value: Any) -> str:
 
 
 def to_json(table: Table) -> str:
-    """Return a JSON document: ``columns`` (name, type), ``rows`` (one array each), ``truncated``."""
+    """Return a JSON document: ``columns`` (name, type), ``rows`` (one array each), ``truncated``, ``as_of``, ``behind``."""
     columns = [column._asdict() for column in table.columns]
-    return json_text({"columns": columns, "rows": table.rows, "truncated": table.truncated})
+    as_of = {stream: {"sequence": at.sequence, "time": at.time} for stream, at in (table.as_of or {}).items()} or None
+    answer = {"columns": columns, "rows": table.rows, "truncated": table.truncated, "as_of": as_of, "behind": table.behind}
+    return json_text(answer)
 
 
 def json_text(value: Any) -> str:

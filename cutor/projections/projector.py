@@ -25,11 +25,11 @@ from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.letters import Letters
 from cutor.projections.measuring import committing, measured
-from cutor.projections.query_service import QueryService
+from cutor.projections.query_keeper import answering
+from cutor.projections.query_link import Settings
 from cutor.projections.rebuild import FreshViews, Rebuilt
 from cutor.projections.rebuild_service import RebuildService
 from cutor.projections.rows import fingerprint
-from cutor.projections.snapshots import Snapshots
 from cutor.projections.views_file import held, remove_leftovers
 from cutor.projections.wholeness import Wholeness
 from cutor.projections.writer import Writer
@@ -57,16 +57,25 @@ async def run_projector(context: RoleContext) -> None:
         async with Bus.connect(context.server, name=f"cutor projector {context.worker}") as bus:
             await check_whole(bus)
             writer = Writer(path)
-            snapshots = Snapshots(writer)
             projector = Projector(context, bus, writer)
             try:
                 await writer.open()
                 measuring = measured(context.measures, bus, writer, STREAMS)
-                async with measuring, QueryService(bus, snapshots), RebuildService(bus, path, projector.swap):
+                queries = answering(_query_settings(context), writer)
+                async with measuring, queries, RebuildService(bus, path, projector.swap):
                     await projector.run()
             finally:
                 await writer.close()
-                snapshots.remove()
+
+
+def _query_settings(context: RoleContext) -> Settings:
+    projector = context.config.projector
+    return Settings(
+        server=context.server,
+        name=f"cutor projector {context.worker} queries",
+        database=projector.database,
+        snapshot_age_ms=projector.snapshot_age_ms,
+    )
 
 
 class Projector:

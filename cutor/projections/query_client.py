@@ -11,7 +11,7 @@ import msgspec
 from cutor.bus.connection import Bus
 from cutor.bus.service import NobodyServes, NoReply, request
 from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
-from cutor.projections.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, SUBJECT, Failure, Parameters, Question
+from cutor.projections.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, SUBJECT, AsOf, Failure, Parameters, Question
 
 MARGIN_S: Final = 5.0
 """What an answer may take on its way beyond the time that the query is given."""
@@ -28,18 +28,29 @@ class Table(NamedTuple):
     """An answer. Values are those of JSON: times, UUIDs, intervals, blobs and numbers like NaN are text
     as DuckDB writes it; those of a DECIMAL are `decimal.Decimal`, exact.
 
-    ``truncated`` says that there were more rows than were asked for.
+    ``truncated`` says that there were more rows than were asked for. ``as_of`` says, for each stream, up to where the views
+    held it, and ``behind`` how many messages it held beyond that; None where the projector does not say.
     """
 
     columns: list[Column]
     rows: list[list[Any]]
     truncated: bool
+    as_of: dict[str, AsOf] | None = None
+    behind: dict[str, int] | None = None
 
 
 async def query(
-    bus: Bus, sql: str, timeout_s: float = DEFAULT_TIMEOUT_S, *, rows: int = DEFAULT_ROWS, parameters: Parameters | None = None
+    bus: Bus,
+    sql: str,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    *,
+    rows: int = DEFAULT_ROWS,
+    parameters: Parameters | None = None,
+    max_age_s: float | None = None,
 ) -> Table:
-    """Ask the projector; the answer sees everything that it had committed when the question came.
+    """Ask the projector; the answer sees everything that it had committed ``max_age_s`` before the question came.
+
+    That is 0 unless the projector is configured otherwise; the answer says how far behind the streams it is.
 
     What others wrote goes into ``parameters``, never into ``sql``: ``$name`` there stands for the value of that name.
 
@@ -47,8 +58,8 @@ async def query(
     ``timeout_s``), `QueryUnavailable` (no projector answers, or it has too much to do); one line each.
     """
     try:
-        question = msgspec.json.encode(Question(sql=sql, parameters=dict(parameters or {}), timeout_s=timeout_s, rows=rows))
-        answer = await request(bus, SUBJECT, question, timeout_s=timeout_s + MARGIN_S)
+        question = Question(sql=sql, parameters=dict(parameters or {}), timeout_s=timeout_s, rows=rows, max_age_s=max_age_s)
+        answer = await request(bus, SUBJECT, msgspec.json.encode(question), timeout_s=timeout_s + MARGIN_S)
     except UnicodeEncodeError as error:
         raise QueryError("the question is not UTF-8") from error
     except NobodyServes as error:
@@ -68,7 +79,8 @@ def _table(document: dict[str, Any]) -> Table:
     for row in document["rows"]:
         for number in inexact:
             row[number] = _as_floats(row[number])
-    return Table(columns, document["rows"], document["truncated"])
+    as_of = msgspec.convert(document.get("as_of"), dict[str, AsOf] | None)
+    return Table(columns, document["rows"], document["truncated"], as_of, document.get("behind"))
 
 
 def _as_floats(value: Any) -> Any:

@@ -1,47 +1,47 @@
 """Answers questions in SQL while the projector writes, over the wire as `questions` has it.
 
-Every question runs in a process of its own (`query_worker`) on a copy of the views that holds all that was committed when it
-came.
+Runs in a process of its own (`query_process`); every question runs in another one (`workers`), on a copy of the views
+(`snapshots`) that holds all that was committed when it came, or some time before, if that is enough for who asks.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import sys
-from pathlib import Path
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import msgspec
 
 from cutor.bus.connection import Bus
+from cutor.bus.errors import BusError
 from cutor.bus.service import Service
 from cutor.projections.errors import ViewsRejected
+from cutor.projections.query_link import LinkClosed
 from cutor.projections.questions import (
     LONGEST_TIMEOUT_S,
     MOST_ROWS,
     PARAMETERS,
     SQL_CHARACTERS,
     SUBJECT,
+    AsOf,
     Failure,
     FailureKind,
     Question,
+    Standing,
 )
 from cutor.projections.snapshots import Snapshots
+from cutor.projections.workers import Holder, WorkersGone
 
 log = logging.getLogger(__name__)
 
-ANSWER_BYTES: Final = 32 << 20
-"""Most bytes of an answer's rows."""
-MEMORY_BYTES: Final = 512 << 20
 AT_ONCE: Final = 2
 """Questions that run at one time."""
 WAITING: Final = 32
 """Further questions that may wait for their turn; more are turned away."""
-
-_WORKER: Final = Path(__file__).with_name("query_worker.py")
+ENDS_AGE_S: Final = 0.05
+"""How long the ends of the streams are taken for known."""
 
 
 class _NotAnswered(Exception):
@@ -55,8 +55,10 @@ class _NotAnswered(Exception):
 class QueryService:
     """Serves questions as long as its ``async with`` lasts."""
 
-    def __init__(self, bus: Bus, snapshots: Snapshots) -> None:
+    def __init__(self, bus: Bus, snapshots: Snapshots, *, max_age_s: float) -> None:
         self._snapshots = snapshots
+        self._max_age_s = max_age_s
+        self._ends = _Ends(bus)
         self._service = Service(bus, SUBJECT, self._serve)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._present = 0
@@ -77,8 +79,14 @@ class QueryService:
             return await self._take_turn(self._read(body))
         except _NotAnswered as reason:
             return msgspec.json.encode(reason.failure)
-        except ViewsRejected as rejection:
-            return msgspec.json.encode(Failure(error=f"{rejection}: ask again", kind="unavailable"))
+        except (ViewsRejected, WorkersGone) as reason:
+            return msgspec.json.encode(Failure(error=f"{reason}: ask again", kind="unavailable"))
+        except LinkClosed:
+            return msgspec.json.encode(Failure(error="the projector stops: ask again", kind="unavailable"))
+        except OSError as error:
+            log.error("no copy of the views can be made: %s", error)
+            why = error.strerror or str(error)
+            return msgspec.json.encode(Failure(error=f"the projector cannot copy the views: {why}", kind="unavailable"))
         except Exception:
             log.exception("a query was not answered")
             return msgspec.json.encode(Failure(error="a fault of the projector's: its log has more", kind="unavailable"))
@@ -111,38 +119,53 @@ class QueryService:
             raise _NotAnswered(took if begun else waited, "timeout") from error
 
     async def _answer(self, question: Question, timeout_s: float) -> bytes:
-        document = {
-            "snapshot": str(await self._snapshots.current()),
-            "sql": question.sql,
-            "parameters": question.parameters,
-            "rows": min(max(question.rows, 1), MOST_ROWS),
-            "answer_bytes": ANSWER_BYTES,
-            "memory_bytes": MEMORY_BYTES,
-            "cpu_s": int(timeout_s) + 1,
-        }
-        answer = await _run_worker(msgspec.json.encode(document) + b"\n")
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + timeout_s
+        max_age_s = self._max_age_s if question.max_age_s is None else max(0.0, question.max_age_s)
+        views = await self._snapshots.current(max_age_s)
+        head = msgspec.json.encode(await self._standing(views))
+        rows = min(max(question.rows, 1), MOST_ROWS)
+        answer = await views.ask(question.sql, question.parameters, rows=rows, time_s=end_s - loop.time())
+        if not answer and loop.time() >= end_s:
+            raise TimeoutError  # the kernel was faster
         if not answer:
             raise _NotAnswered("the query was stopped: it needs more memory or time than it may have")
-        return answer
+        return answer if answer.startswith(b'{"error"') else head[:-1] + b"," + answer[1:]
+
+    async def _standing(self, views: Holder) -> Standing:
+        """Return up to where the views go, and how far that is behind the streams: null where the server says nothing."""
+        as_of = {moment.stream: AsOf(sequence=moment.sequence, time=moment.time) for moment in views.as_of}
+        try:
+            ends = await self._ends.read(as_of)
+        except BusError:
+            return Standing(as_of=as_of, behind=None)
+        return Standing(as_of=as_of, behind={name: ends[name].beyond(at.sequence) for name, at in as_of.items()})
 
 
-async def _run_worker(document: bytes) -> bytes:
-    """Run a worker on a question; return what it wrote, empty where it died. It never outlives this call."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        str(_WORKER),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={"LANG": "C.UTF-8"},
-        cwd="/",
-    )
-    try:
-        written, _ = await process.communicate(document)
-        return written
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+class _Range(NamedTuple):
+    """The first and last sequence of a stream."""
+
+    first: int
+    last: int
+
+    def beyond(self, sequence: int) -> int:
+        """Return how many messages the stream holds beyond a sequence."""
+        return max(0, self.last - max(sequence, self.first - 1))
+
+
+class _Ends:
+    """The first and last sequences of streams, asked for once in a while, however many questions there are."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._known: dict[str, _Range] = {}
+        self._read_s = float("-inf")
+
+    async def read(self, streams: Iterable[str]) -> dict[str, _Range]:
+        """Return those of some streams. Raises `BusError`."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._read_s > ENDS_AGE_S:
+            states = {name: (await self._bus.stream_info(name))["state"] for name in streams}
+            self._known = {name: _Range(int(state["first_seq"]), int(state["last_seq"])) for name, state in states.items()}
+            self._read_s = now_s
+        return self._known

@@ -1,10 +1,18 @@
-"""The process that runs one query on a copy of the views, and ends. Started by `query_service`, with an empty environment.
+"""The processes that run queries on a copy of the views. Started by `workers`; imports nothing of cutor.
 
-What somebody asks is code: it gets a process of its own that can write no file, whose memory and time are bounded, and a
-database opened for reading, without access to files or network, whose settings are locked. Standard input brings one JSON
-document: ``snapshot`` (path), ``sql``, ``parameters`` (values by name), ``rows`` (most of them), ``answer_bytes``,
-``memory_bytes``, ``cpu_s``. Standard output takes one: ``columns`` (name and type), ``rows``, ``truncated``; or ``error``,
-one line. This file imports nothing of cutor.
+Three generations, each a fork of the one before, so that none pays again for what its parent has:
+
+start   has DuckDB loaded, and no database open; a packet on standard input, ``{"snapshot": PATH, "memory_bytes": N}`` with a
+        socket, makes a holder
+holder  has a copy open, the log beside it replayed, and no thread but one; it says ``{"as_of": …}`` or ``{"error": …}`` on its
+        socket, and a packet there, with a socket, makes a worker
+worker  runs one question and ends
+
+What somebody asks is code: it gets a process of its own with an empty environment that can write no file, whose memory and
+time are bounded by the kernel, and a database opened for reading, without access to files or network, whose settings are
+locked. The worker's socket brings one line of JSON: ``sql``, ``parameters`` (values by name), ``rows`` (most of them),
+``answer_bytes``, ``memory_bytes``, ``time_s``. It takes one document: ``columns`` (name and type), ``rows``, ``truncated``; or
+``error``, one line. Every process ends with its parent.
 """
 
 from __future__ import annotations
@@ -14,54 +22,140 @@ import json
 import os
 import resource
 import signal
+import socket
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import duckdb
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 PR_SET_NO_NEW_PRIVS = 38
-ADDRESS_SPACE_BESIDES_BYTES = 2 << 30
-"""Address space of the interpreter, the libraries and their allocators, beside the memory that the query may have."""
+ADDRESS_SPACE_BESIDES_BYTES = 1 << 30
+"""Address space for allocators and libraries, beside what the process has already and the memory that the query may have."""
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 FETCH_ROWS = 1000
+PACKET_BYTES = 64 << 10
+END = b"\n"
+"""Behind a whole answer: one whose worker was ended in between lacks it."""
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Refused(Exception):
     """The question is not answered; the message is one line for who asked."""
 
 
+# -- processes ---------------------------------------------------------------------------------------------------------------
+
+
+def prctl(option: int, value: int | bytes) -> None:
+    """Set something of this process; prctl(2)."""
+    if libc.prctl(option, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def end_with_parent(parent: int) -> None:
+    """End when the parent does, or now, where it has ended already."""
+    prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def confine() -> None:
-    """End with the parent, and give up whatever an answer does not need."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for option, value in ((PR_SET_PDEATHSIG, int(signal.SIGKILL)), (PR_SET_NO_NEW_PRIVS, 1)):
-        if libc.prctl(option, value, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "prctl")
+    """Give up whatever an answer does not need; those who are forked have it no more. The kernel ends them before others."""
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    Path("/proc/self/oom_score_adj").write_text("1000")
     for limit, value in ((resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64)):
         resource.setrlimit(limit, (value, value))
 
 
+def serve(control: socket.socket, name: bytes, work: Callable[[bytes, socket.socket], None]) -> None:
+    """Fork a process for every packet that comes with a socket, until nobody can send one; their ends are nobody's business."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    own = os.getpid()
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(control, PACKET_BYTES, 1)
+        if not packet:
+            return
+        with socket.socket(fileno=descriptors[0]) as handed:
+            if os.fork() == 0:
+                end_with_parent(own)
+                prctl(PR_SET_NAME, name)
+                control.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                work(packet, handed)
+                os._exit(0)  # what DuckDB would still tidy up, the kernel does faster
+
+
+def hold(packet: bytes, control: socket.socket) -> None:
+    """Hold a copy open for workers."""
+    order = json.loads(packet)
+    try:
+        connection = connect(order["snapshot"], order["memory_bytes"])
+        as_of = [list(row) for row in connection.execute("SELECT stream, sequence, time::VARCHAR FROM checkpoint").fetchall()]
+    except duckdb.Error as error:
+        control.sendall(failed(one_line(error)))
+        return
+    control.sendall(json.dumps({"as_of": as_of}).encode())
+    serve(control, b"query", lambda _, asked: work(connection, asked))
+
+
+def work(connection: duckdb.DuckDBPyConnection, asked: socket.socket) -> None:
+    """Read a question, write the answer."""
+    with asked.makefile("rb") as reader:
+        question = json.loads(reader.readline())
+    limit_to(question)
+    try:
+        answer = ask(connection, question)
+    except (duckdb.OutOfMemoryException, MemoryError):
+        answer = failed(f"the query needs more than the {question['memory_bytes'] >> 20} MiB of memory that it may have")
+    except (Refused, duckdb.Error) as error:
+        answer = failed(one_line(error))
+    except RecursionError:
+        answer = failed("the answer is nested too deeply")
+    asked.sendall(answer + END)
+
+
 def limit_to(question: dict[str, Any]) -> None:
-    """Bound memory and CPU time by what the question is given."""
-    address_space = question["memory_bytes"] + ADDRESS_SPACE_BESIDES_BYTES
+    """Bound memory, CPU time and time by what the question is given: the kernel ends who has more."""
+    now_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * PAGE_BYTES
+    address_space = now_bytes + question["memory_bytes"] + ADDRESS_SPACE_BESIDES_BYTES
+    cpu_s = int(question["time_s"]) + 1
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
-    resource.setrlimit(resource.RLIMIT_CPU, (question["cpu_s"], question["cpu_s"]))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    signal.setitimer(signal.ITIMER_REAL, question["time_s"])
 
 
-def connect(question: dict[str, Any]) -> duckdb.DuckDBPyConnection:
-    """Open the copy for reading and lock the door."""
+# -- the database ------------------------------------------------------------------------------------------------------------
+
+
+def connect(snapshot: str, memory_bytes: int) -> duckdb.DuckDBPyConnection:
+    """Open the copy for reading, without a thread that a fork would lack, and lock the door.
+
+    What the replayed log takes of memory does not count against what a query may have.
+    """
     connection = duckdb.connect(
-        question["snapshot"],
+        snapshot,
         read_only=True,
         config={
             "threads": 1,
-            "memory_limit": f"{question['memory_bytes']}B",
+            "async_threads": 0,
             "python_enable_replacements": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "allow_community_extensions": False,
         },
     )
-    for setting in ("temp_directory = ''", "enable_external_access = FALSE", "lock_configuration = TRUE"):
+    [(taken,)] = connection.execute("SELECT coalesce(sum(memory_usage_bytes), 0)::BIGINT FROM duckdb_memory()").fetchall()
+    for setting in (
+        f"memory_limit = '{memory_bytes + taken}B'",
+        "enable_progress_bar = FALSE",
+        "temp_directory = ''",
+        "enable_external_access = FALSE",
+        "lock_configuration = TRUE",
+    ):
         connection.execute(f"SET {setting}")
     return connection
 
@@ -138,20 +232,15 @@ def failed(error: str) -> bytes:
 
 
 def main() -> None:
-    """Read the question, write the answer."""
+    """Fork a holder for every copy."""
+    end_with_parent(int(sys.argv[1]))
+    prctl(PR_SET_NAME, b"query-start")
     confine()
-    question = json.loads(sys.stdin.buffer.readline())
-    limit_to(question)
-    try:
-        with connect(question) as connection:
-            answer = ask(connection, question)
-    except (duckdb.OutOfMemoryException, MemoryError):
-        answer = failed(f"the query needs more than the {question['memory_bytes'] >> 20} MiB of memory that it may have")
-    except (Refused, duckdb.Error) as error:
-        answer = failed(one_line(error))
-    sys.stdout.buffer.write(answer)
-    sys.stdout.buffer.flush()
-    os._exit(0)  # what DuckDB would still tidy up, the kernel does faster
+    control = socket.socket(fileno=os.dup(sys.stdin.fileno()))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1):
+        os.dup2(nothing, standard)
+    serve(control, b"query-views", hold)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple, Self
 from cutor.bus.connection import Bus
 from cutor.projections.errors import RebuildFailed
 from cutor.projections.schema import FOLDS
-from cutor.projections.store import wal_path
 from cutor.projections.views_file import draft_of, held, put_in_place, remove_leftovers, remove_views
+from cutor.projections.views_paths import wal_path
 from cutor.projections.wholeness import Wholeness
 from cutor.projections.writer import Writer
 

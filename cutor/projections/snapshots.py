@@ -1,67 +1,138 @@
-"""Copies of the views that others may read while the projector writes.
+"""Copies of the views that questions read while the projector writes. In the process of the query service.
 
-DuckDB lets no second process open a file that one writes, so that questions are answered on a copy. It is made when somebody
-asks and something was committed since the last one, and put in place atomically: whoever has the old one open keeps it.
+DuckDB lets no second process open a file that one writes, so questions are answered on a copy: of the file as the last
+checkpoint left it, which is copied again only after the next one, and of the write-ahead log, which is short. The writer does
+nothing for a copy but to leave its log alone while that is copied. Where the file system can share blocks between files, the
+file is not copied but shared.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
-import duckdb
-
-from cutor.projections.views_file import beside
-from cutor.projections.writer import Writer
+from cutor.projections.errors import ViewsRejected
+from cutor.projections.query_link import Held, Hold, Link, Release
+from cutor.projections.views_paths import beside, wal_path
+from cutor.projections.workers import Holder, Workers
 
 COPY_BYTES: Final = 64 << 20
 """Bytes that the kernel copies at a time."""
+HEADER_BYTES: Final = 3 * 4096
+"""What DuckDB writes at every checkpoint, and at no other time: file and log belong together where it is the same."""
 
 
 class Snapshots:
-    """The newest copy of the views that a writer writes."""
+    """The newest copy of the views, held open by a process that starts those which read it."""
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._path = beside(writer.path, "snapshot")
-        self._taken: tuple[int, int] | None = None
-        self._one_at_a_time = asyncio.Lock()
+    def __init__(self, link: Link, database: Path) -> None:
+        self._link = link
+        self._database = database
+        self._path = beside(database, "snapshot")
+        self._workers: Workers | None = Workers.start()  # DuckDB loads while nobody asks yet
+        self._holder: Holder | None = None
+        self._version: tuple[int, int] | None = None
+        self._base: tuple[int, int, bytes] | None = None
+        self._true_at_s = float("-inf")
+        self._refreshing: asyncio.Task[None] | None = None
 
-    async def current(self) -> Path:
-        """Return a copy that holds everything that was committed when this was called. Raises `ViewsRejected`."""
-        async with self._one_at_a_time:
-            if self._taken != await self._writer.steady_version() or not self._path.exists():
-                await self._take()
-            return self._path
+    async def current(self, max_age_s: float) -> Holder:
+        """Return a copy that holds everything that was committed ``max_age_s`` before this was called.
 
-    async def _take(self) -> None:
-        async with self._writer.copying() as (version, source):
-            await asyncio.to_thread(_copy, source, self._path)
-        self._taken = version
+        One that is made serves all who came before it was begun, and is made to its end whoever still waits for it. Raises
+        `ViewsRejected`, `WorkersGone`, `LinkClosed` and OSError.
+        """
+        wanted_s = asyncio.get_running_loop().time() - max_age_s
+        while (holder := self._true_since(wanted_s)) is None:
+            if self._refreshing is None or self._refreshing.done():
+                self._refreshing = asyncio.create_task(self._refresh(), name="copy the views")
+            await asyncio.shield(self._refreshing)
+        return holder
 
-    def remove(self) -> None:
-        """Remove the copy; the next question makes one."""
-        self._path.unlink(missing_ok=True)
+    def _true_since(self, wanted_s: float) -> Holder | None:
+        return self._living() if self._true_at_s >= wanted_s else None
+
+    def _living(self) -> Holder | None:
+        return self._holder if self._holder is not None and self._holder.alive else None
+
+    async def _refresh(self) -> None:
+        begun_s = asyncio.get_running_loop().time()
+        async with self._held(self._version if self._living() else None) as held:
+            if not held.known:
+                await asyncio.to_thread(self._copy, held)
+        if not held.known:
+            await self._open(held.version)
+        self._true_at_s = begun_s
+
+    @asynccontextmanager
+    async def _held(self, known: tuple[int, int] | None) -> AsyncIterator[Held]:
+        await self._link.send(Hold(known))
+        held = await self._link.receive(Held)
+        if held.error is not None:
+            raise ViewsRejected(held.error)
+        try:
+            yield held
+        finally:
+            if not held.known:
+                await self._link.send(Release())
+
+    async def _open(self, version: tuple[int, int]) -> None:
+        if self._workers is None or not self._workers.alive:
+            self._end_workers()
+            self._workers = Workers.start()
+        holder = await self._workers.hold(self._path)
+        if self._holder is not None:
+            self._holder.retire()
+        self._holder, self._version = holder, version
+
+    def _copy(self, held: Held) -> None:
+        """Copy the file, where its last checkpoint is another than that of the copy, and its log."""
+        with self._database.open("rb") as source:
+            if os.fstat(source.fileno()).st_ino != held.inode:
+                raise ViewsRejected("the file was replaced while it was to be copied")
+            base = held.version[0], held.inode, os.pread(source.fileno(), HEADER_BYTES, 0)
+            if base != self._base or not self._path.exists():
+                self._base = None
+                copy(source.fileno(), self._path, os.fstat(source.fileno()).st_size)
+                self._base = base
+        wal_path(self._path).unlink(missing_ok=True)
+        if held.wal_bytes:
+            with wal_path(self._database).open("rb") as source:
+                copy(source.fileno(), wal_path(self._path), held.wal_bytes)
+
+    def _end_workers(self) -> None:
+        if self._workers is not None:
+            self._workers.end()
+        self._workers = self._holder = None
+
+    async def close(self) -> None:
+        """End whoever reads the copy, and remove it."""
+        if self._refreshing is not None:
+            await asyncio.wait([self._refreshing])
+        self._end_workers()
+        for path in (self._path, wal_path(self._path)):
+            path.unlink(missing_ok=True)
 
 
-def _copy(source: BinaryIO, path: Path) -> None:
-    """Copy an open file to a path, atomically; as a reference to the same blocks where the file system can do that."""
-    draft = path.with_name(path.name + ".draft")
+def copy(source: int, path: Path, size_bytes: int) -> None:
+    """Copy the first bytes of an open file to a path, atomically; as a reference to the same blocks where that is possible."""
+    draft = beside(path, "draft")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        while os.copy_file_range(source.fileno(), descriptor, COPY_BYTES):
-            pass
+        at = 0
+        while at < size_bytes:
+            copied = os.copy_file_range(source, descriptor, min(COPY_BYTES, size_bytes - at), at, at)
+            if not copied:
+                raise ViewsRejected("the file became shorter while it was copied")
+            at += copied
         draft.rename(path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
     finally:
         os.close(descriptor)
-
-
-def open_snapshot(path: Path) -> duckdb.DuckDBPyConnection:
-    """Open a copy of the views for reading, and for nothing else: no files, no network, no other settings."""
-    return duckdb.connect(path, read_only=True, config={"enable_external_access": False, "lock_configuration": True})

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import duckdb
 
@@ -19,6 +19,7 @@ from cutor.projections import schema
 from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
 from cutor.projections.gaps import Gap
 from cutor.projections.rows import Message, Row, fingerprint, rows, unfoldable
+from cutor.projections.views_paths import wal_path
 
 log = logging.getLogger(__name__)
 
@@ -183,16 +184,17 @@ class Store:
         if not self._copies and wal.exists() and wal.stat().st_size > WAL_BYTES:
             self._connection.execute("CHECKPOINT")
 
-    def begin_copy(self) -> BinaryIO:
-        """Return the file opened for copying; it holds everything that is committed, and until `end_copy` that does not change.
+    def begin_copy(self) -> int:
+        """Return how many bytes of the write-ahead log hold what is committed; with the file they do, until `end_copy`.
 
-        Commits go on meanwhile: they go to the write-ahead log, and to blocks that the file's header does not refer to. Only
-        a checkpoint writes that header, and there is none until then.
+        Commits go on meanwhile: they go behind those bytes, and to blocks that the file's header does not refer to. Only a
+        checkpoint writes that header and empties the log, and there is none until then. The file itself is not opened: to close
+        it would give up DuckDB's lock on it (fcntl(2)).
         """
-        self._connection.execute("CHECKPOINT")
-        opened = self.path.open("rb")
+        wal = wal_path(self.path)
+        size_bytes = wal.stat().st_size if wal.exists() else 0
         self._copies += 1
-        return opened
+        return size_bytes
 
     def end_copy(self) -> None:
         """Say that a copy is done."""
@@ -225,11 +227,6 @@ def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
         "INSERT INTO checkpoint VALUES ($1, $2, NULL, $3, 0, 0)", [(stream, *START) for stream in schema.FOLDS]
     )
     connection.execute("COMMIT")
-
-
-def wal_path(path: Path) -> Path:
-    """Return where DuckDB keeps the write-ahead log of a file."""
-    return path.with_name(path.name + ".wal")
 
 
 def one_line(error: BaseException) -> str:

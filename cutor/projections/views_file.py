@@ -1,7 +1,8 @@
 """Where the views lie: a file that one projector at a time may write, and what else belongs to it.
 
-Beside ``projections.duckdb``: ``.wal`` and ``.tmp`` (DuckDB's), ``.lock`` (who writes), ``.snapshot`` (what queries read),
-``.rebuild`` (views that are being made anew) and ``.aside`` (the last file that could not be continued, kept for a look at it).
+Beside ``projections.duckdb``: ``.wal`` and ``.tmp`` (DuckDB's), ``.lock`` (who writes), ``.snapshot`` with its ``.wal`` (what
+queries read), ``.rebuild`` (views that are being made anew) and ``.aside`` (the last file that could not be continued, kept for
+a look at it).
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
-from cutor.projections.store import Store, wal_path
+from cutor.projections.store import Store
+from cutor.projections.views_paths import beside, wal_path
 
 log = logging.getLogger(__name__)
+
+COPIES: Final = ("snapshot", "snapshot.draft", "snapshot.wal", "snapshot.wal.draft")
+"""What ends the names of the copies for queries."""
 
 
 @contextmanager
@@ -102,7 +108,7 @@ def remove_leftovers(path: Path) -> None:
 
     The write-ahead log stays: it has what was committed. For who holds the file.
     """
-    left = [beside(path, what) for what in ("snapshot", "snapshot.draft", "tmp")]
+    left = [beside(path, what) for what in (*COPIES, "tmp")]
     left += [draft_of(path), *(beside(draft_of(path), what) for what in ("wal", "tmp"))]
     for place in (found for found in left if found.exists()):
         log.warning("removed what a former life left behind: %s", place)
@@ -118,8 +124,3 @@ def is_same_file(path: Path, inode: int) -> bool:
         return path.stat().st_ino == inode
     except FileNotFoundError:
         return False
-
-
-def beside(path: Path, what: str) -> Path:
-    """Return the path of something that belongs to a file of views."""
-    return path.with_name(f"{path.name}.{what}")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import NamedTuple, TypeVar
 
 import duckdb
 
@@ -21,6 +21,14 @@ from cutor.projections.views_file import is_same_file, open_or_make_anew, put_in
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class Copied(NamedTuple):
+    """What is to be copied: the file with this inode, and so many bytes of its log; ``version`` identifies what they hold."""
+
+    version: tuple[int, int]
+    inode: int
+    wal_bytes: int
 
 
 class Writer:
@@ -90,20 +98,19 @@ class Writer:
             raise ViewsRejected("the file was removed or replaced while it was written")
 
     @asynccontextmanager
-    async def copying(self) -> AsyncIterator[tuple[tuple[int, int], BinaryIO]]:
-        """Give the file, opened, in a state that lasts as long as this; commits go on meanwhile."""
+    async def copying(self) -> AsyncIterator[Copied]:
+        """Keep file and log such that they can be copied as long as this lasts; commits go on meanwhile."""
         async with self._no_copy:
             store = self._open_store()
 
-            def begin() -> tuple[tuple[int, int], BinaryIO]:
+            def begin() -> Copied:
                 self.check_in_place()
-                return self.version, store.begin_copy()
+                return Copied(self.version, self._inode, store.begin_copy())
 
-            version, source = await self._call(begin)
+            copied = await self._call(begin)
             try:
-                yield version, source
+                yield copied
             finally:
-                source.close()
                 await self._call(store.end_copy)
 
     async def settle(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
 from cutor.projections.query_client import query
 from cutor.projections.rows import Message
 from cutor.projections.store import Store
-from cutor.projections.views_file import beside
+from tests.integration.projecting import copy_of_the_views
 
 CAUGHT_UP_S: Final = 60.0
 STREAMS: Final = {"EVENTS", "ENVIRONMENTS"}
@@ -32,7 +31,7 @@ async def differences(bus: Bus, database: Path) -> list[str]:
         kept, rebuilt = Path(directory) / "kept.duckdb", Path(directory) / "rebuilt.duckdb"
         if lag := await caught_up(bus):
             return [lag]
-        await asyncio.to_thread(shutil.copyfile, beside(database, "snapshot"), kept)
+        await asyncio.to_thread(copy_of_the_views, database, kept)
         await _rebuild(bus, await asyncio.to_thread(_positions, kept), rebuilt)
         return await asyncio.to_thread(compare, kept, rebuilt)
 

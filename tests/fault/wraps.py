@@ -24,7 +24,7 @@ from cutor.model.subjects import Address
 from cutor.nix import session as nix
 from cutor.nix import store_session
 from cutor.nix.cache_session import CacheSession
-from cutor.projections import projector, snapshots, store, views_file, writer
+from cutor.projections import projector, query_keeper, snapshots, store, views_file, writer
 from cutor.roles import former_life, in_hand, loop, poison, private
 from tests.fault.arming import Injected, armed, around, passed, soon
 
@@ -279,13 +279,19 @@ def _wrap_projector(role: str) -> None:
 
     store.Store._transaction = within  # type: ignore[method-assign]
     _wrap_checkpoint(role)
-    _wrap_call(snapshots, "_copy", f"{role}.snapshot")
+    query_keeper.PROGRAM[:] = ["-P", str(Path(__file__).with_name("queries.py"))]
     for module in (views_file, writer):
         _wrap_call(module, "set_aside", f"{role}.set-aside")
     for module in (views_file, writer):
         _wrap_call(module, "open_or_make_anew", f"{role}.open")
     _wrap_rename(role)
     _wrap_method(projector.Projector, "_verify", f"{role}.verify")
+
+
+def wrap_queries(role: str) -> None:
+    """The points of the process that a role's queries are answered by."""
+    _wrap_call(snapshots, "copy", f"{role}.snapshot")
+    _wrap_rename(role)
 
 
 def _wrap_checkpoint(role: str) -> None:
@@ -312,7 +318,7 @@ def _wrap_rename(role: str) -> None:
         done = rename(self, target)
         if str(target).endswith(".aside"):
             passed(f"{role}.set-aside.within")
-        if str(target).endswith(".snapshot"):
+        if str(target).endswith(".snapshot"):  # by the query service
             passed(f"{role}.snapshot.within")
         return done
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from cutor.model.subjects import Address, event_subject, fence
 from cutor.projections.errors import QueryUnavailable
 from cutor.projections.projector import run_projector
 from cutor.projections.query_client import query
+from cutor.projections.views_paths import beside, wal_path
 from cutor.roles.context import RoleContext
 from tests.unit.histories import RUNNING, finished, ran
 
@@ -67,6 +69,14 @@ async def projector(server: str, database: Path) -> AsyncIterator[asyncio.Task[N
         stop.set()
         with contextlib.suppress(Exception):
             await asyncio.wait_for(task, PATIENCE_S)
+
+
+def copy_of_the_views(database: Path, to: Path) -> None:
+    """Copy what a projector's last question was answered from."""
+    snapshot = beside(database, "snapshot")
+    shutil.copyfile(snapshot, to)
+    if wal_path(snapshot).exists():
+        shutil.copyfile(wal_path(snapshot), wal_path(to))
 
 
 async def until(bus: Bus, sql: str, wanted: object) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from cutor.model.subjects import DEADLETTERS, EVENTS, Address, event_subject
 from cutor.projections.query_client import query
 from tests.garbage import garbage, unreadable
 from tests.integration.live_submissions import PATIENCE_S, cleaned, document, until
-from tests.integration.projecting import projector
+from tests.integration.projecting import copy_of_the_views, projector
 from tests.integration.test_projections_projector import differences
 from tests.live_stack import Stack
 from tests.parking import park
@@ -125,7 +124,7 @@ async def compare_with_a_rebuild(stack: Stack, bus: Bus, tmp_path: Path) -> None
     last = int((await bus.stream_info(EVENTS))["state"]["last_seq"])
     await shown(bus, "SELECT max(sequence) FROM events", [[last]])
     live, anew = tmp_path / "live.duckdb", tmp_path / "anew.duckdb"
-    shutil.copy(stack.data / "projections.duckdb.snapshot", live)
+    copy_of_the_views(stack.data / "projections.duckdb", live)
     count = await letters(bus)
     async with projector(stack.server, anew):
         pass  # it is ready when it has caught up

@@ -14,7 +14,7 @@ import pytest
 
 from cutor import Client
 from cutor.bus.connection import Bus
-from cutor.projections.errors import QueryError
+from cutor.projections.errors import QueryError, QueryUnavailable
 from cutor.projections.query_client import query
 from cutor.stack.lock import is_free, read_holder
 from tests.bare_stack import User
@@ -40,35 +40,79 @@ async def until(true: Callable[[], object]) -> None:
         await asyncio.sleep(0.05)
 
 
-def runs_a_query(pid: str) -> bool:
-    """Tell whether a process runs a projector's queries; one that has ended does not."""
+def name_of(pid: int) -> str:
+    """Return the name of a process; empty where it has ended."""
     try:
-        return b"query_worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
-        return False
+        return ""
 
 
-def query_processes() -> list[int]:
-    """Return the pids of the processes that run the queries of a projector in this process."""
+def command_of(pid: int) -> bytes:
+    """Return the command line of a process; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids of the processes that a process has started, and of those that they have."""
     found = []
-    for task in Path(f"/proc/{os.getpid()}/task").iterdir():
-        with contextlib.suppress(OSError):  # the thread has ended
-            found += [int(pid) for pid in (task / "children").read_text().split() if runs_a_query(pid)]
-    return found
+    with contextlib.suppress(OSError):  # it has ended
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found += [int(child) for child in (task / "children").read_text().split()]
+    return found + [further for child in found for further in descendants(child)]
 
 
+def processes(name: str) -> list[int]:
+    """Return the pids of those of this process's projector that have a name; ``query`` is one that runs a question."""
+    return [pid for pid in descendants(os.getpid()) if name_of(pid) == name]
+
+
+@pytest.mark.parametrize("name", ["query", "query-views", "query-start"])
 async def test_who_asked_is_told_of_a_killed_query_and_the_next_is_answered(
-    own_server: OwnServer, own_bus: Bus, tmp_path: Path
+    own_server: OwnServer, own_bus: Bus, tmp_path: Path, name: str
 ) -> None:
     async with projector(own_server.url, tmp_path / "views.duckdb"):
         asked = asyncio.create_task(query(own_bus, ENDLESS, timeout_s=PATIENCE_S))
-        await until(query_processes)
-        for pid in query_processes():
+        await until(lambda: processes("query"))
+        for pid in processes(name):
             os.kill(pid, signal.SIGKILL)
         with pytest.raises(QueryError, match="the query was stopped"):
             await asked
         assert (await query(own_bus, "SELECT 6 * 7")).rows == [[42]]
-        assert query_processes() == []
+        await until(lambda: not processes("query"))
+
+
+async def test_a_killed_query_service_comes_back_and_leaves_no_process(
+    own_server: OwnServer, own_bus: Bus, tmp_path: Path
+) -> None:
+    async with projector(own_server.url, tmp_path / "views" / "views.duckdb"):
+        asked = asyncio.create_task(query(own_bus, ENDLESS, timeout_s=PATIENCE_S))
+        await until(lambda: processes("query"))
+        [service] = [pid for pid in descendants(os.getpid()) if b"query_process" in command_of(pid)]
+        former = [service, *descendants(service)]
+        assert len(former) == len(["the service", "query-start", "query-views", "query"])
+        os.kill(service, signal.SIGKILL)
+        await until(lambda: not any(map(command_of, former)))
+        asked.cancel()
+        await answered(own_bus)
+    assert sorted(path.name for path in (tmp_path / "views").iterdir()) == ["views.duckdb", "views.duckdb.lock"]
+
+
+async def answered(bus: Bus) -> None:
+    """Return once questions are answered."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            assert (await query(bus, "SELECT 6 * 7")).rows == [[42]]
+        except QueryUnavailable:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        else:
+            return
 
 
 async def leased(client: Client, identity: str) -> None:

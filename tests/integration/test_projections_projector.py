@@ -20,7 +20,7 @@ from cutor.model.environments import EnvironmentBuilt, EnvironmentRemoved, Progr
 from cutor.model.subjects import EVENTS
 from cutor.projections.errors import ProjectorBusy
 from cutor.projections.query_client import query
-from tests.integration.projecting import FINISHED, PATIENCE_S, happen, happen_to_many, projector, until
+from tests.integration.projecting import FINISHED, PATIENCE_S, copy_of_the_views, happen, happen_to_many, projector, until
 from tests.nats_server import OwnServer
 from tests.unit.histories import RUNNING
 
@@ -117,7 +117,7 @@ async def test_a_deleted_file_is_made_anew_and_equals_the_old_one(own_server: Ow
     await happen_to_many(own_bus, 60, "d")
     async with projector(own_server.url, database):
         await until(own_bus, "SELECT count(*) FROM events", 60 * len(FINISHED))
-        (tmp_path / "views.duckdb.snapshot").rename(old)
+        copy_of_the_views(database, old)
         database.unlink()
         await happen(own_bus, "later", *RUNNING)
         await until(own_bus, "SELECT count(*) FROM events", 60 * len(FINISHED) + len(RUNNING))

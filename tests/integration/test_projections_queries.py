@@ -15,7 +15,6 @@ from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
 from cutor.projections.parquet import to_parquet
 from cutor.projections.query_client import query
 from cutor.projections.query_service import AT_ONCE
-from cutor.projections.snapshots import open_snapshot
 from tests.integration.projecting import FINISHED, happen, happen_to_many, projector, until
 from tests.nats_server import OwnServer
 
@@ -161,10 +160,21 @@ async def test_nobody_there_is_said_at_once(nats_server: EmbeddedServer, bus: Bu
     assert "\n" not in str(caught.value)
 
 
-async def test_a_snapshot_is_for_reading(served: Bus, tmp_path: Path) -> None:
-    await query(served, "SELECT 1")
-    with open_snapshot(tmp_path / "views.duckdb.snapshot") as connection:
-        assert connection.execute("SELECT id FROM submissions").fetchall() == [("one",)]
-        for sql in ("DELETE FROM events", "SELECT * FROM read_csv('/etc/passwd')", "SET enable_external_access = TRUE"):
-            with pytest.raises(duckdb.Error):
-                connection.execute(sql)
+async def test_an_answer_says_of_when_it_is(served: Bus) -> None:
+    answer = await query(served, "SELECT max(sequence) FROM events")
+    assert answer.as_of is not None
+    assert [[answer.as_of["EVENTS"].sequence]] == answer.rows
+    assert answer.behind == {"EVENTS": 0, "ENVIRONMENTS": 0}
+
+
+async def test_who_is_content_with_an_older_answer_gets_one(served: Bus) -> None:
+    before = (await query(served, "SELECT count(*) FROM events")).rows
+    last = await happen(served, "later", *FINISHED)
+    await until(served, "SELECT sequence FROM checkpoint WHERE stream = 'EVENTS'", last)
+    await happen(served, "latest", *FINISHED)
+    while (old := await query(served, "SELECT count(*) FROM events", max_age_s=600.0)).behind != {
+        "EVENTS": len(FINISHED),
+        "ENVIRONMENTS": 0,
+    }:
+        assert old.rows == [[before[0][0] + len(FINISHED)]]
+    await until(served, "SELECT count(*) FROM events", before[0][0] + 2 * len(FINISHED))

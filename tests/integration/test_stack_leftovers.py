@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cutor.projections.views_file import beside, held, open_or_make_anew, remove_leftovers
+from cutor.projections.views_file import held, open_or_make_anew, remove_leftovers
+from cutor.projections.views_paths import beside
 from cutor.stack import current
 from cutor.stack.data import DataDirectory
 from cutor.stack.leftovers import remove_drafts

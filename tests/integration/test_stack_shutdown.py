@@ -273,7 +273,7 @@ def test_a_projector_ends_soon_while_it_answers(user: User) -> None:
     command = [sys.executable, "-m", "cutor", "query", endless, "--timeout", "100"]
     asking = subprocess.Popen(command, env=user.stack.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        until(lambda: any("query_worker.py" in command for command in children(user)))
+        until(lambda: runs_a_query(user.stack.data))
         os.kill(supervisor, signal.SIGTERM)
         ended(user)
         assert asking.wait(PATIENCE_S) in {3, 4}  # unavailable, or no answer in time
@@ -284,14 +284,26 @@ def test_a_projector_ends_soon_while_it_answers(user: User) -> None:
     assert "SIGKILL" not in (user.stack.data / "log" / "supervisor.log").read_text()
 
 
-def children(user: User) -> list[str]:
-    """Return the command lines of the children of a stack's roles."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+def runs_a_query(data: Path) -> bool:
+    """Tell whether a process that runs a question is beneath the projector of a data directory."""
+    running = [stat.parent.name for stat in Path("/proc").glob("[0-9]*/stat") if name_of(stat) == "query"]
+    return any(is_beneath(pid, data) for pid in running)
+
+
+def name_of(stat: Path) -> str:
+    try:
+        return (stat.parent / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def is_beneath(pid: str, data: Path) -> bool:
+    """Tell whether a process, its parent, or one of theirs names a directory in its command line."""
+    while pid not in ("0", "1"):
         try:
-            parent = stat.read_text().rpartition(")")[2].split()[1]
-            if str(user.stack.data) in Path(f"/proc/{parent}/cmdline").read_text():
-                found.append((stat.parent / "cmdline").read_text().replace("\0", " "))
+            if str(data) in Path(f"/proc/{pid}/cmdline").read_text():
+                return True
+            pid = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
         except OSError:
-            continue
-    return found
+            return False
+    return False

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from cutor.projections.format import to_csv, to_json, to_text
 from cutor.projections.query_client import Column, Table
+from cutor.projections.questions import AsOf
 
 TABLE = Table(
     columns=[Column("id", "VARCHAR"), Column("n", "BIGINT"), Column("labels", "MAP(VARCHAR, VARCHAR)")],
@@ -34,6 +35,17 @@ def test_text_cuts_long_cells_and_counts_one_row() -> None:
 
 def test_text_of_an_empty_answer_has_its_header() -> None:
     assert to_text(Table([Column("x", "VARCHAR")], [], truncated=False)) == "x\n─\n(0 rows)"
+
+
+def test_text_says_how_far_behind_it_is_where_that_is_noticeable() -> None:
+    as_of = {"EVENTS": AsOf(sequence=900, time="2026-01-31 12:00:00"), "ENVIRONMENTS": AsOf(sequence=0, time=None)}
+    behind = {"EVENTS": 1234, "ENVIRONMENTS": 99}
+    table = Table([Column("x", "VARCHAR")], [], False, as_of, behind)
+    assert to_text(table).splitlines()[-1] == "(EVENTS: 1234 messages behind, as of 2026-01-31 12:00:00)"
+    assert to_text(table._replace(behind={"EVENTS": 99, "ENVIRONMENTS": 0})).splitlines()[-1] == "(0 rows)"
+    document = json.loads(to_json(table))
+    assert document["behind"] == behind
+    assert document["as_of"]["EVENTS"] == {"sequence": 900, "time": "2026-01-31 12:00:00"}
 
 
 def test_json_is_the_whole_table() -> None:

@@ -1,0 +1,115 @@
+"""Keeps the process of the query service running beside the projector, and holds the views for its copies.
+
+It may be killed or die at any time: what it held is let go, and it is started again. It never outlives the projector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import duckdb
+
+from cutor.projections.errors import ViewsRejected
+from cutor.projections.query_link import LINE_BYTES, Held, Hold, Link, LinkClosed, Ready, Release, Settings
+from cutor.projections.writer import Writer
+
+log = logging.getLogger(__name__)
+
+PROGRAM: list[str] = ["-P", "-m", "cutor.projections.query_process"]
+"""What is run, by the same Python."""
+READY_S: Final = 20.0
+"""What the projector waits for it before it is ready without: it comes later, then."""
+END_S: Final = 3.0
+"""What it may take to end; then it is killed."""
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 15.0
+
+
+@asynccontextmanager
+async def answering(settings: Settings, writer: Writer) -> AsyncIterator[None]:
+    """Have queries answered as long as this lasts, by a process that is started again where it ends."""
+    keeper = _Keeper(settings, writer)
+    task = asyncio.create_task(keeper.keep(), name="keep the query service")
+    try:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(keeper.ready.wait(), READY_S)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+class _Keeper:
+    def __init__(self, settings: Settings, writer: Writer) -> None:
+        self.ready = asyncio.Event()
+        self._settings = settings
+        self._writer = writer
+
+    async def keep(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            served = await self._live()
+            pause_s = FIRST_PAUSE_S if served else min(LONGEST_PAUSE_S, 2 * pause_s)
+            await asyncio.sleep(pause_s)
+
+    async def _live(self) -> bool:
+        """Start the process, and return once it has ended: whether it had served."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, *PROGRAM, str(os.getpid()), stdin=theirs.fileno(), start_new_session=True
+            )
+        reader, stream = await asyncio.open_connection(sock=ours, limit=LINE_BYTES)
+        link = Link(reader, stream)
+        served = asyncio.Event()
+        try:
+            with contextlib.suppress(LinkClosed):
+                await link.send(self._settings)
+                await self._attend(link, served)
+            log.error("the query service ended with %s; it is started again", await process.wait())
+        finally:
+            link.close()
+            await _end(process)
+        return served.is_set()
+
+    async def _attend(self, link: Link, served: asyncio.Event) -> None:
+        while True:
+            said = await link.hear()
+            if isinstance(said, Ready):
+                served.set()
+                self.ready.set()
+            elif isinstance(said, Hold):
+                await self._hold(link, said)
+
+    async def _hold(self, link: Link, wanted: Hold) -> None:
+        """Hold the views until the service has copied them, or has ended."""
+        try:
+            if wanted.known == await self._writer.steady_version():
+                await link.send(Held(known=True))
+                return
+            async with self._writer.copying() as copied:
+                await link.send(Held(**copied._asdict()))
+                await link.receive(Release)
+        except (ViewsRejected, duckdb.Error) as error:
+            await link.send(Held(error=str(error)))
+
+
+async def _end(process: Process) -> None:
+    """End it, and wait for its end."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), END_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,75 @@
+"""The process of the query service: ``python -m cutor.projections.query_process``, started by `query_keeper`.
+
+Apart from the projector, so that what is asked costs the writer nothing: it has a connection of its own, yields the CPU to
+whoever wants it, and may die. Its standard input is the link to the projector (`query_link`), with whom it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from cutor.bus.connection import Bus
+from cutor.bus.errors import BusError
+from cutor.projections.query_link import LINE_BYTES, Link, LinkClosed, Ready, Settings
+from cutor.projections.query_service import QueryService
+from cutor.projections.snapshots import Snapshots
+from cutor.projections.workers import NICE
+from cutor.stack.process import end_with_parent
+
+log = logging.getLogger("cutor.projections.query_process")
+
+RETRY_S: Final = 1.0
+
+
+async def serve(own: socket.socket) -> None:
+    """Answer questions until SIGTERM."""
+    reader, writer = await asyncio.open_connection(sock=own, limit=LINE_BYTES)
+    link = Link(reader, writer)
+    work = asyncio.create_task(_connected(link, await link.receive(Settings)), name="serve queries")
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    with suppress(asyncio.CancelledError, LinkClosed):
+        await work
+
+
+async def _connected(link: Link, settings: Settings) -> None:
+    """Serve over a connection of its own; one that cannot be made is tried for again, without end."""
+    while True:
+        try:
+            async with Bus.connect(settings.server, name=settings.name) as bus:
+                await _serve(bus, link, settings)
+        except BusError as error:
+            log.warning("queries are not answered: %s", error)
+            await asyncio.sleep(RETRY_S)
+
+
+async def _serve(bus: Bus, link: Link, settings: Settings) -> None:
+    snapshots = Snapshots(link, Path(settings.database))
+    try:
+        async with QueryService(bus, snapshots, max_age_s=settings.snapshot_age_ms / 1000):
+            await link.send(Ready())
+            await asyncio.Event().wait()
+    finally:
+        await snapshots.close()
+
+
+def main() -> None:
+    """Serve at a lower priority than the writer, and end with it."""
+    end_with_parent(int(sys.argv[1]))
+    os.nice(NICE)
+    os.umask(0o077)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with socket.socket(fileno=os.dup(sys.stdin.fileno())) as own:
+        os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), sys.stdin.fileno())
+        asyncio.run(serve(own))
+
+
+if __name__ == "__main__":
+    main()

@@ -14,14 +14,27 @@ import msgspec
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
 from cutor.errors import REFUSED, CutorError
-from cutor.model.moments import Moment, Place, exact_time
+from cutor.model.moments import Moment, Place, Sequence, exact_time
 from cutor.model.request import UNREADABLE
+from cutor.model.subjects import ENVIRONMENTS, EVENTS
 
 BATCH: Final = 1000
 
 
 class RangeEmpty(CutorError):
     """The range ends before it begins; the message names both ends."""
+
+    exit_code = REFUSED
+
+
+class NoSuchMessage(CutorError):
+    """A message by which a place is named is not in its stream any more."""
+
+    exit_code = REFUSED
+
+
+class NotYet(CutorError):
+    """The log has not come to a place yet."""
 
     exit_code = REFUSED
 
@@ -64,6 +77,40 @@ async def span_of(bus: Bus, stream: str, begin: Place | None, end: Place | None)
     if end is not None:
         last = min(last, await last_until(bus, stream, end))
     return Span(first, last)
+
+
+async def spans_of(bus: Bus, begin: Place | None, end: Place | None) -> dict[str, Span]:
+    """Return the sequences of EVENTS between two places, and those of ENVIRONMENTS from its beginning up to the same moment.
+
+    An environment that stood before the range began is one that submissions within it use. Raises as `span_of`, and
+    `NoSuchMessage`.
+    """
+    events = await span_of(bus, EVENTS, begin, end)
+    environments = await span_of(
+        bus, ENVIRONMENTS, None, end if end is None or isinstance(end, Moment) else await _moment(bus, end)
+    )
+    return {EVENTS: events, ENVIRONMENTS: environments}
+
+
+async def _moment(bus: Bus, place: Sequence) -> Moment | None:
+    """Return the moment of a message of EVENTS; None for a sequence behind the last."""
+    if place.number > int((await bus.stream_info(EVENTS))["state"]["last_seq"]):
+        return None
+    stored = await bus.get(EVENTS, place.number, consistent=True)
+    if stored is None:
+        raise NoSuchMessage(f"EVENTS has no message {place.number} any more: give a time in its place")
+    return Moment(stored.time_ns)
+
+
+async def check_reached(bus: Bus, place: Place, now_ns: int) -> None:
+    """Raise `NotYet` for a place that the log has not come to: how things stand then, nobody can say."""
+    if isinstance(place, Moment):
+        if place.time_ns > now_ns:
+            raise NotYet(f"{place} is yet to come: how things stand then, nobody can say")
+        return
+    last = int((await bus.stream_info(EVENTS))["state"]["last_seq"])
+    if place.number > last:
+        raise NotYet(f"EVENTS ends at {last}: it has not come to {place} yet")
 
 
 async def last_until(bus: Bus, stream: str, place: Place) -> int:

@@ -72,7 +72,7 @@ def rebuild_command(wanted: Wanted, data: Path | None) -> None:
     Interrupted (Ctrl-C, SIGTERM), the old file stays as it is, and nothing is left beside it. With --json one document.
     """
     server = wanted.find_server()
-    with _Shown() as shown:
+    with Shown() as shown:
         done = interruption.run(_rebuild(wanted, server, data, shown.tell))
     if wanted.json:
         print_json(_document(done))
@@ -121,10 +121,11 @@ def _document(done: Done) -> dict[str, Any]:
     }
 
 
-class _Shown:
-    """A bar on stderr with how far a rebuild is, and how fast; nothing where stderr is no terminal."""
+class Shown:
+    """A bar on stderr with how far a rebuild is, or other folding, and how fast; nothing where stderr is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str = "rebuilding") -> None:
+        self._doing = doing
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._began = time.monotonic()
@@ -152,4 +153,6 @@ class _Shown:
         speed = f"{now.messages / took_s:,.0f}/s {now.body_bytes / MIB / took_s:.1f} MiB/s"
         if self._task is None:
             self._task = self._bar.add_task("", rate="")
-        self._bar.update(self._task, description=f"rebuilding {now.stream}", completed=now.sequence, total=now.last, rate=speed)
+        self._bar.update(
+            self._task, description=f"{self._doing} {now.stream}", completed=now.sequence, total=now.last, rate=speed
+        )

@@ -1,4 +1,4 @@
-"""``cutor replay``: a range of the log, as it stands there."""
+"""``cutor replay``: a range of the log, as it stands there, or folded into a file of views."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import asyncio
 import sys
 import time
 from contextlib import aclosing
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from cutor.bus.connection import Bus
-from cutor.cli.options import Wanted, examples, server_option
+from cutor.cli import interruption
+from cutor.cli.options import Wanted, examples, json_option, server_option
+from cutor.cli.output import print_json
+from cutor.cli.projections_rebuild import MIB, Shown
 from cutor.errors import INTERRUPTED
 from cutor.model.errors import InvalidRequest
 from cutor.model.moments import Place, parse_place
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, check_address
-from cutor.replay import lines, span_of
+from cutor.model.units import counted
+from cutor.replay import check_reached, lines, span_of, spans_of
+
+if TYPE_CHECKING:
+    from cutor.projections.range_file import Folded
 
 STREAMS: Final = (EVENTS, ENVIRONMENTS)
 
@@ -35,17 +43,33 @@ def _place(_: click.Context, __: click.Parameter, text: str | None) -> Place | N
         "cutor replay --from 1042 --to 2000 > events.jsonl",
         "cutor replay --from 2026-11-26T18:00 --to 2026-11-26T20:00 --tenant lab",
         "cutor replay --stream ENVIRONMENTS",
+        "cutor replay --as-of 2026-11-26T20:00 --into then.duckdb",
+        "cutor replay --from -1d --into today.duckdb",
     ),
 )
+@click.option("--from", "begin", callback=_place, metavar="SEQ|TIME", help="Where the range begins.  [default: the oldest]")
+@click.option("--to", "end", callback=_place, metavar="SEQ|TIME", help="Where it ends.  [default: the newest]")
+@click.option("--tenant", metavar="NAME", help="Lines of EVENTS of this tenant alone.")
+@click.option("--stream", type=click.Choice(STREAMS), help=f"Of which stream lines are printed.  [default: {EVENTS}]")
 @click.option(
-    "--from", "begin", callback=_place, metavar="SEQ|TIME", help="Where the range begins.  [default: the oldest message]"
+    "--into", type=click.Path(path_type=Path), metavar="FILE", help="Fold the range into a DuckDB file of views instead."
 )
-@click.option("--to", "end", callback=_place, metavar="SEQ|TIME", help="Where it ends.  [default: the newest message]")
-@click.option("--tenant", metavar="NAME", help="Of EVENTS: of this tenant alone.")
-@click.option("--stream", type=click.Choice(STREAMS), default=EVENTS, show_default=True, help="Which stream.")
+@click.option("--as-of", callback=_place, metavar="SEQ|TIME", help="With --into: the views as they were then.")
+@click.option("--force", is_flag=True, help="With --into: replace FILE where it is there.")
+@json_option
 @server_option
 @click.pass_obj
-def command(wanted: Wanted, begin: Place | None, end: Place | None, tenant: str | None, stream: str) -> int | None:
+def command(
+    wanted: Wanted,
+    begin: Place | None,
+    end: Place | None,
+    tenant: str | None,
+    stream: str | None,
+    into: Path | None,
+    as_of: Place | None,
+    *,
+    force: bool,
+) -> int | None:
     """Read a range of the log again.
 
     Both ends belong to the range. SEQ is a sequence; TIME is a time of the stream's own clock (2026-11-26T23:00:00Z, in UTC
@@ -55,11 +79,42 @@ def command(wanted: Wanted, begin: Place | None, end: Place | None, tenant: str 
     Prints a line of JSON for each message: stream, sequence, time (to the nanosecond), subject, message_id, headers if the
     sender set any of its own, and the body. `event` has it byte by byte as it was written; one that is not JSON, or has a line
     break in it, is in `body_base64` instead. On a terminal, characters that it might obey are shown as JSON escapes.
+
+    With --into, the range of EVENTS is folded into a new DuckDB file with all views, and ENVIRONMENTS from its beginning up to
+    the same moment; SEQ is one of EVENTS. --as-of folds everything up to then: the views as they were. With --from, messages of
+    submissions that began before the range are only in the views `events` and `dead_letters`, as strays: how many is said. The
+    file is put in its place when it is whole; interrupted (Ctrl-C, SIGTERM), nothing is left. With --json one document.
     """
-    if tenant is not None:
-        check_address(tenant, "any")
-        if stream != EVENTS:
-            raise click.UsageError("--tenant is for EVENTS: environments belong to no tenant", click.get_current_context())
+    if into is None:
+        _refuse("without --into", **{"--as-of": as_of, "--force": force})
+        _check_tenant(tenant, stream)
+        return _lines(wanted, stream or EVENTS, begin, end, tenant)
+    _refuse("with --into: the file has both streams and all tenants", **{"--tenant": tenant, "--stream": stream})
+    if as_of is not None:
+        _refuse("with --as-of, which folds everything up to then", **{"--from": begin, "--to": end})
+    _into(wanted, into, begin, end, as_of, force=force)
+    return None
+
+
+def _refuse(why: str, **options: Any) -> None:
+    """Raise a usage error for the first of these options that is given."""
+    for name, value in options.items():
+        if value:
+            raise click.UsageError(f"{name} cannot be given {why}", click.get_current_context())
+
+
+def _check_tenant(tenant: str | None, stream: str | None) -> None:
+    if tenant is None:
+        return
+    check_address(tenant, "any")
+    if stream == ENVIRONMENTS:
+        raise click.UsageError("--tenant is for EVENTS: environments belong to no tenant", click.get_current_context())
+
+
+# -- lines -------------------------------------------------------------------------------------------------------------
+
+
+def _lines(wanted: Wanted, stream: str, begin: Place | None, end: Place | None, tenant: str | None) -> int | None:
     try:
         asyncio.run(_print(wanted.find_server(), stream, begin, end, tenant))
     except KeyboardInterrupt:
@@ -87,3 +142,49 @@ def _visible(chunk: bytes) -> bytes:
 def _escaped(character: str) -> str:
     units = character.encode("utf-16-be")
     return "".join(f"\\u{units[n]:02x}{units[n + 1]:02x}" for n in range(0, len(units), 2))
+
+
+# -- a file ------------------------------------------------------------------------------------------------------------
+
+
+def _into(wanted: Wanted, path: Path, begin: Place | None, end: Place | None, as_of: Place | None, *, force: bool) -> None:
+    from cutor.projections.range_file import check_place, fold_range  # noqa: PLC0415 - DuckDB takes as long as a whole command
+
+    check_place(path, force=force)
+    server, began_s = wanted.find_server(), time.monotonic()
+
+    async def work() -> Folded:
+        async with Bus.connect(server, name="cutor replay") as bus:
+            if as_of is not None:
+                await check_reached(bus, as_of, time.time_ns())
+            spans = await spans_of(bus, begin, as_of or end)
+            return await fold_range(bus, path, spans, force=force, tell=shown.tell)
+
+    with Shown("folding") as shown:
+        folded = interruption.run(work())
+    took_s = time.monotonic() - began_s
+    if wanted.json:
+        print_json(_document(path, folded, took_s))
+    else:
+        _say(path, folded, took_s)
+
+
+def _document(path: Path, folded: Folded, took_s: float) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "streams": [part._asdict() for part in folded.parts],
+        "begun_before": {"submissions": folded.begun_before, "messages": folded.begun_before_messages},
+        "took_ms": round(took_s * 1000),
+    }
+
+
+def _say(path: Path, folded: Folded, took_s: float) -> None:
+    for part in folded.parts:
+        span = f", {part.first_sequence} to {part.last_sequence}, the last of {part.last_time} UTC" if part.messages else ""
+        click.echo(f"{part.stream}: {counted(part.messages, 'message')}{span}")
+    click.echo(f"{path}: {path.stat().st_size / MIB:.1f} MiB in {took_s:.1f} s")
+    if folded.begun_before:
+        many = f"{counted(folded.begun_before_messages, 'message')} of {counted(folded.begun_before, 'submission')}"
+        click.echo(
+            f"note: {many} whose beginning is not in the range: they are strays in `events`, and in no view of submissions"
+        )

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple, Self
 
 from cutor.bus.connection import Bus
@@ -124,13 +125,16 @@ class FreshViews:
         """Where the file is."""
         return self._writer.path
 
-    async def fold_to(self, until: Mapping[str, int]) -> None:
-        """Fold each stream in, from where the file stands up to and with its sequence in ``until``."""
-        for stream, last in until.items():
-            await self._fold_stream(stream, last)
+    async def fold_to(self, until: Mapping[str, int], since: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Fold each stream in, from where the file stands up to and with its sequence in ``until``.
 
-    async def _fold_stream(self, stream: str, last: int) -> None:
-        start = self._writer.position(stream).sequence + 1
+        What lies before its sequence in ``since`` is left out.
+        """
+        for stream, last in until.items():
+            await self._fold_stream(stream, since.get(stream, 1), last)
+
+    async def _fold_stream(self, stream: str, first: int, last: int) -> None:
+        start = max(first, self._writer.position(stream).sequence + 1)
         if start > last:
             return
         batches = self._bus.read_batches(stream, from_sequence=start, until_sequence=last, batch=BATCH)

@@ -46,6 +46,7 @@ def states() -> str:
 
 VIEWS: Final = (
     "submissions", "stages", "test_cases", "attempts", "workers", "latencies", "throughput", "outcomes_by_label",
+    "rejudgements", "rejudged_stages",
     "in_progress", "queue", "environments", "events", "environment_events", "dead_letters", "checkpoint", "gaps",
 )  # fmt: skip
 """In the order in which somebody would look for them."""

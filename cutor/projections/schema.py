@@ -21,6 +21,7 @@ FOLDS: Final[dict[str, str]] = {EVENTS: "fold", ENVIRONMENTS: "fold_environments
 TABLES: Final = (
     "events", "submissions", "stages", "environments", "dead_letters", "checkpoint", "gaps",
     "attempts", "workers", "test_cases", "latencies", "throughput", "outcomes_by_label", "queue",
+    "rejudgements", "rejudged_stages",
 )  # fmt: skip
 """The scripts of tables and views, each behind those that it reads."""
 ROWS_VERSION: Final = 3

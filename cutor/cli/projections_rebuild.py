@@ -86,9 +86,12 @@ async def _rebuild(wanted: Wanted, server: str, data: Path | None, tell: Callabl
             return await order_rebuild(bus, tell)
         except NobodyServes:
             database = _database(wanted, data)
+        from cutor.projections.archive.place import Archive  # noqa: PLC0415 - as below
         from cutor.projections.rebuild import rebuild_in_place  # noqa: PLC0415 - DuckDB takes as long as a whole command
 
-        return await rebuild_in_place(bus, database, tell=tell)
+        directory = wanted.loaded_of_stack.config.archive.directory
+        archive = Archive(Path(directory)) if directory else None
+        return await rebuild_in_place(bus, database, tell=tell, archive=archive)
 
 
 def _database(wanted: Wanted, data: Path | None) -> Path:

@@ -22,6 +22,7 @@ from cutor.bus.errors import BusUnreachable, StreamRewound
 from cutor.metrics.table import REBUILDS
 from cutor.metrics.tally import Observation
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
+from cutor.projections.archive.place import Archive
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.letters import Letters
 from cutor.projections.measuring import committing, measured
@@ -30,6 +31,7 @@ from cutor.projections.query_link import Settings
 from cutor.projections.rebuild import FreshViews, Rebuilt
 from cutor.projections.rebuild_service import RebuildService
 from cutor.projections.rows import fingerprint
+from cutor.projections.sealed_past import SealedPast
 from cutor.projections.views_file import held, remove_leftovers
 from cutor.projections.wholeness import Wholeness
 from cutor.projections.writer import Writer
@@ -57,12 +59,14 @@ async def run_projector(context: RoleContext) -> None:
         async with Bus.connect(context.server, name=f"cutor projector {context.worker}") as bus:
             await check_whole(bus)
             writer = Writer(path)
-            projector = Projector(context, bus, writer)
+            directory = context.config.archive.directory
+            archive = Archive(Path(directory)) if directory else None
+            projector = Projector(context, bus, writer, archive)
             try:
                 await writer.open()
                 measuring = measured(context.measures, bus, writer, STREAMS)
                 queries = answering(_query_settings(context), writer)
-                async with measuring, queries, RebuildService(bus, path, projector.swap):
+                async with measuring, queries, RebuildService(bus, path, projector.swap, archive):
                     await projector.run()
             finally:
                 await writer.close()
@@ -81,13 +85,14 @@ def _query_settings(context: RoleContext) -> Settings:
 class Projector:
     """Follows the streams over one bus into one file."""
 
-    def __init__(self, context: RoleContext, bus: Bus, writer: Writer) -> None:
+    def __init__(self, context: RoleContext, bus: Bus, writer: Writer, archive: Archive | None) -> None:
         self._context = context
         self._bus = bus
         self._writer = writer
         self._letters = {stream: Letters(bus, writer, stream) for stream in STREAMS}
         self._verified = asyncio.Event()
         self._wholeness = Wholeness(bus, writer)
+        self._sealed = SealedPast(bus, writer, archive)
         self._from_scratch_to = dict.fromkeys(STREAMS, 0)
         self._ends: dict[str, int] = {}
         self._behind: dict[str, int] = {}
@@ -157,6 +162,7 @@ class Projector:
     async def _follow(self, stream: str) -> None:
         """Fold a stream in, in batches of what has arrived meanwhile."""
         self._tell_ready(least_behind=sys.maxsize)
+        await self._sealed.fold(stream)
         start = self._writer.position(stream).sequence + 1
         async with aclosing(self._bus.read_batches(stream, from_sequence=start, follow=True, batch=BATCH)) as batches:
             async for messages in batches:
@@ -199,7 +205,7 @@ class Projector:
             self._from_scratch_to[stream] = last
         if position.sequence > last:
             raise ViewsRejected(f"{stream} ends at {last}, before the {position.sequence} that the views have come to")
-        if 0 < position.sequence < first - 1:
+        if 0 < position.sequence < first - 1 and not self._sealed.has(stream, position.sequence + 1, first - 1):
             raise ViewsRejected(f"{stream} begins at {first}: what came after {position.sequence} is gone")
         if position.sequence >= max(first, 1):
             message = await self._bus.get(stream, position.sequence, consistent=True)

@@ -14,6 +14,9 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, Self
 
 from cutor.bus.connection import Bus
+from cutor.projections.archive.folding import fold_sealed
+from cutor.projections.archive.joined import Joined
+from cutor.projections.archive.place import Archive
 from cutor.projections.errors import RebuildFailed
 from cutor.projections.schema import FOLDS
 from cutor.projections.views_file import draft_of, held, put_in_place, remove_leftovers, remove_views
@@ -51,10 +54,17 @@ def tell_nobody(progress: Progress) -> None:
     """Progress that nobody looks at."""
 
 
-async def rebuild(bus: Bus, path: Path, *, tell: Tell = tell_nobody, until: Mapping[str, int] | None = None) -> Rebuilt:
+async def rebuild(
+    bus: Bus,
+    path: Path,
+    *,
+    tell: Tell = tell_nobody,
+    until: Mapping[str, int] | None = None,
+    archive: Archive | None = None,
+) -> Rebuilt:
     """Make a file of views at ``path`` from the streams, each up to and with its sequence in ``until``, else to its end of now.
 
-    There must be no file yet. What was begun is removed where this is cancelled or fails. Memory does not grow with the
+    What ``archive`` has is taken from there. There must be no file yet. What was begun is removed where this is cancelled or fails. Memory does not grow with the
     streams. Raises `RebuildFailed` (a file is there, or a stream ends before ``until``), `ViewsUnwritable`, `StreamRewound`,
     `StreamMissing`, `BusUnreachable`.
     """
@@ -62,19 +72,19 @@ async def rebuild(bus: Bus, path: Path, *, tell: Tell = tell_nobody, until: Mapp
     for stream, last in (until or {}).items():
         if last > there[stream]:
             raise RebuildFailed(f"{stream} ends at {there[stream]}, before the {last} up to which it is to be folded")
-    async with FreshViews.making(bus, path, tell) as fresh:
+    async with FreshViews.making(bus, path, tell, archive) as fresh:
         await fresh.fold_to(there if until is None else until)
         return await fresh.finish()
 
 
-async def rebuild_in_place(bus: Bus, path: Path, *, tell: Tell = tell_nobody) -> Rebuilt:
+async def rebuild_in_place(bus: Bus, path: Path, *, tell: Tell = tell_nobody, archive: Archive | None = None) -> Rebuilt:
     """Make the file of a projector that does not run anew; the old one is there, untouched, until the new one is whole.
 
     Raises `ProjectorBusy` where a projector lives after all, and what `rebuild` raises.
     """
     with held(path):
         remove_leftovers(path)
-        async with FreshViews.making(bus, draft_of(path), tell) as fresh:
+        async with FreshViews.making(bus, draft_of(path), tell, archive) as fresh:
             await fresh.fold_to(await ends(bus))
             done = await fresh.finish()
         put_in_place(draft_of(path), path)
@@ -95,10 +105,11 @@ def check_absent(path: Path) -> None:
 class FreshViews:
     """A file of views in the making; see `making`."""
 
-    def __init__(self, bus: Bus, writer: Writer, tell: Tell) -> None:
+    def __init__(self, bus: Bus, writer: Writer, tell: Tell, archive: Archive | None) -> None:
         self._bus = bus
         self._writer = writer
         self._wholeness = Wholeness(bus, writer)
+        self._archive = archive
         self._tell = tell
         self._messages = 0
         self._body_bytes = 0
@@ -107,11 +118,13 @@ class FreshViews:
 
     @classmethod
     @asynccontextmanager
-    async def making(cls, bus: Bus, path: Path, tell: Tell = tell_nobody) -> AsyncIterator[Self]:
+    async def making(
+        cls, bus: Bus, path: Path, tell: Tell = tell_nobody, archive: Archive | None = None
+    ) -> AsyncIterator[Self]:
         """Make an empty file; at the end it is closed and, unless `finish` was called, removed. Raises `RebuildFailed`."""
         check_absent(path)
         writer = Writer(path)
-        fresh = cls(bus, writer, tell)
+        fresh = cls(bus, writer, tell, archive)
         try:
             await writer.open()
             yield fresh
@@ -134,6 +147,13 @@ class FreshViews:
             await self._fold_stream(stream, since.get(stream, 1), last)
 
     async def _fold_stream(self, stream: str, first: int, last: int) -> None:
+        if self._archive is not None:
+            joined = await Joined.of(self._bus, stream, self._archive)
+
+            def tell(at: int, count: int, size: int) -> None:
+                self._count(stream, at, last, count, size)
+
+            await fold_sealed(self._writer, joined, first, last, tell)
         start = max(first, self._writer.position(stream).sequence + 1)
         if start > last:
             return
@@ -142,9 +162,13 @@ class FreshViews:
             async for messages in batches:
                 await self._wholeness.check(stream, messages)
                 await self._writer.apply(stream, messages)
-                self._messages += len(messages)
-                self._body_bytes += sum(len(message.body) for message in messages)
-                self._tell(Progress(stream, messages[-1].sequence, last, self._messages, self._body_bytes))
+                body_bytes = sum(len(message.body) for message in messages)
+                self._count(stream, messages[-1].sequence, last, len(messages), body_bytes)
+
+    def _count(self, stream: str, sequence: int, last: int, messages: int, body_bytes: int) -> None:
+        self._messages += messages
+        self._body_bytes += body_bytes
+        self._tell(Progress(stream, sequence, last, self._messages, self._body_bytes))
 
     async def finish(self) -> Rebuilt:
         """Close the file, whole: everything is in it, and nothing beside it. It stays."""

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from cutor.model.codec import encode
+from cutor.model.codec import VERSIONS, encode
 from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import Event, Submitted, kind_of
 from cutor.model.messages import SUBMITTED, Unreadable, malformed, read_environment, read_message
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 
+ROWS_VERSION: Final = 3
+"""Counts up when what this module hands to the fold changes."""
 FAULT_CHARACTERS: Final = 300
 """Longest text that says why a body cannot be read."""
 
@@ -117,6 +120,28 @@ def _text(body: bytes, *, checked: bool) -> tuple[str, None] | tuple[None, bytes
         return body.decode(), None
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return None, body
+
+
+def ready_kinds(stream: str, messages: Iterable[Message]) -> list[str | None]:
+    """Return the kind of each message that the fold takes as it stands; None for one of which `rows` makes something else.
+
+    None for all messages of a stream that is not folded.
+    """
+    if stream not in READERS:
+        return [None for _ in messages]
+    return [_ready_kind(row) for row in rows(stream, messages)]
+
+
+def _ready_kind(row: Row) -> str | None:
+    columns = row.columns
+    return None if columns.body is None or columns.document is not None or columns.fault is not None else row.kind
+
+
+@cache
+def reading_rules() -> str:
+    """Return the SHA-256, in hex, of what decides which messages those are: the events' shapes, and how they are read."""
+    shapes = [msgspec.json.schema(shape) for shape in (Event, EnvironmentEvent)]
+    return hashlib.sha256(msgspec.json.encode([shapes, VERSIONS, ROWS_VERSION])).hexdigest()
 
 
 def unfoldable(row: Row, reason: str) -> Row:

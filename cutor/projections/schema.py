@@ -14,6 +14,7 @@ import msgspec
 from cutor.model.codec import VERSIONS
 from cutor.model.state import STEP_OF_ROLE, TRANSITIONS, Status
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, SUBMISSION_ID, TENANT
+from cutor.projections.rows import ROWS_VERSION
 
 SQL: Final = Path(__file__).with_name("sql")
 FOLDS: Final[dict[str, str]] = {EVENTS: "fold", ENVIRONMENTS: "fold_environments"}
@@ -24,8 +25,6 @@ TABLES: Final = (
     "rejudgements", "rejudged_stages",
 )  # fmt: skip
 """The scripts of tables and views, each behind those that it reads."""
-ROWS_VERSION: Final = 3
-"""Counts up when the Python side of the fold (`rows`) changes what it hands to the SQL."""
 
 SUBJECT_PATTERN: Final = rf"^cutor\.ev\.({TENANT.pattern})\.({SUBMISSION_ID.pattern})\.(.+)$"
 ENVIRONMENT_PATTERN: Final = r"^cutor\.env\.([^.]+)$"

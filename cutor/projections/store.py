@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 import duckdb
 
+from cutor.bus.message import Stored
 from cutor.projections import schema
 from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
 from cutor.projections.gaps import Gap
@@ -31,6 +33,9 @@ MEMORY_BYTES: Final = 2 << 30
 FOLD_ERRORS: Final = (duckdb.DataError, duckdb.ProgrammingError)
 """What a message can do to the fold; anything else is a fault of disk, memory or cutor's, and ends the projector."""
 STORAGE_ERRORS: Final = (duckdb.IOException, duckdb.OutOfMemoryException)
+
+_SEALED: Final = "FROM read_parquet($1) WHERE sequence BETWEEN $2 AND $3"
+_READY: Final = "sequence, time_ns, subject, message_id, decode(body) AS body"
 
 
 class Position(NamedTuple):
@@ -135,6 +140,40 @@ class Store:
         except STORAGE_ERRORS as error:
             raise ViewsUnwritable(f"{self.path}: the views cannot be written: {one_line(error)}") from error
 
+    def apply_sealed(self, stream: str, path: Path, first: int, last: int) -> None:
+        """Fold the messages of a sealed file in, from one sequence to another, and commit; errors as of `apply`.
+
+        Those that are known to be events as they stand (`segment_file`) do not pass through Python.
+        """
+        try:
+            try:
+                self._commit_sealed(stream, str(path), first, last)
+            except FOLD_ERRORS:
+                messages = self._sealed(stream, str(path), first, last)
+                self._fold(stream, messages, rows(stream, messages))
+        except STORAGE_ERRORS as error:
+            raise ViewsUnwritable(f"{self.path}: the views cannot be written: {one_line(error)}") from error
+
+    def _commit_sealed(self, stream: str, path: str, first: int, last: int) -> None:
+        others = rows(stream, self._sealed(stream, path, first, last, "AND kind IS NULL"))
+        [newest] = self._sealed(stream, path, last, last)
+        span = [path, first, last]
+        kinds = {kind for (kind,) in self._connection.execute(f"SELECT DISTINCT kind {_SEALED}", span).fetchall()}
+        with self._transaction():
+            self._connection.execute("TRUNCATE incoming")
+            self._connection.execute(f"INSERT INTO incoming BY NAME SELECT {_READY} {_SEALED} AND kind IS NOT NULL", span)
+            self._append(others)
+            faults = sum(row.columns.fault is not None for row in others)
+            position = self._fold_incoming(
+                stream, newest, kinds | {row.kind for row in others}, messages=last - first + 1, faults=faults
+            )
+        self._committed(stream, position)
+
+    def _sealed(self, stream: str, path: str, first: int, last: int, which: str = "") -> list[Stored]:
+        sql = f"SELECT sequence, subject, time_ns, message_id, body {_SEALED} {which} ORDER BY sequence"
+        found = self._connection.execute(sql, [path, first, last]).fetchall()
+        return [Stored(stream, at, subject, time_ns, identity, {}, body) for at, subject, time_ns, identity, body in found]
+
     def _fold(self, stream: str, messages: Sequence[Message], batch: Sequence[Row]) -> None:
         """Commit a batch; where the fold refuses it, each half by itself, down to the message that it refuses."""
         try:
@@ -149,21 +188,33 @@ class Store:
             self._fold(stream, messages[middle:], batch[middle:])
 
     def _commit(self, stream: str, last: Message, batch: Sequence[Row]) -> None:
-        position = Position(last.sequence, fingerprint(last))
         faults = sum(row.columns.fault is not None for row in batch)
-        kinds = {row.kind for row in batch}
         with self._transaction():
             self._connection.execute("TRUNCATE incoming")
-            self._appender.append_rows(row.columns for row in batch)
-            self._appender.flush()
-            for wanted, statement in self._folds[stream]:
-                if not wanted or not wanted.isdisjoint(kinds):
-                    self._connection.execute(statement)
-            self._connection.execute(
-                "UPDATE checkpoint SET sequence = $2, fingerprint = $3, time = make_timestamp($4 // 1000), "
-                "messages = messages + $5, undecodable = undecodable + $6 WHERE stream = $1",
-                [stream, *position, last.time_ns, len(batch), faults],
-            )
+            self._append(batch)
+            position = self._fold_incoming(stream, last, {row.kind for row in batch}, messages=len(batch), faults=faults)
+        self._committed(stream, position)
+
+    def _append(self, batch: Sequence[Row]) -> None:
+        self._appender.append_rows(row.columns for row in batch)
+        self._appender.flush()
+
+    def _fold_incoming(
+        self, stream: str, last: Message, kinds: AbstractSet[str | None], *, messages: int, faults: int
+    ) -> Position:
+        """Fold what is in ``incoming``, and move the checkpoint to the last message of it."""
+        position = Position(last.sequence, fingerprint(last))
+        for wanted, statement in self._folds[stream]:
+            if not wanted or not wanted.isdisjoint(kinds):
+                self._connection.execute(statement)
+        self._connection.execute(
+            "UPDATE checkpoint SET sequence = $2, fingerprint = $3, time = make_timestamp($4 // 1000), "
+            "messages = messages + $5, undecodable = undecodable + $6 WHERE stream = $1",
+            [stream, *position, last.time_ns, messages, faults],
+        )
+        return position
+
+    def _committed(self, stream: str, position: Position) -> None:
         self._positions[stream] = position
         self.commits += 1
 

@@ -75,6 +75,16 @@ class Writer:
 
         await self._call(write)
 
+    async def apply_sealed(self, stream: str, path: Path, first: int, last: int) -> None:
+        """Fold messages of a sealed file in and commit, as `apply`."""
+
+        def write() -> None:
+            self.check_in_place()
+            self._open_store().apply_sealed(stream, path, first, last)
+            self._open_store().work_in()
+
+        await self._call(write)
+
     async def dead_letters(self, stream: str, after: int, limit: int) -> list[DeadLetter]:
         """Return the first messages of a stream behind a sequence that are no events, or changed nothing; see `Store`."""
         return await self._call(lambda: self._open_store().dead_letters(stream, after, limit))

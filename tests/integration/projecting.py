@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from cutor.bus.connection import Bus
-from cutor.config import Config, ProjectorSettings
+from cutor.config import ArchiveSettings, Config, ProjectorSettings
 from cutor.model.codec import encode
 from cutor.model.events import Cleaned, Event, kind_of
 from cutor.model.subjects import Address, event_subject, fence
@@ -51,10 +51,14 @@ async def happen_to_many(bus: Bus, count: int, prefix: str) -> None:
 
 
 @asynccontextmanager
-async def projector(server: str, database: Path) -> AsyncIterator[asyncio.Task[None]]:
+async def projector(server: str, database: Path, *, archive: Path | None = None) -> AsyncIterator[asyncio.Task[None]]:
     """A projector as a task of this process, ready."""
     ready, stop = asyncio.Event(), asyncio.Event()
-    config = msgspec.structs.replace(Config(), projector=ProjectorSettings(database=str(database)))
+    config = msgspec.structs.replace(
+        Config(),
+        projector=ProjectorSettings(database=str(database)),
+        archive=ArchiveSettings(directory=str(archive) if archive else None),
+    )
     context = RoleContext(server=server, instance="test", worker="p", config=config, ready=ready.set, stop=stop)
     task = asyncio.create_task(run_projector(context))
     try:

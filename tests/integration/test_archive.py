@@ -28,6 +28,7 @@ from cutor.projections.archive.errors import (
     ArchiveUnusable,
     MessagesMissing,
 )
+from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.place import MANIFEST, Archive
 from cutor.projections.archive.sealing import STREAMS, Cut, seal
@@ -51,7 +52,7 @@ def archived(archive: Archive, stream: str) -> list[tuple[object, ...]]:
     assert manifest
     found = []
     for one in manifest.segments:
-        for batch in messages_of(archive.file_of(stream, one), one.first, one.last):
+        for batch in messages_of(stream, archive.file_of(stream, one), one.first, one.last):
             found += [(m.sequence, m.time_ns, m.subject, m.message_id, dict(m.headers), m.body) for m in batch]
     return found
 
@@ -72,12 +73,19 @@ async def faults(archive: Archive, bus: Bus | None = None, *, everything: bool =
 @asynccontextmanager
 async def loose_server(directory: Path) -> AsyncIterator[Bus]:
     """A bus on a server whose EVENTS lets messages go, as a damaged disk may."""
+    async with loose_url(directory) as url, Bus.connect(url, name="test") as bus:
+        yield bus
+
+
+@asynccontextmanager
+async def loose_url(directory: Path) -> AsyncIterator[str]:
+    """The address of such a server."""
     wanted = parse(default_text(), TENANTS)
     server = await EmbeddedServer.start(directory, port=free_port("127.0.0.1"))
     async with server, Bus.connect(server.url, name="test") as bus:
         for stream in wanted.streams:
             await set_up(bus, "CREATE", stream.name, discard="old", discard_new_per_subject=False)
-        yield bus
+        yield server.url
 
 
 async def set_up(bus: Bus, verb: str, stream: str, **settings: object) -> None:
@@ -137,7 +145,7 @@ async def test_a_sealer_that_was_killed_leaves_nothing_that_counts(own_bus: Bus,
     await happen_to_many(own_bus, 5, "t")
     following = [one async for one in own_bus.read("EVENTS", from_sequence=manifest.last + 1, until_sequence=manifest.last + 7)]
     directory = archive.directory / "EVENTS"
-    with SegmentWriter() as writer:
+    with SegmentWriter("EVENTS") as writer:
         writer.add(following)
         segment = writer.write(directory / "segment.draft")
     (directory / "segment.draft").rename(directory / segment.file_name)  # killed before the manifest named it
@@ -263,3 +271,52 @@ async def test_a_full_disk_is_foreseen(own_bus: Bus, tmp_path: Path) -> None:
     assert list((archive.directory / "EVENTS").iterdir()) == []
     await seal_all(own_bus, archive)
     assert archived(archive, "EVENTS") == await held(own_bus, "EVENTS")
+
+
+async def sequences(joined: Joined, first: int = 1, last: int | None = None) -> list[int]:
+    reading = joined.read_batches(from_sequence=first, until_sequence=last, batch=7)
+    return [one.sequence async for batch in reading for one in batch]
+
+
+async def test_archive_and_tail_are_one(own_bus: Bus, tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    await happen_to_many(own_bus, 10, "s")
+    sealed = (await seal_all(own_bus, archive, Cut(segment_messages=30, settled_s=0.0)))["EVENTS"].last
+    whole = [one async for one in own_bus.read("EVENTS")]
+    joined = await Joined.of(own_bus, "EVENTS", archive)
+    assert (joined.first, joined.sealed, joined.last) == (1, sealed, len(whole))
+    assert 0 < sealed < len(whole)
+    assert [one async for batch in joined.read_batches() for one in batch] == whole
+    for first, last in ((1, 1), (sealed, sealed + 1), (sealed + 1, None), (sealed - 3, sealed), (len(whole), None)):
+        assert await sequences(joined, first, last) == list(range(first, (last or len(whole)) + 1))
+
+
+async def test_where_the_stream_begins_later_the_archive_has_what_is_gone(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    async with loose_server(tmp_path / "nats") as bus:
+        await happen_to_many(bus, 10, "s")
+        whole = [one async for one in bus.read("EVENTS")]
+        sealed = (await seal_all(bus, archive, Cut(segment_messages=30, settled_s=0.0)))["EVENTS"].last
+        await set_up(bus, "UPDATE", "EVENTS", discard="old", max_msgs=len(whole) - sealed + 10)
+        joined = await Joined.of(bus, "EVENTS", archive)
+        assert [one async for batch in joined.read_batches() for one in batch] == whole
+        late = Archive(tmp_path / "late")
+        await seal_all(bus, late)
+        joined = await Joined.of(bus, "EVENTS", late)
+        with pytest.raises(MessagesMissing, match=f"messages 1 to {joined.first - 1} are neither"):
+            await sequences(joined)
+        assert await sequences(joined, joined.first) == list(range(joined.first, joined.last + 1))
+        await set_up(bus, "UPDATE", "EVENTS", discard="old", max_msgs=1)
+        with pytest.raises(MessagesMissing, match=f"messages {sealed + 1} to {len(whole) - 1} are neither"):
+            await Joined.of(bus, "EVENTS", archive)
+
+
+async def test_a_damaged_file_is_not_read(own_bus: Bus, tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    await happen_to_many(own_bus, 5, "s")
+    manifest = (await seal_all(own_bus, archive))["EVENTS"]
+    path = archive.file_of("EVENTS", manifest.segments[-1])
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    joined = await Joined.of(own_bus, "EVENTS", archive)
+    with pytest.raises(ArchiveDamaged, match="SHA-256"):
+        await sequences(joined)

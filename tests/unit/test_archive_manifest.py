@@ -23,6 +23,7 @@ def segment(first: int, last: int) -> Segment:
         last_time_ns=2,
         fingerprint=HASH,
         sha256=HASH,
+        rules=HASH,
     )
 
 

@@ -27,7 +27,8 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """One file: the messages ``first`` to ``last`` of a stream, none missing.
 
     Times are the stream's, in nanoseconds since 1970 UTC. ``fingerprint`` is that of the last message, as the projector's
-    checkpoint has it; ``sha256`` that of the file; ``chain`` covers all of this and the segment before.
+    checkpoint has it; ``sha256`` that of the file; ``rules`` says by
+    which rules its column ``kind`` was filled; ``chain`` covers all of this and the segment before.
     """
 
     first: Count
@@ -38,6 +39,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     last_time_ns: int
     fingerprint: str
     sha256: str
+    rules: str
     chain: str = ""
 
     @property

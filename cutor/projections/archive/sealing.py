@@ -90,7 +90,7 @@ async def seal(bus: Bus, archive: Archive, stream: str, cut: Cut, tell: Tell = l
     check_no_gap(manifest, state)
     if start > state.last:
         return manifest
-    with SegmentWriter() as writer:
+    with SegmentWriter(stream) as writer:
         reading = _settled(bus, stream, start, state, cut)
         async with aclosing(reading) as batches:
             async for messages in batches:

@@ -1,8 +1,10 @@
 """A segment as a Parquet file, which DuckDB writes and reads: one row a message, in stream order, compressed by zstd.
 
 Columns: ``sequence`` (place in the stream), ``time_ns`` (the stream's time, nanoseconds since 1970 UTC), ``subject``,
-``message_id``, ``headers`` (the sender's others as a JSON object; null where there are none) and ``body``, the bytes as they
-were published. Any program that reads Parquet can read it.
+``message_id``, ``headers`` (the sender's others as a JSON object; null where there are none), ``body`` (the bytes as they were
+published) and ``kind``: that of the event where the body goes to the fold as it stands, as `cutor.projections.rows` says, else
+null. It spares a rebuild a look at each body, as long as those rules are the ones by which it was found (``rules`` of the
+manifest). Any program that reads Parquet can read it.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from typing import Final, NamedTuple, Protocol, Self
 import duckdb
 import msgspec
 
+from cutor.bus.message import Stored
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveUnusable
 from cutor.projections.archive.manifest import Segment
 from cutor.projections.archive.place import sha256_of
-from cutor.projections.rows import Message, fingerprint
+from cutor.projections.rows import Message, fingerprint, reading_rules, ready_kinds
 
 ROW_GROUP: Final = 40_960
 """Messages that are compressed together, and read by one thread."""
@@ -26,11 +29,12 @@ MEMORY_BYTES: Final = 1 << 30
 FETCHED: Final = 4096
 """Messages that are taken from a file at a time."""
 COLUMNS: Final = "sequence, time_ns, subject, message_id, headers, body"
+_ALL: Final = (*COLUMNS.split(", "), "kind")
 _TABLE: Final = (
     "CREATE TABLE segment (sequence BIGINT NOT NULL, time_ns BIGINT NOT NULL, subject VARCHAR NOT NULL, "
-    "message_id VARCHAR, headers VARCHAR, body BLOB NOT NULL)"
+    "message_id VARCHAR, headers VARCHAR, body BLOB NOT NULL, kind VARCHAR)"
 )
-_DIFFERING: Final = " OR ".join(f"kept.{name} IS DISTINCT FROM written.{name}" for name in COLUMNS.split(", "))
+_DIFFERING: Final = " OR ".join(f"kept.{name} IS DISTINCT FROM written.{name}" for name in _ALL)
 
 
 class Published(Message, Protocol):
@@ -38,17 +42,6 @@ class Published(Message, Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]: ...
-
-
-class Archived(NamedTuple):
-    """A message that was read from the archive; equal in every part to what the stream held."""
-
-    sequence: int
-    time_ns: int
-    subject: str
-    message_id: str | None
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Totals(NamedTuple):
@@ -73,7 +66,8 @@ def connect() -> duckdb.DuckDBPyConnection:
 class SegmentWriter:
     """Messages on their way into one file. They are in memory until `write`, which is why a segment has a bound."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
         self._connection = connect()
         self._connection.execute(_TABLE)
         self._appender = self._connection.appender("segment")
@@ -98,7 +92,8 @@ class SegmentWriter:
         if not messages:
             return
         self._appender.append_rows(
-            (one.sequence, one.time_ns, one.subject, one.message_id, _headers(one.headers), one.body) for one in messages
+            (one.sequence, one.time_ns, one.subject, one.message_id, _headers(one.headers), one.body, kind)
+            for one, kind in zip(messages, ready_kinds(self._stream, messages), strict=True)
         )
         self._first = self._first or messages[0]
         self._last = messages[-1]
@@ -128,6 +123,7 @@ class SegmentWriter:
                 last_time_ns=self._last.time_ns,
                 fingerprint=fingerprint(self._last),
                 sha256=sha256_of(draft),
+                rules=reading_rules(),
             )
         except (duckdb.Error, OSError) as error:
             raise ArchiveUnusable(f"{draft.parent}: a segment cannot be written: {_one_line(error)}") from error
@@ -155,16 +151,16 @@ def totals_of(path: Path) -> Totals:
     return Totals(*row)
 
 
-def messages_of(path: Path, first: int, last: int) -> Iterator[list[Archived]]:
-    """Yield the messages of a file from one sequence to another, both with it, in lists of `FETCHED` at the most.
+def messages_of(stream: str, path: Path, first: int, last: int, batch: int = FETCHED) -> Iterator[list[Stored]]:
+    """Yield the messages of a file from one sequence to another, both with it, in lists of ``batch`` at the most.
 
     Raises `ArchiveDamaged`.
     """
     sql = f"SELECT {COLUMNS} FROM read_parquet($1) WHERE sequence BETWEEN $2 AND $3 ORDER BY sequence"  # noqa: S608 - names of columns
     with _reading(path) as connection:
         connection.execute(sql, [str(path), first, last])
-        while found := connection.fetchmany(FETCHED):
-            yield [_archived(*row) for row in found]
+        while found := connection.fetchmany(batch):
+            yield [_stored(stream, *row) for row in found]
 
 
 @contextmanager
@@ -176,8 +172,10 @@ def _reading(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             raise ArchiveDamaged(f"{path}: it cannot be read: {_one_line(error)}") from error
 
 
-def _archived(sequence: int, time_ns: int, subject: str, message_id: str | None, headers: str | None, body: bytes) -> Archived:
-    return Archived(sequence, time_ns, subject, message_id, _read_headers(headers), body)
+def _stored(
+    stream: str, sequence: int, time_ns: int, subject: str, message_id: str | None, headers: str | None, body: bytes
+) -> Stored:
+    return Stored(stream, sequence, subject, time_ns, message_id, _read_headers(headers), body)
 
 
 def _headers(headers: Mapping[str, str]) -> str | None:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cutor.bus.connection import Bus
+from cutor.bus.message import Stored
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign
 from cutor.projections.archive.manifest import Manifest, Segment
 from cutor.projections.archive.place import Archive, sha256_of
 from cutor.projections.archive.sealing import check_same_stream, state_of
-from cutor.projections.archive.segment_file import Archived, messages_of, totals_of
+from cutor.projections.archive.segment_file import messages_of, totals_of
 from cutor.projections.rows import Message, fingerprint
 
 BATCH: Final = 4096
@@ -106,11 +107,11 @@ async def _compare(bus: Bus, stream: str, path: Path, first: int, last: int, *, 
         ends = sorted({first, last})
         for sequence in ends:
             kept = await bus.get(stream, sequence, consistent=True)
-            one = await asyncio.to_thread(_message, path, sequence)
+            one = await asyncio.to_thread(_message, stream, path, sequence)
             if kept is None or not _same(one, kept):
                 return sequence, len(ends)
         return None, len(ends)
-    sealed_batches = messages_of(path, first, last)
+    sealed_batches = messages_of(stream, path, first, last)
     compared = 0
     while sealed := await asyncio.to_thread(_next, sealed_batches):
         reading = bus.read_batches(stream, from_sequence=sealed[0].sequence, until_sequence=sealed[-1].sequence, batch=BATCH)
@@ -125,11 +126,11 @@ async def _compare(bus: Bus, stream: str, path: Path, first: int, last: int, *, 
     return None, compared
 
 
-def _message(path: Path, sequence: int) -> Archived:
-    return next(messages_of(path, sequence, sequence))[0]
+def _message(stream: str, path: Path, sequence: int) -> Stored:
+    return next(messages_of(stream, path, sequence, sequence))[0]
 
 
-def _next(batches: Iterator[list[Archived]]) -> list[Archived]:
+def _next(batches: Iterator[list[Stored]]) -> list[Stored]:
     return next(batches, [])
 
 

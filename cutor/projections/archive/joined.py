@@ -1,0 +1,120 @@
+"""A stream from its archive, as far as that is sealed, and behind it from the server: nothing twice, nothing left out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+from cutor.bus.connection import Bus
+from cutor.bus.message import Stored
+from cutor.projections.archive.errors import ArchiveDamaged, MessagesMissing
+from cutor.projections.archive.manifest import Manifest, Segment
+from cutor.projections.archive.place import Archive, sha256_of
+from cutor.projections.archive.sealing import StreamState, check_no_gap, check_same_stream, state_of
+from cutor.projections.archive.segment_file import messages_of
+from cutor.projections.rows import reading_rules
+
+BATCH: Final = 5000
+
+
+class Piece(NamedTuple):
+    """A file with the messages ``first`` to ``last`` that are wanted of it; ``messages`` and ``body_bytes`` are of all of it.
+
+    ``ready``: its column ``kind`` was filled by today's rules.
+    """
+
+    path: Path
+    first: int
+    last: int
+    messages: int
+    body_bytes: int
+    ready: bool
+
+
+class Joined:
+    """One stream at one moment; see `of`."""
+
+    def __init__(self, bus: Bus, archive: Archive | None, manifest: Manifest | None, stream: str, state: StreamState) -> None:
+        self._bus = bus
+        self._archive = archive
+        self._segments: tuple[Segment, ...] = manifest.segments if manifest else ()
+        self.stream = stream
+        self.first = min(self._segments[0].first, state.first) if self._segments else state.first
+        """The first sequence that there is, in the archive or in the stream."""
+        self.sealed = self._segments[-1].last if self._segments else 0
+        """The last one in the archive; 0: none."""
+        self.last = state.last
+        """The last one that the stream had when it was asked."""
+
+    @classmethod
+    async def of(cls, bus: Bus, stream: str, archive: Archive | None) -> Self:
+        """Look at archive and stream; without an archive it is the stream alone.
+
+        Raises `ArchiveForeign` where they do not belong together, `MessagesMissing` where something is missing between them,
+        `ArchiveDamaged`, `StreamMissing`.
+        """
+        manifest = archive.manifest(stream) if archive else None
+        state = await state_of(bus, stream)
+        if archive and manifest and manifest.segments:
+            await check_same_stream(bus, archive, manifest, state)
+            check_no_gap(manifest, state)
+        return cls(bus, archive, manifest, stream, state)
+
+    def pieces(self, first: int, last: int) -> list[Piece]:
+        """Return what the archive has of a range, in order, to be read before the rest.
+
+        Nothing where it begins only within the range: then the stream has all of that.
+        """
+        if self._archive is None or not self._segments or self._segments[0].first > max(first, self.first):
+            return []
+        wanted = [one for one in self._segments if one.first <= last and one.last >= first]
+        return [
+            Piece(
+                self._archive.file_of(self.stream, one),
+                first=max(first, one.first),
+                last=min(last, one.last),
+                messages=one.messages,
+                body_bytes=one.body_bytes,
+                ready=one.rules == reading_rules(),
+            )
+            for one in wanted
+        ]
+
+    async def check(self, piece: Piece) -> None:
+        """Raise `ArchiveDamaged` where a file is not what was sealed."""
+        [segment] = [one for one in self._segments if one.file_name == piece.path.name]
+        try:
+            found = await asyncio.to_thread(sha256_of, piece.path)
+        except OSError as error:
+            raise ArchiveDamaged(f"{piece.path}: it cannot be read: {error.strerror}") from error
+        if found != segment.sha256:
+            raise ArchiveDamaged(f"{piece.path}: it is not what was sealed: its SHA-256 differs from the manifest's")
+
+    async def read_batches(
+        self, *, from_sequence: int = 1, until_sequence: int | None = None, batch: int = BATCH
+    ) -> AsyncGenerator[list[Stored], None]:
+        """Yield the messages of a range in order, in lists of 1 to ``batch``; without an end, to that of the stream.
+
+        Raises `MessagesMissing` where the range begins before all that there is, `ArchiveDamaged`, and the errors of the bus.
+        """
+        last = self.last if until_sequence is None else min(until_sequence, self.last)
+        if from_sequence < self.first <= last:
+            raise MessagesMissing(
+                f"{self.stream}: messages {from_sequence} to {self.first - 1} are neither in the archive nor in the stream"
+            )
+        start = from_sequence
+        for piece in self.pieces(from_sequence, last):
+            await self.check(piece)
+            found = messages_of(self.stream, piece.path, piece.first, piece.last, batch)
+            while messages := await asyncio.to_thread(next, found, None):
+                yield messages
+            start = piece.last + 1
+        if start > last:
+            return
+        reading = self._bus.read_batches(self.stream, from_sequence=start, until_sequence=last, batch=batch)
+        async with aclosing(reading) as batches:
+            async for messages in batches:
+                yield messages

@@ -1,0 +1,115 @@
+"""Views that are made from the archive and the stream's tail are those that are made from the stream."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.projections.archive.errors import ArchiveDamaged
+from cutor.projections.archive.joined import Joined
+from cutor.projections.archive.manifest import Manifest
+from cutor.projections.archive.place import MANIFEST, Archive
+from cutor.projections.archive.sealing import Cut
+from cutor.projections.rebuild import rebuild
+from tests.garbage import SUBJECTS, unreadable
+from tests.integration.projecting import happen_to_many, projector, until
+from tests.integration.test_archive import loose_url, seal_all, set_up
+from tests.nats_server import OwnServer
+from tests.raw_nats import pub, send_raw
+
+IN_PIECES = Cut(segment_messages=50, settled_s=0.0)
+
+
+async def fill(bus: Bus, url: str) -> None:
+    """Submissions, garbage in their midst, and an environment's events."""
+    await happen_to_many(bus, 10, "s")
+    await send_raw(url, *(pub(b"cutor.ev.default.g.cancelled", body) for body in unreadable(random.Random(1))))
+    await send_raw(url, *(pub(subject, b'{"kind":"cancelled"}') for subject in SUBJECTS))
+    await bus.publish("cutor.env.k", b'{"kind":"env-removed"}')
+    await happen_to_many(bus, 10, "t")
+
+
+def differing(one: Path, other: Path) -> list[object]:
+    """Return what two files of views differ in, table by table."""
+    found: list[object] = []
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{one}' AS one (READ_ONLY)")
+        connection.execute(f"ATTACH '{other}' AS other (READ_ONLY)")
+        tables = connection.execute(
+            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'one' ORDER BY ALL"
+        ).fetchall()
+        assert len(tables) > 5
+        for schema, table in tables:
+            for left, right in (("one", "other"), ("other", "one")):
+                found += connection.execute(f"FROM {left}.{schema}.{table} EXCEPT ALL FROM {right}.{schema}.{table}").fetchall()
+    return found
+
+
+async def test_they_are_the_same_to_the_row(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> None:
+    await fill(own_bus, own_server.url)
+    archive = Archive(tmp_path / "archive")
+    await seal_all(own_bus, archive, IN_PIECES)
+    joined = await Joined.of(own_bus, "EVENTS", archive)
+    assert 0 < joined.sealed < joined.last
+    assert all(piece.ready for piece in joined.pieces(1, joined.last))
+    from_stream = await rebuild(own_bus, tmp_path / "stream.duckdb")
+    from_archive = await rebuild(own_bus, tmp_path / "archive.duckdb", archive=archive)
+    assert from_archive.positions == from_stream.positions
+    assert from_archive.messages == from_stream.messages
+    assert differing(tmp_path / "stream.duckdb", tmp_path / "archive.duckdb") == []
+    await rebuild(own_bus, tmp_path / "half.duckdb", until={"EVENTS": 70}, archive=archive)
+    await rebuild(own_bus, tmp_path / "half-stream.duckdb", until={"EVENTS": 70})
+    assert differing(tmp_path / "half.duckdb", tmp_path / "half-stream.duckdb") == []
+
+
+async def test_files_of_other_rules_are_read_body_by_body(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> None:
+    await fill(own_bus, own_server.url)
+    archive = Archive(tmp_path / "archive")
+    manifest = (await seal_all(own_bus, archive, IN_PIECES))["EVENTS"]
+    older = Manifest(version=manifest.version, stream="EVENTS", created=manifest.created)
+    for segment in manifest.segments:
+        older = older.with_segment(msgspec.structs.replace(segment, rules="of before", chain=""))
+    archive.write_manifest(older)
+    joined = await Joined.of(own_bus, "EVENTS", archive)
+    assert not any(piece.ready for piece in joined.pieces(1, joined.last))
+    await rebuild(own_bus, tmp_path / "stream.duckdb")
+    await rebuild(own_bus, tmp_path / "archive.duckdb", archive=archive)
+    assert differing(tmp_path / "stream.duckdb", tmp_path / "archive.duckdb") == []
+
+
+async def test_a_rebuild_from_a_damaged_archive_is_refused_and_leaves_nothing(own_bus: Bus, tmp_path: Path) -> None:
+    await happen_to_many(own_bus, 10, "s")
+    archive = Archive(tmp_path / "archive")
+    manifest = (await seal_all(own_bus, archive, IN_PIECES))["EVENTS"]
+    path = archive.file_of("EVENTS", manifest.segments[0])
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(ArchiveDamaged):
+        await rebuild(own_bus, tmp_path / "views.duckdb", archive=archive)
+    assert not any((tmp_path / f"views.duckdb{end}").exists() for end in ("", ".wal", ".tmp"))
+
+
+async def test_a_projector_takes_from_the_archive_what_the_stream_let_go_of(tmp_path: Path) -> None:
+    archive, database = Archive(tmp_path / "archive"), tmp_path / "views.duckdb"
+    async with loose_url(tmp_path / "nats") as url, Bus.connect(url, name="test") as bus:
+        await happen_to_many(bus, 3, "s")
+        async with projector(url, database, archive=archive.directory):
+            await until(bus, "SELECT count(*) FROM submissions WHERE status = 'FINISHED'", 3)
+        await happen_to_many(bus, 3, "t")
+        await seal_all(bus, archive)
+        await happen_to_many(bus, 3, "u")
+        await set_up(bus, "UPDATE", "EVENTS", discard="old", max_msgs=30)
+        async with projector(url, database, archive=archive.directory):
+            await until(bus, "SELECT count(*) FROM submissions WHERE status = 'FINISHED'", 9)
+        assert not (tmp_path / "views.duckdb.aside").exists()
+        database.unlink()
+        async with projector(url, database, archive=archive.directory):
+            await until(bus, "SELECT count(*) FROM submissions WHERE status = 'FINISHED'", 9)
+        (archive.directory / "EVENTS" / MANIFEST).write_text("{")
+        database.unlink()
+        async with projector(url, database, archive=archive.directory):
+            await until(bus, "SELECT count(*) FROM events", 30)

@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "query": Entry("query", "Ask the projections in SQL."),
     "projections": Entry("projections", "Look after the views that queries ask."),
     "replay": Entry("replay", "Read a range of the log again."),
+    "report": Entry("report", "Write what a stack did, with plots, as one page of HTML."),
     "env": Entry("env", "List, show, build, try, refresh, pin or remove environments."),
     "gc": Entry("gc", "Delete what nobody needs from the store of this host."),
     "dead-letters": Entry("dead_letters", "List or show messages that are no events."),

@@ -32,6 +32,7 @@ CLUSTER = ROOT / "docs" / "how-to" / "cluster.md"
 MANY_HOSTS = ROOT / "docs" / "how-to" / "many-hosts.md"
 ARCHIVE = ROOT / "docs" / "how-to" / "archive.md"
 ENVIRONMENTS = ROOT / "docs" / "how-to" / "environments.md"
+REPORT = ROOT / "docs" / "how-to" / "report.md"
 REPLAY = ROOT / "docs" / "how-to" / "replay.md"
 OBSERVE = ROOT / "docs" / "how-to" / "observe.md"
 PAGES = [README, REQUEST, *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
@@ -54,7 +55,7 @@ def snippets(page: Path, *kinds: str) -> list[Snippet]:
 RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
 RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}, ENVIRONMENTS: {"sh", "toml"}, REPLAY: {"sh"}}
 RUN |= {OBSERVE: {"sh", "toml"}}
-RUN |= {ARCHIVE: {"sh", "toml"}}
+RUN |= {ARCHIVE: {"sh", "toml"}, REPORT: {"sh"}}
 """Kinds of snippets that a test below runs; TOML anywhere else is read as a configuration."""
 
 
@@ -170,6 +171,24 @@ def test_the_log_is_replayed(stack: Stack, tmp_path: Path) -> None:
     assert done.returncode == 0, (done.stdout, done.stderr)
     for said in ('"kind":"submitted"', '"subject":"cutor.env.', "Counter({", "then.duckdb: ", "first_sequence", "outcome"):
         assert said in done.stdout, (said, done.stdout)
+
+
+def test_a_stack_is_observed(tmp_path: Path) -> None:
+    """On a stack of its own, in the user's default data directory."""
+    script = "".join(one.text for one in snippets(OBSERVE, "sh"))
+    done = run(f"trap 'cutor down > /dev/null' EXIT\n{script}", surroundings(tmp_path), 150)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    for said in ('"cutor_role":"projector"', 'cutor_projector_behind_messages{stream="EVENTS"} 0.0'):
+        assert said in done.stdout, (said, done.stdout)
+
+
+def test_a_report_is_written(stack: Stack, tmp_path: Path) -> None:
+    assert stack.result(str(EXAMPLES / "python-three-tests"), "--id", "6f1c2a-reported")["outcome"] == "OK"
+    script = f"cd {tmp_path}\n" + "".join(one.text for one in snippets(REPORT, "sh"))
+    done = run(script, stack.environment, 150)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "week.html: " in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "week.html", "algorithms.html"}
 
 
 def test_the_archive_is_sealed_and_verified(bare: User, tmp_path: Path) -> None:

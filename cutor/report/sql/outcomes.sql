@@ -1,0 +1,1 @@
+SELECT outcome, count(*) AS count FROM chosen GROUP BY outcome ORDER BY count DESC, outcome

@@ -64,9 +64,9 @@ async def rebuild(
 ) -> Rebuilt:
     """Make a file of views at ``path`` from the streams, each up to and with its sequence in ``until``, else to its end of now.
 
-    What ``archive`` has is taken from there. There must be no file yet. What was begun is removed where this is cancelled or fails. Memory does not grow with the
-    streams. Raises `RebuildFailed` (a file is there, or a stream ends before ``until``), `ViewsUnwritable`, `StreamRewound`,
-    `StreamMissing`, `BusUnreachable`.
+    What ``archive`` has is taken from there. There must be no file yet. What was begun is removed where this is cancelled or
+    fails. Memory does not grow with the streams. Raises `RebuildFailed` (a file is there, or a stream ends before ``until``),
+    `ViewsUnwritable`, `StreamRewound`, `StreamMissing`, `BusUnreachable`, and errors of the archive.
     """
     there = await ends(bus)
     for stream, last in (until or {}).items():

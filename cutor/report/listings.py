@@ -41,7 +41,7 @@ def tiles(facts: Facts) -> list[Tile]:
         Tile(*_busiest(facts)),
         Tile(
             NONE if used is None else share(used.all_hits, used.all_uses),
-            "environments were there",
+            "environment hits",
             "" if used is None else f"{count(used.all_hits)} of {count(used.all_uses)} times",
         ),
         Tile(count(unended), "not ended", "queued or running"),
@@ -181,21 +181,25 @@ def _omissions(facts: Facts, scope: Scope) -> Iterator[str]:
     if len(set(facts.moments)) > 1:
         yield "The views moved on while they were asked: figures of different sections may be a moment apart."
     if unended := facts.count_of(None):
-        yield f"{counted(unended, 'submission')} that had not ended: they are in no time to the end."
+        yield f"Times to the end of {count(unended)} submissions: they had not ended."
     yield "Submissions that were cancelled, rejected or parked, where times to the end are shown."
     yield "Stages of attempts that came to nothing, everywhere but in the leases of workers."
     for shown, of, things in (
-        (len(facts.labels), facts.labels[0].labels if facts.labels else 0, "labels"),
-        (len(facts.tenants), facts.totals.tenants, "tenants"),
-        (len(facts.environments), facts.environments[0].environments if facts.environments else 0, "environments"),
-        (len(facts.workers), facts.workers[0].workers if facts.workers else 0, "workers"),
-        (len(facts.parked), facts.parked[0].parked if facts.parked else 0, "parked submissions"),
+        (len(facts.labels), facts.labels[0].labels if facts.labels else 0, "labels, those that fewest submissions have"),
+        (len(facts.tenants), facts.totals.tenants, "tenants, those with fewest submissions"),
+        (
+            len(facts.environments),
+            facts.environments[0].environments if facts.environments else 0,
+            "environments, those used least",
+        ),
+        (len(facts.workers), facts.workers[0].workers if facts.workers else 0, "workers, those with fewest leases"),
+        (len(facts.parked), facts.parked[0].parked if facts.parked else 0, "parked submissions, those parked first"),
     ):
         if of > shown:
-            yield f"{count(of - shown)} of {count(of)} {things}: the {count(shown)} with most, or the newest, are shown."
+            yield f"{count(of - shown)} of {count(of)} {things}."
     unweighed = sum(one.count - one.weighed for one in facts.usage)
     if unweighed:
-        yield f"The memory peak of {counted(unweighed, 'stage')}: it was not measured."
+        yield f"The memory peak of {count(unweighed)} of the stages: it was not measured."
     if facts.letters and (scope.tenant is not None or scope.labels):
         yield "Whose the dead letters are: they are those of the whole stack."
     yield f"The ends of long texts: names are cut at 40 columns, sentences at {SENTENCE_COLUMNS}."

@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "parked": Entry("parked", "List, show, retry or drop submissions that are parked."),
     "query": Entry("query", "Ask the projections in SQL."),
     "projections": Entry("projections", "Look after the views that queries ask."),
+    "rejudge": Entry("rejudge", "Submit requests that were judged before anew."),
     "replay": Entry("replay", "Read a range of the log again."),
     "report": Entry("report", "Write what a stack did, with plots, as one page of HTML."),
     "env": Entry("env", "List, show, build, try, refresh, pin or remove environments."),

@@ -193,6 +193,19 @@ def named_submission(name: str, tenant: str | None) -> Address:
     return check_address("default" if of is None else of, submission_id)
 
 
+def parse_labels(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
+    """Return the labels in ``KEY=VALUE``: the callback of an option. Raises `BadParameter`."""
+    labels = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{shown(pair)} is not KEY=VALUE")
+        if key in labels:
+            raise click.BadParameter(f"the key {shown(key)} is there twice")
+        labels[key] = value
+    return labels
+
+
 def data_option(command: Decorated) -> Decorated:
     """Add ``--data``."""
     option = click.option(

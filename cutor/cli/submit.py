@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from cutor.cli.live import Live
-from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option, split_name
+from cutor.cli.options import Seconds, Wanted, examples, json_option, parse_labels, server_option, split_name
 from cutor.cli.output import exit_code_of_outcome, print_json
 from cutor.cli.render import print_result
 from cutor.client import (
@@ -25,23 +25,10 @@ from cutor.client import (
 )
 from cutor.errors import DONE, INTERRUPTED
 from cutor.model.errors import InvalidRequest
-from cutor.model.quoting import shown
 from cutor.model.request import Request
 from cutor.model.result import Result
 from cutor.model.subjects import Address
 from cutor.waiting import keeping_in_sight, waiting_for, watch_command
-
-
-def _parse_labels(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
-    labels = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise click.BadParameter(f"{shown(pair)} is not KEY=VALUE")
-        if key in labels:
-            raise click.BadParameter(f"the key {shown(key)} is there twice")
-        labels[key] = value
-    return labels
 
 
 @click.command(
@@ -62,7 +49,7 @@ def _parse_labels(_: click.Context, __: click.Parameter, pairs: tuple[str, ...])
     help="Its id: the same id and content twice is one submission. Made up if absent.",
 )
 @click.option("--tenant", metavar="NAME", help="Its tenant instead of the request's.")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", callback=_parse_labels, help="Add a label; repeatable.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", callback=parse_labels, help="Add a label; repeatable.")
 @json_option
 @server_option
 @click.pass_obj

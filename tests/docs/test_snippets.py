@@ -165,11 +165,18 @@ def test_parked_submissions_are_looked_at_and_decided(stack: Stack) -> None:
 
 
 def test_the_log_is_replayed(stack: Stack, tmp_path: Path) -> None:
-    assert stack.result(str(EXAMPLES / "python-three-tests"))["outcome"] == "OK"
+    assert stack.result(str(EXAMPLES / "python-three-tests"), "--label", "course=introduction")["outcome"] == "OK"
     script = "".join(one.text for one in snippets(REPLAY, "sh"))
     done = run(f"cd {tmp_path}\n{script}", stack.environment, 150)
     assert done.returncode == 0, (done.stdout, done.stderr)
     for said in ('"kind":"submitted"', '"subject":"cutor.env.', "Counter({", "then.duckdb: ", "first_sequence", "outcome"):
+        assert said in done.stdout, (said, done.stdout)
+    for said in (
+        "1 submission would be handed in: OK 1",
+        "1 submission handed in: OK 1",
+        "0 of 1 ended otherwise",
+        "-rejudge-new-tests",
+    ):
         assert said in done.stdout, (said, done.stdout)
 
 

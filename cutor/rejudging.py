@@ -1,0 +1,158 @@
+"""Re-judging: new submissions of requests that were judged before, each with ``caused_by`` and a label.
+
+Which ones, a question to the views tells; all else is read from the streams. The new id follows from the old one and the name
+of the re-judging, so that an interrupted one is gone on with by doing it again, and two who do it at once come to the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Final
+
+import msgspec
+
+from cutor.errors import REFUSED, CutorError
+from cutor.journal import Journal, SubmissionConflict
+from cutor.model.errors import InvalidRequest
+from cutor.model.limits import Policy
+from cutor.model.rejudgement import LABEL, Rejudged, labelled, rejudged_id
+from cutor.model.request import check, digest
+from cutor.model.state import Submission
+from cutor.model.subjects import SUBMISSION_ID, TENANT, Address
+from cutor.projections.query_client import query
+from cutor.projections.questions import LONGEST_TIMEOUT_S
+
+AT_ONCE: Final = 8
+"""Submissions that are read and handed in at one time."""
+WAITED_AT_ONCE: Final = 64
+SELECTED_AT_MOST: Final = 100_000
+
+Tell = Callable[[Rejudged], None]
+
+
+class TooManySelected(CutorError):
+    """More submissions are selected than one re-judging may have."""
+
+    exit_code = REFUSED
+
+
+class Rejudging:
+    """One re-judging of a stack, by its name, over one journal."""
+
+    def __init__(self, journal: Journal, name: str) -> None:
+        self.name = name
+        self._journal = journal
+
+    async def select(self, where: str | None, labels: Mapping[str, str], tenant: str | None) -> list[Address]:
+        """Return the submissions for which all of this holds, in the order of the log, as far as the views have come.
+
+        ``where`` is a condition in SQL over the view ``submissions``. Those of this re-judging itself are left out. Raises
+        `QueryError`, `QueryTimeout`, `QueryUnavailable`, `TooManySelected`.
+        """
+        conditions, values = ["labels[$of_label] IS DISTINCT FROM $of_name"], {"of_label": LABEL, "of_name": self.name}
+        if where is not None:
+            conditions.append(f"(\n{where}\n)")  # whoever wrote it may read all that the answer could have
+        if tenant is not None:
+            conditions.append("tenant = $of_tenant")
+            values["of_tenant"] = tenant
+        for number, (key, value) in enumerate(labels.items()):
+            conditions.append(f"labels[$key{number}] = $value{number}")
+            values |= {f"key{number}": key, f"value{number}": value}
+        sql = f"SELECT tenant, id FROM submissions WHERE {' AND '.join(conditions)} ORDER BY first_sequence"  # noqa: S608 - above
+        table = await query(self._journal.bus, sql, LONGEST_TIMEOUT_S, rows=SELECTED_AT_MOST, parameters=values)
+        if table.truncated:
+            raise TooManySelected(f"more than {SELECTED_AT_MOST:,} submissions are selected: narrow the choice")
+        return [Address(*row) for row in table.rows if TENANT.fullmatch(row[0]) and SUBMISSION_ID.fullmatch(row[1])]
+
+    async def plan(self, addresses: Sequence[Address], tell: Tell) -> None:
+        """Tell of each submission what would become of it; nothing is appended. Raises as `submit`."""
+        await self._each(addresses, tell, submit=False)
+
+    async def submit(self, addresses: Sequence[Address], tell: Tell) -> None:
+        """Hand the submissions in again, some at a time, and tell of each, in order, what became of it.
+
+        What is refused of one does not stop the others. Raises `PolicyMissing`, and `BusError` where the server fails: those
+        that were under way then are handed in or not.
+        """
+        await self._each(addresses, tell, submit=True)
+
+    async def _each(self, addresses: Sequence[Address], tell: Tell, *, submit: bool) -> None:
+        policy = await self._journal.policy()
+        for start in range(0, len(addresses), AT_ONCE):
+            work = [self._one(address, policy, submit=submit) for address in addresses[start : start + AT_ONCE]]
+            results = await asyncio.gather(*work, return_exceptions=True)
+            for one in results:
+                if isinstance(one, Rejudged):
+                    tell(one)
+            for one in results:
+                if isinstance(one, BaseException):
+                    raise one
+
+    async def _one(self, address: Address, policy: Policy, *, submit: bool) -> Rejudged:
+        """Return what becomes of a submission."""
+        state = await self._journal.state(address)
+        told = Rejudged(id=address.id, tenant=address.tenant, action="refused", outcome=state.outcome if state else None)
+        if state is None:
+            return msgspec.structs.replace(told, why="no such submission is known")
+        if (why := self._skipped(state)) is not None:
+            return msgspec.structs.replace(told, action="skipped", why=why)
+        try:
+            new, submitted = await self._again(state, policy, submit=submit)
+        except (InvalidRequest, SubmissionConflict) as error:
+            return msgspec.structs.replace(told, why=str(error))
+        action = "before" if not submitted else "submitted" if submit else "planned"
+        return msgspec.structs.replace(told, action=action, submission=new.id)
+
+    def _skipped(self, state: Submission) -> str | None:
+        if not state.ended:
+            return "it has not ended yet"
+        if state.request.labels.get(LABEL) == self.name and state.caused_by is not None:
+            return "it belongs to this re-judging itself"
+        return None
+
+    async def _again(self, state: Submission, policy: Policy, *, submit: bool) -> tuple[Address, bool]:
+        """Return where the new submission is or would be, and whether it is not there yet, or was not before.
+
+        Raises `InvalidRequest` for a request that today's policy refuses, or whose contents are gone, and `SubmissionConflict`
+        where the id is taken by a submission that has nothing to do with it.
+        """
+        address = Address(state.address.tenant, rejudged_id(state.address.id, self.name))
+        if (there := await self._journal.state(address)) is not None:
+            if there.caused_by != state.address.id or there.request.labels.get(LABEL) != self.name:
+                raise SubmissionConflict(f"its new id {address.id!r} is taken by another submission: take another name")
+            return address, False
+        if state.fault is not None:
+            raise InvalidRequest(f"its request cannot be read: {state.fault}")
+        stored = msgspec.structs.replace(state.request, labels=labelled(state.request.labels, self.name))
+        request = await self._journal.contents.load_request(address, stored, policy.bounds)
+        check(request, policy)
+        if submit:
+            await self._journal.resubmit(address, stored, digest(request), state.address.id)
+        return address, True
+
+    async def wait(self, done: Sequence[Rejudged], tell: Tell) -> None:
+        """Tell of each new submission, once it has ended, with its outcome. Raises `BusUnreachable`, `StreamRewound`."""
+        waiting = [one for one in done if one.submission is not None]
+        turns = asyncio.Semaphore(WAITED_AT_ONCE)
+
+        async def wait_for(one: Rejudged) -> None:
+            async with turns:
+                tell(msgspec.structs.replace(one, outcome_after=await self._outcome(Address(one.tenant, str(one.submission)))))
+
+        tasks = [asyncio.ensure_future(wait_for(one)) for one in waiting]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _outcome(self, address: Address) -> str:
+        watching = self._journal.watch(address)
+        async with aclosing(watching):
+            async for _, state in watching:
+                if state.ended:
+                    return str(state.outcome)
+        raise AssertionError("watching ends with a terminal event")

@@ -151,6 +151,12 @@ class ProjectorSettings(_Section, frozen=True, kw_only=True):
             description="how old what a query sees may be, where it does not say; 0: all that was committed when it came",
         ),
     ] = 0
+    snapshot_interval_s: Annotated[
+        float, Meta(ge=0, le=31_536_000, description="seconds between two snapshots that are published as a file; 0: none is")
+    ] = 0.0
+    snapshot_path: Annotated[
+        str, Meta(min_length=1, description="where they are published; a relative path starts beside `database`")
+    ] = "snapshot.duckdb"
 
 
 class ArchiveSettings(_Section, frozen=True, kw_only=True):
@@ -365,8 +371,11 @@ def check(config: Config) -> None:
             raise InvalidPolicy(f"{key}: {path!r} must be an absolute path, without a NUL character")
     if (config.server.tls_cert is None) != (config.server.tls_key is None):
         raise InvalidPolicy("server: tls_cert and tls_key belong together: name both, or neither")
-    if "\0" in config.projector.database:
-        raise InvalidPolicy(f"projector.database: {config.projector.database!r} holds a NUL character")
+    for name in ("database", "snapshot_path"):
+        if "\0" in (path := getattr(config.projector, name)):
+            raise InvalidPolicy(f"projector.{name}: {path!r} holds a NUL character")
+    if Path(config.projector.database).name == Path(config.projector.snapshot_path).name:
+        raise InvalidPolicy("projector.snapshot_path: it must not have the name of projector.database: it would take its place")
 
 
 def _check_weights(tenants: Any) -> None:

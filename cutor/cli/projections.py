@@ -6,6 +6,7 @@ import click
 
 from cutor.cli.options import examples
 from cutor.cli.projections_rebuild import rebuild_command
+from cutor.cli.projections_snapshot import snapshot_command
 from cutor.cli.projections_status import status_command
 
 
@@ -19,3 +20,4 @@ def command() -> None:
 
 command.add_command(status_command)
 command.add_command(rebuild_command)
+command.add_command(snapshot_command)

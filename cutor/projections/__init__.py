@@ -5,6 +5,7 @@ Reading order: ``sql/tables`` (what the views show), ``sql/session.sql`` and ``s
 ``wholeness`` (what a stream lacks), ``flood`` and ``letters`` (copies of what is no event), ``rebuild``, ``rebuild_orders``,
 ``rebuild_service``, ``rebuild_client`` (the views anew), ``projector`` (the role), ``questions``, ``query_link``,
 ``query_keeper``, ``query_worker``, ``workers``, ``snapshots``, ``query_service``, ``query_process``, ``query_client``
-(questions while the projector writes), ``query_file`` (questions to a file), ``status``, ``format``, ``parquet``, ``errors``,
-``range_file`` (a range of the log as a file of its own).
+(questions while the projector writes), ``query_file`` (questions to a file), ``snapshot_orders``, ``export_worker``,
+``exports``, ``snapshot_service``, ``snapshot_client``, ``publishing`` (the views as a file), ``status``, ``format``,
+``parquet``, ``errors``, ``range_file`` (a range of the log as a file of its own).
 """

@@ -31,6 +31,10 @@ class AnswerNotWritten(CutorError):
     """The answer could not be written as a Parquet file."""
 
 
+class SnapshotFailed(CutorError):
+    """No snapshot of the views was made; the message says why, and names the path where that is at fault."""
+
+
 class QueryUnavailable(CutorError):
     """No projector answers questions at this server."""
 

@@ -79,6 +79,8 @@ def _query_settings(context: RoleContext) -> Settings:
         name=f"cutor projector {context.worker} queries",
         database=projector.database,
         snapshot_age_ms=projector.snapshot_age_ms,
+        snapshot_interval_s=projector.snapshot_interval_s,
+        snapshot_path=str(Path(projector.database).parent / projector.snapshot_path),
     )
 
 

@@ -29,7 +29,8 @@ class Table(NamedTuple):
     as DuckDB writes it; those of a DECIMAL are `decimal.Decimal`, exact.
 
     ``truncated`` says that there were more rows than were asked for. ``as_of`` says, for each stream, up to where the views
-    held it, and ``behind`` how many messages it held beyond that; None where the projector does not say.
+    held it, and ``behind`` how many messages it held beyond that; ``views_bytes`` is the size of the views. None where
+    the projector does not say.
     """
 
     columns: list[Column]
@@ -37,6 +38,7 @@ class Table(NamedTuple):
     truncated: bool
     as_of: dict[str, AsOf] | None = None
     behind: dict[str, int] | None = None
+    views_bytes: int | None = None
 
 
 async def query(
@@ -80,7 +82,7 @@ def _table(document: dict[str, Any]) -> Table:
         for number in inexact:
             row[number] = _as_floats(row[number])
     as_of = msgspec.convert(document.get("as_of"), dict[str, AsOf] | None)
-    return Table(columns, document["rows"], document["truncated"], as_of, document.get("behind"))
+    return Table(columns, document["rows"], document["truncated"], as_of, document.get("behind"), document.get("views_bytes"))
 
 
 def _as_floats(value: Any) -> Any:

@@ -17,12 +17,14 @@ T = TypeVar("T")
 
 
 class Settings(msgspec.Struct, kw_only=True, frozen=True):
-    """What the service is told at its start: the server's address with its credential, and the file of the views."""
+    """What the service is told at its start: the server's address with its credential, and the paths that it works on."""
 
     server: str
     name: str
     database: str
     snapshot_age_ms: int
+    snapshot_interval_s: float
+    snapshot_path: str
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):

@@ -18,8 +18,11 @@ from typing import Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
+from cutor.projections.exports import Exports, remove_copies
+from cutor.projections.publishing import publishing
 from cutor.projections.query_link import LINE_BYTES, Link, LinkClosed, Ready, Settings
 from cutor.projections.query_service import QueryService
+from cutor.projections.snapshot_service import giving_away
 from cutor.projections.snapshots import Snapshots
 from cutor.projections.workers import NICE
 from cutor.stack.process import end_with_parent
@@ -51,9 +54,14 @@ async def _connected(link: Link, settings: Settings) -> None:
 
 
 async def _serve(bus: Bus, link: Link, settings: Settings) -> None:
-    snapshots = Snapshots(link, Path(settings.database))
+    database = Path(settings.database)
+    if removed := remove_copies(database):
+        log.warning("removed what a former life left behind: %s", ", ".join(map(str, removed)))
+    snapshots = Snapshots(link, database)
     try:
-        async with QueryService(bus, snapshots, max_age_s=settings.snapshot_age_ms / 1000):
+        exports = Exports(snapshots, database)
+        queries = QueryService(bus, snapshots, max_age_s=settings.snapshot_age_ms / 1000)
+        async with queries, giving_away(bus, exports), publishing(exports, settings):
             await link.send(Ready())
             await asyncio.Event().wait()
     finally:

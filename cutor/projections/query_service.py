@@ -138,8 +138,10 @@ class QueryService:
         try:
             ends = await self._ends.read(as_of)
         except BusError:
-            return Standing(as_of=as_of, behind=None)
-        return Standing(as_of=as_of, behind={name: ends[name].beyond(at.sequence) for name, at in as_of.items()})
+            behind = None
+        else:
+            behind = {name: ends[name].beyond(at.sequence) for name, at in as_of.items()}
+        return Standing(as_of=as_of, behind=behind, views_bytes=views.views_bytes)
 
 
 class _Range(NamedTuple):

@@ -2,9 +2,10 @@
 
 A question's document: ``sql``, ``parameters`` if the statement names any, and ``timeout_s``, ``rows`` and ``max_age_s`` if they
 are to be other than the defaults. The answer's: ``columns``, ``rows`` and ``truncated``; ``as_of``, up to where the views held
-each stream; ``behind``, how many messages each stream held beyond that. Or ``error`` with ``kind`` (``query``: the question is
-at fault, ``timeout``, ``unavailable``). Without DuckDB, which takes as long to import as all else that a command needs: who
-asks has no use for it.
+each stream; ``behind``, how many messages each stream held beyond that; ``views_bytes``. Or ``error`` with ``kind`` (``query``:
+the question is at fault, ``timeout``, ``unavailable``).
+
+Without DuckDB, which takes as long to import as all else that a command needs: who asks has no use for it.
 """
 
 from __future__ import annotations
@@ -50,10 +51,14 @@ class AsOf(msgspec.Struct, kw_only=True):
 
 
 class Standing(msgspec.Struct, kw_only=True):
-    """Of when an answer is, a stream each; ``behind`` is null where the server could not be asked."""
+    """Of what an answer is, a stream each; ``behind`` is null where the server could not be asked.
+
+    ``views_bytes`` is the size of the views on the projector's disk, with their log.
+    """
 
     as_of: dict[str, AsOf]
     behind: dict[str, int] | None
+    views_bytes: int
 
 
 class Failure(msgspec.Struct, kw_only=True):

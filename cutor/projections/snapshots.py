@@ -35,6 +35,7 @@ class Snapshots:
         self._path = beside(database, "snapshot")
         self._workers: Workers | None = Workers.start()  # DuckDB loads while nobody asks yet
         self._holder: Holder | None = None
+        self._holder_of_files: Holder | None = None
         self._version: tuple[int, int] | None = None
         self._base: tuple[int, int, bytes] | None = None
         self._true_at_s = float("-inf")
@@ -53,6 +54,19 @@ class Snapshots:
             await asyncio.shield(self._refreshing)
         return holder
 
+    async def link_to(self, path: Path) -> None:
+        """Have file and log of a copy that holds all that is committed, for as long as the links last. Raises as `current`."""
+        while True:
+            holder = await self.current(0.0)
+            refreshing = self._refreshing
+            if (refreshing is None or refreshing.done()) and self._holder_of_files is holder:
+                break
+            if refreshing is not None:
+                await asyncio.wait([refreshing])
+        os.link(self._path, path)
+        if wal_path(self._path).exists():
+            os.link(wal_path(self._path), wal_path(path))
+
     def _true_since(self, wanted_s: float) -> Holder | None:
         return self._living() if self._true_at_s >= wanted_s else None
 
@@ -61,11 +75,13 @@ class Snapshots:
 
     async def _refresh(self) -> None:
         begun_s = asyncio.get_running_loop().time()
-        async with self._held(self._version if self._living() else None) as held:
+        is_whole = self._living() is not None and self._holder_of_files is self._holder
+        async with self._held(self._version if is_whole else None) as held:
             if not held.known:
-                await asyncio.to_thread(self._copy, held)
+                self._holder_of_files = None
+                views_bytes = await asyncio.to_thread(self._copy, held)
         if not held.known:
-            await self._open(held.version)
+            await self._open(held.version, views_bytes)
         self._true_at_s = begun_s
 
     @asynccontextmanager
@@ -80,17 +96,18 @@ class Snapshots:
             if not held.known:
                 await self._link.send(Release())
 
-    async def _open(self, version: tuple[int, int]) -> None:
+    async def _open(self, version: tuple[int, int], views_bytes: int) -> None:
         if self._workers is None or not self._workers.alive:
             self._end_workers()
             self._workers = Workers.start()
-        holder = await self._workers.hold(self._path)
+        holder = await self._workers.hold(self._path, views_bytes)
         if self._holder is not None:
             self._holder.retire()
-        self._holder, self._version = holder, version
+        self._holder = self._holder_of_files = holder
+        self._version = version
 
-    def _copy(self, held: Held) -> None:
-        """Copy the file, where its last checkpoint is another than that of the copy, and its log."""
+    def _copy(self, held: Held) -> int:
+        """Copy the file, where its last checkpoint is another than that of the copy, and its log; return their size."""
         with self._database.open("rb") as source:
             if os.fstat(source.fileno()).st_ino != held.inode:
                 raise ViewsRejected("the file was replaced while it was to be copied")
@@ -99,15 +116,17 @@ class Snapshots:
                 self._base = None
                 copy(source.fileno(), self._path, os.fstat(source.fileno()).st_size)
                 self._base = base
+            size_bytes = os.fstat(source.fileno()).st_size
         wal_path(self._path).unlink(missing_ok=True)
         if held.wal_bytes:
             with wal_path(self._database).open("rb") as source:
                 copy(source.fileno(), wal_path(self._path), held.wal_bytes)
+        return size_bytes + held.wal_bytes
 
     def _end_workers(self) -> None:
         if self._workers is not None:
             self._workers.end()
-        self._workers = self._holder = None
+        self._workers = self._holder = self._holder_of_files = None
 
     async def close(self) -> None:
         """End whoever reads the copy, and remove it."""

@@ -6,13 +6,11 @@ from typing import Any, Final, NamedTuple
 
 from cutor.bus.connection import Bus
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
-from cutor.projections.errors import QueryError
-from cutor.projections.query_client import Table, query
+from cutor.projections.query_client import query
 
 STREAMS: Final = (EVENTS, ENVIRONMENTS)
 """The streams that the views are folded from."""
 _CHECKPOINTS: Final = "SELECT stream, sequence, time, messages, undecodable FROM checkpoint"
-_SIZE: Final = "SELECT block_size * total_blocks AS size_bytes FROM pragma_database_size()"
 
 
 class StreamStatus(NamedTuple):
@@ -43,8 +41,9 @@ async def read_status(bus: Bus) -> ViewsStatus:
 
     The checkpoint is read before the stream's end, so that what comes meanwhile counts as behind, and never less than nothing.
     """
-    checkpoints = {row[0]: row[1:] for row in (await query(bus, _CHECKPOINTS)).rows}
-    return ViewsStatus([await _of_stream(bus, stream, checkpoints[stream]) for stream in STREAMS], await _file_bytes(bus))
+    answer = await query(bus, _CHECKPOINTS)
+    checkpoints = {row[0]: row[1:] for row in answer.rows}
+    return ViewsStatus([await _of_stream(bus, stream, checkpoints[stream]) for stream in STREAMS], answer.views_bytes)
 
 
 async def _of_stream(bus: Bus, stream: str, checkpoint: list[Any]) -> StreamStatus:
@@ -53,11 +52,3 @@ async def _of_stream(bus: Bus, stream: str, checkpoint: list[Any]) -> StreamStat
     last = int(state["last_seq"])
     held = last - max(sequence, int(state["first_seq"]) - 1)
     return StreamStatus(stream, sequence, time, messages, undecodable, last, max(0, held))
-
-
-async def _file_bytes(bus: Bus) -> int | None:
-    try:
-        answer: Table = await query(bus, _SIZE)
-    except QueryError:
-        return None
-    return int(answer.rows[0][0])

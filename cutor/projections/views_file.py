@@ -14,16 +14,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
 from cutor.projections.store import Store
-from cutor.projections.views_paths import beside, wal_path
+from cutor.projections.views_paths import COPIES, beside, wal_path
 
 log = logging.getLogger(__name__)
-
-COPIES: Final = ("snapshot", "snapshot.draft", "snapshot.wal", "snapshot.wal.draft")
-"""What ends the names of the copies for queries."""
 
 
 @contextmanager

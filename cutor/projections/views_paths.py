@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
+
+COPIES: Final = (
+    *("snapshot", "snapshot.draft", "snapshot.wal", "snapshot.wal.draft"),
+    *("exported", "exported.wal", "export", "export.wal"),
+)
+"""What ends the names of the copies that the query service makes: for questions, and of those to be taken away."""
 
 
 def beside(path: Path, what: str) -> Path:

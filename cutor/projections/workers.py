@@ -74,7 +74,7 @@ class Workers:
         """Whether it can start others."""
         return self._process.poll() is None
 
-    async def hold(self, snapshot: Path) -> Holder:
+    async def hold(self, snapshot: Path, views_bytes: int) -> Holder:
         """Have a copy opened. Raises `ViewsRejected` where it is none, `WorkersGone`."""
         control = _hand_over(self._control, {"snapshot": str(snapshot), "memory_bytes": MEMORY_BYTES}, socket.SOCK_SEQPACKET)
         try:
@@ -87,7 +87,7 @@ class Workers:
         if "error" in document:
             control.close()
             raise ViewsRejected(f"the copy of the views cannot be opened: {document['error']}")
-        return Holder(control, [Moment(*moment) for moment in document["as_of"]])
+        return Holder(control, [Moment(*moment) for moment in document["as_of"]], views_bytes)
 
     def end(self) -> None:
         """End it, and all that it has started."""
@@ -99,8 +99,9 @@ class Workers:
 class Holder:
     """The process that has one copy open. It ends when the last who uses it has let go, and `retire` was called."""
 
-    def __init__(self, control: socket.socket, as_of: list[Moment]) -> None:
+    def __init__(self, control: socket.socket, as_of: list[Moment], views_bytes: int) -> None:
         self.as_of = as_of
+        self.views_bytes = views_bytes
         self._control = control
         self._users = 0
         self._retired = False

@@ -352,6 +352,15 @@ async def test_only_people_who_may_ask_in_sql_and_only_the_projector_answers(sit
     assert (asking, serving) == ({"admin", "operator", "analyst"}, {"projector"})
 
 
+async def test_who_may_ask_in_sql_may_take_the_views_away(site: Site) -> None:
+    asking = set()
+    for user in EVERYBODY:
+        async with Bus.connect(site.cluster.url(user), name="test") as bus:
+            if await permitted(bus, "cutor.projector.snapshot", b"{}"):
+                asking.add(user)
+    assert asking == {"admin", "operator", "analyst"}
+
+
 async def test_only_who_looks_after_the_stack_may_have_the_views_made_anew(site: Site) -> None:
     asking, serving = set(), set()
     for user in EVERYBODY:

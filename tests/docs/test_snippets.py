@@ -35,6 +35,7 @@ ENVIRONMENTS = ROOT / "docs" / "how-to" / "environments.md"
 REPORT = ROOT / "docs" / "how-to" / "report.md"
 REPLAY = ROOT / "docs" / "how-to" / "replay.md"
 OBSERVE = ROOT / "docs" / "how-to" / "observe.md"
+SNAPSHOTS = ROOT / "docs" / "how-to" / "snapshots.md"
 PAGES = [README, REQUEST, *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -54,7 +55,7 @@ def snippets(page: Path, *kinds: str) -> list[Snippet]:
 
 RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
 RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}, ENVIRONMENTS: {"sh", "toml"}, REPLAY: {"sh"}}
-RUN |= {OBSERVE: {"sh", "toml"}}
+RUN |= {OBSERVE: {"sh", "toml"}, SNAPSHOTS: {"sh", "toml"}}
 RUN |= {ARCHIVE: {"sh", "toml"}, REPORT: {"sh"}}
 """Kinds of snippets that a test below runs; TOML anywhere else is read as a configuration."""
 
@@ -177,6 +178,19 @@ def test_the_log_is_replayed(stack: Stack, tmp_path: Path) -> None:
         "0 of 1 ended otherwise",
         "-rejudge-new-tests",
     ):
+        assert said in done.stdout, (said, done.stdout)
+
+
+def test_the_views_are_taken_away(tmp_path: Path) -> None:
+    user = User(tmp_path)
+    try:
+        assert user.up(roles=["projector"]).returncode == 0
+        script = "".join(one.text for one in snippets(SNAPSHOTS, "sh"))
+        done = run(f"cd '{tmp_path}'\n{script}", user.stack.environment, 60)
+    finally:
+        assert user.down().returncode == 0
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    for said in ("views.duckdb: ", "up to EVENTS 0, ENVIRONMENTS 0", "0 rows"):
         assert said in done.stdout, (said, done.stdout)
 
 

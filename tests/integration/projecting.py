@@ -51,12 +51,14 @@ async def happen_to_many(bus: Bus, count: int, prefix: str) -> None:
 
 
 @asynccontextmanager
-async def projector(server: str, database: Path, *, archive: Path | None = None) -> AsyncIterator[asyncio.Task[None]]:
+async def projector(
+    server: str, database: Path, settings: ProjectorSettings | None = None, *, archive: Path | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
     """A projector as a task of this process, ready."""
     ready, stop = asyncio.Event(), asyncio.Event()
     config = msgspec.structs.replace(
         Config(),
-        projector=ProjectorSettings(database=str(database)),
+        projector=msgspec.structs.replace(settings or ProjectorSettings(), database=str(database)),
         archive=ArchiveSettings(directory=str(archive) if archive else None),
     )
     context = RoleContext(server=server, instance="test", worker="p", config=config, ready=ready.set, stop=stop)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from tests.bare_stack import User, one_line, request
@@ -53,6 +55,26 @@ def test_status_says_how_far_the_views_have_come(projected: User) -> None:
     }
     assert (environments["stream"], environments["checkpoint"], environments["time"]) == ("ENVIRONMENTS", 0, None)
     assert document["file_bytes"] > 4096
+
+
+def test_a_snapshot_is_a_file_of_its_own(projected: User, tmp_path: Path) -> None:
+    caught_up(projected)
+    file = tmp_path / "views.duckdb"
+    done = projected.cutor("projections", "snapshot", str(file), "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert document["file"] == str(file)
+    assert document["as_of"]["EVENTS"]["sequence"] == SUBMISSIONS
+    assert document["size_bytes"] == file.stat().st_size
+    with duckdb.connect(file, read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM submissions").fetchall() == [(SUBMISSIONS,)]
+    assert f"{file}: " in projected.cutor("projections", "snapshot", str(file)).stdout
+
+
+def test_a_snapshot_where_no_file_can_be_is_one_line(projected: User) -> None:
+    assert "/no/such is no directory" in one_line(projected.cutor("projections", "snapshot", "/no/such/file"), 3)
+    own = projected.stack.data / "projections.duckdb"
+    assert "the file of a projector" in one_line(projected.cutor("projections", "snapshot", str(own)), 3)
 
 
 def test_status_is_a_table_for_people(projected: User) -> None:

@@ -95,8 +95,8 @@ SELECT
     private_to IS NOT NULL AS private,
     private_to,
     coalesce(removed, FALSE) AS removed,
-    if(removed, removal.time, NULL) AS removed_at,
-    if(removed, removal.reason, NULL) AS removal_reason
+    CASE WHEN removed THEN removal.time END AS removed_at,
+    CASE WHEN removed THEN removal.reason END AS removal_reason
 FROM made FULL JOIN used USING (key);
 COMMENT ON VIEW environments IS 'Every environment that was built, used or pinned';
 COMMENT ON COLUMN environments.key IS 'What identifies it: the hash of shell.nix and of what it imports';

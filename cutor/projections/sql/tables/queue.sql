@@ -15,8 +15,8 @@ SELECT
     CASE event.kind WHEN 'leased' THEN event.role WHEN 'cache-built' THEN 'runner' ELSE 'builder' END AS role,
     event.kind = 'leased' AS leased,
     event.time AS since,
-    if(event.kind = 'leased', event.worker, NULL) AS worker,
-    if(event.kind = 'leased', event.attempt, NULL) AS attempt
+    CASE WHEN event.kind = 'leased' THEN event.worker END AS worker,
+    CASE WHEN event.kind = 'leased' THEN event.attempt END AS attempt
 FROM newest;
 COMMENT ON VIEW in_progress IS 'Every submission that has not ended: who is to attend to it, and since when';
 COMMENT ON COLUMN in_progress.tenant IS 'Whose submission it is';

@@ -1,0 +1,57 @@
+"""What goes over the wire between who wants the views as a file and who makes it: requests on the subject `SUBJECT`.
+
+`Begin` has a file made; the answer names it, and so do the requests that follow. `Look` says how far that is. Once it is ready,
+`Part` is answered by bytes of it, or by none where there is no such file. `End` gives it up: so does who asks for nothing for a
+while. The file comes to who asks; nothing is written on the projector's host under a name that somebody sent.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from cutor.projections.questions import AsOf
+
+SUBJECT: Final = "cutor.projector.snapshot"
+PART_BYTES: Final = 4 << 20
+PATIENCE_S: Final = 30.0
+"""A file for which nobody asks for so long is given up."""
+
+State = Literal["making", "ready", "failed", "busy", "unknown"]
+
+
+class Begin(msgspec.Struct, tag="begin", tag_field="order", kw_only=True):
+    """Have a file made that holds all that is committed."""
+
+
+class Look(msgspec.Struct, tag="look", tag_field="order", kw_only=True):
+    """Say how far it is."""
+
+    id: str
+
+
+class Part(msgspec.Struct, tag="part", tag_field="order", kw_only=True):
+    """Give the `PART_BYTES` behind an offset, or what there is of them."""
+
+    id: str
+    offset: int
+
+
+class End(msgspec.Struct, tag="end", tag_field="order", kw_only=True):
+    """Give it up."""
+
+    id: str
+
+
+Order = Begin | Look | Part | End
+
+
+class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How far a file is; ``error`` is one line where it failed."""
+
+    state: State
+    id: str = ""
+    size_bytes: int = 0
+    as_of: dict[str, AsOf] = {}
+    error: str = ""

@@ -49,6 +49,7 @@ COMMANDS: Final = {
     "streams": Entry("streams", "Compare the server's streams with streams.yaml, make them so, back them up, restore them."),
     "archive": Entry("archive", "Seal streams in Parquet files, and verify what is sealed."),
     "doctor": Entry("doctor", "Check whether this machine and its stack have what they need."),
+    "top": Entry("top", "Watch queues, workers, rates and times, live."),
     "builder": Entry("builder", "Run a builder by itself, against any NATS server."),
     "runner": Entry("runner", "Run a runner by itself, against any NATS server."),
     "projector": Entry("projector", "Run a projector by itself, against any NATS server."),

@@ -1,7 +1,9 @@
-"""Every metric of cutor: name, unit, labels, and what it says. The reference page is made from this table. Pure.
+"""Every metric of cutor: name, unit, labels, and what it says. The reference page is made from this table.
 
 Values of labels come from short lists of cutor's own (stages, outcomes, roles, streams) and from the configuration (tenants):
 no text of a submission is one.
+
+Pure.
 """
 
 from __future__ import annotations

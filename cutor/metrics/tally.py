@@ -1,6 +1,8 @@
-"""The values of metrics in one process: counted, observed, set. Pure.
+"""The values of metrics in one process: counted, observed, set.
 
 No lock: one event loop writes and reads. A metric keeps `SERIES_AT_MOST` combinations of labels; further ones are left out.
+
+Pure.
 """
 
 from __future__ import annotations

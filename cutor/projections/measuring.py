@@ -16,7 +16,9 @@ from cutor.metrics.tally import Observation
 from cutor.model.subjects import BODIES, DEADLETTERS, ENVIRONMENTS, EVENTS, PARKED
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.writer import Writer
+from cutor.roles.context import RoleContext
 from cutor.roles.measures import Measures, connection
+from cutor.roles.telling import telling
 
 LOOKED_AT: Final = (EVENTS, BODIES, ENVIRONMENTS, PARKED, DEADLETTERS)
 
@@ -33,8 +35,9 @@ def committing(measures: Measures, stream: str, messages: int) -> Iterator[None]
 
 
 @asynccontextmanager
-async def measured(measures: Measures, bus: Bus, writer: Writer, streams: Sequence[str]) -> AsyncIterator[None]:
-    """Have the projector's position, its streams, JetStream and its file sampled while the block lasts."""
+async def measured(context: RoleContext, bus: Bus, writer: Writer, streams: Sequence[str]) -> AsyncIterator[None]:
+    """Have the projector's position, its streams, JetStream and its file sampled, and told of, while the block lasts."""
+    measures = context.measures
     measures.note(Observation(table.REBUILDS, 0.0))
 
     async def views() -> list[Observation]:
@@ -65,12 +68,13 @@ async def measured(measures: Measures, bus: Bus, writer: Writer, streams: Sequen
         return found if limit < 0 else [*found, Observation(table.LIMIT, float(limit))]
 
     with (
-        measures.sampling(views, table.SEQUENCE, table.VIEWS_BYTES),
+        measures.sampling(views, table.SEQUENCE, table.VIEWS_BYTES, local=True),
         measures.sampling(stored, table.STREAM_MESSAGES, table.STREAM_BYTES, table.BEHIND),
         measures.sampling(jetstream, table.USED, table.LIMIT),
         measures.sampling(connection(bus), table.CONNECTED),
     ):
-        yield
+        async with telling(context, bus, "projector"):
+            yield
 
 
 def _behind(writer: Writer, stream: str, last_sequence: int) -> float:

@@ -64,7 +64,7 @@ async def run_projector(context: RoleContext) -> None:
             projector = Projector(context, bus, writer, archive)
             try:
                 await writer.open()
-                measuring = measured(context.measures, bus, writer, STREAMS)
+                measuring = measured(context, bus, writer, STREAMS)
                 queries = answering(_query_settings(context), writer)
                 async with measuring, queries, RebuildService(bus, path, projector.swap, archive):
                     await projector.run()

@@ -62,6 +62,7 @@ from cutor.roles.measures import sampling_the_loop
 from cutor.roles.places import Place, Places
 from cutor.roles.poison import Poison
 from cutor.roles.sweep import NOTHING, Swept
+from cutor.roles.telling import telling
 
 log = logging.getLogger(__name__)
 
@@ -403,5 +404,5 @@ async def serve(
     async with Bus.connect(context.server, name=f"cutor {step.role} {context.worker}") as bus:
         await check_whole(bus)
         journal = Journal(bus, context.measures.appended)
-        async with beside(journal):
+        async with beside(journal), telling(context, bus, step.role):
             await Loop(context, journal, step, slots).run(swept)

@@ -49,6 +49,7 @@ class Measures:
         self.was_ready = False
         self.exposed_at = ""
         self._samplers: dict[Sampler, tuple[table.Metric, ...]] = {}
+        self._local: set[Sampler] = set()
         self._sampled_at = float("-inf")
         self._sampling = asyncio.Lock()
 
@@ -66,13 +67,19 @@ class Measures:
         self.tally.take(observations)
 
     @contextmanager
-    def sampling(self, sampler: Sampler, *metrics: table.Metric) -> Iterator[None]:
-        """Have a sampler asked while the block lasts. Where it gives no answer, its gauges have no value."""
+    def sampling(self, sampler: Sampler, *metrics: table.Metric, local: bool = False) -> Iterator[None]:
+        """Have a sampler asked while the block lasts. Where it gives no answer, its gauges have no value.
+
+        ``local``: it asks no server.
+        """
         self._samplers[sampler] = metrics
+        if local:
+            self._local.add(sampler)
         try:
             yield
         finally:
             del self._samplers[sampler]
+            self._local.discard(sampler)
             self._forget(metrics)
 
     async def sampled(self) -> Tally:
@@ -81,6 +88,12 @@ class Measures:
             if time.monotonic() - self._sampled_at >= FRESH_S:
                 await asyncio.gather(*(self._sample(sampler, metrics) for sampler, metrics in [*self._samplers.items()]))
                 self._sampled_at = time.monotonic()
+        return self.tally
+
+    async def glance(self) -> Tally:
+        """Return the tally, with what can be seen at this moment without a server."""
+        for sampler in [*self._local]:
+            await self._sample(sampler, self._samplers[sampler])
         return self.tally
 
     async def _sample(self, sampler: Sampler, metrics: tuple[table.Metric, ...]) -> None:
@@ -120,7 +133,7 @@ async def sampling_the_loop(measures: Measures, bus: Bus, role: Role, policy: Po
         ]
 
     with (
-        measures.sampling(slots, table.SLOTS, table.IN_HAND),
+        measures.sampling(slots, table.SLOTS, table.IN_HAND, local=True),
         measures.sampling(queues, table.QUEUE, table.UNACKNOWLEDGED),
         measures.sampling(connection(bus), table.CONNECTED),
     ):

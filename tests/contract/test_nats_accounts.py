@@ -133,6 +133,9 @@ def test_every_user_does_its_work_on_real_submissions(site: Site) -> None:
         [environment, *_] = json.loads(site.cutor("operator", "env", "list", "--json").stdout)
         assert "is pinned" in site.cutor("operator", "env", "pin", environment["key"]).stdout
         assert site.cutor("operator", "gc", "--dry-run", "--all").returncode == 0
+        for user in ("operator", "admin"):
+            seen = json.loads(site.cutor(user, "top", "--json").stdout)
+            assert {worker["role"] for worker in seen["workers"]} == {*ROLES}
         doctor = site.cutor("admin", "doctor")
         assert "FAIL" not in doctor.stdout, doctor.stdout
         backup = site.cutor("admin", "streams", "backup", str(site.home / "backup"))
@@ -195,6 +198,9 @@ MAY_WRITE: Final = {
     "cutor.dead.message.ENVIRONMENTS.1": {"projector"},
     "cutor.dead.parked.default.x": {"operator"},
     "cutor.progress.default.x": {"builder"},
+    "cutor.stats.builder.x": {"builder"},
+    "cutor.stats.runner.x": {"runner"},
+    "cutor.stats.projector.x": {"projector"},
 }
 
 
@@ -398,6 +404,7 @@ async def test_a_wrong_password_and_no_password_are_refused(site: Site) -> None:
 def test_a_refusal_is_one_line_of_the_command(site: Site) -> None:
     submitted = one_line(site.cutor("analyst", "submit", "-", "--id", "denied", stdin=request()), 3)
     assert "does not let the user 'analyst' publish to cutor.ev.default.denied.submitted" in submitted
+    assert "does not let the user 'producer' subscribe to cutor.stats." in one_line(site.cutor("producer", "top", "--once"), 3)
     for command in (("events",), ("query", "SELECT 1"), ("streams", "apply"), ("parked", "list")):
         assert "does not let the user 'producer' publish to " in one_line(site.cutor("producer", *command), 3)
 

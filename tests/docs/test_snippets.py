@@ -199,7 +199,7 @@ def test_a_stack_is_observed(tmp_path: Path) -> None:
     script = "".join(one.text for one in snippets(OBSERVE, "sh"))
     done = run(f"trap 'cutor down > /dev/null' EXIT\n{script}", surroundings(tmp_path), 150)
     assert done.returncode == 0, (done.stdout, done.stderr)
-    for said in ('"cutor_role":"projector"', 'cutor_projector_behind_messages{stream="EVENTS"} 0.0'):
+    for said in ("1 runner, 1 projector", '"workers":[{', '"cutor_role":"projector"', 'behind_messages{stream="EVENTS"} 0.0'):
         assert said in done.stdout, (said, done.stdout)
 
 

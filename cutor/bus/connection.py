@@ -9,6 +9,9 @@ from typing import Final
 from cutor.bus.api import DEFAULT_TIMEOUT_S as READ_TIMEOUT_S
 from cutor.bus.api import Api, Json
 from cutor.bus.appending import DEFAULT_TIMEOUT_S, Appending
+from cutor.bus.bulk.columns import Columns
+from cutor.bus.bulk.reader import BATCH as BULK_BATCH
+from cutor.bus.bulk.reader import BulkReader
 from cutor.bus.following import Followed, Follower
 from cutor.bus.link import Link
 from cutor.bus.message import Stored
@@ -231,6 +234,15 @@ class Bus:
         async with aclosing(batches):
             async for messages in batches:
                 yield messages
+
+    async def read_columns(
+        self, stream: str, *, from_sequence: int, until_sequence: int, batch: int = BULK_BATCH
+    ) -> AsyncGenerator[Columns, None]:
+        """All messages of a range of a stream, in columns, as fast as it goes (`cutor.bus.bulk`). Errors as `read_batches`."""
+        reader = BulkReader(self.link, self.api, stream, from_sequence, until_sequence, batch)
+        async with aclosing(reader.batches()) as batches:
+            async for columns in batches:
+                yield columns
 
     async def follow(
         self,

@@ -43,6 +43,7 @@ class Link:
 
     def __init__(self, address: Address) -> None:
         self.address = address.shown
+        self.server_url = ""  # with the credential: for other connections of this process, never to be shown
         self.patience_s = 0.0  # a request or append waits so long at least for a server that is away
         self._own_ca = address.tls.tls_ca is not None
         self._opened = False
@@ -60,6 +61,7 @@ class Link:
         """Connect; BusUnreachable at once when refused, after `connect_timeout_s` (per step) when nothing answers."""
         address = read_address(server_url)
         link = cls(address)
+        link.server_url = server_url
         reports = Reports(link._on_error, link._on_lost, link._on_back, link._on_closed)
         try:
             connected = await first_connect(address, name, connect_timeout_s, reports)

@@ -43,9 +43,9 @@ class PullWindow:
         self._ends[number] = now + expires_s + GRACE_S
         self.owed += batch
 
-    def delivered(self, now: float) -> None:
-        """One message came."""
-        self.owed = max(0, self.owed - 1)
+    def delivered(self, now: float, count: int = 1) -> None:
+        """So many messages came."""
+        self.owed = max(0, self.owed - count)
         self._heard = now
 
     def alive(self, now: float) -> None:

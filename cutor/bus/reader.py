@@ -156,7 +156,11 @@ class Reader:
             made = await self._api.call(
                 f"reader of stream {self._wanted.stream}",
                 f"CONSUMER.CREATE.{self._wanted.stream}.{name}",
-                {"stream_name": self._wanted.stream, "config": self._consumer_config(name), "action": "create"},
+                {
+                    "stream_name": self._wanted.stream,
+                    "config": consumer_config(name, self._position + 1, self._wanted.filters, self._wanted.headers_only),
+                    "action": "create",
+                },
             )
         except ApiRefused as error:
             raise BusError(f"cannot read stream {self._wanted.stream}: {error}") from error
@@ -171,23 +175,6 @@ class Reader:
         if self._position > last_sequence or (self._created is not None and info["created"] != self._created):
             raise StreamRewound(self._wanted.stream, self._position, last_sequence)
         self._created = info["created"]
-
-    def _consumer_config(self, name: str) -> Json:
-        config: Json = {
-            "name": name,
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": self._position + 1,
-            "ack_policy": "none",
-            "replay_policy": "instant",
-            "mem_storage": True,
-            "num_replicas": 1,
-            "inactive_threshold": FORGOTTEN_AFTER_S * NS_PER_S,
-        }
-        if self._wanted.filters:
-            config["filter_subjects"] = list(self._wanted.filters)
-        if self._wanted.headers_only:
-            config["headers_only"] = True
-        return config
 
     async def _clean_up(self) -> None:
         """Leave nothing behind; what cannot be said now, the server forgets by itself."""
@@ -247,3 +234,22 @@ class Reader:
         log.debug("reader of %s at %d makes a new consumer: %s", self._wanted.stream, self._position, reason)
         self._consumer = None
         self._window.lost()
+
+
+def consumer_config(name: str, start: int, filters: Sequence[str] = (), headers_only: bool = False) -> Json:
+    """The consumer of a reader: forgotten by itself, in memory, without acknowledgements."""
+    config: Json = {
+        "name": name,
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": start,
+        "ack_policy": "none",
+        "replay_policy": "instant",
+        "mem_storage": True,
+        "num_replicas": 1,
+        "inactive_threshold": FORGOTTEN_AFTER_S * NS_PER_S,
+    }
+    if filters:
+        config["filter_subjects"] = list(filters)
+    if headers_only:
+        config["headers_only"] = True
+    return config

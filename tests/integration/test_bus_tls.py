@@ -260,3 +260,17 @@ def test_without_openssl_it_says_so(tmp_path: Path) -> None:
     command = [DEPLOYED / "make-secrets", tmp_path / "s"]
     done = subprocess.run(command, env={"PATH": str(tools)}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "make-secrets: openssl is missing: install the package openssl\n")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_reading_in_bulk_has_the_same_tls(servers: TlsServers, number: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Its connection of its own brings the certificate that the second server wants of its clients."""
+    pair = f"&tls_cert={servers.secrets}/n1.pem&tls_key={servers.secrets}/n1.key" if number else ""
+    url = f"tls://{HOST}:{servers.ports[number]}?tls_ca={servers.secrets}/ca.pem{pair}"
+    async with Bus.connect(url, name="test") as bus:
+        await bus.api.call("stream", "STREAM.CREATE.BULK", {"name": "BULK", "subjects": ["bulk"], "storage": "memory"})
+        for text in (b"a", b"b" * 300_000, b"c"):
+            await bus.publish("bulk", text)
+        read = [columns async for columns in bus.read_columns("BULK", from_sequence=1, until_sequence=3)]
+        assert [len(body) for columns in read for body in columns.bodies] == [1, 300_000, 1]
+    assert "in the ordinary way" not in caplog.text

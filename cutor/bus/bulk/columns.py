@@ -1,0 +1,55 @@
+"""Messages of a stream, column by column. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from cutor.bus.message import Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Messages in stream order: the n-th entries of all lists are those of one message, as `Stored` has them."""
+
+    sequences: list[int]
+    times_ns: list[int]
+    subjects: list[str]
+    message_ids: list[str | None]
+    bodies: list[bytes]
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return lists to be filled."""
+        return cls([], [], [], [], [])
+
+    @classmethod
+    def of(cls, messages: Iterable[Stored]) -> Self:
+        """Return the columns of messages."""
+        columns = cls.empty()
+        for message in messages:
+            columns.sequences.append(message.sequence)
+            columns.times_ns.append(message.time_ns)
+            columns.subjects.append(message.subject)
+            columns.message_ids.append(message.message_id)
+            columns.bodies.append(message.body)
+        return columns
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def add(self, others: Columns) -> None:
+        """Put others behind these."""
+        self.sequences.extend(others.sequences)
+        self.times_ns.extend(others.times_ns)
+        self.subjects.extend(others.subjects)
+        self.message_ids.extend(others.message_ids)
+        self.bodies.extend(others.bodies)
+
+    def part(self, start: int, end: int) -> Columns:
+        """Return those from one place on, up to another that is no longer among them."""
+        part = slice(start, end)
+        return Columns(
+            self.sequences[part], self.times_ns[part], self.subjects[part], self.message_ids[part], self.bodies[part]
+        )

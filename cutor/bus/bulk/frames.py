@@ -1,0 +1,165 @@
+"""Frames of the NATS protocol, as the server sends them to who reads a stream, turned into columns. Pure.
+
+Nothing of a message is trusted: its length comes from the server's line in front of it, never from what it holds. Of its
+headers the message id alone matters; where they are not as cutor's own are, the client library reads them, so that both
+ways of reading agree on every message, whatever its sender wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from cutor.bus.bulk.columns import Columns
+from cutor.bus.message import MESSAGE_ID
+from cutor.bus.tolerant import LIKE_THE_SERVER, TolerantClient
+
+_NAME: Final = MESSAGE_ID.encode()
+_PLAIN: Final = b"NATS/1.0\r\n"
+_USUAL: Final = r"(?:NATS/1\.0\r\nNats-Msg-Id: ([!-~]+)(?=\r\n))?"
+"""How the headers of an event begin that was appended by cutor."""
+_LINE_BYTES: Final = 64 << 10
+"""Longest line of the server's, of which a subject and a reply are parts."""
+_HEADED: Final = re.compile(rb"HMSG ([^ \t\r\n]+) \S+ (?:(\S+) )?(\d+) (\d+)\r\n")
+
+
+class Garbled(Exception):
+    """The bytes are not what a NATS server sends; the connection cannot be used any more."""
+
+
+class Told(NamedTuple):
+    """A message that is no delivery: what the server says of a pull."""
+
+    subject: str
+    headers: Mapping[str, str]
+
+
+class Parsed(NamedTuple):
+    """What a buffer held: deliveries, with the number in the consumer of the last one; and the rest of what the server said.
+
+    ``used`` bytes of the buffer are done with; ``wanted`` is how long it must be for anything more to be in it.
+    """
+
+    columns: Columns
+    last_number: int
+    told: list[Told]
+    lines: list[bytes]
+    used: int
+    wanted: int
+
+
+class Parser:
+    """Reads what comes for one consumer of a stream."""
+
+    def __init__(self, stream: str, consumer: str) -> None:
+        name = rf"(?:[^.\s]+\.[^.\s]+\.)?{re.escape(stream)}\.{re.escape(consumer)}"
+        place = r"\.\d+\.(\d+)\.(\d+)\.(\d+)\.\d+(?:\.[^.\s]+)?"
+        pattern = rf"H?MSG ([^ \t\r\n]+) \S+ \$JS\.ACK\.{name}{place} (?:(\d+) )?(\d+)\r\n{_USUAL}"
+        self._delivery = re.compile(pattern.encode()).match
+
+    def parse(self, data: bytes) -> Parsed:
+        """Return what a buffer holds. Raises `Garbled`."""
+        match, place, end = self._delivery, 0, len(data)
+        sequences: list[bytes] = []
+        times: list[bytes] = []
+        subjects: list[bytes] = []
+        message_ids: list[str | None] = []
+        bodies: list[bytes] = []
+        number, wanted = b"0", 0
+        told: list[Told] = []
+        lines: list[bytes] = []
+        while place < end:
+            found = match(data, place)
+            if found is None:
+                other = _other(data, place, told, lines)
+                if other < 0:
+                    wanted = -other
+                    break
+                place = other
+                continue
+            subject, sequence, this_number, time, header_bytes, total_bytes, message_id = found.groups()
+            start = found.end(6) + 2
+            body_end = start + int(total_bytes)
+            if body_end + 2 > end:
+                wanted = body_end + 2 - place
+                break
+            body_start = start + int(header_bytes) if header_bytes else start
+            known = found.end()
+            if message_id and known + 2 <= body_start and data.find(_NAME, known, body_start) < 0:
+                message_ids.append(message_id.decode())
+            else:
+                message_ids.append(message_id_of(data[start:body_start]) if header_bytes else None)
+            bodies.append(data[body_start:body_end])
+            sequences.append(sequence)
+            times.append(time)
+            subjects.append(subject)
+            number = this_number
+            place = body_end + 2
+        columns = Columns([*map(int, sequences)], [*map(int, times)], _texts(subjects), message_ids, bodies)
+        return Parsed(columns, int(number), told, lines, place, wanted)
+
+
+def _texts(subjects: list[bytes]) -> list[str]:
+    """Return subjects as the ordinary reader has them. None holds white space, so one text may be taken apart at it."""
+    joined = b"\n".join(subjects)
+    if not subjects or joined.isascii():
+        return joined.decode().split("\n") if subjects else []
+    return [subject.decode(errors=LIKE_THE_SERVER) for subject in subjects]
+
+
+def _other(data: bytes, place: int, told: list[Told], lines: list[bytes]) -> int:
+    """Read what is no delivery; return where it ends, or how long the buffer must be, from there on, as a negative number."""
+    line_end = data.find(b"\r\n", place)
+    if line_end < 0:
+        if len(data) - place > _LINE_BYTES:
+            raise Garbled("a line without an end")
+        return -(len(data) - place + 1)
+    if not data.startswith((b"MSG ", b"HMSG "), place):
+        lines.append(data[place:line_end])
+        return line_end + 2
+    headed = _HEADED.match(data, place)
+    if headed is None:
+        raise Garbled("a message that was not asked for")
+    subject, _, header_bytes, total_bytes = headed.groups()
+    start, end = headed.end(), headed.end() + int(total_bytes)
+    if end + 2 > len(data):
+        return -(end + 2 - place)
+    told.append(Told(subject.decode(errors=LIKE_THE_SERVER), _headers(data[start : start + int(header_bytes)])))
+    return end + 2
+
+
+def message_id_of(headers: bytes) -> str | None:
+    """Return the message id in a block of headers, as the ordinary reader finds it."""
+    first = headers.find(_NAME)
+    if first < 0:
+        return None
+    value, end = first + len(_NAME) + 1, headers.find(b"\r\n", first)
+    if (
+        headers.startswith(_PLAIN)
+        and headers[first - 1 : first] == b"\n"
+        and headers[value - 1 : value] == b":"
+        and end > 0
+        and headers.find(_NAME, end) < 0
+        and headers[first - 2 : first] == b"\r\n"
+    ):
+        return headers[value:end].strip().decode(errors="replace")
+    return _headers(headers).get(MESSAGE_ID)
+
+
+class _HeaderReader(TolerantClient):
+    """The client library as far as it reads headers; what it would report of them matters to nobody."""
+
+    async def _error_cb(self, error: Exception) -> None:
+        """Do nothing."""
+
+
+def _headers(block: bytes) -> Mapping[str, str]:
+    """Return headers as the client library reads them. It does so in a coroutine that waits for nothing."""
+    reading = _HeaderReader()._process_headers(block)
+    try:
+        reading.send(None)
+    except StopIteration as done:
+        return done.value or {}
+    reading.close()
+    return {}

@@ -8,14 +8,14 @@ the same way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar, get_args
 
 import msgspec
 
 from cutor.errors import CutorError
 from cutor.model.environments import EnvironmentEvent
-from cutor.model.events import KINDS, Event
+from cutor.model.events import EVENT_TYPES, KINDS, Event
 from cutor.model.limits import Bounds, Policy
 from cutor.model.request import UNREADABLE, explain
 from cutor.model.resolutions import Resolution, check_resolution
@@ -118,6 +118,27 @@ def encode(event: Event | EnvironmentEvent | Resolution | Policy) -> bytes:
 def decode(body: bytes) -> Event:
     """Return the event in a body of the stream EVENTS. Raises `UnknownEventError` or `EventError`."""
     return _EVENTS.read(body)
+
+
+_ENCODER: Final = msgspec.json.Encoder()
+_KIND_OF: Final[dict[type, str]] = {kind: str(kind.__struct_config__.tag) for kind in EVENT_TYPES}
+_EVENT_LINES: Final[msgspec.json.Decoder[Event]] = msgspec.json.Decoder(Event)
+
+
+def decode_many(bodies: Sequence[bytes]) -> list[Event] | None:
+    """Return the events in bodies of the stream EVENTS where each of them is, byte by byte, what `encode` makes of its event.
+
+    None where one is not, which says nothing about it: `decode` has to. It costs a third: what was read of all is written again
+    and held against all at once. What is written has no line end in it, so that no body can pose as two, or two as one.
+    """
+    text = b"\n".join(bodies) + b"\n"
+    try:
+        events = _EVENT_LINES.decode_lines(text)
+    except UNREADABLE:
+        return None
+    if len(events) != len(bodies) or _ENCODER.encode_lines(events) != text:
+        return None
+    return events if {(_KIND_OF[type(event)], event.version) for event in events} <= VERSIONS.items() else None
 
 
 def decode_environment(body: bytes) -> EnvironmentEvent:

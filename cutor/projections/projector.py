@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from typing import Any, Final
 from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusUnreachable, StreamRewound
+from cutor.bus.message import Stored
 from cutor.metrics.table import REBUILDS
 from cutor.metrics.tally import Observation
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
@@ -170,12 +171,17 @@ class Projector:
             async for messages in batches:
                 if not self._verified.is_set():
                     await self._verify()
-                await self._wholeness.check(stream, messages, from_scratch_to=self._from_scratch_to[stream])
+                await self._check_whole(stream, messages)
                 with committing(self._context.measures, stream, len(messages)):
                     await self._writer.apply(stream, messages)
                 self._letters[stream].wake()
                 self._behind[stream] = self._ends[stream] - messages[-1].sequence
                 self._tell_ready()
+
+    async def _check_whole(self, stream: str, messages: Sequence[Stored]) -> None:
+        position, scratch = self._writer.position(stream).sequence, self._from_scratch_to[stream]
+        sequences, times_ns = [one.sequence for one in messages], [one.time_ns for one in messages]
+        await self._wholeness.check(stream, position, sequences, times_ns, from_scratch_to=scratch)
 
     def _tell_ready(self, least_behind: int = BATCH) -> None:
         """Say once that the role serves: the views have caught up, or still have more than that to catch up with."""

@@ -157,13 +157,13 @@ class FreshViews:
         start = max(first, self._writer.position(stream).sequence + 1)
         if start > last:
             return
-        batches = self._bus.read_batches(stream, from_sequence=start, until_sequence=last, batch=BATCH)
-        async with aclosing(batches):
-            async for messages in batches:
-                await self._wholeness.check(stream, messages)
-                await self._writer.apply(stream, messages)
-                body_bytes = sum(len(message.body) for message in messages)
-                self._count(stream, messages[-1].sequence, last, len(messages), body_bytes)
+        read = self._bus.read_columns(stream, from_sequence=start, until_sequence=last, batch=BATCH)
+        async with aclosing(read) as batches:
+            async for columns in batches:
+                await self._wholeness.check(stream, start - 1, columns.sequences, columns.times_ns)
+                await self._writer.apply_columns(stream, columns)
+                start = columns.sequences[-1] + 1
+                self._count(stream, start - 1, last, len(columns), sum(map(len, columns.bodies)))
 
     def _count(self, stream: str, sequence: int, last: int, messages: int, body_bytes: int) -> None:
         self._messages += messages

@@ -16,11 +16,15 @@ from typing import Final, NamedTuple, Self
 
 import duckdb
 
+from cutor.bus.bulk.columns import Columns
 from cutor.bus.message import Stored
 from cutor.projections import schema
+from cutor.projections.arrow import arrow_of
 from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
 from cutor.projections.gaps import Gap
 from cutor.projections.rows import Message, Row, fingerprint, rows, unfoldable
+from cutor.projections.sift import messages as messages_of
+from cutor.projections.sift import sift
 from cutor.projections.views_paths import wal_path
 
 log = logging.getLogger(__name__)
@@ -139,6 +143,35 @@ class Store:
             self._fold(stream, messages, rows(stream, messages))
         except STORAGE_ERRORS as error:
             raise ViewsUnwritable(f"{self.path}: the views cannot be written: {one_line(error)}") from error
+
+    def apply_columns(self, stream: str, columns: Columns) -> None:
+        """Fold messages of a stream in that are in columns, and commit; all as `apply` does it, and for a part of the cost."""
+        try:
+            try:
+                self._commit_columns(stream, columns)
+            except FOLD_ERRORS:
+                stored = messages_of(stream, columns)
+                self._fold(stream, stored, rows(stream, stored))
+        except STORAGE_ERRORS as error:
+            raise ViewsUnwritable(f"{self.path}: the views cannot be written: {one_line(error)}") from error
+
+    def _commit_columns(self, stream: str, columns: Columns) -> None:
+        ready, kinds, others = sift(stream, columns)
+        [newest] = messages_of(stream, columns.part(len(columns) - 1, len(columns)))
+        with self._transaction():
+            self._connection.execute("TRUNCATE incoming")
+            if ready:
+                self._connection.register("arrived", arrow_of(ready))
+                try:
+                    self._connection.execute("INSERT INTO incoming BY NAME SELECT * FROM arrived")
+                finally:
+                    self._connection.unregister("arrived")
+            self._append(others)
+            faults = sum(row.columns.fault is not None for row in others)
+            position = self._fold_incoming(
+                stream, newest, kinds | {row.kind for row in others}, messages=len(columns), faults=faults
+            )
+        self._committed(stream, position)
 
     def apply_sealed(self, stream: str, path: Path, first: int, last: int) -> None:
         """Fold the messages of a sealed file in, from one sequence to another, and commit; errors as of `apply`.

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from cutor.bus.connection import Bus
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.gaps import Gap, gaps_in, held, is_whole, named
-from cutor.projections.rows import Message
 from cutor.projections.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -25,15 +24,23 @@ class Wholeness:
         self._bus = bus
         self._writer = writer
 
-    async def check(self, stream: str, messages: Sequence[Message], *, from_scratch_to: int | None = None) -> None:
-        """Note gaps that are new, up to a sequence to which the views are made from the beginning (None: without end).
+    async def check(
+        self,
+        stream: str,
+        position: int,
+        sequences: Sequence[int],
+        times_ns: Sequence[int],
+        *,
+        from_scratch_to: int | None = None,
+    ) -> None:
+        """Look at a batch behind a position. Note gaps that are new, up to a sequence to which the views are made from the
+        beginning (None: without end).
 
         Raises `ViewsRejected` for one behind it.
         """
-        position, sequences = self._writer.position(stream).sequence, [message.sequence for message in messages]
         if is_whole(position, sequences):
             return
-        new = await self._new(stream, gaps_in(position, sequences, [message.time_ns for message in messages]))
+        new = await self._new(stream, gaps_in(position, sequences, times_ns))
         if not new:
             return
         if from_scratch_to is not None and new[-1].last > from_scratch_to:

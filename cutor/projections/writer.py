@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import duckdb
 
+from cutor.bus.bulk.columns import Columns
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.gaps import Gap
 from cutor.projections.rows import Message
@@ -81,6 +82,16 @@ class Writer:
         def write() -> None:
             self.check_in_place()
             self._open_store().apply_sealed(stream, path, first, last)
+            self._open_store().work_in()
+
+        await self._call(write)
+
+    async def apply_columns(self, stream: str, columns: Columns) -> None:
+        """Fold in what is in columns, and commit; errors as of `apply`."""
+
+        def write() -> None:
+            self.check_in_place()
+            self._open_store().apply_columns(stream, columns)
             self._open_store().work_in()
 
         await self._call(write)

@@ -79,6 +79,14 @@ class Puller:
             self._room.notify()
             return taken
 
+    def has(self, count: int, size_bytes: int, last: int) -> bool:
+        """Return whether so many messages or bytes wait to be taken, or a sequence, or one behind it, is among them."""
+        with self._room:
+            if not self._waiting:
+                return False
+            many = self._held_bytes >= size_bytes or sum(map(len, self._waiting)) >= count
+            return many or self._waiting[-1].sequences[-1] >= last
+
     # -- in the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:

@@ -48,7 +48,9 @@ class BulkReader:
         self._ended = from_sequence > until_sequence
 
     async def batches(self) -> AsyncGenerator[Columns, None]:
-        """Columns of what has come, none empty, none much longer than a batch or larger than `BATCH_BYTES`.
+        """Columns in whole batches, but for the last one, and what is left where something gets lost. None is empty.
+
+        One is hardly longer than a batch, or larger than `BATCH_BYTES`. A thread reads on while nobody asks for the next one.
 
         Ends behind `until_sequence`, or at the stream's end before it. Errors: StreamMissing, StreamRewound, BusUnreachable.
         """
@@ -73,16 +75,14 @@ class BulkReader:
             while not self._ended:
                 news.clear()
                 failure, at_end = puller.failure, puller.at_end  # what came before either is there already
-                if columns := self._wanted(puller.take(self._batch, BATCH_BYTES)):
+                if not (failure or at_end or puller.has(self._batch, BATCH_BYTES, self._until)):
+                    await _wait(news)
+                elif columns := self._wanted(puller.take(self._batch, BATCH_BYTES)):
                     yield columns
                 elif failure is not None:
                     raise failure
-                elif at_end:
-                    self._ended = True
                 else:
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(LOOK_S):
-                            await news.wait()
+                    self._ended = True
 
     def _wanted(self, columns: Columns) -> Columns | None:
         """Return those up to the last one wanted, and note how far that is."""
@@ -136,3 +136,9 @@ class BulkReader:
             async for messages in batches:
                 self._position = messages[-1].sequence
                 yield Columns.of(messages)
+
+
+async def _wait(news: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LOOK_S):
+            await news.wait()

@@ -29,6 +29,7 @@ from cutor.cli.leftover_checks import check_leftovers
 from cutor.cli.letter_checks import check_dead_letters
 from cutor.cli.limit_checks import check_limits, this_machine
 from cutor.cli.limits_table import shown_limits
+from cutor.cli.metrics_checks import check_metrics
 from cutor.cli.options import Wanted
 from cutor.cli.parked_checks import check_parked
 from cutor.cli.space_checks import check_environments, check_store_space
@@ -75,8 +76,11 @@ async def examine(wanted: Wanted) -> AsyncIterator[Finding]:
         return
     async for finding in _guarded("configuration", _configuration(wanted, config)):
         yield finding
-    async for finding in _guarded("docker", check_docker(wanted, config, _running(wanted))):
+    running = _running(wanted)
+    async for finding in _guarded("docker", check_docker(wanted, config, running)):
         yield finding
+    if running is not None:
+        yield await check_metrics(config.metrics, running.path)
     shown = None
     async for finding in _guarded("stack", check_stack(wanted, config)):
         shown = shown or finding.limits or None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -66,7 +66,8 @@ async def exposing(context: RoleContext, role: str, data: Path) -> AsyncIterator
         with measures.sampling(disk(data), table.DATA_FREE, table.DATA_SIZE):
             yield
     finally:
-        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
         await endpoint.__aexit__(None, None, None)
 
 

@@ -15,6 +15,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.topology import apply, default_text
 from cutor.bus.topology_file import parse
+from cutor.cli.metrics_checks import check_metrics
 from cutor.config import Config
 from cutor.journal import Journal
 from cutor.metrics import table
@@ -24,6 +25,8 @@ from cutor.model.limits import Policy
 from cutor.roles.context import RoleContext
 from cutor.roles.exposing import addresses, exposing
 from cutor.roles.loop import Loop
+from cutor.stack.data import DataDirectory
+from cutor.stack.leftovers import remove_leftovers
 from tests.bare_stack import User
 from tests.scripted_roles import Scripted, Waiting, build, request, until
 
@@ -210,5 +213,33 @@ def test_a_stack_tells_where_its_metrics_are_and_takes_that_back(user: User) -> 
     assert found["cutor_projector_behind_messages", ("EVENTS",)] == 0
     assert found["cutor_stream_messages", ("DEADLETTERS",)] == 0
     assert found["cutor_jetstream_used_bytes", ()] >= 0
+    doctor = json.loads(user.cutor("doctor", "--json").stdout)
+    [finding] = [one for one in doctor if one["what"] == "metrics"]
+    assert (finding["verdict"], finding["detail"]) == ("ok", f"projector http://{target['targets'][0]}/metrics")
     assert user.down().returncode == 0
     assert not file.exists()
+
+
+def test_what_a_killed_life_left_is_forgotten_at_the_next_start(tmp_path: Path) -> None:
+    left, other = tmp_path / "metrics" / "runner.json", tmp_path / "metrics" / "mine.json"
+    left.parent.mkdir()
+    for file in (left, other):
+        file.write_text("[]")
+    assert remove_leftovers(DataDirectory(tmp_path)) == []
+    assert (left.exists(), other.exists()) == (False, True)
+
+
+async def test_a_doctor_tells_of_an_endpoint_that_does_not_answer(served: tuple[Endpoint, Served], tmp_path: Path) -> None:
+    endpoint, what = served
+    file = tmp_path / "metrics" / "runner.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps([{"targets": [endpoint.address]}]))
+    assert (await check_metrics(MetricsSettings(), tmp_path)).verdict == "ok"
+    what.serves = False
+    finding = await check_metrics(MetricsSettings(), tmp_path)
+    assert (finding.verdict, finding.detail) == ("warn", f"runner http://{endpoint.address}/metrics; not serving: runner")
+    file.write_text('[{"targets": ["127.0.0.1:1"]}]')
+    assert (await check_metrics(MetricsSettings(), tmp_path)).verdict == "warn"
+    file.write_text("no json")
+    assert "no role of this stack tells any" in (await check_metrics(MetricsSettings(), tmp_path)).detail
+    assert "no role tells any" in (await check_metrics(MetricsSettings(enabled=False), tmp_path)).detail

@@ -55,7 +55,7 @@ ONCE_ROWS: Final = 200
 @server_option
 @click.pass_obj
 def command(wanted: Wanted, once: bool, interval: float) -> int:
-    """Watch queues, workers and their slots, rates, times, views and parked submissions, live.
+    """Watch queues, workers, rates and times, live.
 
     Roles tell how they fare once a second, and so anybody who may listen sees all hosts; the server tells of the queues.
     Rates and times are of the last minute, or since the start if that is less. A worker that was not heard for 5 s is greyed,

@@ -68,7 +68,10 @@ async def query(
         raise QueryUnavailable(f"no projector answers queries at {bus.address}: is one running (`cutor up`)?") from error
     except NoReply as error:
         raise QueryTimeout(f"the projector at {bus.address} did not answer in {timeout_s + MARGIN_S:g} s") from error
-    return _table(json.loads(answer, parse_constant=str, parse_float=Decimal))
+    try:
+        return _table(json.loads(answer, parse_constant=str, parse_float=Decimal))
+    except RecursionError as error:
+        raise QueryError("the answer is nested too deeply to be read") from error
 
 
 def _table(document: dict[str, Any]) -> Table:

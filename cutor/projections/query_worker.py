@@ -113,8 +113,8 @@ def work(connection: duckdb.DuckDBPyConnection, asked: socket.socket) -> None:
         answer = failed(f"the query needs more than the {question['memory_bytes'] >> 20} MiB of memory that it may have")
     except (Refused, duckdb.Error) as error:
         answer = failed(one_line(error))
-    except RecursionError:
-        answer = failed("the answer is nested too deeply")
+    except Exception as error:  # a kind of statement that the client library does not know, for one
+        answer = failed(f"the statement cannot be answered: {one_line(error)}")
     asked.sendall(answer + END)
 
 

@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusUnreachable, StreamRewound
-from cutor.bus.message import Stored
 from cutor.metrics.table import REBUILDS
 from cutor.metrics.tally import Observation
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 STREAMS: Final = (EVENTS, ENVIRONMENTS)
 BATCH: Final = 20_000
 """Most messages of one transaction (the reader bounds its bytes); an idle projector commits each message at once."""
+BULK_FROM: Final = 50_000
+"""So far behind a stream's end, the projector reads in bulk until it is there."""
 WATCH_S: Final = 1.0
 """Between two looks at whether the file is still there."""
 RETRY_S: Final = 1.0
@@ -166,22 +168,37 @@ class Projector:
         """Fold a stream in, in batches of what has arrived meanwhile."""
         self._tell_ready(least_behind=sys.maxsize)
         await self._sealed.fold(stream)
+        await self._catch_up(stream)
         start = self._writer.position(stream).sequence + 1
         async with aclosing(self._bus.read_batches(stream, from_sequence=start, follow=True, batch=BATCH)) as batches:
             async for messages in batches:
-                if not self._verified.is_set():
-                    await self._verify()
-                await self._check_whole(stream, messages)
-                with committing(self._context.measures, stream, len(messages)):
-                    await self._writer.apply(stream, messages)
-                self._letters[stream].wake()
-                self._behind[stream] = self._ends[stream] - messages[-1].sequence
-                self._tell_ready()
+                sequences, times_ns = [one.sequence for one in messages], [one.time_ns for one in messages]
+                await self._fold(stream, sequences, times_ns, partial(self._writer.apply, stream, messages))
 
-    async def _check_whole(self, stream: str, messages: Sequence[Stored]) -> None:
+    async def _catch_up(self, stream: str) -> None:
+        """Fold in what lies far behind the stream's end, as a rebuild does."""
+        position = self._writer.position(stream).sequence
+        if self._ends[stream] - position < BULK_FROM:
+            return
+        read = self._bus.read_columns(stream, from_sequence=position + 1, until_sequence=self._ends[stream], batch=BATCH)
+        async with aclosing(read) as batches:
+            async for columns in batches:
+                apply = partial(self._writer.apply_columns, stream, columns)
+                await self._fold(stream, columns.sequences, columns.times_ns, apply)
+
+    async def _fold(
+        self, stream: str, sequences: Sequence[int], times_ns: Sequence[int], apply: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Look at a batch, fold it in, and say so."""
+        if not self._verified.is_set():
+            await self._verify()
         position, scratch = self._writer.position(stream).sequence, self._from_scratch_to[stream]
-        sequences, times_ns = [one.sequence for one in messages], [one.time_ns for one in messages]
         await self._wholeness.check(stream, position, sequences, times_ns, from_scratch_to=scratch)
+        with committing(self._context.measures, stream, len(sequences)):
+            await apply()
+        self._letters[stream].wake()
+        self._behind[stream] = self._ends[stream] - sequences[-1]
+        self._tell_ready()
 
     def _tell_ready(self, least_behind: int = BATCH) -> None:
         """Say once that the role serves: the views have caught up, or still have more than that to catch up with."""

@@ -1,9 +1,10 @@
 """What a rebuild of the views costs: `python -m tests.bench.rebuild [EVENTS [OUTPUT_BYTES]]`, or `make bench-projections`.
 
-An embedded server is filled with whole lives of submissions (`lives`). Measured are, one after the other: reading the stream
-alone, the fold alone (of the same messages without a server, in batches as the projector has them), and the rebuild of a file
-from the stream, with the memory that this process holds at each quarter of the way. CPU seconds are those of this process, all
-its threads together; the server's are its own.
+An embedded server is filled with whole lives of submissions (`lives`). Measured are, one after the other: reading the
+stream alone, in the ordinary way and in bulk; the steps behind it, each alone, of the same messages without a server, in
+batches as a rebuild has them (is each body an event, into DuckDB as Arrow arrays, and both with the fold and the commit);
+and the rebuild of a file from the stream, with the memory that this process holds at each quarter of the way. CPU time is
+that of this process, all its threads together; the server's is its own.
 """
 
 from __future__ import annotations
@@ -13,20 +14,25 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import duckdb
 import uvloop
 
+from cutor.bus.bulk.columns import Columns
+from cutor.bus.bulk.reader import BATCH_BYTES
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.topology import apply, default_text, parse
 from cutor.model.subjects import EVENTS
+from cutor.projections.arrow import arrow_of
 from cutor.projections.rebuild import BATCH, Progress, rebuild
+from cutor.projections.sift import sift
 from cutor.projections.store import Store
-from tests.bench.lives import lives, publish
+from tests.bench.lives import Made, lives, publish
 
 COUNT: Final = 1_000_000
 LARGE_BYTES: Final = 16_000
@@ -58,8 +64,16 @@ class Meter:
             self.spent = Spent(self.spent.wall_s + time.perf_counter() - wall_s, self.spent.cpu_s + time.process_time() - cpu_s)
 
 
+class Steps(NamedTuple):
+    """What each step behind the reading takes; ``folding`` holds the two before it."""
+
+    sifting: Spent
+    handing: Spent
+    folding: Spent
+
+
 async def read(bus: Bus) -> tuple[Spent, int]:
-    """Read the stream alone; return what it took, and the bytes of all bodies."""
+    """Read the stream alone, in the ordinary way; return what it took, and the bytes of all bodies."""
     meter, size_bytes = Meter(), 0
     with meter.running():
         async for messages in bus.read_batches(EVENTS, batch=BATCH):
@@ -67,16 +81,53 @@ async def read(bus: Bus) -> tuple[Spent, int]:
     return meter.spent, size_bytes
 
 
-def fold(path: Path, count: int, output_bytes: int) -> Spent:
-    """Fold the same events without a server; what makes them is not measured."""
-    meter, store = Meter(), Store.open(path)
-    messages = lives(count, output_bytes)
-    while batch := list(itertools.islice(messages, BATCH)):
-        with meter.running():
-            store.apply(EVENTS, batch)
-            store.work_in()
-    store.close()
+async def read_in_bulk(bus: Bus, count: int) -> Spent:
+    """Read the stream alone, in bulk."""
+    meter = Meter()
+    with meter.running():
+        read = [len(columns) async for columns in bus.read_columns(EVENTS, from_sequence=1, until_sequence=count)]
+    assert sum(read) == count
     return meter.spent
+
+
+def steps(path: Path, count: int, output_bytes: int) -> Steps:
+    """Take each step alone, of the same events without a server; what makes them is not measured."""
+    sifting, handing, folding = Meter(), Meter(), Meter()
+    with duckdb.connect() as scratch, closing(Store.open(path)) as store:
+        scratch.execute(
+            "CREATE TABLE incoming (sequence BIGINT, time_ns BIGINT, subject VARCHAR, message_id VARCHAR, body VARCHAR)"
+        )
+        made = lives(count, output_bytes)
+        while batch := list(itertools.islice(made, _batch(output_bytes))):
+            columns = _columns(batch)
+            with sifting.running():
+                ready, _, others = sift(EVENTS, columns)
+            assert not others
+            with handing.running():
+                scratch.execute("TRUNCATE incoming")
+                scratch.register("arrived", arrow_of(ready))
+                scratch.execute("INSERT INTO incoming SELECT * FROM arrived")
+                scratch.unregister("arrived")
+            with folding.running():
+                store.apply_columns(EVENTS, columns)
+                store.work_in()
+    return Steps(sifting.spent, handing.spent, folding.spent)
+
+
+def _batch(output_bytes: int) -> int:
+    """Return about how many events a batch of the bulk reader has."""
+    return min(BATCH, BATCH_BYTES // (output_bytes // 2 + 1000))
+
+
+def _columns(batch: Sequence[Made]) -> Columns:
+    columns = Columns.empty()
+    for one in batch:
+        columns.sequences.append(one.sequence)
+        columns.times_ns.append(one.time_ns)
+        columns.subjects.append(one.subject)
+        columns.message_ids.append(one.message_id)
+        columns.bodies.append(one.body)
+    return columns
 
 
 async def rebuilt(bus: Bus, path: Path) -> tuple[Spent, list[int]]:
@@ -106,14 +157,16 @@ async def measure(directory: Path, count: int, output_bytes: int) -> None:
         assert (await bus.stream_info(EVENTS))["state"]["last_seq"] == count
         published_s = time.perf_counter() - began
         reading, size_bytes = await read(bus)
-        folding = fold(directory / "fold.duckdb", count, output_bytes)
-        rebuilding, held = await rebuilt(bus, directory / "rebuilt.duckdb")
+        spent = {"reading alone, ordinary": reading, "reading alone, in bulk": await read_in_bulk(bus, count)}
+        alone = steps(directory / "fold.duckdb", count, output_bytes)
+        spent |= {"is each an event": alone.sifting, "into DuckDB": alone.handing, "these two, fold, commit": alone.folding}
+        spent["rebuild"], held = await rebuilt(bus, directory / "rebuilt.duckdb")
     print(
         f"\n{count:,} events of {size_bytes / count:,.0f} bytes, {size_bytes / MIB:,.0f} MiB; published in {published_s:.1f} s"
     )
     print("| step | events/s | MiB/s | µs of CPU an event |\n|---|---|---|---|")
-    for name, spent in (("reading alone", reading), ("fold alone", folding), ("rebuild", rebuilding)):
-        rates = f"{count / spent.wall_s:,.0f} | {size_bytes / MIB / spent.wall_s:,.1f} | {spent.cpu_s / count * 1e6:.1f}"
+    for name, one in spent.items():
+        rates = f"{count / one.wall_s:,.0f} | {size_bytes / MIB / one.wall_s:,.1f} | {one.cpu_s / count * 1e6:.1f}"
         print(f"| {name} | {rates} |")
     if not output_bytes:
         print(f"target of a rebuild: {TARGET:,} events/s")

@@ -44,6 +44,20 @@ async def test_a_rebuilt_file_equals_the_one_that_followed(own_server: OwnServer
     assert names(tmp_path) == ["followed.duckdb", "followed.duckdb.lock", "part.duckdb", "rebuilt.duckdb"]
 
 
+async def test_a_projector_that_is_far_behind_catches_up_in_bulk(
+    own_server: OwnServer, own_bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutor.projections.projector.BULK_FROM", 100)
+    behind, rebuilt = tmp_path / "behind.duckdb", tmp_path / "rebuilt.duckdb"
+    await happen_to_many(own_bus, MANY, "b")
+    await own_bus.publish("cutor.ev.default.b1.leased", b"\xff not an event")
+    async with projector(own_server.url, behind):
+        last = await happen(own_bus, "later", *FINISHED)
+        await until(own_bus, "SELECT max(sequence) FROM events", last)
+    await rebuild(own_bus, rebuilt)
+    assert differences(behind, rebuilt) == dict.fromkeys((*VIEWS, "checkpoint"), 0)
+
+
 async def test_a_rebuild_that_cannot_be_is_one_line_and_leaves_nothing(own_bus: Bus, tmp_path: Path) -> None:
     await happen(own_bus, "only", *FINISHED)
     with pytest.raises(RebuildFailed, match="EVENTS ends at 7, before the 99"):

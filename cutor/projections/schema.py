@@ -81,6 +81,12 @@ def session_script() -> str:
     return (SQL / "session.sql").read_text()
 
 
+@cache
+def settle_statements() -> tuple[str, ...]:
+    """Return the statements that work what small batches left in ``folds.moving`` into ``folds.settled``, in order."""
+    return tuple(_split((SQL / "settle.sql").read_text()))
+
+
 class Statement(NamedTuple):
     """One statement of a fold, and the kinds of events it is for: it can be left out of a batch that has none of them."""
 
@@ -92,9 +98,12 @@ class Statement(NamedTuple):
 def fold_statements(stream: str) -> tuple[Statement, ...]:
     """Return the statements that fold one batch of a stream, in order."""
     scripts = (path.read_text() for path in sorted((SQL / FOLDS[stream]).glob("*.sql")))
-    return tuple(
-        _statement(text) for script in scripts for text in re.split(r";\s*$", script, flags=re.MULTILINE) if text.strip()
-    )
+    return tuple(_statement(text) for script in scripts for text in _split(script))
+
+
+def _split(script: str) -> list[str]:
+    """Return the statements of a script."""
+    return [text for text in re.split(r";\s*$", script, flags=re.MULTILINE) if text.strip()]
 
 
 def _statement(text: str) -> Statement:
@@ -107,7 +116,12 @@ def _statement(text: str) -> Statement:
 def rules_digest() -> str:
     """Return the SHA-256, in hex, of the rules of the fold: a file made by others must be made again."""
     rules = {
-        "sql": [*table_scripts(), session_script(), *(text for stream in FOLDS for text, _ in fold_statements(stream))],
+        "sql": [
+            *table_scripts(),
+            session_script(),
+            *settle_statements(),
+            *(text for stream in FOLDS for text, _ in fold_statements(stream)),
+        ],
         "transitions": [statuses(), transitions()],
         "versions": VERSIONS,
         "patterns": [SUBJECT_PATTERN, ENVIRONMENT_PATTERN],

@@ -18,6 +18,7 @@ import duckdb
 
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.message import Stored
+from cutor.model.subjects import EVENTS
 from cutor.projections import schema
 from cutor.projections.arrow import arrow_of
 from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
@@ -25,6 +26,8 @@ from cutor.projections.gaps import Gap
 from cutor.projections.rows import Message, Row, fingerprint, rows, unfoldable
 from cutor.projections.sift import messages as messages_of
 from cutor.projections.sift import sift
+from cutor.projections.small_batch import Plain, read_plain
+from cutor.projections.small_fold import MOVING, SMALL, SmallFold
 from cutor.projections.views_paths import wal_path
 
 log = logging.getLogger(__name__)
@@ -70,6 +73,9 @@ class Store:
             stream: [(kinds, connection.extract_statements(sql)[0]) for sql, kinds in schema.fold_statements(stream)]
             for stream in schema.FOLDS
         }
+        self._small = SmallFold(connection)
+        self.small = SMALL
+        """Most messages of a batch that is folded in Python; 0 for tests that want the SQL."""
         self._positions = self._read_positions()
         self.commits = 0
         self._copies = 0
@@ -140,7 +146,9 @@ class Store:
         Raises `ViewsUnwritable` where the disk is full or memory runs out; nothing of the batch is in the file then.
         """
         try:
-            self._fold(stream, messages, rows(stream, messages))
+            plain = _plain(messages) if stream == EVENTS and len(messages) <= self.small else None
+            if plain is None or not self._commit_small(stream, messages[-1], plain):
+                self._fold(stream, messages, rows(stream, messages))
         except STORAGE_ERRORS as error:
             raise ViewsUnwritable(f"{self.path}: the views cannot be written: {one_line(error)}") from error
 
@@ -172,6 +180,7 @@ class Store:
                 stream, newest, kinds | {row.kind for row in others}, messages=len(columns), faults=faults
             )
         self._committed(stream, position)
+        self._small.reset()
 
     def apply_sealed(self, stream: str, path: Path, first: int, last: int) -> None:
         """Fold the messages of a sealed file in, from one sequence to another, and commit; errors as of `apply`.
@@ -201,6 +210,7 @@ class Store:
                 stream, newest, kinds | {row.kind for row in others}, messages=last - first + 1, faults=faults
             )
         self._committed(stream, position)
+        self._small.reset()
 
     def _sealed(self, stream: str, path: str, first: int, last: int, which: str = "") -> list[Stored]:
         sql = f"SELECT sequence, subject, time_ns, message_id, body {_SEALED} {which} ORDER BY sequence"
@@ -210,23 +220,37 @@ class Store:
     def _fold(self, stream: str, messages: Sequence[Message], batch: Sequence[Row]) -> None:
         """Commit a batch; where the fold refuses it, each half by itself, down to the message that it refuses."""
         try:
-            self._commit(stream, messages[-1], batch)
+            self._commit(stream, messages, batch)
         except FOLD_ERRORS as error:
             if len(batch) == 1:
                 log.error("%s %d (%s): %s", stream, messages[0].sequence, messages[0].subject, one_line(error))
-                self._commit(stream, messages[0], [unfoldable(batch[0], one_line(error))])
+                self._commit(stream, messages, [unfoldable(batch[0], one_line(error))])
                 return
             middle = len(batch) // 2
             self._fold(stream, messages[:middle], batch[:middle])
             self._fold(stream, messages[middle:], batch[middle:])
 
-    def _commit(self, stream: str, last: Message, batch: Sequence[Row]) -> None:
+    def _commit_small(self, stream: str, last: Message, batch: Sequence[Plain]) -> bool:
+        """Commit a small batch; return False where it cannot be folded so, which leaves nothing behind."""
+        try:
+            with self._transaction():
+                self._small.apply(batch)
+                position = self._move_checkpoint(stream, last, messages=len(batch))
+        except FOLD_ERRORS as error:
+            log.warning("%s up to %d: folded in SQL: %s", stream, last.sequence, one_line(error))
+            return False
+        self._committed(stream, position)
+        return True
+
+    def _commit(self, stream: str, messages: Sequence[Message], batch: Sequence[Row]) -> None:
         faults = sum(row.columns.fault is not None for row in batch)
         with self._transaction():
             self._connection.execute("TRUNCATE incoming")
             self._append(batch)
-            position = self._fold_incoming(stream, last, {row.kind for row in batch}, messages=len(batch), faults=faults)
+            kinds = {row.kind for row in batch}
+            position = self._fold_incoming(stream, messages[-1], kinds, messages=len(batch), faults=faults)
         self._committed(stream, position)
+        self._small.forget(message.subject for message in messages)
 
     def _append(self, batch: Sequence[Row]) -> None:
         self._appender.append_rows(row.columns for row in batch)
@@ -236,10 +260,15 @@ class Store:
         self, stream: str, last: Message, kinds: AbstractSet[str | None], *, messages: int, faults: int
     ) -> Position:
         """Fold what is in ``incoming``, and move the checkpoint to the last message of it."""
-        position = Position(last.sequence, fingerprint(last))
+        if stream == EVENTS:
+            self._small.settle()
         for wanted, statement in self._folds[stream]:
             if not wanted or not wanted.isdisjoint(kinds):
                 self._connection.execute(statement)
+        return self._move_checkpoint(stream, last, messages=messages, faults=faults)
+
+    def _move_checkpoint(self, stream: str, last: Message, *, messages: int, faults: int = 0) -> Position:
+        position = Position(last.sequence, fingerprint(last))
         self._connection.execute(
             "UPDATE checkpoint SET sequence = $2, fingerprint = $3, time = make_timestamp($4 // 1000), "
             "messages = messages + $5, undecodable = undecodable + $6 WHERE stream = $1",
@@ -253,17 +282,23 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN")
+        self._connection.begin()
         try:
             yield
-            self._connection.execute("COMMIT")
+            self._connection.commit()
         except BaseException:
             self._appender.clear()
-            self._connection.execute("ROLLBACK")
+            self._connection.rollback()
+            self._small.reset()
             raise
 
     def work_in(self) -> None:
-        """Work the write-ahead log into the file where it has grown long, and nobody copies the file."""
+        """Work the write-ahead log into the file where it has grown long, and nobody copies the file.
+
+        The states of small batches take their place among all others, where there are many of them: each of the steps leaves
+        the views as they were, so a crash between two of them does no harm.
+        """
+        self._small.settle(at_least=MOVING)
         wal = wal_path(self.path)
         if not self._copies and wal.exists() and wal.stat().st_size > WAL_BYTES:
             self._connection.execute("CHECKPOINT")
@@ -285,10 +320,17 @@ class Store:
         self._copies -= 1
 
 
+def _plain(messages: Sequence[Message]) -> list[Plain] | None:
+    """Return the events of a batch that holds nothing else, as the fold of small batches can read them; else None."""
+    plain = [found for message in messages if (found := read_plain(message)) is not None]
+    return plain if len(plain) == len(messages) else None
+
+
 def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the tables of an empty file, check the rules of another one, and set up the session."""
     connection.execute("SET enable_progress_bar = FALSE")  # it would go to the role's log
     connection.execute(f"SET checkpoint_threshold = '{NEVER_BYTES}B'")
+    connection.execute("SET threads = 1")  # batches are too short to be shared out: waking threads costs more
     connection.execute(f"SET memory_limit = '{MEMORY_BYTES}B'")
     tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     if not tables:

@@ -124,7 +124,8 @@ async def test_a_deleted_file_is_made_anew_and_equals_the_old_one(own_server: Ow
     with duckdb.connect(database) as connection:  # what came later aside, the files are equal
         connection.execute("DELETE FROM events WHERE id = 'later'")
         connection.execute("DELETE FROM stages WHERE id = 'later'")
-        connection.execute("DELETE FROM folds.submissions WHERE id = 'later'")
+        connection.execute("DELETE FROM folds.settled WHERE id = 'later'")
+        connection.execute("DELETE FROM folds.moving WHERE id = 'later'")
         connection.execute(f"DELETE FROM folds.builds WHERE sequence > {60 * len(FINISHED)}")
         connection.execute("CHECKPOINT")
     assert {view: count for view, count in differences(database, old).items() if view != "checkpoint"} == dict.fromkeys(

@@ -27,6 +27,7 @@ WITH histories AS (
         id,
         histories.last_sequence,
         history,
+        old.status IS NOT NULL AS is_old,
         old.dependencies AS old_dependencies,
         if(old.compiled IS NOT NULL OR old.runs > 0, old.began, NULL) AS old_began,
         {
@@ -47,12 +48,13 @@ WITH histories AS (
             'strays': coalesce(old.strays, 0),
             'ignored': []::STRUCT("sequence" BIGINT, status UTINYINT, fits BOOLEAN)[]
         } AS state
-    FROM histories LEFT JOIN folds.submissions AS old USING (tenant, id)
+    FROM histories LEFT JOIN folds.settled AS old USING (tenant, id)
 ), ends AS (
     SELECT
         tenant,
         id,
         last_sequence,
+        is_old,
         old_dependencies,
         old_began,
         list_reduce(

@@ -34,4 +34,25 @@ FROM (
 ) AS part
 WHERE (folded.tenant, folded.id) = (part.tenant, part.id);
 
-INSERT OR REPLACE INTO folds.submissions BY NAME SELECT * EXCLUDE (old_dependencies, old_began, ignored, told) FROM folded;
+UPDATE folds.settled SET
+    status = folded.status,
+    builder_leases = folded.builder_leases,
+    runner_leases = folded.runner_leases,
+    lease = folded.lease,
+    losses = folded.losses,
+    runs = folded.runs,
+    passed = folded.passed,
+    began = folded.began,
+    compiled = folded.compiled,
+    submitted = folded.submitted,
+    built = folded.built,
+    dependencies = folded.dependencies,
+    ended = folded.ended,
+    cleaned_ns = folded.cleaned_ns,
+    strays = folded.strays,
+    last_sequence = folded.last_sequence
+FROM folded
+WHERE folded.is_old AND (settled.tenant, settled.id) = (folded.tenant, folded.id);
+
+INSERT INTO folds.settled BY NAME
+SELECT * EXCLUDE (is_old, old_dependencies, old_began, ignored, told) FROM folded WHERE NOT is_old;

@@ -2,7 +2,7 @@
 -- events say is stored once, beside. The view `submissions` puts the parts together.
 
 -- The state of `cutor.model.state`, as far as the next event needs it. Rows without `submitted` are strays that came too early.
-CREATE TABLE folds.submissions (
+CREATE TABLE folds.settled (
     tenant VARCHAR,
     id VARCHAR,
     status UTINYINT NOT NULL,          -- place in folds.status; 1 before `submitted`
@@ -20,9 +20,19 @@ CREATE TABLE folds.submissions (
     ended BIGINT,
     cleaned_ns BIGINT,                 -- time of `cleaned`
     strays BIGINT NOT NULL,
-    last_sequence BIGINT NOT NULL,
-    PRIMARY KEY (tenant, id)
+    last_sequence BIGINT NOT NULL
 );
+CREATE INDEX settled_id ON folds.settled (id);
+
+-- The same, of small batches: each appends what its submissions came to. The newest row of a submission, by `last_sequence`, takes
+-- the place of its row in folds.settled; settle.sql works it in from time to time.
+CREATE TABLE folds.moving AS FROM folds.settled;
+
+CREATE VIEW folds.submissions AS
+FROM folds.settled ANTI JOIN folds.moving USING (tenant, id)
+UNION ALL
+FROM folds.moving
+QUALIFY row_number() OVER (PARTITION BY tenant, id ORDER BY last_sequence DESC) = 1;
 
 -- The numbers of the statuses, from the transition table of `cutor.model.state`.
 CREATE TABLE folds.status (

@@ -1,0 +1,167 @@
+"""The fold of small batches: rows made in Python and appended, so that nothing has to be planned.
+
+States are appended to ``folds.moving`` and not updated in place: an update of a row that has to be found first costs a
+millisecond a submission. What has gathered there is worked into ``folds.settled`` by `settle`, and before the fold in SQL runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import duckdb
+import msgspec
+
+from cutor.model.messages import Unreadable, malformed, read_message
+from cutor.model.state import Stamp
+from cutor.model.subjects import Address
+from cutor.projections import schema
+from cutor.projections.small_batch import Correction, Plain, SmallBatch, gather
+from cutor.projections.standing import Standing
+
+SMALL: Final = 1000
+"""Most messages of a batch that is folded here; more of them cost less in SQL."""
+KEPT: Final = 10_000
+"""Most submissions whose standing is kept in memory; of others it is read from the file."""
+MOVING: Final = 50_000
+"""Most rows in ``folds.moving`` before they are worked in."""
+
+_SUBJECT: Final = re.compile(schema.SUBJECT_PATTERN)
+"""Whose strays a message is among, even where its kind is none."""
+_FILLED: Final = {
+    "events": "events",
+    "folds.requests": "requests",
+    "folds.builds": "builds",
+    "folds.ends": "ends",
+}
+_OUTDATE: Final = (
+    "UPDATE stages SET is_current = FALSE WHERE is_current AND sequence >= $1 AND tenant = $2 AND id = $3 "
+    "AND if(stage = 'dependencies', sequence IS DISTINCT FROM $4, sequence < $5)"
+)
+_RETELL: Final = (
+    "DELETE FROM stages WHERE sequence = $1 AND tenant = $2 AND id = $3 AND stage = $4 AND coalesce(test_case < $5, TRUE)"
+)
+_STORED: Final = (
+    "SELECT tenant, id, submitted, strays, last_sequence FROM {source} WHERE id IN ({places}) ORDER BY last_sequence"
+)
+_HISTORIES: Final = (
+    "SELECT tenant, id, sequence, time_ns, subject, fault, body, raw FROM events "
+    "WHERE counts AND sequence >= $1 AND id IN ({places}) ORDER BY sequence"
+)
+"""Both with the places of parameters, one for each submission."""
+
+
+class SmallFold:
+    """Folds small batches into an open file, inside of a transaction that its owner begins and ends."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._appenders = {table: connection.appender(table) for table in (*_FILLED, "stages", "folds.moving")}
+        self._standings: OrderedDict[Address, Standing] = OrderedDict()
+        self._moving: int | None = None
+
+    def apply(self, batch: Sequence[Plain]) -> None:
+        """Fold messages in. After an error nothing of them is to be committed, and `reset` is to be called."""
+        self._read_standings({plain.address for plain in batch})
+        rows = gather(batch, self._standings)
+        for correction in rows.corrections:
+            self._correct(correction)
+        for table, name in _FILLED.items():
+            self._append(table, getattr(rows, name))
+        self._append("stages", [row.columns() for row in rows.stages])
+        self._append("folds.moving", self._states(batch, rows))
+        while len(self._standings) > KEPT:
+            self._standings.popitem(last=False)
+
+    def settle(self, *, at_least: int = 1) -> None:
+        """Work the states of small batches into the table of all, where there are as many rows of them."""
+        if self._in_moving() >= at_least:
+            for sql in schema.settle_statements():
+                self._connection.execute(sql)
+            self._moving = 0
+
+    def forget(self, subjects: Iterable[str]) -> None:
+        """Drop what memory has of the submissions of subjects: others have folded them on."""
+        for subject in subjects:
+            found = _SUBJECT.fullmatch(subject)
+            if found is not None:
+                self._standings.pop(Address(found[1], found[2]), None)
+
+    def reset(self) -> None:
+        """Drop all that memory has: the transaction that it came of was not committed."""
+        for appender in self._appenders.values():
+            appender.clear()
+        self._standings.clear()
+        self._moving = None
+
+    def _in_moving(self) -> int:
+        """Return how many rows ``folds.moving`` has; counted once, and after `reset`."""
+        if self._moving is None:
+            [(count,)] = self._connection.execute("SELECT count(*) FROM folds.moving").fetchall()
+            self._moving = int(count)
+        return self._moving
+
+    def _append(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+        if rows:
+            self._appenders[table].append_rows(rows)
+            self._appenders[table].flush()
+
+    def _states(self, batch: Iterable[Plain], rows: SmallBatch) -> list[tuple[object, ...]]:
+        states = [rows.standings[address].row() for address in dict.fromkeys(plain.address for plain in batch)]
+        self._moving = self._in_moving() + len(states)
+        return states
+
+    def _correct(self, of: Correction) -> None:
+        if of.told is None:
+            self._connection.execute(_OUTDATE, [of.submitted, *of.address, of.dependencies, of.began])
+        else:
+            self._connection.execute(_RETELL, [of.ended, *of.address, of.told, of.runs])
+
+    def _read_standings(self, addresses: set[Address]) -> None:
+        """Have the standings of submissions in memory: kept, read from the file, or new."""
+        for address in addresses & self._standings.keys():
+            self._standings.move_to_end(address)
+        missing = sorted(addresses - self._standings.keys())
+        if not missing:
+            return
+        found = self._stored(missing)
+        for address in missing:
+            self._standings[address] = Standing(address=address)
+        if found:
+            self._read_histories(found)
+
+    def _stored(self, addresses: Sequence[Address]) -> dict[Address, tuple[int | None, int, int]]:
+        """Return what the file has of submissions: the sequence of ``submitted``, strays, and the newest sequence."""
+        places = ", ".join(f"${place}" for place in range(1, len(addresses) + 1))
+        found: dict[Address, tuple[int | None, int, int]] = {}
+        for source in ("folds.settled", "folds.moving"):
+            if source == "folds.moving" and not self._in_moving():
+                continue
+            rows = self._connection.execute(_STORED.format(source=source, places=places), [address.id for address in addresses])
+            found |= {Address(tenant, name): numbers for tenant, name, *numbers in rows.fetchall()}  # type: ignore[misc]
+        return {address: found[address] for address in addresses if address in found}
+
+    def _read_histories(self, stored: dict[Address, tuple[int | None, int, int]]) -> None:
+        """Fold again what counted of submissions that the file has and memory has not."""
+        begun = [submitted for submitted, _, _ in stored.values() if submitted is not None]
+        places = ", ".join(f"${place}" for place in range(2, len(stored) + 2))
+        events = self._connection.execute(
+            _HISTORIES.format(places=places), [min(begun, default=0), *(address.id for address in stored)]
+        )
+        for tenant, name, sequence, time_ns, subject, fault, body, raw in events.fetchall():
+            standing = self._standings.get(Address(tenant, name))
+            if standing is None or standing.address not in stored:
+                continue
+            message = malformed(fault) if fault is not None else read_message(subject, raw if body is None else body.encode())
+            if not isinstance(message, Unreadable):
+                standing.take(message, Stamp(sequence, time_ns))
+        for address, (_, strays, last_sequence) in stored.items():
+            _restore(self._standings[address], strays, last_sequence)
+
+
+def _restore(standing: Standing, strays: int, last_sequence: int) -> None:
+    standing.strays, standing.last_sequence = strays, last_sequence
+    if standing.state is not None:
+        standing.state = msgspec.structs.replace(standing.state, strays=strays)

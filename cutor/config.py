@@ -177,6 +177,22 @@ class ArchiveSettings(_Section, frozen=True, kw_only=True):
     segment_age_s: Annotated[
         int, Meta(ge=60, le=31_536_000, description="seconds after which messages are sealed though their file is not full")
     ] = 86_400
+    interval_s: Annotated[
+        int,
+        Meta(ge=1, le=86_400, description="seconds between two rounds of the archiver, which seals what there is to seal"),
+    ] = 600
+    retain_days: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=36_500,
+                description="days after which EVENTS lets go of what is sealed, compared, and of submissions that have ended; "
+                "without it of nothing",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class LogSettings(_Section, frozen=True, kw_only=True):
@@ -369,6 +385,7 @@ def check(config: Config) -> None:
     for key, path in (*paths, *_server_files(config.server)):
         if path is not None and (not Path(path).is_absolute() or "\0" in path):
             raise InvalidPolicy(f"{key}: {path!r} must be an absolute path, without a NUL character")
+    _check_archive(config.archive)
     if (config.server.tls_cert is None) != (config.server.tls_key is None):
         raise InvalidPolicy("server: tls_cert and tls_key belong together: name both, or neither")
     for name in ("database", "snapshot_path"):
@@ -376,6 +393,11 @@ def check(config: Config) -> None:
             raise InvalidPolicy(f"projector.{name}: {path!r} holds a NUL character")
     if Path(config.projector.database).name == Path(config.projector.snapshot_path).name:
         raise InvalidPolicy("projector.snapshot_path: it must not have the name of projector.database: it would take its place")
+
+
+def _check_archive(archive: ArchiveSettings) -> None:
+    if archive.retain_days is not None and archive.directory is None:
+        raise InvalidPolicy("archive.retain_days: nothing may go that is not sealed: set archive.directory, too")
 
 
 def _check_weights(tenants: Any) -> None:

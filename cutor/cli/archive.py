@@ -13,6 +13,7 @@ from cutor.bus.connection import Bus
 from cutor.cli import interruption
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import StatusLine, print_json
+from cutor.cli.quantities import Span
 from cutor.cli.render import print_table
 from cutor.errors import DONE, UNAVAILABLE
 from cutor.model.units import about, counted
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from cutor.projections.archive.manifest import Manifest
     from cutor.projections.archive.place import Archive
     from cutor.projections.archive.reports import StreamReport
+    from cutor.projections.archive.retention import Expiry
     from cutor.projections.archive.verification import Verified
 
 NS_PER_S: Final = 1_000_000_000
+DAY_S: Final = 86_400
 
 
 @click.group(
@@ -79,7 +82,7 @@ def seal_command(wanted: Wanted, directory: Path | None, everything: bool) -> No
 @server_option
 @click.pass_obj
 def status_command(wanted: Wanted, directory: Path | None, offline: bool) -> None:
-    """Show what is sealed, and how far that is behind the streams.
+    """Show what is sealed, and what is not yet.
 
     `chain` is the last link of the hashes: whoever notes it elsewhere can tell whether the end was cut off.
     """
@@ -108,7 +111,7 @@ def status_command(wanted: Wanted, directory: Path | None, offline: bool) -> Non
 @server_option
 @click.pass_obj
 def verify_command(wanted: Wanted, directory: Path | None, everything: bool, offline: bool) -> int:
-    """Check that the archive is what was sealed, and what the streams hold.
+    """Check that the archive is as it was sealed.
 
     The chain of hashes, every file's SHA-256, and that no message is missing; then the first and the last message of every file
     against the stream, where that still has them. Exit code 3 if anything differs; each fault is a line.
@@ -126,6 +129,65 @@ def verify_command(wanted: Wanted, directory: Path | None, everything: bool, off
     for fault in faults:
         click.echo(f"FAULT: {escape(fault)}")
     return UNAVAILABLE if faults else DONE
+
+
+@command.command(
+    "expire", epilog=examples("cutor archive expire --keep 30d --dry-run", "cutor archive expire --keep 30d --yes")
+)
+@_directory_option
+@click.option("--keep", "keep_s", type=Span(), metavar="TIME", help="What is younger stays (else `archive.retain_days`).")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@server_option
+@click.pass_obj
+def expire_command(wanted: Wanted, directory: Path | None, keep_s: int | None, dry_run: bool, yes: bool) -> None:
+    """Let EVENTS go of old events that are sealed.
+
+    Only what was sealed, is message by message the same in archive and stream, and belongs to submissions that have ended. It
+    stays in the archive and in the views. Ids that are gone from the stream are free for new submissions. The archiver does
+    this by itself where `archive.retain_days` is set.
+    """
+    server, archive = wanted.find_server(), _archive(wanted, directory)
+    days = wanted.loaded_of_stack.config.archive.retain_days
+    keep_s = keep_s if keep_s is not None else days * DAY_S if days is not None else None
+    if keep_s is None:
+        raise click.UsageError("how long are events kept? --keep 30d, or archive.retain_days", click.get_current_context())
+    with StatusLine() as line:
+        expiry = interruption.run(_plan_expiry(server, archive, keep_s, line))
+    if not wanted.json:
+        click.echo(_expiry_text(expiry))
+    if expiry.messages and not dry_run:
+        if not yes:
+            click.confirm("let go of them?", abort=True, err=True)
+        interruption.run(_expire(server, archive, expiry))
+    if wanted.json:
+        print_json(expiry._asdict() | {"messages": expiry.messages, "expired": bool(expiry.messages) and not dry_run})
+
+
+def _expiry_text(expiry: Expiry) -> str:
+    why = f"; kept: {expiry.held_by}" if expiry.held_by else ""
+    if not expiry.messages:
+        return f"EVENTS: nothing may go{why}"
+    return f"EVENTS: {counted(expiry.messages, 'message')}, {expiry.first:,} to {expiry.last:,}, may go{why}"
+
+
+async def _plan_expiry(server: str, archive: Archive, keep_s: float, line: StatusLine) -> Expiry:
+    from cutor.projections.archive.retention import plan  # noqa: PLC0415 - as below
+
+    def tell(at: int, last: int) -> None:
+        line.show(f"comparing EVENTS: {at:,} of {last:,}")
+
+    async with Bus.connect(server, name="cutor archive expire") as bus:
+        return await plan(bus, archive, keep_s, tell=tell)
+
+
+async def _expire(server: str, archive: Archive, expiry: Expiry) -> None:
+    from cutor.projections.archive.retention import expire  # noqa: PLC0415 - as below
+
+    with archive.held():
+        async with Bus.connect(server, name="cutor archive expire") as bus:
+            await expire(bus, expiry)
 
 
 def _archive(wanted: Wanted, directory: Path | None) -> Archive:

@@ -53,6 +53,7 @@ COMMANDS: Final = {
     "builder": Entry("builder", "Run a builder by itself, against any NATS server."),
     "runner": Entry("runner", "Run a runner by itself, against any NATS server."),
     "projector": Entry("projector", "Run a projector by itself, against any NATS server."),
+    "archiver": Entry("archiver", "Run an archiver by itself, against any NATS server."),
 }
 """Every command, in the order of the overview."""
 

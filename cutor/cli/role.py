@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
 
 from cutor.cli.options import Wanted, data_option, examples, server_option
 from cutor.stack.role_process import Role, RoleSettings, Supervision, run_role
+
+WITHOUT_CONTAINERS: Final = frozenset({"projector", "archiver"})
 
 
 def role_command(name: str, role: Role, purpose: str) -> click.Command:
@@ -37,7 +40,7 @@ def role_command(name: str, role: Role, purpose: str) -> click.Command:
         ready_fd: int | None,
         lock_fds: tuple[int, ...],
     ) -> int:
-        config = (wanted.loaded if name == "projector" else wanted.loaded_for_docker).config  # the projector has no containers
+        config = (wanted.loaded if name in WITHOUT_CONTAINERS else wanted.loaded_for_docker).config
         settings = RoleSettings(
             role=name,
             server=wanted.find_server(),

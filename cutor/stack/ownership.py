@@ -19,7 +19,7 @@ USED: Final = frozenset(
 )
 VIEWS: Final = "projections.duckdb"
 """Where the projector has its views without a `projector.database` of its own; what belongs to them begins so."""
-OPENED_BENEATH: Final = {"nats": ("nats-", "jetstream"), "log": ("supervisor", "builder", "runner", "projector")}
+OPENED_BENEATH: Final = {"nats": ("nats-", "jetstream"), "log": ("supervisor", "builder", "runner", "projector", "archiver")}
 """What names begin with that are opened in these directories by cutor or nats-server: one on a disk of its own has more."""
 OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 ROOT: Final = 0

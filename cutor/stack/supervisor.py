@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from cutor.containers.engine import Engine
 
 ROLES: Final = ("builder", "runner", "projector")
+ARCHIVER: Final = "archiver"
+"""Runs beside a projector where an archive is configured."""
 SUPERVISOR: Final = "cutor"
 """Its name before the lines that it shows."""
 READY_TIMEOUT_S: Final = 60.0
@@ -71,6 +73,12 @@ class StackSettings:
     port: int | None = None
     roles: Sequence[str] = ROLES
     restore: Path | None = None
+
+    @property
+    def all_roles(self) -> list[str]:
+        """Those that are started: with the archiver, where there is something for it to do."""
+        archives = "projector" in self.roles and self.config.archive.directory is not None
+        return [*self.roles, ARCHIVER] if archives else list(self.roles)
 
 
 @dataclass(frozen=True)
@@ -237,7 +245,7 @@ class Supervisor:
 
     async def _keep(self, server: KeptServer, lock: Lock, instance: str, announce: Callable[[], None]) -> None:
         """Keep server and roles running until ``orders.stop``, or until one of them is given up; then the roles end."""
-        keepers = [self._keeper(role, server.url, lock) for role in self._settings.roles]
+        keepers = [self._keeper(role, server.url, lock) for role in self._settings.all_roles]
         failures: list[Exception] = []
 
         async def watched(work: Coroutine[Any, Any, None]) -> None:

@@ -219,6 +219,7 @@ def test_the_archive_is_sealed_and_verified(bare: User, tmp_path: Path) -> None:
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "nothing is sealed" in done.stdout
     assert re.search(r"EVENTS: 1 to \d+ are sealed, 1 file", done.stdout), done.stdout
+    assert "EVENTS: nothing may go" in done.stdout
     assert re.search(r"EVENTS: 1 file, (\d+) messages?, \d+ of them compared", done.stdout), done.stdout
 
 

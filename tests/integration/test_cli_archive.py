@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from cutor.projections.archive.place import Archive
 from tests.bare_stack import User, one_line, request
 
 
@@ -46,3 +47,28 @@ def test_what_users_get_wrong_is_one_line(bare: User, tmp_path: Path) -> None:
         )
     (tmp_path / "config.toml").write_text('[archive]\ndirectory = "here"\n')
     assert "must be an absolute path" in one_line(bare.cutor("archive", "status", "--config", str(tmp_path / "config.toml")), 2)
+
+
+def test_a_stack_archives_by_itself(user: User) -> None:
+    directory = user.home / "archive"
+    config = user.home / "config.toml"
+    config.write_text(f'[archive]\ndirectory = "{directory}"\n')
+    started = user.up("--config", str(config), roles=["projector"])
+    assert started.returncode == 0, started.stderr
+    said = one_line(user.cutor("archive", "seal", "--all"), 3)
+    assert f"{directory}: somebody else seals into it" in said
+    assert user.down().returncode == 0
+    assert (user.stack.data / "log" / "archiver.log").is_file()
+    with Archive(directory).held():
+        pass
+
+
+def test_what_expires_is_said(bare: User, tmp_path: Path) -> None:
+    directory = str(tmp_path / "archive")
+    assert bare.cutor("archive", "seal", "--all", "--directory", directory).returncode == 0
+    assert "how long are events kept?" in bare.cutor("archive", "expire", "--directory", directory).stderr
+    done = bare.cutor("archive", "expire", "--keep", "1d", "--yes", "--json", "--directory", directory)
+    assert json.loads(done.stdout) == {"first": 1, "last": 0, "until_ns": 0, "held_by": None, "messages": 0, "expired": False}
+    config = tmp_path / "config.toml"
+    config.write_text("[archive]\nretain_days = 3\n")
+    assert "set archive.directory, too" in one_line(bare.cutor("archive", "status", "--config", str(config)), 2)

@@ -46,6 +46,8 @@ class Joined:
         """The first sequence that there is, in the archive or in the stream."""
         self.sealed = self._segments[-1].last if self._segments else 0
         """The last one in the archive; 0: none."""
+        self.now_ns = state.now_ns
+        """What time it was at the server."""
         self.last = state.last
         """The last one that the stream had when it was asked."""
 
@@ -82,6 +84,10 @@ class Joined:
             )
             for one in wanted
         ]
+
+    def sealed_from(self, first: int) -> int:
+        """Return the last sequence up to which all from ``first`` on is sealed; ``first - 1`` where that itself is not."""
+        return self.sealed if self._segments and self._segments[0].first <= first <= self.sealed else first - 1
 
     async def check(self, piece: Piece) -> None:
         """Raise `ArchiveDamaged` where a file is not what was sealed."""

@@ -186,9 +186,9 @@ ids = itertools.count()
 
 
 @st.composite
-def streams(draw: st.DrawFn, *, after: int = 0) -> list[tuple[Address, Written]]:
-    """Return messages of one to three new submissions, numbered behind a sequence: interleaved, some garbage, some twice."""
-    histories_of = {Address("default", f"s{next(ids)}"): draw(histories()) for _ in range(draw(st.integers(1, 3)))}
+def streams(draw: st.DrawFn, *, after: int = 0, submissions: tuple[int, int] = (1, 3)) -> list[tuple[Address, Written]]:
+    """Return messages of some new submissions, numbered behind a sequence: interleaved, some garbage, some twice."""
+    histories_of = {Address("default", f"s{next(ids)}"): draw(histories()) for _ in range(draw(st.integers(*submissions)))}
     waiting = {address: [(kind_of(event), encode(event)) for event in events] for address, events in histories_of.items()}
     messages: list[tuple[Address, Written]] = []
     while any(waiting.values()):

@@ -29,6 +29,9 @@ class Written:
         self.time_ns = sequence * 1_000_000_007 if time_ns is None else time_ns
         self.message_id: str | None = f"message {sequence}"
 
+    def __repr__(self) -> str:
+        return f"{self.sequence} {self.subject} {self.body!r}"
+
 
 def written(sequence: int, address: Address, event: Event) -> Written:
     return Written(sequence, event_subject(address, kind_of(event)), encode(event))

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import duckdb
+import msgspec
 
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.query_link import LINE_BYTES, Held, Hold, Link, LinkClosed, Ready, Release, Settings
@@ -30,6 +31,8 @@ READY_S: Final = 20.0
 """What the projector waits for it before it is ready without: it comes later, then."""
 END_S: Final = 3.0
 """What it may take to end; then it is killed."""
+HOLD_S: Final = 300.0
+"""What a copy may take: the log grows meanwhile. A service that takes longer is ended."""
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 15.0
 
@@ -72,10 +75,11 @@ class _Keeper:
         link = Link(reader, stream)
         served = asyncio.Event()
         try:
-            with contextlib.suppress(LinkClosed):
-                await link.send(self._settings)
-                await self._attend(link, served)
-            log.error("the query service ended with %s; it is started again", await process.wait())
+            await link.send(self._settings)
+            await self._attend(link, served)
+        except (LinkClosed, msgspec.MsgspecError, ValueError) as reason:
+            await _end(process)
+            log.error("the query service ended with %s (%s); it is started again", process.returncode, reason)
         finally:
             link.close()
             await _end(process)
@@ -98,7 +102,9 @@ class _Keeper:
                 return
             async with self._writer.copying() as copied:
                 await link.send(Held(**copied._asdict()))
-                await link.receive(Release)
+                await asyncio.wait_for(link.receive(Release), HOLD_S)
+        except TimeoutError as error:
+            raise LinkClosed(f"the views were held for a copy for {HOLD_S:g} s") from error
         except (ViewsRejected, duckdb.Error) as error:
             await link.send(Held(error=str(error)))
 

@@ -123,4 +123,4 @@ def _moment(seconds: float) -> str:
 
 
 def _line(document: dict[str, Any]) -> str:
-    return json.dumps(document, ensure_ascii=True).replace("\x7f", "\\u007f")
+    return json.dumps(document, ensure_ascii=True)

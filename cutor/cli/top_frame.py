@@ -25,7 +25,6 @@ BARS: Final = "▁▂▃▄▅▆▇█"
 SLOT_CELLS: Final = 12
 """Cells of a bar of slots; of more slots, each cell stands for several."""
 TWO_COLUMNS_FROM: Final = 76
-OUTCOME_CELLS: Final = 72
 _LOUD: Final = {"OK": "green", "WRONG_ANSWER": "yellow", "CANCELLED": "dim", "PARKED": "bold red", "REJECTED": "red"}
 
 
@@ -40,10 +39,10 @@ def frame(view: View, columns: int, rows: int, *, keys: str = "", clock: str = "
         both.add_column(ratio=1)
         both.add_row(Padding(left, (0, 2, 0, 0)), right)
         parts.append(both)
-        taken = max(3 + len(queues), 7)
+        taken = max(3 + len(queues), 8)
     else:
         parts += [left, right]
-        taken = 10 + len(queues)
+        taken = 11 + len(queues)
     room = max(1, rows - taken - 8)
     nobody = Text("nobody tells of itself: is a builder, runner or projector running?", style="dim")
     parts += [Text(), _workers(view, room, columns) if view.workers else nobody, Text(), *_foot(view)]
@@ -65,7 +64,7 @@ def _header(view: View, columns: int, clock: str) -> RenderableType:
         title.append(f"  {', '.join(counts)}" if live else "  listening", style="" if live else "dim")
     line = Table.grid(expand=True)
     line.add_column(no_wrap=True, overflow="ellipsis")
-    line.add_column(justify="right", no_wrap=True)
+    line.add_column(justify="right", no_wrap=True, min_width=len(clock) + 1)
     line.add_row(title, Text(clock, style="dim"))
     return Group(line, Rule(style="dim"))
 
@@ -111,7 +110,7 @@ def _rates(view: View, columns: int) -> RenderableType:
     outcomes = Text(" ").join(
         Text(f"{escape(outcome)[:20]} {number}", style=_LOUD.get(outcome, "red")) for outcome, number in view.outcomes.items()
     )
-    outcomes.truncate(OUTCOME_CELLS, overflow="ellipsis")
+    outcomes.truncate(2 * columns - 20, overflow="ellipsis")
     if not view.outcomes:
         outcomes = Text("none ended in the last minute", style="dim")
     times = _table("last minute", "p50", "p95", "of")

@@ -19,6 +19,7 @@ from cutor.bus.embedded import find_binary
 from cutor.bus.errors import ApiRefused, BusError, Leaderless, StreamMissing
 from cutor.bus.server_file import ALWAYS_SYNC, sync_interval_of
 from cutor.bus.topology import plan
+from cutor.cli.archive_checks import check_archive
 from cutor.cli.cache_checks import check_cache
 from cutor.cli.changes import change_text, fields_text, policy_changes
 from cutor.cli.copy_checks import check_copies
@@ -33,6 +34,7 @@ from cutor.cli.metrics_checks import check_metrics
 from cutor.cli.options import Wanted
 from cutor.cli.parked_checks import check_parked
 from cutor.cli.space_checks import check_environments, check_store_space
+from cutor.cli.storage_checks import check_disks, check_storage
 from cutor.cli.volume_checks import check_networks, check_volumes
 from cutor.config import Config, check_docker_host
 from cutor.containers.control_group import hindrance
@@ -123,7 +125,11 @@ async def _configuration(wanted: Wanted, config: Config) -> AsyncIterator[Findin
             f"what follows is {followed}",
         )
     yield ok("configuration", f"{loaded.file or 'none: every value is built in'}, {tenants}")
-    yield check_disk(Path(stack.data) if stack else wanted.surroundings.data_directory(config))
+    data = Path(stack.data) if stack else wanted.surroundings.data_directory(config)
+    yield check_disk(data)
+    archive = {} if config.archive.directory is None else {"archive": Path(config.archive.directory)}
+    for finding in check_disks(data, {"views": (data / config.projector.database).parent, **archive}):
+        yield finding
 
 
 def is_edited(own: Config, of_stack: Config) -> bool:
@@ -247,9 +253,8 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
         async with Bus.connect(server, name="cutor doctor") as bus:
             yield await check_server(bus)
             yield await check_streams(bus, config)
-            if (copies := await check_copies(bus, [stream.name for stream in wanted_streams(config).streams])) is not None:
-                yield copies
-            yield await check_durability(bus, _own_store(wanted))
+            async for finding in _check_keeping(bus, wanted, config):
+                yield finding
             yield await check_policy(bus, config)
             for role in ("builder", "runner"):
                 yield await check_role(bus, config, role)
@@ -266,6 +271,18 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
         yield fail("jetstream", line_of(error), "")
     except BusError as error:
         yield fail("server", line_of(error), "")
+
+
+async def _check_keeping(bus: Bus, wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
+    """Check how what is in the streams is kept: copies, disks, limits, archive."""
+    streams = [stream.name for stream in wanted_streams(config).streams]
+    if (copies := await check_copies(bus, streams)) is not None:
+        yield copies
+    yield await check_durability(bus, _own_store(wanted))
+    async for finding in check_storage(bus, streams):
+        yield finding
+    async for finding in check_archive(bus, config.archive):
+        yield finding
 
 
 async def check_server(bus: Bus) -> Finding:

@@ -10,14 +10,16 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.retention_mark import MARK
 from cutor.bus.topology import apply, default_text, parse
+from cutor.cli.archive_checks import check_archive
 from cutor.config import ArchiveSettings, Config
 from cutor.projections.archive.archiver import run_archiver
 from cutor.projections.archive.errors import ArchiveForeign
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import VERSION, Manifest
 from cutor.projections.archive.place import Archive
-from cutor.projections.archive.retention import MARK, RetentionRefused, expire, plan, withdraw
+from cutor.projections.archive.retention import RetentionRefused, expire, plan, withdraw
 from cutor.projections.archive.segment_file import SegmentWriter
 from cutor.projections.rebuild import rebuild
 from cutor.roles.context import RoleContext
@@ -191,3 +193,17 @@ async def test_a_limit_of_the_deployers_own_is_not_touched(brief: Bus, tmp_path:
         await expire(brief, expiry)
     assert (await settings(brief))[0] == 3600 * 10**9
     assert await first(brief) == 1
+
+
+async def test_doctor_tells_of_the_archive_and_of_a_limit_that_was_left(brief: Bus, tmp_path: Path) -> None:
+    directory = tmp_path / "archive"
+    archive = ArchiveSettings(directory=str(directory))
+    assert [(one.what, one.verdict) async for one in check_archive(brief, archive)] == [("archive", "warn")]
+    await happen_to_many(brief, 3, "s")
+    await seal_all(brief, Archive(directory))
+    assert [(one.what, one.verdict) async for one in check_archive(brief, archive)] == [("archive", "ok")]
+    config = (await brief.stream_info("EVENTS"))["config"]
+    await brief.api.call("EVENTS", "STREAM.UPDATE.EVENTS", {**config, "max_age": 3600 * 10**9, "metadata": {MARK: "7"}})
+    (directory / "EVENTS" / "manifest.json").write_text("{}")
+    found = [(one.what, one.verdict) async for one in check_archive(brief, archive)]
+    assert found == [("retention", "warn"), ("archive", "fail")]

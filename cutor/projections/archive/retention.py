@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
+from cutor.bus.retention_mark import MARK
 from cutor.errors import REFUSED
 from cutor.journal import Journal
 from cutor.model.state import TERMINAL
@@ -32,7 +33,6 @@ from cutor.undisturbed import to_the_end
 
 log = logging.getLogger(__name__)
 
-MARK: Final = "cutor_expiring"
 MARGIN_S: Final = 60.0
 """What is to stay is younger than what is to go by so much: the limit goes on with the clock while it stands."""
 PATIENCE_S: Final = 10.0

@@ -1,0 +1,70 @@
+"""What ``cutor doctor`` says of the archive: how far it is behind, and whether a limit was left that lets go of events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cutor.bus.connection import Bus
+from cutor.bus.errors import StreamMissing
+from cutor.bus.retention_mark import MARK
+from cutor.cli.failures import line_of
+from cutor.cli.findings import Finding, fail, ok, warn
+from cutor.config import ArchiveSettings
+from cutor.errors import CutorError
+from cutor.model.subjects import EVENTS
+
+if TYPE_CHECKING:
+    from cutor.projections.archive.reports import StreamReport
+
+NS_PER_S: Final = 1_000_000_000
+SETTLED_S: Final = 600
+ROUNDS: Final = 3
+"""An archiver is behind when it has not sealed for so many of its intervals what it should have."""
+SEALS: Final = (
+    "`cutor up` starts an archiver beside its projector; its log says what hinders it, `cutor archive seal` seals now"
+)
+
+
+async def check_archive(bus: Bus, settings: ArchiveSettings) -> AsyncIterator[Finding]:
+    """Check how far the archive is, where one is configured; and everywhere that no limit of an archiver was left."""
+    if (left := await _left_limit(bus)) is not None:
+        yield left
+    if settings.directory is None:
+        return
+    if not await asyncio.to_thread(Path(settings.directory).is_dir):
+        yield warn("archive", f"{settings.directory} is not there: nothing is sealed, or it is on another host", SEALS)
+        return
+    from cutor.projections.archive.place import Archive  # noqa: PLC0415 - it imports duckdb
+    from cutor.projections.archive.reports import report  # noqa: PLC0415 - as above
+
+    try:
+        yield judge_archive(await report(Archive(Path(settings.directory)), bus), settings, datetime.now(UTC).timestamp())
+    except CutorError as error:
+        yield fail("archive", line_of(error), "docs/how-to/archive.md says what to do")
+
+
+def judge_archive(reports: list[StreamReport], settings: ArchiveSettings, now_s: float) -> Finding:
+    """Return what so much that is sealed, and not sealed, means."""
+    late_s = settings.segment_age_s + SETTLED_S + ROUNDS * settings.interval_s
+    sealed = ", ".join(f"{one.manifest.stream} up to {one.manifest.last}" for one in reports if one.manifest.segments)
+    late = [one for one in reports if one.oldest_ns is not None and one.oldest_ns / NS_PER_S < now_s - late_s]
+    if late:
+        hours = max(int((now_s - (one.oldest_ns or 0) / NS_PER_S) // 3600) for one in late)
+        names = ", ".join(f"{one.unsealed} of {one.manifest.stream}" for one in late)
+        return warn("archive", f"not sealed are {names}, the oldest for {hours} h", SEALS)
+    return ok("archive", f"sealed are {sealed}" if sealed else "nothing is old enough to be sealed")
+
+
+async def _left_limit(bus: Bus) -> Finding | None:
+    """Return what there is to say of a `max_age` that an archiver set and did not take back."""
+    try:
+        config = (await bus.stream_info(EVENTS))["config"]
+    except StreamMissing:
+        return None
+    if not config.get("max_age") or MARK not in (config.get("metadata") or {}):
+        return None
+    return warn("retention", f"{EVENTS} has a limit that a dead archiver left", "`cutor streams apply` takes it back")

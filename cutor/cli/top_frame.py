@@ -62,11 +62,10 @@ def _header(view: View, columns: int, clock: str) -> RenderableType:
         title.append(f"  no roles heard in the last {view.silent_s:.0f} s", style="bold red")
     else:
         title.append(f"  {', '.join(counts)}" if live else "  listening", style="" if live else "dim")
-    line = Table.grid(expand=True)
-    line.add_column(no_wrap=True, overflow="ellipsis")
-    line.add_column(justify="right", no_wrap=True, min_width=len(clock) + 1)
-    line.add_row(title, Text(clock, style="dim"))
-    return Group(line, Rule(style="dim"))
+    title.truncate(max(1, columns - len(clock) - 1), overflow="ellipsis", pad=True)
+    title.append(f" {clock}"[:columns], style="dim")
+    title.no_wrap = True
+    return Group(title, Rule(style="dim"))
 
 
 def _table(*titles: str) -> Table:

@@ -178,6 +178,7 @@ def test_it_fits_the_terminal(columns: int, rows: int, workers: int, tenants: in
     lines = drawn(busy(workers, tenants), columns, rows)
     assert all(len(line) <= columns for line in lines)
     if columns >= 80:
+        assert lines[0].endswith(" 12:00:00")
         assert len(lines) <= rows
         assert lines[-1].strip() == "q ends"
     if workers == 200 and columns >= 80:

@@ -139,7 +139,7 @@ class Worker(_Fact, frozen=True, kw_only=True):
     role: str
     leases: int
     lost: int
-    stages_ms: int | None
+    busy_ms: int | None
     last_us: int | None
     workers: int
 
@@ -163,6 +163,21 @@ class Parked(_Fact, frozen=True, kw_only=True):
     message: str | None
     parked_us: int | None
     parked: int
+
+
+class Unended(_Fact, frozen=True, kw_only=True):
+    """How many submissions wait for a role, and how many it has in hand."""
+
+    role: str
+    waiting: int
+    in_hand: int
+
+
+class Gap(_Fact, frozen=True, kw_only=True):
+    """How many messages a stream should hold and has lost."""
+
+    stream: str
+    messages: int
 
 
 class Letters(_Fact, frozen=True, kw_only=True):
@@ -194,6 +209,8 @@ class Facts(_Fact, frozen=True, kw_only=True):
     notable: tuple[Notable, ...]
     parked: tuple[Parked, ...]
     letters: tuple[Letters, ...]
+    unended: tuple[Unended, ...]
+    gaps: tuple[Gap, ...]
 
     @property
     def totals(self) -> Totals:

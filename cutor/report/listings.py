@@ -44,10 +44,16 @@ def tiles(facts: Facts) -> list[Tile]:
             "environment hits",
             "" if used is None else f"{count(used.all_hits)} of {count(used.all_uses)} times",
         ),
-        Tile(count(unended), "not ended", "queued or running"),
+        Tile(count(unended), "not ended", _queues(facts)),
         Tile(count(parked), "parked", "given up after their leases"),
         Tile(count(letters), "dead letters", "of the whole stack"),
     ]
+
+
+def _queues(facts: Facts) -> str:
+    said = [f"{count(one.waiting)} wait for a {one.role}" for one in facts.unended if one.waiting]
+    in_hand = sum(one.in_hand for one in facts.unended)
+    return ", ".join([*said, *([f"{count(in_hand)} in hand"] if in_hand else [])]) or "nothing waits"
 
 
 def _busiest(facts: Facts) -> tuple[str, str, str]:
@@ -96,14 +102,14 @@ def tenants(facts: Facts) -> Table:
 def workers(facts: Facts) -> Table:
     """The workers with most leases."""
     return Table(
-        ("worker", "role", "leases", "lost", "time in stages", "last seen (UTC)"),
+        ("worker", "role", "leases", "lost", "time at work", "last seen (UTC)"),
         [
             (
                 fit(one.worker),
                 fit(one.role),
                 count(one.leases),
                 count(one.lost),
-                NONE if one.stages_ms is None else duration(one.stages_ms),
+                NONE if one.busy_ms is None else duration(one.busy_ms),
                 moment(one.last_us, seconds=False),
             )
             for one in facts.workers
@@ -180,6 +186,8 @@ def _omissions(facts: Facts, scope: Scope) -> Iterator[str]:
     yield f"Events behind number {count(last.get('EVENTS', 0))} of the log, and what archive or retention took from the views."
     if len(set(facts.moments)) > 1:
         yield "The views moved on while they were asked: figures of different sections may be a moment apart."
+    for gap in facts.gaps:
+        yield f"{counted(gap.messages, 'message')} of {gap.stream} that the server lost: the views were made without."
     if unended := facts.count_of(None):
         yield f"Times to the end of {count(unended)} submissions: they had not ended."
     yield "Submissions that were cancelled, rejected or parked, where times to the end are shown."

@@ -16,7 +16,8 @@ _SQL: Final = Path(__file__).with_name("sql")
 STACK: Final = "stack"
 """The section that every statement has: of which moment the others are."""
 STATEMENTS: Final = (
-    ("scope", "outcomes", "tenants", "labels", "throughput", "busiest", "durations", "parked", "letters"),
+    ("scope", "outcomes", "tenants", "throughput", "busiest", "unended", "letters", "gaps"),
+    ("labels", "durations", "parked"),
     ("latencies",),
     ("stages", "usage"),
     ("environments",),

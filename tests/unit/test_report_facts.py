@@ -95,6 +95,12 @@ def test_leases_are_lost_by_who_had_them(views: Views) -> None:
     assert [(one.role, one.leases, one.lost) for one in found.workers] == [("builder", 4, 1), ("runner", 4, 2)]
     assert [(one.id, one.stage, one.message, one.parked) for one in found.parked] == [("s2", "run", "no more", 1)]
     assert {one.outcome: one.count for one in found.outcomes} == {None: 1, "PARKED": 1, "CANCELLED": 1}
+    assert [(one.role, one.waiting, one.in_hand) for one in found.unended] == [("runner", 0, 1)]
+
+
+def test_what_a_stream_lost_is_told(views: Views) -> None:
+    views.store._connection.execute("INSERT INTO gaps VALUES ('EVENTS', 3, 7, now(), 0), ('EVENTS', 9, 9, now(), 0)")
+    assert [(one.stream, one.messages) for one in facts(views).gaps] == [("EVENTS", 6)]
 
 
 def test_only_those_that_were_asked_for(views: Views) -> None:

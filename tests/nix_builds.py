@@ -25,10 +25,11 @@ from cutor.nix.report import BuildReport, Built, BuiltEnvironment, Failed
 from cutor.nix.session import INIT_MODULE, BuildSession, OnProgress
 from cutor.nix.settings import NixSettings
 from tests.child_image import IMAGE
-from tests.stores import copy_store, lent_store, lent_store_async, run_in_store, store_container
+from tests.stores import Fill, copy_store, lent_store, lent_store_async, make_store, run_in_store, store_container
 
 TEST_KEYS: Final = "7e57"
 LIMIT: Final = replace(DEFAULT_LIMITS.dependencies.default, wall_time_ms=60_000)
+FOUNDATION: Final = "{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { }"
 LATE: Final = f"""
 import sys
 sys.path[0] = "/opt/cutor"
@@ -133,6 +134,29 @@ def nix_settings(nix_set_up: None) -> Iterator[NixSettings]:
         yield settings
 
 
+async def _lay_foundation(settings: NixSettings) -> None:
+    """Make the volumes of ``settings``, and build in them what every environment rests on; nothing of it has a root."""
+    await make_store(settings)
+    async with Engine.connect() as engine:
+        builds = Builds(engine, settings)
+        built = await builds.built(FOUNDATION)
+        await builds.in_store(f"rm -r /nix/var/nix/gcroots/cutor/{built.key}")
+
+
+@pytest.fixture(scope="session")
+def foundation(nix_set_up: None) -> Iterator[Fill]:
+    """What fills a store of a test's own with what every environment rests on, and nothing else.
+
+    It is built once, in volumes of the session's own, and copied: to build it anew takes many times as long.
+    """
+    with lent_store(_lay_foundation) as settings:
+
+        async def fill(copy: NixSettings) -> None:
+            await copy_store(copy, settings.store_volume, settings.var_volume)
+
+        yield fill
+
+
 @pytest.fixture
 async def builds(nix_settings: NixSettings) -> AsyncIterator[Builds]:
     """Environment builds; fails the test that leaves a container behind."""
@@ -146,7 +170,16 @@ async def builds(nix_settings: NixSettings) -> AsyncIterator[Builds]:
 
 
 @pytest.fixture
-async def own_store(builds: Builds) -> AsyncIterator[Builds]:
+async def own_store(builds: Builds, foundation: Fill) -> AsyncIterator[Builds]:
+    """Builds on volumes of this test's own, in which there is what every environment rests on. They are removed at the end."""
+    whole = builds.settings
+    async with lent_store_async(foundation) as builds.settings:
+        yield builds
+    builds.settings = whole
+
+
+@pytest.fixture
+async def empty_store(builds: Builds) -> AsyncIterator[Builds]:
     """Builds on two empty volumes, which are removed at the end."""
     whole = builds.settings
     async with lent_store_async() as builds.settings:

@@ -30,7 +30,7 @@ from cutor.nix.settings import NixSettings
 from tests.live_stack import surroundings
 from tests.nats_server import OwnServer
 from tests.processes import SLEEP, waking
-from tests.stores import lent_store, run_in_store
+from tests.stores import Fill, lent_store, run_in_store
 
 pytestmark = pytest.mark.timeout(1200)
 PATIENCE_S = 300.0
@@ -43,9 +43,9 @@ READ = 'read -r token < "$MADE/token"; echo "$token"\n'
 
 
 @pytest.fixture(scope="module")
-def store(nix_set_up: None) -> Iterator[NixSettings]:
-    """Volumes of this module's own; empty at first."""
-    with lent_store() as settings:
+def store(foundation: Fill) -> Iterator[NixSettings]:
+    """Volumes of this module's own, with what every environment rests on."""
+    with lent_store(foundation) as settings:
         yield settings
 
 

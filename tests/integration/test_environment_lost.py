@@ -26,7 +26,7 @@ from tests.bare_stack import User
 from tests.child_image import IMAGE
 from tests.integration.live_submissions import document, ended, hand_in, kinds, submit_all
 from tests.processes import pids
-from tests.stores import copy_store, make_store, own_volumes, remove_store, run_in_store, store_container
+from tests.stores import Fill, copy_store, own_volumes, remove_store, run_in_store, store_container
 
 MAX_LEASES: Final = 2
 PATIENCE_S: Final = 60.0
@@ -161,14 +161,14 @@ async def wait_for_no_container(instance: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def lost(nix_set_up: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LostStack]:
+def lost(foundation: Fill, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LostStack]:
     """A stack on a small store of its own, in which one environment was built, and a copy of that store."""
     settings, copy = own_volumes(), own_volumes("kept-")
     user = User(tmp_path_factory.mktemp("lost"))
     config = user.home / "config.toml"
     config.write_text(CONFIG.format(leases=MAX_LEASES, store=settings.store_volume, var=settings.var_volume))
     try:
-        asyncio.run(make_store(settings))
+        asyncio.run(foundation(settings))
         started = user.up("--config", str(config), roles=("builder", "runner"))
         assert started.returncode == 0, started.stderr
         stack = LostStack(user, settings, copy)

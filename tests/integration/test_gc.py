@@ -33,7 +33,7 @@ from tests.bare_stack import User
 from tests.integration.live_submissions import document, ended, hand_in, kinds, submit_all
 from tests.integration.test_cache_copies import open_directory
 from tests.processes import SLEEP, pids, sleepers, wake
-from tests.stores import lent_store, run_in_store, store_container
+from tests.stores import Fill, lent_store, run_in_store, store_container
 
 pytestmark = pytest.mark.timeout(1200)  # the first build makes the package set, on a machine that may be busy
 
@@ -181,9 +181,9 @@ def until(holds: Callable[[], object], what: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def gc_settings(nix_set_up: None) -> Iterator[NixSettings]:
-    """A store of this module's own, empty at first."""
-    with lent_store() as settings:
+def gc_settings(foundation: Fill) -> Iterator[NixSettings]:
+    """A store of this module's own, with what every environment rests on."""
+    with lent_store(foundation) as settings:
         yield settings
 
 

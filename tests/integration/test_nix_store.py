@@ -34,8 +34,8 @@ sys.stdin.read()
 """
 
 
-async def test_a_build_waits_for_a_collection_and_clears_what_dead_builds_left(own_store: Builds) -> None:
-    builds = own_store
+async def test_a_build_waits_for_a_collection_and_clears_what_dead_builds_left(empty_store: Builds) -> None:
+    builds = empty_store
     async with builds.holding(["/usr/bin/python3", "-S", "-c", COLLECTOR]) as collector:
         assert await collector.receive() == b"locked\n"
         builds.settings = replace(builds.settings, start_timeout_ms=20_000, collection_timeout_ms=400)

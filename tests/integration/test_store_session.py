@@ -29,7 +29,7 @@ from cutor.roles.context import RoleContext
 from cutor.roles.private import Release, releasing
 from tests.fault.stack import children, init_of
 from tests.nix_builds import Builds, new_key
-from tests.stores import builder_container, lent_store
+from tests.stores import Fill, builder_container, lent_store
 
 SHELL: Final = """
 { pkgs ? import <nixpkgs> { } }:
@@ -71,9 +71,9 @@ class Store:
 
 
 @pytest.fixture(scope="module")
-def small_settings(nix_set_up: None) -> Iterator[NixSettings]:
-    """Volumes of this module's own, empty at first."""
-    with lent_store() as settings:
+def small_settings(foundation: Fill) -> Iterator[NixSettings]:
+    """Volumes of this module's own, with what every environment rests on."""
+    with lent_store(foundation) as settings:
         yield settings
 
 

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 WAL_BYTES: Final = 64 << 20
 """The write-ahead log is worked into the file when it is longer than this."""
+SCRATCH_MESSAGES: Final = 20_000
+"""After so many, what passed through the tables of the session is given back: DuckDB keeps what was deleted from them."""
 NEVER_BYTES: Final = 1 << 60
 """DuckDB is told to leave checkpoints to us: none may happen while the file is being copied."""
 MEMORY_BYTES: Final = 2 << 30
@@ -78,6 +80,7 @@ class Store:
         """Most messages of a batch that is folded in Python; 0 for tests that want the SQL."""
         self._positions = self._read_positions()
         self.commits = 0
+        self._scratch_messages = 0
         self._copies = 0
 
     @classmethod
@@ -260,6 +263,7 @@ class Store:
         self, stream: str, last: Message, kinds: AbstractSet[str | None], *, messages: int, faults: int
     ) -> Position:
         """Fold what is in ``incoming``, and move the checkpoint to the last message of it."""
+        self._scratch_messages += messages
         if stream == EVENTS:
             self._small.settle()
         for wanted, statement in self._folds[stream]:
@@ -293,12 +297,15 @@ class Store:
             raise
 
     def work_in(self) -> None:
-        """Work the write-ahead log into the file where it has grown long, and nobody copies the file.
+        """Work the write-ahead log into the file where it has grown long, and nobody copies the file; give memory back.
 
         The states of small batches take their place among all others, where there are many of them: each of the steps leaves
         the views as they were, so a crash between two of them does no harm.
         """
         self._small.settle(at_least=MOVING)
+        if self._scratch_messages >= SCRATCH_MESSAGES:
+            self._scratch_messages = 0
+            self._connection.execute("CHECKPOINT temp")
         wal = wal_path(self.path)
         if not self._copies and wal.exists() and wal.stat().st_size > WAL_BYTES:
             self._connection.execute("CHECKPOINT")

@@ -16,7 +16,7 @@ VENV := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup demo test attacks fault soak bench-env bench-projections bench-queries check docs lock clean purge
+.PHONY: help environment setup demo test attacks fault soak bench-env bench-projections bench-fold bench-live bench-queries check docs lock clean purge
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,12 @@ bench-env: setup ## set-up, then what environments cost, and fifty built by two 
 
 bench-projections: environment ## what a rebuild of the views from the log costs, by step (EVENTS=100000; a million without it)
 	@$(VENV)/python -m tests.bench.rebuild $(EVENTS)
+
+bench-fold: environment ## what a commit costs by the size of its batch, in both ways to fold
+	@$(VENV)/python -m tests.bench.fold
+
+bench-live: environment ## how old events are when the views hold them, at 100 and 5,000 events a second
+	@$(VENV)/python -m tests.bench.live
 
 bench-queries: environment ## what questions and snapshots cost the projector that writes the views (EVENTS=100000; 400,000 without it)
 	@$(VENV)/python -m tests.bench.queries $(EVENTS)

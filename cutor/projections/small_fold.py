@@ -21,7 +21,7 @@ from cutor.projections import schema
 from cutor.projections.small_batch import Correction, Plain, SmallBatch, gather
 from cutor.projections.standing import Standing
 
-SMALL: Final = 1000
+SMALL: Final = 2000
 """Most messages of a batch that is folded here; more of them cost less in SQL."""
 KEPT: Final = 10_000
 """Most submissions whose standing is kept in memory; of others it is read from the file."""

@@ -84,6 +84,9 @@ def _query_settings(context: RoleContext) -> Settings:
         snapshot_age_ms=projector.snapshot_age_ms,
         snapshot_interval_s=projector.snapshot_interval_s,
         snapshot_path=str(Path(projector.database).parent / projector.snapshot_path),
+        log_format=context.config.log.format,
+        worker=context.worker,
+        instance=context.instance,
     )
 
 

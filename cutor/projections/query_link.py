@@ -11,13 +11,18 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from cutor.logs import LogFormat
+
 LINE_BYTES: Final = 64 << 10
 
 T = TypeVar("T")
 
 
 class Settings(msgspec.Struct, kw_only=True, frozen=True):
-    """What the service is told at its start: the server's address with its credential, and the paths that it works on."""
+    """What the service is told at its start: the server's address with its credential, the paths that it works on, how it logs.
+
+    ``worker`` and ``instance`` are the projector's, for lines of JSON.
+    """
 
     server: str
     name: str
@@ -25,6 +30,9 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     snapshot_age_ms: int
     snapshot_interval_s: float
     snapshot_path: str
+    log_format: LogFormat = "text"
+    worker: str = ""
+    instance: str = ""
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from cutor import logs
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.projections.exports import Exports, remove_copies
@@ -36,7 +37,10 @@ async def serve(own: socket.socket) -> None:
     """Answer questions until SIGTERM."""
     reader, writer = await asyncio.open_connection(sock=own, limit=LINE_BYTES)
     link = Link(reader, writer)
-    work = asyncio.create_task(_connected(link, await link.receive(Settings)), name="serve queries")
+    settings = await link.receive(Settings)
+    process = {"role": "projector", "worker": settings.worker, "instance": settings.instance}
+    logs.set_up(settings.log_format, process)
+    work = asyncio.create_task(_connected(link, settings), name="serve queries")
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
     with suppress(asyncio.CancelledError, LinkClosed):
         await work
@@ -73,7 +77,6 @@ def main() -> None:
     end_with_parent(int(sys.argv[1]))
     os.nice(NICE)
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as own:
         os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), sys.stdin.fileno())
         asyncio.run(serve(own))

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from cutor.nix.settings import NixSettings
+from cutor.projections.query_link import Settings
 from tests.bare_stack import User
 from tests.live_stack import EXAMPLES
 from tests.stores import section
@@ -41,6 +48,23 @@ def test_a_submission_can_be_followed_through_the_logs(user: User, nix_settings:
             assert line["worker"] == f"{role}-{user.stack.instance}"
     appended = [line["appended"]["kind"] for line in logs["runner"] if line.get("submission") == "bad" and "appended" in line]
     assert appended == ["leased", "compiled", "finished", "cleaned"]
+
+
+def test_the_process_that_answers_queries_logs_in_json_too() -> None:
+    settings = Settings(
+        server="nats://127.0.0.1:1", name="q", database="", snapshot_age_ms=0, snapshot_interval_s=0.0, snapshot_path="",
+        log_format="json", worker="w", instance="i",
+    )  # fmt: skip
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-m", "cutor.projections.query_process", str(os.getpid())]
+    with ours, theirs, subprocess.Popen(command, stdin=theirs, stderr=subprocess.PIPE) as process:
+        ours.sendall(msgspec.json.encode(settings) + b"\n")
+        assert process.stderr is not None
+        line = json.loads(process.stderr.readline())
+        process.terminate()
+        assert process.wait(60) == 0
+    assert line["message"].startswith("queries are not answered: ")
+    assert (line["role"], line["worker"], line["instance"]) == ("projector", "w", "i")
 
 
 def test_a_role_that_cannot_go_on_says_why_in_json(user: User) -> None:

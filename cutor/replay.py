@@ -5,9 +5,10 @@ A range ends where the stream ended when it was asked for: what comes meanwhile 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any, Final, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -64,38 +65,55 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     body_base64: bytes | msgspec.UnsetType = msgspec.UNSET
 
 
-async def span_of(bus: Bus, stream: str, begin: Place | None, end: Place | None) -> Span:
-    """Return the sequences between two places; what lies beyond the stream's ends is left out.
+class Past(Protocol):
+    """A stream with what it has let go of; `cutor.projections.archive.joined.Joined` is one."""
+
+    first: int
+    last: int
+
+    async def first_since(self, time_ns: int) -> int: ...
+    async def time_of(self, sequence: int) -> int | None: ...
+    def read_batches(
+        self, *, from_sequence: int, until_sequence: int | None, batch: int
+    ) -> AsyncGenerator[list[Stored], None]: ...
+
+
+NO_PAST: Final[Mapping[str, Past]] = MappingProxyType({})
+
+
+async def span_of(bus: Bus, stream: str, begin: Place | None, end: Place | None, past: Past | None = None) -> Span:
+    """Return the sequences between two places; what lies beyond the ends of the stream, or of its past, is left out.
 
     Raises `RangeEmpty` where the places contradict each other, `StreamMissing`.
     """
     _check_order(begin, end)
     state = (await bus.stream_info(stream))["state"]
-    first, last = max(1, int(state["first_seq"])), int(state["last_seq"])
+    first, last = (max(1, int(state["first_seq"])), int(state["last_seq"])) if past is None else (past.first, past.last)
     if begin is not None:
-        first = max(first, await _first_at(bus, stream, begin))
+        first = max(first, await _first_at(bus, stream, begin, past))
     if end is not None:
-        last = min(last, await last_until(bus, stream, end))
+        last = min(last, await last_until(bus, stream, end, past))
     return Span(first, last)
 
 
-async def spans_of(bus: Bus, begin: Place | None, end: Place | None) -> dict[str, Span]:
+async def spans_of(bus: Bus, begin: Place | None, end: Place | None, past: Mapping[str, Past] = NO_PAST) -> dict[str, Span]:
     """Return the sequences of EVENTS between two places, and those of ENVIRONMENTS from its beginning up to the same moment.
 
     An environment that stood before the range began is one that submissions within it use. Raises as `span_of`, and
     `NoSuchMessage`.
     """
-    events = await span_of(bus, EVENTS, begin, end)
-    environments = await span_of(
-        bus, ENVIRONMENTS, None, end if end is None or isinstance(end, Moment) else await _moment(bus, end)
-    )
+    events = await span_of(bus, EVENTS, begin, end, past.get(EVENTS))
+    moment = end if end is None or isinstance(end, Moment) else await _moment(bus, end, past.get(EVENTS))
+    environments = await span_of(bus, ENVIRONMENTS, None, moment, past.get(ENVIRONMENTS))
     return {EVENTS: events, ENVIRONMENTS: environments}
 
 
-async def _moment(bus: Bus, place: Sequence) -> Moment | None:
+async def _moment(bus: Bus, place: Sequence, past: Past | None) -> Moment | None:
     """Return the moment of a message of EVENTS; None for a sequence behind the last."""
     if place.number > int((await bus.stream_info(EVENTS))["state"]["last_seq"]):
         return None
+    if past is not None and (time_ns := await past.time_of(place.number)) is not None:
+        return Moment(time_ns)
     stored = await bus.get(EVENTS, place.number, consistent=True)
     if stored is None:
         raise NoSuchMessage(f"EVENTS has no message {place.number} any more: give a time in its place")
@@ -113,15 +131,19 @@ async def check_reached(bus: Bus, place: Place, now_ns: int) -> None:
         raise NotYet(f"EVENTS ends at {last}: it has not come to {place} yet")
 
 
-async def last_until(bus: Bus, stream: str, place: Place) -> int:
+async def last_until(bus: Bus, stream: str, place: Place, past: Past | None = None) -> int:
     """Return the last sequence that is not behind a place: of a moment, everything of that moment is before it."""
     if isinstance(place, Moment):
-        return await bus.first_since(stream, place.time_ns + 1) - 1
+        return await _first_since(bus, stream, place.time_ns + 1, past) - 1
     return place.number
 
 
-async def _first_at(bus: Bus, stream: str, place: Place) -> int:
-    return await bus.first_since(stream, place.time_ns) if isinstance(place, Moment) else place.number
+async def _first_at(bus: Bus, stream: str, place: Place, past: Past | None) -> int:
+    return await _first_since(bus, stream, place.time_ns, past) if isinstance(place, Moment) else place.number
+
+
+async def _first_since(bus: Bus, stream: str, time_ns: int, past: Past | None) -> int:
+    return await (bus.first_since(stream, time_ns) if past is None else past.first_since(time_ns))
 
 
 def _check_order(begin: Place | None, end: Place | None) -> None:
@@ -129,17 +151,24 @@ def _check_order(begin: Place | None, end: Place | None) -> None:
         raise RangeEmpty(f"the range has nothing in it: it would begin at {begin} and end at {end}")
 
 
-async def lines(bus: Bus, stream: str, span: Span, *, matching: str | tuple[str, ...] = ()) -> AsyncGenerator[bytes, None]:
-    """Yield the lines of a range, many at a time, in the order of the stream; ``matching``: of these subjects alone.
+async def lines(
+    bus: Bus, stream: str, span: Span, *, beneath: str | None = None, past: Past | None = None
+) -> AsyncGenerator[bytes, None]:
+    """Yield the lines of a range, many at a time, in the order of the stream; ``beneath``: of subjects that begin so alone.
 
-    Raises `StreamRewound`, `BusUnreachable`.
+    With a ``past``, from there. Raises `StreamRewound`, `BusUnreachable`, and errors of the archive.
     """
     if span.empty:
         return
-    batches = bus.read_batches(stream, filter=matching, from_sequence=span.first, until_sequence=span.last, batch=BATCH)
+    if past is None:
+        matching = () if beneath is None else f"{beneath}.>"
+        batches = bus.read_batches(stream, filter=matching, from_sequence=span.first, until_sequence=span.last, batch=BATCH)
+    else:
+        batches = past.read_batches(from_sequence=span.first, until_sequence=span.last, batch=BATCH)
     async with aclosing(batches):
         async for batch in batches:
-            yield b"".join(map(line_of, batch))
+            if wanted := [one for one in batch if beneath is None or one.subject.startswith(f"{beneath}.")]:
+                yield b"".join(map(line_of, wanted))
 
 
 def line_of(stored: Stored) -> bytes:

@@ -13,6 +13,7 @@ import click
 
 from cutor.bus.connection import Bus
 from cutor.cli import interruption
+from cutor.cli.archive_here import archive_here
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.cli.projections_rebuild import MIB, Shown
@@ -74,7 +75,8 @@ def command(
 
     Both ends belong to the range. SEQ is a sequence; TIME is a time of the stream's own clock (2026-11-26T23:00:00Z, in UTC
     where it names no zone, a date alone is its midnight) or how long ago (-2h, 90min, 1d12h; units w, d, h, min or m, s). What
-    lies beyond the ends of the stream is left out; what comes while this runs is not in the range.
+    lies beyond the ends of the stream is left out; what comes while this runs is not in the range. Where `[archive] directory`
+    is set and on this host, what is sealed comes from there, also what the stream has let go of.
 
     Prints a line of JSON for each message: stream, sequence, time (to the nanosecond), subject, message_id, headers if the
     sender set any of its own, and the body. `event` has it byte by byte as it was written; one that is not JSON, or has a line
@@ -116,18 +118,20 @@ def _check_tenant(tenant: str | None, stream: str | None) -> None:
 
 def _lines(wanted: Wanted, stream: str, begin: Place | None, end: Place | None, tenant: str | None) -> int | None:
     try:
-        asyncio.run(_print(wanted.find_server(), stream, begin, end, tenant))
+        asyncio.run(_print(wanted, stream, begin, end, tenant))
     except KeyboardInterrupt:
         return INTERRUPTED
     return None
 
 
-async def _print(server: str, stream: str, begin: Place | None, end: Place | None, tenant: str | None) -> None:
+async def _print(wanted: Wanted, stream: str, begin: Place | None, end: Place | None, tenant: str | None) -> None:
     out, terminal = sys.stdout.buffer, sys.stdout.isatty()
-    async with Bus.connect(server, name="cutor replay") as bus:
-        span = await span_of(bus, stream, begin, end)
-        matching = () if tenant is None else f"cutor.ev.{tenant}.>"
-        async with aclosing(lines(bus, stream, span, matching=matching)) as chunks:
+    archive = archive_here(wanted)
+    async with Bus.connect(wanted.find_server(), name="cutor replay") as bus:
+        past = None if archive is None else await archive.past_of(bus, stream)
+        span = await span_of(bus, stream, begin, end, past)
+        beneath = None if tenant is None else f"cutor.ev.{tenant}"
+        async with aclosing(lines(bus, stream, span, beneath=beneath, past=past)) as chunks:
             async for chunk in chunks:
                 out.write(_visible(chunk) if terminal else chunk)
                 out.flush()
@@ -152,13 +156,16 @@ def _into(wanted: Wanted, path: Path, begin: Place | None, end: Place | None, as
 
     check_place(path, force=force)
     server, began_s = wanted.find_server(), time.monotonic()
+    archive = archive_here(wanted)
 
     async def work() -> Folded:
         async with Bus.connect(server, name="cutor replay") as bus:
             if as_of is not None:
                 await check_reached(bus, as_of, time.time_ns())
-            spans = await spans_of(bus, begin, as_of or end)
-            return await fold_range(bus, path, spans, force=force, tell=shown.tell)
+            past = {} if archive is None else {stream: await archive.past_of(bus, stream) for stream in STREAMS}
+            spans = await spans_of(bus, begin, as_of or end, past)
+            place = None if archive is None else archive.place
+            return await fold_range(bus, path, spans, force=force, tell=shown.tell, archive=place)
 
     with Shown("folding") as shown:
         folded = interruption.run(work())

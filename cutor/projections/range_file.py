@@ -19,6 +19,7 @@ import duckdb
 from cutor.bus.connection import Bus
 from cutor.errors import REFUSED, CutorError
 from cutor.model.subjects import EVENTS
+from cutor.projections.archive.place import Archive
 from cutor.projections.errors import ViewsUnwritable
 from cutor.projections.rebuild import FreshViews, Tell, tell_nobody
 from cutor.projections.store import one_line
@@ -82,7 +83,13 @@ def check_place(path: Path, *, force: bool) -> None:
 
 
 async def fold_range(
-    bus: Bus, path: Path, spans: Mapping[str, Span], *, force: bool = False, tell: Tell = tell_nobody
+    bus: Bus,
+    path: Path,
+    spans: Mapping[str, Span],
+    *,
+    force: bool = False,
+    tell: Tell = tell_nobody,
+    archive: Archive | None = None,
 ) -> Folded:
     """Fold these spans of the streams into a file at a place where none is, or with ``force`` in the place of that one.
 
@@ -92,7 +99,7 @@ async def fold_range(
     """
     check_place(path, force=force)
     async with _draft(path) as draft:
-        async with FreshViews.making(bus, draft, tell) as fresh:
+        async with FreshViews.making(bus, draft, tell, archive) as fresh:
             await fresh.fold_to(
                 {stream: span.last for stream, span in spans.items()}, {stream: span.first for stream, span in spans.items()}
             )

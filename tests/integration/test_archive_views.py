@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -10,12 +13,14 @@ import msgspec
 import pytest
 
 from cutor.bus.connection import Bus
+from cutor.model.moments import exact_time
 from cutor.projections.archive.errors import ArchiveDamaged
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.place import MANIFEST, Archive
 from cutor.projections.archive.sealing import Cut
 from cutor.projections.rebuild import rebuild
+from cutor.replay import line_of
 from tests.garbage import SUBJECTS, unreadable
 from tests.integration.projecting import happen_to_many, projector, until
 from tests.integration.test_archive import loose_url, seal_all, set_up
@@ -113,3 +118,30 @@ async def test_a_projector_takes_from_the_archive_what_the_stream_let_go_of(tmp_
         database.unlink()
         async with projector(url, database, archive=archive.directory):
             await until(bus, "SELECT count(*) FROM events", 30)
+
+
+async def test_a_replay_has_what_the_stream_let_go_of(tmp_path: Path) -> None:
+    archive, config, views = Archive(tmp_path / "archive"), tmp_path / "config.toml", tmp_path / "range.duckdb"
+    config.write_text(f'[archive]\ndirectory = "{archive.directory}"\n')
+    async with loose_url(tmp_path / "nats") as url, Bus.connect(url, name="test") as bus:
+        await happen_to_many(bus, 6, "s")
+        whole = [one async for one in bus.read("EVENTS")]
+        sealed = (await seal_all(bus, archive, Cut(segment_messages=10, settled_s=0.0)))["EVENTS"].last
+        await set_up(bus, "UPDATE", "EVENTS", discard="old", max_msgs=len(whole) - sealed + 5)
+
+        async def replay(*args: str) -> bytes:
+            command = [sys.executable, "-m", "cutor", "replay", "--server", url, "--config", str(config), *args]
+            child = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            out, error = await child.communicate()
+            assert child.returncode == 0, error
+            return out
+
+        assert (await replay()).splitlines(keepends=True) == [line_of(one) for one in whole]
+        early, late = whole[3], whole[-2]
+        span = await replay("--from", exact_time(early.time_ns), "--to", exact_time(late.time_ns), "--tenant", "default")
+        assert span.splitlines(keepends=True) == [line_of(one) for one in whole[3:-1]]
+        assert await replay("--tenant", "nobody") == b""
+        await replay("--into", str(views), "--as-of", str(sealed - 15))
+        with duckdb.connect(views, read_only=True) as connection:
+            found = connection.execute("SELECT sequence FROM events ORDER BY ALL").fetchall()
+            assert found == [(number,) for number in range(1, sealed - 14)]

@@ -14,7 +14,7 @@ from cutor.projections.archive.errors import ArchiveDamaged, MessagesMissing
 from cutor.projections.archive.manifest import Manifest, Segment
 from cutor.projections.archive.place import Archive, sha256_of
 from cutor.projections.archive.sealing import StreamState, check_no_gap, check_same_stream, state_of
-from cutor.projections.archive.segment_file import messages_of
+from cutor.projections.archive.segment_file import first_since, messages_of
 from cutor.projections.rows import reading_rules
 
 BATCH: Final = 5000
@@ -98,6 +98,22 @@ class Joined:
             raise ArchiveDamaged(f"{piece.path}: it cannot be read: {error.strerror}") from error
         if found != segment.sha256:
             raise ArchiveDamaged(f"{piece.path}: it is not what was sealed: its SHA-256 differs from the manifest's")
+
+    async def first_since(self, time_ns: int) -> int:
+        """Return the first sequence whose message is of this time or later; one behind the last where there is none."""
+        if self._archive is not None and self._segments and self._segments[0].first == self.first:
+            for segment in self._segments:
+                if segment.last_time_ns >= time_ns:
+                    return await asyncio.to_thread(first_since, self._archive.file_of(self.stream, segment), time_ns)
+        return await self._bus.first_since(self.stream, time_ns)
+
+    async def time_of(self, sequence: int) -> int | None:
+        """Return the time of a message; None where it is neither in the archive nor in the stream."""
+        for piece in self.pieces(sequence, sequence):
+            [found] = await asyncio.to_thread(next, messages_of(self.stream, piece.path, sequence, sequence))
+            return found.time_ns
+        kept = await self._bus.get(self.stream, sequence, consistent=True)
+        return None if kept is None else kept.time_ns
 
     async def read_batches(
         self, *, from_sequence: int = 1, until_sequence: int | None = None, batch: int = BATCH

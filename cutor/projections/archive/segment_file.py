@@ -151,6 +151,17 @@ def totals_of(path: Path) -> Totals:
     return Totals(*row)
 
 
+def first_since(path: Path, time_ns: int) -> int:
+    """Return the first sequence of a file whose message is of this time or later: there is one. Raises `ArchiveDamaged`."""
+    with _reading(path) as connection:
+        row = connection.execute(
+            "SELECT min(sequence) FROM read_parquet($1) WHERE time_ns >= $2", [str(path), time_ns]
+        ).fetchone()
+    if row is None or row[0] is None:
+        raise ArchiveDamaged(f"{path}: it ends before the time that its manifest says")
+    return int(row[0])
+
+
 def messages_of(stream: str, path: Path, first: int, last: int, batch: int = FETCHED) -> Iterator[list[Stored]]:
     """Yield the messages of a file from one sequence to another, both with it, in lists of ``batch`` at the most.
 

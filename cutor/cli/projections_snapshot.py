@@ -35,11 +35,12 @@ DEFAULT_NAME: Final = "cutor-views.duckdb"
 @server_option
 @click.pass_obj
 def snapshot_command(wanted: Wanted, file: Path) -> None:
-    """Take the views away as a DuckDB file: cutor-views.duckdb, unless FILE says another name.
+    """Take the views away as a DuckDB file.
 
-    It holds all that the projector had committed when it was asked: tables, views and the comments that describe them, for
-    DuckDB 1.0 and newer. It comes over the connection to the server, from wherever the projector runs. FILE is put in place at
-    once, whole, and is this user's alone; interrupted (Ctrl-C, SIGTERM), nothing is left. With --json one document.
+    Its name is cutor-views.duckdb, unless FILE says another one. It holds all that the projector had committed when it was
+    asked: tables, views and the comments that describe them, for DuckDB 1.0 and newer. It comes over the connection to the
+    server, from wherever the projector runs. FILE is put in place at once, whole, and is this user's alone; interrupted
+    (Ctrl-C, SIGTERM), nothing is left. With --json one document.
     """
     check_path(file)
     server = wanted.find_server()

@@ -21,9 +21,9 @@ SELECT
         WHEN NOT strays.fits THEN step.name || ' where the submission is ' || status.name
         ELSE step.name || ' of a lease that is not the newest, or out of its order'
     END AS stray,
-    if(json_valid(body), body, NULL) AS body,
-    coalesce(raw, if(json_valid(body), NULL, encode(body))) AS raw
-FROM incoming
+    written AS body,
+    CASE WHEN written IS NULL THEN coalesce(raw, encode(body)) ELSE raw END AS raw
+FROM (SELECT *, try_cast(body AS JSON) AS written FROM incoming) AS incoming
 JOIN step USING (sequence)
 LEFT JOIN (SELECT sequence FROM counted) AS counted USING (sequence)
 LEFT JOIN strays USING (sequence)

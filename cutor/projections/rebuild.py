@@ -17,7 +17,7 @@ from cutor.bus.connection import Bus
 from cutor.projections.archive.folding import fold_sealed
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.place import Archive
-from cutor.projections.errors import RebuildFailed
+from cutor.projections.errors import RebuildFailed, ViewsRejected
 from cutor.projections.schema import FOLDS
 from cutor.projections.views_file import draft_of, held, put_in_place, remove_leftovers, remove_views
 from cutor.projections.views_paths import wal_path
@@ -128,6 +128,8 @@ class FreshViews:
         try:
             await writer.open()
             yield fresh
+        except ViewsRejected as rejection:
+            raise RebuildFailed(f"{path}: {rejection}") from rejection
         finally:
             await writer.close()
             if not fresh._finished:
@@ -172,6 +174,7 @@ class FreshViews:
 
     async def finish(self) -> Rebuilt:
         """Close the file, whole: everything is in it, and nothing beside it. It stays."""
+        self._writer.check_in_place()
         positions = {stream: self._writer.position(stream).sequence for stream in FOLDS}
         await self._writer.close()
         if wal_path(self.path).exists():

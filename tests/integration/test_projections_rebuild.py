@@ -74,6 +74,12 @@ async def test_a_rebuild_that_cannot_be_is_one_line_and_leaves_nothing(own_bus: 
     def interrupt(_: Progress) -> None:
         raise Interrupted
 
+    def lose(_: Progress) -> None:
+        (tmp_path / "lost.duckdb").unlink()
+
+    with pytest.raises(RebuildFailed, match="the file was removed or replaced"):
+        await rebuild(own_bus, tmp_path / "lost.duckdb", tell=lose)
+
     with pytest.raises(Interrupted):
         await rebuild(own_bus, tmp_path / "interrupted.duckdb", tell=interrupt)
     assert names(tmp_path) == ["there.duckdb"]

@@ -28,6 +28,8 @@ from tests.fault.arming import DIRECTORY, Points
 from tests.stores import copy_store, own_volumes, remove_store, section
 
 ENTRY: Final = str(Path(entry.__file__))
+PARENT: Final = re.compile(r"( --parent|(?<=queries\.py)|(?<=_worker\.py)) \d+")
+"""A process's word for its parent, in command lines of roles, of what answers queries, and of who answers one."""
 READY_S: Final = 120.0
 DOWN_S: Final = 90.0
 POLL_S: Final = 0.05
@@ -104,8 +106,8 @@ class FaultStack(AttackedStack):
         return super().environment() | {DIRECTORY: str(self.points.directory), entry.WITH_HARNESS: str(os.getpid())}
 
     def processes(self) -> dict[int, str]:
-        """As before; the supervisor's number is left out, so that the roles of two lives are the same."""
-        return {pid: re.sub(r" --parent \d+", "", line) for pid, line in super().processes().items()}
+        """As before; a parent's number is left out, so that roles, and what answers queries, are the same in two lives."""
+        return {pid: re.sub(PARENT, "", line) for pid, line in super().processes().items()}
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the supervisor; it may die at once."""

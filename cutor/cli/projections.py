@@ -8,6 +8,7 @@ from cutor.cli.options import examples
 from cutor.cli.projections_rebuild import rebuild_command
 from cutor.cli.projections_snapshot import snapshot_command
 from cutor.cli.projections_status import status_command
+from cutor.cli.projections_verify import verify_command
 
 
 @click.group("projections", no_args_is_help=False, epilog=examples("cutor projections status", "cutor projections rebuild"))
@@ -21,3 +22,4 @@ def command() -> None:
 command.add_command(status_command)
 command.add_command(rebuild_command)
 command.add_command(snapshot_command)
+command.add_command(verify_command)

@@ -85,7 +85,7 @@ async def _rebuild(wanted: Wanted, server: str, data: Path | None, tell: Callabl
         try:
             return await order_rebuild(bus, tell)
         except NobodyServes:
-            database = _database(wanted, data)
+            database = database_of(wanted, data)
         from cutor.projections.archive.place import Archive  # noqa: PLC0415 - as below
         from cutor.projections.rebuild import rebuild_in_place  # noqa: PLC0415 - DuckDB takes as long as a whole command
 
@@ -94,7 +94,7 @@ async def _rebuild(wanted: Wanted, server: str, data: Path | None, tell: Callabl
         return await rebuild_in_place(bus, database, tell=tell, archive=archive)
 
 
-def _database(wanted: Wanted, data: Path | None) -> Path:
+def database_of(wanted: Wanted, data: Path | None) -> Path:
     """Return the file of the projector that does not run. Raises `NoFileHere` where nothing says that it is on this host."""
     stack = wanted.own_stack
     config = wanted.loaded_of_stack.config
@@ -159,3 +159,11 @@ class Shown:
         self._bar.update(
             self._task, description=f"{self._doing} {now.stream}", completed=now.sequence, total=now.last, rate=speed
         )
+
+    def compared(self, table: str, rows: int, of: int) -> None:
+        """Show how far a comparison of what was folded is."""
+        if self._bar is None:
+            return
+        if self._task is None:
+            self._task = self._bar.add_task("", rate="")
+        self._bar.update(self._task, description=f"comparing {table}", completed=rows, total=of, rate="")

@@ -33,6 +33,8 @@ RULES: Final = "folds.rules"
 PARTS: Final = ("folds.settled", "folds.moving")
 """Which submission stands in which of these depends on how messages came in batches; `WHOLE` shows what they come to."""
 WHOLE: Final = "folds.submissions"
+DEFINITIONS: Final = "v1.0.0"
+"""Definitions are compared as a file of this storage version has them: newer ones write the same view in another way."""
 
 
 class Difference(NamedTuple):
@@ -76,7 +78,8 @@ class Compared:
     """Two files that are being compared. `stop` may be called from another thread."""
 
     def __init__(self, used: Path, folded: Path, scratch: Path) -> None:
-        """Open both; raises what DuckDB raises where one cannot be. What does not fit into memory goes to ``scratch``."""
+        """Open both; raises what DuckDB raises where one cannot be. ``scratch`` takes what is made for the comparison."""
+        self._scratch = scratch
         self._connection = duckdb.connect(
             config={
                 "memory_limit": f"{MEMORY_BYTES}B",
@@ -119,18 +122,31 @@ class Compared:
 
     def _definitions(self) -> Difference | None:
         """Return the first table or view that is not defined in the same way in both."""
-        of_file = (
-            "SELECT schema_name || '.' || {kind}_name AS name, sql FROM duckdb_{kind}s() "
-            "WHERE NOT internal AND database_name = '{file}'"
-        )
-        used, folded = (
-            dict(self._rows(" UNION ALL ".join(of_file.format(kind=kind, file=file) for kind in ("table", "view"))))
-            for file in FILES
-        )
+        used, folded = (self._definitions_of(file) for file in FILES)
         for name in sorted(used.keys() | folded.keys()):
             if used.get(name) != folded.get(name):
                 return Difference(name, {}, "definition", *_around(used.get(name), folded.get(name)))
         return None
+
+    def _definitions_of(self, file: str) -> dict[str, str]:
+        """Return the definitions of all tables and views, from an empty file that is made with them."""
+        path = self._scratch / f"definitions-of-{file}.duckdb"
+        place = _literal(str(path))
+        self._connection.execute(f"ATTACH {place} AS defined (STORAGE_VERSION '{DEFINITIONS}')")
+        self._connection.execute(f"COPY FROM DATABASE {file} TO defined (SCHEMA)")
+        self._connection.execute("DETACH defined")
+        self._connection.execute(f"ATTACH {place} AS defined (READ_ONLY)")
+        try:
+            return dict(
+                self._rows(
+                    "SELECT schema_name || '.' || table_name, sql FROM duckdb_tables() WHERE database_name = 'defined' "
+                    "UNION ALL SELECT schema_name || '.' || view_name, sql FROM duckdb_views() "
+                    "WHERE database_name = 'defined' AND NOT internal"
+                )
+            )
+        finally:
+            self._connection.execute("DETACH defined")
+            path.unlink()
 
     def _tables(self) -> Iterator[_Table]:
         """Return the tables: those that queries see first."""

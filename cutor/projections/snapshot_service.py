@@ -63,7 +63,8 @@ class _File:
             with suppress(TimeoutError):
                 while True:
                     self._asked.clear()
-                    await asyncio.wait_for(self._asked.wait(), PATIENCE_S)
+                    async with asyncio.timeout(PATIENCE_S):  # `wait_for` of Python 3.11 can lose a cancellation
+                        await self._asked.wait()
         finally:
             if self._descriptor is not None:
                 os.close(self._descriptor)
@@ -118,12 +119,11 @@ class _Service:
         file = self._files.get(order.id)
         if file is None:
             return b"" if isinstance(order, Part) else msgspec.json.encode(Report(state="unknown", id=order.id))
-        file.asked()
-        if isinstance(order, Part):
-            return await file.part(order.offset)
         if isinstance(order, End):
             file.task.cancel()
-        return msgspec.json.encode(file.report)
+            return msgspec.json.encode(file.report)
+        file.asked()
+        return await file.part(order.offset) if isinstance(order, Part) else msgspec.json.encode(file.report)
 
     def _begin(self) -> Report:
         if len(self._files) >= AT_ONCE:

@@ -71,6 +71,28 @@ def test_a_snapshot_is_a_file_of_its_own(projected: User, tmp_path: Path) -> Non
     assert f"{file}: " in projected.cutor("projections", "snapshot", str(file)).stdout
 
 
+def test_views_are_verified_against_the_streams(projected: User, tmp_path: Path) -> None:
+    caught_up(projected)
+    done = projected.cutor("projections", "verify")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("the views are what the streams say: ")
+    document = json.loads(projected.cutor("projections", "verify", "--json").stdout)
+    assert (document["equal"], document["difference"], document["messages"]) == (True, None, SUBMISSIONS)
+
+    changed = tmp_path / "changed.duckdb"
+    assert projected.cutor("projections", "snapshot", str(changed)).returncode == 0
+    with duckdb.connect(changed) as connection:
+        connection.execute("UPDATE folds.requests SET labels = MAP {'a': '\x1b[31mred'} WHERE sequence = 2")
+    done = projected.cutor("projections", "verify", "--database", str(changed))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "the views differ from the streams: folds.requests (sequence 2) has labels = {a='\\x1b[31mred'}" in done.stdout
+    done = projected.cutor("projections", "verify", "--database", str(changed), "--json")
+    difference = json.loads(done.stdout)["difference"]
+    assert (done.returncode, difference["table"], difference["row"]) == (1, "folds.requests", {"sequence": "2"})
+    changed.write_text("no database")
+    assert "cannot be read as views" in one_line(projected.cutor("projections", "verify", "--database", str(changed)), 3)
+
+
 def test_a_snapshot_where_no_file_can_be_is_one_line(projected: User) -> None:
     assert "/no/such is no directory" in one_line(projected.cutor("projections", "snapshot", "/no/such/file"), 3)
     own = projected.stack.data / "projections.duckdb"

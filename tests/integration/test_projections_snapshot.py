@@ -19,6 +19,7 @@ from cutor.projections.exports import STORAGE_VERSION
 from cutor.projections.query_client import query
 from cutor.projections.schema import SQL
 from cutor.projections.snapshot_client import fetch_snapshot
+from cutor.projections.snapshot_service import AT_ONCE
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, happen_to_many, projector, until
 from tests.nats_server import OwnServer
 
@@ -88,6 +89,11 @@ async def test_who_has_the_former_file_open_keeps_it(served: Bus, tmp_path: Path
         assert former.execute("SELECT id FROM submissions").fetchall() == [("one",)]
     with duckdb.connect(path, read_only=True) as newer:
         assert newer.execute("SELECT id FROM submissions ORDER BY id").fetchall() == [("one",), ("two",)]
+
+
+async def test_a_file_that_was_fetched_is_given_up_at_once(served: Bus, tmp_path: Path) -> None:
+    for number in range(AT_ONCE + 1):  # one more than there may be at a time
+        await fetch_snapshot(served, tmp_path / f"taken{number}.duckdb")
 
 
 async def test_a_place_where_no_file_can_be_is_refused_in_one_line(served: Bus, tmp_path: Path) -> None:

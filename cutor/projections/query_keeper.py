@@ -1,6 +1,7 @@
 """Keeps the process of the query service running beside the projector, and holds the views for its copies.
 
 It may be killed or die at any time: what it held is let go, and it is started again. It never outlives the projector.
+Nothing here waits by `asyncio.wait_for`: that of Python 3.11 loses a cancellation which comes as what it waits for is done.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ async def answering(settings: Settings, writer: Writer) -> AsyncIterator[None]:
     task = asyncio.create_task(keeper.keep(), name="keep the query service")
     try:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(keeper.ready.wait(), READY_S)
+            async with asyncio.timeout(READY_S):
+                await keeper.ready.wait()
         yield
     finally:
         task.cancel()
@@ -60,19 +62,26 @@ class _Keeper:
     async def keep(self) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
-            served = await self._live()
+            try:
+                served = await self._live()
+            except OSError as error:
+                log.error("the query service could not be started: %s; it is tried again", error)
+                served = False
             pause_s = FIRST_PAUSE_S if served else min(LONGEST_PAUSE_S, 2 * pause_s)
             await asyncio.sleep(pause_s)
 
     async def _live(self) -> bool:
         """Start the process, and return once it has ended: whether it had served."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, *PROGRAM, str(os.getpid()), stdin=theirs.fileno(), start_new_session=True
-            )
-        reader, stream = await asyncio.open_connection(sock=ours, limit=LINE_BYTES)
-        link = Link(reader, stream)
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, *PROGRAM, str(os.getpid()), stdin=theirs.fileno(), start_new_session=True
+                )
+            link = Link(*await asyncio.open_connection(sock=ours, limit=LINE_BYTES))
+        except BaseException:
+            ours.close()  # a process that was started ends by that
+            raise
         served = asyncio.Event()
         try:
             await link.send(self._settings)
@@ -102,7 +111,8 @@ class _Keeper:
                 return
             async with self._writer.copying() as copied:
                 await link.send(Held(**copied._asdict()))
-                await asyncio.wait_for(link.receive(Release), HOLD_S)
+                async with asyncio.timeout(HOLD_S):
+                    await link.receive(Release)
         except TimeoutError as error:
             raise LinkClosed(f"the views were held for a copy for {HOLD_S:g} s") from error
         except (ViewsRejected, duckdb.Error) as error:
@@ -115,7 +125,8 @@ async def _end(process: Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), END_S)
+            async with asyncio.timeout(END_S):
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -25,6 +25,8 @@ SMALL: Final = 2000
 """Most messages of a batch that is folded here; more of them cost less in SQL."""
 KEPT: Final = 10_000
 """Most submissions whose standing is kept in memory; of others it is read from the file."""
+READ_AT_MOST_BYTES: Final = 16 << 20
+"""Most bytes of bodies that are read again for the submissions of a batch. What wants more, SQL folds, which needs none."""
 MOVING: Final = 50_000
 """Most rows in ``folds.moving`` before they are worked in."""
 
@@ -50,7 +52,15 @@ _HISTORIES: Final = (
     "SELECT tenant, id, sequence, time_ns, subject, fault, body, raw FROM events "
     "WHERE counts AND sequence >= $1 AND id IN ({places}) ORDER BY sequence"
 )
-"""Both with the places of parameters, one for each submission."""
+_HISTORIES_BYTES: Final = (
+    "SELECT coalesce(sum(coalesce(strlen(body), octet_length(raw))), 0) FROM events "
+    "WHERE counts AND sequence >= $1 AND id IN ({places})"
+)
+"""All with the places of parameters, one for each submission."""
+
+
+class TooMuchToRead(Exception):
+    """What has happened to the submissions of a batch is too large to be read again: the fold in SQL is to have it."""
 
 
 class SmallFold:
@@ -63,7 +73,10 @@ class SmallFold:
         self._moving: int | None = None
 
     def apply(self, batch: Sequence[Plain]) -> None:
-        """Fold messages in. After an error nothing of them is to be committed, and `reset` is to be called."""
+        """Fold messages in. After an error nothing of them is to be committed, and `reset` is to be called.
+
+        Raises `TooMuchToRead`, and what DuckDB raises.
+        """
         self._read_standings({plain.address for plain in batch})
         rows = gather(batch, self._standings)
         for correction in rows.corrections:
@@ -147,9 +160,11 @@ class SmallFold:
         """Fold again what counted of submissions that the file has and memory has not."""
         begun = [submitted for submitted, _, _ in stored.values() if submitted is not None]
         places = ", ".join(f"${place}" for place in range(2, len(stored) + 2))
-        events = self._connection.execute(
-            _HISTORIES.format(places=places), [min(begun, default=0), *(address.id for address in stored)]
-        )
+        wanted = [min(begun, default=0), *(address.id for address in stored)]
+        [(size_bytes,)] = self._connection.execute(_HISTORIES_BYTES.format(places=places), wanted).fetchall()
+        if size_bytes > READ_AT_MOST_BYTES:
+            raise TooMuchToRead
+        events = self._connection.execute(_HISTORIES.format(places=places), wanted)
         for tenant, name, sequence, time_ns, subject, fault, body, raw in events.fetchall():
             standing = self._standings.get(Address(tenant, name))
             if standing is None or standing.address not in stored:

@@ -27,7 +27,7 @@ from cutor.projections.rows import Message, Row, fingerprint, rows, unfoldable
 from cutor.projections.sift import messages as messages_of
 from cutor.projections.sift import sift
 from cutor.projections.small_batch import Plain, read_plain
-from cutor.projections.small_fold import MOVING, SMALL, SmallFold
+from cutor.projections.small_fold import MOVING, SMALL, SmallFold, TooMuchToRead
 from cutor.projections.views_paths import wal_path
 
 log = logging.getLogger(__name__)
@@ -239,6 +239,8 @@ class Store:
             with self._transaction():
                 self._small.apply(batch)
                 position = self._move_checkpoint(stream, last, messages=len(batch))
+        except TooMuchToRead:
+            return False
         except FOLD_ERRORS as error:
             log.warning("%s up to %d: folded in SQL: %s", stream, last.sequence, one_line(error))
             return False
@@ -300,8 +302,14 @@ class Store:
         """Work the write-ahead log into the file where it has grown long, and nobody copies the file; give memory back.
 
         The states of small batches take their place among all others, where there are many of them: each of the steps leaves
-        the views as they were, so a crash between two of them does no harm.
+        the views as they were, so a crash between two of them does no harm. Raises `ViewsUnwritable` as `apply` does.
         """
+        try:
+            self._work_in()
+        except STORAGE_ERRORS as error:
+            raise ViewsUnwritable(f"{self.path}: the views cannot be written: {one_line(error)}") from error
+
+    def _work_in(self) -> None:
         self._small.settle(at_least=MOVING)
         if self._scratch_messages >= SCRATCH_MESSAGES:
             self._scratch_messages = 0

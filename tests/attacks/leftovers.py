@@ -21,6 +21,8 @@ from tests.attacks.stack import AttackedStack
 SLOT_UIDS: Final = 8192
 PATIENCE_S: Final = 15
 """How long what is being removed may still be there."""
+OF_ONE_LIFE: Final = re.compile(r" --[a-z]+-fd \d+|(?<=query_process) \d+|(?<=_worker\.py) \d+")
+"""What differs between two lives of a process: descriptors of roles, and the parents of what answers queries."""
 DOCKER_ROOT: Final = Path("/var/lib/docker")
 KERNEL_SETTINGS: Final = (
     "/proc/sys/kernel/core_pattern",
@@ -138,7 +140,7 @@ def docker(*args: str) -> list[str]:
 
 def processes(stack: AttackedStack, ids: set[str]) -> Iterator[str]:
     """Yield the processes of the stack: those with its mark, with a uid of its slots, or in a container of its."""
-    alike = Counter(re.sub(r" --[a-z]+-fd \d+", "", line) for line in stack.processes().values())
+    alike = Counter(re.sub(OF_ONE_LIFE, "", line) for line in stack.processes().values())
     yield from (f"{count} of {line}" for line, count in alike.items())  # a role that was started again is the same
     for directory in Path("/proc").glob("[0-9]*"):
         try:

@@ -153,8 +153,30 @@ async def test_a_sealer_that_was_killed_leaves_nothing_that_counts(own_bus: Bus,
     (directory / f"{MANIFEST}.draft").write_bytes(b"{")
     await seal_all(own_bus, archive)
     names = {one.file_name for one in archive.manifest("EVENTS").segments}  # type: ignore[union-attr]
-    assert {path.name for path in directory.iterdir()} == names | {MANIFEST}
+    assert {path.name for path in directory.iterdir()} == names | {MANIFEST, f"{segment.file_name}.aside"}
     assert archived(archive, "EVENTS") == await held(own_bus, "EVENTS")
+
+
+async def test_no_segment_goes_where_a_manifest_is_lost_or_an_old_one(own_bus: Bus, tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    directory = archive.directory / "EVENTS"
+    await happen_to_many(own_bus, 5, "s")
+    await seal_all(own_bus, archive, Cut(segment_messages=10, settled_s=0.0))
+    old = (directory / MANIFEST).read_bytes()
+    await happen_to_many(own_bus, 15, "t")
+    await seal_all(own_bus, archive, Cut(segment_messages=10, settled_s=0.0))
+    (archive.directory / "letters").mkdir()
+    (archive.directory / "letters" / "thesis.draft").write_text("mine")
+    (archive.directory / "BODIES").symlink_to(archive.directory / "letters")
+    before = {path.name for path in directory.iterdir()}
+    (directory / MANIFEST).write_bytes(old)
+    with pytest.raises(ArchiveDamaged, match="and others: it is lost or an old one"), archive.held():
+        pass
+    (directory / MANIFEST).unlink()
+    with pytest.raises(ArchiveDamaged, match="nothing was changed"), archive.held():
+        pass
+    assert {path.name for path in directory.iterdir()} == before - {MANIFEST}
+    assert (archive.directory / "letters" / "thesis.draft").read_text() == "mine"
 
 
 SEALER = """

@@ -92,6 +92,8 @@ class Terminal:
         self.resize(rows, columns)
         self.before = termios.tcgetattr(self._slave)
         environment = user.stack.environment | {"TERM": "xterm-256color"}
+        for name in ("COLUMNS", "LINES"):  # they count for more than the terminal; a worker of pytest-xdist has them
+            environment.pop(name, None)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "cutor", "top", "--interval", "0.2"],
             stdin=self._slave, stdout=self._slave, stderr=self._slave, env=environment, start_new_session=True,

@@ -270,3 +270,17 @@ def test_given_an_environment_under_another_key_then_it_is_none(views: Views) ->
         ("ENVIRONMENTS", 3, "not the subject of an environment"),
     ]
     assert views.query("SELECT key FROM environments") == [("k1",)]
+
+
+def test_large_histories_are_not_read_again_for_a_small_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of small events whose submissions are large, in a file that was just opened, is folded in SQL."""
+    monkeypatch.setattr("cutor.projections.small_fold.READ_AT_MOST_BYTES", 100)
+    views = Views(tmp_path)
+    views.happen(SUBMITTED)
+    views.store._small.reset()
+    read: list[object] = []
+    monkeypatch.setattr("cutor.projections.standing.Standing.take", lambda *taken: read.append(taken))
+    views.happen(leased("builder"))
+    assert read == []
+    assert views.query("SELECT builder_attempts FROM submissions") == [(1,)]
+    views.store.close()

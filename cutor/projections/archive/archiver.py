@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 DAY_S: Final = 86_400
 
 
+AGAIN_S: Final = 10.0
+"""What is waited after a round that failed: a limit that it could not take back stands until then."""
+
+
 async def run_archiver(context: RoleContext) -> None:
     """Seal every ``archive.interval_s`` until the context says stop.
 
@@ -62,7 +66,7 @@ async def _rounds(bus: Bus, archive: Archive, settings: ArchiveSettings) -> None
             if str(error) != trouble:
                 log.error("%s", error)
             trouble = str(error)
-        await asyncio.sleep(settings.interval_s)
+        await asyncio.sleep(min(AGAIN_S, settings.interval_s) if trouble else settings.interval_s)
 
 
 async def one_round(bus: Bus, archive: Archive, settings: ArchiveSettings) -> None:

@@ -1,7 +1,8 @@
 """Where an archive lies, who may write it, and how a segment comes to be there.
 
 A segment is written as a draft, forced to the disk, and renamed; then the manifest that names it, in the same way. Killed in
-between, a sealer leaves a draft, or a segment that no manifest names: the next one removes either, and does it again.
+between, a sealer leaves a draft, or a segment that no manifest names: the next one removes the one, sets the other aside, and
+does it again. No segment is ever deleted.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 MANIFEST: Final = "manifest.json"
 MANIFEST_BYTES: Final = 256 << 20
 DRAFT: Final = ".draft"
+ASIDE: Final = ".aside"
+_STREAM: Final = re.compile(r"EVENTS|ENVIRONMENTS|BODIES", re.ASCII)
 PRIVATE: Final = 0o700
 RESERVE_BYTES: Final = 64 << 20
 """What a file system must have left beside a segment: other programs may write to it, too."""
@@ -83,8 +87,9 @@ class Archive:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ArchiveBusy(f"{self.directory}: somebody else seals into it; wait until that has ended") from error
-            for stream in self._directories():
-                self._remove_leftovers(stream)
+            with self._writable():
+                for stream in self._directories():
+                    self._remove_leftovers(stream)
             yield
         finally:
             os.close(lock)
@@ -138,15 +143,35 @@ class Archive:
             _flush(path.parent)
 
     def _remove_leftovers(self, stream: str) -> None:
+        """Remove drafts, and set a segment aside that was put in place by who was killed before the manifest named it.
+
+        No segment is deleted: where several are unnamed, or one does not follow the last, the manifest is lost or an old one,
+        and the stream may not have what they hold any more. Raises `ArchiveDamaged` then.
+        """
+        directory = self._of(stream)
+        for name in (f"segment{DRAFT}", MANIFEST + DRAFT):
+            if (directory / name).exists():
+                log.warning("removed what a former life left behind: %s", directory / name)
+                (directory / name).unlink(missing_ok=True)
         manifest = self.manifest(stream)
         named = {segment.file_name for segment in manifest.segments} if manifest else set()
-        for path in sorted(self._of(stream).iterdir()):
-            if path.name.endswith(DRAFT) or (is_segment_name(path.name) and path.name not in named):
-                log.warning("removed what a former life left behind: %s", path)
-                path.unlink(missing_ok=True)
+        unnamed = sorted(path for path in directory.iterdir() if is_segment_name(path.name) and path.name not in named)
+        if not unnamed:
+            return
+        follows = manifest is None or int(unnamed[0].name.partition("-")[0]) == manifest.last + 1
+        if len(unnamed) > 1 or not follows:
+            others = " and others" if len(unnamed) > 1 else ""
+            raise ArchiveDamaged(
+                f"{directory / MANIFEST}: does not name {unnamed[0].name}{others}: it is lost or an old one; put the newest in "
+                "its place, or those files elsewhere; nothing was changed"
+            )
+        log.warning("set aside what a former life did not come to name: %s%s", unnamed[0], ASIDE)
+        unnamed[0].rename(unnamed[0].with_name(unnamed[0].name + ASIDE))
 
     def _directories(self) -> list[str]:
-        return sorted(path.name for path in self.directory.iterdir() if path.is_dir())
+        """Return the streams that have a directory; others' directories, and links, are let alone."""
+        found = (path for path in self.directory.iterdir() if _STREAM.fullmatch(path.name))
+        return sorted(path.name for path in found if path.is_dir() and not path.is_symlink())
 
     def _of(self, stream: str) -> Path:
         return self.directory / stream

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from cutor.bus.connection import Bus
+from cutor.bus.errors import BusError
 from cutor.bus.message import Stored
 from cutor.bus.retention_mark import MARK
 from cutor.errors import REFUSED
@@ -170,7 +171,22 @@ async def _for_a_moment(bus: Bus, limited: dict[str, Any], last: int) -> None:
                 break
             await asyncio.sleep(LOOK_S)
     finally:
-        await withdraw(bus)
+        await _withdrawn(bus)
+
+
+async def _withdrawn(bus: Bus) -> None:
+    """Take the limit back, and try for as long as the margin lasts: from then on it would reach what must stay."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + MARGIN_S
+    while True:
+        try:
+            await withdraw(bus)
+            return
+        except BusError as error:
+            if loop.time() > deadline:
+                raise
+            log.warning("%s: the limit is not taken back yet: %s", EVENTS, error)
+            await asyncio.sleep(LOOK_S)
 
 
 async def withdraw(bus: Bus) -> bool:

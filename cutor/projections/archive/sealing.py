@@ -24,6 +24,7 @@ from cutor.projections.archive.manifest import VERSION, Manifest, Segment
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.segment_file import SegmentWriter
 from cutor.projections.rows import fingerprint
+from cutor.undisturbed import to_the_end
 
 BODIES: Final = "BODIES"
 STREAMS: Final = (EVENTS, ENVIRONMENTS, BODIES)
@@ -114,7 +115,7 @@ async def _finish(archive: Archive, manifest: Manifest, writer: SegmentWriter) -
         with archive.draft(manifest.stream) as draft:
             return archive.put_in_place(draft, writer.write(draft), manifest)
 
-    return await asyncio.to_thread(write)
+    return await to_the_end(asyncio.to_thread(write))
 
 
 async def _settled(bus: Bus, stream: str, start: int, state: StreamState, cut: Cut) -> AsyncGenerator[list[Stored], None]:

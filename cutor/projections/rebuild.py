@@ -151,6 +151,11 @@ class FreshViews:
     async def _fold_stream(self, stream: str, first: int, last: int) -> None:
         if self._archive is not None:
             joined = await Joined.of(self._bus, stream, self._archive)
+            if first == 1 < joined.first and not joined.sealed:
+                raise RebuildFailed(
+                    f"{stream} begins at {joined.first}, and nothing of it is in the archive {self._archive.directory}: is "
+                    "that mounted? The views stay as they are"
+                )
 
             def tell(at: int, count: int, size: int) -> None:
                 self._count(stream, at, last, count, size)

@@ -41,6 +41,11 @@ class SealedPast:
             return
         try:
             joined = await Joined.of(self._bus, stream, self._archive)
+            if not joined.sealed and self._writer.position(stream).sequence < joined.first - 1:
+                log.error(
+                    "%s begins at %d, and nothing of it is in the archive %s: the views are made of the stream alone",
+                    stream, joined.first, self._archive.directory,
+                )  # fmt: skip
             await fold_sealed(self._writer, joined, 1, joined.last)
         except ArchiveError as error:
             log.error("the views are made of the stream alone: %s", error)

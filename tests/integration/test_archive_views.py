@@ -19,7 +19,8 @@ from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.place import MANIFEST, Archive
 from cutor.projections.archive.sealing import Cut
-from cutor.projections.rebuild import rebuild
+from cutor.projections.errors import RebuildFailed
+from cutor.projections.rebuild import rebuild, rebuild_in_place
 from cutor.replay import line_of
 from tests.garbage import SUBJECTS, unreadable
 from tests.integration.projecting import happen_to_many, projector, until
@@ -114,6 +115,10 @@ async def test_a_projector_takes_from_the_archive_what_the_stream_let_go_of(tmp_
         database.unlink()
         async with projector(url, database, archive=archive.directory):
             await until(bus, "SELECT count(*) FROM submissions WHERE status = 'FINISHED'", 9)
+        whole = database.read_bytes()
+        with pytest.raises(RebuildFailed, match="is that mounted"):
+            await rebuild_in_place(bus, database, archive=Archive(tmp_path / "not mounted"))
+        assert database.read_bytes() == whole
         (archive.directory / "EVENTS" / MANIFEST).write_text("{")
         database.unlink()
         async with projector(url, database, archive=archive.directory):

@@ -1,4 +1,5 @@
 -- One row a worker and role. What counts here is what the log holds of it: a worker that waits for work is in no event.
+-- Nanoseconds are added as integers: a sum of DOUBLEs depends on the order of its rows, and views that are rebuilt are compared.
 CREATE VIEW workers AS
 WITH seen AS (
     SELECT worker, role, min(time) AS first_seen_at, max(time) AS last_seen_at
@@ -13,7 +14,7 @@ WITH seen AS (
         count(*) FILTER (ended_as IN ('done', 'rejected')) AS steps_done,
         count(*) FILTER (ended_as IN ('superseded', 'parked')) AS leases_lost,
         count(*) FILTER (ended_as IS NULL) AS in_hand,
-        coalesce(sum(duration_ms), 0) AS busy_ms
+        coalesce(sum((duration_ms * 1e6)::HUGEINT), 0) / 1e6 AS busy_ms
     FROM attempts
     GROUP BY ALL
 )

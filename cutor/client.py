@@ -39,6 +39,7 @@ from cutor.model.state import Status, Submission
 from cutor.model.subjects import Address, check_address, parse_event_subject
 from cutor.parked import LIST_DEFAULT, Drop, ParkedSubmissions, Retry
 from cutor.progress import progress, summarize
+from cutor.sealed import Sealed
 from cutor.stack.current import CurrentStack
 from cutor.stack.finding import find_server, named_server
 from cutor.submission_directory import read_directory, shown_path
@@ -83,12 +84,14 @@ Submittable = Request | Mapping[str, Any] | str | os.PathLike[str]
 class Client:
     """A connection to one stack: ``async with Client() as client``.
 
-    ``server`` is a NATS address with its credential; without it the stack is found as the command line finds it. One client
-    serves any number of concurrent calls. Raises `NoStack`, `BusUnreachable`, `AddressInvalid`, `InvalidConfig` when entered.
+    ``server`` is a NATS address with its credential; without it the stack is found as the command line finds it. ``archive`` is
+    a directory on this host: what was sealed there and has expired since is read from it. One client serves any number of
+    concurrent calls. Raises `NoStack`, `BusUnreachable`, `AddressInvalid`, `InvalidConfig` when entered.
     """
 
-    def __init__(self, server: str | None = None) -> None:
+    def __init__(self, server: str | None = None, *, archive: str | os.PathLike[str] | None = None) -> None:
         self._wanted = server
+        self._archive = archive
         self._stack = AsyncExitStack()
         self._journal: Journal | None = None
 
@@ -101,7 +104,7 @@ class Client:
         else:
             server = find_server(None, surroundings, load(None, surroundings).config)
         bus = await self._stack.enter_async_context(Bus.connect(server, name="cutor client"))
-        self._journal = Journal(bus)
+        self._journal = Journal(bus, sealed=Sealed(None if self._archive is None else Path(self._archive)))
         return self
 
     async def __aexit__(

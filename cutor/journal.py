@@ -30,6 +30,7 @@ from cutor.model.messages import SUBMITTED, Message, read_message
 from cutor.model.request import ValidRequest, digest, size_bytes
 from cutor.model.state import Folding, Stamp, Submission, evolve, initial
 from cutor.model.subjects import EVENTS, POLICY_SUBJECT, STACK, Address, event_subject, fence
+from cutor.sealed import Sealed
 
 CONFLICTS_AT_MOST: Final = 100
 """Times an append is decided anew before `JournalBusy`, about 9 s: more than any healthy submission has events in that time."""
@@ -100,11 +101,19 @@ class Appended(NamedTuple):
 class Journal:
     """Events of submissions, over one bus."""
 
-    def __init__(self, bus: Bus, appended: Seen = lambda _before, _event, _after: None) -> None:
-        """``appended`` is told of each event that `settle` has appended, with the state before and behind it."""
+    def __init__(
+        self,
+        bus: Bus,
+        appended: Seen = lambda _before, _event, _after: None,
+        sealed: Sealed | None = None,
+    ) -> None:
+        """``appended`` is told of each event that `settle` has appended, with the state before and behind it.
+
+        What streams have let go of is read from ``sealed``.
+        """
         self.bus = bus
         self._appended = appended
-        self.contents = Contents(Bodies(bus))
+        self.contents = Contents(Bodies(bus, sealed))
 
     async def policy(self) -> Policy:
         """Return the policy that the stack publishes. Raises `PolicyMissing`, also for one that cannot be read.

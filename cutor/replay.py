@@ -34,6 +34,12 @@ class NoSuchMessage(CutorError):
     exit_code = REFUSED
 
 
+class BeginningGone(CutorError):
+    """Messages that a range asks for are gone from the stream, and no archive here has them; the message says what to do."""
+
+    exit_code = REFUSED
+
+
 class NotYet(CutorError):
     """The log has not come to a place yet."""
 
@@ -120,6 +126,20 @@ async def _moment(bus: Bus, place: Sequence, past: Past | None) -> Moment | None
     return Moment(stored.time_ns)
 
 
+async def begins_late(bus: Bus, stream: str, begin: Place | None, past: Past | None = None) -> int | None:
+    """Return the first sequence that there is, where what came before it and is gone may belong to a range that begins here.
+
+    None where nothing of the range is gone.
+    """
+    first = await _first_kept(bus, stream) if past is None else past.first
+    if first <= 1:
+        return None
+    if isinstance(begin, Moment):
+        oldest_ns = await _time_of(bus, stream, first, past)
+        return None if oldest_ns is not None and oldest_ns < begin.time_ns else first
+    return first if begin is None or begin.number < first else None
+
+
 async def check_reached(bus: Bus, place: Place, now_ns: int) -> None:
     """Raise `NotYet` for a place that the log has not come to: how things stand then, nobody can say."""
     if isinstance(place, Moment):
@@ -136,6 +156,17 @@ async def last_until(bus: Bus, stream: str, place: Place, past: Past | None = No
     if isinstance(place, Moment):
         return await _first_since(bus, stream, place.time_ns + 1, past) - 1
     return place.number
+
+
+async def _first_kept(bus: Bus, stream: str) -> int:
+    return int((await bus.stream_info(stream))["state"]["first_seq"])
+
+
+async def _time_of(bus: Bus, stream: str, sequence: int, past: Past | None) -> int | None:
+    if past is not None:
+        return await past.time_of(sequence)
+    stored = await bus.get(stream, sequence, consistent=True)
+    return None if stored is None else stored.time_ns
 
 
 async def _first_at(bus: Bus, stream: str, place: Place, past: Past | None) -> int:

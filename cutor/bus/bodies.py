@@ -17,8 +17,8 @@ import asyncio
 import hashlib
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -39,6 +39,9 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SALT: Final = re.compile(r"[0-9a-f]{16}")
 SALT_BYTES: Final = 8
 TOKEN_DIGITS: Final = 16
+TRIED: Final = 4
+"""Of a name that was written again after it had gone, the newest so many contents are looked at."""
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -84,11 +87,24 @@ def check_reference(ref: BodyRef) -> None:
         raise BodyCorrupt(f"body {ref.sha256}: {ref.size_bytes} bytes are {chunks_of(ref.size_bytes)} chunks, not {ref.chunks}")
 
 
-class Bodies:
-    """Contents in the stream BODIES."""
+class Elsewhere(Protocol):
+    """Where contents are that the stream has let go of; `cutor.sealed.Sealed` is one."""
 
-    def __init__(self, bus: Bus) -> None:
+    async def chunks(self, subjects: Sequence[str]) -> Mapping[str, Sequence[bytes]]:
+        """Return what was under subjects, for each what may be the content of its chunk. Raises `BodyCorrupt`."""
+        ...
+
+    def lacks(self) -> str:
+        """Return why something is not found there, as the end of a sentence."""
+        ...
+
+
+class Bodies:
+    """Contents in the stream BODIES; what it has let go of is read from ``elsewhere``."""
+
+    def __init__(self, bus: Bus, elsewhere: Elsewhere | None = None) -> None:
         self._bus = bus
+        self._elsewhere = elsewhere
 
     async def put(self, data: bytes) -> BodyRef:
         """Store a content; when this returns, all of it is in the stream. Storing it again, also at the same time, is fine.
@@ -115,11 +131,25 @@ class Bodies:
     async def get(self, ref: BodyRef) -> bytes:
         """Read a content and verify it. Errors: BodyMissing, BodyCorrupt."""
         check_reference(ref)
-        parts = await _for_each(range(ref.chunks), lambda chunk: self._get_chunk(ref, chunk))
-        data = b"".join(parts)
-        if len(data) != ref.size_bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise BodyCorrupt(f"body {ref.sha256}: what is stored is not what was put there")
-        return data
+        subjects = [body_subject(ref.sha256, chunk, ref.salt) for chunk in range(ref.chunks)]
+        parts = await _for_each(subjects, self._held)
+        data = _joined(ref, parts)
+        return data if data is not None else await self._get_elsewhere(ref, subjects, parts)
+
+    async def _get_elsewhere(self, ref: BodyRef, subjects: Sequence[str], parts: Sequence[bytes | None]) -> bytes:
+        """Return a content of which the stream has these parts alone, or something else in their place."""
+        found = await self._elsewhere.chunks(subjects) if self._elsewhere and subjects else {}
+        choices: list[Sequence[bytes]] = []
+        for chunk, (subject, part) in enumerate(zip(subjects, parts, strict=True)):
+            if part is None and subject not in found:
+                why = f", {self._elsewhere.lacks()}" if self._elsewhere else ""
+                raise BodyMissing(f"body {ref.sha256}: chunk {chunk} of {ref.chunks} is not in the stream {BODIES}{why}")
+            choices.append(found.get(subject) or [part or b""])
+        for number in range(min(TRIED, max(map(len, choices), default=0))):
+            data = _joined(ref, [those[min(number, len(those) - 1)] for those in choices])
+            if data is not None:
+                return data
+        raise BodyCorrupt(f"body {ref.sha256}: what is stored is not what was put there")
 
     async def _put_chunk(self, ref: BodyRef, chunk: int, data: bytes) -> None:
         subject = body_subject(ref.sha256, chunk, ref.salt)
@@ -129,19 +159,23 @@ class Bodies:
         if held is None or held.body != data:
             raise BodyCorrupt(f"body {ref.sha256}: chunk {chunk} holds something else already")
 
-    async def _get_chunk(self, ref: BodyRef, chunk: int) -> bytes:
-        subject = body_subject(ref.sha256, chunk, ref.salt)
+    async def _held(self, subject: str) -> bytes | None:
         held = await self._bus.last(BODIES, subject) or await self._bus.last(BODIES, subject, consistent=True)
-        if held is None:
-            raise BodyMissing(f"body {ref.sha256}: chunk {chunk} of {ref.chunks} is not in the stream {BODIES}")
-        return held.body
+        return None if held is None else held.body
 
 
-async def _for_each(chunks: Sequence[int], work: Callable[[int], Awaitable[T]]) -> list[T]:
+def _joined(ref: BodyRef, parts: Sequence[bytes | None]) -> bytes | None:
+    """Return the content of which these are the chunks; None where they are not all there, or of another one."""
+    data = b"".join(part for part in parts if part is not None)
+    whole = len(data) == ref.size_bytes and hashlib.sha256(data).hexdigest() == ref.sha256
+    return data if whole else None
+
+
+async def _for_each(chunks: Sequence[S], work: Callable[[S], Awaitable[T]]) -> list[T]:
     """`work` for every chunk, `AT_ONCE` at a time; results in order. The first error ends the rest."""
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def one(chunk: int) -> T:
+    async def one(chunk: S) -> T:
         async with room:
             return await work(chunk)
 

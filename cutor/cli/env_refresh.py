@@ -110,7 +110,7 @@ def refresh_command(wanted: Wanted, key: str, timeout_s: float | None) -> int:
 
 
 async def _refresh(wanted: Wanted, attempt: RefreshSubmission, prefix: str) -> Refreshed:
-    async with Client(wanted.find_server()) as client:
+    async with Client(wanted.find_server(), archive=wanted.archive_directory) as client:
         bus = client.journal.bus
         entry = await Catalogue(bus).find(prefix)
         if entry.private_to is not None:

@@ -103,6 +103,11 @@ class Wanted:
             return self.loaded
         return self.started_with or self.loaded
 
+    @property
+    def archive_directory(self) -> str | None:
+        """Where the stack's archive lies, if it has one; it need not be on this host. Raises as `loaded_of_stack`."""
+        return self.loaded_of_stack.config.archive.directory
+
     def find_server(self) -> str:
         """Return the stack's address with its credential. Raises `NoStack`, `StackDied`, `InvalidConfig`."""
         server = find_server(self.server, self.surroundings, self.loaded.config)

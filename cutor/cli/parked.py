@@ -81,7 +81,7 @@ def list_command(wanted: Wanted, tenant: str | None, everything: bool, limit: in
     """
     if tenant is not None:
         check_address(tenant, "any")
-    listing = asyncio.run(_list(wanted.find_server(), tenant, everything=everything, limit=limit))
+    listing = asyncio.run(_list(wanted, tenant, everything=everything, limit=limit))
     if wanted.json:
         print_json(listing.found)
     else:
@@ -99,7 +99,7 @@ def show_command(wanted: Wanted, submission_id: str, tenant: str | None) -> None
 
     Why it is parked, every attempt, its stages, what became of it, and what to do.
     """
-    detail = asyncio.run(_show(wanted.find_server(), named_submission(submission_id, tenant)))
+    detail = asyncio.run(_show(wanted, named_submission(submission_id, tenant)))
     if wanted.json:
         print_json(detail)
     else:
@@ -127,9 +127,8 @@ def retry_command(wanted: Wanted, ids: tuple[str, ...], everything: bool, dry_ru
     addresses = _named(ids, tenant)
     if tenant is not None:
         check_address(tenant, "any")
-    server = wanted.find_server()
     with _told_if_interrupted(wanted, dry_run=dry_run) as done:
-        asyncio.run(_retry(server, addresses, tenant, done, dry_run=dry_run))
+        asyncio.run(_retry(wanted, addresses, tenant, done, dry_run=dry_run))
     if not done and not wanted.json:
         click.echo("nothing is parked that somebody has to decide about")
     return _report(wanted, done, dry_run=dry_run)
@@ -153,9 +152,8 @@ def drop_command(wanted: Wanted, ids: tuple[str, ...], reason: str | None, tenan
         raise click.UsageError("which? name one ID or more", click.get_current_context())
     check_reason(reason)
     addresses = _named(ids, tenant)
-    server = wanted.find_server()
     with _told_if_interrupted(wanted) as done:
-        asyncio.run(_drop(server, addresses, reason, done))
+        asyncio.run(_drop(wanted, addresses, reason, done))
     return _report(wanted, done)
 
 
@@ -165,24 +163,24 @@ def _named(names: Sequence[str], tenant: str | None) -> list[Address]:
 
 
 @asynccontextmanager
-async def _parked(server: str) -> AsyncIterator[ParkedSubmissions]:
-    async with Client(server) as client:
+async def _parked(wanted: Wanted) -> AsyncIterator[ParkedSubmissions]:
+    async with Client(wanted.find_server(), archive=wanted.archive_directory) as client:
         yield ParkedSubmissions(client.journal)
 
 
-async def _list(server: str, tenant: str | None, *, everything: bool, limit: int) -> Listing:
-    async with _parked(server) as parked:
+async def _list(wanted: Wanted, tenant: str | None, *, everything: bool, limit: int) -> Listing:
+    async with _parked(wanted) as parked:
         return await parked.list(tenant, everything=everything, limit=limit)
 
 
-async def _show(server: str, address: Address) -> ParkedDetail:
-    async with _parked(server) as parked:
+async def _show(wanted: Wanted, address: Address) -> ParkedDetail:
+    async with _parked(wanted) as parked:
         return await parked.show(address)
 
 
-async def _retry(server: str, addresses: Sequence[Address], tenant: str | None, done: list[Done], *, dry_run: bool) -> None:
+async def _retry(wanted: Wanted, addresses: Sequence[Address], tenant: str | None, done: list[Done], *, dry_run: bool) -> None:
     """Retry these, or all where there are none."""
-    async with _parked(server) as parked:
+    async with _parked(wanted) as parked:
         if not addresses:
             listing = await parked.list(tenant, limit=LIST_AT_MOST)
             addresses = [Address(one.tenant, one.id) for one in reversed(listing.found)]
@@ -193,8 +191,8 @@ async def _retry(server: str, addresses: Sequence[Address], tenant: str | None, 
         await _each(addresses, act, done)
 
 
-async def _drop(server: str, addresses: Sequence[Address], reason: str | None, done: list[Done]) -> None:
-    async with _parked(server) as parked:
+async def _drop(wanted: Wanted, addresses: Sequence[Address], reason: str | None, done: list[Done]) -> None:
+    async with _parked(wanted) as parked:
 
         async def act(address: Address) -> Done:
             return Done(id=address.id, tenant=address.tenant, drop=await parked.drop(address, reason))

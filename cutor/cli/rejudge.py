@@ -123,7 +123,7 @@ class _Session:
         timeout_s: float | None,
     ) -> None:
         """Choose, hand in or only look, wait if wanted, and print."""
-        async with Client(self._server) as client:
+        async with Client(self._server, archive=self._wanted.archive_directory) as client:
             rejudging = Rejudging(client.journal, self._name)
             with self._line:
                 self._line.show("asking which there are")

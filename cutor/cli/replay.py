@@ -7,13 +7,12 @@ import sys
 import time
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
 from cutor.bus.connection import Bus
 from cutor.cli import interruption
-from cutor.cli.archive_here import archive_here
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.cli.projections_rebuild import MIB, Shown
@@ -22,7 +21,8 @@ from cutor.model.errors import InvalidRequest
 from cutor.model.moments import Place, parse_place
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, check_address
 from cutor.model.units import counted
-from cutor.replay import check_reached, lines, span_of, spans_of
+from cutor.replay import BeginningGone, Past, begins_late, check_reached, lines, span_of, spans_of
+from cutor.sealed import Sealed
 
 if TYPE_CHECKING:
     from cutor.projections.range_file import Folded
@@ -56,6 +56,7 @@ def _place(_: click.Context, __: click.Parameter, text: str | None) -> Place | N
     "--into", type=click.Path(path_type=Path), metavar="FILE", help="Fold the range into a DuckDB file of views instead."
 )
 @click.option("--as-of", callback=_place, metavar="SEQ|TIME", help="With --into: the views as they were then.")
+@click.option("--partial", is_flag=True, help="Begin with what there is, where messages before it are gone, and say so.")
 @click.option("--force", is_flag=True, help="With --into: replace FILE where it is there.")
 @json_option
 @server_option
@@ -69,14 +70,16 @@ def command(
     into: Path | None,
     as_of: Place | None,
     *,
+    partial: bool,
     force: bool,
 ) -> int | None:
     """Read a range of the log again.
 
     Both ends belong to the range. SEQ is a sequence; TIME is a time of the stream's own clock (2026-11-26T23:00:00Z, in UTC
     where it names no zone, a date alone is its midnight) or how long ago (-2h, 90min, 1d12h; units w, d, h, min or m, s). What
-    lies beyond the ends of the stream is left out; what comes while this runs is not in the range. Where `[archive] directory`
-    is set and on this host, what is sealed comes from there, also what the stream has let go of.
+    lies behind the end of the stream is left out; what comes while this runs is not in the range. Where `[archive] directory`
+    is set and on this host, what is sealed comes from there, also what the stream has let go of. A range of which messages are
+    neither here nor there is refused; with --partial it begins with what there is, and a line on stderr says where.
 
     Prints a line of JSON for each message: stream, sequence, time (to the nanosecond), subject, message_id, headers if the
     sender set any of its own, and the body. `event` has it byte by byte as it was written; one that is not JSON, or has a line
@@ -90,12 +93,34 @@ def command(
     if into is None:
         _refuse("without --into", **{"--as-of": as_of, "--force": force})
         _check_tenant(tenant, stream)
-        return _lines(wanted, stream or EVENTS, begin, end, tenant)
+        return _lines(wanted, _Range(stream or EVENTS, begin, end, partial=partial), tenant)
     _refuse("with --into: the file has both streams and all tenants", **{"--tenant": tenant, "--stream": stream})
     if as_of is not None:
         _refuse("with --as-of, which folds everything up to then", **{"--from": begin, "--to": end})
-    _into(wanted, into, begin, end, as_of, force=force)
+    _into(wanted, into, _Range(EVENTS, begin, as_of or end, partial=partial), as_of, force=force)
     return None
+
+
+class _Range(NamedTuple):
+    """What is asked for; ``partial``: also where its beginning is gone."""
+
+    stream: str
+    begin: Place | None
+    end: Place | None
+    partial: bool
+
+
+async def _check_beginning(bus: Bus, of: _Range, sealed: Sealed, past: Past | None) -> None:
+    """Raise `BeginningGone` where messages of a range are gone; where that is fine, say with which one it begins."""
+    first = await begins_late(bus, of.stream, of.begin, past)
+    if first is None:
+        return
+    if not of.partial:
+        raise BeginningGone(
+            f"{of.stream} begins at {first}: what came before is gone from the stream, {sealed.lacks()}; or begin with what "
+            "there is: --partial"
+        )
+    click.echo(f"cutor: note: {of.stream} begins at {first}: what came before is gone, and not in this", err=True)
 
 
 def _refuse(why: str, **options: Any) -> None:
@@ -116,22 +141,23 @@ def _check_tenant(tenant: str | None, stream: str | None) -> None:
 # -- lines -------------------------------------------------------------------------------------------------------------
 
 
-def _lines(wanted: Wanted, stream: str, begin: Place | None, end: Place | None, tenant: str | None) -> int | None:
+def _lines(wanted: Wanted, of: _Range, tenant: str | None) -> int | None:
     try:
-        asyncio.run(_print(wanted, stream, begin, end, tenant))
+        asyncio.run(_print(wanted, of, tenant))
     except KeyboardInterrupt:
         return INTERRUPTED
     return None
 
 
-async def _print(wanted: Wanted, stream: str, begin: Place | None, end: Place | None, tenant: str | None) -> None:
+async def _print(wanted: Wanted, of: _Range, tenant: str | None) -> None:
     out, terminal = sys.stdout.buffer, sys.stdout.isatty()
-    archive = archive_here(wanted)
+    sealed = Sealed(wanted.archive_directory)
     async with Bus.connect(wanted.find_server(), name="cutor replay") as bus:
-        past = None if archive is None else await archive.past_of(bus, stream)
-        span = await span_of(bus, stream, begin, end, past)
+        past = await sealed.past_of(bus, of.stream)
+        await _check_beginning(bus, of, sealed, past)
+        span = await span_of(bus, of.stream, of.begin, of.end, past)
         beneath = None if tenant is None else f"cutor.ev.{tenant}"
-        async with aclosing(lines(bus, stream, span, beneath=beneath, past=past)) as chunks:
+        async with aclosing(lines(bus, of.stream, span, beneath=beneath, past=past)) as chunks:
             async for chunk in chunks:
                 out.write(_visible(chunk) if terminal else chunk)
                 out.flush()
@@ -151,21 +177,24 @@ def _escaped(character: str) -> str:
 # -- a file ------------------------------------------------------------------------------------------------------------
 
 
-def _into(wanted: Wanted, path: Path, begin: Place | None, end: Place | None, as_of: Place | None, *, force: bool) -> None:
+def _into(wanted: Wanted, path: Path, of: _Range, as_of: Place | None, *, force: bool) -> None:
     from cutor.projections.range_file import check_place, fold_range  # noqa: PLC0415 - DuckDB takes as long as a whole command
 
     check_place(path, force=force)
     server, began_s = wanted.find_server(), time.monotonic()
-    archive = archive_here(wanted)
+    sealed = Sealed(wanted.archive_directory)
 
     async def work() -> Folded:
         async with Bus.connect(server, name="cutor replay") as bus:
             if as_of is not None:
                 await check_reached(bus, as_of, time.time_ns())
-            past = {} if archive is None else {stream: await archive.past_of(bus, stream) for stream in STREAMS}
-            spans = await spans_of(bus, begin, as_of or end, past)
-            place = None if archive is None else archive.place
-            return await fold_range(bus, path, spans, force=force, tell=shown.tell, archive=place)
+            past: dict[str, Past] = {}
+            for one in (of, of._replace(stream=ENVIRONMENTS, begin=None)):
+                if (joined := await sealed.past_of(bus, one.stream)) is not None:
+                    past[one.stream] = joined
+                await _check_beginning(bus, one, sealed, joined)
+            spans = await spans_of(bus, of.begin, of.end, past)
+            return await fold_range(bus, path, spans, force=force, tell=shown.tell, archive=sealed.place)
 
     with Shown("folding") as shown:
         folded = interruption.run(work())

@@ -26,7 +26,7 @@ def command(wanted: Wanted, submission_id: str, tenant: str | None) -> int:
 
     It is folded from the stream itself, so it sees every event that is acknowledged. Exit code 0 as long as it has not ended.
     """
-    found, doing = asyncio.run(_fetch(wanted.find_server(), named_submission(submission_id, tenant)))
+    found, doing = asyncio.run(_fetch(wanted, named_submission(submission_id, tenant)))
     if wanted.json:
         print_json(found)
     else:
@@ -34,8 +34,8 @@ def command(wanted: Wanted, submission_id: str, tenant: str | None) -> int:
     return exit_code_of_outcome(found)
 
 
-async def _fetch(server: str, address: Address) -> tuple[Result, str]:
+async def _fetch(wanted: Wanted, address: Address) -> tuple[Result, str]:
     """Return the result, and what the submission waits for or does now."""
-    async with Client(server) as client:
+    async with Client(wanted.find_server(), archive=wanted.archive_directory) as client:
         state = await client.journal.known(address)
         return await client.journal.contents.resolve(result(state)), progress(state)

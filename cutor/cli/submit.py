@@ -78,7 +78,7 @@ def command(
     if submission_id is not None:
         submission_id, tenant = split_name(submission_id, tenant)
     request = _read(source)
-    session = _Session(wanted.find_server(), as_json=wanted.json)
+    session = _Session(wanted)
     try:
         return asyncio.run(session.run(request, submission_id, tenant, labels, wait=wait, timeout_s=timeout_s))
     except KeyboardInterrupt:
@@ -103,11 +103,11 @@ def _read(source: str) -> Request | Path:
 class _Session:
     """One submission by this command."""
 
-    def __init__(self, server: str, *, as_json: bool) -> None:
+    def __init__(self, wanted: Wanted) -> None:
         self.sending: Address | None = None
         self.receipt: Receipt | None = None
-        self._server = server
-        self._as_json = as_json
+        self._server, self._archive = wanted.find_server(), wanted.archive_directory
+        self._as_json = wanted.json
 
     async def run(
         self,
@@ -120,7 +120,7 @@ class _Session:
         timeout_s: float | None,
     ) -> int:
         """Submit, and wait if wanted; returns the exit code."""
-        async with Client(self._server) as client:
+        async with Client(self._server, archive=self._archive) as client:
             loaded = await asyncio.to_thread(load_request, request, await client.policy())
             named = loaded.id if submission_id is None else submission_id
             # made up here and not by the client: whoever interrupts this must be told under which id it may have been stored

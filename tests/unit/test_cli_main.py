@@ -207,7 +207,7 @@ def test_an_interrupt_before_the_answer_tells_the_id_that_may_be_stored(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     class Interrupted:
-        def __init__(self, server: str) -> None: ...
+        def __init__(self, server: str, *, archive: str | None) -> None: ...
 
         async def __aenter__(self) -> "Interrupted":
             return self

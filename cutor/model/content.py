@@ -16,7 +16,7 @@ RequestEncoding = Literal["utf8", "base64", "hex"]
 StoredEncoding = Literal["utf8", "base64"]
 
 
-class BodyRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class BodyRef(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A body in the stream BODIES: subject ``cutor.body.<sha256>.<chunk>``, chunks numbered from 0.
 
     With a ``salt`` (16 hexadecimal digits) it stands under other names, which follow from it: its usual one was taken.
@@ -28,7 +28,7 @@ class BodyRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     salt: str | None = None
 
 
-class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Content(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Bytes in an event: ``data`` in ``encoding``, or ``body`` where they are stored apart."""
 
     encoding: StoredEncoding = "utf8"

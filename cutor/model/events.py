@@ -19,7 +19,7 @@ Role = Literal["builder", "runner"]
 CleanedBy = Literal["worker", "sweep", "takeover"]
 
 
-class Lease(msgspec.Struct, frozen=True, kw_only=True):
+class Lease(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The right to take a submission's next step; ``number`` is 1 + the leases of that role before it in the log."""
 
     role: Role
@@ -28,7 +28,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     number: int
 
 
-class Output(msgspec.Struct, frozen=True, kw_only=True):
+class Output(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a stage printed: the prefix that was kept, and how much there was.
 
     In events, a prefix over 64 KiB is a ``body`` reference and ``data`` is empty; results show it resolved.
@@ -41,14 +41,14 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     body: BodyRef | msgspec.UnsetType = msgspec.UNSET
 
 
-class Signal(msgspec.Struct, frozen=True, kw_only=True):
+class Signal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The signal that ended a program."""
 
     number: int
     name: str
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True):
+class Stage(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The result of one stage; the same shape for dependencies, compile and every run.
 
     ``exit_code`` and ``signal`` are never both set; times and memory are null where they were not measured, never 0 for
@@ -68,7 +68,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
 
 
-class EnvironmentRef(msgspec.Struct, frozen=True, kw_only=True):
+class EnvironmentRef(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The environment that a submission runs in: its key, its derivation, whether it was there already."""
 
     key: str
@@ -76,14 +76,14 @@ class EnvironmentRef(msgspec.Struct, frozen=True, kw_only=True):
     hit: bool
 
 
-class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
+class StoredFile(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A file of a submission, as the event holds it."""
 
     name: str
     content: Content
 
 
-class StoredTestCase(msgspec.Struct, frozen=True, kw_only=True):
+class StoredTestCase(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A test case, as the event holds it."""
 
     __test__ = False
@@ -98,7 +98,7 @@ StoredLimits = dict[str, dict[str, int]]
 """The ``limits`` of a request as an event holds them: stage kind, then limit, then value; only what was asked for."""
 
 
-class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
+class StoredRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A validated request, as ``submitted`` holds it: enough for a builder and a runner that know nothing else."""
 
     files: tuple[StoredFile, ...]
@@ -111,11 +111,11 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
 
 
-class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+class _Event(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind"):
     version: int = 1
 
 
-class Submitted(_Event, frozen=True, kw_only=True, tag="submitted"):
+class Submitted(_Event, frozen=True, gc=False, kw_only=True, tag="submitted"):
     """A producer handed in a request. First event of a submission.
 
     ``fault`` is set where the message could not be read at all (`cutor.model.messages`): such a submission is rejected.
@@ -127,13 +127,13 @@ class Submitted(_Event, frozen=True, kw_only=True, tag="submitted"):
     fault: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class Leased(_Event, frozen=True, kw_only=True, tag="leased"):
+class Leased(_Event, frozen=True, gc=False, kw_only=True, tag="leased"):
     """A worker took the submission's next step."""
 
     lease: Lease
 
 
-class CacheBuilt(_Event, frozen=True, kw_only=True, tag="cache-built"):
+class CacheBuilt(_Event, frozen=True, gc=False, kw_only=True, tag="cache-built"):
     """The environment stands in the store; ``stage`` is the dependencies stage."""
 
     lease: Lease
@@ -141,14 +141,14 @@ class CacheBuilt(_Event, frozen=True, kw_only=True, tag="cache-built"):
     stage: Stage
 
 
-class Compiled(_Event, frozen=True, kw_only=True, tag="compiled"):
+class Compiled(_Event, frozen=True, gc=False, kw_only=True, tag="compiled"):
     """The compile script ended. Only where there is one."""
 
     lease: Lease
     stage: Stage
 
 
-class Ran(_Event, frozen=True, kw_only=True, tag="ran"):
+class Ran(_Event, frozen=True, gc=False, kw_only=True, tag="ran"):
     """One or more consecutive test cases ended: ``stages[0]`` is the test case numbered ``index``, from 0."""
 
     lease: Lease
@@ -156,7 +156,7 @@ class Ran(_Event, frozen=True, kw_only=True, tag="ran"):
     stages: tuple[Stage, ...]
 
 
-class Finished(_Event, frozen=True, kw_only=True, tag="finished"):
+class Finished(_Event, frozen=True, gc=False, kw_only=True, tag="finished"):
     """Every stage that was to run has run. Terminal. ``dependencies`` only after a failed build."""
 
     lease: Lease
@@ -165,20 +165,20 @@ class Finished(_Event, frozen=True, kw_only=True, tag="finished"):
     message: str | None = None
 
 
-class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):
+class Cancelled(_Event, frozen=True, gc=False, kw_only=True, tag="cancelled"):
     """A producer or an operator stopped the submission. Terminal."""
 
     reason: str | None = None
 
 
-class Rejected(_Event, frozen=True, kw_only=True, tag="rejected"):
+class Rejected(_Event, frozen=True, gc=False, kw_only=True, tag="rejected"):
     """The first event breaks the stack's rules. Terminal."""
 
     lease: Lease
     message: str
 
 
-class Parked(_Event, frozen=True, kw_only=True, tag="parked"):
+class Parked(_Event, frozen=True, gc=False, kw_only=True, tag="parked"):
     """The leases of a role are used up, and no result came of them. Terminal; retrying makes a new submission."""
 
     role: Role
@@ -186,7 +186,7 @@ class Parked(_Event, frozen=True, kw_only=True, tag="parked"):
     stage: StageKind | None = None
 
 
-class CacheLost(_Event, frozen=True, kw_only=True, tag="cache-lost"):
+class CacheLost(_Event, frozen=True, gc=False, kw_only=True, tag="cache-lost"):
     """The environment vanished between build and run: the builder takes the submission up again.
 
     ``environment_sequence`` is that of the ``env-built`` whose paths were missed, 0 where none stood: only a newer one counts
@@ -199,7 +199,7 @@ class CacheLost(_Event, frozen=True, kw_only=True, tag="cache-lost"):
     environment_sequence: int | msgspec.UnsetType = msgspec.UNSET
 
 
-class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
+class Interrupted(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a worker had of its submission when a cancel stopped it: what ended and was not appended yet, then what it stopped.
 
     ``stages[0]`` is the test case numbered ``index``, from 0; of dependencies and compile there is one stage, and no index.
@@ -210,7 +210,7 @@ class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
     index: int = 0
 
 
-class Cleaned(_Event, frozen=True, kw_only=True, tag="cleaned"):
+class Cleaned(_Event, frozen=True, gc=False, kw_only=True, tag="cleaned"):
     """Container and directory of the submission are gone from the worker's host. Follows the terminal event.
 
     ``interrupted`` only after a cancel, and only from the worker that it stopped.

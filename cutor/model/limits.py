@@ -45,7 +45,7 @@ UNITS: Final[dict[str, str]] = {
 """Every limit with its unit; the order is that of documents and tables."""
 
 
-class Limit(msgspec.Struct, frozen=True, kw_only=True):
+class Limit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The limits one stage runs under; all positive.
 
     ``wall_time_ms`` starts when the program starts, ``cpu_time_ms`` counts the whole process tree, ``memory_bytes`` what the

@@ -96,7 +96,7 @@ class Stamp(NamedTuple):
     time_ns: int
 
 
-class Attempts(msgspec.Struct, frozen=True, kw_only=True):
+class Attempts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Leases of each role, ever."""
 
     builder: int = 0
@@ -107,7 +107,7 @@ class Attempts(msgspec.Struct, frozen=True, kw_only=True):
         return self.builder if role == "builder" else self.runner
 
 
-class Submission(msgspec.Struct, frozen=True, kw_only=True):
+class Submission(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A submission as its events tell it.
 
     ``last_sequence`` is what the next append must expect, ``last_ns`` the time of that message (this process's for an append of

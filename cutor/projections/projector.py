@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,7 @@ from cutor.projections.rebuild import FreshViews, Rebuilt
 from cutor.projections.rebuild_service import RebuildService
 from cutor.projections.rows import fingerprint
 from cutor.projections.sealed_past import SealedPast
+from cutor.projections.small_fold import SMALL
 from cutor.projections.views_file import held, remove_leftovers
 from cutor.projections.wholeness import Wholeness
 from cutor.projections.writer import Writer
@@ -43,7 +44,12 @@ log = logging.getLogger(__name__)
 
 STREAMS: Final = (EVENTS, ENVIRONMENTS)
 BATCH: Final = 20_000
-"""Most messages of one transaction (the reader bounds its bytes); an idle projector commits each message at once."""
+"""Most messages of one transaction of a bulk read (the reader bounds its bytes)."""
+FOLLOWED: Final = SMALL
+"""Most messages of one transaction while following; an idle projector commits each message at once."""
+TURN_S: Final = 0.0005
+"""How long one of the process's threads may keep the others waiting for the interpreter: the one that writes the views, the one
+that hears of events."""
 BULK_FROM: Final = 50_000
 """So far behind a stream's end, the projector reads in bulk until it is there."""
 WATCH_S: Final = 1.0
@@ -57,7 +63,7 @@ async def run_projector(context: RoleContext) -> None:
     Raises `RestoreUnfinished` where the server holds part of a backup: of such a log no views are made.
     """
     path = Path(context.config.projector.database)
-    with held(path):
+    with held(path), _short_turns():
         remove_leftovers(path)
         async with Bus.connect(context.server, name=f"cutor projector {context.worker}") as bus:
             await check_whole(bus)
@@ -73,6 +79,16 @@ async def run_projector(context: RoleContext) -> None:
                     await projector.run()
             finally:
                 await writer.close()
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual_s)
 
 
 def _query_settings(context: RoleContext) -> Settings:
@@ -173,7 +189,7 @@ class Projector:
         await self._sealed.fold(stream)
         await self._catch_up(stream)
         start = self._writer.position(stream).sequence + 1
-        async with aclosing(self._bus.read_batches(stream, from_sequence=start, follow=True, batch=BATCH)) as batches:
+        async with aclosing(self._bus.read_batches(stream, from_sequence=start, follow=True, batch=FOLLOWED)) as batches:
             async for messages in batches:
                 sequences, times_ns = [one.sequence for one in messages], [one.time_ns for one in messages]
                 await self._fold(stream, sequences, times_ns, partial(self._writer.apply, stream, messages))
@@ -199,7 +215,8 @@ class Projector:
         await self._wholeness.check(stream, position, sequences, times_ns, from_scratch_to=scratch)
         with committing(self._context.measures, stream, len(sequences)):
             await apply()
-        self._letters[stream].wake()
+        if self._writer.doubtful(stream) > position:
+            self._letters[stream].wake()
         self._behind[stream] = self._ends[stream] - sequences[-1]
         self._tell_ready()
 

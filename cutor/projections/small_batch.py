@@ -7,13 +7,14 @@ Whoever changes what a row holds counts `cutor.projections.rows.ROWS_VERSION` up
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import msgspec
 
-from cutor.model.codec import encode
+from cutor.model.codec import decode_many
 from cutor.model.events import (
     CacheBuilt,
     Cancelled,
@@ -31,13 +32,16 @@ from cutor.model.events import (
     kind_of,
 )
 from cutor.model.limits import StageKind
-from cutor.model.messages import Unreadable, read_message
 from cutor.model.request import COMPILE_SCRIPT
 from cutor.model.state import Stamp, Submission
 from cutor.model.subjects import Address, parse_event_subject
 from cutor.projections.rows import Message
 from cutor.projections.standing import Standing
 
+LARGE_NUMBER: Final = 1 << 63
+"""What a column of numbers can no longer hold."""
+_LONG_NUMBER: Final = re.compile(rb":-?[0-9]{19}")
+"""What every such number is found by; text that a program printed has it, too."""
 EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the columns are moments in UTC without a zone
 Columns = tuple[object, ...]
 
@@ -50,15 +54,33 @@ class Plain(NamedTuple):
     event: Event
 
 
-def read_plain(message: Message) -> Plain | None:
-    """Return a message with its event, or None where it holds none or one that the fold in SQL has to look at more closely."""
-    subject = parse_event_subject(message.subject)
-    event = read_message(message.subject, message.body)
-    if subject is None or isinstance(event, Unreadable) or encode(event) != message.body:
+def read_plain(messages: Sequence[Message]) -> list[Plain] | None:
+    """Return messages with their events; None where one holds none, or one that the fold in SQL has to look at more closely."""
+    events = decode_many([message.body for message in messages])
+    if events is None:
         return None
-    if isinstance(event, Submitted) and isinstance(event.fault, str):
-        return None
-    return Plain(message, subject.address, event)
+    plain = []
+    for message, event in zip(messages, events, strict=True):
+        subject = parse_event_subject(message.subject)
+        if subject is None or subject.kind != kind_of(event) or _is_unusual(message, event):
+            return None
+        plain.append(Plain(message, subject.address, event))
+    return plain
+
+
+def _is_unusual(message: Message, event: Event) -> bool:
+    """Return whether an event stands for a message that could not be read, or has a number that no column holds."""
+    if isinstance(event, Submitted) and event.fault is not msgspec.UNSET:
+        return True
+    return _LONG_NUMBER.search(message.body) is not None and _has_large_number(msgspec.to_builtins(event))
+
+
+def _has_large_number(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_large_number, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_has_large_number, value))
+    return isinstance(value, int) and not -LARGE_NUMBER <= value < LARGE_NUMBER
 
 
 class StageRow(NamedTuple):
@@ -128,6 +150,7 @@ class SmallBatch:
         self.ends: list[Columns] = []
         self.stages: list[StageRow] = []
         self.corrections: list[Correction] = []
+        self.strays = 0
 
     def take(self, plain: Plain) -> None:
         """Fold one message in."""
@@ -137,6 +160,7 @@ class SmallBatch:
         self.events.append(_event_row(plain, step.stray))
         state = standing.state
         if step.stray is not None or state is None:
+            self.strays += 1
             return
         if step.outdates:
             self._outdate(standing)

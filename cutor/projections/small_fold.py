@@ -18,6 +18,7 @@ from cutor.model.messages import Unreadable, malformed, read_message
 from cutor.model.state import Stamp
 from cutor.model.subjects import Address
 from cutor.projections import schema
+from cutor.projections.planning import Planning
 from cutor.projections.small_batch import Correction, Plain, SmallBatch, gather
 from cutor.projections.standing import Standing
 
@@ -66,17 +67,20 @@ class TooMuchToRead(Exception):
 class SmallFold:
     """Folds small batches into an open file, inside of a transaction that its owner begins and ends."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, planning: Planning) -> None:
         self._connection = connection
+        self._planning = planning
         self._appenders = {table: connection.appender(table) for table in (*_FILLED, "stages", "folds.moving")}
         self._standings: OrderedDict[Address, Standing] = OrderedDict()
         self._moving: int | None = None
 
-    def apply(self, batch: Sequence[Plain]) -> None:
-        """Fold messages in. After an error nothing of them is to be committed, and `reset` is to be called.
+    def apply(self, batch: Sequence[Plain]) -> bool:
+        """Fold messages in, and return whether all of them count.
 
-        Raises `TooMuchToRead`, and what DuckDB raises.
+        After an error nothing of them is to be committed, and `reset` is to be called. Raises `TooMuchToRead`, and what DuckDB
+        raises.
         """
+        self._planning.be_brief()
         self._read_standings({plain.address for plain in batch})
         rows = gather(batch, self._standings)
         for correction in rows.corrections:
@@ -87,10 +91,12 @@ class SmallFold:
         self._append("folds.moving", self._states(batch, rows))
         while len(self._standings) > KEPT:
             self._standings.popitem(last=False)
+        return rows.strays == 0
 
     def settle(self, *, at_least: int = 1) -> None:
         """Work the states of small batches into the table of all, where there are as many rows of them."""
         if self._in_moving() >= at_least:
+            self._planning.be_thorough()
             for sql in schema.settle_statements():
                 self._connection.execute(sql)
             self._moving = 0

@@ -44,7 +44,7 @@ class Step(NamedTuple):
     outdates: bool = False
 
 
-class Standing(msgspec.Struct, kw_only=True):
+class Standing(msgspec.Struct, kw_only=True, gc=False):
     """A submission as the events so far tell it; ``state`` is None before ``submitted``.
 
     The sequences are those of the events that count for a part; ``began`` that of the one that forgot earlier compile and runs.

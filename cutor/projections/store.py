@@ -23,6 +23,7 @@ from cutor.projections import schema
 from cutor.projections.arrow import arrow_of
 from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
 from cutor.projections.gaps import Gap
+from cutor.projections.planning import Planning
 from cutor.projections.rows import Message, Row, fingerprint, rows, unfoldable
 from cutor.projections.sift import messages as messages_of
 from cutor.projections.sift import sift
@@ -75,10 +76,12 @@ class Store:
             stream: [(kinds, connection.extract_statements(sql)[0]) for sql, kinds in schema.fold_statements(stream)]
             for stream in schema.FOLDS
         }
-        self._small = SmallFold(connection)
+        self._planning = Planning(connection)
+        self._small = SmallFold(connection, self._planning)
         self.small = SMALL
         """Most messages of a batch that is folded in Python; 0 for tests that want the SQL."""
         self._positions = self._read_positions()
+        self._doubtful = dict.fromkeys(self._positions, 0)
         self.commits = 0
         self._scratch_messages = 0
         self._copies = 0
@@ -116,6 +119,10 @@ class Store:
         """Return how far the views have come in a stream."""
         return self._positions[stream]
 
+    def doubtful(self, stream: str) -> int:
+        """Return up to which sequence dead letters may have come since the file was opened; behind it there are none."""
+        return self._doubtful[stream]
+
     def _read_positions(self) -> dict[str, Position]:
         found = self._connection.execute("SELECT stream, sequence, fingerprint FROM checkpoint").fetchall()
         return {stream: Position(sequence, mark) for stream, sequence, mark in found}
@@ -149,7 +156,7 @@ class Store:
         Raises `ViewsUnwritable` where the disk is full or memory runs out; nothing of the batch is in the file then.
         """
         try:
-            plain = _plain(messages) if stream == EVENTS and len(messages) <= self.small else None
+            plain = read_plain(messages) if stream == EVENTS and len(messages) <= self.small else None
             if plain is None or not self._commit_small(stream, messages[-1], plain):
                 self._fold(stream, messages, rows(stream, messages))
         except STORAGE_ERRORS as error:
@@ -237,14 +244,14 @@ class Store:
         """Commit a small batch; return False where it cannot be folded so, which leaves nothing behind."""
         try:
             with self._transaction():
-                self._small.apply(batch)
+                all_count = self._small.apply(batch)
                 position = self._move_checkpoint(stream, last, messages=len(batch))
         except TooMuchToRead:
             return False
         except FOLD_ERRORS as error:
             log.warning("%s up to %d: folded in SQL: %s", stream, last.sequence, one_line(error))
             return False
-        self._committed(stream, position)
+        self._committed(stream, position, all_count=all_count)
         return True
 
     def _commit(self, stream: str, messages: Sequence[Message], batch: Sequence[Row]) -> None:
@@ -265,6 +272,7 @@ class Store:
         self, stream: str, last: Message, kinds: AbstractSet[str | None], *, messages: int, faults: int
     ) -> Position:
         """Fold what is in ``incoming``, and move the checkpoint to the last message of it."""
+        self._planning.be_thorough()
         self._scratch_messages += messages
         if stream == EVENTS:
             self._small.settle()
@@ -282,8 +290,10 @@ class Store:
         )
         return position
 
-    def _committed(self, stream: str, position: Position) -> None:
+    def _committed(self, stream: str, position: Position, *, all_count: bool = False) -> None:
         self._positions[stream] = position
+        if not all_count:
+            self._doubtful[stream] = position.sequence
         self.commits += 1
 
     @contextmanager
@@ -333,12 +343,6 @@ class Store:
     def end_copy(self) -> None:
         """Say that a copy is done."""
         self._copies -= 1
-
-
-def _plain(messages: Sequence[Message]) -> list[Plain] | None:
-    """Return the events of a batch that holds nothing else, as the fold of small batches can read them; else None."""
-    plain = [found for message in messages if (found := read_plain(message)) is not None]
-    return plain if len(plain) == len(messages) else None
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection) -> None:

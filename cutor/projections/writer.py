@@ -60,6 +60,10 @@ class Writer:
         """Return how far the views have come in a stream."""
         return self._open_store().position(stream)
 
+    def doubtful(self, stream: str) -> int:
+        """Return up to which sequence dead letters may have come; see `Store`."""
+        return self._open_store().doubtful(stream)
+
     async def open(self) -> None:
         """Open the file, or make it (anew). Raises `ViewsUnwritable` and `ProjectorBusy`."""
         self._store = await self._call(lambda: open_or_make_anew(self.path))

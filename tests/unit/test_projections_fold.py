@@ -11,14 +11,27 @@ import pytest
 from cutor.model.codec import encode
 from cutor.model.content import pack
 from cutor.model.environments import EnvironmentBuilt, EnvironmentEvent, EnvironmentRemoved, Programs
-from cutor.model.events import CacheLost, Cancelled, Cleaned, Compiled, Finished, Interrupted, Parked, Stage, Submitted
+from cutor.model.events import (
+    CacheLost,
+    Cancelled,
+    Cleaned,
+    Compiled,
+    Finished,
+    Interrupted,
+    Parked,
+    Ran,
+    Stage,
+    Submitted,
+    output,
+)
 from cutor.model.limits import StageKind
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, Address
 from cutor.projections import rows, schema
 from cutor.projections.errors import ViewsRejected
+from cutor.projections.small_batch import read_plain
 from cutor.projections.store import Store
-from tests.unit.histories import BUILT, COMPILING, OK, RUNNING, SUBMITTED, cache_built, finished, lease, leased, ran
-from tests.unit.views import Views, Written
+from tests.unit.histories import ADDRESS, BUILT, COMPILING, OK, RUNNING, SUBMITTED, cache_built, finished, lease, leased, ran
+from tests.unit.views import Views, Written, written
 
 COMPILED = Compiled(lease=lease("runner"), stage=OK)
 
@@ -161,6 +174,39 @@ def test_given_a_message_that_breaks_the_fold_then_only_it_is_left_out(views: Vi
     assert views.query("SELECT status, test_cases_run, strays FROM submissions") == [("DEPENDENCIES_INSTALLED", 1, 1)]
     assert views.store.position(EVENTS).sequence == 6
     assert "EVENTS 4 (cutor.ev.default.s1.cancelled): Invalid Input Error: boom" in caplog.text
+
+
+def test_a_number_that_no_column_holds_costs_no_fold_that_fails(views: Views, caplog: pytest.LogCaptureFixture) -> None:
+    """What a flood of them would cost each batch: an append that fails, and all that memory has of submissions."""
+    views.happen(*RUNNING)
+    views.happen(ran(0, "OK"), address=Address("default", "s2"))
+    known = len(views.store._small._standings)
+    large = Stage(outcome="OK", wall_time_ms=1 << 63)
+    views.happen(Compiled(lease=lease("runner"), stage=large), address=Address("default", "s3"))
+    assert "folded in SQL" not in caplog.text
+    assert len(views.store._small._standings) == known
+    views.happen(Ran(lease=lease("runner"), index=0, stages=(large,)))
+    assert views.query("SELECT outcome, wall_time_ms FROM stages WHERE stage = 'run'") == [("OK", None)]
+
+
+def test_a_long_number_in_what_a_program_printed_is_text() -> None:
+    """Nothing of it makes a small batch a costly one."""
+    printed = Stage(outcome="OK", stdout=output(b'":9223372036854775808', 21))
+    message = written(1, ADDRESS, Ran(lease=lease("runner"), index=0, stages=(printed,)))
+    assert read_plain([message]) is not None
+    assert read_plain([written(1, ADDRESS, ran(0, "OK", number=1 << 63))]) is None
+    assert read_plain([written(1, ADDRESS, ran(0, "OK", number=(1 << 63) - 1))]) is not None
+    assert read_plain([written(1, ADDRESS, ran(0, "OK", number=-(1 << 63) - 1))]) is None
+
+
+def test_what_may_have_letters_is_known_and_nothing_else_is(views: Views) -> None:
+    """The projector asks for letters after such a batch alone: the question takes as long as a commit."""
+    views.happen(*RUNNING)
+    clean = views.store.doubtful(EVENTS)
+    views.happen(ran(1, "OK"))
+    assert (clean, views.store.doubtful(EVENTS)) == (0 if views.store.small else 4, 5)
+    views.happen(ran(0, "OK"))
+    assert views.store.doubtful(EVENTS) == (5 if views.store.small else 6)
 
 
 def environment_event(sequence: int, event: EnvironmentEvent) -> Written:

@@ -29,8 +29,18 @@ ENVIRONMENT_KINDS: Final = tuple(str(event_type.__struct_config__.tag) for event
 
 RESOLUTION_KINDS: Final = (str(Resolution.__struct_config__.tag),)
 
-VERSIONS: Final[dict[str, int]] = dict.fromkeys((*KINDS, *ENVIRONMENT_KINDS, *RESOLUTION_KINDS), 1)
-"""Today's version of every kind."""
+
+def _version(event_type: type[msgspec.Struct]) -> int:
+    """Return the version that an event's type writes: the default of its field."""
+    [version] = [field.default for field in msgspec.structs.fields(event_type) if field.name == "version"]
+    return int(version)
+
+
+VERSIONS: Final[dict[str, int]] = {
+    str(event_type.__struct_config__.tag): _version(event_type)
+    for event_type in (*EVENT_TYPES, *get_args(EnvironmentEvent), Resolution)
+}
+"""Today's version of every kind, which its type alone says."""
 
 T = TypeVar("T")
 

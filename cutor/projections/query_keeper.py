@@ -15,13 +15,15 @@ import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import duckdb
 import msgspec
 
 from cutor.projections.errors import ViewsRejected
-from cutor.projections.query_link import LINE_BYTES, Held, Hold, Link, LinkClosed, Ready, Release, Settings
+from cutor.projections.exports import remove_copies
+from cutor.projections.query_link import LINE_BYTES, Held, Hold, Link, LinkClosed, Ready, Release, Said, Settings
 from cutor.projections.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -92,18 +94,24 @@ class _Keeper:
         finally:
             link.close()
             await _end(process)
+            remove_copies(Path(self._settings.database))  # one that was killed could not
         return served.is_set()
 
     async def _attend(self, link: Link, served: asyncio.Event) -> None:
         while True:
-            said = await link.hear()
-            if isinstance(said, Ready):
-                served.set()
-                self.ready.set()
-            elif isinstance(said, Hold):
-                await self._hold(link, said)
+            said = await self._hear(link, served)
+            if isinstance(said, Hold):
+                await self._hold(link, said, served)
 
-    async def _hold(self, link: Link, wanted: Hold) -> None:
+    async def _hear(self, link: Link, served: asyncio.Event) -> Said:
+        """Return what the service says. Ready it may be at any time: somebody asked before it had said so."""
+        said = await link.hear()
+        if isinstance(said, Ready):
+            served.set()
+            self.ready.set()
+        return said
+
+    async def _hold(self, link: Link, wanted: Hold, served: asyncio.Event) -> None:
         """Hold the views until the service has copied them, or has ended."""
         try:
             if wanted.known == await self._writer.steady_version():
@@ -112,7 +120,8 @@ class _Keeper:
             async with self._writer.copying() as copied:
                 await link.send(Held(**copied._asdict()))
                 async with asyncio.timeout(HOLD_S):
-                    await link.receive(Release)
+                    while not isinstance(await self._hear(link, served), Release):
+                        pass
         except TimeoutError as error:
             raise LinkClosed(f"the views were held for a copy for {HOLD_S:g} s") from error
         except (ViewsRejected, duckdb.Error) as error:

@@ -18,10 +18,12 @@ from typing import Final
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.query_link import Held, Hold, Link, Release
 from cutor.projections.views_paths import beside, wal_path
-from cutor.projections.workers import Holder, Workers
+from cutor.projections.workers import Holder, Workers, WorkersGone
 
 COPY_BYTES: Final = 64 << 20
 """Bytes that the kernel copies at a time."""
+ATTEMPTS: Final = 4
+"""Copies that are waited for until one is new enough and open: two, unless processes die meanwhile."""
 HEADER_BYTES: Final = 3 * 4096
 """What DuckDB writes at every checkpoint, and at no other time: file and log belong together where it is the same."""
 
@@ -48,11 +50,15 @@ class Snapshots:
         `ViewsRejected`, `WorkersGone`, `LinkClosed` and OSError.
         """
         wanted_s = asyncio.get_running_loop().time() - max_age_s
-        while (holder := self._true_since(wanted_s)) is None:
+        for _ in range(ATTEMPTS):
+            if (holder := self._true_since(wanted_s)) is not None:
+                return holder
             if self._refreshing is None or self._refreshing.done():
                 self._refreshing = asyncio.create_task(self._refresh(), name="copy the views")
             await asyncio.shield(self._refreshing)
-        return holder
+        if (holder := self._true_since(wanted_s)) is not None:
+            return holder
+        raise WorkersGone("the process that holds the copy of the views dies again and again")
 
     async def link_to(self, path: Path) -> None:
         """Have file and log of a copy that holds all that is committed, for as long as the links last. Raises as `current`."""

@@ -18,6 +18,7 @@ from cutor.projections.gaps import Gap
 from cutor.projections.rows import Message
 from cutor.projections.store import DeadLetter, Position, Store
 from cutor.projections.views_file import is_same_file, open_or_make_anew, put_in_place, set_aside
+from cutor.undisturbed import to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -126,17 +127,22 @@ class Writer:
     async def copying(self) -> AsyncIterator[Copied]:
         """Keep file and log such that they can be copied as long as this lasts; commits go on meanwhile."""
         async with self._no_copy:
-            store = self._open_store()
+            store, begun = self._open_store(), False
 
             def begin() -> Copied:
+                nonlocal begun
                 self.check_in_place()
-                return Copied(self.version, self._inode, store.begin_copy())
+                wal_bytes, begun = store.begin_copy(), True
+                return Copied(self.version, self._inode, wal_bytes)
 
-            copied = await self._call(begin)
+            def end() -> None:
+                if begun:
+                    store.end_copy()
+
             try:
-                yield copied
+                yield await self._call(begin)  # which goes on in the thread where this is cancelled: `end` comes after it
             finally:
-                await self._call(store.end_copy)
+                await to_the_end(self._call(end))
 
     async def settle(self) -> None:
         """Wait for what was under way: afterwards `position` is that of the file, until the next call."""

@@ -8,7 +8,7 @@ SELECT
     tenant,
     id,
     kind,
-    if(document IS NULL, version, try_cast(body ->> '$.version' AS INTEGER)) AS version,
+    if(document IS NULL, version, coalesce(try_cast(body ->> '$.version' AS INTEGER), if(fault IS NULL, 1, NULL))) AS version,
     message_id,
     role,
     lease.number AS lease_number,

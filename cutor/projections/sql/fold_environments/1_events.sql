@@ -5,7 +5,8 @@ WITH parsed AS (
         *,
         CASE WHEN fault IS NULL AND json_valid(body) THEN from_json(coalesce(document, body), '{
             "kind": "VARCHAR", "derivation": "VARCHAR", "closure": ["VARCHAR"], "closure_bytes": "BIGINT", "worker": "VARCHAR",
-            "tenant": "VARCHAR", "id": "VARCHAR", "private_to": "VARCHAR", "reason": "VARCHAR"}') END AS event
+            "tenant": "VARCHAR", "id": "VARCHAR", "private_to": "VARCHAR", "reason": "VARCHAR",
+            "pin_sequence": "VARCHAR"}') END AS event
     FROM incoming
 )
 SELECT
@@ -25,6 +26,7 @@ SELECT
     event.id AS id,
     event.private_to AS private_to,
     event.reason AS reason,
+    CASE WHEN event.pin_sequence IS NOT NULL THEN coalesce(try_cast(event.pin_sequence AS BIGINT), 0) END AS pin_sequence,
     if(json_valid(body), body, NULL) AS body,
     coalesce(raw, if(json_valid(body), NULL, encode(body))) AS raw
 FROM parsed

@@ -16,6 +16,7 @@ CREATE TABLE environment_events (
     id VARCHAR,
     private_to VARCHAR,
     reason VARCHAR,
+    pin_sequence BIGINT,
     body JSON,
     raw BLOB
 );
@@ -36,6 +37,7 @@ COMMENT ON COLUMN environment_events.tenant IS 'Tenant of the submission that bu
 COMMENT ON COLUMN environment_events.id IS 'Id of that submission';
 COMMENT ON COLUMN environment_events.private_to IS 'Submission, TENANT/ID, that alone uses what was built; null for what is kept';
 COMMENT ON COLUMN environment_events.reason IS 'Why it was removed';
+COMMENT ON COLUMN environment_events.pin_sequence IS 'The pin that an env-unpinned takes back, by its sequence; null: all';
 COMMENT ON COLUMN environment_events.body IS 'The body as written; null where it is not JSON';
 COMMENT ON COLUMN environment_events.raw IS 'The bytes of a body that is not JSON; else null';
 
@@ -64,8 +66,7 @@ WITH made AS (
     WHERE pin.kind = 'env-pinned' AND NOT EXISTS (
         FROM environment_events AS unpin
         WHERE unpin.key = pin.key AND unpin.kind = 'env-unpinned' AND unpin.sequence > pin.sequence AND (
-            NOT json_exists(unpin.body, '$.pin_sequence')
-            OR TRY_CAST(unpin.body->>'$.pin_sequence' AS BIGINT) = pin.sequence
+            unpin.pin_sequence IS NULL OR unpin.pin_sequence = pin.sequence
         )
     )
 ), used AS (

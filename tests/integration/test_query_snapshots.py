@@ -1,0 +1,67 @@
+"""Copies of the views for queries, with processes that hold them which die."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from cutor.projections import workers
+from cutor.projections.query_link import LINE_BYTES, Held, Hold, Link
+from cutor.projections.snapshots import ATTEMPTS, Snapshots
+from cutor.projections.store import Store
+from cutor.projections.workers import Holder, Workers, WorkersGone
+
+DIES = """
+import os, socket
+control = socket.socket(fileno=0)
+while True:
+    packet, descriptors, _, _ = socket.recv_fds(control, 65536, 1)
+    if not packet:
+        break
+    with socket.socket(fileno=descriptors[0]) as holder:
+        holder.sendall(b'{"as_of": []}')
+"""
+"""Starts processes that open a copy, say so, and are gone."""
+
+
+async def test_a_copy_whose_holder_always_dies_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, database = tmp_path / "dies.py", tmp_path / "views.duckdb"
+    program.write_text(DIES)
+    monkeypatch.setattr(workers, "_PROGRAM", program)
+    hold_copy = Workers.hold
+
+    async def hold_and_die(self: Workers, snapshot: Path, views_bytes: int) -> Holder:
+        holder = await hold_copy(self, snapshot, views_bytes)
+        while holder.alive:
+            await asyncio.sleep(0.01)
+        return holder
+
+    monkeypatch.setattr(Workers, "hold", hold_and_die)
+    Store.open(database).close()
+    ours, theirs = socket.socketpair()
+    link = Link(*await asyncio.open_connection(sock=ours, limit=LINE_BYTES))
+    projector = Link(*await asyncio.open_connection(sock=theirs, limit=LINE_BYTES))
+    holds = 0
+
+    async def hold() -> None:
+        nonlocal holds
+        while True:
+            if isinstance(await projector.hear(), Hold):
+                holds += 1
+                await projector.send(Held(inode=database.stat().st_ino))
+
+    holding = asyncio.create_task(hold())
+    snapshots = Snapshots(link, database)
+    try:
+        async with asyncio.timeout(20):
+            with pytest.raises(WorkersGone, match="dies again and again"):
+                await snapshots.current(0.0)
+        assert holds == ATTEMPTS
+    finally:
+        holding.cancel()
+        await snapshots.close()
+        link.close()
+        projector.close()

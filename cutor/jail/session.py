@@ -20,6 +20,7 @@ from cutor.containers.control_group import Watermark
 from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault, one_line
 from cutor.containers.host_config import Resources
 from cutor.containers.seccomp import program_policy
+from cutor.containers.surplus import Surplus
 from cutor.jail.inside.worker_init import LOOK_BYTES, REST_SLACK_BYTES
 from cutor.jail.protocol import PROTOCOL_VERSION, Frame, FrameReader, ProtocolError, encode
 from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, Rested, WorkerFrame, decode_frame, report_of
@@ -137,13 +138,17 @@ class WorkerSession:
     """One submission in one started container. In order: `ready`, `hand_over`, `run_compile`, `run_test` …, `close`.
 
     One task at a time; only `close` may come from another one. ``resources`` is what the container was made with; without a
-    ``watermark`` only a stage that needs more memory than those before it has a peak. Where the task is cancelled while a stage
-    runs, the init is made to stop it; its report, if one comes within `STOP_S`, is in ``interrupted``, and the session is over.
+    ``watermark`` only a stage that needs more memory than those before it has a peak; without a ``surplus`` the kernel may not
+    have freed what it keeps of a stage when the next one needs it. Where the task is cancelled while a stage runs, the init is
+    made to stop it; its report, if one comes within `STOP_S`, is in ``interrupted``, and the session is over.
     """
 
-    def __init__(self, child: Child, resources: Resources, watermark: Watermark | None = None) -> None:
+    def __init__(
+        self, child: Child, resources: Resources, watermark: Watermark | None = None, surplus: Surplus | None = None
+    ) -> None:
         self._child = child
         self._watermark = watermark
+        self._surplus = surplus
         self._memory_bytes = resources.memory_bytes
         self._processes = resources.processes
         self._reader = FrameReader(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=0)
@@ -214,6 +219,8 @@ class WorkerSession:
         self, kind: Literal["compile", "run"], index: int, script: str, args: Sequence[str], stdin: bytes, limit: Limit
     ) -> StageReport:
         await self._rest()
+        if self._surplus is not None:
+            await self._surplus.take_back(self._held.resting_bytes)
         held_bytes = self._held.resting_bytes + (self._held.copy_bytes if kind == "run" else 0)
         memory_bytes = stage_memory_bytes(limit, held_bytes, len(stdin))
         await self._make_room(memory_bytes, limit.processes + OWN_TASKS)

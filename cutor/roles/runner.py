@@ -19,6 +19,7 @@ from cutor.containers.control_group import Watermark
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
+from cutor.containers.surplus import Surplus
 from cutor.environments import Environments, Known
 from cutor.jail import session as jail
 from cutor.jail.inside.worker_init import LOOK_BYTES
@@ -193,7 +194,7 @@ class RunStep:
             environment=work.environment.key,
         )
         child = await self._engine.start(spec)
-        session = WorkerSession(child, resources, Watermark.find(child.id))
+        session = WorkerSession(child, resources, Watermark.find(child.id), Surplus.find(child.id))
         try:
             async with self._kept(work.environment.key):
                 await session.ready()

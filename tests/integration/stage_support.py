@@ -20,6 +20,7 @@ from cutor.containers.control_group import Watermark
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import ContainerSpec, Identity, Resources, RunnerStorage, runner_spec
+from cutor.containers.surplus import Surplus
 from cutor.jail.session import Submission, WorkerSession
 from cutor.model.environments import Programs
 from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
@@ -147,7 +148,7 @@ async def stages(
         made = spec(storage, resources)
         child = await engine.start(without_attributes(made) if copy_box else made)
         try:
-            session = WorkerSession(child, resources, Watermark.find(child.id) if watermark else None)
+            session = WorkerSession(child, resources, Watermark.find(child.id) if watermark else None, Surplus.find(child.id))
             ready = await session.ready()
             assert ready.box == "copy" or not copy_box
             await session.hand_over(await submission(engine, files))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 
 import pytest
 
+from cutor.containers.control_group import PLACES, ROOT
 from cutor.containers.errors import SessionFault
 from cutor.containers.host_config import Resources
 from cutor.jail.session import OWN_TASKS, first_memory_bytes
@@ -192,6 +194,29 @@ async def test_names_looked_up_in_vain_are_no_memory_for_the_next_stage(copy_box
             flooded = await running.run("flood", "100000", wall_time_ms=30_000, cpu_time_ms=20_000)
             assert facts(flooded) == EXIT_0
         await limits_hold(running, 64 * MIB)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may have the kernel take memory back")
+async def test_what_the_kernel_keeps_of_a_stage_is_taken_back_before_the_next_one() -> None:
+    """It frees names a little after it gave them up, and kills a program meanwhile: so none are left to be given up."""
+    flood = FLOOD.replace('"x" * 200', f'"{secrets.token_hex(100)}"')  # names that nobody looked up before
+    async with stages(scripts(flood=flood + "$1")) as running:
+        await running.run("flood", "1", memory_bytes=256 * MIB)
+        at_rest_bytes = kernel_bytes(running)
+        for _ in range(2):
+            flooded = await running.run("flood", "150000", memory_bytes=256 * MIB, wall_time_ms=30_000, cpu_time_ms=20_000)
+            assert facts(flooded) == EXIT_0
+            await running.run("flood", "1", memory_bytes=256 * MIB)
+            assert kernel_bytes(running) - at_rest_bytes < 8 * MIB
+
+
+def kernel_bytes(running: Stages) -> int:
+    """Return how much the container holds that is neither its processes' nor files in memory: page cache is little here."""
+    place = next(place for place in PLACES if (ROOT / place.directory.format(running.child.id)).exists())
+    directory = ROOT / place.directory.format(running.child.id)
+    fields = dict(line.split() for line in (directory / "memory.stat").read_text().splitlines())
+    held = sum(int(fields.get(name, 0)) for name in ("anon", "total_rss", "total_shmem" if "total_rss" in fields else "shmem"))
+    return int((directory / place.usage).read_text()) - held
 
 
 ALLOCATES = "exec python3 -c 'import sys; kept = bytes([1]) * (int(sys.argv[1]) << 20)' $1"

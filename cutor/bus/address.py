@@ -96,6 +96,14 @@ def public_address(server_url: str) -> str:
     return ",".join(shown)
 
 
+def with_user(server_url: str, user: str, other: str) -> str:
+    """The address with another user in the place of one, and the same password; as it is where that one is not in it."""
+    urls, mark, files = server_url.partition("?")
+    return (
+        ",".join(re.sub(rf"^(\s*\w+://){re.escape(user)}:", rf"\g<1>{other}:", url) for url in urls.split(",")) + mark + files
+    )
+
+
 def credential_of(server: str) -> Credential:
     """User, password and token in the address of one server.
 

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from cutor.bus.backup_manifest import Manifest
     from cutor.bus.connection import Bus
 
+MAY_BE_PURGED: Final = frozenset({"EVENTS"})
+"""Restored without the setting that NATS cannot take back: what is sealed may go (`cutor.bus.letting_go`)."""
 CHUNK_BYTES: Final = 256 << 10
 """A chunk in both directions: below the largest message of any server (1 MiB unless configured)."""
 PATIENCE_S: Final = 60.0
@@ -261,6 +263,8 @@ async def restore(
     the other: the next is sent when the server has written the last one.
     """
     config = with_replicas(one.config, replicas)
+    if one.name in MAY_BE_PURGED:
+        config = {**config, "deny_purge": False}
     if note is not None:
         config = marked(config, note)
     state = {

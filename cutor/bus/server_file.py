@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cutor.bus.address import INBOX
 from cutor.bus.errors import BusError
 
 NOBODY_MAY: Final = ["$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", "$JS.API.STREAM.MSG.DELETE.>"]
@@ -19,6 +20,13 @@ NOBODY_MAY: Final = ["$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", "$JS.A
 Not against attackers: an answer of JetStream goes to whatever subject who has the credential asks for, past all permissions.
 """
 USER: Final = "cutor"
+RETENTION_USER: Final = "cutor-retention"
+"""The one that may have EVENTS let go of what is sealed, where all else is done by `USER`; see `cutor.bus.letting_go`."""
+MAY_LET_GO: Final = [
+    *("$JS.API.INFO", "$JS.API.STREAM.INFO.EVENTS", "$JS.API.DIRECT.GET.EVENTS", "$JS.API.STREAM.MSG.GET.EVENTS"),
+    "$JS.API.STREAM.PURGE.EVENTS",
+]
+"""What `RETENTION_USER` may ask for, and nothing else. It has the password of `USER`: this, too, guards against mistakes."""
 DEFAULT_SYNC: Final = "2m"
 ALWAYS_SYNC: Final = "always"
 SYNC: Final = re.compile(r"always|[1-9][0-9]{0,5}(ms|s|m|h)", re.ASCII)
@@ -75,6 +83,13 @@ def server_configuration(settings: ServerSettings) -> str:
         f'  user: "{USER}"\n'
         f'  password: "{settings.password}"\n'
         f"  permissions: {{ publish: {{ deny: {json.dumps(NOBODY_MAY)} }} }}\n"
+        f"}}, {{\n"
+        f'  user: "{RETENTION_USER}"\n'
+        f'  password: "{settings.password}"\n'
+        f"  permissions: {{\n"
+        f"    publish: {{ allow: {json.dumps(MAY_LET_GO)} }}\n"
+        f'    subscribe: {{ allow: ["{INBOX}.{RETENTION_USER}.>"] }}\n'
+        f"  }}\n"
         f"}} ] }}\n"
     )
 

@@ -159,7 +159,9 @@ def _updated(stream: str, consumer: str | None, held: Config, wanted: Config) ->
     fields = []
     for field, new in target.items():
         old = held.get(field)
-        if not _same(field, old, new):
+        if field == "deny_purge" and old and not new:
+            target[field] = old  # NATS cannot take it back, and only retention misses it: `cutor doctor` says so
+        elif not _same(field, old, new):
             fields.append(FieldChange(field, old, new, _refusal(field, old, new, of_stream=consumer is None)))
     if not fields:
         return []
@@ -192,7 +194,7 @@ def _same(field: str, old: JsonValue, new: JsonValue) -> bool:
 
 def _refusal(field: str, old: JsonValue, new: JsonValue, *, of_stream: bool) -> str | None:
     """Why the server would refuse this change; None if it may be tried."""
-    if of_stream and field in {"deny_delete", "deny_purge"} and old and not new:
+    if of_stream and field == "deny_delete" and old and not new:
         return "NATS cannot take it back"
     if of_stream and field == "retention" and "workqueue" in {old, new}:
         return "NATS cannot change it from or to workqueue"

@@ -45,17 +45,17 @@ _EVERYWHERE: Final = (
     _is("storage", "file", "file: what is in memory alone is gone when the server restarts"),
     _is("allow_direct", True, "true: cutor reads by direct get"),
 )
-_HISTORY: Final = (
+_LOG: Final = (
     _is("discard", "new", "new: a full stream refuses what comes, it forgets nothing"),
     _is("deny_delete", True, "true: nobody edits history"),
-    _is("deny_purge", True, "true: nobody edits history"),
 )
+_HISTORY: Final = (*_LOG, _is("deny_purge", True, "true: nobody edits history"))
 _REPLACED: Final = _is("discard_new_per_subject", False, "false: a new value takes the place of the old one")
 _STREAMS: Final[Mapping[str, tuple[str, tuple[_Must, ...]]]] = {
     "EVENTS": (
         "cutor.ev.>",
         (
-            *_HISTORY,
+            *_LOG,
             _is("max_msgs_per_subject", -1, "unlimited: `ran` comes several times under one subject"),
             _least("max_msg_size", 8 << 20, "8MiB or more: an event may be as large as that"),
         ),

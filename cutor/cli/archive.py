@@ -134,60 +134,60 @@ def verify_command(wanted: Wanted, directory: Path | None, everything: bool, off
 @command.command(
     "expire", epilog=examples("cutor archive expire --keep 30d --dry-run", "cutor archive expire --keep 30d --yes")
 )
-@_directory_option
 @click.option("--keep", "keep_s", type=Span(), metavar="TIME", help="What is younger stays (else `archive.retain_days`).")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @server_option
 @click.pass_obj
-def expire_command(wanted: Wanted, directory: Path | None, keep_s: int | None, dry_run: bool, yes: bool) -> None:
+def expire_command(wanted: Wanted, keep_s: int | None, dry_run: bool, yes: bool) -> None:
     """Let EVENTS go of old events that are sealed.
 
-    Only what was sealed, is message by message the same in archive and stream, and belongs to submissions that have ended. It
-    stays in the archive and in the views. Ids that are gone from the stream are free for new submissions. The archiver does
-    this by itself where `archive.retain_days` is set.
+    Only what was sealed in the configured archive (`archive.directory`, where rebuilds and replays look for it), is message
+    by message the same in archive and stream, and belongs to submissions that have ended. It stays in the archive and in the
+    views. Ids that are gone from the stream are free for new submissions. The archiver does this by itself where
+    `archive.retain_days` is set.
     """
-    server, archive = wanted.find_server(), _archive(wanted, directory)
+    server, archive = wanted.find_server(), _archive(wanted, None)
     days = wanted.loaded_of_stack.config.archive.retain_days
     keep_s = keep_s if keep_s is not None else days * DAY_S if days is not None else None
     if keep_s is None:
         raise click.UsageError("how long are events kept? --keep 30d, or archive.retain_days", click.get_current_context())
+    asks = not (yes or dry_run)
     with StatusLine() as line:
-        expiry = interruption.run(_plan_expiry(server, archive, keep_s, line))
+        expiry = interruption.run(_expire(server, archive, keep_s, line, most=None if yes and not dry_run else 0))
     if not wanted.json:
         click.echo(_expiry_text(expiry))
-    if expiry.messages and not dry_run:
-        if not yes:
-            click.confirm("let go of them?", abort=True, err=True)
-        interruption.run(_expire(server, archive, expiry))
+    if asks and expiry.messages:
+        click.confirm("let go of them?", abort=True, err=True)
+        with StatusLine() as line:
+            expiry = interruption.run(_expire(server, archive, keep_s, line, most=expiry.last))
     if wanted.json:
         print_json(expiry._asdict() | {"messages": expiry.messages, "expired": bool(expiry.messages) and not dry_run})
 
 
 def _expiry_text(expiry: Expiry) -> str:
-    why = f"; kept: {expiry.held_by}" if expiry.held_by else ""
+    why = f"; kept: {escape(expiry.held_by)}" if expiry.held_by else ""
     if not expiry.messages:
         return f"EVENTS: nothing may go{why}"
     return f"EVENTS: {counted(expiry.messages, 'message')}, {expiry.first:,} to {expiry.last:,}, may go{why}"
 
 
-async def _plan_expiry(server: str, archive: Archive, keep_s: float, line: StatusLine) -> Expiry:
-    from cutor.projections.archive.retention import plan  # noqa: PLC0415 - as below
+async def _expire(server: str, archive: Archive, keep_s: float, line: StatusLine, *, most: int | None) -> Expiry:
+    """Find out what may go, and let go of it, up to ``most`` (None: all of it; 0: nothing); return what may go."""
+    from cutor.projections.archive.retention import expire, plan  # noqa: PLC0415 - it imports duckdb
 
     def tell(at: int, last: int) -> None:
         line.show(f"comparing EVENTS: {at:,} of {last:,}")
 
-    async with Bus.connect(server, name="cutor archive expire") as bus:
-        return await plan(bus, archive, keep_s, tell=tell)
-
-
-async def _expire(server: str, archive: Archive, expiry: Expiry) -> None:
-    from cutor.projections.archive.retention import expire  # noqa: PLC0415 - as below
-
     with archive.held():
         async with Bus.connect(server, name="cutor archive expire") as bus:
-            await expire(bus, expiry)
+            expiry = await plan(bus, archive, keep_s, tell=tell)
+            if most is not None and most:
+                expiry = expiry._replace(last=min(expiry.last, most))
+            if most != 0:
+                await expire(server, bus, archive, expiry)
+            return expiry
 
 
 def _archive(wanted: Wanted, directory: Path | None) -> Archive:

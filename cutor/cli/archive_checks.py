@@ -1,4 +1,4 @@
-"""What ``cutor doctor`` says of the archive: how far it is behind, and whether a limit was left that lets go of events."""
+"""What ``cutor doctor`` says of the archive: how far it is behind, and whether EVENTS lets go of what is sealed alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import StreamMissing
-from cutor.bus.retention_mark import MARK
 from cutor.cli.failures import line_of
 from cutor.cli.findings import Finding, fail, ok, warn
 from cutor.config import ArchiveSettings
@@ -30,11 +29,11 @@ SEALS: Final = (
 
 
 async def check_archive(bus: Bus, settings: ArchiveSettings) -> AsyncIterator[Finding]:
-    """Check how far the archive is, where one is configured; and everywhere that no limit of an archiver was left."""
-    if (left := await _left_limit(bus)) is not None:
-        yield left
+    """Check how far the archive is, where one is configured, and that EVENTS lets go as it is meant to."""
     if settings.directory is None:
         return
+    if (found := await _retention(bus, settings)) is not None:
+        yield found
     if not await asyncio.to_thread(Path(settings.directory).is_dir):
         yield warn("archive", f"{settings.directory} is not there: nothing is sealed, or it is on another host", SEALS)
         return
@@ -59,12 +58,17 @@ def judge_archive(reports: list[StreamReport], settings: ArchiveSettings, now_s:
     return ok("archive", f"sealed are {sealed}" if sealed else "nothing is old enough to be sealed")
 
 
-async def _left_limit(bus: Bus) -> Finding | None:
-    """Return what there is to say of a `max_age` that an archiver set and did not take back."""
+async def _retention(bus: Bus, settings: ArchiveSettings) -> Finding | None:
+    """Return what there is to say of a limit beside the archive, and of a stream that cannot let go."""
     try:
         config = (await bus.stream_info(EVENTS))["config"]
     except StreamMissing:
         return None
-    if not config.get("max_age") or MARK not in (config.get("metadata") or {}):
-        return None
-    return warn("retention", f"{EVENTS} has a limit that a dead archiver left", "`cutor streams apply` takes it back")
+    if config.get("max_age"):
+        what = f"{EVENTS} has a max_age: it lets go of events whether they are sealed or not"
+        return warn("retention", what, "`max_age: unlimited` in streams.yaml and `cutor streams apply` take it back")
+    if settings.retain_days is not None and config.get("deny_purge"):
+        return warn(
+            "retention", f"{EVENTS} was made with deny_purge, and lets go of nothing", "docs/how-to/archive.md says what to do"
+        )
+    return None

@@ -1,4 +1,6 @@
-"""Work that Ctrl-C and SIGTERM end in the same way: what it began is cleaned up, and it counts as interrupted."""
+"""Work that Ctrl-C, SIGTERM and the end of its terminal end in the same way: what it began is cleaned up, and it counts as
+interrupted.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,10 @@ T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run work on an event loop of its own. Raises `KeyboardInterrupt` for either signal, once the work has ended.
+    """Run work on an event loop of its own. Raises `KeyboardInterrupt` for any of the signals, once the work has ended.
 
-    A timer or a shutdown sends SIGTERM, which by itself would end the process where it stands.
+    A timer or a shutdown sends SIGTERM, a terminal that is closed SIGHUP: by themselves they would end the process where it
+    stands. What was told to ignore SIGHUP (`nohup`) goes on.
     """
     try:
         return asyncio.run(_told(work))
@@ -23,5 +26,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 async def _told(work: Coroutine[Any, Any, T]) -> T:
     task = asyncio.ensure_future(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, task.cancel)
     return await task

@@ -1,7 +1,7 @@
 """What a stream should hold and does not: sequences that are missing between two messages. Pure.
 
-Nobody may delete a message of EVENTS or ENVIRONMENTS, or purge them (`deny_delete`, `deny_purge`): one that is missing in the
-midst was lost by the server's disk. What lies before the stream's first message is no gap: its limits took that.
+Nobody may delete a message of EVENTS or ENVIRONMENTS (`deny_delete`): one that is missing in the midst was lost by the server's
+disk. What lies before the stream's first message is no gap: its limits took that, or retention did.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from tests.cluster import Cluster, start_cluster
 from tests.integration.projecting import FINISHED, happen, happen_to_many
 
 AGE_S = 0.5
-MARGIN_S = 0.3
 
 
 async def old(bus: Bus) -> None:
@@ -45,9 +44,9 @@ async def test_the_copy_that_leads_next_has_let_go_of_the_same(cluster: Cluster,
             last = (await seal(bus, archive, "EVENTS", Cut().everything())).last
         await old(bus)
         young = await happen(bus, "young", *FINISHED)
-        expiry = await plan(bus, archive, AGE_S, margin_s=MARGIN_S)
+        expiry = await plan(bus, archive, AGE_S)
         assert (expiry.first, expiry.last) == (1, last)
-        assert await expire(bus, expiry) == last + 1
+        assert await expire(cluster.url(), bus, archive, expiry) == last + 1
         before = await cluster.leader("EVENTS")
         await bus.api.call("EVENTS", "STREAM.LEADER.STEPDOWN.EVENTS")
         async with asyncio.timeout(30):

@@ -217,7 +217,9 @@ def test_a_report_is_written(stack: Stack, tmp_path: Path) -> None:
 def test_the_archive_is_sealed_and_verified(bare: User, tmp_path: Path) -> None:
     assert bare.cutor("submit", "-", stdin=request()).returncode == 0
     script = "".join(one.text for one in snippets(ARCHIVE, "sh"))
-    done = run(script, bare.stack.environment | {"ARCHIVE": str(tmp_path / "archive")}, 60)
+    archive, config = tmp_path / "archive", tmp_path / "config.toml"
+    config.write_text(f'[archive]\ndirectory = "{archive}"\n')
+    done = run(script, bare.stack.environment | {"ARCHIVE": str(archive), "CUTOR_CONFIG": str(config)}, 60)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "nothing is sealed" in done.stdout
     assert re.search(r"EVENTS: 1 to \d+ are sealed, 1 file", done.stdout), done.stdout

@@ -8,21 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from cutor import backup
+from cutor.bus.address import with_user
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
-from cutor.bus.retention_mark import MARK
+from cutor.bus.errors import NotPermitted
+from cutor.bus.letting_go import PurgeDenied, let_go
+from cutor.bus.server_file import RETENTION_USER, USER
 from cutor.bus.topology import apply, default_text, parse
 from cutor.cli.archive_checks import check_archive
-from cutor.config import ArchiveSettings, Config
-from cutor.projections.archive.archiver import run_archiver
-from cutor.projections.archive.errors import ArchiveForeign
+from cutor.config import ArchiveSettings
+from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import VERSION, Manifest
 from cutor.projections.archive.place import Archive
-from cutor.projections.archive.retention import RetentionRefused, expire, plan, withdraw
+from cutor.projections.archive.retention import Expiry, Retention, RetentionRefused, expire, plan
 from cutor.projections.archive.segment_file import SegmentWriter
 from cutor.projections.rebuild import rebuild
-from cutor.roles.context import RoleContext
 from tests.integration.projecting import FINISHED, happen, happen_to_many
 from tests.integration.test_archive import held, seal_all
 from tests.integration.test_archive_views import IN_PIECES, differing
@@ -31,7 +33,6 @@ from tests.unit.histories import RUNNING
 
 WANTED = parse(default_text().replace("duplicate_window: 5m", "duplicate_window: 100ms"), TENANTS)
 AGE_S = 0.3
-MARGIN_S = 0.2
 
 
 @pytest.fixture
@@ -50,11 +51,6 @@ async def brief(url: str) -> AsyncIterator[Bus]:
         yield bus
 
 
-async def settings(bus: Bus) -> tuple[int, str | None]:
-    config = (await bus.stream_info("EVENTS"))["config"]
-    return int(config.get("max_age", 0)), (config.get("metadata") or {}).get(MARK)
-
-
 async def first(bus: Bus) -> int:
     return int((await bus.stream_info("EVENTS"))["state"]["first_seq"])
 
@@ -67,17 +63,17 @@ async def old(bus: Bus) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_what_is_old_and_sealed_goes_and_the_limit_with_it(brief: Bus, tmp_path: Path) -> None:
+async def test_what_is_old_and_sealed_goes(url: str, brief: Bus, tmp_path: Path) -> None:
     archive = Archive(tmp_path / "archive")
     await happen_to_many(brief, 10, "s")
     whole = await rebuild(brief, tmp_path / "whole.duckdb")
     last = (await seal_all(brief, archive))["EVENTS"].last
     await old(brief)
     young = await happen(brief, "young", *FINISHED)
-    expiry = await plan(brief, archive, AGE_S, margin_s=MARGIN_S)
+    expiry = await plan(brief, archive, AGE_S)
     assert (expiry.first, expiry.last, expiry.held_by) == (1, last, None)
-    assert await expire(brief, expiry) == last + 1
-    assert await settings(brief) == (0, None)
+    assert await expire(url, brief, archive, expiry) == last + 1
+    assert not (await brief.stream_info("EVENTS"))["config"].get("max_age"), "no limit stands"
     assert [row[0] for row in await held(brief, "EVENTS")] == list(range(last + 1, young + 1))
     again = await rebuild(brief, tmp_path / "again.duckdb", until=whole.positions, archive=archive)
     assert again.positions == whole.positions
@@ -85,15 +81,15 @@ async def test_what_is_old_and_sealed_goes_and_the_limit_with_it(brief: Bus, tmp
     assert (await seal_all(brief, archive))["EVENTS"].last == young
 
 
-async def test_nothing_goes_that_is_not_sealed(brief: Bus, tmp_path: Path) -> None:
+async def test_nothing_goes_that_is_not_sealed(url: str, brief: Bus, tmp_path: Path) -> None:
     archive = Archive(tmp_path / "archive")
     await happen_to_many(brief, 10, "s")
     await old(brief)
-    expiry = await plan(brief, archive, AGE_S, margin_s=MARGIN_S)
+    expiry = await plan(brief, archive, AGE_S)
     assert (expiry.messages, expiry.held_by) == (0, "what comes after 0 is not sealed")
-    assert await expire(brief, expiry) == 1
+    assert await expire(url, brief, archive, expiry) == 1
     sealed = (await seal_all(brief, archive, IN_PIECES))["EVENTS"].last
-    expiry = await plan(brief, archive, AGE_S, margin_s=MARGIN_S)
+    expiry = await plan(brief, archive, AGE_S)
     assert expiry.last <= sealed
     assert expiry.held_by == f"what comes after {sealed} is not sealed"
 
@@ -106,10 +102,12 @@ async def test_nothing_goes_before_an_archive_that_begins_later(brief: Bus, tmp_
         writer.add([one async for one in brief.read("EVENTS", from_sequence=5)])
         archive.put_in_place(draft, writer.write(draft), Manifest(version=VERSION, stream="EVENTS", created=created))
     await old(brief)
-    assert (await plan(brief, archive, AGE_S, margin_s=MARGIN_S)).messages == 0
+    assert (await plan(brief, archive, AGE_S)).messages == 0
 
 
-async def test_a_submission_that_has_not_ended_keeps_all_that_comes_after_its_beginning(brief: Bus, tmp_path: Path) -> None:
+async def test_a_submission_that_has_not_ended_keeps_all_that_comes_after_its_beginning(
+    url: str, brief: Bus, tmp_path: Path
+) -> None:
     archive = Archive(tmp_path / "archive")
     before = await happen(brief, "ended", *FINISHED)
     await old(brief)
@@ -118,13 +116,13 @@ async def test_a_submission_that_has_not_ended_keeps_all_that_comes_after_its_be
     await brief.publish("cutor.ev.default.runs.finished", b'{"kind":"finished","outcome":"OK"}')  # of nobody's lease
     await seal_all(brief, archive)
     await old(brief)
-    expiry = await plan(brief, archive, AGE_S, margin_s=MARGIN_S)
+    expiry = await plan(brief, archive, AGE_S)
     assert (expiry.last, expiry.held_by) == (before, f"the submission default/runs has not ended, and began with {before + 1}")
-    assert await expire(brief, expiry) == before + 1
+    assert await expire(url, brief, archive, expiry) == before + 1
     newest = await brief.last("EVENTS", "cutor.ev.default.runs.>")
     assert newest
     await happen(brief, "runs", *FINISHED[len(RUNNING) :], after=newest.sequence)
-    expiry = await plan(brief, archive, AGE_S, margin_s=MARGIN_S)
+    expiry = await plan(brief, archive, AGE_S)
     assert expiry.last > last, "its end is in the stream, though it is not sealed yet"
 
 
@@ -140,62 +138,115 @@ async def test_what_differs_from_the_archive_stays(brief: Bus, tmp_path: Path) -
         archive.put_in_place(draft, writer.write(draft), Manifest(version=VERSION, stream="EVENTS", created=created))
     await old(brief)
     with pytest.raises(ArchiveForeign, match="nothing is let go of"):
-        await plan(brief, archive, AGE_S, margin_s=MARGIN_S)
+        await plan(brief, archive, AGE_S)
 
 
-async def test_what_stays_is_younger_by_a_margin(brief: Bus, tmp_path: Path) -> None:
+async def test_what_is_unsealed_stays_however_late_the_server_lets_go(url: str, brief: Bus, tmp_path: Path) -> None:
+    """An order that was given before others were appended, and repeated after: it takes what was planned, and no more."""
     archive = Archive(tmp_path / "archive")
     await happen_to_many(brief, 3, "s")
-    await seal_all(brief, archive)
+    last = (await seal_all(brief, archive))["EVENTS"].last
     await old(brief)
-    await happen(brief, "young", *FINISHED)
-    expiry = await plan(brief, archive, AGE_S, margin_s=3600)
-    assert expiry.messages == 0, "all of it is within an hour before what stays"
-
-
-async def test_a_limit_that_was_left_is_taken_back(brief: Bus, tmp_path: Path) -> None:
-    config = (await brief.stream_info("EVENTS"))["config"]
-    left = {**config, "max_age": 3600 * 10**9, "metadata": {MARK: "7"}}
-    await brief.api.call("EVENTS", "STREAM.UPDATE.EVENTS", left)
-    assert await settings(brief) == (3600 * 10**9, "7")
-    assert [change.fields[0].field for change in await apply(brief, WANTED)] == ["max_age"], "`cutor up` mends it, too"
-    await brief.api.call("EVENTS", "STREAM.UPDATE.EVENTS", left)
-    assert await withdraw(brief)
-    assert await settings(brief) == (0, None)
-    assert not await withdraw(brief)
-
-
-async def test_an_archiver_takes_it_back_at_its_start(url: str, brief: Bus, tmp_path: Path) -> None:
-    config = (await brief.stream_info("EVENTS"))["config"]
-    await brief.api.call("EVENTS", "STREAM.UPDATE.EVENTS", {**config, "max_age": 3600 * 10**9, "metadata": {MARK: "7"}})
-    ready, stop = asyncio.Event(), asyncio.Event()
-    archiver = Config(archive=ArchiveSettings(directory=str(tmp_path / "archive"), retain_days=1))
-    context = RoleContext(server=url, instance="test", worker="a", config=archiver, ready=ready.set, stop=stop)
-    work = asyncio.create_task(run_archiver(context))
-    await ready.wait()
-    while (await settings(brief))[1] is not None:
-        await asyncio.sleep(0.02)
-    stop.set()
-    await work
-    with Archive(tmp_path / "archive").held():
-        assert await settings(brief) == (0, None)
-
-
-async def test_a_limit_of_the_deployers_own_is_not_touched(brief: Bus, tmp_path: Path) -> None:
-    archive = Archive(tmp_path / "archive")
-    await happen_to_many(brief, 3, "s")
-    await seal_all(brief, archive)
+    expiry = await plan(brief, archive, AGE_S)
+    young = await happen(brief, "young", *FINISHED)
     await old(brief)
-    expiry = await plan(brief, archive, AGE_S, margin_s=MARGIN_S)
-    config = (await brief.stream_info("EVENTS"))["config"]
-    await brief.api.call("EVENTS", "STREAM.UPDATE.EVENTS", {**config, "max_age": 3600 * 10**9})
-    with pytest.raises(RetentionRefused, match="max_age of its own"):
-        await expire(brief, expiry)
-    assert (await settings(brief))[0] == 3600 * 10**9
+    for _ in range(2):
+        await let_go(url, "EVENTS", expiry.last + 1)
+        assert await first(brief) == last + 1
+    assert [row[0] for row in await held(brief, "EVENTS")] == list(range(last + 1, young + 1))
+
+
+@pytest.mark.parametrize("before", [-1, 0, 1])
+async def test_what_the_server_would_take_for_everything_is_not_asked_for(url: str, brief: Bus, before: int) -> None:
+    await happen_to_many(brief, 1, "s")
+    with pytest.raises(ValueError, match="one of everything"):
+        await let_go(url, "EVENTS", before)
     assert await first(brief) == 1
 
 
-async def test_doctor_tells_of_the_archive_and_of_a_limit_that_was_left(brief: Bus, tmp_path: Path) -> None:
+async def test_the_users_of_a_stack_purge_nothing_by_mistake(url: str, brief: Bus) -> None:
+    await happen_to_many(brief, 1, "s")
+    for subject in ("STREAM.PURGE.EVENTS", "STREAM.DELETE.EVENTS"):
+        with pytest.raises(NotPermitted):
+            await brief.api.call("mistake", subject, {"seq": 3})
+    async with Bus.connect(with_user(url, USER, RETENTION_USER), name="test") as bus:
+        for subject in ("STREAM.PURGE.BODIES", "STREAM.DELETE.EVENTS", "STREAM.UPDATE.EVENTS"):
+            with pytest.raises(NotPermitted):
+                await bus.api.call("mistake", subject, {"seq": 3})
+        with pytest.raises(NotPermitted):
+            await happen(bus, "x", *FINISHED)
+    assert await first(brief) == 1
+
+
+async def test_a_stream_that_was_made_with_deny_purge_works_and_is_told_of(url: str, brief: Bus, tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    await happen_to_many(brief, 3, "s")
+    await seal_all(brief, archive)
+    await old(brief)
+    config = (await brief.stream_info("EVENTS"))["config"]
+    await brief.api.call("EVENTS", "STREAM.UPDATE.EVENTS", {**config, "deny_purge": True})
+    assert await apply(brief, WANTED) == [], "NATS cannot take it back"
+    with pytest.raises(PurgeDenied, match="was made with deny_purge"):
+        await expire(url, brief, archive, await plan(brief, archive, AGE_S))
+    assert await first(brief) == 1
+    archive_settings = ArchiveSettings(directory=str(archive.directory), retain_days=1)
+    assert [one.what async for one in check_archive(brief, archive_settings) if one.verdict == "warn"] == ["retention"]
+
+
+async def test_a_backup_that_is_restored_may_let_go(url: str, brief: Bus, tmp_path: Path) -> None:
+    await happen_to_many(brief, 3, "s")
+    config = (await brief.stream_info("EVENTS"))["config"]
+    await brief.api.call("EVENTS", "STREAM.UPDATE.EVENTS", {**config, "deny_purge": True})
+    await backup.make(brief, tmp_path / "backup")
+    server = await EmbeddedServer.start(tmp_path / "other", port=free_port("127.0.0.1"))
+    async with server, Bus.connect(server.url, name="test") as bus:
+        await backup.restore(bus, tmp_path / "backup", backup.read(tmp_path / "backup"))
+        await let_go(server.url, "EVENTS", 3)
+        assert await first(bus) == 3
+
+
+async def test_what_a_submission_holds_is_compared_once(brief: Bus, tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    await happen_to_many(brief, 2, "s")
+    began = await happen(brief, "runs", RUNNING[0])
+    await happen_to_many(brief, 2, "t")
+    sealed = (await seal_all(brief, archive))["EVENTS"].last
+    await old(brief)
+    retention, told = Retention(brief, archive), []
+
+    async def planned() -> Expiry:
+        told.clear()
+        return await retention.plan(AGE_S, tell=lambda at, _: told.append(at))
+
+    held_by = f"the submission default/runs has not ended, and began with {began}"
+    assert await planned() == Expiry(1, began - 1, held_by)
+    assert told[-1] == sealed
+    assert await planned() == Expiry(1, began - 1, held_by)
+    assert told == [], "nothing of it is read again"
+    file = min((archive.directory / "EVENTS").glob("*.parquet"))
+    raw = file.read_bytes()
+    file.write_bytes(raw[:-1] + b"x")
+    with pytest.raises(ArchiveDamaged):
+        await expire("nats://nobody", brief, archive, await planned())
+    file.write_bytes(raw)
+    await happen(brief, "runs", *FINISHED[1:], after=began)
+    assert await planned() == Expiry(1, sealed, None)
+    assert told == [], "its end is looked up, nothing else"
+
+
+async def test_a_limit_of_the_deployers_own_is_not_touched(url: str, brief: Bus, tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    await happen_to_many(brief, 3, "s")
+    await seal_all(brief, archive)
+    await old(brief)
+    config = (await brief.stream_info("EVENTS"))["config"]
+    await brief.api.call("EVENTS", "STREAM.UPDATE.EVENTS", {**config, "max_age": 3600 * 10**9})
+    with pytest.raises(RetentionRefused, match="max_age of its own"):
+        await plan(brief, archive, AGE_S)
+    assert await first(brief) == 1
+
+
+async def test_doctor_tells_of_the_archive_and_of_a_limit_beside_it(brief: Bus, tmp_path: Path) -> None:
     directory = tmp_path / "archive"
     archive = ArchiveSettings(directory=str(directory))
     assert [(one.what, one.verdict) async for one in check_archive(brief, archive)] == [("archive", "warn")]
@@ -203,7 +254,7 @@ async def test_doctor_tells_of_the_archive_and_of_a_limit_that_was_left(brief: B
     await seal_all(brief, Archive(directory))
     assert [(one.what, one.verdict) async for one in check_archive(brief, archive)] == [("archive", "ok")]
     config = (await brief.stream_info("EVENTS"))["config"]
-    await brief.api.call("EVENTS", "STREAM.UPDATE.EVENTS", {**config, "max_age": 3600 * 10**9, "metadata": {MARK: "7"}})
+    await brief.api.call("EVENTS", "STREAM.UPDATE.EVENTS", {**config, "max_age": 3600 * 10**9})
     (directory / "EVENTS" / "manifest.json").write_text("{}")
     found = [(one.what, one.verdict) async for one in check_archive(brief, archive)]
     assert found == [("retention", "warn"), ("archive", "fail")]

@@ -102,16 +102,18 @@ async def test_what_the_server_refuses_names_file_and_place(empty: Bus) -> None:
 async def test_a_setting_that_the_server_ignores_is_an_error(empty: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     async def half_hearted(bus: Bus, change: Change) -> None:
         verb = f"CONSUMER.CREATE.{change.stream}.{change.consumer}" if change.consumer else f"STREAM.CREATE.{change.stream}"
-        config = {field: value for field, value in change.config.items() if field != "deny_purge"}
+        config = {field: value for field, value in change.config.items() if field != "deny_delete"}
         await bus.api.call("x", verb, {"stream_name": change.stream, "config": config} if change.consumer else config)
 
     monkeypatch.setattr("cutor.bus.topology._carry_out", half_hearted)
-    with pytest.raises(TopologyError, match=r"stream EVENTS: the server did not take the settings: .*deny_purge: False → True"):
+    with pytest.raises(
+        TopologyError, match=r"stream EVENTS: the server did not take the settings: .*deny_delete: False → True"
+    ):
         await apply(empty, parse(default_text(), ["default"]))
 
 
 async def test_the_log_cannot_be_deleted_purged_or_edited(empty: Bus) -> None:
-    """deny_delete and deny_purge protect the messages; the stream itself is protected by the user's permissions."""
+    """deny_delete protects the messages; the stream itself, and that it is not emptied, the user's permissions."""
     await apply(empty, parse(default_text(), ["default"]))
     await appender(empty)("x", "submitted", 0)
     for request in ("STREAM.DELETE.EVENTS", "STREAM.PURGE.EVENTS", "STREAM.MSG.DELETE.EVENTS"):

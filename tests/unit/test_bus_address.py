@@ -2,7 +2,7 @@
 
 import pytest
 
-from cutor.bus.address import Credential, TlsFiles, credential_of, public_address, read_address, with_tls
+from cutor.bus.address import Credential, TlsFiles, credential_of, public_address, read_address, with_tls, with_user
 from cutor.bus.errors import AddressInvalid
 from cutor.bus.permission import Violation, describe, read_violation
 
@@ -93,3 +93,17 @@ def test_a_violation_names_user_subject_and_remedy_in_one_line() -> None:
     line = describe(violation, "cutor.ev.a.ID.finished", user="producer", address="tls://host:1")
     assert line.startswith("NATS at tls://host:1 does not let the user 'producer' publish to cutor.ev.a.ID.finished: ")
     assert "this user" in describe(violation, "x", user=None, address="a")
+
+
+@pytest.mark.parametrize(
+    ("url", "there"),
+    [
+        ("nats://cutor:p@host:4222", "nats://other:p@host:4222"),
+        ("tls://cutor:p@a:1, tls://cutor:p@b:2?tls_ca=/cutor:x", "tls://other:p@a:1, tls://other:p@b:2?tls_ca=/cutor:x"),
+        ("nats://archiver:cutor:p@host", "nats://archiver:cutor:p@host"),
+        ("nats://cutor@host", "nats://cutor@host"),
+        ("nats://host:4222", "nats://host:4222"),
+    ],
+)
+def test_another_user_takes_the_place_of_one(url: str, there: str) -> None:
+    assert with_user(url, "cutor", "other") == there

@@ -168,7 +168,7 @@ BROKEN = [
             ("deny_delete", False, "true"),
             ("deny_purge", False, "true"),
         )
-        if (name, setting) != ("BODIES", "discard")
+        if (name, setting) not in {("BODIES", "discard"), ("EVENTS", "deny_purge")}
     ),
     ("BODIES", "discard", "old", "streams.BODIES.discard_new_per_subject: needs `discard: new`"),
     ("EVENTS", "max_msgs_per_subject", 5, "streams.EVENTS.max_msgs_per_subject: must be unlimited"),
@@ -249,6 +249,7 @@ def test_a_subject_that_is_written_again_must_not_be_refused(name: str, config: 
         ("EVENTS", "compression", "s2"),
         ("EVENTS", "subjects", ["other.>", "cutor.ev.>"]),
         ("ENVIRONMENTS", "max_age", "30d"),
+        ("EVENTS", "deny_purge", True),
         ("ENVIRONMENTS", "deny_purge", False),
         ("STACK", "discard", "new"),
         ("DEADLETTERS", "max_bytes", "10GiB"),
@@ -393,6 +394,11 @@ def test_protection_cannot_be_taken_back_but_can_be_added() -> None:
     unprotected = topology(STREAM.replace("deny_delete: true", "deny_delete: false") + CONSUMER)
     assert [change.kind for change in diff(held(), unprotected)] == ["refuse"]
     assert [change.kind for change in diff(held(deny_delete=False), topology())] == ["update"]
+    purgeable = topology(STREAM.replace("deny_purge: true", "deny_purge: false") + CONSUMER)
+    assert diff(held(), purgeable) == [], "a stream that was made so keeps it"
+    [change] = diff(held(max_age=7), purgeable)
+    assert (change.kind, change.config["deny_purge"]) == ("update", True)
+    assert [change.kind for change in diff(held(deny_purge=False), topology())] == ["update"]
 
 
 @pytest.mark.parametrize(

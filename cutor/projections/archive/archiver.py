@@ -1,8 +1,8 @@
 """The archiver: seals on a schedule, and lets go of old events where the deployer says after how long.
 
 Consumes EVENTS, ENVIRONMENTS and BODIES, appends nothing. What makes it safe to be killed at any point: a segment counts once
-the manifest names it, and a limit that was left is taken back at the next start. It is a process of its own, because sealing
-takes a CPU that the projector's readers would miss.
+the manifest names it, and what goes is a range that is sealed, whenever the server comes to it. It is a process of its own,
+because sealing takes a CPU that the projector's readers would miss.
 """
 
 from __future__ import annotations
@@ -15,21 +15,19 @@ from typing import Final
 
 from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
-from cutor.bus.errors import BusError
 from cutor.config import ArchiveSettings
-from cutor.projections.archive.errors import ArchiveError, ArchiveUnnamed
+from cutor.errors import CutorError
+from cutor.projections.archive.errors import ArchiveBusy, ArchiveUnnamed
 from cutor.projections.archive.place import Archive
-from cutor.projections.archive.retention import expire, plan, withdraw
+from cutor.projections.archive.retention import Retention, expire
 from cutor.projections.archive.sealing import STREAMS, Cut, seal
 from cutor.roles.context import RoleContext
 
 log = logging.getLogger(__name__)
 
 DAY_S: Final = 86_400
-
-
 AGAIN_S: Final = 10.0
-"""What is waited after a round that failed: a limit that it could not take back stands until then."""
+"""What is waited after a round that failed."""
 
 
 async def run_archiver(context: RoleContext) -> None:
@@ -42,48 +40,82 @@ async def run_archiver(context: RoleContext) -> None:
         raise ArchiveUnnamed("no archive is configured: set [archive] directory")
     archive = Archive(Path(settings.directory))
     with archive.held():
-        async with Bus.connect(context.server, name=f"cutor archiver {context.worker}") as bus:
-            await check_whole(bus)
-            context.ready()
-            work = asyncio.create_task(_rounds(bus, archive, settings), name="archive")
-            stopped = asyncio.create_task(context.stop.wait())
-            await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
-            work.cancel()
-            stopped.cancel()
-            with suppress(asyncio.CancelledError):
-                await work
+        pass  # what hinders it now is worth an end in one line
+    async with Bus.connect(context.server, name=f"cutor archiver {context.worker}") as bus:
+        await check_whole(bus)
+        context.ready()
+        work = asyncio.create_task(Rounds(context.server, bus, archive, settings).run(), name="archive")
+        stopped = asyncio.create_task(context.stop.wait())
+        await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
+        work.cancel()
+        stopped.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
 
 
-async def _rounds(bus: Bus, archive: Archive, settings: ArchiveSettings) -> None:
-    trouble = ""
-    while True:
+class Rounds:
+    """Round after round; between two the archive is free for `cutor archive seal` and `expire`."""
+
+    def __init__(self, server: str, bus: Bus, archive: Archive, settings: ArchiveSettings) -> None:
+        self._server = server
+        self._bus = bus
+        self._archive = archive
+        self._settings = settings
+        self._retention = Retention(bus, archive)
+        self._troubles: tuple[str, ...] = ()
+
+    async def run(self) -> None:
+        """Do it for ever."""
+        while True:
+            self._tell(await self.one())
+            pause_s = self._settings.interval_s
+            await asyncio.sleep(min(AGAIN_S, pause_s) if self._troubles else pause_s)
+
+    def _tell(self, troubles: tuple[str, ...]) -> None:
+        for trouble in troubles:
+            if trouble not in self._troubles:
+                log.error("%s", trouble)
+        if self._troubles and not troubles:
+            log.info("it works again")
+        self._troubles = troubles
+
+    async def one(self) -> tuple[str, ...]:
+        """Seal what there is, then let go of what is old enough; return what went wrong, a line each.
+
+        What hinders one stream hinders no other.
+        """
+        troubles = []
         try:
-            await one_round(bus, archive, settings)
-            if trouble:
-                log.info("it works again")
-            trouble = ""
-        except (ArchiveError, BusError) as error:
-            if str(error) != trouble:
-                log.error("%s", error)
-            trouble = str(error)
-        await asyncio.sleep(min(AGAIN_S, settings.interval_s) if trouble else settings.interval_s)
+            with self._archive.held():
+                for stream in STREAMS:
+                    try:
+                        await self._seal(stream)
+                    except CutorError as error:
+                        troubles.append(str(error))
+                try:
+                    await self._let_go()
+                except CutorError as error:
+                    troubles.append(str(error))
+        except ArchiveBusy:
+            log.info("somebody else seals: the next round comes")
+        except CutorError as error:
+            troubles.append(str(error))
+        return tuple(dict.fromkeys(troubles))
 
-
-async def one_round(bus: Bus, archive: Archive, settings: ArchiveSettings) -> None:
-    """Seal what there is, then let go of what is old enough. Raises the errors of archive and bus."""
-    if await withdraw(bus):
-        log.warning("took back a limit of EVENTS that a former life had left")
-    cut = Cut(segment_bytes=settings.segment_bytes, age_s=settings.segment_age_s)
-    for stream in STREAMS:
-        before = archive.manifest(stream)
-        sealed = await seal(bus, archive, stream, cut)
+    async def _seal(self, stream: str) -> None:
+        cut = Cut(segment_bytes=self._settings.segment_bytes, age_s=self._settings.segment_age_s)
+        before = self._archive.manifest(stream)
+        sealed = await seal(self._bus, self._archive, stream, cut)
         if sealed.last != (before.last if before else 0):
             log.info("%s is sealed up to %d", stream, sealed.last)
-    if settings.retain_days is None:
-        return
-    expiry = await plan(bus, archive, settings.retain_days * DAY_S)
-    if expiry.messages:
-        log.info("EVENTS lets go of %d to %d, which are sealed", expiry.first, expiry.last)
-        await expire(bus, expiry)
-    if expiry.held_by is not None:
-        log.warning("EVENTS keeps more than %d days: %s", settings.retain_days, expiry.held_by)
+
+    async def _let_go(self) -> None:
+        days = self._settings.retain_days
+        if days is None:
+            return
+        expiry = await self._retention.plan(days * DAY_S)
+        if expiry.messages:
+            log.info("EVENTS lets go of %d to %d, which are sealed", expiry.first, expiry.last)
+            await expire(self._server, self._bus, self._archive, expiry)
+        if expiry.held_by is not None:
+            log.warning("EVENTS keeps more than %d days: %s", days, expiry.held_by)

@@ -44,6 +44,10 @@ class Joined:
         self.stream = stream
         self.first = min(self._segments[0].first, state.first) if self._segments else state.first
         """The first sequence that there is, in the archive or in the stream."""
+        self.first_kept = state.first
+        """The first one that the stream still has; one behind its last where it has none."""
+        self.created = state.created
+        """When the stream was made, as its server writes it."""
         self.sealed = self._segments[-1].last if self._segments else 0
         """The last one in the archive; 0: none."""
         self.now_ns = state.now_ns
@@ -72,7 +76,6 @@ class Joined:
         """
         if self._archive is None or not self._segments or self._segments[0].first > max(first, self.first):
             return []
-        wanted = [one for one in self._segments if one.first <= last and one.last >= first]
         return [
             Piece(
                 self._archive.file_of(self.stream, one),
@@ -82,8 +85,12 @@ class Joined:
                 body_bytes=one.body_bytes,
                 ready=one.rules == reading_rules(),
             )
-            for one in wanted
+            for one in self.segments(first, last)
         ]
+
+    def segments(self, first: int, last: int) -> tuple[Segment, ...]:
+        """Return what the manifest says of the files that have something of a range."""
+        return tuple(one for one in self._segments if one.first <= last and one.last >= first)
 
     def sealed_from(self, first: int) -> int:
         """Return the last sequence up to which all from ``first`` on is sealed; ``first - 1`` where that itself is not."""

@@ -1,44 +1,34 @@
 """Letting go of old events: those that are sealed, compared with the stream, and of submissions that have ended.
 
-Nobody may purge a stream of cutor's. JetStream lets go of messages by their age, `max_age`, and a limit that stood would go on
-when nobody seals any more. So it stands for a moment alone: it is set to the age of what is to go, which the server does at
-once, and taken back. While it stands it goes on with the clock, which is why what is to stay is younger by a margin. Killed in
-between, this leaves a mark in the stream's metadata, by which the next one takes the limit back, as `cutor up` and `cutor
-streams apply` do.
+What may go is a range up to a sequence, and the server is asked to let go of exactly that (`cutor.bus.letting_go`): nothing
+stands between two rounds, so that whoever does this may die, or stay away, at any point. Whoever plans and expires holds the
+archive (`Archive.held`): what was compared is what is there when it goes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from cutor.bus.connection import Bus
-from cutor.bus.errors import BusError
+from cutor.bus.letting_go import let_go
 from cutor.bus.message import Stored
-from cutor.bus.retention_mark import MARK
 from cutor.errors import REFUSED
 from cutor.journal import Journal
 from cutor.model.state import TERMINAL
 from cutor.model.subjects import EVENTS, Address
 from cutor.projections.archive.errors import ArchiveError, ArchiveForeign, MessagesMissing
 from cutor.projections.archive.joined import Joined
+from cutor.projections.archive.manifest import Segment
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.segment_file import messages_of
 from cutor.projections.archive.unended import Begun, Unended
 from cutor.projections.rows import fingerprint
 from cutor.undisturbed import to_the_end
 
-log = logging.getLogger(__name__)
-
-MARGIN_S: Final = 60.0
-"""What is to stay is younger than what is to go by so much: the limit goes on with the clock while it stands."""
-PATIENCE_S: Final = 10.0
-LOOKS: Final = 100
-LOOK_S: Final = 0.05
 BATCH: Final = 20_000
 STEP: Final = 1_000_000
 """Most messages that go at one time: their submissions are in memory by name."""
@@ -46,61 +36,114 @@ NS_PER_S: Final = 1_000_000_000
 
 
 class RetentionRefused(ArchiveError):
-    """The stream has a limit of its own, or the age is one that the server does not take."""
+    """The stream has a limit of its own, or the age is one that cannot be."""
 
     exit_code = REFUSED
 
 
 class Expiry(NamedTuple):
-    """What may go of EVENTS: the messages from ``first`` to ``last``, none where that is smaller, up to a time.
+    """What may go of EVENTS: the messages from ``first`` to ``last``, none where that is smaller.
 
     ``held_by`` says in words what keeps the next one, if that is old enough: not sealed, or of a submission that has not ended.
     """
 
     first: int
     last: int
-    until_ns: int
     held_by: str | None
 
     @property
     def messages(self) -> int:
-        """How many there are."""
+        """How many sequences they are."""
         return max(0, self.last + 1 - self.first)
+
+
+class _Compared(NamedTuple):
+    """What was found the same in archive and stream, in these segments; and who began there and had not ended there."""
+
+    created: str
+    first: int
+    last: int
+    segments: tuple[Segment, ...]
+    open: list[Begun]
 
 
 Tell = Callable[[int, int], None]
 """Is told of progress: up to which sequence was compared, and up to which will be."""
 
 
-async def plan(
-    bus: Bus, archive: Archive, keep_s: float, *, margin_s: float = MARGIN_S, tell: Tell = lambda *_: None
-) -> Expiry:
-    """Return what may go of all that is older; changes nothing.
+class Retention:
+    """What may go, from one round to the next: what one submission holds is not compared again until that has ended."""
 
-    Every message of it is compared with its stream. Raises `ArchiveForeign` where one differs, `ArchiveDamaged`, and what
-    `Joined.of` raises.
-    """
-    joined = await Joined.of(bus, EVENTS, archive)
-    first = await _first(bus)
-    limit_ns = joined.now_ns - int(keep_s * NS_PER_S)
-    old = min(await bus.first_since(EVENTS, limit_ns + 1) - 1, first + STEP - 1)
-    last = min(old, joined.sealed_from(first))
-    held_by = None if last == old else f"what comes after {max(last, first - 1)} is not sealed"
-    if last < first:
-        return Expiry(first, first - 1, 0, held_by)
-    open_ones = await _compared(bus, joined, first, last, tell)
-    for begun in open_ones:
-        if not await _has_ended(bus, begun.address):
-            last, held_by = begun.sequence - 1, f"the submission {begun.address} has not ended, and began with {begun.sequence}"
-            break
-    return await _with_margin(bus, first, last, limit_ns, margin_s, held_by)
+    def __init__(self, bus: Bus, archive: Archive) -> None:
+        self._bus = bus
+        self._archive = archive
+        self._compared: _Compared | None = None
+
+    async def plan(self, keep_s: float, *, tell: Tell = lambda *_: None) -> Expiry:
+        """Find out what may go of what is older than ``keep_s``: sealed, the same in both, of submissions that have ended.
+
+        Raises `RetentionRefused`, `ArchiveDamaged` and `ArchiveForeign` where archive and stream do not hold the same, and the
+        errors of the bus.
+        """
+        await self._check_limits(keep_s)
+        joined = await Joined.of(self._bus, EVENTS, self._archive)
+        first = joined.first_kept
+        old = min(await self._bus.first_since(EVENTS, joined.now_ns - int(keep_s * NS_PER_S) + 1) - 1, first + STEP - 1)
+        last = min(old, joined.sealed_from(first))
+        held_by = None if last >= old else f"what comes after {max(last, first - 1)} is not sealed"
+        if last < first:
+            return Expiry(first, first - 1, held_by)
+        compared = await self._compare(joined, first, last, tell)
+        if compared.last < last:
+            last, held_by = compared.last, None  # the rest is for the next round
+        while compared.open:
+            begun = compared.open[0]
+            if not await _has_ended(self._bus, begun.address):
+                held = f"the submission {begun.address} has not ended, and began with {begun.sequence}"
+                return Expiry(first, min(last, begun.sequence - 1), held)
+            compared.open.pop(0)
+        self._compared = None
+        return Expiry(first, last, held_by)
+
+    async def _check_limits(self, keep_s: float) -> None:
+        config = (await self._bus.stream_info(EVENTS))["config"]
+        if config.get("max_age"):
+            raise RetentionRefused(
+                f"{EVENTS} has a max_age of its own: what it takes need not be sealed; write `max_age: unlimited` in "
+                "streams.yaml"
+            )
+        if keep_s * NS_PER_S < int(config["duplicate_window"]):
+            raise RetentionRefused(
+                f"{EVENTS}: what is to go may be younger than its duplicate_window: keep events longer than that"
+            )
+
+    async def _compare(self, joined: Joined, first: int, last: int, tell: Tell) -> _Compared:
+        """Compare a range of archive and stream, unless that was done for what still holds it."""
+        known = self._compared
+        if (
+            known is not None
+            and known.open
+            and known.created == joined.created
+            and known.first <= first <= known.last
+            and known.segments == joined.segments(known.first, known.last)
+        ):
+            return known
+        found = await _compared(self._bus, joined, first, last, tell)
+        self._compared = _Compared(joined.created, first, last, joined.segments(first, last), found)
+        return self._compared
+
+
+async def plan(bus: Bus, archive: Archive, keep_s: float, *, tell: Tell = lambda *_: None) -> Expiry:
+    """Find out what may go, once; see `Retention.plan`."""
+    return await Retention(bus, archive).plan(keep_s, tell=tell)
 
 
 async def _compared(bus: Bus, joined: Joined, first: int, last: int, tell: Tell) -> list[Begun]:
     """Compare a range of the archive with the stream; return the submissions that begin in it and do not end in it."""
-    unended, compared = Unended(), 0
+    unended, compared, expected = Unended(), 0, 0
     for piece in joined.pieces(first, last):
         await joined.check(piece)
+        expected += piece.last + 1 - piece.first
         reading = bus.read_batches(EVENTS, from_sequence=piece.first, until_sequence=piece.last, batch=BATCH)
         async with aclosing(reading) as batches:
             async for kept in batches:
@@ -114,7 +157,7 @@ async def _compared(bus: Bus, joined: Joined, first: int, last: int, tell: Tell)
                     unended.take(one)
                 compared += len(kept)
                 tell(kept[-1].sequence, last)
-    if compared != last + 1 - first:
+    if compared != expected:
         raise MessagesMissing(f"{EVENTS}: of {first} to {last} only {compared} messages are sealed and in the stream")
     return unended.begun()
 
@@ -129,77 +172,18 @@ async def _has_ended(bus: Bus, address: Address) -> bool:
     return state is not None and state.status in TERMINAL
 
 
-async def _with_margin(bus: Bus, first: int, last: int, limit_ns: int, margin_s: float, held_by: str | None) -> Expiry:
-    """Return what may go so that what comes after it stays, though the limit goes on with the clock."""
-    if last < first:
-        return Expiry(first, first - 1, 0, held_by)
-    newest, behind = await bus.get(EVENTS, last, consistent=True), await bus.get(EVENTS, last + 1, consistent=True)
-    until_ns = limit_ns if newest is None else min(limit_ns, newest.time_ns)
-    if behind is not None:
-        until_ns = min(until_ns, behind.time_ns - int(margin_s * NS_PER_S) - 1)
-    last = min(last, await bus.first_since(EVENTS, until_ns + 1) - 1)
-    return Expiry(first, max(last, first - 1), until_ns, held_by)
+async def expire(server: str, bus: Bus, archive: Archive, expiry: Expiry) -> int:
+    """Let go of what was planned while the archive was held; return the first sequence that is left.
 
-
-async def expire(bus: Bus, expiry: Expiry) -> int:
-    """Let go of what was planned; return the first sequence that is left.
-
-    Raises `RetentionRefused` where the stream has a limit of its own, and the errors of the bus; the limit is taken back then.
+    The files that have it are looked at once more. ``server`` is the address that `let_go` wants. Raises `PurgeDenied`,
+    `ArchiveDamaged`, and the errors of the bus.
     """
-    await withdraw(bus)
     if not expiry.messages:
         return expiry.first
-    info = await bus.stream_info(EVENTS)
-    config, now_ns = info["config"], (await Joined.of(bus, EVENTS, None)).now_ns
-    if config.get("max_age"):
-        raise RetentionRefused(
-            f"{EVENTS} has a max_age of its own: what it takes need not be sealed; write `max_age: unlimited` in streams.yaml"
-        )
-    age_ns = now_ns - expiry.until_ns
-    if age_ns < int(config["duplicate_window"]):
-        raise RetentionRefused(f"{EVENTS}: what is to go is younger than its duplicate_window: keep events longer than that")
-    metadata = {**(config.get("metadata") or {}), MARK: str(expiry.last)}
-    await to_the_end(_for_a_moment(bus, {**config, "max_age": age_ns, "metadata": metadata}, expiry.last))
-    return await _first(bus)
-
-
-async def _for_a_moment(bus: Bus, limited: dict[str, Any], last: int) -> None:
-    try:
-        await bus.api.call(f"stream {EVENTS}", f"STREAM.UPDATE.{EVENTS}", limited, timeout_s=PATIENCE_S)
-        for _ in range(LOOKS):  # with several copies it may take a moment
-            if await _first(bus) > last:
-                break
-            await asyncio.sleep(LOOK_S)
-    finally:
-        await _withdrawn(bus)
-
-
-async def _withdrawn(bus: Bus) -> None:
-    """Take the limit back, and try for as long as the margin lasts: from then on it would reach what must stay."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + MARGIN_S
-    while True:
-        try:
-            await withdraw(bus)
-            return
-        except BusError as error:
-            if loop.time() > deadline:
-                raise
-            log.warning("%s: the limit is not taken back yet: %s", EVENTS, error)
-            await asyncio.sleep(LOOK_S)
-
-
-async def withdraw(bus: Bus) -> bool:
-    """Take back a limit that bears the mark; return whether there was one."""
-    config = (await bus.stream_info(EVENTS))["config"]
-    metadata = dict(config.get("metadata") or {})
-    if metadata.pop(MARK, None) is None:
-        return False
-    unlimited = {**config, "max_age": 0, "metadata": metadata}
-    await bus.api.call(f"stream {EVENTS}", f"STREAM.UPDATE.{EVENTS}", unlimited, timeout_s=PATIENCE_S)
-    return True
-
-
-async def _first(bus: Bus) -> int:
-    state = (await bus.stream_info(EVENTS))["state"]
-    return int(state["first_seq"]) if int(state["messages"]) else int(state["last_seq"]) + 1
+    joined = await Joined.of(bus, EVENTS, archive)
+    if joined.sealed_from(expiry.first) < expiry.last:
+        raise ArchiveForeign(f"{archive.directory}: it is not the archive any more that was compared: nothing is let go of")
+    for piece in joined.pieces(expiry.first, expiry.last):
+        await joined.check(piece)
+    await to_the_end(let_go(server, EVENTS, expiry.last + 1))
+    return (await Joined.of(bus, EVENTS, archive)).first_kept

@@ -176,6 +176,10 @@ class Bus:
         read = self._reading.leader if consistent else self._reading.direct
         return await read(stream, {"seq": sequence})
 
+    async def next(self, stream: str, sequence: int) -> Stored | None:
+        """The first message from a sequence on, from the leader; None if there is none."""
+        return await self._reading.leader(stream, {"seq": sequence, "next_by_subj": ">"})
+
     async def first_since(self, stream: str, time_ns: int) -> int:
         """The first sequence whose message is of this time or later, one behind the last where there is none: see `moments`."""
         return await first_since(self._reading, self.api, stream, time_ns)

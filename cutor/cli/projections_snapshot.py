@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
+import msgspec
 
 from cutor.bus.connection import Bus
 from cutor.cli import interruption
@@ -14,6 +15,7 @@ from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.model.units import about
 from cutor.projections.snapshot_client import Taken, check_path, fetch_snapshot
+from cutor.text import escape
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -51,6 +53,9 @@ def snapshot_command(wanted: Wanted, file: Path) -> None:
         return
     come = ", ".join(f"{stream} {at.sequence:,}" for stream, at in taken.as_of.items())
     click.echo(f"{file}: {about(taken.size_bytes)}, up to {come}")
+    for at in taken.as_of.values():
+        if at.waits_for is not None:
+            click.echo(f"note: the views are not whole: {escape(at.waits_for)}", err=True)
 
 
 async def _fetch(server: str, file: Path, shown: _Shown) -> Taken:
@@ -59,7 +64,7 @@ async def _fetch(server: str, file: Path, shown: _Shown) -> Taken:
 
 
 def _document(taken: Taken, file: Path) -> dict[str, Any]:
-    as_of = {stream: {"sequence": at.sequence, "time": at.time} for stream, at in taken.as_of.items()}
+    as_of = {stream: msgspec.structs.asdict(at) for stream, at in taken.as_of.items()}
     return {"file": str(file.absolute()), "size_bytes": taken.size_bytes, "as_of": as_of}
 
 

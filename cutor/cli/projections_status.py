@@ -13,10 +13,13 @@ from cutor.cli.env_list import since
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.cli.render import print_table
+from cutor.errors import DONE
 from cutor.model.units import about
 from cutor.projections.status import StreamStatus, ViewsStatus, read_status
+from cutor.text import escape
 
 HEADINGS: Final = ("stream", "checkpoint", "end", "behind", "folded", "no events", "newest")
+NOT_WHOLE: Final = 1
 NUMBERS: Final = ("checkpoint", "end", "behind", "folded", "no events")
 
 
@@ -24,21 +27,26 @@ NUMBERS: Final = ("checkpoint", "end", "behind", "folded", "no events")
 @json_option
 @server_option
 @click.pass_obj
-def status_command(wanted: Wanted) -> None:
+def status_command(wanted: Wanted) -> int:
     """Show how far the views have come in each stream.
 
     The checkpoint is the last message that is folded in, the end is the stream's newest; behind is what the views lack. Of
-    those folded in since the file was made, some may be no events: `cutor dead-letters list` has them. With --json one
+    those folded in since the file was made, some may be no events: `cutor dead-letters list` has them. Exit code 1 where the
+    views cannot go on, since what comes next is to be had neither from the stream nor from the archive. With --json one
     document.
     """
     status = asyncio.run(_read(wanted.find_server()))
+    waits = [one.waits_for for one in status.streams if one.waits_for is not None]
     if wanted.json:
         print_json(_document(status))
-        return
+        return NOT_WHOLE if waits else DONE
     now = datetime.now(UTC)
     print_table(HEADINGS, (_cells(one, now) for one in status.streams), right=NUMBERS, fold="newest")
     if status.file_bytes is not None:
         click.echo(f"the file of the views has {about(status.file_bytes)}")
+    for reason in waits:
+        click.echo(f"the views are not whole: {escape(reason)}")
+    return NOT_WHOLE if waits else DONE
 
 
 async def _read(server: str) -> ViewsStatus:

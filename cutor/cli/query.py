@@ -13,9 +13,10 @@ import click
 from cutor.bus.connection import Bus
 from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option
 from cutor.errors import REFUSED, CutorError
-from cutor.projections.format import to_csv, to_json, to_text
+from cutor.projections.format import to_csv, to_json, to_text, waits
 from cutor.projections.query_client import Table, query
 from cutor.projections.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, MOST_ROWS, SQL_CHARACTERS
+from cutor.text import escape
 
 FORMATS: Final = ("table", "json", "csv", "parquet")
 
@@ -113,6 +114,9 @@ def _write(answer: Table, form: str, output: Path | None) -> None:
         ) + b"\n"
     if answer.truncated and form in ("csv", "parquet"):
         click.echo(f"note: the answer has more than these {len(answer.rows)} rows: ask for more with --rows", err=True)
+    if form in ("csv", "parquet"):
+        for reason in waits(answer):
+            click.echo(f"note: the views are not whole: {escape(reason)}", err=True)
     if output is None:
         click.echo(content, nl=False)
     else:

@@ -121,6 +121,13 @@ COMMIT: Final = Metric(
 BATCH: Final = Metric(
     "cutor_projector_batch_messages", "histogram", "messages of one commit", ("projector",), ("stream",), MESSAGES
 )
+WAITS: Final = Metric(
+    "cutor_projector_waits_for_archive",
+    "gauge",
+    "1 where the views cannot go on: what comes next is in the archive alone, and that cannot be used",
+    ("projector",),
+    ("stream",),
+)
 REBUILDS: Final = Metric(
     "cutor_projector_rebuilds_total", "counter", "times that the views did not belong to the stream and were made anew",
     ("projector",),
@@ -142,6 +149,6 @@ METRICS: Final = (
     *(INFO, READY, CONNECTED, DATA_FREE, DATA_SIZE),
     *(QUEUE, UNACKNOWLEDGED, SLOTS, IN_HAND, LEASES, LEASES_LOST, LEASE_WAIT, EVENTS),
     *(FINISHED, DURATION, STAGE_WALL, STAGE_CPU, STAGE_MEMORY, KILLS, HITS, BUILDS, LOST),
-    *(SEQUENCE, BEHIND, COMMIT, BATCH, REBUILDS, VIEWS_BYTES, STREAM_MESSAGES, STREAM_BYTES, USED, LIMIT),
+    *(SEQUENCE, BEHIND, WAITS, COMMIT, BATCH, REBUILDS, VIEWS_BYTES, STREAM_MESSAGES, STREAM_BYTES, USED, LIMIT),
 )
 """In the order of the page and of what is exposed."""

@@ -21,6 +21,13 @@ class ViewsRejected(Exception):
     """A file of views that cannot be continued: damaged, made by other rules, or of another stream. It is to be made anew."""
 
 
+class StreamLetGo(Exception):
+    """A stream's limits took messages before they were read: the archive may have them."""
+
+    def __init__(self, stream: str, first: int, position: int) -> None:
+        super().__init__(f"{stream} begins at {first} by now: what came after {position} was let go of before it was read")
+
+
 class QueryError(CutorError):
     """The question cannot be answered as it stands: wrong SQL, a statement that is not allowed, or too large an answer."""
 

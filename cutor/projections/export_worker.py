@@ -52,7 +52,7 @@ def export(order: dict[str, Any]) -> list[Any]:
         connection.execute(f"ATTACH {quoted(order['source'])} AS views (READ_ONLY)")
         connection.execute(f"ATTACH {quoted(order['target'])} AS portable (STORAGE_VERSION {quoted(order['storage_version'])})")
         connection.execute("COPY FROM DATABASE views TO portable")
-        as_of = connection.execute("SELECT stream, sequence, time::VARCHAR FROM portable.checkpoint").fetchall()
+        as_of = connection.execute("SELECT stream, sequence, time::VARCHAR, waits_for FROM portable.checkpoint").fetchall()
         connection.execute("DETACH portable")
     return as_of
 

@@ -9,6 +9,8 @@ import re
 from decimal import Decimal
 from typing import Any, Final
 
+import msgspec
+
 from cutor.model.units import counted
 from cutor.projections.query_client import Column, Table
 from cutor.text import cut, escape, width
@@ -45,7 +47,12 @@ def _lag(table: Table) -> list[str]:
         f"{stream}: {counted(count, 'message')} behind, as of {as_of[stream].time or 'its beginning'}"
         for stream, count in late.items()
     ]
-    return [f"({'; '.join(told)})"] if told else []
+    return [*([f"({'; '.join(told)})"] if told else []), *(f"({escape(reason)})" for reason in waits(table))]
+
+
+def waits(table: Table) -> list[str]:
+    """Return what keeps the views of an answer from going on; each names its stream."""
+    return [at.waits_for for at in (table.as_of or {}).values() if at.waits_for is not None]
 
 
 def _line(cells: list[str], widths: list[int], columns: list[Column]) -> str:
@@ -63,7 +70,7 @@ def _cell(value: Any) -> str:
 def to_json(table: Table) -> str:
     """Return a JSON document: ``columns`` (name, type), ``rows`` (one array each), ``truncated``, ``as_of``, ``behind``."""
     columns = [column._asdict() for column in table.columns]
-    as_of = {stream: {"sequence": at.sequence, "time": at.time} for stream, at in (table.as_of or {}).items()} or None
+    as_of = {stream: msgspec.structs.asdict(at) for stream, at in (table.as_of or {}).items()} or None
     answer = {"columns": columns, "rows": table.rows, "truncated": table.truncated, "as_of": as_of, "behind": table.behind}
     return json_text(answer)
 

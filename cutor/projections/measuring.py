@@ -42,10 +42,10 @@ async def measured(context: RoleContext, bus: Bus, writer: Writer, streams: Sequ
 
     async def views() -> list[Observation]:
         try:
-            positions = [(stream, writer.position(stream).sequence) for stream in streams]
+            found = [Observation(table.SEQUENCE, float(writer.position(stream).sequence), (stream,)) for stream in streams]
+            found += [Observation(table.WAITS, float(writer.waits_for(stream) is not None), (stream,)) for stream in streams]
         except ViewsRejected:
             return []
-        found = [Observation(table.SEQUENCE, float(sequence), (stream,)) for stream, sequence in positions]
         return [*found, Observation(table.VIEWS_BYTES, float(_size(writer.path)))]
 
     async def stored() -> list[Observation]:
@@ -68,7 +68,7 @@ async def measured(context: RoleContext, bus: Bus, writer: Writer, streams: Sequ
         return found if limit < 0 else [*found, Observation(table.LIMIT, float(limit))]
 
     with (
-        measures.sampling(views, table.SEQUENCE, table.VIEWS_BYTES, local=True),
+        measures.sampling(views, table.SEQUENCE, table.WAITS, table.VIEWS_BYTES, local=True),
         measures.sampling(stored, table.STREAM_MESSAGES, table.STREAM_BYTES, table.BEHIND),
         measures.sampling(jetstream, table.USED, table.LIMIT),
         measures.sampling(connection(bus), table.CONNECTED),

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +24,7 @@ from cutor.metrics.table import REBUILDS
 from cutor.metrics.tally import Observation
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.archive.place import Archive
-from cutor.projections.errors import ViewsRejected
+from cutor.projections.errors import StreamLetGo, ViewsRejected
 from cutor.projections.letters import Letters
 from cutor.projections.measuring import committing, measured
 from cutor.projections.query_keeper import answering
@@ -55,6 +55,7 @@ BULK_FROM: Final = 50_000
 WATCH_S: Final = 1.0
 """Between two looks at whether the file is still there."""
 RETRY_S: Final = 1.0
+LONGEST_RETRY_S: Final = 60.0
 
 
 async def run_projector(context: RoleContext) -> None:
@@ -121,6 +122,7 @@ class Projector:
         self._ends: dict[str, int] = {}
         self._behind: dict[str, int] = {}
         self._is_ready = False
+        self._rejected_in_a_row = 0
         self._file_in_use = asyncio.Lock()
         self._pause = asyncio.Event()
 
@@ -141,11 +143,22 @@ class Projector:
         except (ViewsRejected, StreamRewound) as reason:
             log.error("%s: %s; the views are made anew", self._writer.path, reason)
             self._context.measures.note(Observation(REBUILDS))
-            await self._writer.give_up()
+            await self._writer.give_up(keep=not self._rejected_in_a_row)
             await self._writer.open()
+            await self._pause_after_rejection()
+        except StreamLetGo as reason:
+            log.warning("%s", reason)
         except BusUnreachable as error:
             log.warning("%s", error)
             await asyncio.sleep(RETRY_S)
+
+    async def _pause_after_rejection(self) -> None:
+        """Wait the longer, the more often in a row the views were made anew without that they came to the streams' ends."""
+        pause_s = min(RETRY_S * (2**self._rejected_in_a_row - 1), LONGEST_RETRY_S)
+        self._rejected_in_a_row += 1
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._context.stop.wait()
 
     async def swap(self, fresh: FreshViews) -> Rebuilt:
         """Pause, bring a new file up to where the views stand, and go on with it in their place.
@@ -186,7 +199,8 @@ class Projector:
     async def _follow(self, stream: str) -> None:
         """Fold a stream in, in batches of what has arrived meanwhile."""
         self._tell_ready(least_behind=sys.maxsize)
-        await self._sealed.fold(stream)
+        await self._sealed.fold(stream, waiting=partial(self._waits, stream))
+        self._note_behind(stream)
         await self._catch_up(stream)
         start = self._writer.position(stream).sequence + 1
         async with aclosing(self._bus.read_batches(stream, from_sequence=start, follow=True, batch=FOLLOWED)) as batches:
@@ -217,7 +231,17 @@ class Projector:
             await apply()
         if self._writer.doubtful(stream) > position:
             self._letters[stream].wake()
-        self._behind[stream] = self._ends[stream] - sequences[-1]
+        self._note_behind(stream)
+        self._tell_ready()
+
+    def _note_behind(self, stream: str) -> None:
+        self._behind[stream] = self._ends[stream] - self._writer.position(stream).sequence
+        if all(behind <= 0 for behind in self._behind.values()):
+            self._rejected_in_a_row = 0
+
+    def _waits(self, stream: str) -> None:
+        """A stream that waits for its archive keeps nobody from serving: answers say that it does."""
+        self._behind[stream] = sys.maxsize
         self._tell_ready()
 
     def _tell_ready(self, least_behind: int = BATCH) -> None:
@@ -250,7 +274,7 @@ class Projector:
             self._from_scratch_to[stream] = last
         if position.sequence > last:
             raise ViewsRejected(f"{stream} ends at {last}, before the {position.sequence} that the views have come to")
-        if 0 < position.sequence < first - 1 and not self._sealed.has(stream, position.sequence + 1, first - 1):
+        if 0 < position.sequence < first - 1 and self._sealed.gone(stream, position.sequence + 1):
             raise ViewsRejected(f"{stream} begins at {first}: what came after {position.sequence} is gone")
         if position.sequence >= max(first, 1):
             message = await self._bus.get(stream, position.sequence, consistent=True)

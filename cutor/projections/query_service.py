@@ -134,13 +134,13 @@ class QueryService:
 
     async def _standing(self, views: Holder) -> Standing:
         """Return up to where the views go, and how far that is behind the streams: null where the server says nothing."""
-        as_of = {moment.stream: AsOf(sequence=moment.sequence, time=moment.time) for moment in views.as_of}
+        as_of = {moment.stream: moment.as_of() for moment in views.as_of}
         try:
             ends = await self._ends.read(as_of)
         except BusError:
             behind = None
         else:
-            behind = {name: ends[name].beyond(at.sequence) for name, at in as_of.items()}
+            behind = {name: ends[name].beyond(at) for name, at in as_of.items()}
         return Standing(as_of=as_of, behind=behind, views_bytes=views.views_bytes)
 
 
@@ -150,9 +150,9 @@ class _Range(NamedTuple):
     first: int
     last: int
 
-    def beyond(self, sequence: int) -> int:
-        """Return how many messages the stream holds beyond a sequence."""
-        return max(0, self.last - max(sequence, self.first - 1))
+    def beyond(self, at: AsOf) -> int:
+        """Return how many messages the stream holds beyond views; where these wait for what it has let go of, with that."""
+        return max(0, self.last - (at.sequence if at.waits_for else max(at.sequence, self.first - 1)))
 
 
 class _Ends:

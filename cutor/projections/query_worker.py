@@ -38,6 +38,7 @@ ADDRESS_SPACE_BESIDES_BYTES = 1 << 30
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 FETCH_ROWS = 1000
 PACKET_BYTES = 64 << 10
+AS_OF = "SELECT stream, sequence, time::VARCHAR, waits_for FROM checkpoint"
 END = b"\n"
 """Behind a whole answer: one whose worker was ended in between lacks it."""
 libc = ctypes.CDLL(None, use_errno=True)
@@ -94,7 +95,7 @@ def hold(packet: bytes, control: socket.socket) -> None:
     order = json.loads(packet)
     try:
         connection = connect(order["snapshot"], order["memory_bytes"])
-        as_of = [list(row) for row in connection.execute("SELECT stream, sequence, time::VARCHAR FROM checkpoint").fetchall()]
+        as_of = [list(row) for row in connection.execute(AS_OF).fetchall()]
     except duckdb.Error as error:
         control.sendall(failed(one_line(error)))
         return

@@ -44,10 +44,11 @@ class Question(msgspec.Struct, kw_only=True):
 
 
 class AsOf(msgspec.Struct, kw_only=True):
-    """The last message of a stream that is in the views, 0 for none, and its time, UTC."""
+    """The last message of a stream that is in the views, 0 for none, and its time, UTC; what they wait for to go on."""
 
     sequence: int
     time: str | None
+    waits_for: str | None = None
 
 
 class Standing(msgspec.Struct, kw_only=True):

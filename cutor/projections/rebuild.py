@@ -6,6 +6,7 @@ removed, whatever ended the work.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -17,15 +18,21 @@ from cutor.bus.connection import Bus
 from cutor.projections.archive.folding import fold_sealed
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.place import Archive
-from cutor.projections.errors import RebuildFailed, ViewsRejected
+from cutor.projections.archive.sealing import state_of
+from cutor.projections.errors import RebuildFailed, StreamLetGo, ViewsRejected
 from cutor.projections.schema import FOLDS
 from cutor.projections.views_file import draft_of, held, put_in_place, remove_leftovers, remove_views
 from cutor.projections.views_paths import wal_path
 from cutor.projections.wholeness import Wholeness
 from cutor.projections.writer import Writer
 
+log = logging.getLogger(__name__)
+
 BATCH: Final = 20_000
 """Most messages of one transaction."""
+ATTEMPTS: Final = 5
+"""So often a stream is read on where a reading ended before its end."""
+STAY: Final = "the views stay as they are"
 
 
 class Progress(NamedTuple):
@@ -87,7 +94,7 @@ async def rebuild_in_place(bus: Bus, path: Path, *, tell: Tell = tell_nobody, ar
         async with FreshViews.making(bus, draft_of(path), tell, archive) as fresh:
             await fresh.fold_to(await ends(bus))
             done = await fresh.finish()
-        put_in_place(draft_of(path), path)
+            put_in_place(draft_of(path), path)
         return done
 
 
@@ -102,6 +109,10 @@ def check_absent(path: Path) -> None:
         raise RebuildFailed(f"{path}: there is a file already")
 
 
+class _EndedEarly(Exception):
+    """A reading ended, and the stream has more of what was wanted."""
+
+
 class FreshViews:
     """A file of views in the making; see `making`."""
 
@@ -110,6 +121,7 @@ class FreshViews:
         self._writer = writer
         self._wholeness = Wholeness(bus, writer)
         self._archive = archive
+        self._created: dict[str, str] = {}
         self._tell = tell
         self._messages = 0
         self._body_bytes = 0
@@ -121,18 +133,22 @@ class FreshViews:
     async def making(
         cls, bus: Bus, path: Path, tell: Tell = tell_nobody, archive: Archive | None = None
     ) -> AsyncIterator[Self]:
-        """Make an empty file; at the end it is closed and, unless `finish` was called, removed. Raises `RebuildFailed`."""
+        """Make an empty file; at the end it is closed, and removed where an error ends the block, or `finish` was not called.
+
+        Raises `RebuildFailed`.
+        """
         check_absent(path)
         writer = Writer(path)
-        fresh = cls(bus, writer, tell, archive)
+        fresh, whole = cls(bus, writer, tell, archive), False
         try:
             await writer.open()
             yield fresh
+            whole = fresh._finished
         except ViewsRejected as rejection:
             raise RebuildFailed(f"{path}: {rejection}") from rejection
         finally:
             await writer.close()
-            if not fresh._finished:
+            if not whole:
                 remove_views(path)
 
     @property
@@ -149,18 +165,58 @@ class FreshViews:
             await self._fold_stream(stream, since.get(stream, 1), last)
 
     async def _fold_stream(self, stream: str, first: int, last: int) -> None:
+        """Fold a stream in; where its limits take what is not read yet, or a reading ends early, go on behind what was read."""
+        self._created.setdefault(stream, (await state_of(self._bus, stream)).created)
+        for _ in range(ATTEMPTS):
+            try:
+                await self._fold_sealed(stream, first, last)
+                await self._fold_rest(stream, first, last)
+                await self._check_all(stream, first, last)
+            except StreamLetGo as error:
+                if self._archive is None:
+                    raise RebuildFailed(f"{error}; {STAY}") from error
+                log.warning("%s; it is looked for in the archive", error)
+            except _EndedEarly:
+                log.warning("reading %s ended at %d, before %d", stream, self._writer.position(stream).sequence, last)
+            else:
+                return
+        position = self._writer.position(stream).sequence
+        raise RebuildFailed(f"{stream} was to be folded up to {last}; {ATTEMPTS} readings came to {position} only; {STAY}")
+
+    async def _check_all(self, stream: str, first: int, last: int) -> None:
+        """Check that all is folded in that there is up to a sequence.
+
+        Raises `RebuildFailed` where the stream is another or has become shorter, `StreamLetGo`, and `_EndedEarly` where the
+        rest is there.
+        """
+        position, state = self._writer.position(stream).sequence, await state_of(self._bus, stream)
+        if self._created.setdefault(stream, state.created) != state.created:
+            raise RebuildFailed(f"{stream} was made anew while it was read; {STAY}")
+        if position >= last:
+            return
+        if state.last < last:
+            raise RebuildFailed(f"{stream} ends at {state.last} by now, before {last}: its server lost a tail; {STAY}")
+        if 0 < position < state.first - 1:
+            raise StreamLetGo(stream, state.first, position)
+        later = await self._bus.next(stream, max(first, position + 1))
+        if later is not None and later.sequence <= last:
+            raise _EndedEarly
+
+    async def _fold_sealed(self, stream: str, first: int, last: int) -> None:
         if self._archive is not None:
             joined = await Joined.of(self._bus, stream, self._archive)
             if first == 1 < joined.first and not joined.sealed:
                 raise RebuildFailed(
                     f"{stream} begins at {joined.first}, and nothing of it is in the archive {self._archive.directory}: is "
-                    "that mounted? The views stay as they are"
+                    f"that mounted? {STAY.capitalize()}"
                 )
 
             def tell(at: int, count: int, size: int) -> None:
                 self._count(stream, at, last, count, size)
 
             await fold_sealed(self._writer, joined, first, last, tell)
+
+    async def _fold_rest(self, stream: str, first: int, last: int) -> None:
         start = max(first, self._writer.position(stream).sequence + 1)
         if start > last:
             return

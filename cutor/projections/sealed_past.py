@@ -1,18 +1,30 @@
-"""What a projector takes from the archive: what the stream has let go of, and what is long past when it begins anew."""
+"""What a projector takes from the archive: what the stream has let go of, and what is long past when it begins anew.
+
+Where the views need what only the archive has, and it cannot be had (the archive is not mounted, or damaged), they stay as they
+are: views of the stream's tail alone would look whole. They say so (`Writer.note_wait`), look again after a while, and go on by
+themselves once it is there.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Callable
+from typing import Final
 
 from cutor.bus.connection import Bus
 from cutor.projections.archive.errors import ArchiveError
 from cutor.projections.archive.folding import fold_sealed
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.place import Archive
-from cutor.projections.errors import ViewsRejected
+from cutor.projections.archive.sealing import state_of
 from cutor.projections.writer import Writer
 
 log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
+"""Between two looks at an archive that cannot be used: each reads a segment."""
 
 
 class SealedPast:
@@ -22,39 +34,57 @@ class SealedPast:
         self._bus = bus
         self._writer = writer
         self._archive = archive
+        self._told: dict[str, str | None] = {}
 
-    def has(self, stream: str, first: int, last: int) -> bool:
-        """Whether the manifest names all of a range."""
-        try:
-            manifest = self._archive.manifest(stream) if self._archive else None
-        except ArchiveError as error:
-            log.warning("%s", error)
-            return False
-        return manifest is not None and bool(manifest.segments) and manifest.first <= first and last <= manifest.last
-
-    async def fold(self, stream: str) -> None:
-        """Fold in what the archive has behind the views' position.
-
-        Where it cannot be used, the stream alone has to do, and the log says so; raises `ViewsRejected` where it cannot.
-        """
+    def gone(self, stream: str, first: int) -> bool:
+        """Whether a message that the stream has let go of will not be had: there is no archive, or it begins behind that."""
         if self._archive is None:
-            return
+            return True
+        try:
+            manifest = self._archive.manifest(stream)
+        except ArchiveError:
+            return False
+        return manifest is not None and bool(manifest.segments) and manifest.first > first
+
+    async def fold(self, stream: str, waiting: Callable[[], None]) -> None:
+        """Fold in what the archive has behind the views' position, until the stream has what comes next.
+
+        Where that cannot be had, it calls ``waiting``, and tries again until it can.
+        """
+        pause_s, position = FIRST_PAUSE_S, self._writer.position(stream).sequence
+        while (reason := await self._lacking(stream)) is not None:
+            waiting()
+            reached = self._writer.position(stream).sequence
+            await self._tell(stream, f"{reason}; the views go on from {reached} once that can be read")
+            pause_s = FIRST_PAUSE_S if reached > position else min(2 * pause_s, LONGEST_PAUSE_S)
+            position = reached
+            await asyncio.sleep(pause_s)
+        await self._tell(stream, None)
+
+    async def _lacking(self, stream: str) -> str | None:
+        """Fold in what can be; return why the stream cannot go on from there, None where it can."""
+        if self._archive is None:
+            return None
+        reason = None
         try:
             joined = await Joined.of(self._bus, stream, self._archive)
-            if not joined.sealed and self._writer.position(stream).sequence < joined.first - 1:
-                log.error(
-                    "%s begins at %d, and nothing of it is in the archive %s: the views are made of the stream alone",
-                    stream, joined.first, self._archive.directory,
-                )  # fmt: skip
             await fold_sealed(self._writer, joined, 1, joined.last)
+            if not joined.sealed:
+                reason = f"nothing of it is in the archive {self._archive.directory}: is that mounted?"
         except ArchiveError as error:
-            log.error("the views are made of the stream alone: %s", error)
-            await self._check_stream_reaches(stream)
+            reason = str(error)
+        position, first = self._writer.position(stream).sequence, (await state_of(self._bus, stream)).first
+        if reason is None or position >= first - 1:
+            return None
+        return f"{stream} begins at {first}, and {reason}"
 
-    async def _check_stream_reaches(self, stream: str) -> None:
-        position = self._writer.position(stream).sequence
-        first = int((await self._bus.stream_info(stream))["state"]["first_seq"])
-        if 0 < position < first - 1:
-            raise ViewsRejected(
-                f"{stream} begins at {first}, and the archive cannot be used: what came after {position} is gone"
-            )
+    async def _tell(self, stream: str, reason: str | None) -> None:
+        """Say what is waited for, once, in the log and in the views."""
+        if reason != self._told.get(stream):
+            self._told[stream] = reason
+            if reason is None:
+                log.info("%s: what the views waited for is there; they go on", stream)
+            else:
+                log.error("%s", reason)
+        if reason != self._writer.waits_for(stream):
+            await self._writer.note_wait(stream, reason)

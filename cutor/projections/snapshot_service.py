@@ -21,7 +21,6 @@ from cutor.bus.service import Service
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.exports import Exports
 from cutor.projections.query_link import LinkClosed
-from cutor.projections.questions import AsOf
 from cutor.projections.snapshot_orders import PART_BYTES, PATIENCE_S, SUBJECT, Begin, End, Order, Part, Report
 from cutor.projections.workers import WorkersGone
 
@@ -80,7 +79,7 @@ class _File:
             log.error("a snapshot cannot be made: %s", error)
             self.report = Report(state="failed", id=self.id, error=f"the file cannot be made: {error.strerror or error}")
         else:
-            as_of = {moment.stream: AsOf(sequence=moment.sequence, time=moment.time) for moment in moments}
+            as_of = {moment.stream: moment.as_of() for moment in moments}
             size_bytes = os.fstat(self._descriptor).st_size
             self.report = Report(state="ready", id=self.id, size_bytes=size_bytes, as_of=as_of)
 

@@ -10,14 +10,14 @@ from cutor.projections.query_client import query
 
 STREAMS: Final = (EVENTS, ENVIRONMENTS)
 """The streams that the views are folded from."""
-_CHECKPOINTS: Final = "SELECT stream, sequence, time, messages, undecodable FROM checkpoint"
+_CHECKPOINTS: Final = "SELECT stream, sequence, time, messages, undecodable, waits_for FROM checkpoint"
 
 
 class StreamStatus(NamedTuple):
     """One stream and the views: ``checkpoint`` is the last sequence folded in (0: none), ``time`` that of its message, UTC.
 
     ``messages`` were folded in since the file was made, ``undecodable`` of them were no events; ``behind`` are the messages
-    that the stream holds beyond the checkpoint.
+    that the stream holds beyond the checkpoint; ``waits_for`` is what keeps the views from going on (None: nothing).
     """
 
     stream: str
@@ -27,6 +27,7 @@ class StreamStatus(NamedTuple):
     undecodable: int
     last_sequence: int
     behind: int
+    waits_for: str | None = None
 
 
 class ViewsStatus(NamedTuple):
@@ -47,8 +48,8 @@ async def read_status(bus: Bus) -> ViewsStatus:
 
 
 async def _of_stream(bus: Bus, stream: str, checkpoint: list[Any]) -> StreamStatus:
-    sequence, time, messages, undecodable = checkpoint
+    sequence, time, messages, undecodable, waits_for = checkpoint
     state = (await bus.stream_info(stream))["state"]
     last = int(state["last_seq"])
-    held = last - max(sequence, int(state["first_seq"]) - 1)
-    return StreamStatus(stream, sequence, time, messages, undecodable, last, max(0, held))
+    held = last - (sequence if waits_for else max(sequence, int(state["first_seq"]) - 1))
+    return StreamStatus(stream, sequence, time, messages, undecodable, last, max(0, held), waits_for)

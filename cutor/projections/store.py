@@ -82,6 +82,7 @@ class Store:
         """Most messages of a batch that is folded in Python; 0 for tests that want the SQL."""
         self._positions = self._read_positions()
         self._doubtful = dict.fromkeys(self._positions, 0)
+        self._waits: dict[str, str | None] = dict(connection.execute("SELECT stream, waits_for FROM checkpoint").fetchall())
         self.commits = 0
         self._scratch_messages = 0
         self._copies = 0
@@ -148,6 +149,17 @@ class Store:
             self._connection.executemany(
                 "INSERT INTO gaps VALUES ($1, $2, $3, make_timestamp($4 // 1000), $4)", [(stream, *gap) for gap in gaps]
             )
+        self.commits += 1
+
+    def waits_for(self, stream: str) -> str | None:
+        """Return what keeps the views of a stream from going on."""
+        return self._waits[stream]
+
+    def note_wait(self, stream: str, reason: str | None) -> None:
+        """Note what keeps the views of a stream from going on, or that nothing does any more, and commit."""
+        with self._transaction():
+            self._connection.execute("UPDATE checkpoint SET waits_for = $2 WHERE stream = $1", [stream, reason])
+        self._waits[stream] = reason
         self.commits += 1
 
     def apply(self, stream: str, messages: Sequence[Message]) -> None:
@@ -369,7 +381,7 @@ def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("INSERT INTO folds.rules VALUES ($1)", [schema.rules_digest()])
     connection.executemany("INSERT INTO folds.status VALUES ($1, $2)", schema.statuses())
     connection.executemany(
-        "INSERT INTO checkpoint VALUES ($1, $2, NULL, $3, 0, 0)", [(stream, *START) for stream in schema.FOLDS]
+        "INSERT INTO checkpoint VALUES ($1, $2, NULL, $3, 0, 0, NULL)", [(stream, *START) for stream in schema.FOLDS]
     )
     connection.execute("COMMIT")
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
+from cutor.projections.errors import ProjectorBusy, RebuildFailed, ViewsRejected, ViewsUnwritable
 from cutor.projections.store import Store
 from cutor.projections.views_paths import COPIES, beside, wal_path
 
@@ -79,10 +79,13 @@ def draft_of(path: Path) -> Path:
 def put_in_place(draft: Path, path: Path) -> None:
     """Put views that were made anew, closed and whole, in the place of a file that nobody has open. For who holds the file.
 
-    Whoever is killed within leaves the old file or the new one, whole.
+    Whoever is killed within leaves the old file or the new one, whole. Raises `RebuildFailed` where the old one has to stay.
     """
-    _remove_wals(path)
-    draft.rename(path)
+    try:
+        _remove_wals(path)
+        draft.rename(path)
+    except OSError as error:
+        raise RebuildFailed(f"{path}: the new views cannot be put there: {error.strerror}; the old ones stay") from error
 
 
 def remove_views(path: Path) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 
 from cutor.bus.connection import Bus
-from cutor.projections.errors import ViewsRejected
+from cutor.projections.errors import StreamLetGo, ViewsRejected
 from cutor.projections.gaps import Gap, gaps_in, held, is_whole, named
 from cutor.projections.writer import Writer
 
@@ -36,7 +36,7 @@ class Wholeness:
         """Look at a batch behind a position. Note gaps that are new, up to a sequence to which the views are made from the
         beginning (None: without end).
 
-        Raises `ViewsRejected` for one behind it.
+        Raises `ViewsRejected` for one behind it, `StreamLetGo` where limits took what comes next behind what is folded in.
         """
         if is_whole(position, sequences):
             return
@@ -53,5 +53,8 @@ class Wholeness:
     async def _new(self, stream: str, found: Sequence[Gap]) -> list[Gap]:
         """Return what of gaps the stream should hold, and the file does not know of yet."""
         first = int((await self._bus.stream_info(stream))["state"]["first_seq"])
+        position = self._writer.position(stream).sequence
+        if position and found[0].first == position + 1 < first:
+            raise StreamLetGo(stream, first, position)
         known = {gap.last for gap in await self._writer.gaps(stream)}
         return [gap for gap in held(found, first) if gap.last not in known]

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from cutor.projections.errors import ViewsRejected
-from cutor.projections.questions import Parameters
+from cutor.projections.questions import AsOf, Parameters
 
 MEMORY_BYTES: Final = 512 << 20
 """What DuckDB may take of memory for one question."""
@@ -38,11 +38,16 @@ class WorkersGone(Exception):
 
 
 class Moment(NamedTuple):
-    """Up to where a copy holds a stream: the last message folded in (0: none), and its time, UTC."""
+    """Up to where a copy holds a stream: its last message (0: none) with its time, UTC, and why the views do not go on."""
 
     stream: str
     sequence: int
     time: str | None
+    waits_for: str | None = None
+
+    def as_of(self) -> AsOf:
+        """Return it as it goes over the wire."""
+        return AsOf(sequence=self.sequence, time=self.time, waits_for=self.waits_for)
 
 
 class Workers:

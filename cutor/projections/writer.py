@@ -17,7 +17,7 @@ from cutor.projections.errors import ViewsRejected
 from cutor.projections.gaps import Gap
 from cutor.projections.rows import Message
 from cutor.projections.store import DeadLetter, Position, Store
-from cutor.projections.views_file import is_same_file, open_or_make_anew, put_in_place, set_aside
+from cutor.projections.views_file import is_same_file, open_or_make_anew, put_in_place, remove_views, set_aside
 from cutor.undisturbed import to_the_end
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,19 @@ class Writer:
 
         await self._call(write)
 
+    def waits_for(self, stream: str) -> str | None:
+        """Return what keeps the views of a stream from going on."""
+        return self._open_store().waits_for(stream)
+
+    async def note_wait(self, stream: str, reason: str | None) -> None:
+        """Note that, and commit. Raises `ViewsRejected` as `apply`."""
+
+        def write() -> None:
+            self.check_in_place()
+            self._open_store().note_wait(stream, reason)
+
+        await self._call(write)
+
     def check_in_place(self) -> None:
         """Raise `ViewsRejected` where the file was removed or replaced: what is committed now would be seen by nobody."""
         if not is_same_file(self.path, self._inode):
@@ -149,16 +162,21 @@ class Writer:
         await self._call(lambda: None)
 
     async def replace_by(self, draft: Path) -> None:
-        """Close the file, put another one in its place, closed and whole, and open that. Copies wait meanwhile."""
+        """Close the file, put another one in its place, closed and whole, and open that. Copies wait meanwhile.
+
+        Raises `RebuildFailed` where it cannot be put there: then the file is open again, as it was.
+        """
         async with self._no_copy:
             await self._close_held()
-            await self._call(lambda: put_in_place(draft, self.path))
-            await self.open()
+            try:
+                await self._call(lambda: put_in_place(draft, self.path))
+            finally:
+                await self.open()
 
-    async def give_up(self) -> None:
-        """Close the file and set it aside, to be made anew."""
+    async def give_up(self, *, keep: bool) -> None:
+        """Close the file, to be made anew: set aside, or removed where what was set aside before is rather to be kept."""
         await self._close_store()
-        await self._call(lambda: set_aside(self.path))
+        await self._call(lambda: (set_aside if keep else remove_views)(self.path))
 
     async def close(self) -> None:
         """Close the file after what is under way; everything that is committed is in it."""

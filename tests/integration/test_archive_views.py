@@ -17,7 +17,7 @@ from cutor.model.moments import exact_time
 from cutor.projections.archive.errors import ArchiveDamaged
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import Manifest
-from cutor.projections.archive.place import MANIFEST, Archive
+from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import Cut
 from cutor.projections.errors import RebuildFailed
 from cutor.projections.rebuild import rebuild, rebuild_in_place
@@ -119,10 +119,6 @@ async def test_a_projector_takes_from_the_archive_what_the_stream_let_go_of(tmp_
         with pytest.raises(RebuildFailed, match="is that mounted"):
             await rebuild_in_place(bus, database, archive=Archive(tmp_path / "not mounted"))
         assert database.read_bytes() == whole
-        (archive.directory / "EVENTS" / MANIFEST).write_text("{")
-        database.unlink()
-        async with projector(url, database, archive=archive.directory):
-            await until(bus, "SELECT count(*) FROM events", 30)
 
 
 async def test_a_replay_has_what_the_stream_let_go_of(tmp_path: Path) -> None:

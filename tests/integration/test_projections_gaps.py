@@ -19,8 +19,9 @@ from cutor.bus.errors import BusUnreachable
 from cutor.bus.topology import apply, default_text, parse
 from cutor.bus.topology_diff import Topology
 from cutor.model.subjects import EVENTS
+from cutor.projections.errors import RebuildFailed
 from cutor.projections.query_client import query
-from cutor.projections.rebuild import rebuild
+from cutor.projections.rebuild import FreshViews, rebuild
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, projector, until
 from tests.integration.test_projections_projector import VIEWS, differences
 
@@ -140,3 +141,35 @@ async def test_what_limits_took_is_no_gap(server: Server, bus: Bus, tmp_path: Pa
         await until(bus, "SELECT max(sequence) FROM events", last)
         assert (await query(bus, GAPS)).rows == []
     assert told(caplog, "") == 0
+
+
+@pytest.mark.parametrize(
+    ("left", "said"), [(2, "EVENTS begins at 13 by now"), (0, "EVENTS begins at 15 by now"), (None, "EVENTS was made anew")]
+)
+async def test_a_rebuild_of_a_stream_that_lets_go_fails(bus: Bus, tmp_path: Path, left: int | None, said: str) -> None:
+    """Of some messages, of all, or of itself: shorter views are never called whole."""
+    await happen(bus, "one", *FINISHED)
+    last = await happen(bus, "two", *FINISHED)
+
+    async def fold_in_two_steps() -> None:
+        async with FreshViews.making(bus, tmp_path / "views.duckdb") as fresh:
+            await fresh.fold_to({EVENTS: 5})
+            if left is None:
+                await bus.api.call("test", f"STREAM.DELETE.{EVENTS}")
+                await apply(bus, forgiving())
+                await happen(bus, "other", *FINISHED)
+                await happen(bus, "another", *FINISHED)
+            else:
+                await bus.api.call("test", f"STREAM.PURGE.{EVENTS}", {"keep": left} if left else {})
+            await fresh.fold_to({EVENTS: last})
+
+    with pytest.raises(RebuildFailed, match=said):
+        await fold_in_two_steps()
+    assert not (tmp_path / "views.duckdb").exists()
+
+
+async def test_a_rebuild_folds_what_there_is_of_a_stream_that_lacks_its_last_message(bus: Bus, tmp_path: Path) -> None:
+    last = await happen(bus, "one", *FINISHED)
+    await bus.api.call("loss", f"STREAM.MSG.DELETE.{EVENTS}", {"seq": last, "no_erase": True})
+    done = await rebuild(bus, tmp_path / "views.duckdb")
+    assert done.positions[EVENTS] == last - 1

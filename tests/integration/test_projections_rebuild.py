@@ -15,7 +15,8 @@ from cutor.projections.rebuild import FreshViews, Progress, Rebuilt, rebuild, re
 from cutor.projections.rebuild_client import order_rebuild
 from cutor.projections.rebuild_orders import Report
 from cutor.projections.rebuild_service import RebuildService
-from cutor.projections.views_file import held
+from cutor.projections.views_file import draft_of, held
+from cutor.projections.writer import Writer
 from tests.integration.projecting import FINISHED, happen, happen_to_many, projector, until
 from tests.integration.test_projections_projector import VIEWS, differences
 from tests.nats_server import OwnServer
@@ -129,6 +130,29 @@ async def test_a_living_projector_swaps_while_events_come_and_answers_all_the_ti
     await rebuild(own_bus, untouched)
     assert differences(path, untouched) == dict.fromkeys((*VIEWS, "checkpoint"), 0)
     assert names(tmp_path) == ["untouched.duckdb", "views.duckdb", "views.duckdb.lock"]
+
+
+async def test_new_views_that_cannot_be_put_in_place_cost_nothing(own_bus: Bus, tmp_path: Path) -> None:
+    """The old file is open again, and is that which was; what was made is removed."""
+    path = tmp_path / "views.duckdb"
+    await happen(own_bus, "only", *FINISHED)
+    await rebuild_in_place(own_bus, path)
+    inode, writer = path.stat().st_ino, Writer(path)
+    await writer.open()
+    try:
+        async with FreshViews.making(own_bus, draft_of(path)) as fresh:
+            await fresh.fold_to({"EVENTS": 3})
+            await fresh.finish()
+            with pytest.raises(RebuildFailed, match="the old ones stay"):
+                await writer.replace_by(tmp_path / "not there")
+            assert (writer.position("EVENTS").sequence, path.stat().st_ino) == (len(FINISHED), inode)
+            await writer.note_wait("EVENTS", None)
+            raise RebuildFailed("as who swaps is told")
+    except RebuildFailed:
+        pass
+    finally:
+        await writer.close()
+    assert names(tmp_path) == ["views.duckdb", "views.duckdb.lock"]
 
 
 async def test_one_that_is_called_off_or_forgotten_leaves_nothing(

@@ -45,7 +45,7 @@ def test_text_says_how_far_behind_it_is_where_that_is_noticeable() -> None:
     assert to_text(table._replace(behind={"EVENTS": 99, "ENVIRONMENTS": 0})).splitlines()[-1] == "(0 rows)"
     document = json.loads(to_json(table))
     assert document["behind"] == behind
-    assert document["as_of"]["EVENTS"] == {"sequence": 900, "time": "2026-01-31 12:00:00"}
+    assert document["as_of"]["EVENTS"] == {"sequence": 900, "time": "2026-01-31 12:00:00", "waits_for": None}
 
 
 def test_json_is_the_whole_table() -> None:

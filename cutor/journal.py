@@ -26,7 +26,7 @@ from cutor.model.content import INLINE_BYTES
 from cutor.model.decide import decide_submit, event_message_id
 from cutor.model.events import Event, StoredRequest, Submitted, kind_of
 from cutor.model.limits import Policy
-from cutor.model.messages import SUBMITTED, Message, read_message
+from cutor.model.messages import SUBMITTED, Message, Unreadable, read_message
 from cutor.model.request import ValidRequest, digest, size_bytes
 from cutor.model.state import Folding, Stamp, Submission, evolve, initial
 from cutor.model.subjects import EVENTS, POLICY_SUBJECT, STACK, Address, event_subject, fence
@@ -41,7 +41,7 @@ CONFLICT_PAUSE_MAX_S: Final = 0.1
 
 
 class SubmissionConflict(CutorError):
-    """The id is taken by a submission with another body."""
+    """The id is taken by a submission with another body, by what retention left of one, or by messages of others."""
 
     exit_code = 2
 
@@ -255,8 +255,19 @@ class Journal:
         if state is None:  # the server may have taken it for a repetition of a message that somebody sent under this id
             state = await self._submit_under(f"{message_id}/{secrets.token_hex(8)}", address, event)
         if state is None:
-            raise SubmissionConflict(f"the id {address.id!r} is taken by messages that are none of cutor's; take another one")
+            raise await self._taken(address)
         return _same(state, event.digest)
+
+    async def _taken(self, address: Address) -> SubmissionConflict:
+        """Return the error for an id under which there are messages, and no ``submitted``: retention may have taken that."""
+        newest = await self.bus.last(EVENTS, fence(address), consistent=True)
+        is_rest = newest is not None and not isinstance(_entry(newest).message, Unreadable)
+        if is_rest and int((await self.bus.stream_info(EVENTS))["state"]["first_seq"]) > 1:
+            return SubmissionConflict(
+                f"the id {address.id!r} was taken by a submission that the stream has let go of, but for its last events: send "
+                "this one under another id (`cutor query` has what became of the first)"
+            )
+        return SubmissionConflict(f"the id {address.id!r} is taken by messages that are none of cutor's; take another one")
 
     async def _submit_under(self, message_id: str, address: Address, event: Submitted) -> Submission | None:
         """Return what stands under an address after an attempt to append ``submitted`` there; None for no submission."""

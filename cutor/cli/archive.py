@@ -20,6 +20,7 @@ from cutor.model.units import about, counted
 from cutor.text import escape
 
 if TYPE_CHECKING:
+    from cutor.projections.archive.errors import ArchiveError
     from cutor.projections.archive.manifest import Manifest
     from cutor.projections.archive.place import Archive
     from cutor.projections.archive.reports import StreamReport
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 NS_PER_S: Final = 1_000_000_000
 DAY_S: Final = 86_400
+GAPS_SHOWN: Final = 5
+LARGEST: Final = (1 << 63) - 1
 
 
 @click.group(
@@ -58,21 +61,49 @@ _offline_option = click.option("--offline", is_flag=True, help="Look at the arch
 @json_option
 @server_option
 @click.pass_obj
-def seal_command(wanted: Wanted, directory: Path | None, everything: bool) -> None:
+def seal_command(wanted: Wanted, directory: Path | None, everything: bool) -> int:
     """Seal what the streams have behind the archive's end.
 
     A file is sealed when it is full (`archive.segment_bytes`) or its first message is old (`archive.segment_age_s`); the
     newest ten minutes are left for later, since a power failure can still take them. However it ends, what is sealed stays, and
-    the next one goes on behind it.
+    the next one goes on behind it. What hinders one stream (a gap, for example) hinders no other.
     """
     server, archive = wanted.find_server(), _archive(wanted, directory)
     with StatusLine() as line:
-        manifests = interruption.run(_seal(server, archive, wanted, line, everything=everything))
+        sealed, hindered = interruption.run(_seal(server, archive, wanted, line, everything=everything))
     if wanted.json:
-        print_json({"directory": str(archive.directory), "streams": [_sealed(one) for one in manifests]})
-        return
-    for one in manifests:
+        said = {stream: str(error) for stream, error in hindered.items()}
+        streams = [_sealed(one) for one in sealed.values()]
+        print_json({"directory": str(archive.directory), "streams": streams, "hindered": said})
+        return UNAVAILABLE if hindered else DONE
+    for one in sealed.values():
         click.echo(f"{one.stream}: {_range_text(one)}")
+    for error in hindered.values():
+        raise error
+    return DONE
+
+
+@command.command("acknowledge-gap", epilog=examples("cutor archive acknowledge-gap EVENTS 1207 1209"))
+@click.argument("stream", type=click.Choice(["EVENTS", "ENVIRONMENTS", "BODIES"]))
+@click.argument("first", type=click.IntRange(1, LARGEST))
+@click.argument("last", type=click.IntRange(1, LARGEST))
+@_directory_option
+@json_option
+@server_option
+@click.pass_obj
+def acknowledge_command(wanted: Wanted, stream: str, first: int, last: int, directory: Path | None) -> None:
+    """Have the archive go on behind messages that a stream has lost.
+
+    Nothing is sealed over a gap: `cutor archive seal`, the archiver and `cutor doctor` say where one is. Look for what is
+    missing first, in a backup for example. Once acknowledged, the gap stands in the manifest, and `cutor archive status`,
+    `cutor doctor` and the metrics go on to tell of it. FIRST and LAST must be the very range that is missing.
+    """
+    server, archive = wanted.find_server(), _archive(wanted, directory)
+    manifest = interruption.run(_acknowledge(server, archive, stream, first, last))
+    if wanted.json:
+        print_json({"directory": str(archive.directory), "streams": [_sealed(manifest)]})
+        return
+    click.echo(f"{stream}: that {first:,} to {last:,} are missing stands in the manifest; the sealing goes on behind them")
 
 
 @command.command("status", epilog=examples("cutor archive status", "cutor archive status --offline --json"))
@@ -100,6 +131,8 @@ def status_command(wanted: Wanted, directory: Path | None, offline: bool) -> Non
         return
     headings = ["stream", "sealed", "files", "size", "of", "newest (UTC)", "not sealed", "oldest of them (UTC)", "chain"]
     print_table(headings, [_cells(report) for report in reports], right=["files", "size", "of", "not sealed"], fold="chain")
+    for manifest in (report.manifest for report in reports if report.manifest.gaps):
+        click.echo(f"{manifest.stream}: {_gaps_text(manifest)}")
     click.echo(f"{escape(str(archive.directory))}: {about(free_bytes)} are free")
 
 
@@ -201,8 +234,10 @@ def _archive(wanted: Wanted, directory: Path | None) -> Archive:
     return Archive((directory or Path(str(configured))).absolute())
 
 
-async def _seal(server: str, archive: Archive, wanted: Wanted, line: StatusLine, *, everything: bool) -> list[Manifest]:
-    from cutor.projections.archive.sealing import STREAMS, Cut, Progress, seal  # noqa: PLC0415 - as above
+async def _seal(
+    server: str, archive: Archive, wanted: Wanted, line: StatusLine, *, everything: bool
+) -> tuple[dict[str, Manifest], dict[str, ArchiveError]]:
+    from cutor.projections.archive.sealing import Cut, Progress, seal_each  # noqa: PLC0415 - as above
 
     settings = wanted.loaded_of_stack.config.archive
     cut = Cut(segment_bytes=settings.segment_bytes, age_s=settings.segment_age_s)
@@ -212,7 +247,15 @@ async def _seal(server: str, archive: Archive, wanted: Wanted, line: StatusLine,
 
     with archive.held():
         async with Bus.connect(server, name="cutor archive seal") as bus:
-            return [await seal(bus, archive, stream, cut.everything() if everything else cut, tell) for stream in STREAMS]
+            return await seal_each(bus, archive, cut.everything() if everything else cut, tell)
+
+
+async def _acknowledge(server: str, archive: Archive, stream: str, first: int, last: int) -> Manifest:
+    from cutor.projections.archive.sealing import acknowledge  # noqa: PLC0415 - as above
+
+    with archive.held():
+        async with Bus.connect(server, name="cutor archive acknowledge-gap") as bus:
+            return await acknowledge(bus, archive, stream, first, last)
 
 
 async def _report(server: str | None, archive: Archive) -> list[StreamReport]:
@@ -245,6 +288,7 @@ def _sealed(manifest: Manifest) -> dict[str, Any]:
         "body_bytes": manifest.body_bytes,
         "file_bytes": manifest.file_bytes,
         "newest": _moment(manifest.last_time_ns) if manifest.segments else None,
+        "missing": manifest.gaps,
         "chain": manifest.chain,
     }
 
@@ -269,6 +313,12 @@ def _range_text(manifest: Manifest) -> str:
         return "nothing is sealed"
     files = f"{counted(len(manifest.segments), 'file')}, {about(manifest.file_bytes)} of {about(manifest.body_bytes)}"
     return f"{manifest.first:,} to {manifest.last:,} are sealed, {files}"
+
+
+def _gaps_text(manifest: Manifest) -> str:
+    gaps = [f"{first:,} to {last:,}" for first, last in manifest.gaps[:GAPS_SHOWN]]
+    more = f" and {len(manifest.gaps) - GAPS_SHOWN} more" if len(manifest.gaps) > GAPS_SHOWN else ""
+    return f"missing, as somebody acknowledged, are {', '.join(gaps)}{more}"
 
 
 def _moment(time_ns: int) -> str:

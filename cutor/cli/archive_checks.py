@@ -23,6 +23,7 @@ NS_PER_S: Final = 1_000_000_000
 SETTLED_S: Final = 600
 ROUNDS: Final = 3
 """An archiver is behind when it has not sealed for so many of its intervals what it should have."""
+GAPS_SHOWN: Final = 3
 SEALS: Final = (
     "`cutor up` starts an archiver beside its projector; its log says what hinders it, `cutor archive seal` seals now"
 )
@@ -49,12 +50,16 @@ async def check_archive(bus: Bus, settings: ArchiveSettings) -> AsyncIterator[Fi
 def judge_archive(reports: list[StreamReport], settings: ArchiveSettings, now_s: float) -> Finding:
     """Return what so much that is sealed, and not sealed, means."""
     late_s = settings.segment_age_s + SETTLED_S + ROUNDS * settings.interval_s
+    gaps = [f"{first} to {last} of {one.manifest.stream}" for one in reports for first, last in one.manifest.gaps]
     sealed = ", ".join(f"{one.manifest.stream} up to {one.manifest.last}" for one in reports if one.manifest.segments)
     late = [one for one in reports if one.oldest_ns is not None and one.oldest_ns / NS_PER_S < now_s - late_s]
     if late:
         hours = max(int((now_s - (one.oldest_ns or 0) / NS_PER_S) // 3600) for one in late)
         names = ", ".join(f"{one.unsealed} of {one.manifest.stream}" for one in late)
         return warn("archive", f"not sealed are {names}, the oldest for {hours} h", SEALS)
+    if gaps:
+        some = ", ".join(gaps[:GAPS_SHOWN]) + (f" and {len(gaps) - GAPS_SHOWN} more gaps" if len(gaps) > GAPS_SHOWN else "")
+        return warn("archive", f"sealed without what was acknowledged as missing: {some}", "a backup may have it")
     return ok("archive", f"sealed are {sealed}" if sealed else "nothing is old enough to be sealed")
 
 

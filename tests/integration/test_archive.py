@@ -20,24 +20,27 @@ from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.message import Stored
 from cutor.bus.topology import default_text, parse
+from cutor.model.events import Cancelled
 from cutor.projections.archive.errors import (
     ArchiveBusy,
     ArchiveDamaged,
     ArchiveForeign,
     ArchiveFull,
     ArchiveUnusable,
+    GapRefused,
     MessagesMissing,
 )
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.place import MANIFEST, Archive
-from cutor.projections.archive.sealing import STREAMS, Cut, seal
+from cutor.projections.archive.sealing import STREAMS, Cut, acknowledge, seal, seal_each, settled_of
 from cutor.projections.archive.segment_file import SegmentWriter, messages_of
 from cutor.projections.archive.verification import Verified, verify
 from tests.garbage import SUBJECTS
 from tests.integration.projecting import FINISHED, happen, happen_to_many
 from tests.nats_server import TENANTS, OwnServer
 from tests.raw_nats import hpub, pub, send_raw
+from tests.unit.histories import RUNNING
 
 SMALL = Cut(segment_messages=20, segment_bytes=1 << 20).everything()
 
@@ -268,6 +271,63 @@ async def test_nothing_is_sealed_over_a_gap(tmp_path: Path) -> None:
         await set_up(bus, "UPDATE", "EVENTS", discard="old", max_msgs=1)
         with pytest.raises(MessagesMissing, match=f"messages {last + 1} to {last + 4} are neither in the archive nor"):
             await seal_all(bus, archive)
+
+
+async def test_a_gap_that_is_acknowledged_is_passed_and_told_of(tmp_path: Path) -> None:
+    """What lies before it is sealed, other streams are, and nothing but the very gap can be acknowledged."""
+    archive = Archive(tmp_path / "archive")
+    async with loose_server(tmp_path / "nats") as bus:
+        with archive.held(), pytest.raises(GapRefused, match="nothing of EVENTS is sealed"):
+            await acknowledge(bus, archive, "EVENTS", 1, 2)
+        last = await happen(bus, "a", RUNNING[0], Cancelled())
+        for subject in ("y", "x", "x", "x", "z"):
+            await bus.publish(f"cutor.ev.{subject}", b"")
+        await bus.publish("cutor.body.abc.0", b"body")
+        await set_up(bus, "UPDATE", "EVENTS", discard="old", max_msgs_per_subject=1)
+        with archive.held():
+            sealed, hindered = await seal_each(bus, archive, SMALL)
+            assert (sealed["BODIES"].last, list(hindered)) == (1, ["EVENTS"])
+            assert f"acknowledge-gap EVENTS {last + 2} {last + 3}" in str(hindered["EVENTS"])
+            manifest = archive.manifest("EVENTS")
+            assert manifest
+            assert (manifest.last, manifest.gaps) == (last + 1, []), "what lies before it is sealed"
+            for first, until in ((last, last + 3), (last + 1, last + 3), (last + 2, last + 2), (last + 2, last + 4)):
+                with pytest.raises(GapRefused):
+                    await acknowledge(bus, archive, "EVENTS", first, until)
+            gap = last + 2, last + 3
+            assert (await acknowledge(bus, archive, "EVENTS", *gap)).gaps == [gap]
+            assert await seal(bus, archive, "EVENTS", Cut()) == archive.manifest("EVENTS"), "nothing is old enough behind it"
+            assert (await seal(bus, archive, "EVENTS", SMALL)).gaps == [gap]
+        assert archived(archive, "EVENTS") == await held(bus, "EVENTS")
+        assert await faults(archive, bus, everything=True) == []
+        joined = await Joined.of(bus, "EVENTS", archive)
+        assert await sequences(joined) == [*range(1, last + 2), *range(last + 4, last + 6)]
+
+
+async def test_a_gap_between_archive_and_stream_is_passed_likewise(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    async with loose_server(tmp_path / "nats") as bus:
+        sealed = (await happen(bus, "a", *FINISHED), await seal_all(bus, archive))[0]
+        last = await happen(bus, "b", *FINISHED)
+        await set_up(bus, "UPDATE", "EVENTS", discard="old", max_msgs=2)
+        with pytest.raises(MessagesMissing, match=f"acknowledge-gap EVENTS {sealed + 1} {last - 2}"):
+            await Joined.of(bus, "EVENTS", archive)
+        with archive.held():
+            await acknowledge(bus, archive, "EVENTS", sealed + 1, last - 2)
+        assert await sequences(await Joined.of(bus, "EVENTS", archive)) == [*range(1, sealed + 1), last - 1, last]
+        assert (await seal_all(bus, archive))["EVENTS"].last == last
+
+
+async def test_a_clock_that_was_ahead_does_not_stop_the_sealing() -> None:
+    """A message from the future counts as old, and what came before one that is old is old."""
+    now_ns = 10**18
+    old, young, future = now_ns - 700 * 10**9, now_ns - 10**9, now_ns + 10**17
+
+    def stored(*times_ns: int) -> list[Stored]:
+        return [Stored("EVENTS", number, "x", time_ns, None, {}, b"") for number, time_ns in enumerate(times_ns, 1)]
+
+    for times_ns, stable in (((old, young), 1), ((future, young), 1), ((young, old, young), 2), ((young,), 0), ((), 0)):
+        assert len(settled_of(stored(*times_ns), now_ns, 600)) == stable, times_ns
 
 
 async def test_one_seals_at_a_time(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from cutor.bus.server_file import RETENTION_USER, USER
 from cutor.bus.topology import apply, default_text, parse
 from cutor.cli.archive_checks import check_archive
 from cutor.config import ArchiveSettings
+from cutor.journal import Journal, SubmissionConflict
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import VERSION, Manifest
@@ -29,6 +30,7 @@ from tests.integration.projecting import FINISHED, happen, happen_to_many
 from tests.integration.test_archive import held, seal_all
 from tests.integration.test_archive_views import IN_PIECES, differing
 from tests.nats_server import TENANTS
+from tests.scripted_roles import request
 from tests.unit.histories import RUNNING
 
 WANTED = parse(default_text().replace("duplicate_window: 5m", "duplicate_window: 100ms"), TENANTS)
@@ -244,6 +246,18 @@ async def test_a_limit_of_the_deployers_own_is_not_touched(url: str, brief: Bus,
     with pytest.raises(RetentionRefused, match="max_age of its own"):
         await plan(brief, archive, AGE_S)
     assert await first(brief) == 1
+
+
+async def test_an_id_whose_beginning_is_gone_is_told_apart_from_one_that_is_taken(url: str, brief: Bus) -> None:
+    await happen(brief, "x", *FINISHED)
+    journal = Journal(brief)
+    with pytest.raises(SubmissionConflict, match="is taken by a submission with another body"):
+        await journal.submit(request("x"))
+    await let_go(url, "EVENTS", 3)
+    with pytest.raises(SubmissionConflict, match="that the stream has let go of, but for its last events"):
+        await journal.submit(request("x"))
+    await let_go(url, "EVENTS", len(FINISHED) + 1)
+    assert (await journal.submit(request("x"))).last_sequence > len(FINISHED)
 
 
 async def test_doctor_tells_of_the_archive_and_of_a_limit_beside_it(brief: Bus, tmp_path: Path) -> None:

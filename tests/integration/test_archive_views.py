@@ -13,20 +13,22 @@ import msgspec
 import pytest
 
 from cutor.bus.connection import Bus
+from cutor.model.events import Cancelled
 from cutor.model.moments import exact_time
-from cutor.projections.archive.errors import ArchiveDamaged
+from cutor.projections.archive.errors import ArchiveDamaged, MessagesMissing
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.place import Archive
-from cutor.projections.archive.sealing import Cut
+from cutor.projections.archive.sealing import Cut, acknowledge, seal
 from cutor.projections.errors import RebuildFailed
 from cutor.projections.rebuild import rebuild, rebuild_in_place
 from cutor.replay import line_of
 from tests.garbage import SUBJECTS, unreadable
-from tests.integration.projecting import happen_to_many, projector, until
-from tests.integration.test_archive import loose_url, seal_all, set_up
+from tests.integration.projecting import happen, happen_to_many, projector, until
+from tests.integration.test_archive import SMALL, loose_server, loose_url, seal_all, set_up
 from tests.nats_server import OwnServer
 from tests.raw_nats import pub, send_raw
+from tests.unit.histories import RUNNING
 
 IN_PIECES = Cut(segment_messages=50, settled_s=0.0)
 
@@ -71,6 +73,26 @@ async def test_they_are_the_same_to_the_row(own_server: OwnServer, own_bus: Bus,
     await rebuild(own_bus, tmp_path / "half.duckdb", until={"EVENTS": 70}, archive=archive)
     await rebuild(own_bus, tmp_path / "half-stream.duckdb", until={"EVENTS": 70})
     assert differing(tmp_path / "half.duckdb", tmp_path / "half-stream.duckdb") == []
+
+
+async def test_a_gap_that_was_acknowledged_is_in_the_views_of_the_archive(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    async with loose_server(tmp_path / "nats") as bus:
+        last = await happen(bus, "a", RUNNING[0], Cancelled())
+        for subject in ("x", "x", "z"):
+            await bus.publish(f"cutor.ev.{subject}", b"")
+        await set_up(bus, "UPDATE", "EVENTS", discard="old", max_msgs_per_subject=1)
+        with archive.held():
+            with pytest.raises(MessagesMissing):
+                await seal(bus, archive, "EVENTS", SMALL)
+            await acknowledge(bus, archive, "EVENTS", last + 1, last + 1)
+            await seal(bus, archive, "EVENTS", SMALL)
+        await rebuild(bus, tmp_path / "stream.duckdb")
+        await rebuild(bus, tmp_path / "archive.duckdb", archive=archive)
+        assert differing(tmp_path / "stream.duckdb", tmp_path / "archive.duckdb") == []
+        with duckdb.connect(str(tmp_path / "archive.duckdb"), read_only=True) as views:
+            found = views.execute("SELECT stream, from_sequence, to_sequence FROM gaps").fetchall()
+        assert found == [("EVENTS", last + 1, last + 1)]
 
 
 async def test_files_of_other_rules_are_read_body_by_body(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from cutor.projections.archive.errors import ArchiveDamaged
 from cutor.projections.archive.manifest import VERSION, Manifest, Segment, decode, encode
 
 HASH = "ab" * 32
+CHAIN = "65190617511d1751dcb6b9b2d327f0e70fb0eddfa23d098b4ca0ddcd2d658f3b"
 
 
 def segment(first: int, last: int) -> Segment:
@@ -90,3 +91,42 @@ def test_a_restored_stream_takes_the_segments_along() -> None:
     moved = three().of_stream("2026-02-02T00:00:00Z")
     assert decode(encode(moved), "EVENTS", "place") == moved
     assert moved.chain != three().chain
+
+
+def test_a_gap_is_named_for_ever_and_cannot_be_hidden() -> None:
+    pending = three().with_gap(36)
+    assert (pending.next, pending.gaps, pending.last) == (37, [(35, 36)], 34)
+    assert pending.with_gap(37).gaps == [(35, 37)]
+    assert decode(encode(pending), "EVENTS", "place") == pending
+    with pytest.raises(ValueError, match="does not follow 36"):
+        pending.with_segment(segment(35, 40))
+    passed = pending.with_segment(segment(37, 40)).with_segment(segment(41, 50)).with_gap(51)
+    assert (passed.gaps, passed.next, passed.messages) == ([(35, 36), (51, 51)], 52, 44)
+    assert decode(encode(passed), "EVENTS", "place") == passed
+    moved = passed.of_stream("2027-01-01T00:00:00Z")
+    assert (moved.gaps, moved.next) == (passed.gaps, passed.next)
+    for missing in (0, 1, 3):
+        changed = document(passed)
+        changed["segments"][3]["missing"] = missing
+        with pytest.raises(ArchiveDamaged):
+            read(changed)
+
+
+def test_a_gap_before_everything_cannot_be() -> None:
+    empty = Manifest(version=VERSION, stream="EVENTS", created="2026-01-01T00:00:00Z")
+    with pytest.raises(ValueError, match="does not lie behind"):
+        empty.with_gap(5)
+    with pytest.raises(ValueError, match="does not lie behind"):
+        three().with_gap(34)
+    with pytest.raises(ArchiveDamaged):
+        read(document(empty) | {"acknowledged": 3})
+    first = document(three())
+    first["segments"][0]["missing"] = 4
+    with pytest.raises(ArchiveDamaged):
+        read(first)
+
+
+def test_the_chain_of_an_archive_without_gaps_is_what_it_was() -> None:
+    """Archives that were sealed before gaps could be acknowledged are read as they are."""
+    assert "missing" not in encode(three()).decode()
+    assert three().chain == CHAIN

@@ -34,6 +34,11 @@ def test_an_archive_that_is_behind_is_warned_of() -> None:
     assert "`cutor archive seal`" in found.remedy
 
 
+def test_what_was_acknowledged_as_missing_stays_in_mind() -> None:
+    found = judge_archive([StreamReport(three().with_gap(36), 0, None, 1)], SETTINGS, NOW_S)
+    assert (found.verdict, found.detail) == ("warn", "sealed without what was acknowledged as missing: 35 to 36 of EVENTS")
+
+
 @pytest.mark.parametrize(("used", "verdict"), [(10, "ok"), (79, "ok"), (80, "warn"), (96, "warn"), (97, "fail"), (200, "fail")])
 def test_a_limit_that_fills_up_is_foreseen(used: int, verdict: str) -> None:
     info = {"storage": used * GIB, "limits": {"max_storage": 100 * GIB}}

@@ -17,10 +17,10 @@ from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.config import ArchiveSettings
 from cutor.errors import CutorError
-from cutor.projections.archive.errors import ArchiveBusy, ArchiveUnnamed
+from cutor.projections.archive.errors import ArchiveBusy, ArchiveError, ArchiveUnnamed
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.retention import Retention, expire
-from cutor.projections.archive.sealing import STREAMS, Cut, seal
+from cutor.projections.archive.sealing import STREAMS, Cut, seal_each
 from cutor.roles.context import RoleContext
 
 log = logging.getLogger(__name__)
@@ -87,11 +87,7 @@ class Rounds:
         troubles = []
         try:
             with self._archive.held():
-                for stream in STREAMS:
-                    try:
-                        await self._seal(stream)
-                    except CutorError as error:
-                        troubles.append(str(error))
+                troubles += await self._seal()
                 try:
                     await self._let_go()
                 except CutorError as error:
@@ -102,12 +98,21 @@ class Rounds:
             troubles.append(str(error))
         return tuple(dict.fromkeys(troubles))
 
-    async def _seal(self, stream: str) -> None:
+    async def _seal(self) -> list[str]:
         cut = Cut(segment_bytes=self._settings.segment_bytes, age_s=self._settings.segment_age_s)
-        before = self._archive.manifest(stream)
-        sealed = await seal(self._bus, self._archive, stream, cut)
-        if sealed.last != (before.last if before else 0):
-            log.info("%s is sealed up to %d", stream, sealed.last)
+        before = {stream: self._last(stream) for stream in STREAMS}
+        sealed, hindered = await seal_each(self._bus, self._archive, cut)
+        for stream, manifest in sealed.items():
+            if manifest.last != before[stream]:
+                log.info("%s is sealed up to %d", stream, manifest.last)
+        return [str(error) for error in hindered.values()]
+
+    def _last(self, stream: str) -> int | None:
+        try:
+            manifest = self._archive.manifest(stream)
+        except ArchiveError:
+            return None
+        return manifest.last if manifest else 0
 
     async def _let_go(self) -> None:
         days = self._settings.retain_days

@@ -39,3 +39,9 @@ class ArchiveForeign(ArchiveError):
 
 class MessagesMissing(ArchiveError):
     """Messages are neither in the archive nor in the stream."""
+
+
+class GapRefused(ArchiveError):
+    """What is to be acknowledged as missing is not what the stream lacks next."""
+
+    exit_code = REFUSED

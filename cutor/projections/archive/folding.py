@@ -22,7 +22,11 @@ async def fold_sealed(writer: Writer, joined: Joined, first: int, last: int, tel
     Raises `ArchiveDamaged`, and what `Store.apply` raises.
     """
     start = max(first, writer.position(joined.stream).sequence + 1)
-    for piece in joined.pieces(start, last):
+    pieces = joined.pieces(start, last)
+    known = {gap.last for gap in await writer.gaps(joined.stream)} if pieces else set()
+    if gaps := [gap for gap in joined.gaps(start, last) if pieces and gap.first >= start and gap.last not in known]:
+        await writer.note_gaps(joined.stream, gaps)
+    for piece in pieces:
         await joined.check(piece)
         for begin in range(piece.first, piece.last + 1, BATCH):
             part = piece._replace(first=begin, last=min(begin + BATCH - 1, piece.last))

@@ -15,6 +15,7 @@ from cutor.projections.archive.manifest import Manifest, Segment
 from cutor.projections.archive.place import Archive, sha256_of
 from cutor.projections.archive.sealing import StreamState, check_no_gap, check_same_stream, state_of
 from cutor.projections.archive.segment_file import first_since, messages_of
+from cutor.projections.gaps import Gap
 from cutor.projections.rows import reading_rules
 
 BATCH: Final = 5000
@@ -96,6 +97,12 @@ class Joined:
         """Return the last sequence up to which all from ``first`` on is sealed; ``first - 1`` where that itself is not."""
         return self.sealed if self._segments and self._segments[0].first <= first <= self.sealed else first - 1
 
+    def gaps(self, first: int, last: int) -> list[Gap]:
+        """Return what was acknowledged as missing before the files that have something of a range."""
+        return [
+            Gap(one.first - one.missing, one.first - 1, one.first_time_ns) for one in self.segments(first, last) if one.missing
+        ]
+
     async def check(self, piece: Piece) -> None:
         """Raise `ArchiveDamaged` where a file is not what was sealed."""
         [segment] = [one for one in self._segments if one.file_name == piece.path.name]
@@ -117,8 +124,10 @@ class Joined:
     async def time_of(self, sequence: int) -> int | None:
         """Return the time of a message; None where it is neither in the archive nor in the stream."""
         for piece in self.pieces(sequence, sequence):
-            [found] = await asyncio.to_thread(next, messages_of(self.stream, piece.path, sequence, sequence))
-            return found.time_ns
+            found = await asyncio.to_thread(next, messages_of(self.stream, piece.path, sequence, sequence), None)
+            if not found:
+                raise ArchiveDamaged(f"{piece.path}: it lacks the message {sequence}, which its manifest says is in it")
+            return found[0].time_ns
         kept = await self._bus.get(self.stream, sequence, consistent=True)
         return None if kept is None else kept.time_ns
 

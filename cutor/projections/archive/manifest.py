@@ -23,9 +23,10 @@ _SEGMENT_NAME: Final = re.compile(rf"\d{{{SEQUENCE_DIGITS}}}-\d{{{SEQUENCE_DIGIT
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
-class Segment(msgspec.Struct, frozen=True, kw_only=True):
+class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One file: the messages ``first`` to ``last`` of a stream, none missing.
 
+    ``missing`` are so many before it, as somebody acknowledged.
     Times are the stream's, in nanoseconds since 1970 UTC. ``fingerprint`` is that of the last message, as the projector's
     checkpoint has it; ``sha256`` that of the file; ``rules`` says by
     which rules its column ``kind`` was filled; ``chain`` covers all of this and the segment before.
@@ -40,6 +41,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     sha256: str
     rules: str
+    missing: Count = 0
     chain: str = ""
 
     @property
@@ -53,13 +55,18 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.first:0{SEQUENCE_DIGITS}}-{self.last:0{SEQUENCE_DIGITS}}.parquet"
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The segments of one stream in order, without a gap. ``created`` is when the stream was made, as its server writes it."""
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The segments of one stream in order, without a gap that nobody acknowledged.
+
+    ``created`` is when the stream was made, as its server writes it; ``acknowledged`` how many messages are missing behind the
+    last segment, as somebody said who looked: the next one begins behind them.
+    """
 
     version: int
     stream: str
     created: str
     segments: tuple[Segment, ...] = ()
+    acknowledged: Count = 0
 
     @property
     def first(self) -> int:
@@ -70,6 +77,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def last(self) -> int:
         """The last sequence that is sealed, 0 where none is."""
         return self.segments[-1].last if self.segments else 0
+
+    @property
+    def next(self) -> int:
+        """The sequence with which the next segment begins, where something is sealed."""
+        return self.last + 1 + self.acknowledged
+
+    @property
+    def gaps(self) -> list[tuple[int, int]]:
+        """The sequences that were acknowledged as missing, first and last of each range."""
+        found = [(one.first - one.missing, one.first - 1) for one in self.segments if one.missing]
+        return [*found, (self.last + 1, self.last + self.acknowledged)] if self.acknowledged else found
 
     @property
     def last_time_ns(self) -> int:
@@ -97,19 +115,27 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return sum(one.file_bytes for one in self.segments)
 
     def with_segment(self, segment: Segment) -> Manifest:
-        """Return the same with one more segment, which must begin behind the last one."""
-        if self.segments and segment.first != self.last + 1:
-            raise ValueError(f"a segment from {segment.first} on does not follow {self.last}")
+        """Return the same with one more segment, which must begin behind the last one and what was acknowledged."""
+        if self.segments and segment.first != self.next:
+            raise ValueError(f"a segment from {segment.first} on does not follow {self.next - 1}")
         before = self.segments[-1].chain if self.segments else _begin(self)
-        linked = msgspec.structs.replace(segment, chain=_link(before, segment))
-        return msgspec.structs.replace(self, segments=(*self.segments, linked))
+        placed = msgspec.structs.replace(segment, missing=self.acknowledged)
+        linked = msgspec.structs.replace(placed, chain=_link(before, placed))
+        return msgspec.structs.replace(self, segments=(*self.segments, linked), acknowledged=0)
+
+    def with_gap(self, last: int) -> Manifest:
+        """Return the same with what comes up to a sequence acknowledged as missing, behind at least one segment."""
+        if not self.segments or last < self.next:
+            raise ValueError(f"a gap up to {last} does not lie behind {self.next - 1}")
+        return msgspec.structs.replace(self, acknowledged=last - self.last)
 
     def of_stream(self, created: str) -> Manifest:
         """Return the same segments as those of a stream that was made then: a restored one; their chain is made anew."""
         moved = Manifest(version=self.version, stream=self.stream, created=created)
         for segment in self.segments:
+            moved = moved.with_gap(segment.first - 1) if segment.missing else moved
             moved = moved.with_segment(segment)
-        return moved
+        return msgspec.structs.replace(moved, acknowledged=self.acknowledged)
 
 
 class _Version(msgspec.Struct):
@@ -140,13 +166,15 @@ def _check_chain(manifest: Manifest, place: str) -> None:
     """Refuse a manifest in which anything was changed, or whose segments leave something out."""
     link, last = _begin(manifest), 0
     for segment in manifest.segments:
-        if segment.first > segment.last or (last and segment.first != last + 1):
+        if segment.first > segment.last or (segment.first != last + 1 + segment.missing if last else segment.missing):
             raise ArchiveDamaged(f"{place}: the segment {segment.first} to {segment.last} does not follow {last}")
         if not (_SHA256.fullmatch(segment.sha256) and _SHA256.fullmatch(segment.fingerprint)):
             raise ArchiveDamaged(f"{place}: the segment {segment.first} to {segment.last} has no SHA-256 that can be")
         link, last = _link(link, segment), segment.last
         if segment.chain != link:
             raise ArchiveDamaged(f"{place}: what it says of the segment {segment.first} to {segment.last} was changed")
+    if manifest.acknowledged and not last:
+        raise ArchiveDamaged(f"{place}: a gap before all segments cannot be")
 
 
 def _begin(manifest: Manifest) -> str:

@@ -158,7 +158,7 @@ class Archive:
         unnamed = sorted(path for path in directory.iterdir() if is_segment_name(path.name) and path.name not in named)
         if not unnamed:
             return
-        follows = manifest is None or int(unnamed[0].name.partition("-")[0]) == manifest.last + 1
+        follows = manifest is None or int(unnamed[0].name.partition("-")[0]) == manifest.next
         if len(unnamed) > 1 or not follows:
             others = " and others" if len(unnamed) > 1 else ""
             raise ArchiveDamaged(

@@ -45,6 +45,6 @@ async def _report_one(archive: Archive, stream: str, bus: Bus | None) -> StreamR
     else:
         await check_same_stream(bus, archive, manifest, state)
         check_no_gap(manifest, state)
-    start = manifest.last + 1 if manifest.segments else state.first
+    start = manifest.next if manifest.segments else state.first
     oldest = await bus.get(stream, start, consistent=True) if start <= state.last else None
     return StreamReport(manifest, state.last + 1 - start, oldest.time_ns if oldest else None, state.first)

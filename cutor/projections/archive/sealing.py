@@ -19,7 +19,7 @@ import msgspec
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored, parse_time_ns
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
-from cutor.projections.archive.errors import ArchiveForeign, MessagesMissing
+from cutor.projections.archive.errors import ArchiveError, ArchiveForeign, GapRefused, MessagesMissing
 from cutor.projections.archive.manifest import VERSION, Manifest, Segment
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.segment_file import SegmentWriter
@@ -30,6 +30,8 @@ BODIES: Final = "BODIES"
 STREAMS: Final = (EVENTS, ENVIRONMENTS, BODIES)
 """What is sealed, in this order: what is referred to comes after what refers to it, so that all of it is in the archive."""
 NS_PER_S: Final = 1_000_000_000
+AHEAD_S: Final = 600
+"""What a server's time may be ahead of that of others which lead after it."""
 BATCH: Final = 5000
 
 
@@ -87,24 +89,73 @@ async def seal(bus: Bus, archive: Archive, stream: str, cut: Cut, tell: Tell = l
     """
     state = await state_of(bus, stream)
     manifest = await _continued(bus, archive, stream, state)
-    start = manifest.last + 1 if manifest.segments else state.first
+    start = manifest.next if manifest.segments else state.first
     check_no_gap(manifest, state)
     if start > state.last:
         return manifest
+    gap: MessagesMissing | None = None
     with SegmentWriter(stream) as writer:
         reading = _settled(bus, stream, start, state, cut)
-        async with aclosing(reading) as batches:
-            async for messages in batches:
-                for piece in pieces(messages, writer.messages, writer.body_bytes, cut):
-                    if _is_full(writer.messages, writer.body_bytes, cut):
-                        manifest = await _finish(archive, manifest, writer)
-                    await asyncio.to_thread(writer.add, piece)
-                tell(Progress(stream, messages[-1].sequence, state.last, manifest.last))
+        try:
+            async with aclosing(reading) as batches:
+                async for messages in batches:
+                    for piece in pieces(messages, writer.messages, writer.body_bytes, cut):
+                        if _is_full(writer.messages, writer.body_bytes, cut):
+                            manifest = await _finish(archive, manifest, writer)
+                        await asyncio.to_thread(writer.add, piece)
+                    tell(Progress(stream, messages[-1].sequence, state.last, manifest.last))
+        except MessagesMissing as missing:
+            gap = missing  # what comes before it is a segment: nothing can join it any more
         if writer.first_time_ns is not None and (
-            _is_full(writer.messages, writer.body_bytes, cut) or writer.first_time_ns <= state.now_ns - cut.age_s * NS_PER_S
+            gap or _is_full(writer.messages, writer.body_bytes, cut) or is_older(writer.first_time_ns, state.now_ns, cut.age_s)
         ):
             manifest = await _finish(archive, manifest, writer)
+    if gap is not None:
+        raise gap
     return manifest
+
+
+async def seal_each(
+    bus: Bus, archive: Archive, cut: Cut, tell: Tell = lambda _: None
+) -> tuple[dict[str, Manifest], dict[str, ArchiveError]]:
+    """Seal every stream; return what is sealed of each then, and what hindered one: it hinders no other.
+
+    Raises the errors of the bus.
+    """
+    sealed, hindered = {}, {}
+    for stream in STREAMS:
+        try:
+            sealed[stream] = await seal(bus, archive, stream, cut, tell)
+        except ArchiveError as error:
+            hindered[stream] = error
+    return sealed, hindered
+
+
+async def acknowledge(bus: Bus, archive: Archive, stream: str, first: int, last: int) -> Manifest:
+    """Note that a stream has lost a range of messages, right behind what is sealed: the sealing goes on behind it.
+
+    Raises `GapRefused` where that is not so, and the errors of archive and bus.
+    """
+    state, manifest = await state_of(bus, stream), archive.manifest(stream)
+    if manifest is None or not manifest.segments:
+        raise GapRefused(f"nothing of {stream} is sealed: an archive begins where its stream does, and no gap is before that")
+    await check_same_stream(bus, archive, manifest, state)
+    if first != manifest.next:
+        raise GapRefused(f"{stream} is sealed up to {manifest.next - 1}: a gap that begins with {first} is not the next one")
+    behind = await _first_from(bus, stream, first, state.last)
+    if behind != last + 1:
+        there = "ends" if behind is None else f"goes on with {behind}"
+        raise GapRefused(f"{stream} {there} behind {first - 1}: {first} to {last} is not what it lacks")
+    manifest = manifest.with_gap(last)
+    archive.write_manifest(manifest)
+    return manifest
+
+
+async def _first_from(bus: Bus, stream: str, first: int, last: int) -> int | None:
+    async with aclosing(bus.read_batches(stream, from_sequence=first, until_sequence=last, batch=1)) as batches:
+        async for messages in batches:
+            return messages[0].sequence
+    return None
 
 
 async def _finish(archive: Archive, manifest: Manifest, writer: SegmentWriter) -> Manifest:
@@ -119,23 +170,44 @@ async def _finish(archive: Archive, manifest: Manifest, writer: SegmentWriter) -
 
 
 async def _settled(bus: Bus, stream: str, start: int, state: StreamState, cut: Cut) -> AsyncGenerator[list[Stored], None]:
-    """Yield the messages from ``start`` on that are old enough. Raises `MessagesMissing` where the stream leaves one out."""
-    young_ns = state.now_ns - cut.settled_s * NS_PER_S
+    """Yield the messages from ``start`` on that are old enough. Raises `MessagesMissing` where the stream leaves one out, once
+    what comes before that was yielded.
+    """
     expected = start
     reading = bus.read_batches(stream, from_sequence=start, until_sequence=state.last, batch=BATCH)
     async with aclosing(reading) as batches:
         async for messages in batches:
-            settled = messages if not cut.settled_s else [one for one in messages if one.time_ns < young_ns]
-            for message in settled:
+            settled = messages if not cut.settled_s else settled_of(messages, state.now_ns, cut.settled_s)
+            for number, message in enumerate(settled):
                 if message.sequence != expected:
+                    if number:
+                        yield settled[:number]
                     raise MessagesMissing(
-                        f"stream {stream} leaves out {expected} to {message.sequence - 1}: nothing is sealed over a gap"
+                        f"stream {stream} leaves out {expected} to {message.sequence - 1}: nothing is sealed over a gap. "
+                        f"{_acknowledging(stream, expected, message.sequence - 1)}"
                     )
                 expected += 1
             if settled:
                 yield settled
             if len(settled) < len(messages):
                 return
+
+
+def settled_of(messages: list[Stored], now_ns: int, settled_s: float) -> list[Stored]:
+    """Return the messages up to the last one that is older than that: whatever came before it is older, too. Pure."""
+    for number in range(len(messages), 0, -1):
+        if is_older(messages[number - 1].time_ns, now_ns, settled_s):
+            return messages[:number]
+    return []
+
+
+def is_older(time_ns: int, now_ns: int, age_s: float) -> bool:
+    """Whether a message of a time is as old as that. Pure.
+
+    One that is from the future by more than a clock can be wrong was written when the clock was: it counts as old, or nothing
+    would be sealed until that time has come.
+    """
+    return time_ns <= now_ns - age_s * NS_PER_S or time_ns > now_ns + AHEAD_S * NS_PER_S
 
 
 def pieces(messages: Sequence[Stored], held: int, held_bytes: int, cut: Cut) -> list[Sequence[Stored]]:
@@ -195,10 +267,15 @@ async def check_same_stream(bus: Bus, archive: Archive, manifest: Manifest, stat
 
 def check_no_gap(manifest: Manifest, state: StreamState) -> None:
     """Raise `MessagesMissing` where the stream begins only behind what comes after the archive's end."""
-    if manifest.segments and state.first > manifest.last + 1:
+    if manifest.segments and state.first > manifest.next:
         raise MessagesMissing(
-            f"{manifest.stream}: messages {manifest.last + 1} to {state.first - 1} are neither in the archive nor in the stream"
+            f"{manifest.stream}: messages {manifest.next} to {state.first - 1} are neither in the archive nor in the stream. "
+            f"{_acknowledging(manifest.stream, manifest.next, state.first - 1)}"
         )
+
+
+def _acknowledging(stream: str, first: int, last: int) -> str:
+    return f"If they are lost, `cutor archive acknowledge-gap {stream} {first} {last}` has it go on behind them"
 
 
 __all__ = ["BODIES", "STREAMS", "Cut", "Progress", "Segment", "check_no_gap", "check_same_stream", "seal", "state_of"]

@@ -127,7 +127,10 @@ async def _compare(bus: Bus, stream: str, path: Path, first: int, last: int, *, 
 
 
 def _message(stream: str, path: Path, sequence: int) -> Stored:
-    return next(messages_of(stream, path, sequence, sequence))[0]
+    found = next(messages_of(stream, path, sequence, sequence), None)
+    if not found:
+        raise ArchiveDamaged(f"{path}: it lacks the message {sequence}")
+    return found[0]
 
 
 def _next(batches: Iterator[list[Stored]]) -> list[Stored]:

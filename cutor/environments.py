@@ -24,6 +24,7 @@ from cutor.model.environments import (
 )
 from cutor.model.messages import Unreadable, read_environment
 from cutor.model.subjects import ENVIRONMENTS, environment_subject
+from cutor.versions import Versions
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Environments:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self._versions = Versions(bus)
 
     async def find(self, key: str, *, consistent: bool = False) -> Known | None:
         """Return the environment that stands under a key; None where none was built, or it was removed since.
@@ -191,6 +193,7 @@ class Environments:
                     message = read_environment(stored.subject, stored.body)
                     event = None if isinstance(message, Unreadable) else message
                     if isinstance(message, Unreadable):
+                        await self._versions.check(stored)
                         strays, reason = strays + 1, message.reason
                     environment = evolve_environment(environment, event, stored.sequence)
         if strays:

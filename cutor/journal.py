@@ -26,11 +26,13 @@ from cutor.model.content import INLINE_BYTES
 from cutor.model.decide import decide_submit, event_message_id
 from cutor.model.events import Event, StoredRequest, Submitted, kind_of
 from cutor.model.limits import Policy
-from cutor.model.messages import SUBMITTED, Message, Unreadable, read_message
+from cutor.model.messages import SUBMITTED, Message, Unreadable, is_malformed, read_message
 from cutor.model.request import ValidRequest, digest, size_bytes
 from cutor.model.state import Folding, Stamp, Submission, evolve, initial
 from cutor.model.subjects import EVENTS, POLICY_SUBJECT, STACK, Address, event_subject, fence
+from cutor.model.versions import announcing
 from cutor.sealed import Sealed
+from cutor.versions import Versions
 
 CONFLICTS_AT_MOST: Final = 100
 """Times an append is decided anew before `JournalBusy`, about 9 s: more than any healthy submission has events in that time."""
@@ -90,6 +92,11 @@ class Entry(NamedTuple):
         """Where it stands in the stream."""
         return Stamp(self.stored.sequence, self.stored.time_ns)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether its body is an event; for a first message that is none, another one stands."""
+        return not (isinstance(self.message, Unreadable) or is_malformed(self.message))
+
 
 class Appended(NamedTuple):
     """The state after an attempt to append, and whether the event is in the stream."""
@@ -113,6 +120,7 @@ class Journal:
         """
         self.bus = bus
         self._appended = appended
+        self.versions = Versions(bus)
         self.contents = Contents(Bodies(bus, sealed))
 
     async def policy(self) -> Policy:
@@ -134,8 +142,13 @@ class Journal:
             raise PolicyMissing(f"{error}: run `cutor streams apply`") from error
 
     async def publish_policy(self, policy: Policy) -> None:
-        """Publish a policy to clients and roles."""
-        await self.bus.publish(POLICY_SUBJECT, encode(policy))
+        """Publish a policy to clients and roles, with the versions of events that there are."""
+        stored = await self.bus.last(STACK, POLICY_SUBJECT)
+        try:
+            published = None if stored is None else decode_policy(stored.body)
+        except EventError:
+            published = None
+        await self.bus.publish(POLICY_SUBJECT, encode(announcing(policy, published)))
 
     async def read(self, address: Address, *, at_least: int = 0) -> AsyncGenerator[Entry, None]:
         """Yield every message of a submission in stream order; none where the id is unknown.
@@ -149,7 +162,7 @@ class Journal:
         async with aclosing(batches):
             async for batch in batches:
                 for stored in batch:
-                    yield _entry(stored)
+                    yield await self._entry(stored)
 
     async def entries(self, address: Address, *, at_least: int = 0) -> list[Entry]:
         """Return what `read` yields, all at once: for a history that is known to be small."""
@@ -192,12 +205,19 @@ class Journal:
             async for batch in batches:
                 for stored in batch:
                     if anchored:
-                        yield _entry(stored)
+                        yield await self._entry(stored)
                     elif stored.sequence != state.last_sequence or last_ns not in (None, stored.time_ns):
                         raise PrefixLost(state.address)
                     anchored = True
         if not anchored:
             raise PrefixLost(state.address)
+
+    async def _entry(self, stored: Stored) -> Entry:
+        """Return a message as it is read. Raises `EventNewer`."""
+        entry = Entry(stored, read_message(stored.subject, stored.body))
+        if not entry.is_read:
+            await self.versions.check(stored)
+        return entry
 
     async def _caught_up(self, state: Submission, at_least: int, seen: Callable[[Entry], None]) -> Submission:
         """Return a state with what stands behind it, as in `behind`; ``seen`` gets each entry. Where it is lost, read anew."""
@@ -343,7 +363,7 @@ class Journal:
                     return Appended(after, done=True)
                 attempt.taken = True
                 if (stored := await self.bus.get(EVENTS, appended.sequence, consistent=True)) is not None:
-                    attempt.see(_entry(stored))
+                    attempt.see(await self._entry(stored))
                 state = await self._caught_up(state, appended.sequence, attempt.see)
             if attempt.seen:
                 return Appended(state, done=True)
@@ -368,7 +388,7 @@ class Journal:
         messages = self.bus.follow(fence(address), event_subject(address, SUBMITTED), patience_s=WATCH_PATIENCE_S)
         async with aclosing(messages):
             async for stored in messages:
-                entry = _entry(stored)
+                entry = await self._entry(stored)
                 state = folding.take(entry.message, entry.stamp)
                 if state is None:
                     continue
@@ -395,10 +415,6 @@ class _Attempt:
     def see(self, entry: Entry) -> None:
         """Look whether an entry is this event: its own append, whose answer was lost."""
         self.seen = self.seen or (entry.stored.message_id == self.message_id and entry.message == self._event)
-
-
-def _entry(stored: Stored) -> Entry:
-    return Entry(stored, read_message(stored.subject, stored.body))
 
 
 def _same(state: Submission, wanted_digest: str) -> Submission:

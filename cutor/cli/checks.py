@@ -35,6 +35,7 @@ from cutor.cli.options import Wanted
 from cutor.cli.parked_checks import check_parked
 from cutor.cli.space_checks import check_environments, check_store_space
 from cutor.cli.storage_checks import check_disks, check_storage
+from cutor.cli.version_checks import check_versions
 from cutor.cli.volume_checks import check_networks, check_volumes
 from cutor.config import Config, check_docker_host
 from cutor.containers.control_group import hindrance
@@ -47,6 +48,7 @@ from cutor.model.limits import Policy
 from cutor.model.spill import EVENT_BYTES
 from cutor.model.subjects import EVENTS
 from cutor.model.units import counted
+from cutor.model.versions import announcing
 from cutor.nix.settings import REQUIRED, nix_version_ok
 from cutor.projections.query_client import query
 from cutor.stack import current, images
@@ -274,7 +276,7 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
 
 
 async def _check_keeping(bus: Bus, wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
-    """Check how what is in the streams is kept: copies, disks, limits, archive."""
+    """Check how what is in the streams is kept, and whether it can be read: copies, disks, limits, archive, versions."""
     streams = [stream.name for stream in wanted_streams(config).streams]
     if (copies := await check_copies(bus, streams)) is not None:
         yield copies
@@ -283,6 +285,8 @@ async def _check_keeping(bus: Bus, wanted: Wanted, config: Config) -> AsyncItera
         yield finding
     async for finding in check_archive(bus, config.archive):
         yield finding
+    if (versions := await check_versions(bus)) is not None:
+        yield versions
 
 
 async def check_server(bus: Bus) -> Finding:
@@ -336,7 +340,7 @@ async def check_policy(bus: Bus, config: Config) -> Finding:
     except CutorError as error:
         return fail("limits", line_of(error), "", shown_limits("configuration", config.policy()))
     shown = shown_limits("stack", published)
-    if changes := policy_changes(published, config.policy()):
+    if changes := policy_changes(published, announcing(config.policy(), published)):
         detail = f"the stack publishes others than this configuration: {fields_text(changes)}"
         return warn("limits", detail, "start it again, or `cutor streams apply` and start its roles again", shown)
     return ok("limits", "published as configured", shown)

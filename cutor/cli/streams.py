@@ -24,6 +24,7 @@ from cutor.journal import Journal, PolicyMissing
 from cutor.model.codec import EventError
 from cutor.model.limits import Policy
 from cutor.model.subjects import STACK
+from cutor.model.versions import announcing
 from cutor.stack.streams import wanted as wanted_topology
 
 
@@ -92,7 +93,8 @@ def apply_command(wanted: Wanted, file: Path | None) -> None:
 async def _plan(server: str, topology: Topology, policy: Policy) -> Difference:
     async with Bus.connect(server, name="cutor streams plan") as bus:
         published = await _published(bus)
-        return Difference(await plan(bus, topology), policy_changes(published, policy), published is not None)
+        changes = policy_changes(published, announcing(policy, published))
+        return Difference(await plan(bus, topology), changes, published is not None)
 
 
 async def _apply(server: str, topology: Topology, policy: Policy) -> Difference:
@@ -100,7 +102,7 @@ async def _apply(server: str, topology: Topology, policy: Policy) -> Difference:
         published = await _published(bus)
         changes = await apply(bus, topology)
         await Journal(bus).publish_policy(policy)
-        return Difference(changes, policy_changes(published, policy), published is not None)
+        return Difference(changes, policy_changes(published, announcing(policy, published)), published is not None)
 
 
 async def _published(bus: Bus) -> Policy | None:

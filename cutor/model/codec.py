@@ -53,12 +53,22 @@ class UnknownEventError(EventError):
     """An event of a kind or version that this cutor does not know: written by a newer one, or by something else."""
 
 
-class _Head(msgspec.Struct):
+class Head(msgspec.Struct):
+    """What stands in every body: what it is an event of, in which version."""
+
     kind: str
     version: int = 1
 
 
-_HEAD: Final = msgspec.json.Decoder(_Head)
+_HEAD: Final = msgspec.json.Decoder(Head)
+
+
+def version_of(body: bytes) -> Head | None:
+    """Return what a body says that it is; None where it says nothing that can be read."""
+    try:
+        return _HEAD.decode(body)
+    except UNREADABLE:
+        return None
 
 
 class _Reader(Generic[T]):
@@ -80,7 +90,7 @@ class _Reader(Generic[T]):
         except UNREADABLE as error:
             raise EventError(f"{head.kind}: {explain(error)}") from error
 
-    def _head(self, body: bytes) -> _Head:
+    def _head(self, body: bytes) -> Head:
         try:
             head = _HEAD.decode(body)
         except UNREADABLE as error:
@@ -92,7 +102,7 @@ class _Reader(Generic[T]):
         return head
 
 
-def _upcast(document: dict[str, Any], head: _Head) -> dict[str, Any]:
+def _upcast(document: dict[str, Any], head: Head) -> dict[str, Any]:
     """Return a document in today's version. Raises `EventError` where an upcaster cannot make it so."""
     for version in range(head.version, VERSIONS[head.kind]):
         try:

@@ -154,12 +154,16 @@ DEFAULT_LIMITS: Final = LimitPolicies(
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stack accepts: limits, bounds and tenants. Published by the stack; clients and builders validate against it."""
+    """What a stack accepts: limits, bounds and tenants. Published by the stack; clients and builders validate against it.
+
+    ``versions``: of events that are written in another version than the first, by kind the newest that the stack has.
+    """
 
     limits: LimitPolicies = DEFAULT_LIMITS
     bounds: Bounds = Bounds()
     tenants: dict[str, int] = msgspec.field(default_factory=lambda: {"default": 1})
     max_leases: int = 3  # of one role and submission, before it is parked
+    versions: dict[str, int] = {}
     version: int = 1
 
 

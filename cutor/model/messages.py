@@ -55,6 +55,11 @@ def malformed(reason: str) -> Submitted:
     return Submitted(request=StoredRequest(files=(), test_cases=()), digest="", fault=reason)
 
 
+def is_malformed(message: Event) -> bool:
+    """Return whether an event stands for a first message that can't be read."""
+    return isinstance(message, Submitted) and isinstance(message.fault, str)
+
+
 def read_environment(subject: str, body: bytes) -> EnvironmentEvent | Unreadable:
     """Return the event in a message of the stream ENVIRONMENTS; one of another key than its subject's is no event."""
     key = parse_environment_subject(subject)

@@ -31,8 +31,10 @@ from cutor.model.events import Event, Lease, Leased, Role
 from cutor.model.messages import read_message
 from cutor.model.state import Submission, outline
 from cutor.model.subjects import Address, event_subject, parse_event_subject
+from cutor.model.versions import newer_version
 from cutor.roles.job import Job, LeaseLost
 from cutor.roles.places import Place
+from cutor.versions import EventNewer
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +78,9 @@ class Running:
         self.told_of_end = False
         self.noticed = asyncio.Event()
         self._work: asyncio.Task[Any] | None = None
-        self._stopped: EndedMeanwhile | LeaseLost | None = None
+        self._stopped: EndedMeanwhile | LeaseLost | EventNewer | None = None
 
-    def stop(self, reason: EndedMeanwhile | LeaseLost) -> None:
+    def stop(self, reason: EndedMeanwhile | LeaseLost | EventNewer) -> None:
         """Cancel the work, once; it cleans up undisturbed."""
         if self._stopped is None:
             self._stopped = reason
@@ -208,7 +210,7 @@ class Attention:
             async with self._cleaning_room:
                 try:
                     known = await self._journal.newer(known)
-                except SubmissionUnknown:
+                except (SubmissionUnknown, EventNewer):
                     return
                 if known.ended:
                     await self._journal.settle(known, wanted)
@@ -227,7 +229,10 @@ class Attention:
     def _leased(self, running: Running, notice: Notice) -> None:
         """Hear of a lease, which may be this process's own."""
         message = read_message(notice.subject, notice.body)
-        if isinstance(message, Leased) and message.lease != running.taking:
+        if isinstance(message, Leased):
+            if message.lease != running.taking:
+                self.look_at(running)
+        elif newer_version(notice.subject, notice.body) is not None:
             self.look_at(running)
 
     def _look_at_all(self) -> None:
@@ -259,7 +264,12 @@ class Attention:
             running.noticed.clear()
             for pause_s in pauses:
                 await asyncio.sleep(pause_s)
-                if self._stop_by(await self._seen(running), running):
+                try:
+                    seen = await self._seen(running)
+                except EventNewer as error:
+                    running.stop(error)
+                    return
+                if self._stop_by(seen, running):
                     return
                 if running.noticed.is_set():
                     break  # another notice: look as long again

@@ -34,6 +34,7 @@ from cutor.model.decide import is_old
 from cutor.model.messages import SUBMITTED, Unreadable, read_message
 from cutor.model.state import Submission, evolve, outline
 from cutor.model.subjects import Address, EventSubject
+from cutor.model.versions import newer_version
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,9 @@ class Glances:
         known = self._known.get(subject.address)
         if known is not None and is_old(known, stored.sequence, stored.time_ns):
             return True
-        return subject.kind != SUBMITTED and isinstance(read_message(stored.subject, stored.body), Unreadable)
+        if subject.kind == SUBMITTED or not isinstance(read_message(stored.subject, stored.body), Unreadable):
+            return False
+        return newer_version(stored.subject, stored.body) is None  # one that there is, is for a newer role: `cutor.versions`
 
     async def due(self, stored: Stored, subject: EventSubject) -> Submission | None:
         """Return the state of a submission whose delivered event is the one that is due; None where it asks for nothing."""

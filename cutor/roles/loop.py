@@ -63,6 +63,7 @@ from cutor.roles.places import Place, Places
 from cutor.roles.poison import Poison
 from cutor.roles.sweep import NOTHING, Swept
 from cutor.roles.telling import telling
+from cutor.versions import EventNewer
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +149,8 @@ class Loop:
         subject = delivery.stored.subject
         try:
             await self._attend(delivery, place)
+        except EventNewer as error:
+            log.error("%s: %s; it will be delivered again", subject, error)
         except (BusError, CutorError) as error:
             log.warning("%s: %s; it will be delivered again", subject, error)
         except Exception as bug:
@@ -299,6 +302,8 @@ class Loop:
             state = await self._journal.known(job.state.address)
         except EndedMeanwhile:
             state = await self._journal.known(job.state.address)
+        except EventNewer:
+            raise
         except Exception as error:
             state = await self._after_fault(job, error)
         return decide_answer(await self._clean(state, job), job.lease)

@@ -281,7 +281,7 @@ class Journal:
     async def _taken(self, address: Address) -> SubmissionConflict:
         """Return the error for an id under which there are messages, and no ``submitted``: retention may have taken that."""
         newest = await self.bus.last(EVENTS, fence(address), consistent=True)
-        is_rest = newest is not None and not isinstance(_entry(newest).message, Unreadable)
+        is_rest = newest is not None and not isinstance((await self._entry(newest)).message, Unreadable)
         if is_rest and int((await self.bus.stream_info(EVENTS))["state"]["first_seq"]) > 1:
             return SubmissionConflict(
                 f"the id {address.id!r} was taken by a submission that the stream has let go of, but for its last events: send "

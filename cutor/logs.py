@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 from cutor.model.subjects import Address
+from cutor.text import escape
 
 LogFormat = Literal["text", "json"]
 
@@ -70,13 +71,32 @@ class JsonFormatter(logging.Formatter):
         return _line(document)
 
 
+class TextFormatter(logging.Formatter):
+    """Makes one line a record, for people, in which no terminal finds anything to obey; of a traceback those behind it.
+
+    Subjects, ids and what programs printed are in messages. Lines of a traceback are indented: none of them poses as a record.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(TEXT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Return the line without a traceback."""
+        record.message = escape(record.message[:MESSAGE_CHARACTERS])
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - likewise
+        """Return the traceback."""
+        told = escape(super().formatException(ei)[-TRACEBACK_CHARACTERS:], keep="\n")
+        return "\n".join(f"  {line}" for line in told.split("\n"))
+
+
 def set_up(log_format: LogFormat, process: dict[str, str]) -> None:
     """Log to stderr in a format; ``process`` are the fields of every line of JSON, and may be added to later."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=TEXT, force=True)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
     logging.getLogger(EVENTS_LOGGER).setLevel(logging.INFO if log_format == "json" else logging.WARNING)
-    if log_format == "json":
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(JsonFormatter(process))
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(JsonFormatter(process) if log_format == "json" else TextFormatter())
 
 
 def json_line(message: str, *, logger: str, role: str, level: str = "INFO") -> str:

@@ -12,19 +12,13 @@ import click
 
 from cutor.bus.connection import Bus
 from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option
-from cutor.errors import REFUSED, CutorError
+from cutor.cli.whole_file import check_output, write_whole
 from cutor.projections.format import to_csv, to_json, to_text, waits
 from cutor.projections.query_client import Table, query
 from cutor.projections.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, MOST_ROWS, SQL_CHARACTERS
 from cutor.text import escape
 
 FORMATS: Final = ("table", "json", "csv", "parquet")
-
-
-class OutputRefused(CutorError):
-    """The answer cannot be written where --output says; the message names the path."""
-
-    exit_code = REFUSED
 
 
 @click.command(
@@ -41,7 +35,9 @@ class OutputRefused(CutorError):
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print the answer."
 )
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to a file instead.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to a file instead; one that is there is replaced."
+)
 @click.option(
     "--rows",
     type=click.IntRange(1, MOST_ROWS),
@@ -84,16 +80,10 @@ def command(
     if form == "parquet" and output is None and sys.stdout.isatty():
         raise click.UsageError("a Parquet file is not for a terminal: name one with --output", click.get_current_context())
     if output is not None:
-        _check_output(output)
+        check_output(output)
     question = _read_question() if sql == "-" else sql
     answer = asyncio.run(_ask(wanted.find_server(), question, timeout_s, rows, max_age_s))
     _write(answer, form, output)
-
-
-def _check_output(output: Path) -> None:
-    """Refuse, before anything is asked, a path at which no file can be. Raises `OutputRefused`."""
-    if not output.absolute().parent.is_dir():
-        raise OutputRefused(f"--output {output}: cannot be written: {output.absolute().parent} is no directory")
 
 
 def _read_question() -> str:
@@ -120,12 +110,7 @@ def _write(answer: Table, form: str, output: Path | None) -> None:
     if output is None:
         click.echo(content, nl=False)
     else:
-        try:
-            opened = output.open("wb")
-        except OSError as error:
-            raise OutputRefused(f"--output {output}: cannot be written: {error.strerror}") from error
-        with opened:
-            opened.write(content)
+        write_whole(output, content)
 
 
 def _parquet(answer: Table) -> bytes:

@@ -78,6 +78,20 @@ def test_parquet_that_duckdb_reads_back(projected: User, tmp_path: Path) -> None
         assert connection.execute(f"select * from '{file}'").fetchall() == [("s0", 7), ("s1", 7), ("s2", 7)]
 
 
+def test_an_output_takes_the_place_of_a_file_in_one_step(projected: User, tmp_path: Path) -> None:
+    """Whoever has the old one open goes on reading that; of a question that fails nothing comes into its place."""
+    file = tmp_path / "answer"
+    file.write_text("old")
+    file.chmod(0o640)
+    with file.open() as opened:
+        assert projected.cutor("query", "selec", "--output", str(file)).returncode == 2
+        assert file.read_text() == "old"
+        assert projected.cutor("query", "select 7 as n", "--format", "csv", "--output", str(file)).returncode == 0
+        assert opened.read() == "old"
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("n\n7\n", 0o640)
+    assert [one.name for one in tmp_path.iterdir()] == ["answer"]
+
+
 def test_an_output_that_cannot_be_written_is_one_line(projected: User) -> None:
     done = projected.cutor("query", "select 1", "--output", "/no/such/directory/file")
     assert "/no/such/directory is no directory" in one_line(done, 2)

@@ -14,7 +14,7 @@ import pytest
 
 from cutor import logs
 from cutor.config import Config, InvalidConfig, Surroundings, load
-from cutor.logs import JsonFormatter, attempt, attend_to, concern, is_json, json_line, message_of
+from cutor.logs import JsonFormatter, TextFormatter, attempt, attend_to, concern, is_json, json_line, message_of
 from cutor.model.subjects import Address
 from cutor.stack.logs import stamped, taken
 
@@ -138,3 +138,29 @@ def test_another_format_is_refused_in_one_line(tmp_path: Any) -> None:
 
 def test_a_command_that_logs_nothing_says_its_last_words_as_they_are() -> None:
     assert logs.last_words("cutor: no") == "cutor: no"
+
+
+def test_a_line_of_text_is_one_line_that_no_terminal_obeys() -> None:
+    """Whoever names a subject so that it looks like the next record has it in the midst of this one."""
+    forged = f"x{HOSTILE}\n2026-11-26 00:00:00,000 ERROR cutor: all is lost"
+    record = logging.LogRecord("cutor.test", logging.WARNING, "f.py", 1, "%s: dropped", (forged,), None)
+    told = TextFormatter().format(record)
+    assert told.endswith(": dropped")
+    assert told.isprintable()
+    assert "\\n2026-11-26 00:00:00,000 ERROR cutor: all is lost" in told
+
+
+def test_lines_of_a_traceback_pose_as_no_record() -> None:
+    try:
+        raise ValueError("x\r\n2026-11-26 00:00:00,000 ERROR cutor: forged \x1b[2J")
+    except ValueError:
+        record = logging.LogRecord("cutor.test", logging.ERROR, "f.py", 1, "a bug", (), sys.exc_info())
+    first, *others = TextFormatter().format(record).split("\n")
+    assert first.endswith("cutor.test: a bug")
+    assert all(line.startswith("  ") and line.isprintable() for line in others)
+    assert any("ERROR cutor: forged" in line for line in others)
+
+
+def test_a_long_message_is_cut() -> None:
+    record = logging.LogRecord("cutor.test", logging.ERROR, "f.py", 1, "x" * 1_000_000, (), None)
+    assert len(TextFormatter().format(record)) < logs.MESSAGE_CHARACTERS + 100

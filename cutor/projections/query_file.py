@@ -11,7 +11,7 @@ import duckdb
 
 from cutor.projections.errors import QueryError
 from cutor.projections.questions import Parameters
-from cutor.projections.store import one_line
+from cutor.projections.session import one_line
 
 MEMORY_BYTES: Final = 2 << 30
 

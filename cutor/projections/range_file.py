@@ -22,7 +22,7 @@ from cutor.model.subjects import EVENTS
 from cutor.projections.archive.place import Archive
 from cutor.projections.errors import ViewsUnwritable
 from cutor.projections.rebuild import FreshViews, Tell, tell_nobody
-from cutor.projections.store import one_line
+from cutor.projections.session import one_line
 from cutor.projections.views_file import held, put_in_place
 from cutor.projections.views_paths import beside, wal_path
 from cutor.replay import Span

@@ -21,7 +21,7 @@ from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import state_of
 from cutor.projections.errors import RebuildFailed, StreamLetGo, ViewsRejected
 from cutor.projections.schema import FOLDS
-from cutor.projections.views_file import draft_of, held, put_in_place, remove_leftovers, remove_views
+from cutor.projections.views_file import check_room, draft_of, held, put_in_place, remove_leftovers, remove_views
 from cutor.projections.views_paths import wal_path
 from cutor.projections.wholeness import Wholeness
 from cutor.projections.writer import Writer
@@ -91,6 +91,7 @@ async def rebuild_in_place(bus: Bus, path: Path, *, tell: Tell = tell_nobody, ar
     """
     with held(path):
         remove_leftovers(path)
+        check_room(path)
         async with FreshViews.making(bus, draft_of(path), tell, archive) as fresh:
             await fresh.fold_to(await ends(bus))
             done = await fresh.finish()
@@ -239,6 +240,8 @@ class FreshViews:
         positions = {stream: self._writer.position(stream).sequence for stream in FOLDS}
         await self._writer.close()
         if wal_path(self.path).exists():
-            raise RebuildFailed(f"{self.path}: what was folded in is not in the file: its write-ahead log is left")
+            raise RebuildFailed(
+                f"{self.path}: what was folded in cannot be worked into the file: is the disk full? {STAY.capitalize()}"
+            )
         self._finished = True
         return Rebuilt(positions, self._messages, self._body_bytes, time.monotonic() - self._began)

@@ -24,7 +24,7 @@ from cutor.errors import CutorError
 from cutor.projections.archive.place import Archive
 from cutor.projections.rebuild import FreshViews, Progress, Rebuilt, ends
 from cutor.projections.rebuild_orders import PATIENCE_S, SUBJECT, Order, Report, subject_of
-from cutor.projections.views_file import draft_of
+from cutor.projections.views_file import check_room, draft_of
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class RebuildService:
     async def _begin(self, _: bytes) -> bytes:
         if self._job is not None and not self._job.over:
             return msgspec.json.encode(Report(state="busy"))
-        self._job = _Job(self._bus, draft_of(self._path), self._swap, self._archive)
+        self._job = _Job(self._bus, self._path, self._swap, self._archive)
         await self._job.begin()
         return self._job.report()
 
@@ -68,9 +68,9 @@ class RebuildService:
 class _Job:
     """One rebuild, and who asks about it."""
 
-    def __init__(self, bus: Bus, draft: Path, swap: Swap, archive: Archive | None) -> None:
+    def __init__(self, bus: Bus, path: Path, swap: Swap, archive: Archive | None) -> None:
         self._bus = bus
-        self._draft = draft
+        self._path = path
         self._archive = archive
         self._swap = swap
         self._id = secrets.token_hex(8)
@@ -133,7 +133,8 @@ class _Job:
     async def _rebuild(self) -> None:
         log.info("the views are made anew, as somebody asked for; the old ones go on meanwhile")
         try:
-            async with FreshViews.making(self._bus, self._draft, self._tell, self._archive) as fresh:
+            check_room(self._path)
+            async with FreshViews.making(self._bus, draft_of(self._path), self._tell, self._archive) as fresh:
                 await fresh.fold_to(await ends(self._bus))
                 done = await self._swap(fresh)
             self._report = Report(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -21,10 +21,10 @@ from cutor.bus.message import Stored
 from cutor.model.subjects import EVENTS
 from cutor.projections import schema
 from cutor.projections.arrow import arrow_of
-from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
 from cutor.projections.gaps import Gap
 from cutor.projections.planning import Planning
 from cutor.projections.rows import Message, Row, fingerprint, rows, unfoldable
+from cutor.projections.session import connect, one_line, writing
 from cutor.projections.sift import messages as messages_of
 from cutor.projections.sift import sift
 from cutor.projections.small_batch import Plain, read_plain
@@ -37,12 +37,8 @@ WAL_BYTES: Final = 64 << 20
 """The write-ahead log is worked into the file when it is longer than this."""
 SCRATCH_MESSAGES: Final = 20_000
 """After so many, what passed through the tables of the session is given back: DuckDB keeps what was deleted from them."""
-NEVER_BYTES: Final = 1 << 60
-"""DuckDB is told to leave checkpoints to us: none may happen while the file is being copied."""
-MEMORY_BYTES: Final = 2 << 30
 FOLD_ERRORS: Final = (duckdb.DataError, duckdb.ProgrammingError)
 """What a message can do to the fold; anything else is a fault of disk, memory or cutor's, and ends the projector."""
-STORAGE_ERRORS: Final = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 _SEALED: Final = "FROM read_parquet($1) WHERE sequence BETWEEN $2 AND $3"
 _READY: Final = "sequence, time_ns, subject, message_id, decode(body) AS body"
@@ -91,23 +87,12 @@ class Store:
     def open(cls, path: Path) -> Self:
         """Open a file, or make it where there is none.
 
-        Raises `ViewsRejected` for a file that is damaged or folded by other rules, `ProjectorBusy` where another program
-        has it open.
+        Raises `ViewsRejected` for a file that is damaged or folded by other rules, `ViewsUnwritable` where disk or memory are
+        full, `ProjectorBusy` where another program has it open.
         """
+        connection = connect(path)
         try:
-            connection = duckdb.connect(
-                path, config={"autoinstall_known_extensions": False, "python_enable_replacements": False}
-            )
-        except duckdb.Error as error:
-            if "lock on file" in str(error):
-                raise ProjectorBusy(f"{path}: another program has the file open: {one_line(error)}") from error
-            raise ViewsRejected(f"the file is damaged: {one_line(error)}") from error
-        try:
-            _prepare(connection)
             return cls(path, connection)
-        except duckdb.Error as error:
-            connection.close()
-            raise ViewsRejected(f"the file is damaged: {one_line(error)}") from error
         except BaseException:
             connection.close()
             raise
@@ -144,8 +129,8 @@ class Store:
         return [Gap(*row) for row in found.fetchall()]
 
     def note_gaps(self, stream: str, gaps: Sequence[Gap]) -> None:
-        """Note that a stream lacks something, and commit."""
-        with self._transaction():
+        """Note that a stream lacks something, and commit. Raises `ViewsUnwritable`."""
+        with writing(self.path), self._transaction():
             self._connection.executemany(
                 "INSERT INTO gaps VALUES ($1, $2, $3, make_timestamp($4 // 1000), $4)", [(stream, *gap) for gap in gaps]
             )
@@ -156,8 +141,8 @@ class Store:
         return self._waits[stream]
 
     def note_wait(self, stream: str, reason: str | None) -> None:
-        """Note what keeps the views of a stream from going on, or that nothing does any more, and commit."""
-        with self._transaction():
+        """Note what keeps the views of a stream from going on, or that nothing does any more, and commit; likewise."""
+        with writing(self.path), self._transaction():
             self._connection.execute("UPDATE checkpoint SET waits_for = $2 WHERE stream = $1", [stream, reason])
         self._waits[stream] = reason
         self.commits += 1
@@ -167,23 +152,19 @@ class Store:
 
         Raises `ViewsUnwritable` where the disk is full or memory runs out; nothing of the batch is in the file then.
         """
-        try:
+        with writing(self.path):
             plain = read_plain(messages) if stream == EVENTS and len(messages) <= self.small else None
             if plain is None or not self._commit_small(stream, messages[-1], plain):
                 self._fold(stream, messages, rows(stream, messages))
-        except STORAGE_ERRORS as error:
-            raise ViewsUnwritable(f"{self.path}: the views cannot be written: {one_line(error)}") from error
 
     def apply_columns(self, stream: str, columns: Columns) -> None:
         """Fold messages of a stream in that are in columns, and commit; all as `apply` does it, and for a part of the cost."""
-        try:
+        with writing(self.path):
             try:
                 self._commit_columns(stream, columns)
             except FOLD_ERRORS:
                 stored = messages_of(stream, columns)
                 self._fold(stream, stored, rows(stream, stored))
-        except STORAGE_ERRORS as error:
-            raise ViewsUnwritable(f"{self.path}: the views cannot be written: {one_line(error)}") from error
 
     def _commit_columns(self, stream: str, columns: Columns) -> None:
         ready, kinds, others = sift(stream, columns)
@@ -209,14 +190,12 @@ class Store:
 
         Those that are known to be events as they stand (`segment_file`) do not pass through Python.
         """
-        try:
+        with writing(self.path):
             try:
                 self._commit_sealed(stream, str(path), first, last)
             except FOLD_ERRORS:
                 messages = self._sealed(stream, str(path), first, last)
                 self._fold(stream, messages, rows(stream, messages))
-        except STORAGE_ERRORS as error:
-            raise ViewsUnwritable(f"{self.path}: the views cannot be written: {one_line(error)}") from error
 
     def _commit_sealed(self, stream: str, path: str, first: int, last: int) -> None:
         others = rows(stream, self._sealed(stream, path, first, last, "AND kind IS NULL"))
@@ -316,7 +295,8 @@ class Store:
             self._connection.commit()
         except BaseException:
             self._appender.clear()
-            self._connection.rollback()
+            with suppress(duckdb.TransactionException, duckdb.FatalException):  # a commit that failed has ended it already
+                self._connection.rollback()
             self._small.reset()
             raise
 
@@ -326,10 +306,8 @@ class Store:
         The states of small batches take their place among all others, where there are many of them: each of the steps leaves
         the views as they were, so a crash between two of them does no harm. Raises `ViewsUnwritable` as `apply` does.
         """
-        try:
+        with writing(self.path):
             self._work_in()
-        except STORAGE_ERRORS as error:
-            raise ViewsUnwritable(f"{self.path}: the views cannot be written: {one_line(error)}") from error
 
     def _work_in(self) -> None:
         self._small.settle(at_least=MOVING)
@@ -355,37 +333,3 @@ class Store:
     def end_copy(self) -> None:
         """Say that a copy is done."""
         self._copies -= 1
-
-
-def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the tables of an empty file, check the rules of another one, and set up the session."""
-    connection.execute("SET enable_progress_bar = FALSE")  # it would go to the role's log
-    connection.execute(f"SET checkpoint_threshold = '{NEVER_BYTES}B'")
-    connection.execute("SET threads = 1")  # batches are too short to be shared out: waking threads costs more
-    connection.execute(f"SET memory_limit = '{MEMORY_BYTES}B'")
-    tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    if not tables:
-        _make_tables(connection)
-    elif "rules" not in tables or connection.execute("SELECT digest FROM folds.rules").fetchall() != [(schema.rules_digest(),)]:
-        raise ViewsRejected("the file was folded by the rules of another version of cutor")
-    connection.execute(schema.session_script())
-    connection.executemany("INSERT INTO transition VALUES ($1, $2, $3)", schema.transitions())
-    connection.execute(f"SET VARIABLE subject_pattern = '{schema.SUBJECT_PATTERN}'")
-    connection.execute(f"SET VARIABLE environment_pattern = '{schema.ENVIRONMENT_PATTERN}'")
-
-
-def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute("BEGIN")
-    for script in schema.table_scripts():
-        connection.execute(script)
-    connection.execute("INSERT INTO folds.rules VALUES ($1)", [schema.rules_digest()])
-    connection.executemany("INSERT INTO folds.status VALUES ($1, $2)", schema.statuses())
-    connection.executemany(
-        "INSERT INTO checkpoint VALUES ($1, $2, NULL, $3, 0, 0, NULL)", [(stream, *START) for stream in schema.FOLDS]
-    )
-    connection.execute("COMMIT")
-
-
-def one_line(error: BaseException) -> str:
-    """Return the first line of an error of DuckDB's, which says what is wrong."""
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__

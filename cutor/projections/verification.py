@@ -20,7 +20,7 @@ from cutor.projections.archive.place import Archive
 from cutor.projections.compare import Compared, Comparison, Difference
 from cutor.projections.compare import Tell as TellCompared
 from cutor.projections.rebuild import Tell, ends, rebuild
-from cutor.projections.store import one_line
+from cutor.projections.session import one_line
 from cutor.projections.views_file import held
 from cutor.projections.views_paths import wal_path
 

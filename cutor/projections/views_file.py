@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cutor.model.units import about
 from cutor.projections.errors import ProjectorBusy, RebuildFailed, ViewsRejected, ViewsUnwritable
 from cutor.projections.store import Store
 from cutor.projections.views_paths import COPIES, beside, wal_path
@@ -74,6 +75,17 @@ def set_aside(path: Path) -> None:
 def draft_of(path: Path) -> Path:
     """Return where views are made anew that are to take the place of a file."""
     return beside(path, "rebuild")
+
+
+def check_room(path: Path) -> None:
+    """Raise `RebuildFailed` where there is not as much room beside a file of views as it has: new ones want about that."""
+    there = [one.stat().st_size for one in (path, wal_path(path)) if one.exists()]
+    free = shutil.disk_usage(path.parent).free
+    if free < sum(there):
+        raise RebuildFailed(
+            f"{path.parent}: {about(free)} are free, and the new views want about as much as the old ones have, "
+            f"{about(sum(there))}: make room there; the old ones stay"
+        )
 
 
 def put_in_place(draft: Path, path: Path) -> None:

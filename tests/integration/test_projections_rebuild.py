@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
+import shutil
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.service import NobodyServes
-from cutor.projections.errors import ProjectorBusy, RebuildFailed
+from cutor.projections.errors import ProjectorBusy, RebuildFailed, ViewsUnwritable
 from cutor.projections.query_client import query
 from cutor.projections.rebuild import FreshViews, Progress, Rebuilt, rebuild, rebuild_in_place
 from cutor.projections.rebuild_client import order_rebuild
 from cutor.projections.rebuild_orders import Report
 from cutor.projections.rebuild_service import RebuildService
-from cutor.projections.views_file import draft_of, held
+from cutor.projections.views_file import check_room, draft_of, held
+from cutor.projections.views_paths import wal_path
 from cutor.projections.writer import Writer
 from tests.integration.projecting import FINISHED, happen, happen_to_many, projector, until
 from tests.integration.test_projections_projector import VIEWS, differences
@@ -188,3 +195,60 @@ async def test_one_that_is_called_off_or_forgotten_leaves_nothing(
     assert names(tmp_path) == []
     with pytest.raises(RebuildFailed, match="does not answer any more"):
         await ordered
+
+
+@contextmanager
+def no_file_longer_than(size_bytes: int) -> Iterator[None]:
+    """Have this process meet what a full disk is to a file that grows."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[Writer]:
+    writer = Writer(path)
+    try:
+        await writer.open()
+        yield writer
+    finally:
+        await writer.close()
+
+
+async def test_a_full_disk_costs_no_views(own_bus: Bus, tmp_path: Path) -> None:
+    """Where nothing can be made, a commit cannot be written, or worked into the file; and where the old file is opened."""
+    path = tmp_path / "views.duckdb"
+    await happen_to_many(own_bus, MANY, "f")
+    await rebuild_in_place(own_bus, path)
+    whole = path.stat().st_ino
+    for size_bytes in (1000, 30_000, 300_000, 700_000):
+        with no_file_longer_than(size_bytes), pytest.raises((ViewsUnwritable, RebuildFailed)):
+            await rebuild_in_place(own_bus, path)
+        assert names(tmp_path) == ["views.duckdb", "views.duckdb.lock"]
+        assert path.stat().st_ino == whole
+    killed = tmp_path / "killed.duckdb"
+    async with opened(path) as writer:
+        with no_file_longer_than(0), pytest.raises(ViewsUnwritable):
+            await writer.note_wait("EVENTS", "not noted")
+    async with opened(path) as writer:
+        await writer.note_wait("EVENTS", "noted")
+        for one, other in ((path, killed), (wal_path(path), wal_path(killed))):
+            shutil.copyfile(one, other)
+    with no_file_longer_than(0), suppress(ViewsUnwritable):
+        async with opened(killed):
+            pass
+    async with opened(killed) as writer:
+        assert (writer.position("EVENTS").sequence, writer.waits_for("EVENTS")) == (MANY * len(FINISHED), "noted")
+    assert names(tmp_path) == ["killed.duckdb", "views.duckdb", "views.duckdb.lock"]
+
+
+async def test_a_rebuild_wants_room_for_the_views_once_more(tmp_path: Path) -> None:
+    path = tmp_path / "views.duckdb"
+    path.touch()
+    os.truncate(path, shutil.disk_usage(tmp_path).total)
+    with pytest.raises(RebuildFailed, match="make room there"):
+        check_room(path)

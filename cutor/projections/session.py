@@ -1,0 +1,98 @@
+"""The connection to a file of views that is written: how it is opened and set up, and what its errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from cutor.errors import CutorError
+from cutor.projections import schema
+from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
+
+NEVER_BYTES: Final = 1 << 60
+"""DuckDB is told to leave checkpoints to us: none may happen while the file is being copied."""
+MEMORY_BYTES: Final = 2 << 30
+STORAGE_ERRORS: Final = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException, duckdb.FatalException)
+"""What a full disk or too little memory comes to; the last two, where it is met by a commit or a checkpoint."""
+FULL: Final = ("No space left", "Disk quota exceeded", "File too large", "Out of Memory")
+"""What DuckDB says of a file that is well, and cannot be opened all the same."""
+
+
+def connect(path: Path) -> duckdb.DuckDBPyConnection:
+    """Open a file, or make it where there is none, with all that the fold needs.
+
+    Raises `ViewsRejected` for one that is damaged or folded by other rules, `ViewsUnwritable` where disk or memory are full,
+    `ProjectorBusy` where another program has it open.
+    """
+    try:
+        connection = duckdb.connect(path, config={"autoinstall_known_extensions": False, "python_enable_replacements": False})
+    except duckdb.Error as error:
+        raise _meaning(path, error) from error
+    try:
+        _prepare(connection)
+    except duckdb.Error as error:
+        connection.close()
+        raise _meaning(path, error) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _meaning(path: Path, error: duckdb.Error) -> CutorError | ViewsRejected:
+    if "lock on file" in str(error):
+        return ProjectorBusy(f"{path}: another program has the file open: {one_line(error)}")
+    if any(words in str(error) for words in FULL):
+        return _unwritable(path, error)
+    return ViewsRejected(f"the file is damaged: {one_line(error)}")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise `ViewsUnwritable` for what a full disk or too little memory comes to in the block."""
+    try:
+        yield
+    except STORAGE_ERRORS as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: duckdb.Error) -> ViewsUnwritable:
+    return ViewsUnwritable(f"{path}: the views cannot be written: {one_line(error)}")
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the tables of an empty file, check the rules of another one, and set up the session."""
+    connection.execute("SET enable_progress_bar = FALSE")  # it would go to the role's log
+    connection.execute(f"SET checkpoint_threshold = '{NEVER_BYTES}B'")
+    connection.execute("SET threads = 1")  # batches are too short to be shared out: waking threads costs more
+    connection.execute(f"SET memory_limit = '{MEMORY_BYTES}B'")
+    tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    if not tables:
+        _make_tables(connection)
+    elif "rules" not in tables or connection.execute("SELECT digest FROM folds.rules").fetchall() != [(schema.rules_digest(),)]:
+        raise ViewsRejected("the file was folded by the rules of another version of cutor")
+    connection.execute(schema.session_script())
+    connection.executemany("INSERT INTO transition VALUES ($1, $2, $3)", schema.transitions())
+    connection.execute(f"SET VARIABLE subject_pattern = '{schema.SUBJECT_PATTERN}'")
+    connection.execute(f"SET VARIABLE environment_pattern = '{schema.ENVIRONMENT_PATTERN}'")
+
+
+def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("BEGIN")
+    for script in schema.table_scripts():
+        connection.execute(script)
+    connection.execute("INSERT INTO folds.rules VALUES ($1)", [schema.rules_digest()])
+    connection.executemany("INSERT INTO folds.status VALUES ($1, $2)", schema.statuses())
+    connection.executemany(
+        "INSERT INTO checkpoint VALUES ($1, 0, NULL, '', 0, 0, NULL)", [(stream,) for stream in schema.FOLDS]
+    )
+    connection.execute("COMMIT")
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of an error of DuckDB's, which says what is wrong."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__

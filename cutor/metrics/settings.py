@@ -25,9 +25,21 @@ class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     runner_port: Annotated[Port, Meta(description=_PORT.format("runner", "runner"))] = 0
     projector_port: Annotated[Port, Meta(description=_PORT.format("projector", "projector"))] = 0
 
+    archiver_port: Annotated[Port, Meta(description=_PORT.format("archiver", "archiver"))] = 0
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports by role; 0: a free one."""
+        return {
+            "builder": self.builder_port,
+            "runner": self.runner_port,
+            "projector": self.projector_port,
+            "archiver": self.archiver_port,
+        }
+
     def port(self, role: str) -> int:
         """Return the port of a role."""
-        return {"builder": self.builder_port, "runner": self.runner_port, "projector": self.projector_port}.get(role, 0)
+        return self.ports.get(role, 0)
 
 
 def check_metrics(settings: MetricsSettings) -> None:
@@ -38,6 +50,6 @@ def check_metrics(settings: MetricsSettings) -> None:
         raise InvalidPolicy(
             f"metrics.listen: {settings.listen[:80]!r} is no address such as 127.0.0.1, 0.0.0.0 or ::1"
         ) from None
-    fixed = [port for port in (settings.builder_port, settings.runner_port, settings.projector_port) if port]
+    fixed = [port for port in settings.ports.values() if port]
     if len({*fixed}) < len(fixed):
         raise InvalidPolicy("metrics: two roles have the same port: give each one of its own, or 0")

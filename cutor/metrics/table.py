@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 Kind = Literal["counter", "gauge", "histogram"]
 
 BOTH: Final = ("builder", "runner")
-EVERY: Final = ("builder", "runner", "projector")
+EVERY: Final = ("builder", "runner", "projector", "archiver")
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 BYTES: Final = tuple(float(1 << shift) for shift in range(20, 35, 2))
@@ -145,10 +145,45 @@ LIMIT: Final = Metric(
     ("projector",),
 )
 
+SEALED: Final = Metric(
+    "cutor_archive_sealed_sequence", "gauge", "the last message of the stream that is sealed", ("archiver",), ("stream",)
+)
+UNSEALED: Final = Metric(
+    "cutor_archive_unsealed_messages", "gauge", "messages of the stream behind that one", ("archiver",), ("stream",)
+)
+UNSEALED_AGE: Final = Metric(
+    "cutor_archive_unsealed_age_seconds",
+    "gauge",
+    "age of the oldest of them; 0 where all is sealed",
+    ("archiver",),
+    ("stream",),
+)
+ARCHIVE_BYTES: Final = Metric("cutor_archive_file_bytes", "gauge", "bytes of the sealed files", ("archiver",), ("stream",))
+MISSING: Final = Metric(
+    "cutor_archive_missing_messages",
+    "gauge",
+    "messages that are neither sealed nor in the stream, as somebody acknowledged",
+    ("archiver",),
+    ("stream",),
+)
+EXPIRED: Final = Metric(
+    "cutor_archive_expired_messages_total", "counter", "sealed messages that the stream was told to let go of",
+    ("archiver",), ("stream",),
+)  # fmt: skip
+ROUND_AT: Final = Metric(
+    "cutor_archive_last_success_seconds", "gauge", "when a round last ended with nothing in its way, since 1970", ("archiver",)
+)
+TROUBLES: Final = Metric(
+    "cutor_archive_troubles", "gauge", "what hindered the last round: a gap, a full disk, a stranger's archive …", ("archiver",)
+)
+ARCHIVE_FREE: Final = Metric("cutor_archive_free_bytes", "gauge", "bytes free on the disk of the archive", ("archiver",))
+ARCHIVE_SIZE: Final = Metric("cutor_archive_size_bytes", "gauge", "bytes of the disk of the archive", ("archiver",))
+
 METRICS: Final = (
     *(INFO, READY, CONNECTED, DATA_FREE, DATA_SIZE),
     *(QUEUE, UNACKNOWLEDGED, SLOTS, IN_HAND, LEASES, LEASES_LOST, LEASE_WAIT, EVENTS),
     *(FINISHED, DURATION, STAGE_WALL, STAGE_CPU, STAGE_MEMORY, KILLS, HITS, BUILDS, LOST),
     *(SEQUENCE, BEHIND, WAITS, COMMIT, BATCH, REBUILDS, VIEWS_BYTES, STREAM_MESSAGES, STREAM_BYTES, USED, LIMIT),
+    *(SEALED, UNSEALED, UNSEALED_AGE, ARCHIVE_BYTES, MISSING, EXPIRED, ROUND_AT, TROUBLES, ARCHIVE_FREE, ARCHIVE_SIZE),
 )
 """In the order of the page and of what is exposed."""

@@ -149,14 +149,14 @@ def connection(bus: Bus) -> Sampler:
     return sample
 
 
-def disk(directory: Path) -> Sampler:
+def disk(directory: Path, free: table.Metric = table.DATA_FREE, size: table.Metric = table.DATA_SIZE) -> Sampler:
     """Return the sampler of the disk that a directory is on."""
 
     async def sample() -> list[Observation]:
         found = os.statvfs(directory)
         return [
-            Observation(table.DATA_FREE, float(found.f_bavail * found.f_frsize)),
-            Observation(table.DATA_SIZE, float(found.f_blocks * found.f_frsize)),
+            Observation(free, float(found.f_bavail * found.f_frsize)),
+            Observation(size, float(found.f_blocks * found.f_frsize)),
         ]
 
     return sample

@@ -174,10 +174,12 @@ async def test_no_segment_goes_where_a_manifest_is_lost_or_an_old_one(own_bus: B
     before = {path.name for path in directory.iterdir()}
     (directory / MANIFEST).write_bytes(old)
     with pytest.raises(ArchiveDamaged, match="and others: it is lost or an old one"), archive.held():
-        pass
+        archive.tidy("EVENTS")
     (directory / MANIFEST).unlink()
     with pytest.raises(ArchiveDamaged, match="nothing was changed"), archive.held():
-        pass
+        archive.tidy("EVENTS")
+    with pytest.raises(ArchiveUnusable, match="it is a link"), archive.held():
+        await seal(own_bus, archive, "BODIES", SMALL)
     assert {path.name for path in directory.iterdir()} == before - {MANIFEST}
     assert (archive.directory / "letters" / "thesis.draft").read_text() == "mine"
 

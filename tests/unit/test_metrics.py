@@ -157,7 +157,7 @@ def test_every_metric_of_the_module_is_in_the_table() -> None:
     assert len(METRICS) == len(named)
 
 
-@pytest.mark.parametrize("role", ["builder", "runner", "projector"])
+@pytest.mark.parametrize("role", ["builder", "runner", "projector", "archiver"])
 def test_what_is_exposed_is_read_by_the_reference_parser(role: str) -> None:
     tally = Tally()
     for metric in METRICS:
@@ -188,6 +188,7 @@ def test_metrics_are_on_and_for_this_host_alone_unless_configured() -> None:
     [
         ('listen = "metrics.example.org"', "is no address such as"),
         ("runner_port = 9000\nbuilder_port = 9000", "two roles have the same port"),
+        ("archiver_port = 9000\nprojector_port = 9000", "two roles have the same port"),
         ("runner_port = 70000", r"metrics\.runner_port"),
     ],
 )

@@ -17,7 +17,10 @@ from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.config import ArchiveSettings
 from cutor.errors import CutorError
+from cutor.model.subjects import EVENTS
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveError, ArchiveUnnamed
+from cutor.projections.archive.manifest import Manifest
+from cutor.projections.archive.measuring import Sealed
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.retention import Retention, expire
 from cutor.projections.archive.sealing import STREAMS, Cut, seal_each
@@ -44,19 +47,22 @@ async def run_archiver(context: RoleContext) -> None:
     async with Bus.connect(context.server, name=f"cutor archiver {context.worker}") as bus:
         await check_whole(bus)
         context.ready()
-        work = asyncio.create_task(Rounds(context.server, bus, archive, settings).run(), name="archive")
-        stopped = asyncio.create_task(context.stop.wait())
-        await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
-        work.cancel()
-        stopped.cancel()
-        with suppress(asyncio.CancelledError):
-            await work
+        rounds = Rounds(context.server, bus, archive, settings, Sealed(context.measures))
+        with rounds.measured.sampled(bus, archive):
+            work = asyncio.create_task(rounds.run(), name="archive")
+            stopped = asyncio.create_task(context.stop.wait())
+            await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
+            work.cancel()
+            stopped.cancel()
+            with suppress(asyncio.CancelledError):
+                await work
 
 
 class Rounds:
     """Round after round; between two the archive is free for `cutor archive seal` and `expire`."""
 
-    def __init__(self, server: str, bus: Bus, archive: Archive, settings: ArchiveSettings) -> None:
+    def __init__(self, server: str, bus: Bus, archive: Archive, settings: ArchiveSettings, measured: Sealed) -> None:
+        self.measured = measured
         self._server = server
         self._bus = bus
         self._archive = archive
@@ -84,28 +90,32 @@ class Rounds:
 
         What hinders one stream hinders no other.
         """
-        troubles = []
+        troubles: list[str] = []
+        sealed: dict[str, Manifest] = {}
         try:
             with self._archive.held():
-                troubles += await self._seal()
+                sealed, hindered = await self._seal()
+                troubles += hindered
                 try:
                     await self._let_go()
                 except CutorError as error:
                     troubles.append(str(error))
         except ArchiveBusy:
             log.info("somebody else seals: the next round comes")
+            return self._troubles
         except CutorError as error:
             troubles.append(str(error))
+        self.measured.round_ended(sealed, troubles)
         return tuple(dict.fromkeys(troubles))
 
-    async def _seal(self) -> list[str]:
+    async def _seal(self) -> tuple[dict[str, Manifest], list[str]]:
         cut = Cut(segment_bytes=self._settings.segment_bytes, age_s=self._settings.segment_age_s)
         before = {stream: self._last(stream) for stream in STREAMS}
-        sealed, hindered = await seal_each(self._bus, self._archive, cut)
+        sealed, hindered = await seal_each(self._bus, self._archive, cut, self.measured.progress)
         for stream, manifest in sealed.items():
             if manifest.last != before[stream]:
                 log.info("%s is sealed up to %d", stream, manifest.last)
-        return [str(error) for error in hindered.values()]
+        return sealed, [str(error) for error in hindered.values()]
 
     def _last(self, stream: str) -> int | None:
         try:
@@ -122,5 +132,6 @@ class Rounds:
         if expiry.messages:
             log.info("EVENTS lets go of %d to %d, which are sealed", expiry.first, expiry.last)
             await expire(self._server, self._bus, self._archive, expiry)
+            self.measured.expired(EVENTS, expiry.messages)
         if expiry.held_by is not None:
             log.warning("EVENTS keeps more than %d days: %s", days, expiry.held_by)

@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +27,6 @@ MANIFEST: Final = "manifest.json"
 MANIFEST_BYTES: Final = 256 << 20
 DRAFT: Final = ".draft"
 ASIDE: Final = ".aside"
-_STREAM: Final = re.compile(r"EVENTS|ENVIRONMENTS|BODIES", re.ASCII)
 PRIVATE: Final = 0o700
 RESERVE_BYTES: Final = 64 << 20
 """What a file system must have left beside a segment: other programs may write to it, too."""
@@ -77,7 +75,7 @@ class Archive:
     def held(self) -> Iterator[None]:
         """Be the only one who writes as long as this lasts. Makes the directory, for the owner alone, where there is none.
 
-        What a former life left behind is removed. Raises `ArchiveBusy`, `ArchiveUnusable`.
+        Raises `ArchiveBusy`, `ArchiveUnusable`.
         """
         with self._writable():
             self.directory.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
@@ -87,9 +85,6 @@ class Archive:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ArchiveBusy(f"{self.directory}: somebody else seals into it; wait until that has ended") from error
-            with self._writable():
-                for stream in self._directories():
-                    self._remove_leftovers(stream)
             yield
         finally:
             os.close(lock)
@@ -142,13 +137,23 @@ class Archive:
             draft.rename(path)
             _flush(path.parent)
 
-    def _remove_leftovers(self, stream: str) -> None:
-        """Remove drafts, and set a segment aside that was put in place by who was killed before the manifest named it.
+    def tidy(self, stream: str) -> None:
+        """See to what a former life left in the directory of a stream, before anything is written there.
+
+        Removes drafts, and sets a segment aside that was put in place by who was killed before the manifest named it.
 
         No segment is deleted: where several are unnamed, or one does not follow the last, the manifest is lost or an old one,
-        and the stream may not have what they hold any more. Raises `ArchiveDamaged` then.
+        and the stream may not have what they hold any more. Raises `ArchiveDamaged` then, and `ArchiveUnusable` for a link in
+        the place of the directory.
         """
         directory = self._of(stream)
+        if directory.is_symlink():
+            raise ArchiveUnusable(f"{directory}: it is a link: nothing is written through it; move the archive as a whole")
+        with self._writable():
+            if directory.is_dir():
+                self._tidy(stream, directory)
+
+    def _tidy(self, stream: str, directory: Path) -> None:
         for name in (f"segment{DRAFT}", MANIFEST + DRAFT):
             if (directory / name).exists():
                 log.warning("removed what a former life left behind: %s", directory / name)
@@ -167,11 +172,6 @@ class Archive:
             )
         log.warning("set aside what a former life did not come to name: %s%s", unnamed[0], ASIDE)
         unnamed[0].rename(unnamed[0].with_name(unnamed[0].name + ASIDE))
-
-    def _directories(self) -> list[str]:
-        """Return the streams that have a directory; others' directories, and links, are let alone."""
-        found = (path for path in self.directory.iterdir() if _STREAM.fullmatch(path.name))
-        return sorted(path.name for path in found if path.is_dir() and not path.is_symlink())
 
     def _of(self, stream: str) -> Path:
         return self.directory / stream

@@ -87,6 +87,7 @@ async def seal(bus: Bus, archive: Archive, stream: str, cut: Cut, tell: Tell = l
     Raises `ArchiveForeign`, `MessagesMissing`, `ArchiveFull` and the other errors of archive and bus; what was sealed before
     that stays.
     """
+    archive.tidy(stream)
     state = await state_of(bus, stream)
     manifest = await _continued(bus, archive, stream, state)
     start = manifest.next if manifest.segments else state.first
@@ -136,6 +137,7 @@ async def acknowledge(bus: Bus, archive: Archive, stream: str, first: int, last:
 
     Raises `GapRefused` where that is not so, and the errors of archive and bus.
     """
+    archive.tidy(stream)
     state, manifest = await state_of(bus, stream), archive.manifest(stream)
     if manifest is None or not manifest.segments:
         raise GapRefused(f"nothing of {stream} is sealed: an archive begins where its stream does, and no gap is before that")

@@ -1,0 +1,116 @@
+"""The archiver as a role: what it tells, what hinders it, and that it shares the archive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.config import ArchiveSettings, Config
+from cutor.metrics import table
+from cutor.model.events import Cancelled
+from cutor.projections.archive import archiver
+from cutor.projections.archive.archiver import run_archiver
+from cutor.projections.archive.errors import ArchiveBusy, ArchiveUnnamed
+from cutor.projections.archive.place import Archive
+from cutor.projections.archive.sealing import acknowledge, seal_each
+from cutor.roles.context import RoleContext
+from tests.integration.projecting import FINISHED, happen
+from tests.integration.test_archive import SMALL, loose_url, seal_all, set_up
+from tests.unit.histories import RUNNING
+
+
+def context_of(url: str, archive: Archive | None) -> RoleContext:
+    settings = ArchiveSettings(directory=str(archive.directory) if archive else None, interval_s=1)
+    return RoleContext(url, "test", "a", Config(archive=settings), lambda: None, asyncio.Event())
+
+
+@asynccontextmanager
+async def archiving(context: RoleContext) -> AsyncIterator[None]:
+    """An archiver as a task of this process."""
+    task = asyncio.create_task(run_archiver(context))
+    try:
+        yield
+    finally:
+        context.stop.set()
+        await task
+
+
+async def told(context: RoleContext, metric: table.Metric, wanted: float, *labels: str) -> None:
+    """Wait until a metric has a value, past what is sampled at the most once a second."""
+    async with asyncio.timeout(30):
+        while (await context.measures.sampled()).numbers(metric).get(labels) != wanted:
+            await asyncio.sleep(0.05)
+
+
+async def test_it_tells_how_far_it_is_and_what_hinders_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of that is younger than ten minutes: what is not sealed is behind."""
+    monkeypatch.setattr(archiver, "AGAIN_S", 0.05)
+    archive = Archive(tmp_path / "archive")
+    async with loose_url(tmp_path / "nats") as url, Bus.connect(url, name="test") as bus:
+        last = await happen(bus, "a", RUNNING[0], Cancelled())
+        await seal_all(bus, archive)
+        for subject in ("x", "x", "z"):
+            await bus.publish(f"cutor.ev.{subject}", b"")
+        context = context_of(url, archive)
+        async with archiving(context):
+            await told(context, table.SEALED, last, "EVENTS")
+            await told(context, table.UNSEALED, 3, "EVENTS")
+            await told(context, table.TROUBLES, 0)
+            numbers = (await context.measures.sampled()).numbers
+            assert numbers(table.ARCHIVE_BYTES)["EVENTS",] > 0
+            assert 0 < numbers(table.ARCHIVE_FREE)[()] <= numbers(table.ARCHIVE_SIZE)[()]
+            assert numbers(table.UNSEALED_AGE)["EVENTS",] > 0
+            assert numbers(table.ROUND_AT)[()] > 0
+            assert numbers(table.CONNECTED)[()] == 1
+            await set_up(bus, "UPDATE", "EVENTS", discard="old", max_msgs=1)
+            await told(context, table.TROUBLES, 1)
+            async with asyncio.timeout(30):
+                while not await acknowledged(bus, archive, last + 1, last + 2):
+                    await asyncio.sleep(0.01)
+            await told(context, table.MISSING, 2, "EVENTS")
+            await told(context, table.UNSEALED, 1, "EVENTS")
+            await told(context, table.TROUBLES, 0)
+        assert context.measures.tally.numbers(table.ARCHIVE_FREE) == {}, "nobody knows it any more"
+
+
+async def acknowledged(bus: Bus, archive: Archive, first: int, last: int) -> bool:
+    try:
+        with archive.held():
+            await acknowledge(bus, archive, "EVENTS", first, last)
+    except ArchiveBusy:
+        return False
+    return True
+
+
+async def test_a_manifest_that_is_cut_in_half_hinders_no_other_stream(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    async with loose_url(tmp_path / "nats") as url, Bus.connect(url, name="test") as bus:
+        await happen(bus, "a", *FINISHED)
+        await seal_all(bus, archive)
+        await bus.publish("cutor.body.abc.0", b"body")
+        path = archive.directory / "EVENTS" / "manifest.json"
+        whole = path.read_bytes()
+        for size in (0, 1, len(whole) // 2, len(whole) - 3):
+            path.write_bytes(whole[:size])
+            with archive.held():
+                sealed, hindered = await seal_each(bus, archive, SMALL)
+            assert (sealed["BODIES"].last, [*hindered]) == (1, ["EVENTS"])
+            assert f"{path}: not the manifest of an archive" in str(hindered["EVENTS"])
+            assert path.read_bytes() == whole[:size], "nothing is written over it"
+        path.write_bytes(whole)
+        context = context_of(url, archive)
+        async with archiving(context):
+            await told(context, table.TROUBLES, 0)
+
+
+async def test_a_start_that_cannot_work_ends_in_one_line(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    with pytest.raises(ArchiveUnnamed):
+        await run_archiver(context_of("nats://127.0.0.1:1", None))
+    with archive.held(), pytest.raises(ArchiveBusy):
+        await run_archiver(context_of("nats://127.0.0.1:1", archive))

@@ -24,7 +24,7 @@ _HEADER_LINE_BYTES: Final = len("NATS/1.0\r\n")
 """The line that a block begins with; the client library skips so much, whatever it says."""
 
 
-class Stored(msgspec.Struct, frozen=True):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """One message of a stream.
 
     `sequence` counts from 1 within `stream`; `time_ns` is the stream's own timestamp, nanoseconds since 1970 UTC;
@@ -40,7 +40,7 @@ class Stored(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class DeliveryPlace(msgspec.Struct, frozen=True):
+class DeliveryPlace(msgspec.Struct, frozen=True, gc=False):
     """What the acknowledgement subject of a consumer's delivery says.
 
     `delivered_count` is 1 at the first delivery; `consumer_sequence` has no gaps within one consumer;
@@ -88,7 +88,7 @@ def parse_delivery(reply: str) -> DeliveryPlace:
     start = 2 if len(tokens) == 9 else 4
     if len(tokens) < start + 7:
         raise BusError(f"acknowledgement subject {reply!r} has {len(tokens)} tokens, expected 9, 11 or 12")
-    count, sequence, consumer_sequence, time_ns, pending = (int(token) for token in tokens[start + 2 : start + 7])
+    count, sequence, consumer_sequence, time_ns, pending = map(int, tokens[start + 2 : start + 7])
     return DeliveryPlace(tokens[start], tokens[start + 1], count, sequence, consumer_sequence, time_ns, pending)
 
 

@@ -41,6 +41,19 @@ class TolerantClient(Client):
             return None
         return found
 
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        """Return the headers of a block, as the library does, which looks at each character of a name, in twice the time."""
+        found: dict[str, str] = {}
+        for line in raw.split(b"\r\n"):
+            name, colon, value = line.partition(b":")
+            if not colon or not name.isascii():
+                continue
+            key = name.strip().decode()
+            if not key or key.split() == [key]:
+                found[key] = value.strip().decode(errors="replace")
+        return found
+
 
 def _readable(name: bytes) -> bytes:
     """Return a subject that the library can decode; all but hostile ones are returned as they are."""

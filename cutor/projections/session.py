@@ -87,9 +87,7 @@ def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(script)
     connection.execute("INSERT INTO folds.rules VALUES ($1)", [schema.rules_digest()])
     connection.executemany("INSERT INTO folds.status VALUES ($1, $2)", schema.statuses())
-    connection.executemany(
-        "INSERT INTO checkpoint VALUES ($1, 0, NULL, '', 0, 0, NULL)", [(stream,) for stream in schema.FOLDS]
-    )
+    connection.executemany("INSERT INTO folds.waits VALUES ($1, NULL)", [(stream,) for stream in schema.FOLDS])
     connection.execute("COMMIT")
 
 

@@ -155,8 +155,8 @@ class SmallFold:
         """Return what the file has of submissions: the sequence of ``submitted``, strays, and the newest sequence."""
         places = ", ".join(f"${place}" for place in range(1, len(addresses) + 1))
         found: dict[Address, tuple[int | None, int, int]] = {}
-        for source in ("folds.settled", "folds.moving"):
-            if source == "folds.moving" and not self._in_moving():
+        for source in ("folds.settled", "folds.moved"):
+            if source == "folds.moved" and not self._in_moving():
                 continue
             rows = self._connection.execute(_STORED.format(source=source, places=places), [address.id for address in addresses])
             found |= {Address(tenant, name): numbers for tenant, name, *numbers in rows.fetchall()}  # type: ignore[misc]

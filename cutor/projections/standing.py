@@ -1,7 +1,7 @@
 """What a fold in Python keeps of a submission between two events: its state, and which events count for it. Pure.
 
 `evolve` decides what an event changes; `Standing` notes beside it the sequences that the views want, which a state has not. It
-is one row of ``folds.submissions`` (see ``sql/tables/submissions.sql``), and `take` is to that row what ``sql/fold`` is.
+is one row of ``folds.moving`` (see ``sql/tables/submissions.sql``), and `take` is to that row what ``sql/fold`` is.
 """
 
 from __future__ import annotations
@@ -113,16 +113,17 @@ class Standing(msgspec.Struct, kw_only=True, gc=False):
         return sequence == self.dependencies if stage == "dependencies" else sequence >= self.began
 
     def row(self) -> tuple[object, ...]:
-        """Return the row of ``folds.submissions``, column by column."""
-        state, address = self.state, self.address
+        """Return the row of ``folds.moving``, column by column."""
+        return (*self.address, self.last_sequence, self._numbers(), self._lease())
+
+    def _numbers(self) -> list[int | None]:
+        state = self.state
         if state is None:
-            return (*address, NOT_SUBMITTED, 0, 0, None, 0, 0, 0, 0, *[None] * 6, self.strays, self.last_sequence)
-        return (
-            *address,
+            return [NOT_SUBMITTED, 0, 0, 0, 0, 0, 0, *[None] * 6, self.strays]
+        return [
             NUMBER_OF_STATUS[state.status],
             state.attempts.builder,
             state.attempts.runner,
-            None if state.lease is None else msgspec.structs.asdict(state.lease),
             state.environment_losses,
             len(state.runs),
             sum(stage.outcome == "OK" for stage in state.runs),
@@ -134,8 +135,12 @@ class Standing(msgspec.Struct, kw_only=True, gc=False):
             self.ended,
             state.cleaned_ns,
             self.strays,
-            self.last_sequence,
-        )
+        ]
+
+    def _lease(self) -> dict[str, object] | None:
+        if self.state is None or self.state.lease is None:
+            return None
+        return msgspec.structs.asdict(self.state.lease)
 
 
 def _reason(before: Submission, event: Event) -> str:

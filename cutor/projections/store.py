@@ -45,13 +45,10 @@ _READY: Final = "sequence, time_ns, subject, message_id, decode(body) AS body"
 
 
 class Position(NamedTuple):
-    """How far the views have come in a stream: the last message folded in (0: none) and its fingerprint."""
+    """How far the views have come in a stream: the last message folded in (0: none) and its fingerprint (empty: none)."""
 
     sequence: int
     fingerprint: str
-
-
-START: Final = Position(0, "")
 
 
 class DeadLetter(NamedTuple):
@@ -78,7 +75,7 @@ class Store:
         """Most messages of a batch that is folded in Python; 0 for tests that want the SQL."""
         self._positions = self._read_positions()
         self._doubtful = dict.fromkeys(self._positions, 0)
-        self._waits: dict[str, str | None] = dict(connection.execute("SELECT stream, waits_for FROM checkpoint").fetchall())
+        self._waits: dict[str, str | None] = dict(connection.execute("SELECT stream, reason FROM folds.waits").fetchall())
         self.commits = 0
         self._scratch_messages = 0
         self._copies = 0
@@ -143,7 +140,7 @@ class Store:
     def note_wait(self, stream: str, reason: str | None) -> None:
         """Note what keeps the views of a stream from going on, or that nothing does any more, and commit; likewise."""
         with writing(self.path), self._transaction():
-            self._connection.execute("UPDATE checkpoint SET waits_for = $2 WHERE stream = $1", [stream, reason])
+            self._connection.execute("UPDATE folds.waits SET reason = $2 WHERE stream = $1", [stream, reason])
         self._waits[stream] = reason
         self.commits += 1
 
@@ -178,11 +175,8 @@ class Store:
                 finally:
                     self._connection.unregister("arrived")
             self._append(others)
-            faults = sum(row.columns.fault is not None for row in others)
-            position = self._fold_incoming(
-                stream, newest, kinds | {row.kind for row in others}, messages=len(columns), faults=faults
-            )
-        self._committed(stream, position)
+            self._fold_incoming(stream, kinds | {row.kind for row in others}, messages=len(columns))
+        self._committed(stream, newest)
         self._small.reset()
 
     def apply_sealed(self, stream: str, path: Path, first: int, last: int) -> None:
@@ -206,11 +200,8 @@ class Store:
             self._connection.execute("TRUNCATE incoming")
             self._connection.execute(f"INSERT INTO incoming BY NAME SELECT {_READY} {_SEALED} AND kind IS NOT NULL", span)
             self._append(others)
-            faults = sum(row.columns.fault is not None for row in others)
-            position = self._fold_incoming(
-                stream, newest, kinds | {row.kind for row in others}, messages=last - first + 1, faults=faults
-            )
-        self._committed(stream, position)
+            self._fold_incoming(stream, kinds | {row.kind for row in others}, messages=last - first + 1)
+        self._committed(stream, newest)
         self._small.reset()
 
     def _sealed(self, stream: str, path: str, first: int, last: int, which: str = "") -> list[Stored]:
@@ -236,33 +227,28 @@ class Store:
         try:
             with self._transaction():
                 all_count = self._small.apply(batch)
-                position = self._move_checkpoint(stream, last, messages=len(batch))
         except TooMuchToRead:
             return False
         except FOLD_ERRORS as error:
             log.warning("%s up to %d: folded in SQL: %s", stream, last.sequence, one_line(error))
             return False
-        self._committed(stream, position, all_count=all_count)
+        self._committed(stream, last, all_count=all_count)
         return True
 
     def _commit(self, stream: str, messages: Sequence[Message], batch: Sequence[Row]) -> None:
-        faults = sum(row.columns.fault is not None for row in batch)
         with self._transaction():
             self._connection.execute("TRUNCATE incoming")
             self._append(batch)
-            kinds = {row.kind for row in batch}
-            position = self._fold_incoming(stream, messages[-1], kinds, messages=len(batch), faults=faults)
-        self._committed(stream, position)
+            self._fold_incoming(stream, {row.kind for row in batch}, messages=len(batch))
+        self._committed(stream, messages[-1])
         self._small.forget(message.subject for message in messages)
 
     def _append(self, batch: Sequence[Row]) -> None:
         self._appender.append_rows(row.columns for row in batch)
         self._appender.flush()
 
-    def _fold_incoming(
-        self, stream: str, last: Message, kinds: AbstractSet[str | None], *, messages: int, faults: int
-    ) -> Position:
-        """Fold what is in ``incoming``, and move the checkpoint to the last message of it."""
+    def _fold_incoming(self, stream: str, kinds: AbstractSet[str | None], *, messages: int) -> None:
+        """Fold what is in ``incoming``: so many messages."""
         self._planning.be_thorough()
         self._scratch_messages += messages
         if stream == EVENTS:
@@ -270,21 +256,11 @@ class Store:
         for wanted, statement in self._folds[stream]:
             if not wanted or not wanted.isdisjoint(kinds):
                 self._connection.execute(statement)
-        return self._move_checkpoint(stream, last, messages=messages, faults=faults)
 
-    def _move_checkpoint(self, stream: str, last: Message, *, messages: int, faults: int = 0) -> Position:
-        position = Position(last.sequence, fingerprint(last))
-        self._connection.execute(
-            "UPDATE checkpoint SET sequence = $2, fingerprint = $3, time = make_timestamp($4 // 1000), "
-            "messages = messages + $5, undecodable = undecodable + $6 WHERE stream = $1",
-            [stream, *position, last.time_ns, messages, faults],
-        )
-        return position
-
-    def _committed(self, stream: str, position: Position, *, all_count: bool = False) -> None:
-        self._positions[stream] = position
+    def _committed(self, stream: str, last: Message, *, all_count: bool = False) -> None:
+        self._positions[stream] = Position(last.sequence, fingerprint(last))
         if not all_count:
-            self._doubtful[stream] = position.sequence
+            self._doubtful[stream] = last.sequence
         self.commits += 1
 
     @contextmanager

@@ -141,8 +141,8 @@ async def test_a_file_that_does_not_fit_the_stream_is_made_anew(
     await happen(own_bus, "only", *FINISHED)
     count = len(FINISHED)
     damages = {
-        "UPDATE checkpoint SET sequence = 99 WHERE stream = 'EVENTS'": "ends at 7, before the 99",
-        "UPDATE checkpoint SET fingerprint = 'x' WHERE stream = 'EVENTS'": "holds another message at 7",
+        "UPDATE events SET sequence = 99 WHERE sequence = 7": "ends at 7, before the 99",
+        "UPDATE events SET message_id = 'x' WHERE sequence = 7": "holds another message at 7",
         "UPDATE folds.rules SET digest = 'x'": "the rules of another version",
     }
     async with projector(own_server.url, database):
@@ -150,10 +150,10 @@ async def test_a_file_that_does_not_fit_the_stream_is_made_anew(
     for damage, reason in damages.items():
         with duckdb.connect(database) as connection:
             connection.execute(damage)
-            connection.execute("DELETE FROM events")
+            connection.execute("DELETE FROM stages")
         caplog.clear()
         async with projector(own_server.url, database):
-            await until(own_bus, "SELECT count(*) FROM events", count)
+            await until(own_bus, "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM stages)", count + 3)
         assert reason in caplog.text
         assert (tmp_path / "views.duckdb.aside").exists()
     database.write_bytes(b"no database" * 1000)

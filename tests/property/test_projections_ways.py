@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from cutor.projections.schema import FOLDS
 from tests.property.submission_histories import streams
 from tests.unit.views import Views, Written
 
@@ -53,6 +54,8 @@ def test_every_way_to_fold_leaves_the_same_rows(ways: list[Views], data: st.Data
         expected = rows(whole, table, column, before)
         assert rows(one_by_one, table, column, before) == expected, table
         assert rows(mixed, table, column, before) == expected, table
+    for views in ways:
+        assert views.store._read_positions() == {stream: views.store.position(stream) for stream in FOLDS}
 
 
 def rows(views: Views, table: str, column: str, after: int) -> list[tuple[object, ...]]:

@@ -236,16 +236,39 @@ def test_given_environments_then_uses_and_builds_meet(views: Views) -> None:
 
 
 def test_views_and_checkpoint_commit_together_or_not_at_all(views: Views) -> None:
-    views.happen(*BUILT)
-    views.store._connection.execute("ALTER TABLE checkpoint RENAME messages TO others")  # it is written last
+    views.happen(*RUNNING)
+    views.store._connection.execute("DROP INDEX folds.settled_id")
+    for column, table in (("numbers", "folds.moving"), ("losses", "folds.settled")):  # they are written behind `events`
+        views.store._connection.execute(f"ALTER TABLE {table} RENAME {column} TO others")
     with pytest.raises(duckdb.Error):
-        views.happen(leased("runner"))
-    views.store._connection.execute("ALTER TABLE checkpoint RENAME others TO messages")
-    assert views.query("SELECT count(*) FROM events") == [(3,)]
-    assert views.query("SELECT runner_attempts FROM submissions") == [(0,)]
-    assert views.store.position(EVENTS).sequence == 3
-    views.happen(leased("runner"))
-    assert views.query("SELECT runner_attempts FROM submissions") == [(1,)]
+        views.happen(ran(0, "OK"))
+    for column, table in (("numbers", "folds.moving"), ("losses", "folds.settled")):
+        views.store._connection.execute(f"ALTER TABLE {table} RENAME others TO {column}")
+    assert views.query("SELECT count(*) FROM events") == [(4,)]
+    assert views.query("SELECT sequence, messages FROM checkpoint WHERE stream = 'EVENTS'") == [(4, 4)]
+    assert views.query("SELECT test_cases_run FROM submissions") == [(0,)]
+    assert views.store.position(EVENTS).sequence == 4
+    views.sequence = 4
+    views.happen(ran(0, "OK"))
+    assert views.query("SELECT test_cases_run FROM submissions") == [(1,)]
+
+
+def test_a_file_that_is_opened_again_knows_its_last_message(tmp_path: Path) -> None:
+    """Whatever that is: its fingerprint is made from the row that it became."""
+    views = Views(tmp_path)
+    last = [
+        written(1, ADDRESS, SUBMITTED),
+        Written(2, "cutor.ev.default.s1.cancelled", '{"kind":"cancelled", "reason":"spaces, and ü\\u0000"}'.encode()),
+        Written(3, "some.other.subject", b"\xff\x00"),
+        Written(4, "cutor.ev.default.s1.ran", b""),
+        Written(5, "cutor.ev.default.s1.ran", b"[" * 100_000),
+    ]
+    last[0].message_id = None
+    for message in last:
+        views.apply([message])
+        assert views.store._read_positions()[EVENTS] == (message.sequence, rows.fingerprint(message))
+        assert views.store.position(EVENTS) == (message.sequence, rows.fingerprint(message))
+    views.store.close()
 
 
 def test_an_older_version_of_an_event_is_folded_as_todays(views: Views, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 -- The newest of what small batches left in folds.moving takes its place in folds.settled.
 CREATE OR REPLACE TEMP TABLE newest AS
-FROM folds.moving
+FROM folds.moved
 QUALIFY row_number() OVER (PARTITION BY tenant, id ORDER BY last_sequence DESC) = 1;
 
 UPDATE folds.settled SET

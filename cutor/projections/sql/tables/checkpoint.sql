@@ -1,15 +1,54 @@
--- How far the views have come, one row a stream. It commits in the transaction that folded the event it names: whatever is in
--- this file, it was folded from exactly the events up to `sequence`.
-CREATE TABLE checkpoint (
+-- What keeps the views of a stream from going on; null where nothing does.
+CREATE TABLE folds.waits (
     stream VARCHAR PRIMARY KEY,
-    sequence BIGINT NOT NULL,
-    time TIMESTAMP,
-    fingerprint VARCHAR NOT NULL,
-    messages BIGINT NOT NULL,
-    undecodable BIGINT NOT NULL,
-    waits_for VARCHAR
+    reason VARCHAR
 );
-COMMENT ON TABLE checkpoint IS 'How far the views have come in each stream';
+
+-- How far the views have come, one row a stream: to the last message that is a row. Every message becomes one, in the transaction
+-- that folds it in, so whatever is in this file was folded from exactly the messages up to `sequence`.
+CREATE VIEW checkpoint AS
+SELECT
+    'EVENTS' AS stream,
+    coalesce(max(sequence), 0) AS sequence,
+    max_by(time, sequence) AS time,
+    coalesce((
+        SELECT sha256(unhex(
+            array_to_string(
+                [printf('%08x', strlen(part)) || hex(encode(part))
+                    for part in [sequence::VARCHAR, time_ns::VARCHAR, subject, coalesce(message_id, '')]],
+                ''
+            ) || hex(coalesce(raw, encode(body::VARCHAR)))
+        ))
+        FROM events
+        ORDER BY sequence DESC
+        LIMIT 1
+    ), '') AS fingerprint,
+    count(*) AS messages,
+    count(fault) AS undecodable,
+    (SELECT reason FROM folds.waits WHERE waits.stream = 'EVENTS') AS waits_for
+FROM events
+UNION ALL
+SELECT
+    'ENVIRONMENTS' AS stream,
+    coalesce(max(sequence), 0) AS sequence,
+    max_by(time, sequence) AS time,
+    coalesce((
+        SELECT sha256(unhex(
+            array_to_string(
+                [printf('%08x', strlen(part)) || hex(encode(part))
+                    for part in [sequence::VARCHAR, time_ns::VARCHAR, subject, coalesce(message_id, '')]],
+                ''
+            ) || hex(coalesce(raw, encode(body::VARCHAR)))
+        ))
+        FROM environment_events
+        ORDER BY sequence DESC
+        LIMIT 1
+    ), '') AS fingerprint,
+    count(*) AS messages,
+    count(fault) AS undecodable,
+    (SELECT reason FROM folds.waits WHERE waits.stream = 'ENVIRONMENTS') AS waits_for
+FROM environment_events;
+COMMENT ON VIEW checkpoint IS 'How far the views have come in each stream';
 COMMENT ON COLUMN checkpoint.stream IS 'EVENTS or ENVIRONMENTS';
 COMMENT ON COLUMN checkpoint.sequence IS 'The last message that is folded in; 0 before the first';
 COMMENT ON COLUMN checkpoint.time IS 'Time of that message in the stream, UTC';

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cutor.config import DockerSettings, made_image
+from cutor.config import made_image
+from cutor.containers.settings import DockerSettings
 
 IMAGE: Final = made_image() or DockerSettings().image

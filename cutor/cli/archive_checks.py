@@ -12,9 +12,9 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import StreamMissing
 from cutor.cli.failures import line_of
 from cutor.cli.findings import Finding, fail, ok, warn
-from cutor.config import ArchiveSettings
 from cutor.errors import CutorError
 from cutor.model.subjects import EVENTS
+from cutor.projections.settings import ArchiveSettings
 
 if TYPE_CHECKING:
     from cutor.projections.archive.reports import StreamReport

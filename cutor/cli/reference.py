@@ -14,20 +14,14 @@ import click
 import msgspec
 
 from cutor.cli.main import COMMANDS, cli
-from cutor.config import (
-    ArchiveSettings,
-    BuilderSettings,
-    Config,
-    DockerSettings,
-    LogSettings,
-    ProjectorSettings,
-    RunnerSettings,
-    ServerSettings,
-    parse,
-)
+from cutor.config import Config, LogSettings, parse
+from cutor.containers.settings import DockerSettings
 from cutor.metrics.settings import MetricsSettings
 from cutor.model.limits import BOUND_CEILINGS, STAGE_KINDS, UNITS, Bounds
 from cutor.nix.settings import NixSettings
+from cutor.projections.settings import ArchiveSettings, ProjectorSettings
+from cutor.roles.settings import BuilderSettings, RunnerSettings
+from cutor.stack.settings import ServerSettings
 
 MADE_BY: Final = "Made by `python -m cutor.cli.reference`; a test checks that it is current."
 
@@ -88,7 +82,7 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "cache_timeout_ms": "milliseconds that publishing or fetching one environment may take",
     },
 }
-"""What the keys of structs mean that are defined outside of `cutor.config`."""
+"""What the keys of structs mean that do not say so themselves."""
 
 _WORDS_OF_TYPES: Final = {"StrType": "text", "BoolType": "true or false", "VarTupleType": "list of texts"}
 

@@ -14,7 +14,7 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.errors import NotPermitted
 from cutor.bus.topology import apply, default_text, parse
-from cutor.config import ArchiveSettings, Config
+from cutor.config import Config
 from cutor.model.codec import encode
 from cutor.model.events import Cancelled
 from cutor.projections.archive.archiver import run_archiver
@@ -22,6 +22,7 @@ from cutor.projections.archive.place import Archive
 from cutor.projections.archive.retention import expire, plan
 from cutor.projections.archive.sealing import STREAMS, Cut, seal
 from cutor.projections.archive.verification import verify
+from cutor.projections.settings import ArchiveSettings
 from cutor.roles.context import RoleContext
 from tests.contract.test_deploy_login import DEPLOYED, HOST, serving
 from tests.integration.projecting import happen

@@ -8,7 +8,7 @@ from pathlib import Path
 from cutor.bus.backup_manifest import ORDER
 from cutor.bus.server_file import DEFAULT_SYNC
 from cutor.cli.main import COMMANDS
-from cutor.config import ServerSettings
+from cutor.stack.settings import ServerSettings
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/explanation/durability.md").read_text()

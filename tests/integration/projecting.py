@@ -13,13 +13,14 @@ from pathlib import Path
 import msgspec
 
 from cutor.bus.connection import Bus
-from cutor.config import ArchiveSettings, Config, ProjectorSettings
+from cutor.config import Config
 from cutor.model.codec import encode
 from cutor.model.events import Cleaned, Event, kind_of
 from cutor.model.subjects import Address, event_subject, fence
 from cutor.projections.errors import QueryUnavailable
 from cutor.projections.projector import run_projector
 from cutor.projections.query_client import query
+from cutor.projections.settings import ArchiveSettings, ProjectorSettings
 from cutor.projections.views_paths import beside, wal_path
 from cutor.roles.context import RoleContext
 from tests.unit.histories import RUNNING, finished, ran

@@ -9,8 +9,9 @@ import sys
 
 import msgspec
 
-from cutor.config import Config, ProjectorSettings
+from cutor.config import Config
 from cutor.projections.projector import run_projector
+from cutor.projections.settings import ProjectorSettings
 from cutor.roles.context import RoleContext
 
 

@@ -17,7 +17,6 @@ from cutor.bus.letting_go import PurgeDenied, let_go
 from cutor.bus.server_file import RETENTION_USER, USER
 from cutor.bus.topology import apply, default_text, parse
 from cutor.cli.archive_checks import check_archive
-from cutor.config import ArchiveSettings
 from cutor.journal import Journal, SubmissionConflict
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign
 from cutor.projections.archive.joined import Joined
@@ -26,6 +25,7 @@ from cutor.projections.archive.place import Archive
 from cutor.projections.archive.retention import Expiry, Retention, RetentionRefused, expire, plan
 from cutor.projections.archive.segment_file import SegmentWriter
 from cutor.projections.rebuild import rebuild
+from cutor.projections.settings import ArchiveSettings
 from tests.integration.projecting import FINISHED, happen, happen_to_many
 from tests.integration.test_archive import held, seal_all
 from tests.integration.test_archive_views import IN_PIECES, differing

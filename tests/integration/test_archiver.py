@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.config import ArchiveSettings, Config
+from cutor.config import Config
 from cutor.metrics import table
 from cutor.model.events import Cancelled
 from cutor.projections.archive import archiver
@@ -18,6 +18,7 @@ from cutor.projections.archive.archiver import run_archiver
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveUnnamed
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import acknowledge, seal_each
+from cutor.projections.settings import ArchiveSettings
 from cutor.roles.context import RoleContext
 from tests.integration.projecting import FINISHED, happen
 from tests.integration.test_archive import SMALL, loose_url, seal_all, set_up

@@ -13,11 +13,11 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer
-from cutor.config import ProjectorSettings
 from cutor.projections.errors import QueryUnavailable, SnapshotFailed
 from cutor.projections.exports import STORAGE_VERSION
 from cutor.projections.query_client import query
 from cutor.projections.schema import SQL
+from cutor.projections.settings import ProjectorSettings
 from cutor.projections.snapshot_client import fetch_snapshot
 from cutor.projections.snapshot_service import AT_ONCE
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, happen_to_many, projector, until

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from cutor.config import Config, DockerSettings, RunnerSettings
+from cutor.config import Config
 from cutor.containers.engine import Engine
 from cutor.containers.errors import EngineRefused
 from cutor.containers.host_config import Identity, runner_spec
+from cutor.containers.settings import DockerSettings
 from cutor.model.subjects import Address
 from cutor.nix.settings import NixSettings
 from cutor.nix.store_session import StoreSession
 from cutor.roles.context import RoleContext
 from cutor.roles.private import PrivateEnvironments, releasing
 from cutor.roles.runner import RunStep
+from cutor.roles.settings import RunnerSettings
 from cutor.roles.slots import Slots
 from cutor.roles.sweep import NOTHING, sweeping
 from tests.integration.stage_support import IMAGE, RESOURCES, STORAGE, UID, connected

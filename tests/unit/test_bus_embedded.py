@@ -6,7 +6,7 @@ import pytest
 
 from cutor.bus.errors import BusError
 from cutor.bus.server_file import SYNC, ServerSettings, quoted, server_configuration, sync_interval_of
-from cutor.config import SYNC_INTERVAL
+from cutor.stack.settings import SYNC_INTERVAL
 
 
 def settings(**changes: object) -> ServerSettings:

@@ -8,9 +8,9 @@ import pytest
 
 from cutor.cli.archive_checks import judge_archive
 from cutor.cli.storage_checks import Filled, check_disks, filled, judge_disk, judge_storage
-from cutor.config import ArchiveSettings
 from cutor.projections.archive.manifest import VERSION, Manifest
 from cutor.projections.archive.reports import StreamReport
+from cutor.projections.settings import ArchiveSettings
 from tests.unit.test_archive_manifest import three
 
 GIB = 1 << 30

@@ -4,8 +4,9 @@ import msgspec
 
 from cutor.bus.topology_diff import Change, FieldChange
 from cutor.cli.changes import change_text, duration, policy_changes, value_text
-from cutor.config import Config, LimitsSettings, RequestedLimit, StageLimits
-from cutor.model.limits import Policy
+from cutor.config import Config
+from cutor.model.limit_settings import LimitsSettings, StageLimits
+from cutor.model.limits import Policy, RequestedLimit
 
 
 def test_settings_have_the_units_of_the_file() -> None:

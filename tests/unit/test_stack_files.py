@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from cutor.bus.topology import default_text
-from cutor.config import Config, ServerSettings, Surroundings
+from cutor.config import Config, Surroundings
 from cutor.stack import current, place
 from cutor.stack.current import CurrentStack, CurrentStackDamaged
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable, write_privately
@@ -32,6 +32,7 @@ from cutor.stack.lock import (
 from cutor.stack.logs import Log, last_lines
 from cutor.stack.ownership import objection
 from cutor.stack.place import Place, boot
+from cutor.stack.settings import ServerSettings
 from cutor.stack.stopping import Stopped, stop_stack
 from cutor.stack.streams import wanted
 

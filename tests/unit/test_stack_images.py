@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from cutor import config
-from cutor.config import Config, DockerSettings, Surroundings, load, made_image, parse
+from cutor.config import Config, Surroundings, load, made_image, parse
+from cutor.containers.settings import DockerSettings
 from cutor.nix.settings import NixSettings
 from cutor.stack.data import DataDirectory
 from cutor.stack.images import Images, ImagesDamaged, forget, pinned, read, write

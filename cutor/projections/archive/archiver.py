@@ -15,7 +15,6 @@ from typing import Final
 
 from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
-from cutor.config import ArchiveSettings
 from cutor.errors import CutorError
 from cutor.model.subjects import EVENTS
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveError, ArchiveUnnamed
@@ -24,6 +23,7 @@ from cutor.projections.archive.measuring import Sealed
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.retention import Retention, expire
 from cutor.projections.archive.sealing import STREAMS, Cut, seal_each
+from cutor.projections.settings import ArchiveSettings
 from cutor.roles.context import RoleContext
 
 log = logging.getLogger(__name__)

@@ -41,7 +41,7 @@ class Message(Protocol):
 
 
 class Columns(NamedTuple):
-    """One row of the table ``incoming``, column by column (see ``sql/session.sql``)."""
+    """One row of the table ``written``, column by column (see ``sql/session.sql``)."""
 
     sequence: int
     time_ns: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Collection
 from functools import cache
@@ -43,9 +44,10 @@ class StatusRow(NamedTuple):
 class TransitionRow(NamedTuple):
     """An event as the fold sees it: for the status numbered n, ``next[n - 1]`` is the status that follows, None for a stray.
 
-    ``lease_role`` is the role of the lease that it belongs to, empty for an event that belongs to none.
+    ``number`` is the row's, from 1, ``lease_role`` the role of the lease that it belongs to, empty for none.
     """
 
+    number: int
     name: str
     lease_role: str
     next: list[int | None]
@@ -62,10 +64,10 @@ def transitions() -> list[TransitionRow]:
     numbers = {row.name: row.number for row in statuses()}
     table = {(status, event): numbers[to] for (status, event), to in TRANSITIONS.items()}
     steps: dict[str, Collection[Status | None]] = {"": numbers.keys(), **{role: set(of) for role, of in STEP_OF_ROLE.items()}}
+    rows = itertools.product(sorted({event for _, event in TRANSITIONS}), steps)
     return [
-        TransitionRow(event, role, [table.get((status, event)) if status in steps[role] else None for status in numbers])
-        for event in sorted({event for _, event in TRANSITIONS})
-        for role in steps
+        TransitionRow(number, name, role, [table.get((status, name)) if status in steps[role] else None for status in numbers])
+        for number, (name, role) in enumerate(rows, 1)
     ]
 
 
@@ -79,6 +81,12 @@ def table_scripts() -> tuple[str, ...]:
 def session_script() -> str:
     """Return the script that every connection of the writer begins with."""
     return (SQL / "session.sql").read_text()
+
+
+@cache
+def batch_script() -> str:
+    """Return the statement that makes the empty table which a batch's messages come in."""
+    return (SQL / "batch.sql").read_text()
 
 
 @cache
@@ -119,6 +127,7 @@ def rules_digest() -> str:
         "sql": [
             *table_scripts(),
             session_script(),
+            batch_script(),
             *settle_statements(),
             *(text for stream in FOLDS for text, _ in fold_statements(stream)),
         ],

@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 
 WAL_BYTES: Final = 64 << 20
 """The write-ahead log is worked into the file when it is longer than this."""
-SCRATCH_MESSAGES: Final = 20_000
-"""After so many, what passed through the tables of the session is given back: DuckDB keeps what was deleted from them."""
 FOLD_ERRORS: Final = (duckdb.DataError, duckdb.ProgrammingError)
 """What a message can do to the fold; anything else is a fault of disk, memory or cutor's, and ends the projector."""
 
@@ -64,7 +62,6 @@ class Store:
     def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
         self.path = path
         self._connection = connection
-        self._appender = connection.appender("incoming")
         self._folds = {
             stream: [(kinds, connection.extract_statements(sql)[0]) for sql, kinds in schema.fold_statements(stream)]
             for stream in schema.FOLDS
@@ -77,7 +74,6 @@ class Store:
         self._doubtful = dict.fromkeys(self._positions, 0)
         self._waits: dict[str, str | None] = dict(connection.execute("SELECT stream, reason FROM folds.waits").fetchall())
         self.commits = 0
-        self._scratch_messages = 0
         self._copies = 0
 
     @classmethod
@@ -167,15 +163,15 @@ class Store:
         ready, kinds, others = sift(stream, columns)
         [newest] = messages_of(stream, columns.part(len(columns) - 1, len(columns)))
         with self._transaction():
-            self._connection.execute("TRUNCATE incoming")
+            self._connection.execute(schema.batch_script())
             if ready:
                 self._connection.register("arrived", arrow_of(ready))
                 try:
-                    self._connection.execute("INSERT INTO incoming BY NAME SELECT * FROM arrived")
+                    self._connection.execute("INSERT INTO written BY NAME SELECT * FROM arrived")
                 finally:
                     self._connection.unregister("arrived")
             self._append(others)
-            self._fold_incoming(stream, kinds | {row.kind for row in others}, messages=len(columns))
+            self._fold_written(stream, kinds | {row.kind for row in others})
         self._committed(stream, newest)
         self._small.reset()
 
@@ -197,10 +193,10 @@ class Store:
         span = [path, first, last]
         kinds = {kind for (kind,) in self._connection.execute(f"SELECT DISTINCT kind {_SEALED}", span).fetchall()}
         with self._transaction():
-            self._connection.execute("TRUNCATE incoming")
-            self._connection.execute(f"INSERT INTO incoming BY NAME SELECT {_READY} {_SEALED} AND kind IS NOT NULL", span)
+            self._connection.execute(schema.batch_script())
+            self._connection.execute(f"INSERT INTO written BY NAME SELECT {_READY} {_SEALED} AND kind IS NOT NULL", span)
             self._append(others)
-            self._fold_incoming(stream, kinds | {row.kind for row in others}, messages=last - first + 1)
+            self._fold_written(stream, kinds | {row.kind for row in others})
         self._committed(stream, newest)
         self._small.reset()
 
@@ -237,20 +233,24 @@ class Store:
 
     def _commit(self, stream: str, messages: Sequence[Message], batch: Sequence[Row]) -> None:
         with self._transaction():
-            self._connection.execute("TRUNCATE incoming")
+            self._connection.execute(schema.batch_script())
             self._append(batch)
-            self._fold_incoming(stream, {row.kind for row in batch}, messages=len(batch))
+            self._fold_written(stream, {row.kind for row in batch})
         self._committed(stream, messages[-1])
         self._small.forget(message.subject for message in messages)
 
     def _append(self, batch: Sequence[Row]) -> None:
-        self._appender.append_rows(row.columns for row in batch)
-        self._appender.flush()
+        appender = self._connection.appender("written")
+        try:
+            appender.append_rows(row.columns for row in batch)
+            appender.flush()
+        except BaseException:
+            appender.clear()
+            raise
 
-    def _fold_incoming(self, stream: str, kinds: AbstractSet[str | None], *, messages: int) -> None:
-        """Fold what is in ``incoming``: so many messages."""
+    def _fold_written(self, stream: str, kinds: AbstractSet[str | None]) -> None:
+        """Fold what is in ``written``, whose events are of these kinds."""
         self._planning.be_thorough()
-        self._scratch_messages += messages
         if stream == EVENTS:
             self._small.settle()
         for wanted, statement in self._folds[stream]:
@@ -270,14 +270,13 @@ class Store:
             yield
             self._connection.commit()
         except BaseException:
-            self._appender.clear()
             with suppress(duckdb.TransactionException, duckdb.FatalException):  # a commit that failed has ended it already
                 self._connection.rollback()
             self._small.reset()
             raise
 
     def work_in(self) -> None:
-        """Work the write-ahead log into the file where it has grown long, and nobody copies the file; give memory back.
+        """Work the write-ahead log into the file where it has grown long, and nobody copies the file.
 
         The states of small batches take their place among all others, where there are many of them: each of the steps leaves
         the views as they were, so a crash between two of them does no harm. Raises `ViewsUnwritable` as `apply` does.
@@ -287,9 +286,6 @@ class Store:
 
     def _work_in(self) -> None:
         self._small.settle(at_least=MOVING)
-        if self._scratch_messages >= SCRATCH_MESSAGES:
-            self._scratch_messages = 0
-            self._connection.execute("CHECKPOINT temp")
         wal = wal_path(self.path)
         if not self._copies and wal.exists() and wal.stat().st_size > WAL_BYTES:
             self._connection.execute("CHECKPOINT")

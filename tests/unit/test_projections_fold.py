@@ -165,7 +165,7 @@ def test_given_what_nobody_can_read_then_it_is_a_row_and_a_stray(views: Views) -
 def test_given_a_message_that_breaks_the_fold_then_only_it_is_left_out(views: Views, caplog: pytest.LogCaptureFixture) -> None:
     """No body is known to do that; if one does, the projector must not stop at it for ever."""
     views.store.small = 0
-    [poison] = duckdb.extract_statements("SELECT error('boom') FROM incoming WHERE body LIKE '%poison%' AND fault IS NULL")
+    [poison] = duckdb.extract_statements("SELECT error('boom') FROM written WHERE body LIKE '%poison%' AND fault IS NULL")
     views.store._folds[EVENTS].insert(0, (frozenset(), poison))
     views.happen(*BUILT, Cancelled(reason="poison"), leased("runner"), ran(0, "OK"))
     assert views.query("SELECT sequence, fault FROM events WHERE NOT counts") == [

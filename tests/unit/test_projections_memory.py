@@ -26,7 +26,6 @@ def held_bytes(store: Store) -> int:
 
 @pytest.mark.parametrize("in_columns", [True, False])
 def test_memory_does_not_grow_with_what_was_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_columns: bool) -> None:
-    monkeypatch.setattr("cutor.projections.store.SCRATCH_MESSAGES", BATCH)
     monkeypatch.setattr("cutor.projections.store.WAL_BYTES", 0)  # what is not in the file yet is in memory, too
     held = []
     with closing(Store.open(tmp_path / "views.duckdb")) as store:

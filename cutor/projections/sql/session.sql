@@ -1,25 +1,15 @@
--- What every connection of the writer begins with. `incoming` takes one batch of messages, in stream order; the statements of
--- fold/ then run over it, one after the other, in one transaction. `transition` holds the transition table of
--- `cutor.model.state`, filled from there: for each event, and role of the lease it belongs to, the
--- status that follows each status.
-CREATE TEMP TABLE incoming (
-    sequence BIGINT NOT NULL,
-    time_ns BIGINT NOT NULL,
-    subject VARCHAR NOT NULL,
-    message_id VARCHAR,
-    body VARCHAR,                -- null where the bytes are not UTF-8: then they are in `raw`
-    raw BLOB,
-    document VARCHAR,            -- the body in today's version, where that is another one; null where they are the same
-    fault VARCHAR                -- why it cannot be read as an event; null where it can
+-- What every connection of the writer begins with. `transition` holds the transition table of `cutor.model.state`, filled from
+-- there: for each event, and role of the lease it belongs to, the status that follows each status.
+CREATE TEMP TABLE transition (
+    number UTINYINT NOT NULL,
+    name VARCHAR NOT NULL,
+    lease_role VARCHAR NOT NULL,
+    next UTINYINT[] NOT NULL
 );
-CREATE TEMP TABLE transition (name VARCHAR NOT NULL, lease_role VARCHAR NOT NULL, next UTINYINT[] NOT NULL);
 
--- What decides, of each event. What has another type than it should becomes null; `decode` has checked before.
-CREATE TEMP MACRO event_shape() AS '{
-    "kind": "VARCHAR", "version": "INTEGER", "index": "BIGINT", "role": "VARCHAR", "worker": "VARCHAR",
-    "lease": {"role": "VARCHAR", "worker": "VARCHAR", "token": "VARCHAR", "number": "BIGINT"},
-    "stages": [{"outcome": "VARCHAR"}], "dependencies": "JSON", "by": "VARCHAR",
-    "interrupted": {"stage": "VARCHAR", "index": "BIGINT", "stages": [{"outcome": "VARCHAR"}]}}';
+-- The number of a status in folds.status; of none yet, that of 'before'.
+SET VARIABLE statuses = (SELECT map_from_entries(list((coalesce(name, 'before'), number))) FROM folds.status);
+CREATE TEMP MACRO status(name) AS getvariable('statuses')[name];
 
 -- Nanoseconds since 1970 as a moment in UTC.
 CREATE TEMP MACRO utc(nanoseconds) AS make_timestamp(nanoseconds // 1000);

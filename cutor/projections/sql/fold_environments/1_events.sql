@@ -7,7 +7,7 @@ WITH parsed AS (
             "kind": "VARCHAR", "derivation": "VARCHAR", "closure": ["VARCHAR"], "closure_bytes": "BIGINT", "worker": "VARCHAR",
             "tenant": "VARCHAR", "id": "VARCHAR", "private_to": "VARCHAR", "reason": "VARCHAR",
             "pin_sequence": "VARCHAR"}') END AS event
-    FROM incoming
+    FROM written
 )
 SELECT
     sequence,

@@ -1,6 +1,6 @@
--- Fold: for every submission in the batch the state after it, from the state before and its events in order. `list_sort` goes
--- by the first field, the sequence. (`list(… ORDER BY sequence)` does the same in three times the time.) A reduction wants one
--- type for what it goes over and what it comes to: a pair of state and event, of which the one or the other is null.
+-- Fold all others: for every such submission the state after the batch, from the state before and its events in order. `list_sort`
+-- goes by the first field, the sequence. (`list(… ORDER BY sequence)` does the same in three times the time.) A reduction wants
+-- one type for what it goes over and what it comes to: a pair of state and event, of which the one or the other is null.
 CREATE OR REPLACE TEMP TABLE folded AS
 WITH histories AS (
     SELECT
@@ -12,14 +12,15 @@ WITH histories AS (
             'time_ns': time_ns,
             'name': name,
             'next': next,
-            'lease': lease,
+            'lease': if(
+                lease_token IS NULL, NULL, {'role': role, 'worker': worker, 'token': lease_token, 'number': lease_number}
+            ),
             'index': index,
             'stages': stages,
             'passed': passed,
             'has_dependencies': has_dependencies
         })) AS history
-    FROM step
-    WHERE id IS NOT NULL
+    FROM incoming SEMI JOIN (FROM lives WHERE NOT is_orderly) AS disorderly USING (tenant, id) LEFT JOIN transition ON number = step
     GROUP BY tenant, id
 ), starts AS (
     SELECT
@@ -31,7 +32,7 @@ WITH histories AS (
         old.dependencies AS old_dependencies,
         if(old.compiled IS NOT NULL OR old.runs > 0, old.began, NULL) AS old_began,
         {
-            'status': coalesce(old.status, 1),
+            'status': coalesce(old.status, status('before')),
             'builder_leases': coalesce(old.builder_leases, 0),
             'runner_leases': coalesce(old.runner_leases, 0),
             'lease': old.lease,
@@ -64,14 +65,10 @@ WITH histories AS (
         ).state AS state
     FROM starts
 )
-SELECT * EXCLUDE (state), unnest(state), NULL::BIGINT AS told FROM ends;
+SELECT * EXCLUDE (state), unnest(state), NULL::BIGINT AS told FROM ends
+UNION ALL BY NAME
+SELECT * EXCLUDE (is_orderly) FROM lives WHERE is_orderly;
 
 -- The events that changed none, each with the status that it met, and whether it has a place there at all.
 CREATE OR REPLACE TEMP TABLE strays AS
 SELECT unnest(ignored, recursive := TRUE) FROM folded;
-
--- The events that changed a state.
-CREATE OR REPLACE TEMP TABLE counted AS
-SELECT step.sequence, step.kind, step.tenant, step.id, step.time_ns
-FROM step
-WHERE step.id IS NOT NULL AND step.sequence NOT IN (SELECT sequence FROM strays);

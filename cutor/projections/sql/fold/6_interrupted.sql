@@ -9,27 +9,25 @@ UPDATE folded SET
     told = part.sequence
 FROM (
     SELECT
-        step.sequence,
-        state.tenant,
-        state.id,
-        interrupted.stage AS stage,
-        interrupted.stages AS stages,
-        interrupted.passed AS passed
-    FROM counted
-    JOIN step USING (sequence)
-    JOIN folded AS state ON (state.tenant, state.id) = (counted.tenant, counted.id)
-    JOIN folds.status ON status.number = state.status
+        incoming.sequence,
+        tenant,
+        id,
+        interrupted_stage AS stage,
+        interrupted_stages AS stages,
+        interrupted_passed AS passed
+    FROM incoming
+    ANTI JOIN strays USING (sequence)
+    JOIN folded AS state USING (tenant, id)
     JOIN folds.requests ON requests.sequence = state.submitted
-    WHERE counted.kind = 'cleaned'
-        AND status.name = 'CANCELLED'
-        AND step.cleaned_by = 'worker'
-        AND step.worker = state.lease.worker
-        AND interrupted.stage = running_stage(state, requests)
-        AND interrupted.stages > 0
+    WHERE incoming.kind = 'cleaned'
+        AND state.status = status('CANCELLED')
+        AND incoming.worker = state.lease.worker
+        AND interrupted_stage = running_stage(state, requests)
+        AND interrupted_stages > 0
         AND if(
-            interrupted.stage = 'run',
-            interrupted.index = state.runs AND state.runs + interrupted.stages <= len(test_case_names),
-            interrupted.index = 0 AND interrupted.stages = 1
+            interrupted_stage = 'run',
+            interrupted_index = state.runs AND state.runs + interrupted_stages <= len(test_case_names),
+            interrupted_index = 0 AND interrupted_stages = 1
         )
 ) AS part
 WHERE (folded.tenant, folded.id) = (part.tenant, part.id);

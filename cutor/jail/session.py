@@ -21,8 +21,9 @@ from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault, 
 from cutor.containers.host_config import Resources
 from cutor.containers.seccomp import program_policy
 from cutor.containers.surplus import Surplus
+from cutor.jail.frames import Frames
 from cutor.jail.inside.worker_init import LOOK_BYTES, REST_SLACK_BYTES
-from cutor.jail.protocol import PROTOCOL_VERSION, Frame, FrameReader, ProtocolError, encode
+from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError, encode
 from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, Rested, WorkerFrame, decode_frame, report_of
 from cutor.model.environments import Programs, pack_variables
 from cutor.model.limits import MIB, Limit
@@ -151,8 +152,7 @@ class WorkerSession:
         self._surplus = surplus
         self._memory_bytes = resources.memory_bytes
         self._processes = resources.processes
-        self._reader = FrameReader(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=0)
-        self._frames: list[Frame] = []
+        self._frames = Frames(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=0)
         self._held = Held(INIT_MEMORY_BYTES, 0)
         self._box: Held | None = self._held  # what was held when the box had changed last; null until the init says so
         self._copied = True  # whether a run has a copy of the box
@@ -234,7 +234,7 @@ class WorkerSession:
             "memory_bytes": self._memory_bytes,
         }
         seconds = limit.wall_time_ms / 1000 + STAGE_GRACE_S
-        self._reader.max_body_bytes = limit.stdout_bytes + limit.stderr_bytes
+        self._frames.reader.max_body_bytes = limit.stdout_bytes + limit.stderr_bytes
         if self._watermark is not None:
             self._watermark.reset()
         try:
@@ -335,12 +335,9 @@ class WorkerSession:
     async def _expect(self, kind: type[F]) -> tuple[F, bytes]:
         """Return the next frame, which must be of ``kind``. Raises `SessionFault`."""
         try:
-            while not self._frames:
-                data = await self._child.receive()
-                if not data:
-                    raise await self._lost()
-                self._frames += self._reader.feed(data)
-            frame = self._frames.pop(0)
+            frame = await self._frames.next(self._child)
+            if frame is None:
+                raise await self._lost()
             header = decode_frame(frame)
         except ProtocolError as error:
             raise SessionFault(f"the container broke the protocol: {error}") from error

@@ -6,7 +6,8 @@ from typing import Final
 
 from cutor.containers.child import Child
 from cutor.containers.errors import SessionFault
-from cutor.jail.protocol import PROTOCOL_VERSION, Frame, FrameReader, ProtocolError
+from cutor.jail.frames import Frames
+from cutor.jail.protocol import PROTOCOL_VERSION, Frame, ProtocolError
 from cutor.nix.report import MAX_HEADER_BYTES
 from cutor.nix.settings import nix_version_ok
 
@@ -19,18 +20,16 @@ class InitFrames:
 
     def __init__(self, what: str, max_body_bytes: int) -> None:
         self._what = what
-        self._frames: list[Frame] = []
-        self.reader = FrameReader(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=max_body_bytes)
+        self._frames = Frames(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=max_body_bytes)
+        self.reader = self._frames.reader
 
     async def next(self, child: Child) -> Frame:
         """Return the next frame. Raises `SessionFault` where the container ends instead, `ProtocolError` for no frame."""
-        while not self._frames:
-            data = await child.receive()
-            if not data:
-                state = await child.state()
-                raise SessionFault(f"the {self._what} ended without a result: {state.describe()}{printed(child)}")
-            self._frames += self.reader.feed(data)
-        return self._frames.pop(0)
+        frame = await self._frames.next(child)
+        if frame is None:
+            state = await child.state()
+            raise SessionFault(f"the {self._what} ended without a result: {state.describe()}{printed(child)}")
+        return frame
 
     def broken(self, error: ProtocolError) -> SessionFault:
         """Return the fault of an init that sends what is no frame, or none of its own."""

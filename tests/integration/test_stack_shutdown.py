@@ -21,7 +21,8 @@ from cutor.bus.message import Stored
 from cutor.model.subjects import EVENTS, parse_event_subject
 from cutor.stack.lock import is_free, read_holder
 from tests.bare_stack import User
-from tests.integration.live_submissions import TERMINAL
+from tests.integration.live_submissions import TERMINAL, document, hand_in
+from tests.integration.live_submissions import ended as cleaned_up
 
 PATIENCE_S = 120.0
 SHELL = "{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { }"
@@ -84,15 +85,9 @@ def up(user: User, grace_s: float, *roles: str) -> int:
 
 def submit(user: User, sleep_s: float, names: tuple[str, ...] = NAMES) -> None:
     """Hand in one submission a name: each sleeps so long."""
-    files = {"shell.nix": SHELL, "cutor-run.sh": f"sleep {sleep_s}; echo done"}
     for name in names:
-        document = {
-            "id": name,
-            "files": [{"name": file, "content": content} for file, content in files.items()],
-            "test_cases": [{"expected_output": "done\n"}],
-        }
-        done = user.cutor("submit", "-", stdin=json.dumps(document).encode())
-        assert done.returncode == 0, done.stderr
+        script = f"sleep {sleep_s}; echo done"
+        hand_in(user.stack, document(script, shell=SHELL, test_cases=[{"expected_output": "done\n"}]), name=name)
 
 
 def kinds(user: User) -> dict[str, list[str]]:
@@ -125,11 +120,11 @@ def attempts(user: User) -> dict[str, int]:
     """Wait until every submission has ended; check that each has once, and well; return a runner's attempts at it."""
     found = {}
     for name in NAMES:
-        until(lambda name=name: json.loads(user.cutor("status", name, "--json").stdout)["cleaned_at"])
-        result = json.loads(user.cutor("status", name, "--json").stdout)
+        result = cleaned_up(user.stack, name, timeout_s=PATIENCE_S)
         assert (result["outcome"], [stage["outcome"] for stage in result["run"]]) == ("OK", ["OK"]), name
-        assert sum(kind in TERMINAL for kind in kinds(user)[name]) == 1
         found[name] = result["attempts"]["runner"]
+    told = kinds(user)
+    assert [sum(kind in TERMINAL for kind in told[name]) for name in NAMES] == [1] * len(NAMES)
     return found
 
 

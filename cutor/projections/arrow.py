@@ -1,48 +1,313 @@
-"""Columns of a stream as Arrow arrays, which DuckDB takes as they lie in memory. Pure.
+"""Columns of values as Arrow arrays, which DuckDB takes as they lie in memory.
 
-They are put together by hand, from what Python does in one call for all: joining texts, and adding up their lengths.
+A column takes values as they come, some hundred at a time, and keeps nothing but their bytes. They are put together by what
+Python does in one call for many: packing numbers, joining texts, adding up their lengths. None is a value that is not there.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Sequence
-from itertools import accumulate
-from typing import Any, Final
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, chain
+from typing import Any, Final, Protocol
 
 import nanoarrow
+from msgspec.structs import astuple
 
-from cutor.bus.bulk.columns import Columns
+Array = Any
+"""What `nanoarrow.c_array_from_buffers` makes."""
 
-NAMES: Final = ("sequence", "time_ns", "subject", "message_id", "body")
-_SCHEMA: Final = nanoarrow.struct(
-    dict(zip(NAMES, (nanoarrow.int64(), nanoarrow.int64(), *[nanoarrow.string()] * 3), strict=True))
-)
-
-
-def arrow_of(columns: Columns) -> Any:
-    """Return columns as one Arrow stream of the names `NAMES`. Bodies must be UTF-8: DuckDB believes it."""
-    children = [
-        nanoarrow.c_array_from_buffers(nanoarrow.int64(), len(columns), [None, array("q", columns.sequences)]),
-        nanoarrow.c_array_from_buffers(nanoarrow.int64(), len(columns), [None, array("q", columns.times_ns)]),
-        _texts([*map(str.encode, columns.subjects)]),
-        _optional_texts(columns.message_ids),
-        _texts(columns.bodies),
-    ]
-    return nanoarrow.ArrayStream(nanoarrow.c_array_from_buffers(_SCHEMA, len(columns), [None], children=children))
+JSON: Final = nanoarrow.extension_type(nanoarrow.string(), "arrow.json", "")
+"""Text that is valid JSON: DuckDB believes it."""
+_BIGINTS: Final = range(-(1 << 63), 1 << 63)
 
 
-def _texts(texts: Sequence[bytes], validity: bytes | None = None) -> Any:
-    ends = array("i", [0])
-    ends.extend(accumulate(map(len, texts)))
-    return nanoarrow.c_array_from_buffers(nanoarrow.string(), len(texts), [validity, ends, b"".join(texts)])
+class Column(Protocol):
+    """Values of one type, in their order."""
+
+    def add(self, values: Sequence[Any]) -> None:
+        """Take more of them."""
+
+    def array(self) -> Array:
+        """Return all of them."""
 
 
-def _optional_texts(texts: Sequence[str | None]) -> Any:
-    if None not in texts:
-        return _texts([*map(str.encode, texts)])  # type: ignore[arg-type]  # none is None
-    bits = bytearray((len(texts) + 7) // 8)
-    for place, text in enumerate(texts):
-        if text is not None:
-            bits[place >> 3] |= 1 << (place & 7)
-    return _texts([b"" if text is None else text.encode() for text in texts], bytes(bits))
+class _There:
+    """Which values are there: a bit each, the lowest of the first byte for the first; nothing where all are."""
+
+    def __init__(self) -> None:
+        self._digits: list[str] = []
+        self._all = True
+        self.count = 0
+
+    def add_all(self, count: int) -> None:
+        """Take values of which each is there."""
+        self.count += count
+        self._digits.append("1" * count)
+
+    def add(self, values: Sequence[object]) -> bool:
+        """Take values; return whether one of them is there."""
+        self.count += len(values)
+        missing = values.count(None)
+        self._all = self._all and not missing
+        nowhere = missing == len(values)
+        self._digits.append("0" * missing if nowhere else "".join(["0" if value is None else "1" for value in values]))
+        return not nowhere
+
+    def bits(self) -> bytes | None:
+        return None if self._all else _bits(self._digits)
+
+
+def _bits(digits: Iterable[str]) -> bytes:
+    joined = "".join(digits)
+    return int(joined[::-1] or "0", 2).to_bytes((len(joined) + 7) // 8, "little")
+
+
+class Numbers:
+    """Whole numbers of 64 bits; one that has no place in them is not there."""
+
+    def __init__(self) -> None:
+        self._there = _There()
+        self._data = bytearray()
+
+    def add(self, values: Sequence[int | None]) -> None:
+        try:
+            data = _packed(values)
+        except (TypeError, struct.error):
+            fitting = [value if value is not None and value in _BIGINTS else None for value in values]
+            data = _packed([value or 0 for value in fitting]) if self._there.add(fitting) else bytes(8 * len(values))
+        else:
+            self._there.add_all(len(values))
+        self._data += data
+
+    def array(self) -> Array:
+        return nanoarrow.c_array_from_buffers(nanoarrow.int64(), self._there.count, [self._there.bits(), self._data])
+
+
+def _packed(values: Sequence[Any]) -> bytes | bytearray:
+    """Return numbers of 64 bits. Raises TypeError or `struct.error` where one is none.
+
+    Most are from 0 to 255: those are put in place all at once.
+    """
+    try:
+        lowest = bytes(values)
+    except ValueError:
+        return struct.pack(f"<{len(values)}q", *values)
+    data = bytearray(8 * len(values))
+    data[::8] = lowest
+    return data
+
+
+class SmallNumbers:
+    """Whole numbers from 0 to 255."""
+
+    def __init__(self) -> None:
+        self._there = _There()
+        self._data = bytearray()
+
+    def add(self, values: Sequence[int | None]) -> None:
+        try:
+            self._data += bytes(values)  # type: ignore[arg-type]  # that is the question
+        except TypeError:
+            self._there.add(values)
+            self._data += bytes([value or 0 for value in values])
+        else:
+            self._there.add_all(len(values))
+
+    def array(self) -> Array:
+        return nanoarrow.c_array_from_buffers(nanoarrow.uint8(), self._there.count, [self._there.bits(), self._data])
+
+
+class Booleans:
+    """Truth values."""
+
+    def __init__(self) -> None:
+        self._digits: list[str] = []
+
+    def add(self, values: Sequence[bool]) -> None:
+        self._digits.append("".join(["1" if value else "0" for value in values]) if True in values else "0" * len(values))
+
+    def array(self) -> Array:
+        count = sum(map(len, self._digits))
+        return nanoarrow.c_array_from_buffers(nanoarrow.bool_(), count, [None, _bits(self._digits)])
+
+
+class _Ends:
+    """Where each of several things ends that stand in one row."""
+
+    def __init__(self) -> None:
+        self._end = 0
+        self.packed = bytearray(4)
+
+    def add(self, lengths: Iterable[int]) -> None:
+        ends = [*accumulate(lengths, initial=self._end)]
+        self.packed += struct.pack(f"<{len(ends)}i", *ends)[4:]
+        self._end = ends[-1]
+
+    def add_empty(self, count: int) -> None:
+        self.packed += struct.pack("<i", self._end) * count
+
+
+class Texts:
+    """Texts."""
+
+    def __init__(self) -> None:
+        self._there = _There()
+        self._ends = _Ends()
+        self._data: list[bytes] = []
+
+    def add(self, values: Sequence[str | None]) -> None:
+        try:
+            self._add_all(values)  # type: ignore[arg-type]  # that is the question
+        except TypeError:
+            if self._there.add(values):
+                self._add([value or "" for value in values])
+            else:
+                self._ends.add_empty(len(values))
+
+    def _add_all(self, values: Sequence[str]) -> None:
+        self._add(values)
+        self._there.add_all(len(values))
+
+    def _add(self, values: Sequence[str]) -> None:
+        joined = "".join(values)
+        data = joined.encode()
+        self._ends.add(map(len, values) if len(data) == len(joined) else [len(value.encode()) for value in values])
+        self._data.append(data)
+
+    def array(self) -> Array:
+        buffers = [self._there.bits(), self._ends.packed, b"".join(self._data)]
+        return nanoarrow.c_array_from_buffers(nanoarrow.string(), self._there.count, buffers)
+
+
+class Strings:
+    """Bytes: ``Strings.json()`` of `JSON`, in UTF-8, ``Strings.raw()`` of anything."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        self._there = _There()
+        self._ends = _Ends()
+        self._values: list[bytes] = []
+
+    @classmethod
+    def json(cls) -> Strings:
+        return cls(JSON)
+
+    @classmethod
+    def raw(cls) -> Strings:
+        return cls(nanoarrow.binary())
+
+    def add(self, values: Sequence[bytes | None]) -> None:
+        if not self._there.add(values):
+            self._ends.add_empty(len(values))
+            return
+        found: Sequence[Any] = values if None not in values else [value or b"" for value in values]
+        self._ends.add(map(len, found))
+        self._values.extend(found)
+
+    def array(self) -> Array:
+        buffers = [self._there.bits(), self._ends.packed, b"".join(self._values)]
+        return nanoarrow.c_array_from_buffers(self._kind, self._there.count, buffers)
+
+
+class Lists:
+    """A list of texts each."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._ends = _Ends()
+        self._items = Texts()
+
+    def add(self, values: Sequence[Sequence[str | None]]) -> None:
+        self._count += len(values)
+        self._ends.add(map(len, values))
+        self._items.add([*chain.from_iterable(values)])
+
+    def array(self) -> Array:
+        kind = nanoarrow.list_(nanoarrow.string())
+        buffers = [None, self._ends.packed]
+        return nanoarrow.c_array_from_buffers(kind, self._count, buffers, children=[self._items.array()])
+
+
+class Maps:
+    """A map of texts to texts each."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._ends = _Ends()
+        self._keys = Texts()
+        self._values = Texts()
+
+    def add(self, values: Sequence[Mapping[str, str]]) -> None:
+        self._count += len(values)
+        self._ends.add(map(len, values))
+        self._keys.add([*chain.from_iterable(values)])
+        self._values.add([*chain.from_iterable(one.values() for one in values)])
+
+    def array(self) -> Array:
+        kind = nanoarrow.map_(nanoarrow.string(), nanoarrow.string())
+        buffers = [None, self._ends.packed]
+        entries = _records({"key": self._keys.array(), "value": self._values.array()}, None)
+        return nanoarrow.c_array_from_buffers(kind, self._count, buffers, children=[entries])
+
+
+class Records:
+    """A record of 64-bit numbers each: those of an object's fields."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._there = _There()
+        self._fields = {name: Numbers() for name in names}
+        self._none = (0,) * len(names)
+
+    def add(self, values: Sequence[Any]) -> None:
+        if self._there.add(values):
+            rows = zip(*[self._none if value is None else astuple(value) for value in values], strict=True)
+        else:
+            rows = zip(*[self._none] * len(values), strict=True)
+        for field, of in zip(self._fields.values(), rows, strict=True):
+            field.add(of)
+
+    def array(self) -> Array:
+        return _records({name: field.array() for name, field in self._fields.items()}, self._there.bits())
+
+
+class Table:
+    """Columns by their names; rows are added some at a time."""
+
+    def __init__(self, columns: Mapping[str, Column]) -> None:
+        self._columns = columns
+
+    def add(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Take rows, each of a value a column."""
+        if rows:
+            self.add_columns(zip(*rows, strict=True))
+
+    def add_columns(self, values: Iterable[Sequence[Any]]) -> None:
+        """Take values, column by column, as many for each."""
+        for column, of in zip(self._columns.values(), values, strict=True):
+            column.add(of)
+
+    def relation(self) -> Relation:
+        """Return all of it."""
+        return Relation(_records({name: column.array() for name, column in self._columns.items()}, None))
+
+
+class Relation:
+    """Rows that DuckDB can scan, as often as it likes."""
+
+    def __init__(self, records: Array) -> None:
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return all rows (the Arrow PyCapsule interface)."""
+        return nanoarrow.c_array_stream(self._records).__arrow_c_stream__(requested_schema)
+
+
+def _records(fields: Mapping[str, Array], there: bytes | None) -> Array:
+    """Return records of arrays of one length."""
+    shape = nanoarrow.struct({name: array.schema for name, array in fields.items()})
+    length = len(next(iter(fields.values())))
+    return nanoarrow.c_array_from_buffers(shape, length, [there], children=fields.values())

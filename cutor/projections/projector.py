@@ -24,6 +24,7 @@ from cutor.metrics.table import REBUILDS
 from cutor.metrics.tally import Observation
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.archive.place import Archive
+from cutor.projections.batches import read_batches
 from cutor.projections.errors import StreamLetGo, ViewsRejected
 from cutor.projections.letters import Letters
 from cutor.projections.measuring import committing, measured
@@ -213,11 +214,11 @@ class Projector:
         position = self._writer.position(stream).sequence
         if self._ends[stream] - position < BULK_FROM:
             return
-        read = self._bus.read_columns(stream, from_sequence=position + 1, until_sequence=self._ends[stream], batch=BATCH)
-        async with aclosing(read) as batches:
-            async for columns in batches:
-                apply = partial(self._writer.apply_columns, stream, columns)
-                await self._fold(stream, columns.sequences, columns.times_ns, apply)
+        reading = read_batches(self._bus, stream, position + 1, self._ends[stream], BATCH)
+        async with aclosing(reading) as batches:
+            async for batch in batches:
+                columns = batch.columns
+                await self._fold(stream, columns.sequences, columns.times_ns, partial(self._writer.apply_batch, stream, batch))
 
     async def _fold(
         self, stream: str, sequences: Sequence[int], times_ns: Sequence[int], apply: Callable[[], Awaitable[None]]

@@ -19,6 +19,7 @@ from cutor.projections.archive.folding import fold_sealed
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import state_of
+from cutor.projections.batches import read_batches
 from cutor.projections.errors import RebuildFailed, StreamLetGo, ViewsRejected
 from cutor.projections.schema import FOLDS
 from cutor.projections.views_file import check_room, draft_of, held, put_in_place, remove_leftovers, remove_views
@@ -221,11 +222,11 @@ class FreshViews:
         start = max(first, self._writer.position(stream).sequence + 1)
         if start > last:
             return
-        read = self._bus.read_columns(stream, from_sequence=start, until_sequence=last, batch=BATCH)
-        async with aclosing(read) as batches:
-            async for columns in batches:
+        async with aclosing(read_batches(self._bus, stream, start, last, BATCH)) as batches:
+            async for batch in batches:
+                columns = batch.columns
                 await self._wholeness.check(stream, start - 1, columns.sequences, columns.times_ns)
-                await self._writer.apply_columns(stream, columns)
+                await self._writer.apply_batch(stream, batch)
                 start = columns.sequences[-1] + 1
                 self._count(stream, start - 1, last, len(columns), sum(map(len, columns.bodies)))
 

@@ -28,7 +28,6 @@ TABLES: Final = (
 """The scripts of tables and views, each behind those that it reads."""
 
 SUBJECT_PATTERN: Final = rf"^cutor\.ev\.({TENANT.pattern})\.({SUBMISSION_ID.pattern})\.(.+)$"
-ENVIRONMENT_PATTERN: Final = r"^cutor\.env\.([^.]+)$"
 
 NOT_SUBMITTED: Final = 1
 """Number of the status before ``submitted``; the others follow in the order in which the transition table leads to them."""
@@ -84,12 +83,6 @@ def session_script() -> str:
 
 
 @cache
-def batch_script() -> str:
-    """Return the statement that makes the empty table which a batch's messages come in."""
-    return (SQL / "batch.sql").read_text()
-
-
-@cache
 def settle_statements() -> tuple[str, ...]:
     """Return the statements that work what small batches left in ``folds.moving`` into ``folds.settled``, in order."""
     return tuple(_split((SQL / "settle.sql").read_text()))
@@ -127,13 +120,12 @@ def rules_digest() -> str:
         "sql": [
             *table_scripts(),
             session_script(),
-            batch_script(),
             *settle_statements(),
             *(text for stream in FOLDS for text, _ in fold_statements(stream)),
         ],
         "transitions": [statuses(), transitions()],
         "versions": VERSIONS,
-        "patterns": [SUBJECT_PATTERN, ENVIRONMENT_PATTERN],
+        "patterns": [SUBJECT_PATTERN],
         "rows": ROWS_VERSION,
     }
     return hashlib.sha256(msgspec.json.encode(rules)).hexdigest()

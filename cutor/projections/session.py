@@ -78,8 +78,6 @@ def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
         raise ViewsRejected("the file was folded by the rules of another version of cutor")
     connection.execute(schema.session_script())
     connection.executemany("INSERT INTO transition VALUES ($1, $2, $3, $4)", schema.transitions())
-    connection.execute(f"SET VARIABLE subject_pattern = '{schema.SUBJECT_PATTERN}'")
-    connection.execute(f"SET VARIABLE environment_pattern = '{schema.ENVIRONMENT_PATTERN}'")
 
 
 def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from cutor.bus.bulk.columns import Message
 from cutor.model.codec import decode_many
 from cutor.model.events import (
     CacheBuilt,
@@ -35,7 +36,6 @@ from cutor.model.limits import StageKind
 from cutor.model.request import COMPILE_SCRIPT
 from cutor.model.state import Stamp, Submission
 from cutor.model.subjects import Address, parse_event_subject
-from cutor.projections.rows import Message
 from cutor.projections.standing import Standing
 
 LARGE_NUMBER: Final = 1 << 63

@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 import duckdb
 
-from cutor.bus.bulk.columns import Columns
-from cutor.bus.message import Stored
+from cutor.bus.bulk.columns import Columns, Message
 from cutor.model.subjects import EVENTS
 from cutor.projections import schema
-from cutor.projections.arrow import arrow_of
+from cutor.projections.batches import Batch, batch_of, unfoldable
 from cutor.projections.gaps import Gap
 from cutor.projections.planning import Planning
-from cutor.projections.rows import Message, Row, fingerprint, rows, unfoldable
+from cutor.projections.rows import fingerprint
 from cutor.projections.session import connect, one_line, writing
-from cutor.projections.sift import messages as messages_of
-from cutor.projections.sift import sift
 from cutor.projections.small_batch import Plain, read_plain
 from cutor.projections.small_fold import MOVING, SMALL, SmallFold, TooMuchToRead
 from cutor.projections.views_paths import wal_path
@@ -37,9 +33,6 @@ WAL_BYTES: Final = 64 << 20
 """The write-ahead log is worked into the file when it is longer than this."""
 FOLD_ERRORS: Final = (duckdb.DataError, duckdb.ProgrammingError)
 """What a message can do to the fold; anything else is a fault of disk, memory or cutor's, and ends the projector."""
-
-_SEALED: Final = "FROM read_parquet($1) WHERE sequence BETWEEN $2 AND $3"
-_READY: Final = "sequence, time_ns, subject, message_id, decode(body) AS body"
 
 
 class Position(NamedTuple):
@@ -148,75 +141,26 @@ class Store:
         with writing(self.path):
             plain = read_plain(messages) if stream == EVENTS and len(messages) <= self.small else None
             if plain is None or not self._commit_small(stream, messages[-1], plain):
-                self._fold(stream, messages, rows(stream, messages))
+                self._fold(stream, batch_of(stream, Columns.of(messages)))
 
-    def apply_columns(self, stream: str, columns: Columns) -> None:
-        """Fold messages of a stream in that are in columns, and commit; all as `apply` does it, and for a part of the cost."""
+    def apply_batch(self, stream: str, batch: Batch) -> None:
+        """Fold messages in that have been read, and commit; all as `apply` does it."""
         with writing(self.path):
-            try:
-                self._commit_columns(stream, columns)
-            except FOLD_ERRORS:
-                stored = messages_of(stream, columns)
-                self._fold(stream, stored, rows(stream, stored))
+            self._fold(stream, batch)
 
-    def _commit_columns(self, stream: str, columns: Columns) -> None:
-        ready, kinds, others = sift(stream, columns)
-        [newest] = messages_of(stream, columns.part(len(columns) - 1, len(columns)))
-        with self._transaction():
-            self._connection.execute(schema.batch_script())
-            if ready:
-                self._connection.register("arrived", arrow_of(ready))
-                try:
-                    self._connection.execute("INSERT INTO written BY NAME SELECT * FROM arrived")
-                finally:
-                    self._connection.unregister("arrived")
-            self._append(others)
-            self._fold_written(stream, kinds | {row.kind for row in others})
-        self._committed(stream, newest)
-        self._small.reset()
-
-    def apply_sealed(self, stream: str, path: Path, first: int, last: int) -> None:
-        """Fold the messages of a sealed file in, from one sequence to another, and commit; errors as of `apply`.
-
-        Those that are known to be events as they stand (`segment_file`) do not pass through Python.
-        """
-        with writing(self.path):
-            try:
-                self._commit_sealed(stream, str(path), first, last)
-            except FOLD_ERRORS:
-                messages = self._sealed(stream, str(path), first, last)
-                self._fold(stream, messages, rows(stream, messages))
-
-    def _commit_sealed(self, stream: str, path: str, first: int, last: int) -> None:
-        others = rows(stream, self._sealed(stream, path, first, last, "AND kind IS NULL"))
-        [newest] = self._sealed(stream, path, last, last)
-        span = [path, first, last]
-        kinds = {kind for (kind,) in self._connection.execute(f"SELECT DISTINCT kind {_SEALED}", span).fetchall()}
-        with self._transaction():
-            self._connection.execute(schema.batch_script())
-            self._connection.execute(f"INSERT INTO written BY NAME SELECT {_READY} {_SEALED} AND kind IS NOT NULL", span)
-            self._append(others)
-            self._fold_written(stream, kinds | {row.kind for row in others})
-        self._committed(stream, newest)
-        self._small.reset()
-
-    def _sealed(self, stream: str, path: str, first: int, last: int, which: str = "") -> list[Stored]:
-        sql = f"SELECT sequence, subject, time_ns, message_id, body {_SEALED} {which} ORDER BY sequence"
-        found = self._connection.execute(sql, [path, first, last]).fetchall()
-        return [Stored(stream, at, subject, time_ns, identity, {}, body) for at, subject, time_ns, identity, body in found]
-
-    def _fold(self, stream: str, messages: Sequence[Message], batch: Sequence[Row]) -> None:
+    def _fold(self, stream: str, batch: Batch) -> None:
         """Commit a batch; where the fold refuses it, each half by itself, down to the message that it refuses."""
+        columns = batch.columns
         try:
-            self._commit(stream, messages, batch)
+            self._commit(stream, batch)
         except FOLD_ERRORS as error:
-            if len(batch) == 1:
-                log.error("%s %d (%s): %s", stream, messages[0].sequence, messages[0].subject, one_line(error))
-                self._commit(stream, messages, [unfoldable(batch[0], one_line(error))])
+            if len(columns) == 1:
+                log.error("%s %d (%s): %s", stream, columns.sequences[0], columns.subjects[0], one_line(error))
+                self._commit(stream, unfoldable(stream, columns, one_line(error)))
                 return
-            middle = len(batch) // 2
-            self._fold(stream, messages[:middle], batch[:middle])
-            self._fold(stream, messages[middle:], batch[middle:])
+            middle = len(columns) // 2
+            self._fold(stream, batch_of(stream, columns.part(0, middle)))
+            self._fold(stream, batch_of(stream, columns.part(middle, len(columns))))
 
     def _commit_small(self, stream: str, last: Message, batch: Sequence[Plain]) -> bool:
         """Commit a small batch; return False where it cannot be folded so, which leaves nothing behind."""
@@ -231,31 +175,32 @@ class Store:
         self._committed(stream, last, all_count=all_count)
         return True
 
-    def _commit(self, stream: str, messages: Sequence[Message], batch: Sequence[Row]) -> None:
-        with self._transaction():
-            self._connection.execute(schema.batch_script())
-            self._append(batch)
-            self._fold_written(stream, {row.kind for row in batch})
-        self._committed(stream, messages[-1])
-        self._small.forget(message.subject for message in messages)
+    def _commit(self, stream: str, batch: Batch) -> None:
+        columns = batch.columns
+        with self._registered(batch), self._transaction():
+            self._planning.be_thorough()
+            if stream == EVENTS:
+                self._small.settle()
+            for wanted, statement in self._folds[stream]:
+                if not wanted or not wanted.isdisjoint(batch.kinds):
+                    self._connection.execute(statement)
+        self._committed(stream, columns.at(stream, -1))
+        if len(columns) > SMALL:
+            self._small.reset()
+        else:
+            self._small.forget(columns.subjects)
 
-    def _append(self, batch: Sequence[Row]) -> None:
-        appender = self._connection.appender("written")
+    @contextmanager
+    def _registered(self, batch: Batch) -> Iterator[None]:
+        """Have DuckDB see the relations of a batch by their names."""
+        relations = batch.relations()
+        for name, relation in relations.items():
+            self._connection.register(name, relation)
         try:
-            appender.append_rows(row.columns for row in batch)
-            appender.flush()
-        except BaseException:
-            appender.clear()
-            raise
-
-    def _fold_written(self, stream: str, kinds: AbstractSet[str | None]) -> None:
-        """Fold what is in ``written``, whose events are of these kinds."""
-        self._planning.be_thorough()
-        if stream == EVENTS:
-            self._small.settle()
-        for wanted, statement in self._folds[stream]:
-            if not wanted or not wanted.isdisjoint(kinds):
-                self._connection.execute(statement)
+            yield
+        finally:
+            for name in relations:
+                self._connection.unregister(name)
 
     def _committed(self, stream: str, last: Message, *, all_count: bool = False) -> None:
         self._positions[stream] = Position(last.sequence, fingerprint(last))

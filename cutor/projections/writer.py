@@ -12,10 +12,10 @@ from typing import NamedTuple, TypeVar
 
 import duckdb
 
-from cutor.bus.bulk.columns import Columns
+from cutor.bus.bulk.columns import Message
+from cutor.projections.batches import Batch
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.gaps import Gap
-from cutor.projections.rows import Message
 from cutor.projections.store import DeadLetter, Position, Store
 from cutor.projections.views_file import is_same_file, open_or_make_anew, put_in_place, remove_views, set_aside
 from cutor.undisturbed import to_the_end
@@ -81,22 +81,12 @@ class Writer:
 
         await self._call(write)
 
-    async def apply_sealed(self, stream: str, path: Path, first: int, last: int) -> None:
-        """Fold messages of a sealed file in and commit, as `apply`."""
+    async def apply_batch(self, stream: str, batch: Batch) -> None:
+        """Fold in messages that have been read, and commit; errors as of `apply`."""
 
         def write() -> None:
             self.check_in_place()
-            self._open_store().apply_sealed(stream, path, first, last)
-            self._open_store().work_in()
-
-        await self._call(write)
-
-    async def apply_columns(self, stream: str, columns: Columns) -> None:
-        """Fold in what is in columns, and commit; errors as of `apply`."""
-
-        def write() -> None:
-            self.check_in_place()
-            self._open_store().apply_columns(stream, columns)
+            self._open_store().apply_batch(stream, batch)
             self._open_store().work_in()
 
         await self._call(write)

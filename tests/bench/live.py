@@ -20,11 +20,11 @@ from typing import Any, Final
 
 import uvloop
 
+from cutor.bus.bulk.columns import Message
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.topology import apply, default_text, parse
 from cutor.model.subjects import EVENTS
-from cutor.projections.rows import Message
 from cutor.projections.writer import Writer
 from tests.bench.lives import Made, lives, publish
 from tests.integration.projecting import projector

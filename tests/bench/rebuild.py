@@ -2,7 +2,7 @@
 
 An embedded server is filled with whole lives of submissions (`lives`). Measured are, one after the other: reading the
 stream alone, in the ordinary way and in bulk; the steps behind it, each alone, of the same messages without a server, in
-batches as a rebuild has them (is each body an event, into DuckDB as Arrow arrays, and both with the fold and the commit);
+batches as a rebuild has them (bodies into events, all of it into columns, and the fold of those with the commit);
 and the rebuild of a file from the stream, with the memory that this process holds at each quarter of the way. CPU time is
 that of this process, all its threads together; the server's is its own.
 """
@@ -14,12 +14,11 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import duckdb
 import uvloop
 
 from cutor.bus.bulk.columns import Columns
@@ -28,11 +27,11 @@ from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.topology import apply, default_text, parse
 from cutor.model.subjects import EVENTS
-from cutor.projections.arrow import arrow_of
+from cutor.projections.batches import batch_of
+from cutor.projections.readings import read as read_messages
 from cutor.projections.rebuild import BATCH, Progress, rebuild
-from cutor.projections.sift import sift
 from cutor.projections.store import Store
-from tests.bench.lives import Made, lives, publish
+from tests.bench.lives import lives, publish
 
 COUNT: Final = 1_000_000
 LARGE_BYTES: Final = 16_000
@@ -65,10 +64,10 @@ class Meter:
 
 
 class Steps(NamedTuple):
-    """What each step behind the reading takes; ``folding`` holds the two before it."""
+    """What each step behind the reading takes; ``columns`` holds the one before it."""
 
-    sifting: Spent
-    handing: Spent
+    events: Spent
+    columns: Spent
     folding: Spent
 
 
@@ -92,42 +91,25 @@ async def read_in_bulk(bus: Bus, count: int) -> Spent:
 
 def steps(path: Path, count: int, output_bytes: int) -> Steps:
     """Take each step alone, of the same events without a server; what makes them is not measured."""
-    sifting, handing, folding = Meter(), Meter(), Meter()
-    with duckdb.connect() as scratch, closing(Store.open(path)) as store:
-        scratch.execute(
-            "CREATE TABLE incoming (sequence BIGINT, time_ns BIGINT, subject VARCHAR, message_id VARCHAR, body VARCHAR)"
-        )
+    events, columns, folding = Meter(), Meter(), Meter()
+    with closing(Store.open(path)) as store:
         made = lives(count, output_bytes)
-        while batch := list(itertools.islice(made, _batch(output_bytes))):
-            columns = _columns(batch)
-            with sifting.running():
-                ready, _, others = sift(EVENTS, columns)
-            assert not others
-            with handing.running():
-                scratch.execute("TRUNCATE incoming")
-                scratch.register("arrived", arrow_of(ready))
-                scratch.execute("INSERT INTO incoming SELECT * FROM arrived")
-                scratch.unregister("arrived")
+        while some := list(itertools.islice(made, _batch(output_bytes))):
+            messages = Columns.of(some)
+            with events.running():
+                assert all(None not in part.events for part in read_messages(messages))
+            with columns.running():
+                batch = batch_of(EVENTS, messages)
+                batch.relations()
             with folding.running():
-                store.apply_columns(EVENTS, columns)
+                store.apply_batch(EVENTS, batch)
                 store.work_in()
-    return Steps(sifting.spent, handing.spent, folding.spent)
+    return Steps(events.spent, columns.spent, folding.spent)
 
 
 def _batch(output_bytes: int) -> int:
     """Return about how many events a batch of the bulk reader has."""
     return min(BATCH, BATCH_BYTES // (output_bytes // 2 + 1000))
-
-
-def _columns(batch: Sequence[Made]) -> Columns:
-    columns = Columns.empty()
-    for one in batch:
-        columns.sequences.append(one.sequence)
-        columns.times_ns.append(one.time_ns)
-        columns.subjects.append(one.subject)
-        columns.message_ids.append(one.message_id)
-        columns.bodies.append(one.body)
-    return columns
 
 
 async def rebuilt(bus: Bus, path: Path) -> tuple[Spent, list[int]]:
@@ -159,7 +141,7 @@ async def measure(directory: Path, count: int, output_bytes: int) -> None:
         reading, size_bytes = await read(bus)
         spent = {"reading alone, ordinary": reading, "reading alone, in bulk": await read_in_bulk(bus, count)}
         alone = steps(directory / "fold.duckdb", count, output_bytes)
-        spent |= {"is each an event": alone.sifting, "into DuckDB": alone.handing, "these two, fold, commit": alone.folding}
+        spent |= {"into events": alone.events, "into columns, that too": alone.columns, "fold and commit": alone.folding}
         spent["rebuild"], held = await rebuilt(bus, directory / "rebuilt.duckdb")
     print(
         f"\n{count:,} events of {size_bytes / count:,.0f} bytes, {size_bytes / MIB:,.0f} MiB; published in {published_s:.1f} s"

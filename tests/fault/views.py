@@ -11,11 +11,11 @@ from typing import Final
 
 import duckdb
 
+from cutor.bus.bulk.columns import Message
 from cutor.bus.connection import Bus
 from cutor.projections.compare import PARTS
 from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
 from cutor.projections.query_client import query
-from cutor.projections.rows import Message
 from cutor.projections.store import Store
 from tests.integration.projecting import copy_of_the_views
 

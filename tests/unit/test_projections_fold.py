@@ -26,7 +26,7 @@ from cutor.model.events import (
 )
 from cutor.model.limits import StageKind
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, Address
-from cutor.projections import rows, schema
+from cutor.projections import readings, rows, schema
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.small_batch import read_plain
 from cutor.projections.store import Store
@@ -165,7 +165,7 @@ def test_given_what_nobody_can_read_then_it_is_a_row_and_a_stray(views: Views) -
 def test_given_a_message_that_breaks_the_fold_then_only_it_is_left_out(views: Views, caplog: pytest.LogCaptureFixture) -> None:
     """No body is known to do that; if one does, the projector must not stop at it for ever."""
     views.store.small = 0
-    [poison] = duckdb.extract_statements("SELECT error('boom') FROM written WHERE body LIKE '%poison%' AND fault IS NULL")
+    [poison] = duckdb.extract_statements("SELECT error('boom') FROM incoming WHERE contains(body, 'poison') AND fault IS NULL")
     views.store._folds[EVENTS].insert(0, (frozenset(), poison))
     views.happen(*BUILT, Cancelled(reason="poison"), leased("runner"), ran(0, "OK"))
     assert views.query("SELECT sequence, fault FROM events WHERE NOT counts") == [
@@ -273,7 +273,7 @@ def test_a_file_that_is_opened_again_knows_its_last_message(tmp_path: Path) -> N
 
 def test_an_older_version_of_an_event_is_folded_as_todays(views: Views, monkeypatch: pytest.MonkeyPatch) -> None:
     """The row keeps the body as it was written; what the views make of it is the upcast document."""
-    monkeypatch.setattr(rows, "read_message", lambda subject, body: SUBMITTED)
+    monkeypatch.setattr(readings, "read_message", lambda subject, body: SUBMITTED)
     views.apply([Written(1, "cutor.ev.default.s1.submitted", b'{"kind":"submitted","version":0,"old":true}')])
     assert views.query("SELECT digest, labels FROM submissions") == [("d1", {"course": "a"})]
     assert views.query("SELECT version, body FROM events") == [(0, '{"kind":"submitted","version":0,"old":true}')]

@@ -11,6 +11,7 @@ import pytest
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.message import Stored
 from cutor.model.subjects import EVENTS
+from cutor.projections.batches import batch_of
 from cutor.projections.store import Store
 from tests.bench.lives import lives
 
@@ -34,7 +35,7 @@ def test_memory_does_not_grow_with_what_was_folded(tmp_path: Path, monkeypatch: 
         while some := list(itertools.islice(events, BATCH)):
             if in_columns:
                 messages = (Stored(EVENTS, one.sequence, one.subject, one.time_ns, None, {}, one.body) for one in some)
-                store.apply_columns(EVENTS, Columns.of(messages))
+                store.apply_batch(EVENTS, batch_of(EVENTS, Columns.of(messages)))
             else:
                 store.apply(EVENTS, some)
             store.work_in()

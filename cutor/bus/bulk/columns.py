@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 from cutor.bus.message import Stored
+
+
+class Message(Protocol):
+    """What columns hold of a message; `Stored` is one."""
+
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def time_ns(self) -> int: ...
+    @property
+    def message_id(self) -> str | None: ...
+    @property
+    def body(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +40,7 @@ class Columns:
         return cls([], [], [], [], [])
 
     @classmethod
-    def of(cls, messages: Iterable[Stored]) -> Self:
+    def of(cls, messages: Iterable[Message]) -> Self:
         """Return the columns of messages."""
         columns = cls.empty()
         for message in messages:
@@ -38,6 +53,18 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.sequences)
+
+    def at(self, stream: str, place: int) -> Stored:
+        """Return one message, without the headers that its sender chose; a place below 0 is counted from the end."""
+        return Stored(
+            stream,
+            self.sequences[place],
+            self.subjects[place],
+            self.times_ns[place],
+            self.message_ids[place],
+            {},
+            self.bodies[place],
+        )
 
     def add(self, others: Columns) -> None:
         """Put others behind these."""

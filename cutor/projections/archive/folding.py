@@ -1,19 +1,23 @@
-"""Sealed messages into a file of views, without a look at each: what the archive has of a stream is folded from its files."""
+"""Sealed messages into a file of views: what the archive has of a stream is folded from its files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Final
 
+from cutor.bus.bulk.columns import Columns
 from cutor.projections.archive.joined import Joined, Piece
-from cutor.projections.archive.segment_file import messages_of
+from cutor.projections.archive.segment_file import columns_of
+from cutor.projections.batches import ahead
 from cutor.projections.writer import Writer
 
-BATCH: Final = 100_000
-"""Most messages of one transaction; a file has more where they are small."""
+BATCH: Final = 20_000
+"""Most messages of one transaction."""
 
 Tell = Callable[[int, int, int], None]
-"""Is told after each transaction: the last sequence that is folded in, how many messages it was, and about how many bytes."""
+"""Is told after each transaction: the last sequence that is folded in, how many messages and bytes it was."""
 
 
 async def fold_sealed(writer: Writer, joined: Joined, first: int, last: int, tell: Tell = lambda *_: None) -> None:
@@ -28,17 +32,14 @@ async def fold_sealed(writer: Writer, joined: Joined, first: int, last: int, tel
         await writer.note_gaps(joined.stream, gaps)
     for piece in pieces:
         await joined.check(piece)
-        for begin in range(piece.first, piece.last + 1, BATCH):
-            part = piece._replace(first=begin, last=min(begin + BATCH - 1, piece.last))
-            await _fold_piece(writer, joined.stream, part)
-            count = part.last - part.first + 1
-            tell(part.last, count, count * piece.body_bytes // piece.messages)
+        async with aclosing(ahead(_columns(piece), joined.stream)) as batches:
+            async for batch in batches:
+                await writer.apply_batch(joined.stream, batch)
+                columns = batch.columns
+                tell(columns.sequences[-1], len(columns), sum(map(len, columns.bodies)))
 
 
-async def _fold_piece(writer: Writer, stream: str, piece: Piece) -> None:
-    """Fold a part of a file in: read body by body where its kinds were found by other rules than today's."""
-    if piece.ready:
-        await writer.apply_sealed(stream, piece.path, piece.first, piece.last)
-        return
-    for messages in messages_of(stream, piece.path, piece.first, piece.last):
-        await writer.apply(stream, messages)
+async def _columns(piece: Piece) -> AsyncGenerator[Columns, None]:
+    found = columns_of(piece.path, piece.first, piece.last, BATCH)
+    while columns := await asyncio.to_thread(next, found, None):
+        yield columns

@@ -2,9 +2,8 @@
 
 Columns: ``sequence`` (place in the stream), ``time_ns`` (the stream's time, nanoseconds since 1970 UTC), ``subject``,
 ``message_id``, ``headers`` (the sender's others as a JSON object; null where there are none), ``body`` (the bytes as they were
-published) and ``kind``: that of the event where the body goes to the fold as it stands, as `cutor.projections.rows` says, else
-null. It spares a rebuild a look at each body, as long as those rules are the ones by which it was found (``rules`` of the
-manifest). Any program that reads Parquet can read it.
+published) and ``kind``: that of the event that the message is, by the rules that the manifest names (``rules``), else null. Any
+program that reads Parquet can read it.
 """
 
 from __future__ import annotations
@@ -17,11 +16,13 @@ from typing import Final, NamedTuple, Protocol, Self
 import duckdb
 import msgspec
 
+from cutor.bus.bulk.columns import Columns, Message
 from cutor.bus.message import Stored
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveUnusable
 from cutor.projections.archive.manifest import Segment
 from cutor.projections.archive.place import sha256_of
-from cutor.projections.rows import Message, fingerprint, reading_rules, ready_kinds
+from cutor.projections.batches import event_kinds
+from cutor.projections.rows import fingerprint, reading_rules
 
 ROW_GROUP: Final = 40_960
 """Messages that are compressed together, and read by one thread."""
@@ -93,7 +94,7 @@ class SegmentWriter:
             return
         self._appender.append_rows(
             (one.sequence, one.time_ns, one.subject, one.message_id, _headers(one.headers), one.body, kind)
-            for one, kind in zip(messages, ready_kinds(self._stream, messages), strict=True)
+            for one, kind in zip(messages, event_kinds(self._stream, Columns.of(messages)), strict=True)
         )
         self._first = self._first or messages[0]
         self._last = messages[-1]
@@ -181,6 +182,19 @@ def _reading(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             yield connection
         except (duckdb.Error, msgspec.DecodeError) as error:
             raise ArchiveDamaged(f"{path}: it cannot be read: {_one_line(error)}") from error
+
+
+def columns_of(path: Path, first: int, last: int, batch: int) -> Iterator[Columns]:
+    """Yield the same in columns, without the headers that their senders chose."""
+    with _reading(path) as connection:
+        connection.execute(
+            "SELECT sequence, time_ns, subject, message_id, body FROM read_parquet($1) WHERE sequence BETWEEN $2 AND $3 "
+            "ORDER BY sequence",
+            [str(path), first, last],
+        )
+        while found := connection.fetchmany(batch):
+            sequences, times_ns, subjects, message_ids, bodies = zip(*found, strict=True)
+            yield Columns([*sequences], [*times_ns], [*subjects], [*message_ids], [*bodies])
 
 
 def _stored(

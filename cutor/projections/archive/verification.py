@@ -13,6 +13,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from cutor.bus.bulk.columns import Message
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign
@@ -20,7 +21,7 @@ from cutor.projections.archive.manifest import Manifest, Segment
 from cutor.projections.archive.place import Archive, sha256_of
 from cutor.projections.archive.sealing import check_same_stream, state_of
 from cutor.projections.archive.segment_file import messages_of, totals_of
-from cutor.projections.rows import Message, fingerprint
+from cutor.projections.rows import fingerprint
 
 BATCH: Final = 4096
 

@@ -26,7 +26,7 @@ COMMENT ON COLUMN events.subject IS 'cutor.ev.<tenant>.<id>.<kind>';
 COMMENT ON COLUMN events.tenant IS 'Tenant in the subject; null where the subject is none of cutor''s';
 COMMENT ON COLUMN events.id IS 'Submission in the subject; null where the subject is none of cutor''s';
 COMMENT ON COLUMN events.kind IS 'Kind of the event; where the body cannot be read, that of the subject';
-COMMENT ON COLUMN events.version IS 'Version of the event''s shape as written';
+COMMENT ON COLUMN events.version IS 'Version of the event''s shape as written, 1 where it says none; null where the body could not be read';
 COMMENT ON COLUMN events.message_id IS 'What makes a second append of the same event a duplicate';
 COMMENT ON COLUMN events.role IS 'builder or runner, where the event names a role';
 COMMENT ON COLUMN events.lease_number IS 'Number of the lease it belongs to, from 1 within role and submission';

@@ -1,6 +1,6 @@
 -- Most submissions of a batch go the shortest way from where they stand: submitted, leased, built, leased, compiled, run case by
 -- case, ended, cleaned; each once at the most, in that order, under the newest lease. All events of such a one count, and its state
--- follows from where they stand. Which ones these are is found out here for all at once; every other one is for 3_decide.sql.
+-- follows from where they stand. Which ones these are is found out here for all at once; every other one is for 2_decide.sql.
 CREATE OR REPLACE TEMP TABLE lives AS
 WITH turns AS (
     SELECT

@@ -92,7 +92,7 @@ def seal_command(wanted: Wanted, directory: Path | None, everything: bool) -> in
 @server_option
 @click.pass_obj
 def acknowledge_command(wanted: Wanted, stream: str, first: int, last: int, directory: Path | None) -> None:
-    """Have the archive go on behind messages that a stream has lost.
+    """Have the archive go on behind a gap of its stream.
 
     Nothing is sealed over a gap: `cutor archive seal`, the archiver and `cutor doctor` say where one is. Look for what is
     missing first, in a backup for example. Once acknowledged, the gap stands in the manifest, and `cutor archive status`,

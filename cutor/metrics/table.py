@@ -17,6 +17,7 @@ EVERY: Final = ("builder", "runner", "projector", "archiver")
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 BYTES: Final = tuple(float(1 << shift) for shift in range(20, 35, 2))
+ANSWERS: Final = tuple(float(1 << shift) for shift in range(10, 27, 2))
 MESSAGES: Final = (1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0)
 
 
@@ -133,6 +134,48 @@ REBUILDS: Final = Metric(
     ("projector",),
 )  # fmt: skip
 VIEWS_BYTES: Final = Metric("cutor_projector_database_bytes", "gauge", "bytes of the file of the views", ("projector",))
+QUESTION_RESULTS: Final = ("answered", "refused", "stopped", "timeout", "busy", "unavailable")
+QUESTIONS: Final = Metric(
+    "cutor_questions_total",
+    "counter",
+    "questions in SQL: `answered`, `refused` for what they ask, `stopped` for want of memory, `timeout`, `busy` (too many "
+    "waited), `unavailable`",
+    ("projector",),
+    ("result",),
+)
+QUESTION_TIME: Final = Metric(
+    "cutor_question_seconds",
+    "histogram",
+    "from a question to its answer, with its wait for a turn",
+    ("projector",),
+    (),
+    SECONDS,
+)
+ANSWER_BYTES: Final = Metric("cutor_question_answer_bytes", "histogram", "bytes of answers", ("projector",), (), ANSWERS)
+QUERY_COPIES: Final = Metric(
+    "cutor_query_copies_total",
+    "counter",
+    "copies of the views for questions: of the `log` alone, or of the `file`, too",
+    ("projector",),
+    ("of",),
+)
+QUERY_COPIED: Final = Metric("cutor_query_copied_bytes_total", "counter", "bytes that were copied for them", ("projector",))
+QUERY_COPY_TIME: Final = Metric(
+    "cutor_query_copy_seconds", "histogram", "time of such a copy, until it is open", ("projector",), (), SECONDS
+)
+SNAPSHOTS: Final = Metric(
+    "cutor_snapshots_total", "counter", "files of the views for who asks, or on a schedule: `made` or `failed`",
+    ("projector",), ("result",),
+)  # fmt: skip
+QUERY_STARTS: Final = Metric(
+    "cutor_query_service_starts_total", "counter", "times that the process which answers questions was started", ("projector",)
+)
+QUERY_MEMORY: Final = Metric(
+    "cutor_query_memory_bytes",
+    "gauge",
+    "memory of that process and those that it started; what they share counts once",
+    ("projector",),
+)
 STREAM_MESSAGES: Final = Metric(
     "cutor_stream_messages", "gauge", "messages in a stream; those of DEADLETTERS are no events", ("projector",), ("stream",)
 )
@@ -185,5 +228,7 @@ METRICS: Final = (
     *(FINISHED, DURATION, STAGE_WALL, STAGE_CPU, STAGE_MEMORY, KILLS, HITS, BUILDS, LOST),
     *(SEQUENCE, BEHIND, WAITS, COMMIT, BATCH, REBUILDS, VIEWS_BYTES, STREAM_MESSAGES, STREAM_BYTES, USED, LIMIT),
     *(SEALED, UNSEALED, UNSEALED_AGE, ARCHIVE_BYTES, MISSING, EXPIRED, ROUND_AT, TROUBLES, ARCHIVE_FREE, ARCHIVE_SIZE),
+    *(QUESTIONS, QUESTION_TIME, ANSWER_BYTES, QUERY_COPIES, QUERY_COPIED, QUERY_COPY_TIME),
+    *(SNAPSHOTS, QUERY_STARTS, QUERY_MEMORY),
 )
 """In the order of the page and of what is exposed."""

@@ -17,7 +17,10 @@ from typing import Final
 
 import msgspec
 
+from cutor.metrics import table
+from cutor.metrics.tally import Observation
 from cutor.projections.errors import ViewsRejected
+from cutor.projections.query_link import Tell
 from cutor.projections.snapshots import Snapshots
 from cutor.projections.views_paths import COPIES, beside, wal_path
 from cutor.projections.workers import Moment
@@ -31,7 +34,8 @@ _PROGRAM: Final = Path(__file__).with_name("export_worker.py")
 class Exports:
     """Makes one file at a time, beside the views."""
 
-    def __init__(self, snapshots: Snapshots, database: Path) -> None:
+    def __init__(self, snapshots: Snapshots, database: Path, tell: Tell) -> None:
+        self._tell = tell
         self._snapshots = snapshots
         self._source = beside(database, "exported")
         self._target = beside(database, "export")
@@ -51,12 +55,21 @@ class Exports:
         async with self._one_at_a_time:
             self._remove()
             try:
-                await self._snapshots.link_to(self._source)
-                as_of = await self._export()
-                self._remove_source()
+                as_of = await self._make()
                 yield self._target, as_of
             finally:
                 self._remove()
+
+    async def _make(self) -> list[Moment]:
+        result = "failed"
+        try:
+            await self._snapshots.link_to(self._source)
+            as_of = await self._export()
+            self._remove_source()
+            result = "made"
+        finally:
+            self._tell(Observation(table.SNAPSHOTS, labels=(result,)))
+        return as_of
 
     async def _export(self) -> list[Moment]:
         order = {

@@ -76,7 +76,7 @@ async def run_projector(context: RoleContext) -> None:
             try:
                 await writer.open()
                 measuring = measured(context, bus, writer, STREAMS)
-                queries = answering(_query_settings(context), writer)
+                queries = answering(_query_settings(context), writer, context.measures)
                 async with measuring, queries, RebuildService(bus, path, projector.swap, archive):
                     await projector.run()
             finally:

@@ -21,10 +21,14 @@ from typing import Final
 import duckdb
 import msgspec
 
+from cutor.metrics import table
+from cutor.metrics.tally import Observation
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.exports import remove_copies
-from cutor.projections.query_link import LINE_BYTES, Held, Hold, Link, LinkClosed, Ready, Release, Said, Settings
+from cutor.projections.query_link import LINE_BYTES, Held, Hold, Link, LinkClosed, Ready, Release, Said, Settings, Told
+from cutor.projections.query_measuring import memory_of_session, told_observations
 from cutor.projections.writer import Writer
+from cutor.roles.measures import Measures
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +45,10 @@ LONGEST_PAUSE_S: Final = 15.0
 
 
 @asynccontextmanager
-async def answering(settings: Settings, writer: Writer) -> AsyncIterator[None]:
+async def answering(settings: Settings, writer: Writer, measures: Measures) -> AsyncIterator[None]:
     """Have queries answered as long as this lasts, by a process that is started again where it ends."""
-    keeper = _Keeper(settings, writer)
+    keeper = _Keeper(settings, writer, measures)
+    measures.note(*(Observation(table.QUESTIONS, 0.0, (result,)) for result in table.QUESTION_RESULTS))
     task = asyncio.create_task(keeper.keep(), name="keep the query service")
     try:
         with contextlib.suppress(TimeoutError):
@@ -56,8 +61,9 @@ async def answering(settings: Settings, writer: Writer) -> AsyncIterator[None]:
 
 
 class _Keeper:
-    def __init__(self, settings: Settings, writer: Writer) -> None:
+    def __init__(self, settings: Settings, writer: Writer, measures: Measures) -> None:
         self.ready = asyncio.Event()
+        self._measures = measures
         self._settings = settings
         self._writer = writer
 
@@ -85,9 +91,11 @@ class _Keeper:
             ours.close()  # a process that was started ends by that
             raise
         served = asyncio.Event()
+        self._measures.note(Observation(table.QUERY_STARTS))
         try:
-            await link.send(self._settings)
-            await self._attend(link, served)
+            with self._measures.sampling(memory_of_session(process.pid), table.QUERY_MEMORY):
+                await link.send(self._settings)
+                await self._attend(link, served)
         except (LinkClosed, msgspec.MsgspecError, ValueError) as reason:
             await _end(process)
             log.error("the query service ended with %s (%s); it is started again", process.returncode, reason)
@@ -104,11 +112,13 @@ class _Keeper:
                 await self._hold(link, said, served)
 
     async def _hear(self, link: Link, served: asyncio.Event) -> Said:
-        """Return what the service says. Ready it may be at any time: somebody asked before it had said so."""
+        """Return what the service says. It may be ready at any time, when somebody asked before, and tell what it measured."""
         said = await link.hear()
         if isinstance(said, Ready):
             served.set()
             self.ready.set()
+        elif isinstance(said, Told):
+            self._measures.note(*told_observations(said))
         return said
 
     async def _hold(self, link: Link, wanted: Hold, served: asyncio.Event) -> None:

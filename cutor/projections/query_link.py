@@ -1,17 +1,20 @@
 """What the projector and the process of its query service say to each other, over a socket that both have from the start.
 
 One document of JSON a line. The projector begins with `Settings`. The service says ``Ready`` once, and asks `Hold` when it
-wants a copy of the views; the answer is `Held`, and what it names stays as it is until the service says `Release`.
+wants a copy of the views; the answer is `Held`, and what it names stays as it is until the service says `Release`. What it
+measures it says at any time (`Told`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final, TypeVar
+from contextlib import suppress
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
 from cutor.logs import LogFormat
+from cutor.metrics.tally import Observation
 
 LINE_BYTES: Final = 64 << 10
 
@@ -49,6 +52,12 @@ class Release(msgspec.Struct, tag="release", frozen=True):
     """The copy is made, or given up."""
 
 
+class Told(msgspec.Struct, tag="told", frozen=True):
+    """What the service has measured: name of a metric, value, labels. The projector's endpoint exposes it."""
+
+    observations: tuple[tuple[str, float, tuple[str, ...]], ...]
+
+
 class Held(msgspec.Struct, kw_only=True, frozen=True):
     """The views as they are: see `Copied`. ``known``: they are those that the service knows, and nothing is held."""
 
@@ -59,8 +68,14 @@ class Held(msgspec.Struct, kw_only=True, frozen=True):
     error: str | None = None
 
 
-Said = Ready | Hold | Release
+Said = Ready | Hold | Release | Told
 _SAID: Final[msgspec.json.Decoder[Said]] = msgspec.json.Decoder(Said)
+
+
+class Tell(Protocol):
+    """What takes measurements, as `Link.tell` does."""
+
+    def __call__(self, *observations: Observation) -> None: ...
 
 
 class LinkClosed(Exception):
@@ -81,6 +96,12 @@ class Link:
             await self._writer.drain()
         except ConnectionError as error:
             raise LinkClosed("the other side has ended") from error
+
+    def tell(self, *observations: Observation) -> None:
+        """Say what was measured; where the other side has ended, nobody wants to know."""
+        told = tuple((one.metric.name, one.value, one.labels) for one in observations)
+        with suppress(ConnectionError):
+            self._writer.write(msgspec.json.encode(Told(told)) + b"\n")
 
     async def receive(self, kind: type[T]) -> T:
         """Return the next document, which is of this kind. Raises `LinkClosed`."""

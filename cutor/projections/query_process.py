@@ -63,8 +63,8 @@ async def _serve(bus: Bus, link: Link, settings: Settings) -> None:
         log.warning("removed what a former life left behind: %s", ", ".join(map(str, removed)))
     snapshots = Snapshots(link, database)
     try:
-        exports = Exports(snapshots, database)
-        queries = QueryService(bus, snapshots, max_age_s=settings.snapshot_age_ms / 1000)
+        exports = Exports(snapshots, database, link.tell)
+        queries = QueryService(bus, snapshots, link.tell, max_age_s=settings.snapshot_age_ms / 1000)
         async with queries, giving_away(bus, exports), publishing(exports, settings):
             await link.send(Ready())
             await asyncio.Event().wait()

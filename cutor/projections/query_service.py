@@ -17,8 +17,10 @@ import msgspec
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.bus.service import Service
+from cutor.metrics import table
+from cutor.metrics.tally import Observation
 from cutor.projections.errors import ViewsRejected
-from cutor.projections.query_link import LinkClosed
+from cutor.projections.query_link import LinkClosed, Tell
 from cutor.projections.questions import (
     LONGEST_TIMEOUT_S,
     MOST_ROWS,
@@ -45,18 +47,27 @@ ENDS_AGE_S: Final = 0.05
 
 
 class _NotAnswered(Exception):
-    """Carries the document that says why."""
+    """Carries the document that says why, and what is counted."""
 
-    def __init__(self, error: str, kind: FailureKind = "query") -> None:
+    def __init__(self, error: str, kind: FailureKind = "query", *, result: str = "refused") -> None:
         super().__init__(error)
         self.failure = Failure(error=error, kind=kind)
+        self.result = result
+
+
+class _Refusal(msgspec.Struct):
+    """What a worker says where it has no answer; ``stopped``: for want of memory."""
+
+    error: str
+    stopped: bool = False
 
 
 class QueryService:
     """Serves questions as long as its ``async with`` lasts."""
 
-    def __init__(self, bus: Bus, snapshots: Snapshots, *, max_age_s: float) -> None:
+    def __init__(self, bus: Bus, snapshots: Snapshots, tell: Tell, *, max_age_s: float) -> None:
         self._snapshots = snapshots
+        self._tell = tell
         self._max_age_s = max_age_s
         self._ends = _Ends(bus)
         self._service = Service(bus, SUBJECT, self._serve)
@@ -73,29 +84,25 @@ class QueryService:
         await self._service.__aexit__(kind, error, trace)
 
     async def _serve(self, body: bytes) -> bytes:
-        """Return the answer to a question's document, or the document that says why there is none."""
+        """Return the answer to a question's document, or the document that says why there is none; count it."""
+        loop = asyncio.get_running_loop()
+        came_s = loop.time()
         self._present += 1
         try:
-            return await self._take_turn(self._read(body))
+            answer, result = await self._take_turn(self._read(body)), "answered"
+            self._tell(Observation(table.ANSWER_BYTES, float(len(answer))))
         except _NotAnswered as reason:
-            return msgspec.json.encode(reason.failure)
-        except (ViewsRejected, WorkersGone) as reason:
-            return msgspec.json.encode(Failure(error=f"{reason}: ask again", kind="unavailable"))
-        except LinkClosed:
-            return msgspec.json.encode(Failure(error="the projector stops: ask again", kind="unavailable"))
-        except OSError as error:
-            log.error("no copy of the views can be made: %s", error)
-            why = error.strerror or str(error)
-            return msgspec.json.encode(Failure(error=f"the projector cannot copy the views: {why}", kind="unavailable"))
-        except Exception:
-            log.exception("a query was not answered")
-            return msgspec.json.encode(Failure(error="a fault of the projector's: its log has more", kind="unavailable"))
+            answer, result = msgspec.json.encode(reason.failure), reason.result
+        except Exception as error:
+            answer, result = msgspec.json.encode(Failure(error=_why_unavailable(error), kind="unavailable")), "unavailable"
         finally:
             self._present -= 1
+        self._tell(Observation(table.QUESTIONS, labels=(result,)), Observation(table.QUESTION_TIME, loop.time() - came_s))
+        return answer
 
     def _read(self, body: bytes) -> Question:
         if self._present > AT_ONCE + WAITING:
-            raise _NotAnswered("too many questions wait already: ask again later", "unavailable")
+            raise _NotAnswered("too many questions wait already: ask again later", "unavailable", result="busy")
         try:
             question = msgspec.json.decode(body, type=Question)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -116,7 +123,7 @@ class QueryService:
         except TimeoutError as error:
             waited = f"the query waited {timeout_s:g} s for its turn behind others and was not begun: ask again later"
             took = f"the query took longer than {timeout_s:g} s and was stopped"
-            raise _NotAnswered(took if begun else waited, "timeout") from error
+            raise _NotAnswered(took if begun else waited, "timeout", result="timeout") from error
 
     async def _answer(self, question: Question, timeout_s: float) -> bytes:
         loop = asyncio.get_running_loop()
@@ -129,8 +136,11 @@ class QueryService:
         if not answer and loop.time() >= end_s:
             raise TimeoutError  # the kernel was faster
         if not answer:
-            raise _NotAnswered("the query was stopped: it needs more memory or time than it may have")
-        return answer if answer.startswith(b'{"error"') else head[:-1] + b"," + answer[1:]
+            raise _NotAnswered("the query was stopped: it needs more memory or time than it may have", result="stopped")
+        if answer.startswith(b'{"error"'):
+            refusal = msgspec.json.decode(answer, type=_Refusal)
+            raise _NotAnswered(refusal.error, result="stopped" if refusal.stopped else "refused")
+        return head[:-1] + b"," + answer[1:]
 
     async def _standing(self, views: Holder) -> Standing:
         """Return up to where the views go, and how far that is behind the streams: null where the server says nothing."""
@@ -142,6 +152,20 @@ class QueryService:
         else:
             behind = {name: ends[name].beyond(at) for name, at in as_of.items()}
         return Standing(as_of=as_of, behind=behind, views_bytes=views.views_bytes)
+
+
+def _why_unavailable(error: Exception) -> str:
+    """Return why there is no answer whatever was asked, in one line; what is not foreseen goes into the log."""
+    match error:
+        case ViewsRejected() | WorkersGone():
+            return f"{error}: ask again"
+        case LinkClosed():
+            return "the projector stops: ask again"
+        case OSError():
+            log.error("no copy of the views can be made: %s", error)
+            return f"the projector cannot copy the views: {error.strerror or error}"
+    log.error("a query was not answered", exc_info=error)
+    return "a fault of the projector's: its log has more"
 
 
 class _Range(NamedTuple):

@@ -12,7 +12,7 @@ What somebody asks is code: it gets a process of its own with an empty environme
 time are bounded by the kernel, and a database opened for reading, without access to files or network, whose settings are
 locked. The worker's socket brings one line of JSON: ``sql``, ``parameters`` (values by name), ``rows`` (most of them),
 ``answer_bytes``, ``memory_bytes``, ``time_s``. It takes one document: ``columns`` (name and type), ``rows``, ``truncated``; or
-``error``, one line. Every process ends with its parent.
+``error``, one line, with ``stopped`` where it wanted more memory. Every process ends with its parent.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def work(connection: duckdb.DuckDBPyConnection, asked: socket.socket) -> None:
     try:
         answer = ask(connection, question)
     except (duckdb.OutOfMemoryException, MemoryError):
-        answer = failed(f"the query needs more than the {question['memory_bytes'] >> 20} MiB of memory that it may have")
+        why = f"the query needs more than the {question['memory_bytes'] >> 20} MiB of memory that it may have"
+        answer = failed(why, stopped=True)
     except (Refused, duckdb.Error) as error:
         answer = failed(one_line(error))
     except Exception as error:  # a kind of statement that the client library does not know, for one
@@ -155,6 +156,7 @@ def connect(snapshot: str, memory_bytes: int) -> duckdb.DuckDBPyConnection:
         "enable_progress_bar = FALSE",
         "temp_directory = ''",
         "enable_external_access = FALSE",
+        "disabled_filesystems = 'LocalFileSystem'",  # the copy itself, which is open, could be read as a file
         "lock_configuration = TRUE",
     ):
         connection.execute(f"SET {setting}")
@@ -227,9 +229,9 @@ def one_line(error: BaseException) -> str:
     return " ".join(kept)[:500] or type(error).__name__
 
 
-def failed(error: str) -> bytes:
-    """Return the document of a question that is not answered."""
-    return json.dumps({"error": error}).encode()
+def failed(error: str, *, stopped: bool = False) -> bytes:
+    """Return the document of a question that is not answered; ``stopped``: for want of memory."""
+    return json.dumps({"error": error, "stopped": stopped}).encode()
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from cutor.metrics import table
+from cutor.metrics.tally import Observation
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.query_link import Held, Hold, Link, Release
 from cutor.projections.views_paths import beside, wal_path
@@ -80,14 +82,20 @@ class Snapshots:
         return self._holder if self._holder is not None and self._holder.alive else None
 
     async def _refresh(self) -> None:
-        begun_s = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
         is_whole = self._living() is not None and self._holder_of_files is self._holder
         async with self._held(self._version if is_whole else None) as held:
             if not held.known:
                 self._holder_of_files = None
-                views_bytes = await asyncio.to_thread(self._copy, held)
+                views_bytes, file_bytes = await asyncio.to_thread(self._copy, held)
         if not held.known:
             await self._open(held.version, views_bytes)
+            self._link.tell(
+                Observation(table.QUERY_COPIES, labels=("file" if file_bytes else "log",)),
+                Observation(table.QUERY_COPIED, float(file_bytes + held.wal_bytes)),
+                Observation(table.QUERY_COPY_TIME, loop.time() - begun_s),
+            )
         self._true_at_s = begun_s
 
     @asynccontextmanager
@@ -112,22 +120,27 @@ class Snapshots:
         self._holder = self._holder_of_files = holder
         self._version = version
 
-    def _copy(self, held: Held) -> int:
-        """Copy the file, where its last checkpoint is another than that of the copy, and its log; return their size."""
+    def _copy(self, held: Held) -> tuple[int, int]:
+        """Copy the file, where its last checkpoint is another than that of the copy, and its log.
+
+        Returns the size of both, and how much of the file was copied.
+        """
+        file_bytes = 0
         with self._database.open("rb") as source:
             if os.fstat(source.fileno()).st_ino != held.inode:
                 raise ViewsRejected("the file was replaced while it was to be copied")
             base = held.version[0], held.inode, os.pread(source.fileno(), HEADER_BYTES, 0)
             if base != self._base or not self._path.exists():
                 self._base = None
-                copy(source.fileno(), self._path, os.fstat(source.fileno()).st_size)
+                file_bytes = os.fstat(source.fileno()).st_size
+                copy(source.fileno(), self._path, file_bytes)
                 self._base = base
             size_bytes = os.fstat(source.fileno()).st_size
         wal_path(self._path).unlink(missing_ok=True)
         if held.wal_bytes:
             with wal_path(self._database).open("rb") as source:
                 copy(source.fileno(), wal_path(self._path), held.wal_bytes)
-        return size_bytes + held.wal_bytes
+        return size_bytes + held.wal_bytes, file_bytes
 
     def _end_workers(self) -> None:
         if self._workers is not None:

@@ -23,6 +23,7 @@ from cutor.projections.query_client import query
 from cutor.projections.settings import ArchiveSettings, ProjectorSettings
 from cutor.projections.views_paths import beside, wal_path
 from cutor.roles.context import RoleContext
+from cutor.roles.measures import Measures
 from tests.unit.histories import RUNNING, finished, ran
 
 FINISHED = (*RUNNING, ran(0, "OK", "WA"), finished("WRONG_ANSWER"), Cleaned(worker="w", by="worker"))
@@ -53,7 +54,12 @@ async def happen_to_many(bus: Bus, count: int, prefix: str) -> None:
 
 @asynccontextmanager
 async def projector(
-    server: str, database: Path, settings: ProjectorSettings | None = None, *, archive: Path | None = None
+    server: str,
+    database: Path,
+    settings: ProjectorSettings | None = None,
+    *,
+    archive: Path | None = None,
+    measures: Measures | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A projector as a task of this process, ready."""
     ready, stop = asyncio.Event(), asyncio.Event()
@@ -62,7 +68,15 @@ async def projector(
         projector=msgspec.structs.replace(settings or ProjectorSettings(), database=str(database)),
         archive=ArchiveSettings(directory=str(archive) if archive else None),
     )
-    context = RoleContext(server=server, instance="test", worker="p", config=config, ready=ready.set, stop=stop)
+    context = RoleContext(
+        server=server,
+        instance="test",
+        worker="p",
+        config=config,
+        ready=ready.set,
+        stop=stop,
+        measures=measures or Measures(),
+    )
     task = asyncio.create_task(run_projector(context))
     try:
         waiting = asyncio.create_task(ready.wait())

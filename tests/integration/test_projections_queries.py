@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import duckdb
+import msgspec
 import pytest
 
 from cutor.bus.connection import Bus
@@ -15,8 +16,10 @@ from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
 from cutor.projections.parquet import to_parquet
 from cutor.projections.query_client import query
 from cutor.projections.query_service import AT_ONCE
+from cutor.projections.questions import Question
 from tests.integration.projecting import FINISHED, happen, happen_to_many, projector, until
 from tests.nats_server import OwnServer
+from tests.raw_nats import pub, send_raw
 
 
 @pytest.fixture
@@ -31,12 +34,12 @@ async def served(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> AsyncIt
 REFUSED = {
     "COPY (SELECT 1) TO '/tmp/cutor-stolen.csv'": "not COPY",
     "EXPORT DATABASE '/tmp/cutor-stolen'": "not EXPORT",
-    "SELECT * FROM read_csv('/etc/passwd')": "file system operations are disabled",
-    "SELECT * FROM read_text('/etc/passwd')": "file system operations are disabled",
-    "SELECT * FROM read_blob('/proc/self/environ')": "file system operations are disabled",
+    "SELECT * FROM read_csv('/etc/passwd')": "disabled by configuration",
+    "SELECT * FROM read_text('/etc/passwd')": "disabled by configuration",
+    "SELECT * FROM read_blob('/proc/self/environ')": "disabled by configuration",
     "SELECT * FROM '/etc/passwd'": "does not exist",
-    "SELECT * FROM glob('/etc/*')": "file system operations are disabled",
-    "EXPLAIN ANALYZE COPY (SELECT 1) TO '/tmp/cutor-stolen.csv'": "file system operations are disabled",
+    "SELECT * FROM glob('/etc/*')": "disabled by configuration",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO '/tmp/cutor-stolen.csv'": "disabled by configuration",
     "ATTACH '/etc/passwd' AS stolen": "not ATTACH",
     "INSTALL httpfs": "not LOAD",
     "LOAD httpfs": "not LOAD",
@@ -53,18 +56,43 @@ REFUSED = {
     "SELECT 1; DROP VIEW submissions": "one statement at a time: found 2",
     "SELECT 1) AS a; DROP VIEW submissions; SELECT (1": "syntax error",
     "SELECT * FROM query('DELETE FROM events')": "single SELECT",
-    "SELECT * FROM sniff_csv('/etc/passwd')": "file system operations are disabled",
-    "SELECT * FROM parquet_metadata('/etc/passwd')": "file system operations are disabled",
-    "SELECT * FROM read_json('/etc/passwd')": "file system operations are disabled",
-    "SELECT * FROM read_parquet('https://example.org/x')": "file system operations are disabled",
-    "SELECT * FROM read_duckdb('/etc/passwd')": "file system operations are disabled",
-    "SELECT * FROM 'https://example.org/x.csv'": "file system operations are disabled",
-    "SELECT * FROM 'views.duckdb'": "file system operations are disabled",
-    "SELECT * FROM duckdb_secrets()": "file system operations are disabled",
+    "SELECT * FROM sniff_csv('/etc/passwd')": "disabled by configuration",
+    "SELECT * FROM parquet_metadata('/etc/passwd')": "disabled by configuration",
+    "SELECT * FROM read_json('/etc/passwd')": "disabled by configuration",
+    "SELECT * FROM read_parquet('https://example.org/x')": "disabled by configuration",
+    "SELECT * FROM read_duckdb('/etc/passwd')": "disabled by configuration",
+    "SELECT * FROM 'https://example.org/x.csv'": "disabled by configuration",
+    "SELECT * FROM 'views.duckdb'": "disabled by configuration",
     "SELECT * FROM sqlite_scan('/x', 'y')": "not in the catalog",
+    "SELECT * FROM read_ndjson_objects('/etc/passwd')": "disabled by configuration",
+    "SELECT * FROM parquet_schema('/etc/passwd')": "disabled by configuration",
+    "SELECT * FROM read_csv(['/etc/passwd', '/etc/group'])": "disabled by configuration",
+    "WITH w AS (FROM '/etc/passwd') FROM w": "does not exist",
+    "DESCRIBE SELECT * FROM read_csv('/etc/passwd')": "disabled by configuration",
+    "SUMMARIZE '/etc/passwd'": "does not exist",
+    "FROM histogram('/etc/passwd', content)": "does not exist",
+    "FROM which_secret('s3://x', 's3')": "HTTP",
+    "SELECT * FROM connection": "does not exist",
+    "FROM pandas_scan(140000000000000)": "No function matches",
+    "FROM arrow_scan(1, 2, 3)": "No function matches",
+    "FROM force_checkpoint()": "Cannot FORCE CHECKPOINT",
+    "SET VARIABLE x = 1": "not SET",
+    "USE memory": "not SET",
+    "BEGIN": "not TRANSACTION",
+    "VACUUM": "not VACUUM",
+    "EXECUTE p": "not EXECUTE",
+    "COPY (SELECT 1) TO PROGRAM 'id'": "syntax error",
+    "PRAGMA profiling_output='/tmp/cutor-stolen.json'": "not SET",
+    "CREATE OR REPLACE TEMP VIEW submissions AS SELECT 1": "not CREATE",
+    "SELECT 1) AS answer(c0) LIMIT 1; --": "syntax error",
+    f"SELECT {'(SELECT ' * 5000}1{')' * 5000}": "depth limit",
+    f"SELECT {'case when true then ' * 3000}1{' end' * 3000}": "depth limit",
+    f"SELECT null::{'struct(a ' * 6000}int{')' * 6000}": "depth limit",
+    f"FROM events{' CROSS JOIN events' * 3000}": "depth limit",
+    "SELECT * FROM json_each(repeat('[', 20000) || repeat(']', 20000))": "nested too deeply",
     "SELECT * FROM query_table('/etc/passwd')": "does not exist",
     "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('FROM read_text(''/etc/passwd'')'))": (
-        "file system operations are disabled"
+        "disabled by configuration"
     ),
     "SELECT getenv('HOME')": "does not exist",
     "SELECT * FROM enable_logging()": "the configuration has been locked",
@@ -102,6 +130,17 @@ async def test_what_may_not_be_asked_is_refused_in_one_line(served: Bus) -> None
     assert not list(Path("/tmp").glob("cutor-stolen*"))  # noqa: ASYNC240 - nothing else runs here
 
 
+async def test_the_copy_that_answers_cannot_be_read_as_a_file(served: Bus) -> None:
+    """It is open for the question, and where it lies no secret; its bytes are none of the answers."""
+    [[path]] = (await query(served, "SELECT path FROM duckdb_databases() WHERE database_name = 'views'")).rows
+    for function in ("read_blob", "read_text", "read_duckdb", "glob"):
+        with pytest.raises(QueryError, match="disabled by configuration"):
+            await query(served, f"SELECT * FROM {function}('{path}')")
+        with pytest.raises(QueryError, match="disabled by configuration"):
+            await query(served, f"SELECT * FROM {function}('{path}.wal')")
+    assert (await query(served, "SELECT count(*) FROM duckdb_secrets()")).rows == [[0]]
+
+
 NEVER_ENDING = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r"
 HEAVY = (
     "SELECT count(*) FROM (SELECT DISTINCT hash(range) FROM range(2000000000))",
@@ -116,7 +155,16 @@ HEAVY = (
     "EXPLAIN ANALYZE SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range % 7 = 3",
     "SELECT count(*) FROM (SELECT range FROM range(3000000000) ORDER BY hash(range))",
     "SELECT regexp_matches(repeat('a', 1000000000), '(a*)*b')",
+    "SELECT levenshtein(repeat('a', 300000), repeat('b', 300000))",
+    "SELECT sleep_ms(100000)",
+    "SELECT format('{:2000000000}', 1)",
+    "SELECT list_resize([1], 4000000000)",
+    "SELECT bitstring('1', 2000000000)",
+    "SELECT quantile(range, 0.5) FROM range(1000000000)",
+    "SELECT count(*) FROM (SELECT unnest(range(100000)) FROM range(1000000))",
+    "SELECT from_json('{}', repeat('[', 40000) || '\"INT\"' || repeat(']', 40000))",
 )
+"""What wants more memory or time than there is. The last one runs out of stack: the kernel ends its process, and no other."""
 
 
 async def ask_each(bus: Bus, questions: tuple[str, ...]) -> None:
@@ -133,6 +181,23 @@ async def test_what_takes_too_much_is_ended_while_the_writer_goes_on(served: Bus
     await happen_to_many(served, 20, "meanwhile")
     await asyncio.gather(*asking)
     await until(served, "SELECT count(*) FROM submissions WHERE outcome IS NOT NULL", 21)
+    assert "the query service ended" not in caplog.text
+
+
+async def test_who_does_not_take_an_answer_hinders_nobody(served: Bus, own_server: OwnServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Twenty ask for answers of many MB: half of them are gone before those come, the others never read what does."""
+    large = msgspec.json.encode(Question(sql="SELECT repeat('x', 10000) AS x FROM range(3000)"))
+    slow = [await connected_raw(own_server.url) for _ in range(10)]
+    for number, (_, writer) in enumerate(slow):
+        writer.write(b"SUB inbox.%d 1\r\n" % number + pub(b"cutor.query", large, reply=b"inbox.%d" % number))
+    for _ in range(10):
+        await send_raw(own_server.url, pub(b"cutor.query", large, reply=b"inbox.gone"))
+    try:
+        assert (await query(served, "SELECT count(*) > 5 FROM events", timeout_s=60.0)).rows == [[True]]
+        assert len((await query(served, "SELECT repeat('x', 10000) AS x FROM range(2000)", timeout_s=60.0)).rows) == 2000
+    finally:
+        for _, writer in slow:
+            writer.close()
     assert "the query service ended" not in caplog.text
 
 

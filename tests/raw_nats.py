@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 PATIENCE_S: Final = 60
 
 
-def pub(subject: bytes, body: bytes) -> bytes:
-    """Return the frame that publishes a body."""
-    return b"PUB %b %d\r\n%b\r\n" % (subject, len(body), body)
+def pub(subject: bytes, body: bytes, *, reply: bytes = b"") -> bytes:
+    """Return the frame that publishes a body; ``reply`` is where an answer is to go."""
+    return b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, len(body), body)
 
 
 def hpub(subject: bytes, headers: bytes, body: bytes) -> bytes:
@@ -20,13 +20,19 @@ def hpub(subject: bytes, headers: bytes, body: bytes) -> bytes:
     return b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, len(headers), len(headers) + len(body), headers, body)
 
 
+async def connected_raw(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return a connection that has told the server who it is, and from which nothing is read yet."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=4096)
+    hello = {"verbose": False, "pedantic": False, "headers": True, "user": parts.username, "pass": parts.password}
+    writer.write(b"CONNECT %b\r\n" % json.dumps(hello).encode())
+    return reader, writer
+
+
 async def send_raw(url: str, *frames: bytes) -> None:
     """Send frames over a connection of their own; the server has taken them all when this returns."""
-    parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    reader, writer = await connected_raw(url)
     try:
-        hello = {"verbose": False, "pedantic": False, "headers": True, "user": parts.username, "pass": parts.password}
-        writer.write(b"CONNECT %b\r\n" % json.dumps(hello).encode())
         for frame in frames:
             writer.write(frame)
             await writer.drain()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Final
@@ -74,6 +75,8 @@ def command(
     before, where it is configured so); nothing can be changed. `show tables` and `describe submissions` say what there is. A
     dashboard that asks often costs less with --max-age. With --json the answer says up to where the views held each stream
     (`as_of`), and how many messages each held beyond that (`behind`).
+
+    On a terminal that is narrower than a table, each row is shown by itself, a value a line.
     """
     form = "json" if wanted.json else form
     wanted.json = form == "json"
@@ -99,9 +102,9 @@ def _write(answer: Table, form: str, output: Path | None) -> None:
     if form == "parquet":
         content = _parquet(answer)
     else:
-        content = {"table": to_text, "json": to_json, "csv": to_csv}[form](answer).removesuffix("\n").encode(
-            errors="backslashreplace"
-        ) + b"\n"
+        columns = shutil.get_terminal_size().columns if output is None and sys.stdout.isatty() else None
+        text = to_text(answer, columns) if form == "table" else to_json(answer) if form == "json" else to_csv(answer)
+        content = text.removesuffix("\n").encode(errors="backslashreplace") + b"\n"
     if answer.truncated and form in ("csv", "parquet"):
         click.echo(f"note: the answer has more than these {len(answer.rows)} rows: ask for more with --rows", err=True)
     if form in ("csv", "parquet"):

@@ -17,7 +17,7 @@ from cutor.cli.options import Seconds, Wanted, examples, json_option, server_opt
 from cutor.cli.output import StatusLine, print_json
 from cutor.cli.whole_file import check_output, write_whole
 from cutor.model.errors import InvalidRequest
-from cutor.model.moments import Moment, parse_place
+from cutor.model.moments import parse_moment
 from cutor.model.quoting import shown
 from cutor.model.subjects import check_address
 from cutor.model.units import about, counted
@@ -39,12 +39,9 @@ def _moment(_: click.Context, __: click.Parameter, text: str | None) -> int | No
     if text is None:
         return None
     try:
-        place = parse_place(text, time.time_ns())
+        return parse_moment(text, time.time_ns()).time_ns
     except InvalidRequest as error:
         raise click.BadParameter(str(error)) from error
-    if not isinstance(place, Moment):
-        raise click.BadParameter(f"{shown(text)} is no time, and not how long ago: 2026-11-26T18:00 or 7d")
-    return place.time_ns
 
 
 def _labels(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ from cutor.model.quoting import shown
 NS_PER_S: Final = 1_000_000_000
 LAST_SEQUENCE: Final = (1 << 63) - 1
 PLACE_FORMS: Final = "a sequence (1042), a time (2026-11-26T23:00:00Z, without a zone in UTC), or how long ago (-2h, 1d12h)"
+MOMENT_FORMS: Final = "a time (2026-11-26T23:00:00Z, without a zone in UTC), or how long ago (7d, 1d12h)"
 
 _SEQUENCE: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 _TIME: Final = re.compile(
@@ -55,6 +56,14 @@ def parse_place(text: str, now_ns: int) -> Place:
     if (found := _TIME.fullmatch(text)) is not None:
         return _moment(text, found)
     raise InvalidRequest(f"{shown(text)} is no place in the log: give {PLACE_FORMS}")
+
+
+def parse_moment(text: str, now_ns: int) -> Moment:
+    """Return the moment that a text names, as `parse_place` reads it; a sequence is none. Raises `InvalidRequest`, one line."""
+    place = parse_place(text, now_ns) if _AGO.fullmatch(text) or _TIME.fullmatch(text) else None
+    if not isinstance(place, Moment):
+        raise InvalidRequest(f"{shown(text)} is no time: give {MOMENT_FORMS}")
+    return place
 
 
 def _sequence(text: str) -> Sequence:

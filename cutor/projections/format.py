@@ -25,15 +25,21 @@ EXPLAIN_COLUMNS: Final = ["explain_key", "explain_value"]
 """The columns of an EXPLAIN, whose plans are pictures: they are shown as they are."""
 
 
-def to_text(table: Table) -> str:
-    """Return a table for a terminal: aligned columns, control characters escaped, long cells cut, a line about the rest."""
+def to_text(table: Table, columns: int | None = None) -> str:
+    """Return a table for a terminal: aligned columns, control characters escaped, long cells cut, a line about the rest.
+
+    ``columns``: how many the terminal has. Where the table is wider than that, each row is shown by itself, a value a line.
+    """
     if [column.name for column in table.columns] == EXPLAIN_COLUMNS:
         return "\n".join(escape(str(plan), keep="\n") for _, plan in table.rows)
-    header = [escape(column.name) for column in table.columns]
+    header = [_cell(column.name) for column in table.columns]
     cells = [[_cell(value) for value in row] for row in table.rows]
     widths = [max(map(width, column)) for column in zip(header, *cells, strict=True)]
-    lines = [_line(header, widths, table.columns), "  ".join("─" * columns for columns in widths)]
-    lines += [_line(row, widths, table.columns) for row in cells]
+    if columns is not None and sum(widths) + 2 * (len(widths) - 1) > columns:
+        lines = _records(header, cells, columns)
+    else:
+        lines = [_line(header, widths, table.columns), "  ".join("─" * wide for wide in widths)]
+        lines += [_line(row, widths, table.columns) for row in cells]
     count = counted(len(table.rows), "row")
     lines.append(f"({count}{', and more that are not shown' if table.truncated else ''})")
     return "\n".join([*lines, *_lag(table)])
@@ -61,6 +67,18 @@ def _line(cells: list[str], widths: list[int], columns: list[Column]) -> str:
         for cell, wide, column in zip(cells, widths, columns, strict=True)
     ]
     return "  ".join(aligned).rstrip()
+
+
+def _records(header: list[str], cells: list[list[str]], columns: int) -> list[str]:
+    """Return each row below a line of its own, a value a line; of no row the names alone."""
+    names = [cut(name, columns) for name in header]
+    aside = max(map(width, names))
+    lines: list[str] = [] if cells else names
+    for number, row in enumerate(cells, 1):
+        lines.append(f"── {number} ".ljust(min(columns, aside + CELL_COLUMNS), "─"))
+        named = (f"{name}{' ' * (aside - width(name))}  {value}" for name, value in zip(names, row, strict=True))
+        lines += [cut(line, columns).rstrip() for line in named]
+    return lines
 
 
 def _cell(value: Any) -> str:

@@ -166,6 +166,8 @@ def connect(snapshot: str, memory_bytes: int) -> duckdb.DuckDBPyConnection:
 def only_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
     """Return the one statement in a text; raises `Refused` where there is another number, or one that does not just read."""
     statements = connection.extract_statements(sql)
+    if not statements:
+        raise Refused("there is no statement to answer: write one in SQL, `show tables` for instance")
     if len(statements) != 1:
         raise Refused(f"one statement at a time: found {len(statements)}")
     [statement] = statements

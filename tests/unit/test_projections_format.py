@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
-from cutor.projections.format import to_csv, to_json, to_text
+from cutor.projections.format import CELL_COLUMNS, to_csv, to_json, to_text
 from cutor.projections.query_client import Column, Table
 from cutor.projections.questions import AsOf
+from cutor.text import width
 
 TABLE = Table(
     columns=[Column("id", "VARCHAR"), Column("n", "BIGINT"), Column("labels", "MAP(VARCHAR, VARCHAR)")],
@@ -80,3 +81,23 @@ def test_a_plan_is_shown_as_it_is() -> None:
         [Column("explain_key", "VARCHAR"), Column("explain_value", "VARCHAR")], [["physical_plan", plan]], truncated=False
     )
     assert to_text(table) == "┌───┐\n│ x\\x1b[2J │\n└───┘"
+
+
+def test_on_a_terminal_that_is_too_narrow_each_row_is_shown_by_itself() -> None:
+    columns = [Column("sequence", "BIGINT"), Column("subject", "VARCHAR"), Column("odd\x1b[31m", "VARCHAR")]
+    table = Table(columns, [[1, "cutor.ev.default.s1.submitted", None], [12, "x" * 500, "a\nb"]], truncated=False)
+    assert to_text(table, 500) == to_text(table)
+    lines = to_text(table, 40).splitlines()
+    assert all(width(line) <= 40 for line in lines)
+    assert lines[0] == "── 1 " + "─" * 35
+    assert lines[1] == "sequence     1"
+    assert lines[2] == "subject      cutor.ev.default.s1.submit…"
+    assert lines[3] == r"odd\x1b[31m"
+    assert lines[7] == r"odd\x1b[31m  a\nb"
+    assert lines[-1] == "(2 rows)"
+    assert to_text(Table(columns, [], truncated=False), 20).splitlines() == ["sequence", "subject", r"odd\x1b[31m", "(0 rows)"]
+
+
+def test_the_name_of_a_column_is_no_longer_than_a_cell() -> None:
+    table = Table([Column("x" * 90_000, "BIGINT")], [[1]], truncated=False)
+    assert max(map(width, to_text(table).splitlines())) <= CELL_COLUMNS

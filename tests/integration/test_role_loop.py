@@ -406,7 +406,7 @@ async def test_a_second_submitted_from_elsewhere_is_a_stray_whenever_it_comes(jo
         work.go_on.set()
         await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
         await journal.bus.publish(subject, again)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await pending_acks(journal):
                 await asyncio.sleep(0.05)
     state = await journal.known(submitted.address)

@@ -29,7 +29,7 @@ from tests.child_image import IMAGE
 from tests.live_stack import EXAMPLES
 
 
-def until(true: Callable[[], bool], timeout_s: float = 20.0) -> None:
+def until(true: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Wait for something that another process does."""
     deadline = time.monotonic() + timeout_s
     while not true():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from cutor.model.events import (
     CacheBuilt,
     CacheLost,
@@ -22,6 +24,9 @@ from cutor.model.messages import Message, Unreadable
 from cutor.model.state import Submission, next_stage
 from cutor.model.units import counted
 
+WAITING: Final = ("waiting for a builder", "waiting for a runner")
+"""For a worker that takes a lease. One may have looked at it already and found no room: that is told to who follows alone."""
+
 
 def progress(state: Submission) -> str:
     """Return what a submission waits for or does now; its outcome once it has ended."""
@@ -29,9 +34,9 @@ def progress(state: Submission) -> str:
         return str(state.outcome)
     worker = None if state.lease is None else state.lease.role
     if state.status == "SUBMITTED":
-        return "building the environment" if worker == "builder" else "waiting for a builder"
+        return "building the environment" if worker == "builder" else WAITING[0]
     if worker != "runner":
-        return "waiting for a runner"
+        return WAITING[1]
     if next_stage(state) == "compile":
         return "compiling"
     total = len(state.request.test_cases)

@@ -12,7 +12,8 @@ from cutor.cli.render import print_result
 from cutor.client import Client
 from cutor.model.result import Result, result
 from cutor.model.subjects import Address
-from cutor.progress import progress
+from cutor.progress import WAITING, progress
+from cutor.waiting import watch_command
 
 
 @click.command("status", epilog=examples("cutor status 6f1c2a", "cutor status 6f1c2a --json"))
@@ -26,12 +27,19 @@ def command(wanted: Wanted, submission_id: str, tenant: str | None) -> int:
 
     It is folded from the stream itself, so it sees every event that is acknowledged. Exit code 0 as long as it has not ended.
     """
-    found, doing = asyncio.run(_fetch(wanted, named_submission(submission_id, tenant)))
+    address = named_submission(submission_id, tenant)
+    found, doing = asyncio.run(_fetch(wanted, address))
     if wanted.json:
         print_json(found)
     else:
         print_result(found, doing)
+        if doing in WAITING:
+            click.echo(f"`{_watch(address)}` tells what for, where it is room, another's build, or the cache")
     return exit_code_of_outcome(found)
+
+
+def _watch(address: Address) -> str:
+    return watch_command(address.id, address.tenant)
 
 
 async def _fetch(wanted: Wanted, address: Address) -> tuple[Result, str]:

@@ -54,6 +54,7 @@ from cutor.roles.answers import Answers
 from cutor.roles.attention import Attention, EndedMeanwhile, Running
 from cutor.roles.consumers import lease_times, queues
 from cutor.roles.context import RoleContext
+from cutor.roles.draining import cut_short, grace
 from cutor.roles.former_life import FormerLife
 from cutor.roles.glance import Glances
 from cutor.roles.in_hand import InHand, note_of
@@ -375,28 +376,12 @@ class Loop:
             return
         self._places.close()
         if not self._journal.bus.link.closed:  # else nothing that runs could tell what came of it
-            await self._grace(self._context.config.shutdown_grace_s)
-        left = {task for task in self._deliveries if not task.done()}
-        for task in left:
-            task.cancel()
-        if left:
-            log.info("%d in work: stopped and handed back", len(left))
-            await asyncio.wait(left)
+            await grace(self._deliveries, self._context.config.shutdown_grace_s, self._context.hurry)
+        await cut_short(self._deliveries)
         try:
             await self._journal.bus.flush()
         except BusError as error:
             log.warning("what was handed back may come again only after its ack_wait: %s", error)
-
-    async def _grace(self, grace_s: float) -> None:
-        """Wait until no job runs any more; no longer than ``grace_s`` seconds, and not once the context says ``hurry``."""
-        log.info("%d in work may finish within %g s", len(self._deliveries), grace_s)
-        hurried = asyncio.create_task(self._context.hurry.wait(), name="hurried")
-        ended = asyncio.create_task(asyncio.wait({*self._deliveries}), name="ended")
-        try:
-            await asyncio.wait({hurried, ended}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            hurried.cancel()
-            ended.cancel()
 
 
 async def serve(

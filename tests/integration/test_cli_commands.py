@@ -115,8 +115,9 @@ def read_until(master: int, text: bytes) -> bytes:
 def test_status_shows_a_queued_submission(bare: User, queued: str) -> None:
     shown = bare.cutor("status", queued)
     assert (shown.returncode, shown.stderr) == (0, "")
-    first, second = shown.stdout.splitlines()
+    first, second, third = shown.stdout.splitlines()
     assert first == f"default/{queued} SUBMITTED: waiting for a builder"
+    assert third == f"`cutor watch {queued}` tells what for, where it is room, another's build, or the cache"
     assert re.fullmatch(r"submitted \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ, \d+ s ago", second)
     document = json.loads(bare.cutor("status", queued, "--json").stdout)
     assert document == {

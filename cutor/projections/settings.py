@@ -43,8 +43,8 @@ class ArchiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         int,
         Meta(
             ge=1 << 20,
-            le=1 << 30,
-            description="bytes of messages' bodies with which a file is full; so much memory is used twice over",
+            le=256 << 20,
+            description="bytes of messages' bodies with which a file is full; sealing takes up to eight times as much memory",
         ),
     ] = 128 << 20
     segment_age_s: Annotated[

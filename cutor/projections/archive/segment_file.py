@@ -26,7 +26,10 @@ from cutor.projections.rows import fingerprint, reading_rules
 
 ROW_GROUP: Final = 40_960
 """Messages that are compressed together, and read by one thread."""
-MEMORY_BYTES: Final = 1 << 30
+LARGEST_BYTES: Final = 256 << 20
+"""Most bytes of bodies that `archive.segment_bytes` lets a segment have, but for the message with which it is full."""
+MEMORY_BYTES: Final = 8 * LARGEST_BYTES
+"""A segment is in memory as a table, as columns and as a compressed group at one time; a small one takes what it takes."""
 FETCHED: Final = 4096
 """Messages that are taken from a file at a time."""
 COLUMNS: Final = "sequence, time_ns, subject, message_id, headers, body"
@@ -65,7 +68,10 @@ def connect() -> duckdb.DuckDBPyConnection:
 
 
 class SegmentWriter:
-    """Messages on their way into one file. They are in memory until `write`, which is why a segment has a bound."""
+    """Messages on their way into one file. They are in memory until `write`, which is why a segment has a bound.
+
+    `add` raises `ArchiveUnusable` where there is no room for them in memory.
+    """
 
     def __init__(self, stream: str) -> None:
         self._stream = stream
@@ -92,10 +98,13 @@ class SegmentWriter:
         """Take messages, which follow those that are there without a gap."""
         if not messages:
             return
-        self._appender.append_rows(
-            (one.sequence, one.time_ns, one.subject, one.message_id, _headers(one.headers), one.body, kind)
-            for one, kind in zip(messages, event_kinds(self._stream, Columns.of(messages)), strict=True)
-        )
+        try:
+            self._appender.append_rows(
+                (one.sequence, one.time_ns, one.subject, one.message_id, _headers(one.headers), one.body, kind)
+                for one, kind in zip(messages, event_kinds(self._stream, Columns.of(messages)), strict=True)
+            )
+        except duckdb.Error as error:
+            raise ArchiveUnusable(f"{self._stream}: a segment cannot be taken into memory: {_one_line(error)}") from error
         self._first = self._first or messages[0]
         self._last = messages[-1]
         self.messages += len(messages)
@@ -108,8 +117,8 @@ class SegmentWriter:
         """
         assert self._first is not None
         assert self._last is not None
-        self._appender.flush()
         try:
+            self._appender.flush()
             self._connection.execute(
                 f"COPY segment TO {_literal(draft)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}, "
                 "USE_TMP_FILE false)"
@@ -166,13 +175,21 @@ def first_since(path: Path, time_ns: int) -> int:
 def messages_of(stream: str, path: Path, first: int, last: int, batch: int = FETCHED) -> Iterator[list[Stored]]:
     """Yield the messages of a file from one sequence to another, both with it, in lists of ``batch`` at the most.
 
+    They come as they stand in the file, which is in their order: a sort would have all of it in memory.
+
     Raises `ArchiveDamaged`.
     """
-    sql = f"SELECT {COLUMNS} FROM read_parquet($1) WHERE sequence BETWEEN $2 AND $3 ORDER BY sequence"  # noqa: S608 - names of columns
+    sql = f"SELECT {COLUMNS} FROM read_parquet($1) WHERE sequence BETWEEN $2 AND $3"  # noqa: S608 - names of columns
+    before = first - 1
     with _reading(path) as connection:
         connection.execute(sql, [str(path), first, last])
         while found := connection.fetchmany(batch):
-            yield [_stored(stream, *row) for row in found]
+            messages = [_stored(stream, *row) for row in found]
+            for message in messages:
+                if message.sequence <= before:
+                    raise ArchiveDamaged(f"{path}: it has {message.sequence} behind {before}")
+                before = message.sequence
+            yield messages
 
 
 @contextmanager

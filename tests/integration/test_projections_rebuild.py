@@ -144,7 +144,7 @@ async def test_new_views_that_cannot_be_put_in_place_cost_nothing(own_bus: Bus, 
     path = tmp_path / "views.duckdb"
     await happen(own_bus, "only", *FINISHED)
     await rebuild_in_place(own_bus, path)
-    inode, writer = path.stat().st_ino, Writer(path)
+    inode, writer, reached = path.stat().st_ino, Writer(path), False
     await writer.open()
     try:
         async with FreshViews.making(own_bus, draft_of(path)) as fresh:
@@ -154,11 +154,13 @@ async def test_new_views_that_cannot_be_put_in_place_cost_nothing(own_bus: Bus, 
                 await writer.replace_by(tmp_path / "not there")
             assert (writer.position("EVENTS").sequence, path.stat().st_ino) == (len(FINISHED), inode)
             await writer.note_wait("EVENTS", None)
+            reached = True
             raise RebuildFailed("as who swaps is told")
     except RebuildFailed:
         pass
     finally:
         await writer.close()
+    assert reached
     assert names(tmp_path) == ["views.duckdb", "views.duckdb.lock"]
 
 

@@ -9,6 +9,7 @@ from the stream, loudly.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -53,6 +54,9 @@ TURN_S: Final = 0.0005
 that hears of events."""
 BULK_FROM: Final = 50_000
 """So far behind a stream's end, the projector reads in bulk until it is there."""
+GARBAGE: Final = (20_000, 20, 50)
+"""When the collector looks for what only refers to itself. There is little of it, and looking at all that is kept stops the
+process for 0.1 s."""
 WATCH_S: Final = 1.0
 """Between two looks at whether the file is still there."""
 RETRY_S: Final = 1.0
@@ -65,7 +69,7 @@ async def run_projector(context: RoleContext) -> None:
     Raises `RestoreUnfinished` where the server holds part of a backup: of such a log no views are made.
     """
     path = Path(context.config.projector.database)
-    with held(path), _short_turns():
+    with held(path), _undisturbed_interpreter():
         remove_leftovers(path)
         async with Bus.connect(context.server, name=f"cutor projector {context.worker}") as bus:
             await check_whole(bus)
@@ -84,12 +88,17 @@ async def run_projector(context: RoleContext) -> None:
 
 
 @contextmanager
-def _short_turns() -> Iterator[None]:
-    usual_s = sys.getswitchinterval()
+def _undisturbed_interpreter() -> Iterator[None]:
+    """Let threads take short turns, and keep the garbage collector from what lives as long as the process."""
+    usual_s, usual_thresholds = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(TURN_S)
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
     try:
         yield
     finally:
+        gc.set_threshold(*usual_thresholds)
+        gc.unfreeze()
         sys.setswitchinterval(usual_s)
 
 

@@ -28,8 +28,10 @@ KEPT: Final = 10_000
 """Most submissions whose standing is kept in memory; of others it is read from the file."""
 READ_AT_MOST_BYTES: Final = 16 << 20
 """Most bytes of bodies that are read again for the submissions of a batch. What wants more, SQL folds, which needs none."""
-MOVING: Final = 50_000
-"""Most rows in ``folds.moving`` before they are worked in."""
+MOVING: Final = 2000
+MOVING_PART: Final = 20
+"""Most rows in ``folds.moving`` before they are worked in: so many, or the twentieth part of those in ``folds.settled``. All of
+these are read each time, and commits wait."""
 
 _SUBJECT: Final = re.compile(schema.SUBJECT_PATTERN)
 """Whose strays a message is among, even where its kind is none."""
@@ -73,6 +75,7 @@ class SmallFold:
         self._appenders = {table: connection.appender(table) for table in (*_FILLED, "stages", "folds.moving")}
         self._standings: OrderedDict[Address, Standing] = OrderedDict()
         self._moving: int | None = None
+        self._settled = 0
 
     def apply(self, batch: Sequence[Plain]) -> bool:
         """Fold messages in, and return whether all of them count.
@@ -93,13 +96,19 @@ class SmallFold:
             self._standings.popitem(last=False)
         return rows.strays == 0
 
-    def settle(self, *, at_least: int = 1) -> None:
-        """Work the states of small batches into the table of all, where there are as many rows of them."""
-        if self._in_moving() >= at_least:
+    @property
+    def is_full(self) -> bool:
+        """Whether the states of small batches are to be worked in."""
+        return self._in_moving() >= max(MOVING, self._settled // MOVING_PART)
+
+    def settle(self) -> None:
+        """Work the states of small batches into the table of all, inside of a transaction."""
+        if self._in_moving():
             self._planning.be_thorough()
             for sql in schema.settle_statements():
                 self._connection.execute(sql)
             self._moving = 0
+            [(self._settled,)] = self._connection.execute("SELECT count(*) FROM folds.settled").fetchall()
 
     def forget(self, subjects: Iterable[str]) -> None:
         """Drop what memory has of the submissions of subjects: others have folded them on."""

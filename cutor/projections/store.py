@@ -24,13 +24,17 @@ from cutor.projections.planning import Planning
 from cutor.projections.rows import fingerprint
 from cutor.projections.session import connect, one_line, writing
 from cutor.projections.small_batch import Plain, read_plain
-from cutor.projections.small_fold import MOVING, SMALL, SmallFold, TooMuchToRead
+from cutor.projections.small_fold import SMALL, SmallFold, TooMuchToRead
 from cutor.projections.views_paths import wal_path
 
 log = logging.getLogger(__name__)
 
 WAL_BYTES: Final = 64 << 20
 """The write-ahead log is worked into the file when it is longer than this."""
+COMMITS: Final = 500
+COMMITS_PER_MIB: Final = 6
+"""Or when it has so many commits, and so many for each MiB of the file: to replay them takes as long as to copy the file anew,
+and who asks for the newest waits for the one or the other."""
 FOLD_ERRORS: Final = (duckdb.DataError, duckdb.ProgrammingError)
 """What a message can do to the fold; anything else is a fault of disk, memory or cutor's, and ends the projector."""
 
@@ -68,6 +72,8 @@ class Store:
         self._waits: dict[str, str | None] = dict(connection.execute("SELECT stream, reason FROM folds.waits").fetchall())
         self.commits = 0
         self._copies = 0
+        self._worked_in = 0
+        self._beside = connection.cursor()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -85,6 +91,7 @@ class Store:
 
     def close(self) -> None:
         """Close the file; what is committed is in it."""
+        self._beside.close()
         self._connection.close()
 
     def position(self, stream: str) -> Position:
@@ -220,20 +227,48 @@ class Store:
             self._small.reset()
             raise
 
-    def work_in(self) -> None:
-        """Work the write-ahead log into the file where it has grown long, and nobody copies the file.
+    def work_in(self, longest_bytes: int | None = None) -> None:
+        """Work the write-ahead log into the file where it is longer than that (`WAL_BYTES`), and nobody copies the file.
 
-        The states of small batches take their place among all others, where there are many of them: each of the steps leaves
-        the views as they were, so a crash between two of them does no harm. Raises `ViewsUnwritable` as `apply` does.
+        The states of small batches take their place among all others, where there are many of them. Raises `ViewsUnwritable` as
+        `apply` does.
         """
         with writing(self.path):
-            self._work_in()
+            self._settle()
+            if not self._copies and self._log_bytes() > (WAL_BYTES if longest_bytes is None else longest_bytes):
+                self._worked_in = self.commits
+                _checkpoint(self._connection)
 
-    def _work_in(self) -> None:
-        self._small.settle(at_least=MOVING)
-        wal = wal_path(self.path)
-        if not self._copies and wal.exists() and wal.stat().st_size > WAL_BYTES:
-            self._connection.execute("CHECKPOINT")
+    def _settle(self) -> None:
+        if self._small.is_full:
+            with self._transaction():
+                self._small.settle()
+
+    def _log_bytes(self) -> int:
+        try:
+            return wal_path(self.path).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def has_long_log(self) -> bool:
+        """Return whether the write-ahead log is to be worked in: it is large, or who opens a copy would replay it for long."""
+        commits = self.commits - self._worked_in
+        if commits < COMMITS:
+            return self._log_bytes() > WAL_BYTES
+        return commits >= COMMITS_PER_MIB * (self.path.stat().st_size >> 20) or self._log_bytes() > WAL_BYTES
+
+    def work_in_beside(self) -> None:
+        """Work the write-ahead log in while commits go on. For a thread of its own, one at a time, and while nobody copies.
+
+        Raises `ViewsUnwritable` as `apply` does.
+        """
+        self._copies += 1  # for the other thread: no checkpoint of its own meanwhile
+        self._worked_in = self.commits
+        try:
+            with writing(self.path):
+                _checkpoint(self._beside)
+        finally:
+            self._copies -= 1
 
     def begin_copy(self) -> int:
         """Return how many bytes of the write-ahead log hold what is committed; with the file they do, until `end_copy`.
@@ -250,3 +285,9 @@ class Store:
     def end_copy(self) -> None:
         """Say that a copy is done."""
         self._copies -= 1
+
+
+def _checkpoint(connection: duckdb.DuckDBPyConnection) -> None:
+    """Work the log in; where something else of the file is under way that is in its way, the next commit tries again."""
+    with suppress(duckdb.TransactionException):
+        connection.execute("CHECKPOINT")

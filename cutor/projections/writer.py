@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import duckdb
 
@@ -16,11 +16,14 @@ from cutor.bus.bulk.columns import Message
 from cutor.projections.batches import Batch
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.gaps import Gap
-from cutor.projections.store import DeadLetter, Position, Store
+from cutor.projections.store import WAL_BYTES, DeadLetter, Position, Store
 from cutor.projections.views_file import is_same_file, open_or_make_anew, put_in_place, remove_views, set_aside
 from cutor.undisturbed import to_the_end
 
 log = logging.getLogger(__name__)
+
+LONGEST_LOG_BYTES: Final = 4 * WAL_BYTES
+"""Where the write-ahead log has grown to this beside a copy that takes long, commits wait until it is worked in."""
 
 T = TypeVar("T")
 
@@ -46,6 +49,7 @@ class Writer:
         self._inode = 0
         self._lives = 0
         self._no_copy = asyncio.Lock()
+        self._working_in: asyncio.Task[None] | None = None
 
     @property
     def version(self) -> tuple[int, int]:
@@ -77,9 +81,25 @@ class Writer:
         def write() -> None:
             self.check_in_place()
             self._open_store().apply(stream, messages)
-            self._open_store().work_in()
+            self._open_store().work_in(LONGEST_LOG_BYTES)
 
         await self._call(write)
+        self._work_in_beside()
+
+    def _work_in_beside(self) -> None:
+        """Begin to work the log in where it is long; commits go on, copies wait. Raises what came of the last time."""
+        if self._working_in is not None:
+            if not self._working_in.done():
+                return
+            working_in, self._working_in = self._working_in, None
+            working_in.result()
+        if not self._no_copy.locked() and self._open_store().has_long_log():
+            self._working_in = asyncio.create_task(self._work_in(), name="work the log in")
+
+    async def _work_in(self) -> None:
+        async with self._no_copy:
+            if self._store is not None:
+                await asyncio.to_thread(self._store.work_in_beside)
 
     async def apply_batch(self, stream: str, batch: Batch) -> None:
         """Fold in messages that have been read, and commit; errors as of `apply`."""

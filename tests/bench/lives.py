@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -115,28 +116,47 @@ def _life(output_bytes: int) -> list[Event]:
 
 
 async def publish(url: str, messages: Iterable[Made]) -> int:
-    """Store messages in a stream, each with the headers of a fenced append, and return how many; without a bus, for speed.
+    """Store messages in a stream over a connection of their own, as `Publisher` does, and return how many."""
+    async with publishing(url) as publisher:
+        return await publisher.store(messages)
 
-    The fence itself is left away: the server would look up each. Raises AssertionError where the server refuses one.
-    """
+
+@asynccontextmanager
+async def publishing(url: str) -> AsyncIterator[Publisher]:
+    """Give a publisher over a connection that stays open as long as this lasts; without a bus, for speed."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 20)
     hello = {"verbose": False, "pedantic": False, "headers": True, "user": parts.username, "pass": parts.password}
     writer.write(b"CONNECT %b\r\nSUB acks 1\r\n" % json.dumps(hello).encode())
-    count, waiting = 0, 0
     try:
+        yield Publisher(reader, writer)
+    finally:
+        writer.close()
+
+
+class Publisher:
+    """Stores messages, each with the headers of a fenced append.
+
+    The fence itself is left away: the server would look up each.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def store(self, messages: Iterable[Made]) -> int:
+        """Store messages, and return how many, once they are. Raises AssertionError where the server refuses one."""
+        count, waiting = 0, 0
         for window in _windows(messages):
-            writer.write(b"".join(window))
-            await writer.drain()
+            self._writer.write(b"".join(window))
+            await self._writer.drain()
             count += len(window)
             waiting += 1
             while waiting > 1:
-                waiting -= await _acknowledged(reader, writer)
+                waiting -= await _acknowledged(self._reader, self._writer)
         while waiting:
-            waiting -= await _acknowledged(reader, writer)
-    finally:
-        writer.close()
-    return count
+            waiting -= await _acknowledged(self._reader, self._writer)
+        return count
 
 
 def _windows(messages: Iterable[Made]) -> Iterator[list[bytes]]:

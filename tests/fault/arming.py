@@ -18,6 +18,8 @@ from typing import Final, Literal, NamedTuple
 DIRECTORY: Final = "CUTOR_FAULT_POINTS"
 """The variable that names the directory to the processes of the harness's stack; without it nothing is armed."""
 FIRED: Final = ".fired"
+MOMENT_S: Final = 0.00005
+"""How far into foreign code it is gone."""
 
 Deed = Literal["kill", "stop", "fail"]
 
@@ -91,17 +93,23 @@ def armed(point: str) -> bool:
 
 def passed(point: str) -> None:
     """Say that this process comes by a point. Where the order is to kill, this does not return; `Injected` where to fail."""
+    deed = _due(point)
+    if deed is not None:
+        _do(deed, point)
+
+
+def _due(point: str) -> Deed | None:
+    """Count a pass, and return what is to happen at it; whoever asks is the only one who is told."""
     if _directory is None:
-        return
+        return None
     file = _directory / point
     try:
         order, version = Order.read(file.read_text()), file.stat().st_mtime_ns
     except FileNotFoundError:
-        return
+        return None
     with _lock:
         count = _counts[point, version] = _counts.get((point, version), 0) + 1
-    if count >= order.passing and (order.always or _take(file)):
-        _do(order.deed, point)
+    return order.deed if count >= order.passing and (order.always or _take(file)) else None
 
 
 def _take(file: Path) -> bool:
@@ -128,9 +136,21 @@ def around(what: str) -> Iterator[None]:
     passed(f"{what}.after")
 
 
-def soon(point: str, after_s: float) -> None:
-    """Pass a point a little later, from a thread: while foreign code works that has no place to stop at. Only where armed."""
-    if armed(point):
-        timer = threading.Timer(after_s, passed, [point])
-        timer.daemon = True
-        timer.start()
+def soon(point: str) -> None:
+    """Pass a point in the midst of foreign code, which has no place to stop at: this thread must enter it next.
+
+    The pass is counted here, and a thread that has nothing else left to do carries the order out: the code may be as short as
+    it likes.
+    """
+    deed = _due(point)
+    if deed is None:
+        return
+    entered = threading.Event()
+
+    def come_by() -> None:
+        entered.wait()
+        time.sleep(MOMENT_S)
+        _do(deed, point)
+
+    threading.Thread(target=come_by, daemon=True).start()
+    entered.set()

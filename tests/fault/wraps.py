@@ -274,7 +274,7 @@ def _wrap_projector(role: str) -> None:
         with transaction(self):
             yield
             passed(f"{role}.commit.within")
-            soon(f"{role}.commit.during", 0.0002)
+            soon(f"{role}.commit.during")
         passed(f"{role}.commit.after")
 
     store.Store._transaction = within  # type: ignore[method-assign]
@@ -295,19 +295,22 @@ def wrap_queries(role: str) -> None:
 
 
 def _wrap_checkpoint(role: str) -> None:
-    """Let the log be worked in at every commit where a point there is armed: else it would take 64 MB of events."""
-    work_in = store.Store.work_in
+    """Let the log be worked in at every commit where a point there is armed: else it would take hundreds of them."""
+    work_in, has_long_log = store.Store.work_in_beside, store.Store.has_long_log
+
+    @wraps(has_long_log)
+    def long_enough(self: store.Store) -> bool:
+        return any(armed(f"{role}.checkpoint.{when}") for when in ("before", "during", "after")) or has_long_log(self)
 
     @wraps(work_in)
     def working_in(self: store.Store) -> None:
-        if any(armed(f"{role}.checkpoint.{when}") for when in ("before", "during", "after")):
-            store.WAL_BYTES = 0  # type: ignore[misc]
-            passed(f"{role}.checkpoint.before")
-            soon(f"{role}.checkpoint.during", 0.0002)
+        passed(f"{role}.checkpoint.before")
+        soon(f"{role}.checkpoint.during")
         work_in(self)
         passed(f"{role}.checkpoint.after")
 
-    store.Store.work_in = working_in  # type: ignore[method-assign]
+    store.Store.has_long_log = long_enough  # type: ignore[method-assign]
+    store.Store.work_in_beside = working_in  # type: ignore[method-assign]
 
 
 def _wrap_rename(role: str) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.fault.arming import Injected, Order, Points
+from tests.fault.arming import DIRECTORY, Injected, Order, Points
 from tests.fault.page import TITLES, page, words
 from tests.fault.points import POINTS, matching, rounds
 from tests.fault.submissions import BASIC, KINDS
@@ -101,3 +105,21 @@ def test_an_order_is_carried_out_once_at_its_pass(tmp_path: Path, monkeypatch: p
 )
 def test_what_is_sent_is_known_by_its_subject(subject: str, body: bytes, word: str | None) -> None:
     assert word_of(subject, body) == word
+
+
+def test_a_point_in_foreign_code_is_passed_while_that_works(tmp_path: Path) -> None:
+    """At the pass that was ordered, and at no other."""
+    Points(tmp_path).arm("p", Order("kill", passing=2))
+    program = (
+        "import time; from tests.fault.arming import soon\n"
+        "for turn in range(3):\n"
+        "    print(turn, flush=True); soon('p'); time.sleep(turn * 60)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {DIRECTORY: str(tmp_path)},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert (done.returncode, done.stdout.split()) == (-signal.SIGKILL, ["0", "1"])

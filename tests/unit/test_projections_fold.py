@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -26,7 +28,7 @@ from cutor.model.events import (
 )
 from cutor.model.limits import StageKind
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, Address
-from cutor.projections import readings, rows, schema
+from cutor.projections import readings, rows, schema, small_fold
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.small_batch import read_plain
 from cutor.projections.store import Store
@@ -352,4 +354,42 @@ def test_large_histories_are_not_read_again_for_a_small_batch(tmp_path: Path, mo
     views.happen(leased("builder"))
     assert read == []
     assert views.query("SELECT builder_attempts FROM submissions") == [(1,)]
+    views.store.close()
+
+
+@pytest.mark.parametrize("failing", range(5))
+def test_a_crash_while_states_are_worked_in_leaves_the_views_as_they_were(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, between and behind its statements: none of them is in the file without the others."""
+    views = Views(tmp_path)
+    for name in ("s1", "s2", "s3"):
+        views.happen(*RUNNING, address=Address("default", name))
+    with views.store._transaction():
+        views.store._small.settle()
+    views.happen(ran(0, "OK"))
+    views.happen(*RUNNING[:2], address=Address("default", "s4"))
+    everything = "SELECT * FROM folds.submissions ORDER BY ALL"
+    before, parts = views.query(everything), views.query("SELECT * FROM folds.settled ORDER BY ALL")
+    statements = list(schema.settle_statements())
+    assert len(statements) == 4
+    statements.insert(failing, "SELECT error('boom')")
+    with monkeypatch.context() as broken:
+        broken.setattr(schema, "settle_statements", lambda: statements)
+        broken.setattr(small_fold, "MOVING", 1)
+        with pytest.raises(duckdb.Error, match="boom"):
+            views.store.work_in()
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for left in tmp_path.glob("views.duckdb*"):
+        shutil.copy(left, killed)
+    with closing(Store.open(killed / "views.duckdb")) as opened:
+        assert opened._connection.execute(everything).fetchall() == before
+        assert opened._connection.execute("SELECT * FROM folds.settled ORDER BY ALL").fetchall() == parts
+    assert views.query(everything) == before
+    views.happen(ran(1, "OK"))
+    monkeypatch.setattr(small_fold, "MOVING", 1)
+    before = views.query(everything)
+    views.store.work_in()
+    assert (views.query(everything), views.query("SELECT count(*) FROM folds.moving")) == (before, [(0,)])
     views.store.close()

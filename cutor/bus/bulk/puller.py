@@ -120,19 +120,27 @@ class Puller:
 
     def _pull_or_wait(self) -> bool:
         """Pull while there is room; wait for room where nothing is owed. Return whether to go on."""
+        while self._has_room_for_a_pull():
+            self._pull()
+        return not self._stopped
+
+    def _has_room_for_a_pull(self) -> bool:
+        """Return whether to pull, once it is known: not where it is to be received, or to be stopped."""
         with self._room:
             while not self._stopped:
-                has_room = self._held_bytes < HELD_BYTES
-                if has_room and self._window.owed <= PULL * (PULLS - 1):
-                    self._pulls += 1
-                    self._window.sent(self._pulls, PULL, EXPIRES_S, time.monotonic())
-                    body = pull_request(PULL, expires_s=EXPIRES_S, max_bytes=PULL_BYTES)
-                    self._wire.pull(self._stream, self._consumer, self._pulls, body)
-                elif has_room or self._window.owed:
-                    return True
-                else:
-                    self._room.wait(WAIT_S)
+                if self._held_bytes < HELD_BYTES:
+                    return self._window.owed <= PULL * (PULLS - 1)
+                if self._window.owed:
+                    return False
+                self._room.wait(WAIT_S)
             return False
+
+    def _pull(self) -> None:
+        """Ask for more: without the lock, for who takes from here must not wait for a server that takes nothing."""
+        self._pulls += 1
+        self._window.sent(self._pulls, PULL, EXPIRES_S, time.monotonic())
+        body = pull_request(PULL, expires_s=EXPIRES_S, max_bytes=PULL_BYTES)
+        self._wire.pull(self._stream, self._consumer, self._pulls, body)
 
     def _arrived(self, columns: Columns, last_number: int) -> None:
         if not columns:

@@ -1,0 +1,92 @@
+"""The write-ahead log of the views is worked in while commits go on, and a kill in the middle of both costs nothing."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cutor.model.subjects import EVENTS
+from cutor.projections.store import Store
+from tests.bench.lives import lives
+
+LIVES = 100_000
+BATCH = 3
+
+
+def commit_and_work_in(path: Path) -> None:
+    """Commit batch after batch, and work the log in all the time; tell the last message of each commit."""
+    store, messages = Store.open(path), lives(LIVES)
+
+    def work_in() -> None:
+        while True:
+            store.work_in_beside()
+            say("worked in")
+
+    threading.Thread(target=work_in, daemon=True).start()
+    while batch := [*itertools.islice(messages, BATCH)]:
+        store.apply(EVENTS, batch)
+        say(str(batch[-1].sequence))
+
+
+def say(line: str) -> None:
+    """Print a line in one piece: two threads do."""
+    os.write(1, f"{line}\n".encode())
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_kill_while_the_log_is_worked_in_loses_no_commit(times: int, tmp_path: Path) -> None:
+    path = tmp_path / "views.duckdb"
+    with subprocess.Popen([sys.executable, "-m", __name__, path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            said = [line.strip() for line in _until(iter(process.stdout), times)]
+        finally:
+            process.kill()
+        said += [line.strip() for line in process.stdout]
+    told = [int(line) for line in said if line.isdecimal()]
+    with closing(Store.open(path)) as store:
+        last = store.position(EVENTS).sequence
+        assert last in {told[-1], told[-1] + BATCH}
+        query = "SELECT count(*), max(sequence), bool_and(counts) FROM events"
+        assert store._connection.execute(query).fetchall() == [(last, last, True)]
+        found = store._connection.execute("SELECT * FROM folds.submissions ORDER BY ALL").fetchall()
+    with closing(Store.open(tmp_path / "anew.duckdb")) as anew:
+        anew.apply(EVENTS, [*lives(last)])
+        assert anew._connection.execute("SELECT * FROM folds.submissions ORDER BY ALL").fetchall() == found
+
+
+def _until(lines: object, times: int) -> list[str]:
+    """Lines until the log was worked in so often, and a few commits more."""
+    taken: list[str] = []
+    for line in lines:  # type: ignore[attr-defined]
+        taken.append(line)
+        if taken.count("worked in\n") >= times and sum(one.strip().isdecimal() for one in taken) > 20 * times:
+            break
+    return taken
+
+
+def test_a_log_is_long_by_its_bytes_or_by_its_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Store.open(tmp_path / "views.duckdb")) as store:
+        messages = lives(LIVES)
+        monkeypatch.setattr("cutor.projections.store.COMMITS", 5)
+        for _ in range(4):
+            store.apply(EVENTS, [next(messages)])
+        assert not store.has_long_log()
+        store.apply(EVENTS, [next(messages)])
+        assert store.has_long_log()
+        store.work_in_beside()
+        assert not store.has_long_log()
+        monkeypatch.setattr("cutor.projections.store.WAL_BYTES", 100)
+        store.apply(EVENTS, [next(messages)])
+        assert store.has_long_log()
+
+
+if __name__ == "__main__":
+    commit_and_work_in(Path(sys.argv[1]))

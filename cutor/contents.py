@@ -71,6 +71,32 @@ class Contents:
                     check_reference(ref)
                     await self._bodies.complete(ref, data)
 
+    async def renewed(self, request: ValidRequest, stored: StoredRequest) -> StoredRequest:
+        """Return what an old event holds of a request, for a new event: large contents that are gone or to go are stored again.
+
+        ``request`` is what `load_request` made of it just now.
+        """
+        files = [
+            msgspec.structs.replace(file, content=await self._renewed(file.content, request.files[file.name]))
+            for file in stored.files
+        ]
+        cases = [
+            msgspec.structs.replace(
+                kept,
+                input=await self._renewed(kept.input, case.input),
+                expected_output=None
+                if kept.expected_output is None
+                else await self._renewed(kept.expected_output, case.expected_output or b""),
+            )
+            for case, kept in zip(request.test_cases, stored.test_cases, strict=True)
+        ]
+        return msgspec.structs.replace(stored, files=tuple(files), test_cases=tuple(cases))
+
+    async def _renewed(self, content: Content, data: bytes) -> Content:
+        if content.body is None:
+            return content
+        return msgspec.structs.replace(content, body=_body(await self._bodies.renew(_stored_body(content.body), data)))
+
     async def load_request(self, address: Address, stored: StoredRequest, bounds: Bounds | None = None) -> ValidRequest:
         """Return a stored request with every content fetched; it is decoded, not yet checked against a policy.
 
@@ -128,8 +154,7 @@ class Contents:
         ]
 
     async def _put(self, data: bytes) -> BodyRef:
-        stored = await self._bodies.put(data)
-        return BodyRef(sha256=stored.sha256, size_bytes=stored.size_bytes, chunks=stored.chunks, salt=stored.salt)
+        return _body(await self._bodies.put(data))
 
     async def spill_stages(self, stages: Sequence[Stage]) -> tuple[Stage, ...]:
         """Return stages whose large outputs are references to BODIES, as one event can hold them."""
@@ -170,6 +195,10 @@ class Contents:
             return output
         encoding, data = encode_text(await self._bodies.get(_stored_body(output.body)))
         return msgspec.structs.replace(output, encoding=encoding, data=data, body=msgspec.UNSET)
+
+
+def _body(stored: StoredBody) -> BodyRef:
+    return BodyRef(sha256=stored.sha256, size_bytes=stored.size_bytes, chunks=stored.chunks, salt=stored.salt)
 
 
 def _stored_body(body: BodyRef) -> StoredBody:

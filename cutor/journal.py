@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cutor.bus.backup import check_whole
 from cutor.bus.bodies import Bodies
@@ -33,6 +33,9 @@ from cutor.model.subjects import EVENTS, POLICY_SUBJECT, STACK, Address, event_s
 from cutor.model.versions import announcing
 from cutor.sealed import Sealed
 from cutor.versions import Versions
+
+if TYPE_CHECKING:
+    from cutor.projections.archive.lives import Lives
 
 CONFLICTS_AT_MOST: Final = 100
 """Times an append is decided anew before `JournalBusy`, about 9 s: more than any healthy submission has events in that time."""
@@ -121,6 +124,7 @@ class Journal:
         self.bus = bus
         self._appended = appended
         self.versions = Versions(bus)
+        self.sealed = sealed or Sealed(None)
         self.contents = Contents(Bodies(bus, sealed))
 
     async def policy(self) -> Policy:
@@ -219,6 +223,11 @@ class Journal:
             await self.versions.check(stored)
         return entry
 
+    async def fold_in(self, folding: Folding, stored: Stored) -> None:
+        """Take one more message into a fold. Raises `EventNewer`."""
+        entry = await self._entry(stored)
+        folding.take(entry.message, entry.stamp)
+
     async def _caught_up(self, state: Submission, at_least: int, seen: Callable[[Entry], None]) -> Submission:
         """Return a state with what stands behind it, as in `behind`; ``seen`` gets each entry. Where it is lost, read anew."""
         try:
@@ -239,6 +248,26 @@ class Journal:
         if folding.state is None:
             raise SubmissionUnknown(f"{address} vanished from the stream")
         return folding.state
+
+    async def past(self, addresses: Sequence[Address]) -> Past | None:
+        """Return what the archive has of these submissions, None where there is none, or EVENTS has let go of nothing.
+
+        Raises the errors of the archive.
+        """
+        lives = await self.sealed.lives_of(self.bus, addresses)
+        return None if lives is None else Past(self, lives)
+
+    async def ever_known(self, address: Address) -> Submission:
+        """Return the state of a submission, also of one whose events are in the archive alone.
+
+        Raises `SubmissionUnknown`, and the errors of the archive.
+        """
+        state = await self.state(address)
+        if state is None and (past := await self.past([address])) is not None:
+            state = (await past.states([address])).get(address)
+        if state is None:
+            raise SubmissionUnknown(f"{_unknown(address)}{await self.sealed.lacks_of(self.bus)}")
+        return state
 
     async def known(self, address: Address) -> Submission:
         """Return the folded state of a submission. Raises `SubmissionUnknown`."""
@@ -263,7 +292,7 @@ class Journal:
         return await self._submit(address, event)
 
     async def resubmit(self, address: Address, request: StoredRequest, wanted_digest: str, caused_by: str) -> Submission:
-        """Append ``submitted`` of a request that another submission's event holds already: its large contents are in BODIES.
+        """Append ``submitted`` of a request that another submission's event holds, after `Contents.renewed`: it is in BODIES.
 
         Returns and raises as `submit` does; who submitted what stands there, ``caused_by`` in the state says.
         """
@@ -396,6 +425,33 @@ class Journal:
                 if state.ended:
                     return
         raise _unknown(address)
+
+
+class Past:
+    """Submissions by archive and stream: those of which the stream has not the beginning any more."""
+
+    def __init__(self, journal: Journal, lives: Lives) -> None:
+        self._journal = journal
+        self._lives = lives
+
+    async def states(self, addresses: Sequence[Address]) -> dict[Address, Submission]:
+        """Return the states of those of which the archive has the beginning, with what came behind its end.
+
+        All of their sealed events are in memory meanwhile.
+        """
+        found: dict[Address, Submission] = {}
+        for address, messages in (await self._lives.messages(addresses)).items():
+            folding = Folding(address)
+            for stored in messages:
+                await self._journal.fold_in(folding, stored)
+            batches = self._journal.bus.since_batches(fence(address), self._lives.sealed)
+            async with aclosing(batches):
+                async for batch in batches:
+                    for stored in batch:
+                        await self._journal.fold_in(folding, stored)
+            if folding.state is not None:
+                found[address] = folding.state
+        return found
 
 
 class _Attempt:

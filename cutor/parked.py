@@ -23,7 +23,7 @@ from cutor.model.codec import encode
 from cutor.model.errors import InvalidRequest
 from cutor.model.messages import read_resolution
 from cutor.model.parked import UNDECIDED, Decision, ParkedDetail, ParkedSubmission, Records, Retried, Story, Telling, listed
-from cutor.model.request import check, digest
+from cutor.model.request import ValidRequest, check, digest
 from cutor.model.resolutions import Resolution, retry_ids
 from cutor.model.result import result
 from cutor.model.state import Stamp, Submission
@@ -133,8 +133,8 @@ class ParkedSubmissions:
         parked = (await self._story(address)).state
         if (decision := (await self._records(address)).decision) is not None:
             return _retried_before(address, decision)
-        wanted = await self._checked_digest(parked)
-        retry = await self._submit_again(parked, wanted, dry_run=dry_run)
+        request = await self._checked_request(parked)
+        retry = await self._submit_again(parked, request, dry_run=dry_run)
         if dry_run:
             return Retry(id=address.id, tenant=address.tenant, submission=retry.id, new=True)
         decision, new = await self._decide(address, Resolution(action="retried", submission=retry.id))
@@ -155,27 +155,35 @@ class ParkedSubmissions:
             )
         return Drop(id=address.id, tenant=address.tenant, reason=decision.reason, new=new)
 
+    async def decided(self, address: Address) -> bool:
+        """Whether somebody has decided about a submission that parked."""
+        try:
+            return (await self._records(address)).decision is not None
+        except StreamMissing:
+            return False
+
     # -- a retry ---------------------------------------------------------------------------------------------------
 
-    async def _checked_digest(self, parked: Submission) -> str:
-        """Return the digest of a stored request, after a look at all of it with the eyes of today's policy."""
+    async def _checked_request(self, parked: Submission) -> ValidRequest:
+        """Return a stored request, after a look at all of it with the eyes of today's policy."""
         policy = await self._journal.policy()
         try:
             request = await self._journal.contents.load_request(parked.address, parked.request, policy.bounds)
             check(request, policy)
         except InvalidRequest as error:
             raise InvalidRequest(f"{parked.address.id} cannot be retried: {error}") from error
-        return digest(request)
+        return request
 
-    async def _submit_again(self, parked: Submission, wanted_digest: str, *, dry_run: bool) -> Address:
+    async def _submit_again(self, parked: Submission, request: ValidRequest, *, dry_run: bool) -> Address:
         """Return where the retry is, submitted now or before; a dry run: where it would be. Ids of others are passed over."""
+        wanted_digest = digest(request)
         for submission_id in islice(retry_ids(parked.address.id), IDS_AT_MOST):
             address = Address(parked.address.tenant, submission_id)
             state = await self._journal.state(address)
             if state is None and dry_run:
                 return address
             if state is None:
-                state = await self._resubmit(address, parked, wanted_digest)
+                state = await self._resubmit(address, parked, request)
             if state is not None and (state.caused_by, state.digest) == (parked.address.id, wanted_digest):
                 return address
         first = next(retry_ids(parked.address.id))
@@ -183,10 +191,11 @@ class ParkedSubmissions:
             f"{parked.address.id} cannot be retried: {first} and the next {IDS_AT_MOST - 1} ids are taken by other submissions"
         )
 
-    async def _resubmit(self, address: Address, parked: Submission, wanted_digest: str) -> Submission | None:
+    async def _resubmit(self, address: Address, parked: Submission, request: ValidRequest) -> Submission | None:
         """Return what stands under an id after an attempt to submit there; None for another body, or no submission."""
+        stored = await self._journal.contents.renewed(request, parked.request)
         try:
-            return await self._journal.resubmit(address, parked.request, wanted_digest, parked.address.id)
+            return await self._journal.resubmit(address, stored, digest(request), parked.address.id)
         except SubmissionConflict:
             return None
 

@@ -1,7 +1,9 @@
 """Re-judging: new submissions of requests that were judged before, each with ``caused_by`` and a label.
 
-Which ones, a question to the views tells; all else is read from the streams. The new id follows from the old one and the name
-of the re-judging, so that an interrupted one is gone on with by doing it again, and two who do it at once come to the same.
+Which ones, a question to the views tells; all else is read from the streams, and from the archive what these have let go of.
+The new id follows from the old one and the name of the re-judging, so that an interrupted one is gone on with by doing it
+again, and two who do it at once come to the same. Retention changes nothing of that: the oldest goes first, so where the old
+submission is in the stream, the new one is; and where it is read from the archive, so is the new one.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -26,6 +28,8 @@ from cutor.projections.questions import LONGEST_TIMEOUT_S
 
 AT_ONCE: Final = 8
 """Submissions that are read and handed in at one time."""
+READ_AHEAD: Final = 128
+"""Submissions whose sealed events are in memory at one time: some files of the archive are opened for so many."""
 WAITED_AT_ONCE: Final = 64
 SELECTED_AT_MOST: Final = 100_000
 
@@ -36,6 +40,15 @@ class TooManySelected(CutorError):
     """More submissions are selected than one re-judging may have."""
 
     exit_code = REFUSED
+
+
+class _Round(NamedTuple):
+    """What counts for some submissions: those in ``sealed`` are known by the archive; ``lacks`` says why others are not."""
+
+    policy: Policy
+    sealed: Mapping[Address, Submission]
+    lacks: str
+    submit: bool
 
 
 class Rejudging:
@@ -80,30 +93,40 @@ class Rejudging:
 
     async def _each(self, addresses: Sequence[Address], tell: Tell, *, submit: bool) -> None:
         policy = await self._journal.policy()
-        for start in range(0, len(addresses), AT_ONCE):
-            work = [self._one(address, policy, submit=submit) for address in addresses[start : start + AT_ONCE]]
-            results = await asyncio.gather(*work, return_exceptions=True)
-            for one in results:
-                if isinstance(one, Rejudged):
-                    tell(one)
-            for one in results:
-                if isinstance(one, BaseException):
-                    raise one
+        past = await self._journal.past([*addresses, *map(self._new, addresses)])
+        lacks = "" if past is not None else await self._journal.sealed.lacks_of(self._journal.bus)
+        for start in range(0, len(addresses), READ_AHEAD):
+            ahead = addresses[start : start + READ_AHEAD]
+            sealed = {} if past is None else await past.states([*ahead, *map(self._new, ahead)])
+            round_ = _Round(policy, sealed, lacks, submit)
+            for begin in range(0, len(ahead), AT_ONCE):
+                work = [self._one(address, round_) for address in ahead[begin : begin + AT_ONCE]]
+                results = await asyncio.gather(*work, return_exceptions=True)
+                for one in results:
+                    if isinstance(one, Rejudged):
+                        tell(one)
+                for one in results:
+                    if isinstance(one, BaseException):
+                        raise one
 
-    async def _one(self, address: Address, policy: Policy, *, submit: bool) -> Rejudged:
+    def _new(self, address: Address) -> Address:
+        return Address(address.tenant, rejudged_id(address.id, self.name))
+
+    async def _one(self, address: Address, of: _Round) -> Rejudged:
         """Return what becomes of a submission."""
-        state = await self._journal.state(address)
+        state = await self._journal.state(address) or of.sealed.get(address)
         told = Rejudged(id=address.id, tenant=address.tenant, action="refused", outcome=state.outcome if state else None)
         if state is None:
-            return msgspec.structs.replace(told, why="no such submission is known")
+            return msgspec.structs.replace(told, why=f"no such submission is known{of.lacks}")
         if (why := self._skipped(state)) is not None:
             return msgspec.structs.replace(told, action="skipped", why=why)
         try:
-            new, submitted = await self._again(state, policy, submit=submit)
+            new, there = await self._again(state, of)
         except (InvalidRequest, SubmissionConflict) as error:
             return msgspec.structs.replace(told, why=str(error))
-        action = "before" if not submitted else "submitted" if submit else "planned"
-        return msgspec.structs.replace(told, action=action, submission=new.id)
+        action = "before" if there is not None else "submitted" if of.submit else "planned"
+        after = there.outcome if there is not None and there.ended else None
+        return msgspec.structs.replace(told, action=action, submission=new.id, outcome_after=after)
 
     def _skipped(self, state: Submission) -> str | None:
         if not state.ended:
@@ -112,25 +135,26 @@ class Rejudging:
             return "it belongs to this re-judging itself"
         return None
 
-    async def _again(self, state: Submission, policy: Policy, *, submit: bool) -> tuple[Address, bool]:
-        """Return where the new submission is or would be, and whether it is not there yet, or was not before.
+    async def _again(self, state: Submission, of: _Round) -> tuple[Address, Submission | None]:
+        """Return where the new submission is or would be, and the one that was there before.
 
         Raises `InvalidRequest` for a request that today's policy refuses, or whose contents are gone, and `SubmissionConflict`
         where the id is taken by a submission that has nothing to do with it.
         """
-        address = Address(state.address.tenant, rejudged_id(state.address.id, self.name))
-        if (there := await self._journal.state(address)) is not None:
+        address = self._new(state.address)
+        if (there := await self._journal.state(address) or of.sealed.get(address)) is not None:
             if there.caused_by != state.address.id or there.request.labels.get(LABEL) != self.name:
                 raise SubmissionConflict(f"its new id {address.id!r} is taken by another submission: take another name")
-            return address, False
+            return address, there
         if state.fault is not None:
             raise InvalidRequest(f"its request cannot be read: {state.fault}")
         stored = msgspec.structs.replace(state.request, labels=labelled(state.request.labels, self.name))
-        request = await self._journal.contents.load_request(address, stored, policy.bounds)
-        check(request, policy)
-        if submit:
+        request = await self._journal.contents.load_request(address, stored, of.policy.bounds)
+        check(request, of.policy)
+        if of.submit:
+            stored = await self._journal.contents.renewed(request, stored)
             await self._journal.resubmit(address, stored, digest(request), state.address.id)
-        return address, True
+        return address, None
 
     async def wait(self, done: Sequence[Rejudged], tell: Tell) -> None:
         """Tell of each new submission, once it has ended, with its outcome. Raises `BusUnreachable`, `StreamRewound`."""
@@ -138,6 +162,9 @@ class Rejudging:
         turns = asyncio.Semaphore(WAITED_AT_ONCE)
 
         async def wait_for(one: Rejudged) -> None:
+            if one.outcome_after is not None:
+                tell(one)
+                return
             async with turns:
                 tell(msgspec.structs.replace(one, outcome_after=await self._outcome(Address(one.tenant, str(one.submission)))))
 

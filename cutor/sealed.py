@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BodyCorrupt
+from cutor.model.subjects import EVENTS, Address
 
 if TYPE_CHECKING:
     from cutor.projections.archive.joined import Joined
+    from cutor.projections.archive.lives import Lives
     from cutor.projections.archive.place import Archive
     from cutor.projections.archive.sealed_bodies import SealedBodies
 
@@ -50,6 +52,22 @@ class Sealed:
 
         return await Joined.of(bus, stream, place)
 
+    async def lives_of(self, bus: Bus, addresses: Sequence[Address]) -> Lives | None:
+        """Return what is sealed of these submissions, None where EVENTS has let go of nothing, or no archive is here.
+
+        Raises what `Joined.of` raises.
+        """
+        if await first_kept(bus) <= 1 or (joined := await self.past_of(bus, EVENTS)) is None:
+            return None
+        from cutor.projections.archive.lives import Lives  # noqa: PLC0415 - as above
+
+        return await Lives.among(joined, addresses)
+
+    async def lacks_of(self, bus: Bus) -> str:
+        """Return why a submission is not known, as the end of a sentence; empty where EVENTS has let go of nothing."""
+        first = await first_kept(bus)
+        return "" if first <= 1 else f": EVENTS begins at {first}, {self.lacks()}"
+
     async def chunks(self, subjects: Sequence[str]) -> Mapping[str, Sequence[bytes]]:
         """Return what is sealed under subjects of BODIES, the newest first; a subject that is not has no entry.
 
@@ -67,3 +85,8 @@ class Sealed:
                 return await asyncio.to_thread(self._bodies.chunks, subjects)
             except ArchiveError as error:
                 raise BodyCorrupt(str(error)) from error
+
+
+async def first_kept(bus: Bus) -> int:
+    """Return the first sequence that EVENTS still has."""
+    return int((await bus.stream_info(EVENTS))["state"]["first_seq"])

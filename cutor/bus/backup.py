@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from cutor.bus.backup_manifest import Manifest
     from cutor.bus.connection import Bus
 
-MAY_BE_PURGED: Final = frozenset({"EVENTS"})
+MAY_BE_PURGED: Final = frozenset({"EVENTS", "BODIES"})
 """Restored without the setting that NATS cannot take back: what is sealed may go (`cutor.bus.letting_go`)."""
 CHUNK_BYTES: Final = 256 << 10
 """A chunk in both directions: below the largest message of any server (1 MiB unless configured)."""

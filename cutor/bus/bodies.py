@@ -9,6 +9,10 @@ content that is still to come. Such a content is stored as `cutor.body.<sha256>-
 a random salt in the reference and from the chunk: nobody knows a chunk's name before it is there, nor the next one's from it.
 What a reference names was compared before anybody was given it, and cannot be overwritten. Where it is lost (a power
 failure), something else may come in its place: readers verify the hash, and refuse it.
+
+**Names that go.** Where bodies expire, `cutor.bus.horizon` says up to which sequence. What stands there is found by whoever
+refers to it already, and by nobody who stores the same anew: that is written under the name of the content's next generation,
+whose salt follows from the hash, so that all who store it meet there.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
 
+from cutor.bus import horizon
 from cutor.bus.errors import BodyCorrupt, BodyMissing
 
 if TYPE_CHECKING:
@@ -39,6 +44,11 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SALT: Final = re.compile(r"[0-9a-f]{16}")
 SALT_BYTES: Final = 8
 TOKEN_DIGITS: Final = 16
+GENERATIONS: Final = 8
+"""Names of a content that may be about to go at one time; behind them its salt is a random one."""
+SEEN_AT_MOST: Final = 10_000
+HORIZON_S: Final = 60.0
+"""So long a horizon is taken for the newest; far shorter than `horizon.GRACE_S`."""
 TRIED: Final = 4
 """Of a name that was written again after it had gone, the newest so many contents are looked at."""
 S = TypeVar("S")
@@ -75,6 +85,11 @@ def body_subject(sha256: str, chunk: int, salt: str | None = None) -> str:
     return f"cutor.body.{sha256}-{token}.{chunk}"
 
 
+def generation_salt(sha256: str, number: int) -> str:
+    """The salt of a content that is stored anew for the ``number``-th time, from 1, because its older names are to go."""
+    return hashlib.sha256(f"{sha256} {number}".encode()).hexdigest()[: 2 * SALT_BYTES]
+
+
 def check_reference(ref: BodyRef) -> None:
     """Refuse a reference that contradicts itself or asks for more than `MAX_BYTES`: BodyCorrupt. It may come from anyone."""
     if not _SHA256.fullmatch(ref.sha256):
@@ -85,6 +100,10 @@ def check_reference(ref: BodyRef) -> None:
         raise BodyCorrupt(f"body {ref.sha256}: {ref.size_bytes} bytes, allowed are 0 to {MAX_BYTES}")
     if ref.chunks != chunks_of(ref.size_bytes):
         raise BodyCorrupt(f"body {ref.sha256}: {ref.size_bytes} bytes are {chunks_of(ref.size_bytes)} chunks, not {ref.chunks}")
+
+
+class _Ageing(Exception):
+    """What a name stands for is to go: nobody is to refer to it anew."""
 
 
 class Elsewhere(Protocol):
@@ -105,28 +124,51 @@ class Bodies:
     def __init__(self, bus: Bus, elsewhere: Elsewhere | None = None) -> None:
         self._bus = bus
         self._elsewhere = elsewhere
+        self._until, self._until_known_at = 0, -HORIZON_S
+        self._seen: dict[str, int] = {}
 
     async def put(self, data: bytes) -> BodyRef:
         """Store a content; when this returns, all of it is in the stream. Storing it again, also at the same time, is fine.
 
-        Where something else stands under its name, all of it is stored under a salted one, each time it is put anew.
+        What is there already and is to go is stored under the name of the next generation. Where something else stands under
+        a name, all of it is stored under a salted one, each time it is put anew.
         """
-        ref = reference_of(data)
-        try:
-            await self.complete(ref, data)
-        except BodyCorrupt:
-            ref = msgspec.structs.replace(ref, salt=secrets.token_hex(SALT_BYTES))
-            await self.complete(ref, data)
+        usual = reference_of(data)
+        for number in range(GENERATIONS + 1):
+            ref = msgspec.structs.replace(usual, salt=generation_salt(usual.sha256, number) if number else None)
+            try:
+                await self._complete(ref, data, anew=True)
+            except _Ageing:
+                continue
+            except BodyCorrupt:
+                break
+            return ref
+        ref = msgspec.structs.replace(usual, salt=secrets.token_hex(SALT_BYTES))
+        await self.complete(ref, data)
         return ref
 
     async def complete(self, ref: BodyRef, data: bytes) -> None:
         """Store whatever is missing of the content that a reference names. BodyCorrupt where something else stands there."""
+        await self._complete(ref, data, anew=False)
+
+    async def _complete(self, ref: BodyRef, data: bytes, *, anew: bool) -> None:
+        """As `complete`; ``anew``: for a new reference, so that `_Ageing` is raised where a chunk that is there is to go."""
         view = memoryview(data)
 
         async def put_chunk(chunk: int) -> None:
-            await self._put_chunk(ref, chunk, bytes(view[chunk * CHUNK_BYTES : (chunk + 1) * CHUNK_BYTES]))
+            await self._put_chunk(ref, chunk, bytes(view[chunk * CHUNK_BYTES : (chunk + 1) * CHUNK_BYTES]), anew=anew)
 
         await _for_each(range(ref.chunks), put_chunk)
+
+    async def renew(self, ref: BodyRef, data: bytes) -> BodyRef:
+        """Return a reference to a content that `get` gave, for an event that is to come: the same, unless that is to go.
+
+        What is gone from the stream, or to go, is stored again.
+        """
+        until = await self._horizon()
+        subjects = [body_subject(ref.sha256, chunk, ref.salt) for chunk in range(ref.chunks)]
+        stays = all(self._seen.get(subject, 0) > until for subject in subjects)
+        return ref if stays else await self.put(data)
 
     async def get(self, ref: BodyRef) -> bytes:
         """Read a content and verify it. Errors: BodyMissing, BodyCorrupt."""
@@ -151,17 +193,35 @@ class Bodies:
                 return data
         raise BodyCorrupt(f"body {ref.sha256}: what is stored is not what was put there")
 
-    async def _put_chunk(self, ref: BodyRef, chunk: int, data: bytes) -> None:
+    async def _put_chunk(self, ref: BodyRef, chunk: int, data: bytes, *, anew: bool) -> None:
         subject = body_subject(ref.sha256, chunk, ref.salt)
-        if await self._bus.append_once(subject, data):
-            return
-        held = await self._bus.last(BODIES, subject, consistent=True)
+        held = None
+        for _ in range(2):  # between the answer that it is there and the look at it, it may have gone
+            if await self._bus.append_once(subject, data):
+                return
+            if (held := await self._bus.last(BODIES, subject, consistent=True)) is not None:
+                break
         if held is None or held.body != data:
             raise BodyCorrupt(f"body {ref.sha256}: chunk {chunk} holds something else already")
+        if anew and held.sequence <= await self._horizon():
+            raise _Ageing
+
+    async def _horizon(self) -> int:
+        """Return up to which sequence nobody is to refer anew."""
+        now = asyncio.get_running_loop().time()
+        if now - self._until_known_at >= HORIZON_S:
+            self._until, self._until_known_at = (await horizon.told(self._bus)).horizon.until, now
+        return self._until
 
     async def _held(self, subject: str) -> bytes | None:
         held = await self._bus.last(BODIES, subject) or await self._bus.last(BODIES, subject, consistent=True)
-        return None if held is None else held.body
+        if held is None:
+            self._seen.pop(subject, None)
+            return None
+        if len(self._seen) >= SEEN_AT_MOST:
+            self._seen.clear()
+        self._seen[subject] = held.sequence
+        return held.body
 
 
 def _joined(ref: BodyRef, parts: Sequence[bytes | None]) -> bytes | None:

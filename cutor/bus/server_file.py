@@ -24,7 +24,7 @@ RETENTION_USER: Final = "cutor-retention"
 """The one that may have EVENTS let go of what is sealed, where all else is done by `USER`; see `cutor.bus.letting_go`."""
 MAY_LET_GO: Final = [
     *("$JS.API.INFO", "$JS.API.STREAM.INFO.EVENTS", "$JS.API.DIRECT.GET.EVENTS", "$JS.API.STREAM.MSG.GET.EVENTS"),
-    "$JS.API.STREAM.PURGE.EVENTS",
+    *("$JS.API.STREAM.INFO.BODIES", "$JS.API.STREAM.PURGE.EVENTS", "$JS.API.STREAM.PURGE.BODIES"),
 ]
 """What `RETENTION_USER` may ask for, and nothing else. It has the password of `USER`: this, too, guards against mistakes."""
 DEFAULT_SYNC: Final = "2m"

@@ -63,7 +63,7 @@ _STREAMS: Final[Mapping[str, tuple[str, tuple[_Must, ...]]]] = {
     "BODIES": (
         "cutor.body.>",
         (
-            *_HISTORY,
+            *_LOG,
             _is("max_msgs_per_subject", 1, "1: a chunk is written once"),
             _is("discard_new_per_subject", True, "true: a chunk is written once"),
             _is("max_age", 0, "unlimited: a body that is used again keeps its first age, and newer events refer to it"),

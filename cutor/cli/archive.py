@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,7 @@ from cutor.cli.output import StatusLine, print_json
 from cutor.cli.quantities import Span
 from cutor.cli.render import print_table
 from cutor.errors import DONE, UNAVAILABLE
+from cutor.model.subjects import BODIES, EVENTS
 from cutor.model.units import about, counted
 from cutor.text import escape
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 NS_PER_S: Final = 1_000_000_000
 DAY_S: Final = 86_400
+EXPIRING: Final = (EVENTS, BODIES)
 GAPS_SHOWN: Final = 5
 LARGEST: Final = (1 << 63) - 1
 
@@ -165,61 +168,96 @@ def verify_command(wanted: Wanted, directory: Path | None, everything: bool, off
 
 
 @command.command(
-    "expire", epilog=examples("cutor archive expire --keep 30d --dry-run", "cutor archive expire --keep 30d --yes")
+    "expire",
+    epilog=examples(
+        "cutor archive expire --keep 30d --dry-run",
+        "cutor archive expire --keep 30d --yes",
+        "cutor archive expire --stream BODIES --keep 90d --yes",
+    ),
 )
-@click.option("--keep", "keep_s", type=Span(), metavar="TIME", help="What is younger stays (else `archive.retain_days`).")
+@click.option("--stream", type=click.Choice(EXPIRING), default=EVENTS, show_default=True, help="What is let go of.")
+@click.option(
+    "--keep",
+    "keep_s",
+    type=Span(),
+    metavar="TIME",
+    help="What is younger stays (else `archive.retain_days`, of BODIES `archive.retain_bodies_days`).",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @server_option
 @click.pass_obj
-def expire_command(wanted: Wanted, keep_s: int | None, dry_run: bool, yes: bool) -> None:
-    """Let EVENTS go of old events that are sealed.
+def expire_command(wanted: Wanted, stream: str, keep_s: int | None, dry_run: bool, yes: bool) -> None:
+    """Let EVENTS go of old events that are sealed, or BODIES of old contents.
 
-    Only what was sealed in the configured archive (`archive.directory`, where rebuilds and replays look for it), is message
-    by message the same in archive and stream, and belongs to submissions that have ended. It stays in the archive and in the
-    views. Ids that are gone from the stream are free for new submissions. The archiver does this by itself where
-    `archive.retain_days` is set.
+    Only what was sealed in the configured archive (`archive.directory`, where rebuilds and replays look for it), and is message
+    by message the same in archive and stream. Events go where their submissions have ended; they stay in the archive and in the
+    views, and ids that are gone from the stream are free for new submissions. Contents go where nothing refers to them that has
+    not ended, is parked or stands (an environment), and an hour after it was announced that nobody is to refer to them anew:
+    the first run without --dry-run does that, and one an hour later lets go. The archiver does all this by itself where
+    `archive.retain_days` and `archive.retain_bodies_days` are set.
     """
     server, archive = wanted.find_server(), _archive(wanted, None)
-    days = wanted.loaded_of_stack.config.archive.retain_days
-    keep_s = keep_s if keep_s is not None else days * DAY_S if days is not None else None
-    if keep_s is None:
-        raise click.UsageError("how long are events kept? --keep 30d, or archive.retain_days", click.get_current_context())
+    keep_s = _kept_for(wanted, stream) if keep_s is None else keep_s
     asks = not (yes or dry_run)
+    work = partial(_expire, server, archive, stream, keep_s, announced=not dry_run)
     with StatusLine() as line:
-        expiry = interruption.run(_expire(server, archive, keep_s, line, most=None if yes and not dry_run else 0))
+        expiry = interruption.run(work(line, most=None if yes and not dry_run else 0))
     if not wanted.json:
         click.echo(_expiry_text(expiry))
     if asks and expiry.messages:
         click.confirm("let go of them?", abort=True, err=True)
         with StatusLine() as line:
-            expiry = interruption.run(_expire(server, archive, keep_s, line, most=expiry.last))
+            expiry = interruption.run(work(line, most=expiry.last))
     if wanted.json:
         print_json(expiry._asdict() | {"messages": expiry.messages, "expired": bool(expiry.messages) and not dry_run})
+
+
+def _kept_for(wanted: Wanted, stream: str) -> int:
+    """Return for how many seconds a stream keeps what is in it, as it is configured. Raises `UsageError` where it is not."""
+    settings = wanted.loaded_of_stack.config.archive
+    days = settings.retain_days if stream == EVENTS else settings.retain_bodies_days
+    if days is None:
+        what, key = ("events", "retain_days") if stream == EVENTS else ("contents", "retain_bodies_days")
+        raise click.UsageError(f"how long are {what} kept? --keep 30d, or archive.{key}", click.get_current_context())
+    return days * DAY_S
 
 
 def _expiry_text(expiry: Expiry) -> str:
     why = f"; kept: {escape(expiry.held_by)}" if expiry.held_by else ""
     if not expiry.messages:
-        return f"EVENTS: nothing may go{why}"
-    return f"EVENTS: {counted(expiry.messages, 'message')}, {expiry.first:,} to {expiry.last:,}, may go{why}"
+        return f"{expiry.stream}: nothing may go{why}"
+    return f"{expiry.stream}: {counted(expiry.messages, 'message')}, {expiry.first:,} to {expiry.last:,}, may go{why}"
 
 
-async def _expire(server: str, archive: Archive, keep_s: float, line: StatusLine, *, most: int | None) -> Expiry:
+async def _expire(
+    server: str, archive: Archive, stream: str, keep_s: float, line: StatusLine, *, announced: bool, most: int | None
+) -> Expiry:
     """Find out what may go, and let go of it, up to ``most`` (None: all of it; 0: nothing); return what may go."""
+    from cutor.projections.archive.body_retention import announce, mend  # noqa: PLC0415 - it imports duckdb
+    from cutor.projections.archive.body_retention import plan as plan_bodies  # noqa: PLC0415 - as above
+    from cutor.projections.archive.references import References  # noqa: PLC0415 - as above
     from cutor.projections.archive.retention import expire, plan  # noqa: PLC0415 - it imports duckdb
 
     def tell(at: int, last: int) -> None:
-        line.show(f"comparing EVENTS: {at:,} of {last:,}")
+        line.show(f"comparing {stream}: {at:,} of {last:,}")
 
     with archive.held():
         async with Bus.connect(server, name="cutor archive expire") as bus:
-            expiry = await plan(bus, archive, keep_s, tell=tell)
+            references = References()
+            if stream == EVENTS:
+                expiry = await plan(bus, archive, keep_s, tell=tell)
+            else:
+                if announced:
+                    await announce(bus, keep_s)
+                expiry = await plan_bodies(bus, archive, keep_s, references, tell=tell)
             if most is not None and most:
                 expiry = expiry._replace(last=min(expiry.last, most))
             if most != 0:
                 await expire(server, bus, archive, expiry)
+                if stream == BODIES:
+                    await mend(bus, archive, references)
             return expiry
 
 

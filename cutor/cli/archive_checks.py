@@ -13,7 +13,7 @@ from cutor.bus.errors import StreamMissing
 from cutor.cli.failures import line_of
 from cutor.cli.findings import Finding, fail, ok, warn
 from cutor.errors import CutorError
-from cutor.model.subjects import EVENTS
+from cutor.model.subjects import BODIES, EVENTS
 from cutor.projections.settings import ArchiveSettings
 
 if TYPE_CHECKING:
@@ -30,11 +30,12 @@ SEALS: Final = (
 
 
 async def check_archive(bus: Bus, settings: ArchiveSettings) -> AsyncIterator[Finding]:
-    """Check how far the archive is, where one is configured, and that EVENTS lets go as it is meant to."""
+    """Check how far the archive is, where one is configured, and that streams let go as they are meant to."""
     if settings.directory is None:
         return
-    if (found := await _retention(bus, settings)) is not None:
-        yield found
+    for stream, days in ((EVENTS, settings.retain_days), (BODIES, settings.retain_bodies_days)):
+        if (found := await _retention(bus, stream, days)) is not None:
+            yield found
     if not await asyncio.to_thread(Path(settings.directory).is_dir):
         yield warn("archive", f"{settings.directory} is not there: nothing is sealed, or it is on another host", SEALS)
         return
@@ -63,17 +64,17 @@ def judge_archive(reports: list[StreamReport], settings: ArchiveSettings, now_s:
     return ok("archive", f"sealed are {sealed}" if sealed else "nothing is old enough to be sealed")
 
 
-async def _retention(bus: Bus, settings: ArchiveSettings) -> Finding | None:
+async def _retention(bus: Bus, stream: str, days: int | None) -> Finding | None:
     """Return what there is to say of a limit beside the archive, and of a stream that cannot let go."""
     try:
-        config = (await bus.stream_info(EVENTS))["config"]
+        config = (await bus.stream_info(stream))["config"]
     except StreamMissing:
         return None
     if config.get("max_age"):
-        what = f"{EVENTS} has a max_age: it lets go of events whether they are sealed or not"
+        what = f"{stream} has a max_age: it lets go of messages whether they are sealed or not"
         return warn("retention", what, "`max_age: unlimited` in streams.yaml and `cutor streams apply` take it back")
-    if settings.retain_days is not None and config.get("deny_purge"):
+    if days is not None and config.get("deny_purge"):
         return warn(
-            "retention", f"{EVENTS} was made with deny_purge, and lets go of nothing", "docs/how-to/archive.md says what to do"
+            "retention", f"{stream} was made with deny_purge, and lets go of nothing", "docs/how-to/archive.md says what to do"
         )
     return None

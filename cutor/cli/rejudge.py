@@ -175,7 +175,7 @@ class _Session:
         """Say what is done before an error is."""
         if self._wanted.json:
             self._wanted.done_so_far = document(self._name, self.done, dry_run=not self._submit)
-        elif self._submit:
+        elif self._submit and self.done:
             self._say_how_far()
 
     def _say_how_far(self) -> None:

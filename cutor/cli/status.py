@@ -45,5 +45,5 @@ def _watch(address: Address) -> str:
 async def _fetch(wanted: Wanted, address: Address) -> tuple[Result, str]:
     """Return the result, and what the submission waits for or does now."""
     async with Client(wanted.find_server(), archive=wanted.archive_directory) as client:
-        state = await client.journal.known(address)
+        state = await client.journal.ever_known(address)
         return await client.journal.contents.resolve(result(state)), progress(state)

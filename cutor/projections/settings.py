@@ -66,6 +66,18 @@ class ArchiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         ]
         | None
     ) = None
+    retain_bodies_days: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=36_500,
+                description="days after which BODIES lets go of contents over 64 KiB that are sealed, compared, and referred "
+                "to by nothing that has not ended; without it of nothing. What is used again in the second half is stored anew",
+            ),
+        ]
+        | None
+    ) = None
 
 
 def check_projector(projector: ProjectorSettings) -> None:
@@ -79,8 +91,9 @@ def check_projector(projector: ProjectorSettings) -> None:
 
 def check_archive(archive: ArchiveSettings) -> None:
     """Likewise."""
-    if archive.retain_days is not None and archive.directory is None:
-        raise InvalidPolicy("archive.retain_days: nothing may go that is not sealed: set archive.directory, too")
+    for name in ("retain_days", "retain_bodies_days"):
+        if getattr(archive, name) is not None and archive.directory is None:
+            raise InvalidPolicy(f"archive.{name}: nothing may go that is not sealed: set archive.directory, too")
 
 
 def _name(path: str) -> str:

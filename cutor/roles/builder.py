@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from cutor.build_progress import telling
+from cutor.bus import horizon
 from cutor.bus.errors import BodyCorrupt, BodyMissing
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
@@ -293,11 +294,16 @@ class BuildStep:
 async def _checked_request(journal: Journal, policy: Policy, state: Submission) -> ValidRequest:
     """Return the request if the stack accepts it, else raise `InvalidRequest`. A client that checked gets here unharmed.
 
-    Raises `BodyMissing` and `BodyCorrupt` for contents that are not there.
+    Raises `BodyMissing` for contents that are not there, where bodies expire.
     """
     if state.fault is not None:
         raise InvalidRequest(f"the first event of the submission cannot be read: {state.fault}")
-    request = await journal.contents.load_request(state.address, state.request, policy.bounds)
+    try:
+        request = await journal.contents.load_request(state.address, state.request, policy.bounds)
+    except InvalidRequest as error:
+        if isinstance(error.__cause__, BodyMissing) and (await horizon.told(journal.bus)).horizon.until:
+            raise error.__cause__ from None  # it may have gone when it was referred to anew: an archiver puts it back
+        raise
     check(request, policy)
     if digest(request) != state.digest:
         raise InvalidRequest("the digest in the event is not that of its request")

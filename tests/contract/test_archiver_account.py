@@ -88,9 +88,14 @@ async def test_it_appends_no_event_and_changes_no_stream(addresses: Addresses) -
     async with Bus.connect(addresses.admin, name="test") as bus:
         await apply(bus, WANTED)
     async with Bus.connect(addresses.archiver, name="test") as bus:
-        for subject in ("cutor.ev.default.x.cancelled", "cutor.env.key", "cutor.body.abc.0", "cutor.stack.policy"):
+        for subject in ("cutor.ev.default.x.cancelled", "cutor.env.key", "cutor.stack.policy"):
             with pytest.raises(NotPermitted):
                 await bus.publish(subject, encode(Cancelled()))
-        for request in ("STREAM.UPDATE.EVENTS", "STREAM.DELETE.EVENTS", "STREAM.PURGE.BODIES", "STREAM.MSG.DELETE.EVENTS"):
+        for request in (
+            "STREAM.UPDATE.EVENTS",
+            "STREAM.DELETE.EVENTS",
+            "STREAM.PURGE.ENVIRONMENTS",
+            "STREAM.MSG.DELETE.EVENTS",
+        ):
             with pytest.raises(NotPermitted):
-                await bus.api.call("mistake", request, {})
+                await bus.api.call("mistake", f"STREAM.{request}", {})

@@ -193,8 +193,9 @@ MAY_APPEND: Final = {
 }
 MAY_WRITE: Final = {
     "cutor.env.key": {"builder", "operator"},
-    "cutor.body.abc.0": {"operator", "producer", "physics", "builder", "runner"},
+    "cutor.body.abc.0": {"operator", "producer", "physics", "builder", "runner", "archiver"},
     "cutor.stack.policy": {"admin"},
+    "cutor.stack.bodies": {"admin", "archiver"},
     "cutor.dead.message.EVENTS.1": {"projector", "builder", "runner"},
     "cutor.dead.message.ENVIRONMENTS.1": {"projector"},
     "cutor.dead.parked.default.x": {"operator"},
@@ -287,13 +288,13 @@ async def test_builders_hear_what_others_build_and_no_stranger_does(site: Site) 
 
 @pytest.mark.parametrize("user", EVERYBODY)
 async def test_nobody_may_delete_or_empty_a_stream_or_delete_a_message(site: Site, user: str) -> None:
-    """The archiver alone may have EVENTS let go of what is sealed: tests/contract/test_archiver_account.py."""
+    """The archiver alone may have EVENTS and BODIES let go of what is sealed: tests/contract/test_archiver_account.py."""
     before = {}
     async with Bus.connect(site.cluster.url(user), name="test") as bus, Bus.connect(site.cluster.url(), name="test") as admin:
         for stream in STREAMS:
             before[stream] = (await admin.stream_info(stream))["state"]["messages"]
             for request, body in (("DELETE", b""), ("PURGE", b"{}"), ("MSG.DELETE", b'{"seq": 1}')):
-                if (user, request, stream) == ("archiver", "PURGE", "EVENTS"):
+                if (user, request) == ("archiver", "PURGE") and stream in ("EVENTS", "BODIES"):
                     continue
                 assert not await permitted(bus, f"$JS.API.STREAM.{request}.{stream}", body)
             assert (await admin.stream_info(stream))["state"]["messages"] >= before[stream]

@@ -172,7 +172,7 @@ async def test_the_users_of_a_stack_purge_nothing_by_mistake(url: str, brief: Bu
         with pytest.raises(NotPermitted):
             await brief.api.call("mistake", subject, {"seq": 3})
     async with Bus.connect(with_user(url, USER, RETENTION_USER), name="test") as bus:
-        for subject in ("STREAM.PURGE.BODIES", "STREAM.DELETE.EVENTS", "STREAM.UPDATE.EVENTS"):
+        for subject in ("STREAM.PURGE.ENVIRONMENTS", "STREAM.DELETE.EVENTS", "STREAM.UPDATE.EVENTS"):
             with pytest.raises(NotPermitted):
                 await bus.api.call("mistake", subject, {"seq": 3})
         with pytest.raises(NotPermitted):

@@ -72,7 +72,12 @@ def test_what_expires_is_said(bare: User, tmp_path: Path) -> None:
     assert "No such option" in bare.cutor("archive", "expire", "--keep", "1d", "--directory", str(tmp_path / "copy")).stderr
     assert "set [archive] directory" in one_line(bare.cutor("archive", "expire", "--keep", "1d"), 2)
     done = bare.cutor("archive", "expire", "--keep", "1d", "--yes", "--json", *named)
-    assert json.loads(done.stdout) == {"first": 1, "last": 0, "held_by": None, "messages": 0, "expired": False}
+    assert json.loads(done.stdout) == {
+        "stream": "EVENTS", "first": 1, "last": 0, "held_by": None, "messages": 0, "expired": False,
+    }  # fmt: skip
+    bodies = bare.cutor("archive", "expire", "--stream", "BODIES", "--keep", "1d", "--dry-run", *named)
+    assert bodies.stdout == "BODIES: nothing may go\n"
+    assert "how long are contents kept?" in bare.cutor("archive", "expire", "--stream", "BODIES", *named).stderr
     with Archive(directory).held():
         assert "somebody else" in one_line(bare.cutor("archive", "expire", "--keep", "1d", "--dry-run", *named), 3)
     config.write_text("[archive]\nretain_days = 3\n")

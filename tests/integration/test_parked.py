@@ -20,6 +20,7 @@ from cutor.journal import Journal
 from cutor.model.codec import encode
 from cutor.model.events import Cancelled, Parked
 from cutor.model.limits import Bounds, Policy
+from cutor.model.request import ValidRequest
 from cutor.model.resolutions import Resolution
 from cutor.model.subjects import Address, parked_subject
 from cutor.parked import NoIdLeft, ParkedSubmissions
@@ -217,13 +218,13 @@ async def test_what_is_dropped_is_not_listed_and_not_retried(client: Client) -> 
 
 async def test_a_drop_while_it_is_retried_names_what_was_handed_in(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     parked = await park(client, document())
-    checked = ParkedSubmissions._checked_digest
+    checked = ParkedSubmissions._checked_request
 
-    async def dropped_meanwhile(self: ParkedSubmissions, state: Any) -> str:
+    async def dropped_meanwhile(self: ParkedSubmissions, state: Any) -> ValidRequest:
         await client.drop(parked)
         return await checked(self, state)
 
-    monkeypatch.setattr(ParkedSubmissions, "_checked_digest", dropped_meanwhile)
+    monkeypatch.setattr(ParkedSubmissions, "_checked_request", dropped_meanwhile)
     with pytest.raises(AlreadyDecided, match=f"`cutor cancel {parked}-r2` stops it"):
         await client.retry(parked)
 

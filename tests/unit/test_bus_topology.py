@@ -168,7 +168,7 @@ BROKEN = [
             ("deny_delete", False, "true"),
             ("deny_purge", False, "true"),
         )
-        if (name, setting) not in {("BODIES", "discard"), ("EVENTS", "deny_purge")}
+        if (name, setting) not in {("BODIES", "discard"), ("EVENTS", "deny_purge"), ("BODIES", "deny_purge")}
     ),
     ("BODIES", "discard", "old", "streams.BODIES.discard_new_per_subject: needs `discard: new`"),
     ("EVENTS", "max_msgs_per_subject", 5, "streams.EVENTS.max_msgs_per_subject: must be unlimited"),

@@ -9,6 +9,6 @@
 In reading order: ``manifest`` (what an archive says of itself), ``place`` (directory, lock, putting in place),
 ``segment_file`` (Parquet, by DuckDB), ``sealing`` (from a stream into segments), ``joined`` (archive and stream as one),
 ``folding`` (sealed messages into views), ``sealed_bodies`` (contents by their names), ``verification``, ``reports``,
-``unended`` and ``retention`` (what may go), ``measuring`` (its metrics),
-``archiver`` (the role that does all this on a schedule), ``errors``.
+``unended`` and ``retention`` (what may go), ``references`` and ``body_retention`` (which bodies may), ``lives`` (submissions by
+their ids), ``measuring`` (its metrics), ``archiver`` (the role that does all this on a schedule), ``errors``.
 """

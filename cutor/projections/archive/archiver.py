@@ -1,6 +1,6 @@
-"""The archiver: seals on a schedule, and lets go of old events where the deployer says after how long.
+"""The archiver: seals on a schedule, and lets go of old events and bodies where the deployer says after how long.
 
-Consumes EVENTS, ENVIRONMENTS and BODIES, appends nothing. What makes it safe to be killed at any point: a segment counts once
+Consumes EVENTS, ENVIRONMENTS and BODIES, appends no event. What makes it safe to be killed at any point: a segment counts once
 the manifest names it, and what goes is a range that is sealed, whenever the server comes to it. It is a process of its own,
 because sealing takes a CPU that the projector's readers would miss.
 """
@@ -16,12 +16,13 @@ from typing import Final
 from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.errors import CutorError
-from cutor.model.subjects import EVENTS
+from cutor.projections.archive.body_retention import announce, mend, plan
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveError, ArchiveUnnamed
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.measuring import Sealed
 from cutor.projections.archive.place import Archive
-from cutor.projections.archive.retention import Retention, expire
+from cutor.projections.archive.references import References
+from cutor.projections.archive.retention import Expiry, Retention, expire
 from cutor.projections.archive.sealing import STREAMS, Cut, seal_each
 from cutor.projections.settings import ArchiveSettings
 from cutor.roles.context import RoleContext
@@ -68,6 +69,7 @@ class Rounds:
         self._archive = archive
         self._settings = settings
         self._retention = Retention(bus, archive)
+        self._references = References()
         self._troubles: tuple[str, ...] = ()
 
     async def run(self) -> None:
@@ -96,10 +98,11 @@ class Rounds:
             with self._archive.held():
                 sealed, hindered = await self._seal()
                 troubles += hindered
-                try:
-                    await self._let_go()
-                except CutorError as error:
-                    troubles.append(str(error))
+                for work in (self._let_go, self._let_bodies_go):
+                    try:
+                        await work()
+                    except CutorError as error:
+                        troubles.append(str(error))
         except ArchiveBusy:
             log.info("somebody else seals: the next round comes")
             return self._troubles
@@ -128,10 +131,25 @@ class Rounds:
         days = self._settings.retain_days
         if days is None:
             return
-        expiry = await self._retention.plan(days * DAY_S)
+        await self._expire(await self._retention.plan(days * DAY_S), days)
+
+    async def _let_bodies_go(self) -> None:
+        days = self._settings.retain_bodies_days
+        if days is None:
+            return
+        try:
+            await announce(self._bus, days * DAY_S)
+            await self._expire(await plan(self._bus, self._archive, days * DAY_S, self._references), days)
+            if mended := await mend(self._bus, self._archive, self._references):
+                log.info("put %d messages back into BODIES: somebody has come to refer to them", mended)
+        except CutorError:
+            self._references = References()  # of a stream that was rewound, another one
+            raise
+
+    async def _expire(self, expiry: Expiry, days: int) -> None:
         if expiry.messages:
-            log.info("EVENTS lets go of %d to %d, which are sealed", expiry.first, expiry.last)
+            log.info("%s lets go of %d to %d, which are sealed", expiry.stream, expiry.first, expiry.last)
             await expire(self._server, self._bus, self._archive, expiry)
-            self.measured.expired(EVENTS, expiry.messages)
+            self.measured.expired(expiry.stream, expiry.messages)
         if expiry.held_by is not None:
-            log.warning("EVENTS keeps more than %d days: %s", days, expiry.held_by)
+            log.warning("%s keeps more than %d days: %s", expiry.stream, days, expiry.held_by)

@@ -1,5 +1,7 @@
 """Letting go of old events: those that are sealed, compared with the stream, and of submissions that have ended.
 
+What may go of BODIES, `body_retention` says; it goes in the same way.
+
 What may go is a range up to a sequence, and the server is asked to let go of exactly that (`cutor.bus.letting_go`): nothing
 stands between two rounds, so that whoever does this may die, or stay away, at any point. Whoever plans and expires holds the
 archive (`Archive.held`): what was compared is what is there when it goes.
@@ -42,7 +44,7 @@ class RetentionRefused(ArchiveError):
 
 
 class Expiry(NamedTuple):
-    """What may go of EVENTS: the messages from ``first`` to ``last``, none where that is smaller.
+    """What may go of a stream: the messages from ``first`` to ``last``, none where that is smaller.
 
     ``held_by`` says in words what keeps the next one, if that is old enough: not sealed, or of a submission that has not ended.
     """
@@ -50,6 +52,7 @@ class Expiry(NamedTuple):
     first: int
     last: int
     held_by: str | None
+    stream: str = EVENTS
 
     @property
     def messages(self) -> int:
@@ -85,7 +88,7 @@ class Retention:
         Raises `RetentionRefused`, `ArchiveDamaged` and `ArchiveForeign` where archive and stream do not hold the same, and the
         errors of the bus.
         """
-        await self._check_limits(keep_s)
+        await check_limits(self._bus, EVENTS, keep_s)
         joined = await Joined.of(self._bus, EVENTS, self._archive)
         first = joined.first_kept
         old = min(await self._bus.first_since(EVENTS, joined.now_ns - int(keep_s * NS_PER_S) + 1) - 1, first + STEP - 1)
@@ -105,18 +108,6 @@ class Retention:
         self._compared = None
         return Expiry(first, last, held_by)
 
-    async def _check_limits(self, keep_s: float) -> None:
-        config = (await self._bus.stream_info(EVENTS))["config"]
-        if config.get("max_age"):
-            raise RetentionRefused(
-                f"{EVENTS} has a max_age of its own: what it takes need not be sealed; write `max_age: unlimited` in "
-                "streams.yaml"
-            )
-        if keep_s * NS_PER_S < int(config["duplicate_window"]):
-            raise RetentionRefused(
-                f"{EVENTS}: what is to go may be younger than its duplicate_window: keep events longer than that"
-            )
-
     async def _compare(self, joined: Joined, first: int, last: int, tell: Tell) -> _Compared:
         """Compare a range of archive and stream, unless that was done for what still holds it."""
         known = self._compared
@@ -131,6 +122,17 @@ class Retention:
         found = await _compared(self._bus, joined, first, last, tell)
         self._compared = _Compared(joined.created, first, last, joined.segments(first, last), found)
         return self._compared
+
+
+async def check_limits(bus: Bus, stream: str, keep_s: float) -> None:
+    """Raise `RetentionRefused` where a stream has a limit of its own, or could forget what is repeated."""
+    config = (await bus.stream_info(stream))["config"]
+    if config.get("max_age"):
+        raise RetentionRefused(
+            f"{stream} has a max_age of its own: what it takes need not be sealed; write `max_age: unlimited` in streams.yaml"
+        )
+    if keep_s * NS_PER_S < int(config["duplicate_window"]):
+        raise RetentionRefused(f"{stream}: what is to go may be younger than its duplicate_window: keep it longer than that")
 
 
 async def plan(bus: Bus, archive: Archive, keep_s: float, *, tell: Tell = lambda *_: None) -> Expiry:
@@ -180,10 +182,10 @@ async def expire(server: str, bus: Bus, archive: Archive, expiry: Expiry) -> int
     """
     if not expiry.messages:
         return expiry.first
-    joined = await Joined.of(bus, EVENTS, archive)
+    joined = await Joined.of(bus, expiry.stream, archive)
     if joined.sealed_from(expiry.first) < expiry.last:
         raise ArchiveForeign(f"{archive.directory}: it is not the archive any more that was compared: nothing is let go of")
     for piece in joined.pieces(expiry.first, expiry.last):
         await joined.check(piece)
-    await to_the_end(let_go(server, EVENTS, expiry.last + 1))
-    return (await Joined.of(bus, EVENTS, archive)).first_kept
+    await to_the_end(let_go(server, expiry.stream, expiry.last + 1))
+    return (await Joined.of(bus, expiry.stream, archive)).first_kept

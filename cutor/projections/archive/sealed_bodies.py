@@ -48,6 +48,17 @@ class SealedBodies:
             self._keep(subject, bodies)
         return found
 
+    def before(self, hashes: Sequence[str], first: int) -> list[str]:
+        """Return the subjects of contents with these hashes of which the archive has nothing from a sequence on.
+
+        Raises `ArchiveUnusable`.
+        """
+        self._learn()
+        sql = """SELECT subject FROM names
+            WHERE split_part(split_part(subject, '.', 3), '-', 1) IN (SELECT unnest($1::VARCHAR[]))
+            GROUP BY subject HAVING max(sequence) < $2"""
+        return [subject for (subject,) in self._connection.execute(sql, [list(hashes), first]).fetchall()]
+
     def _read(self, subjects: Sequence[str]) -> dict[str, list[bytes]]:
         self._learn()
         sql = """SELECT subject, sequence, segment FROM names WHERE subject IN (SELECT unnest($1::VARCHAR[]))

@@ -192,6 +192,17 @@ def messages_of(stream: str, path: Path, first: int, last: int, batch: int = FET
             yield messages
 
 
+def messages_at(stream: str, path: Path, sequences: Sequence[int]) -> list[Stored]:
+    """Return the messages of a file at these sequences, in their order. Raises `ArchiveDamaged` where one is not there."""
+    sql = f"""SELECT {COLUMNS} FROM read_parquet($1) WHERE sequence BETWEEN $2 AND $3
+        AND sequence IN (SELECT unnest($4::BIGINT[])) ORDER BY sequence"""  # noqa: S608 - names of columns
+    with _reading(path) as connection:
+        rows = connection.execute(sql, [str(path), min(sequences), max(sequences), list(sequences)]).fetchall()
+    if len(rows) != len(set(sequences)):
+        raise ArchiveDamaged(f"{path}: it lacks messages that its names say are in it")
+    return [_stored(stream, *row) for row in rows]
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with connect() as connection:

@@ -1,0 +1,306 @@
+"""Bodies expire once nobody refers to them; what somebody comes to refer to in any moment of that is there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cutor.bus import horizon
+from cutor.bus.bodies import CHUNK_BYTES, Bodies, generation_salt, reference_of
+from cutor.bus.connection import Bus
+from cutor.bus.errors import BodyMissing
+from cutor.bus.horizon import Horizon
+from cutor.bus.topology import apply
+from cutor.contents import Contents
+from cutor.journal import Journal
+from cutor.model.codec import encode
+from cutor.model.environments import EnvironmentRemoved
+from cutor.model.events import Parked
+from cutor.model.limits import Policy
+from cutor.model.rejudgement import Rejudged
+from cutor.model.subjects import BODIES, Address, environment_subject
+from cutor.parked import ParkedSubmissions
+from cutor.projections.archive.archiver import Rounds
+from cutor.projections.archive.body_retention import announce, mend, plan
+from cutor.projections.archive.measuring import Sealed as Measured
+from cutor.projections.archive.place import Archive
+from cutor.projections.archive.references import References, references_in
+from cutor.projections.archive.retention import Expiry, RetentionRefused, expire
+from cutor.projections.archive.sealing import state_of
+from cutor.projections.settings import ArchiveSettings
+from cutor.rejudging import Rejudging
+from cutor.roles.builder import _checked_request
+from cutor.roles.measures import Measures
+from cutor.sealed import Sealed
+from tests.integration.letting_go import BRIEF, let_go, seal_everything
+from tests.integration.projecting import FINISHED, happen
+from tests.nats_server import OwnServer
+from tests.scripted_roles import request
+from tests.unit.histories import SUBMITTED, leased
+
+AGE_S = 0.3
+LARGE = "#" * 100_000
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+class Store:
+    """A server whose bodies a test lets go of."""
+
+    def __init__(self, server: OwnServer, bus: Bus, directory: Path) -> None:
+        self.server = server
+        self.bus = bus
+        self.journal = Journal(bus)
+        self.directory = directory
+        self.archive = Archive(directory)
+
+    async def submit(self, name: str, run: str = LARGE) -> Address:
+        return (await self.journal.submit(request(name, run))).address
+
+    async def end(self, address: Address, *events: object) -> None:
+        """Have the rest of a life happen to a submission: it finishes, or what is given."""
+        state = await self.journal.known(address)
+        await happen(self.bus, address.id, *(events or FINISHED[1:]), after=state.last_sequence)  # type: ignore[arg-type]
+
+    async def aged(self) -> None:
+        """Wait until all bodies are of the age, by the server's clock."""
+        newest = await self.bus.last(BODIES, "cutor.body.>", consistent=True)
+        assert newest
+        while (await state_of(self.bus, BODIES)).now_ns < newest.time_ns + int(AGE_S * 1.2e9):
+            await asyncio.sleep(0.02)
+
+    async def said(self) -> None:
+        """Seal, and say what is to go, until that is settled."""
+        await seal_everything(self.bus, self.directory)
+        await self.aged()
+        for _ in range(2):
+            await announce(self.bus, AGE_S, grace_s=0)
+
+    async def planned(self, references: References | None = None) -> Expiry:
+        return await plan(self.bus, self.archive, AGE_S, references or References())
+
+    async def expire(self, expiry: Expiry) -> int:
+        return await expire(self.server.url, self.bus, self.archive, expiry)
+
+    async def missing(self, *addresses: Address) -> list[Address]:
+        """Return those of which the stream has not all contents."""
+        found = []
+        for address in addresses:
+            state = await self.journal.known(address)
+            loaded = await asyncio.gather(self.journal.contents.load_request(address, state.request), return_exceptions=True)
+            found += [address for one in loaded if isinstance(one, Exception)]
+        return found
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    server = OwnServer(tmp_path / "nats")
+    await server.start()
+    try:
+        async with Bus.connect(server.url, name="test") as bus:
+            await apply(bus, BRIEF)
+            await Journal(bus).publish_policy(Policy())
+            yield Store(server, bus, tmp_path / "archive")
+    finally:
+        await server.kill()
+
+
+async def first(bus: Bus) -> int:
+    return (await state_of(bus, BODIES)).first
+
+
+async def test_what_nobody_refers_to_goes_and_stays_in_the_archive(store: Store) -> None:
+    address = await store.submit("s")
+    two = await Bodies(store.bus).put(os.urandom(CHUNK_BYTES + 1))
+    await store.end(address)
+    await store.said()
+    expiry = await store.planned()
+    assert (expiry.first, expiry.last, expiry.held_by, expiry.stream) == (1, 3, None, BODIES)
+    assert await store.expire(expiry) == 4
+    assert await store.missing(address) == [address]
+    sealed = Journal(store.bus, sealed=Sealed(store.directory))
+    loaded = await sealed.contents.load_request(address, (await sealed.known(address)).request)
+    assert loaded.files["cutor-run.sh"] == LARGE.encode()
+    assert len(await Bodies(store.bus, Sealed(store.directory)).get(two)) == CHUNK_BYTES + 1
+    again = await store.submit("again")
+    assert await store.missing(again) == [], "it is stored again, under its usual name"
+    assert (await store.journal.known(again)).request == (await store.journal.known(address)).request
+
+
+async def test_nothing_goes_that_is_young_or_not_sealed_or_not_announced_for_long(store: Store) -> None:
+    await store.end(await store.submit("s"))
+    assert (await announce(store.bus, 3600, grace_s=0)).until == 0
+    await store.aged()
+    assert (await store.planned()).held_by == "what comes after 0 is not sealed"
+    await seal_everything(store.bus, store.directory)
+    assert await announce(store.bus, AGE_S, grace_s=0) == Horizon(until=1, settled=0)
+    refused = await store.planned()
+    assert (refused.messages, refused.held_by) == (0, "what comes after 0 is to be announced for an hour before it goes")
+    assert await announce(store.bus, AGE_S) == Horizon(until=1, settled=0), "that was not an hour ago"
+    assert (await store.planned()).messages == 0
+    await announce(store.bus, AGE_S, grace_s=0)
+    assert (await store.planned()).messages == 1
+    assert (await plan(store.bus, store.archive, 3600, References())).messages == 0
+    await store.bus.publish(horizon.SUBJECT, b"no horizon")
+    assert (await store.planned()).messages == 0
+
+
+@pytest.mark.parametrize("life", ["queued", "leased", "parked", "forged end"])
+async def test_what_a_submission_refers_to_stays_until_it_has_ended(store: Store, life: str) -> None:
+    await store.end(await store.submit("ended", LARGE + "1"))
+    await store.aged()
+    address = await store.submit("s")
+    parked = Parked(role="builder", message="m", stage="dependencies")
+    if life in ("leased", "parked"):
+        await store.end(address, leased("builder"), *([parked] if life == "parked" else []))
+    if life == "forged end":
+        await store.bus.publish("cutor.ev.default.s.finished", encode(FINISHED[-2]))
+    await store.said()
+    references = References()
+    expiry = await store.planned(references)
+    assert (expiry.last, expiry.held_by) == (1, "the submission default/s refers to what 2 is of")
+    assert await store.expire(expiry) == 2
+    assert await store.missing(address) == []
+    if life == "parked":
+        await ParkedSubmissions(store.journal).drop(address)
+    else:
+        await store.end(address, *FINISHED[2 if life == "leased" else 1 :])
+    assert (await store.planned(references)).last == 2, "what was read is gone on with"
+    assert (await store.planned()).last == 2, "and read anew it is the same"
+
+
+async def test_what_an_environment_refers_to_stays_as_long_as_it_stands(store: Store) -> None:
+    content = await Contents(Bodies(store.bus)).pack(b"V=" + b"x" * 100_000 + b"\0")
+    built = msgspec.json.decode((GOLDEN / "env-built.v1.json").read_bytes())
+    built["variables"] = msgspec.to_builtins(content)
+    await store.bus.publish(environment_subject(built["key"]), msgspec.json.encode(built))
+    await store.said()
+    expiry = await store.planned()
+    assert (expiry.messages, expiry.held_by) == (0, f"the environment {built['key']} refers to what 1 is of")
+    removed = EnvironmentRemoved(key=built["key"], reason="collected")
+    await store.bus.publish(environment_subject(built["key"]), encode(removed))
+    assert (await store.planned()).messages == 1
+
+
+async def test_what_is_to_go_is_stored_anew_by_whoever_hands_it_in_and_once(store: Store) -> None:
+    old = await store.submit("old")
+    await store.said()
+    one, other = await asyncio.gather(store.submit("one"), store.submit("other"))
+    contents = [(await store.journal.known(address)).request.files[1].content.body for address in (old, one, other)]
+    digest = reference_of(LARGE.encode()).sha256
+    assert [ref.salt if ref else "" for ref in contents] == [None, *[generation_salt(digest, 1)] * 2]
+    assert (await state_of(store.bus, BODIES)).last == 2
+    await store.end(old)
+    await store.expire(await store.planned())
+    assert await first(store.bus) == 2
+    assert await store.missing(one, other) == []
+
+
+async def test_an_event_between_look_and_going_has_its_contents_back(store: Store) -> None:
+    """Its producer stored them long ago, and slept since: no horizon reached it."""
+    ended = await store.submit("ended")
+    stored = (await store.journal.known(ended)).request
+    await store.end(ended)
+    await store.said()
+    references = References()
+    expiry = await store.planned(references)
+    wanted = (await store.journal.known(ended)).digest
+    late = (await store.journal.resubmit(Address("default", "late"), stored, wanted, "ended")).address
+    await store.expire(expiry)
+    assert await store.missing(late) == [late]
+    with pytest.raises(BodyMissing):  # and not the end of it
+        await _checked_request(store.journal, Policy(), await store.journal.known(late))
+    assert await mend(store.bus, store.archive, references) == 1
+    assert await store.missing(late) == []
+    await _checked_request(store.journal, Policy(), await store.journal.known(late))
+    assert await mend(store.bus, store.archive, References()) == 0
+    slept = (await store.journal.resubmit(Address("default", "slept"), stored, wanted, "ended")).address
+    await seal_everything(store.bus, store.directory)
+    await let_go(store.bus, BODIES)
+    assert await mend(store.bus, store.archive, References()) == 1, "also by another life, whenever it comes to it"
+    assert await store.missing(late, slept) == []
+
+
+async def test_who_hands_in_again_stores_again_what_has_gone(store: Store) -> None:
+    ended, parked = await store.submit("ended"), await store.submit("parked", LARGE + "1")
+    await store.end(ended)
+    await store.end(parked, leased("builder"), Parked(role="builder", message="m", stage="dependencies"))
+    await seal_everything(store.bus, store.directory)
+    await let_go(store.bus, BODIES)
+    await horizon.tell(store.bus, Horizon(until=2, settled=2))
+    journal = Journal(store.bus, sealed=Sealed(store.directory))
+    done: list[Rejudged] = []
+    await Rejudging(journal, "n").submit([ended], done.append)
+    assert [(one.action, one.why) for one in done] == [("submitted", None)]
+    retry = await ParkedSubmissions(journal).retry(parked)
+    new = [Address("default", one) for one in ("ended-rejudge-n", retry.submission)]
+    assert await store.missing(*new) == []
+    refused: list[Rejudged] = []
+    await Rejudging(store.journal, "m").submit([ended], refused.append)
+    assert await store.missing(Address("default", "ended-rejudge-m")) == []
+
+
+async def test_a_limit_of_the_deployers_own_is_refused(store: Store) -> None:
+    config = (await store.bus.stream_info(BODIES))["config"]
+    await store.bus.api.call(BODIES, f"STREAM.UPDATE.{BODIES}", {**config, "max_age": 3600 * 10**9})
+    with pytest.raises(RetentionRefused, match="BODIES has a max_age of its own"):
+        await store.planned()
+
+
+async def test_an_archiver_does_it_by_itself(store: Store) -> None:
+    await store.end(await store.submit("s"))
+    await seal_everything(store.bus, store.directory)
+    settings = ArchiveSettings(directory=str(store.directory), retain_bodies_days=1)
+    rounds = Rounds(store.server.url, store.bus, store.archive, settings, Measured(Measures()))
+    assert await rounds.one() == ()
+    assert await store.bus.last(BODIES, "cutor.body.>", consistent=True), "nothing is a day old"
+    late = await store.submit("late")
+    await let_go(store.bus, BODIES)
+    assert await rounds.one() == ()
+    assert await store.missing(late) == [], "and puts back what is referred to"
+
+
+async def test_producers_and_expiry_at_one_time_lose_nothing(store: Store) -> None:
+    """The grace is none, so that every race that it keeps apart happens; what is live has its contents in the end."""
+    order, turns, gone = random.Random(6), asyncio.Semaphore(8), 0
+    live: list[Address] = []
+
+    async def produce(name: str) -> None:
+        for number in range(15):
+            await turns.acquire()
+            producer = Journal(store.bus)  # which knows no horizon of before
+            wanted = request(f"{name}{number}", LARGE + str(order.randrange(4)))
+            live.append((await producer.submit(wanted)).address)
+
+    producing, references = asyncio.gather(*(produce(name) for name in "abcd")), References()
+    while not producing.done():
+        await seal_everything(store.bus, store.directory)
+        await announce(store.bus, 0.2, grace_s=0)
+        expiry = await plan(store.bus, store.archive, 0.2, references)
+        gone += expiry.messages
+        await store.expire(expiry)
+        await mend(store.bus, store.archive, references)
+        for address in live[:-6]:
+            await store.end(address)
+            live.remove(address)
+        for _ in range(8):
+            turns.release()
+    await producing
+    await mend(store.bus, store.archive, references)
+    assert gone > 0
+    assert len(live) >= 6
+    assert await store.missing(*live) == []
+
+
+def test_references_are_found_wherever_they_stand() -> None:
+    digest = "a" * 64
+    body = {"sha256": digest, "size_bytes": 1, "chunks": 1}
+    event = msgspec.json.encode({"kind": "x", "deep": [{"er": {"body": body}}], "lies": {"body": body | {"chunks": 9}}})
+    assert [ref.sha256 for ref in references_in(event)] == [digest]
+    assert references_in(b'"sha256"' + b"[" * 100_000) == references_in(b"{}") == frozenset()
+    assert references_in(encode(SUBMITTED)) == frozenset()

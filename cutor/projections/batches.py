@@ -15,6 +15,7 @@ from cutor.projections.arrow import Relation
 from cutor.projections.incoming import Incoming
 from cutor.projections.incoming_environments import IncomingEnvironments, environment_kind
 from cutor.projections.readings import read
+from cutor.projections.row_groups import in_row_groups
 
 
 class Batch(Protocol):
@@ -58,10 +59,10 @@ def unfoldable(stream: str, columns: Columns, reason: str) -> Batch:
     return _KINDS[stream].unfoldable(columns, reason)
 
 
-async def read_batches(bus: Bus, stream: str, first: int, last: int, size: int) -> AsyncGenerator[Batch, None]:
-    """Yield the messages of a range, in batches of ``size``, read ahead."""
-    reading = bus.read_columns(stream, from_sequence=first, until_sequence=last, batch=size)
-    async with aclosing(ahead(reading, stream)) as batches:
+async def read_batches(bus: Bus, stream: str, first: int, last: int) -> AsyncGenerator[Batch, None]:
+    """Yield the messages of a range, in batches as DuckDB writes them best, read ahead."""
+    reading = bus.read_columns(stream, from_sequence=first, until_sequence=last)
+    async with aclosing(reading), aclosing(ahead(in_row_groups(reading), stream)) as batches:
         async for batch in batches:
             yield batch
 

@@ -45,8 +45,8 @@ from cutor.undisturbed import to_the_end
 log = logging.getLogger(__name__)
 
 STREAMS: Final = (EVENTS, ENVIRONMENTS)
-BATCH: Final = 20_000
-"""Most messages of one transaction of a bulk read (the reader bounds its bytes)."""
+SOON: Final = 20_000
+"""Views that are no further behind will have caught up soon: then the role is ready, and not before."""
 FOLLOWED: Final = SMALL
 """Most messages of one transaction while following; an idle projector commits each message at once."""
 TURN_S: Final = 0.0005
@@ -223,7 +223,7 @@ class Projector:
         position = self._writer.position(stream).sequence
         if self._ends[stream] - position < BULK_FROM:
             return
-        reading = read_batches(self._bus, stream, position + 1, self._ends[stream], BATCH)
+        reading = read_batches(self._bus, stream, position + 1, self._ends[stream])
         async with aclosing(reading) as batches:
             async for batch in batches:
                 columns = batch.columns
@@ -254,7 +254,7 @@ class Projector:
         self._behind[stream] = sys.maxsize
         self._tell_ready()
 
-    def _tell_ready(self, least_behind: int = BATCH) -> None:
+    def _tell_ready(self, least_behind: int = SOON) -> None:
         """Say once that the role serves: the views have caught up, or still have more than that to catch up with."""
         if not self._is_ready and all(behind <= 0 or behind > least_behind for behind in self._behind.values()):
             self._is_ready = True

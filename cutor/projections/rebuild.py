@@ -29,8 +29,6 @@ from cutor.projections.writer import Writer
 
 log = logging.getLogger(__name__)
 
-BATCH: Final = 20_000
-"""Most messages of one transaction."""
 ATTEMPTS: Final = 5
 """So often a stream is read on where a reading ended before its end."""
 STAY: Final = "the views stay as they are"
@@ -222,7 +220,7 @@ class FreshViews:
         start = max(first, self._writer.position(stream).sequence + 1)
         if start > last:
             return
-        async with aclosing(read_batches(self._bus, stream, start, last, BATCH)) as batches:
+        async with aclosing(read_batches(self._bus, stream, start, last)) as batches:
             async for batch in batches:
                 columns = batch.columns
                 await self._wholeness.check(stream, start - 1, columns.sequences, columns.times_ns)

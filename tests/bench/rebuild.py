@@ -22,14 +22,15 @@ from typing import Final, NamedTuple
 import uvloop
 
 from cutor.bus.bulk.columns import Columns
-from cutor.bus.bulk.reader import BATCH_BYTES
+from cutor.bus.bulk.reader import BATCH
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.topology import apply, default_text, parse
 from cutor.model.subjects import EVENTS
 from cutor.projections.batches import batch_of
 from cutor.projections.readings import read as read_messages
-from cutor.projections.rebuild import BATCH, Progress, rebuild
+from cutor.projections.rebuild import Progress, rebuild
+from cutor.projections.row_groups import GROUP_BYTES, ROW_GROUP
 from cutor.projections.store import Store
 from tests.bench.lives import lives, publish
 
@@ -108,8 +109,8 @@ def steps(path: Path, count: int, output_bytes: int) -> Steps:
 
 
 def _batch(output_bytes: int) -> int:
-    """Return about how many events a batch of the bulk reader has."""
-    return min(BATCH, BATCH_BYTES // (output_bytes // 2 + 1000))
+    """Return about how many events a batch of a rebuild has."""
+    return min(ROW_GROUP, GROUP_BYTES // (output_bytes // 2 + 400))
 
 
 async def rebuilt(bus: Bus, path: Path) -> tuple[Spent, list[int]]:

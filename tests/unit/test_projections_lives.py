@@ -22,6 +22,7 @@ from tests.unit.views import Views, Written, written
 SUBMITTED = msgspec.structs.replace(BUILT[0], request=COMPILING)
 COMPILED = Compiled(lease=lease("runner"), stage=OK)
 CLEANED = Cleaned(worker="w", by="worker")
+LOST = CacheLost(lease=lease("runner"), key="k1", missing="m")
 LIFE = (SUBMITTED, *BUILT[1:], leased("runner"), COMPILED, ran(0, "OK"), ran(1, "WA"), finished("WRONG_ANSWER"), CLEANED)
 ENDS = (
     finished(role="builder"),
@@ -42,7 +43,8 @@ OTHERS = (
     ran(2, "OK"),
     ran(1, "OK", number=2),
     msgspec.structs.replace(ran(1, "OK"), lease=lease("builder")),
-    CacheLost(lease=lease("runner"), key="k1", missing="m"),
+    msgspec.structs.replace(ran(1, "OK"), lease=msgspec.structs.replace(lease("runner"), number=2)),
+    LOST,
     Cleaned(worker="w", by="worker", interrupted=Interrupted(stage="run", index=1, stages=(OK,))),
 )
 TABLES = ("events", "stages", "folds.submissions", "folds.requests", "folds.builds", "folds.ends")
@@ -50,6 +52,7 @@ TABLES = ("events", "stages", "folds.submissions", "folds.requests", "folds.buil
 
 def variations() -> Iterator[tuple[Event, ...]]:
     """Yield lives with one thing changed: an event left out, twice, elsewhere, or another one before or in the place of one."""
+    yield (*LIFE[:4], LOST, leased("builder", 2), cache_built(2), finished(), CLEANED)  # of a lease that was the newest before
     yield LIFE
     for at, event in enumerate(LIFE):
         rest = LIFE[:at] + LIFE[at + 1 :]
@@ -64,7 +67,7 @@ def variations() -> Iterator[tuple[Event, ...]]:
 
 
 def interleaved(lives: Sequence[tuple[Event, ...]], overlap: int) -> list[Written]:
-    """Return the messages of lives, of which so many are under way at one time."""
+    """Return the messages of lives, of which so many are under way at one time, all at the same step."""
     waiting = ((Address("default", f"s{number}"), events) for number, events in enumerate(lives))
     messages: list[Written] = []
     while some := list(itertools.islice(waiting, overlap)):
@@ -86,7 +89,8 @@ def folded(path: Path, messages: Sequence[Written], batch: int, *, small: bool) 
 
 @pytest.fixture(scope="module")
 def messages() -> list[Written]:
-    return interleaved(list(variations()), 40)
+    lives = list(variations())
+    return interleaved(lives, len(lives))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +98,7 @@ def by_evolve(tmp_path_factory: pytest.TempPathFactory, messages: list[Written])
     return folded(tmp_path_factory.mktemp("views") / "small", messages, 2000, small=True)
 
 
-@pytest.mark.parametrize("batches", [1, 2, 7])
+@pytest.mark.parametrize("batches", [1, 2, 5, 25])
 def test_a_life_that_differs_a_little_is_decided_as_evolve_does(
     tmp_path: Path, messages: list[Written], by_evolve: dict[str, list[tuple[object, ...]]], batches: int
 ) -> None:

@@ -11,10 +11,11 @@ from cutor.bus.bulk.columns import Columns
 from cutor.projections.archive.joined import Joined, Piece
 from cutor.projections.archive.segment_file import columns_of
 from cutor.projections.batches import ahead
+from cutor.projections.row_groups import in_row_groups
 from cutor.projections.writer import Writer
 
-BATCH: Final = 20_000
-"""Most messages of one transaction."""
+FETCHED: Final = 20_000
+"""Messages that are taken from a file at a time."""
 
 Tell = Callable[[int, int, int], None]
 """Is told after each transaction: the last sequence that is folded in, how many messages and bytes it was."""
@@ -32,7 +33,7 @@ async def fold_sealed(writer: Writer, joined: Joined, first: int, last: int, tel
         await writer.note_gaps(joined.stream, gaps)
     for piece in pieces:
         await joined.check(piece)
-        async with aclosing(ahead(_columns(piece), joined.stream)) as batches:
+        async with aclosing(ahead(in_row_groups(_columns(piece)), joined.stream)) as batches:
             async for batch in batches:
                 await writer.apply_batch(joined.stream, batch)
                 columns = batch.columns
@@ -40,6 +41,6 @@ async def fold_sealed(writer: Writer, joined: Joined, first: int, last: int, tel
 
 
 async def _columns(piece: Piece) -> AsyncGenerator[Columns, None]:
-    found = columns_of(piece.path, piece.first, piece.last, BATCH)
+    found = columns_of(piece.path, piece.first, piece.last, FETCHED)
     while columns := await asyncio.to_thread(next, found, None):
         yield columns

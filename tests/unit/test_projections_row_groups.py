@@ -1,0 +1,42 @@
+"""Batches as DuckDB writes them best: exact in size where bytes allow, in order, and whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from cutor.bus.bulk.columns import Columns
+from cutor.projections.row_groups import in_row_groups
+
+
+async def batches(*sizes: int, size_bytes: int = 1, error: Exception | None = None) -> AsyncGenerator[Columns, None]:
+    first = 1
+    for size in sizes:
+        sequences = list(range(first, first + size))
+        yield Columns(sequences, sequences, ["s"] * size, [None] * size, [b"." * size_bytes] * size)
+        first += size
+    if error:
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [((), []), ((3,), [3]), ((4, 4, 3), [10, 1]), ((10,), [10]), ((25, 5), [10, 10, 10]), ((9, 2, 9), [10, 10])],
+)
+async def test_batches_are_exact_and_nothing_is_lost(sizes: tuple[int, ...], expected: list[int]) -> None:
+    found = [one async for one in in_row_groups(batches(*sizes), 10)]
+    assert [len(one) for one in found] == expected
+    assert [sequence for one in found for sequence in one.sequences] == list(range(1, sum(sizes) + 1))
+
+
+async def test_large_messages_make_smaller_batches() -> None:
+    found = [len(one) async for one in in_row_groups(batches(3, 3, 3, 1, size_bytes=100), 10, 600)]
+    assert found == [6, 4]
+
+
+async def test_an_error_comes_behind_the_last_whole_batch() -> None:
+    groups = in_row_groups(batches(10, 5, error=OSError("lost")), 10)
+    assert len(await anext(groups)) == 10
+    with pytest.raises(OSError, match="lost"):
+        await anext(groups)

@@ -30,7 +30,7 @@ PLACES: Final = ("sequence", "last_sequence")
 FILES: Final = ("used", "folded")
 RULES: Final = "folds.rules"
 """Not compared: by which rules a file was folded is known before."""
-PARTS: Final = ("folds.settled", "folds.moving")
+PARTS: Final = ("folds.settled", "folds.moving", "folds.moved")
 """Which submission stands in which of these depends on how messages came in batches; `WHOLE` shows what they come to."""
 WHOLE: Final = "folds.submissions"
 DEFINITIONS: Final = "v1.0.0"

@@ -20,20 +20,24 @@ HOW: Final = "docs/how-to/own-nats.md says how"
 
 
 class PurgeDenied(CutorError):
-    """The stream, or the server, lets nobody do it; the message says what to change."""
+    """The stream, or the server, lets nobody do it, or it is another stream; the message says what to change."""
 
     exit_code = REFUSED
 
 
-async def let_go(server: str, stream: str, before: int) -> None:
+async def let_go(server: str, stream: str, before: int, *, created: str) -> None:
     """Have a stream let go of all before a sequence. It may be done where this raises: `BusUnreachable`. Raises `PurgeDenied`.
 
-    ``server`` is the address with the credential of whoever does the rest of the work.
+    ``server`` is the address with the credential of whoever does the rest of the work; ``created`` says when the stream was
+    made, as its server writes it: another one at the same address, made since, keeps what it has.
     """
     if before < 2:
         raise ValueError(f"a purge before {before}: the server would take it for one of everything")
     async with Bus.connect(with_user(server, USER, RETENTION_USER), name="cutor retention") as bus:
-        if (await bus.stream_info(stream))["config"].get("deny_purge"):
+        info = await bus.stream_info(stream)
+        if info["created"] != created or before > int(info["state"]["last_seq"]) + 1:
+            raise PurgeDenied(f"{stream} is not the stream any more whose messages were looked at: nothing is let go of")
+        if info["config"].get("deny_purge"):
             raise PurgeDenied(
                 f"{stream} was made with deny_purge, which NATS cannot take back: nothing is let go of. Make a backup, and "
                 "restore it into a new data directory or server (docs/how-to/archive.md)"

@@ -189,7 +189,7 @@ def verify_command(wanted: Wanted, directory: Path | None, everything: bool, off
 @server_option
 @click.pass_obj
 def expire_command(wanted: Wanted, stream: str, keep_s: int | None, dry_run: bool, yes: bool) -> None:
-    """Let EVENTS go of old events that are sealed, or BODIES of old contents.
+    """Let go of old events, or contents, that are sealed.
 
     Only what was sealed in the configured archive (`archive.directory`, where rebuilds and replays look for it), and is message
     by message the same in archive and stream. Events go where their submissions have ended; they stay in the archive and in the

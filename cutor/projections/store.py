@@ -245,17 +245,14 @@ class Store:
                 self._small.settle()
 
     def _log_bytes(self) -> int:
-        try:
-            return wal_path(self.path).stat().st_size
-        except FileNotFoundError:
-            return 0
+        return _size_bytes(wal_path(self.path))
 
     def has_long_log(self) -> bool:
         """Return whether the write-ahead log is to be worked in: it is large, or who opens a copy would replay it for long."""
         commits = self.commits - self._worked_in
         if commits < COMMITS:
             return self._log_bytes() > WAL_BYTES
-        return commits >= COMMITS_PER_MIB * (self.path.stat().st_size >> 20) or self._log_bytes() > WAL_BYTES
+        return commits >= COMMITS_PER_MIB * (_size_bytes(self.path) >> 20) or self._log_bytes() > WAL_BYTES
 
     def work_in_beside(self) -> None:
         """Work the write-ahead log in while commits go on. For a thread of its own, one at a time, and while nobody copies.
@@ -291,3 +288,11 @@ def _checkpoint(connection: duckdb.DuckDBPyConnection) -> None:
     """Work the log in; where something else of the file is under way that is in its way, the next commit tries again."""
     with suppress(duckdb.TransactionException):
         connection.execute("CHECKPOINT")
+
+
+def _size_bytes(path: Path) -> int:
+    """Of a file, which may be removed by anybody at any time: the next commit notices that."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

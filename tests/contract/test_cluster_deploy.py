@@ -231,15 +231,15 @@ def test_addresses_of_one_server_without_tls(tmp_path: Path) -> None:
     [
         (
             'chem_password: "p@ss:w/rd#1"',
-            "the password of chem ({}, line 9) does not fit into an address: take letters, digits",
+            "the password of chem ({}, line 10) does not fit into an address: take letters, digits",
         ),
-        ('chem_password: ""', "the password of chem ({}, line 9) does not fit into an address"),
-        ('chem_password: "pässword"', "the password of chem ({}, line 9) does not fit into an address"),
-        ("chem_password: plainword", 'the password of chem ({}, line 9): write it as chem_password: "…", with the quotes'),
-        ("chem_password = 'plainword'", 'the password of chem ({}, line 9): write it as chem_password: "…"'),
-        ('  admin_password: "other"', 'the password of admin ({}, line 9): write it as admin_password: "…"'),
+        ('chem_password: ""', "the password of chem ({}, line 10) does not fit into an address"),
+        ('chem_password: "pässword"', "the password of chem ({}, line 10) does not fit into an address"),
+        ("chem_password: plainword", 'the password of chem ({}, line 10): write it as chem_password: "…", with the quotes'),
+        ("chem_password = 'plainword'", 'the password of chem ({}, line 10): write it as chem_password: "…"'),
+        ('  admin_password: "other"', 'the password of admin ({}, line 10): write it as admin_password: "…"'),
         ('chem_password: "word" # mine', "and nothing else in the line"),
-        ('chem: "word"', '{}, line 9 is no password: write it as USER_password: "…"'),
+        ('chem: "word"', '{}, line 10 is no password: write it as USER_password: "…"'),
     ],
 )
 @pytest.mark.parametrize("arguments", [[], ["--plain"]])

@@ -153,16 +153,29 @@ async def test_what_is_unsealed_stays_however_late_the_server_lets_go(url: str, 
     young = await happen(brief, "young", *FINISHED)
     await old(brief)
     for _ in range(2):
-        await let_go(url, "EVENTS", expiry.last + 1)
+        await let_go(url, "EVENTS", expiry.last + 1, created=await created(brief))
         assert await first(brief) == last + 1
     assert [row[0] for row in await held(brief, "EVENTS")] == list(range(last + 1, young + 1))
+
+
+async def created(bus: Bus) -> str:
+    return str((await bus.stream_info("EVENTS"))["created"])
+
+
+async def test_another_stream_at_the_same_address_keeps_what_it_has(url: str, brief: Bus) -> None:
+    await happen_to_many(brief, 2, "s")
+    last = int((await brief.stream_info("EVENTS"))["state"]["last_seq"])
+    for before, made in ((last, "2020-01-01T00:00:00Z"), (last + 2, await created(brief))):
+        with pytest.raises(PurgeDenied, match="not the stream any more"):
+            await let_go(url, "EVENTS", before, created=made)
+    assert await first(brief) == 1
 
 
 @pytest.mark.parametrize("before", [-1, 0, 1])
 async def test_what_the_server_would_take_for_everything_is_not_asked_for(url: str, brief: Bus, before: int) -> None:
     await happen_to_many(brief, 1, "s")
     with pytest.raises(ValueError, match="one of everything"):
-        await let_go(url, "EVENTS", before)
+        await let_go(url, "EVENTS", before, created=await created(brief))
     assert await first(brief) == 1
 
 
@@ -203,7 +216,7 @@ async def test_a_backup_that_is_restored_may_let_go(url: str, brief: Bus, tmp_pa
     server = await EmbeddedServer.start(tmp_path / "other", port=free_port("127.0.0.1"))
     async with server, Bus.connect(server.url, name="test") as bus:
         await backup.restore(bus, tmp_path / "backup", backup.read(tmp_path / "backup"))
-        await let_go(server.url, "EVENTS", 3)
+        await let_go(server.url, "EVENTS", 3, created=await created(bus))
         assert await first(bus) == 3
 
 
@@ -253,10 +266,10 @@ async def test_an_id_whose_beginning_is_gone_is_told_apart_from_one_that_is_take
     journal = Journal(brief)
     with pytest.raises(SubmissionConflict, match="is taken by a submission with another body"):
         await journal.submit(request("x"))
-    await let_go(url, "EVENTS", 3)
+    await let_go(url, "EVENTS", 3, created=await created(brief))
     with pytest.raises(SubmissionConflict, match="that the stream has let go of, but for its last events"):
         await journal.submit(request("x"))
-    await let_go(url, "EVENTS", len(FINISHED) + 1)
+    await let_go(url, "EVENTS", len(FINISHED) + 1, created=await created(brief))
     assert (await journal.submit(request("x"))).last_sequence > len(FINISHED)
 
 

@@ -230,7 +230,7 @@ def _digits(value: int) -> str:
 def configured(policy: Policy) -> dict[str, Any]:
     """Return the configuration that asks for a policy."""
     document: dict[str, Any] = msgspec.to_builtins(policy)
-    del document["version"]
+    del document["version"], document["versions"]
     return document
 
 

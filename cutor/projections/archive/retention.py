@@ -187,5 +187,5 @@ async def expire(server: str, bus: Bus, archive: Archive, expiry: Expiry) -> int
         raise ArchiveForeign(f"{archive.directory}: it is not the archive any more that was compared: nothing is let go of")
     for piece in joined.pieces(expiry.first, expiry.last):
         await joined.check(piece)
-    await to_the_end(let_go(server, expiry.stream, expiry.last + 1))
+    await to_the_end(let_go(server, expiry.stream, expiry.last + 1, created=joined.created))
     return (await Joined.of(bus, expiry.stream, archive)).first_kept

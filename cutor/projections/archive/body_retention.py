@@ -69,13 +69,13 @@ async def plan(
     first = joined.first_kept
     old = min(await bus.first_since(BODIES, joined.now_ns - int(keep_s * NS_PER_S) + 1) - 1, first + STEP - 1)
     settled = (await horizon.told(bus)).horizon.settled
-    last = min(old, joined.sealed_from(first), settled)
-    held_by = None
-    if last < old:
-        sealed = last < joined.sealed_from(first)
-        held_by = f"what comes after {max(last, first - 1)} is " + (
-            "to be announced for an hour before it goes" if sealed else "not sealed"
+    sealed = joined.sealed_from(first)
+    ready, held_by = min(sealed, settled), None
+    if ready < old:
+        held_by = f"what comes after {max(ready, first - 1)} is " + (
+            "to be announced for an hour before it goes" if ready < sealed else "not sealed"
         )
+    last = min(old, ready, joined.sealed - 1)  # the last one that is sealed stays: by it a restored stream is known
     if last >= first:
         subjects = await _compared(bus, joined, first, last, tell)
         await references.catch_up(bus)
@@ -89,6 +89,7 @@ async def _compared(bus: Bus, joined: Joined, first: int, last: int, tell: Tell)
     """Compare a range of the archive with the stream, message by message; return their subjects."""
     subjects: dict[int, str] = {}
     expected = 0
+    await joined.check_gaps(first, last)
     for piece in joined.pieces(first, last):
         await joined.check(piece)
         expected += piece.last + 1 - piece.first

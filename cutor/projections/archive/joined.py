@@ -10,10 +10,10 @@ from typing import Final, NamedTuple, Self
 
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
-from cutor.projections.archive.errors import ArchiveDamaged, MessagesMissing
+from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign, MessagesMissing
 from cutor.projections.archive.manifest import Manifest, Segment
 from cutor.projections.archive.place import Archive, sha256_of
-from cutor.projections.archive.sealing import StreamState, check_no_gap, check_same_stream, state_of
+from cutor.projections.archive.sealing import StreamState, check_no_gap, check_same_stream, first_from, state_of
 from cutor.projections.archive.segment_file import first_since, messages_of
 from cutor.projections.gaps import Gap
 from cutor.projections.rows import reading_rules
@@ -102,6 +102,16 @@ class Joined:
         return [
             Gap(one.first - one.missing, one.first - 1, one.first_time_ns) for one in self.segments(first, last) if one.missing
         ]
+
+    async def check_gaps(self, first: int, last: int) -> None:
+        """Raise `ArchiveForeign` where the stream has again what was acknowledged as missing from it: that is sealed nowhere."""
+        for gap in self.gaps(first, last):
+            found = await first_from(self._bus, self.stream, max(gap.first, first), min(gap.last, last))
+            if found is not None:
+                raise ArchiveForeign(
+                    f"{self.stream} has message {found} again, which was acknowledged as missing and is not sealed: nothing is "
+                    "let go of; seal into another directory"
+                )
 
     async def check(self, piece: Piece) -> None:
         """Raise `ArchiveDamaged` where a file is not what was sealed."""

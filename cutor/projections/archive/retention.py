@@ -92,8 +92,9 @@ class Retention:
         joined = await Joined.of(self._bus, EVENTS, self._archive)
         first = joined.first_kept
         old = min(await self._bus.first_since(EVENTS, joined.now_ns - int(keep_s * NS_PER_S) + 1) - 1, first + STEP - 1)
-        last = min(old, joined.sealed_from(first))
-        held_by = None if last >= old else f"what comes after {max(last, first - 1)} is not sealed"
+        sealed = joined.sealed_from(first)
+        held_by = None if sealed >= old else f"what comes after {max(sealed, first - 1)} is not sealed"
+        last = min(old, sealed, joined.sealed - 1)  # the last one that is sealed stays: by it a restored stream is known
         if last < first:
             return Expiry(first, first - 1, held_by)
         compared = await self._compare(joined, first, last, tell)
@@ -143,6 +144,7 @@ async def plan(bus: Bus, archive: Archive, keep_s: float, *, tell: Tell = lambda
 async def _compared(bus: Bus, joined: Joined, first: int, last: int, tell: Tell) -> list[Begun]:
     """Compare a range of the archive with the stream; return the submissions that begin in it and do not end in it."""
     unended, compared, expected = Unended(), 0, 0
+    await joined.check_gaps(first, last)
     for piece in joined.pieces(first, last):
         await joined.check(piece)
         expected += piece.last + 1 - piece.first
@@ -185,6 +187,7 @@ async def expire(server: str, bus: Bus, archive: Archive, expiry: Expiry) -> int
     joined = await Joined.of(bus, expiry.stream, archive)
     if joined.sealed_from(expiry.first) < expiry.last:
         raise ArchiveForeign(f"{archive.directory}: it is not the archive any more that was compared: nothing is let go of")
+    await joined.check_gaps(expiry.first, expiry.last)
     for piece in joined.pieces(expiry.first, expiry.last):
         await joined.check(piece)
     await to_the_end(let_go(server, expiry.stream, expiry.last + 1, created=joined.created))

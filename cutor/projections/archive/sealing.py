@@ -144,7 +144,7 @@ async def acknowledge(bus: Bus, archive: Archive, stream: str, first: int, last:
     await check_same_stream(bus, archive, manifest, state)
     if first != manifest.next:
         raise GapRefused(f"{stream} is sealed up to {manifest.next - 1}: a gap that begins with {first} is not the next one")
-    behind = await _first_from(bus, stream, first, state.last)
+    behind = await first_from(bus, stream, first, state.last)
     if behind != last + 1:
         there = "ends" if behind is None else f"goes on with {behind}"
         raise GapRefused(f"{stream} {there} behind {first - 1}: {first} to {last} is not what it lacks")
@@ -153,7 +153,8 @@ async def acknowledge(bus: Bus, archive: Archive, stream: str, first: int, last:
     return manifest
 
 
-async def _first_from(bus: Bus, stream: str, first: int, last: int) -> int | None:
+async def first_from(bus: Bus, stream: str, first: int, last: int) -> int | None:
+    """Return the first sequence of a range that a stream has; None where it has none of it."""
     async with aclosing(bus.read_batches(stream, from_sequence=first, until_sequence=last, batch=1)) as batches:
         async for messages in batches:
             return messages[0].sequence
@@ -280,4 +281,15 @@ def _acknowledging(stream: str, first: int, last: int) -> str:
     return f"If they are lost, `cutor archive acknowledge-gap {stream} {first} {last}` has it go on behind them"
 
 
-__all__ = ["BODIES", "STREAMS", "Cut", "Progress", "Segment", "check_no_gap", "check_same_stream", "seal", "state_of"]
+__all__ = [
+    "BODIES",
+    "STREAMS",
+    "Cut",
+    "Progress",
+    "Segment",
+    "check_no_gap",
+    "check_same_stream",
+    "first_from",
+    "seal",
+    "state_of",
+]

@@ -22,7 +22,7 @@ from cutor.projections.compare import Tell as TellCompared
 from cutor.projections.rebuild import Tell, ends, rebuild
 from cutor.projections.session import one_line
 from cutor.projections.views_file import held
-from cutor.projections.views_paths import wal_path
+from cutor.projections.views_paths import wal_paths
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ def positions_of(path: Path) -> dict[str, int]:
 
 
 def copy_of_resting(database: Path, scratch: Path) -> Path:
-    """Return a copy of the file of a projector that does not run, with what is in its write-ahead log.
+    """Return a copy of the file of a projector that does not run, with what is in its write-ahead logs.
 
     Raises `ProjectorBusy` where one runs after all, `VerifyFailed` where there is no file.
     """
@@ -93,8 +93,9 @@ def copy_of_resting(database: Path, scratch: Path) -> Path:
         if not database.exists():
             raise VerifyFailed(f"{database}: there are no views to verify: no projector answers, and there is no file")
         shutil.copyfile(database, copy)
-        if wal_path(database).exists():
-            shutil.copyfile(wal_path(database), wal_path(copy))
+        for log, of_copy in zip(wal_paths(database), wal_paths(copy), strict=True):
+            if log.exists():
+                shutil.copyfile(log, of_copy)
     _reading(copy, lambda: duckdb.connect(copy).close())
     return copy
 

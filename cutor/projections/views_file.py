@@ -18,7 +18,7 @@ from pathlib import Path
 from cutor.model.units import about
 from cutor.projections.errors import ProjectorBusy, RebuildFailed, ViewsRejected, ViewsUnwritable
 from cutor.projections.store import Store
-from cutor.projections.views_paths import COPIES, beside, wal_path
+from cutor.projections.views_paths import COPIES, beside, wal_paths
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +65,10 @@ def open_or_make_anew(path: Path) -> Store:
 def set_aside(path: Path) -> None:
     """Move a file of views out of the way; a file that was set aside before gives way to it."""
     aside = beside(path, "aside")
-    for old, new in ((path, aside), (wal_path(path), wal_path(aside))):
+    for old, new in ((path, aside), *zip(wal_paths(path), wal_paths(aside), strict=True)):
         new.unlink(missing_ok=True)
         if old.exists():
             old.rename(new)
-    _remove_wals(path)
 
 
 def draft_of(path: Path) -> Path:
@@ -79,7 +78,7 @@ def draft_of(path: Path) -> Path:
 
 def check_room(path: Path) -> None:
     """Raise `RebuildFailed` where there is not as much room beside a file of views as it has: new ones want about that."""
-    there = [one.stat().st_size for one in (path, wal_path(path)) if one.exists()]
+    there = [one.stat().st_size for one in (path, *wal_paths(path)) if one.exists()]
     free = shutil.disk_usage(path.parent).free
     if free < sum(there):
         raise RebuildFailed(
@@ -109,9 +108,8 @@ def remove_views(path: Path) -> None:
 
 def _remove_wals(path: Path) -> None:
     """Remove write-ahead logs without their file: DuckDB would take them for those of the file that is made next."""
-    for end in ("", ".checkpoint", ".recovery"):
-        wal = wal_path(path)
-        wal.with_name(wal.name + end).unlink(missing_ok=True)
+    for wal in wal_paths(path):
+        wal.unlink(missing_ok=True)
 
 
 def remove_leftovers(path: Path) -> None:

@@ -20,3 +20,10 @@ def beside(path: Path, what: str) -> Path:
 def wal_path(path: Path) -> Path:
     """Return where DuckDB keeps the write-ahead log of a file."""
     return path.with_name(path.name + ".wal")
+
+
+def wal_paths(path: Path) -> list[Path]:
+    """Return where DuckDB may keep what is committed and not yet in a file: the second while it works in the first, the third
+    while it brings a file up after a kill in between.
+    """
+    return [path.with_name(path.name + end) for end in (".wal", ".wal.checkpoint", ".wal.recovery")]

@@ -269,6 +269,11 @@ async def test_an_archiver_does_it_by_itself(store: Store) -> None:
     await let_go(store.bus, BODIES)
     assert await rounds.one() == ()
     assert await store.missing(late) == [], "and puts back what is referred to"
+    await let_go(store.bus, BODIES)
+    config = (await store.bus.stream_info(BODIES))["config"]
+    await store.bus.api.call(BODIES, f"STREAM.UPDATE.{BODIES}", {**config, "max_age": 3600 * 10**9})
+    assert any("max_age of its own" in one for one in await rounds.one())
+    assert await store.missing(late) == [], "also where nothing may go"
 
 
 async def test_producers_and_expiry_at_one_time_lose_nothing(store: Store) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 
 from cutor.model.subjects import EVENTS
 from cutor.projections.store import Store
+from cutor.projections.verification import copy_of_resting
+from cutor.projections.views_file import set_aside
+from cutor.projections.views_paths import wal_paths
 from tests.bench.lives import lives
 
 LIVES = 100_000
@@ -43,19 +47,26 @@ def say(line: str) -> None:
 @pytest.mark.parametrize("times", [1, 4])
 def test_a_kill_while_the_log_is_worked_in_loses_no_commit(times: int, tmp_path: Path) -> None:
     path = tmp_path / "views.duckdb"
+    (tmp_path / "scratch").mkdir()
     with subprocess.Popen([sys.executable, "-m", __name__, path], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             said = [line.strip() for line in _until(iter(process.stdout), times)]
         finally:
+            deadline = time.monotonic() + 10
+            while not wal_paths(path)[1].exists() and time.monotonic() < deadline:
+                pass  # a log is worked in for some ten milliseconds: a kill in the middle of that is wanted
             process.kill()
         said += [line.strip() for line in process.stdout]
     told = [int(line) for line in said if line.isdecimal()]
+    copy = copy_of_resting(path, tmp_path / "scratch")
     with closing(Store.open(path)) as store:
         last = store.position(EVENTS).sequence
         assert last in {told[-1], told[-1] + BATCH}
         query = "SELECT count(*), max(sequence), bool_and(counts) FROM events"
         assert store._connection.execute(query).fetchall() == [(last, last, True)]
+        with closing(Store.open(copy)) as copied:
+            assert copied.position(EVENTS) == store.position(EVENTS), "all that is committed is in it"
         found = store._connection.execute("SELECT * FROM folds.submissions ORDER BY ALL").fetchall()
     with closing(Store.open(tmp_path / "anew.duckdb")) as anew:
         anew.apply(EVENTS, [*lives(last)])
@@ -70,6 +81,18 @@ def _until(lines: object, times: int) -> list[str]:
         if taken.count("worked in\n") >= times and sum(one.strip().isdecimal() for one in taken) > 20 * times:
             break
     return taken
+
+
+def test_what_is_set_aside_keeps_all_its_logs(tmp_path: Path) -> None:
+    path, aside = tmp_path / "views.duckdb", tmp_path / "views.duckdb.aside"
+    aside.with_name(aside.name + ".wal").write_text("of one before")
+    for one in (path, wal_paths(path)[1]):
+        one.write_text(one.name)
+    set_aside(path)
+    assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {
+        "views.duckdb.aside": "views.duckdb",
+        "views.duckdb.aside.wal.checkpoint": "views.duckdb.wal.checkpoint",
+    }
 
 
 def test_a_log_is_long_by_its_bytes_or_by_its_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,11 +140,15 @@ class Rounds:
         try:
             await announce(self._bus, days * DAY_S)
             await self._expire(await plan(self._bus, self._archive, days * DAY_S, self._references), days)
-            if mended := await mend(self._bus, self._archive, self._references):
-                log.info("put %d messages back into BODIES: somebody has come to refer to them", mended)
         except CutorError:
             self._references = References()  # of a stream that was rewound, another one
+            await self._mend()  # whatever hinders it, and even where it was done and nobody heard of it
             raise
+        await self._mend()
+
+    async def _mend(self) -> None:
+        if mended := await mend(self._bus, self._archive, self._references):
+            log.info("put %d messages back into BODIES: somebody has come to refer to them", mended)
 
     async def _expire(self, expiry: Expiry, days: int) -> None:
         if expiry.messages:

@@ -14,8 +14,8 @@ from cutor.projections.batches import ahead
 from cutor.projections.row_groups import in_row_groups
 from cutor.projections.writer import Writer
 
-FETCHED: Final = 20_000
-"""Messages that are taken from a file at a time."""
+FETCHED: Final = 4096
+"""Messages that are taken from a file at a time: `in_row_groups` looks at their bytes only when they are there."""
 
 Tell = Callable[[int, int, int], None]
 """Is told after each transaction: the last sequence that is folded in, how many messages and bytes it was."""

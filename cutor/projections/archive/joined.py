@@ -104,7 +104,7 @@ class Joined:
         ]
 
     async def check_gaps(self, first: int, last: int) -> None:
-        """Raise `ArchiveForeign` where the stream has again what was acknowledged as missing from it: that is sealed nowhere."""
+        """Raise `ArchiveForeign` where the stream has again what was acknowledged as missing: that is sealed nowhere."""
         for gap in self.gaps(first, last):
             found = await first_from(self._bus, self.stream, max(gap.first, first), min(gap.last, last))
             if found is not None:

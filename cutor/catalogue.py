@@ -17,8 +17,8 @@ from cutor.errors import REFUSED, UNAVAILABLE, CutorError
 from cutor.model.catalogue import KEY_PREFIX, Entry
 from cutor.model.quoting import shown
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
-from cutor.projections.query_client import Table, query
-from cutor.projections.questions import MOST_ROWS
+from cutor.projections.queries.client import Table, query
+from cutor.projections.queries.questions import MOST_ROWS
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 

@@ -23,8 +23,8 @@ from cutor.model.rejudgement import LABEL, Rejudged, labelled, rejudged_id
 from cutor.model.request import check, digest
 from cutor.model.state import Submission
 from cutor.model.subjects import SUBMISSION_ID, TENANT, Address
-from cutor.projections.query_client import query
-from cutor.projections.questions import LONGEST_TIMEOUT_S
+from cutor.projections.queries.client import query
+from cutor.projections.queries.questions import LONGEST_TIMEOUT_S
 
 AT_ONCE: Final = 8
 """Submissions that are read and handed in at one time."""

@@ -50,7 +50,7 @@ from cutor.model.subjects import EVENTS
 from cutor.model.units import counted
 from cutor.model.versions import announcing
 from cutor.nix.settings import REQUIRED, nix_version_ok
-from cutor.projections.query_client import query
+from cutor.projections.queries.client import query
 from cutor.stack import current, images
 from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.finding import NoStack

@@ -36,7 +36,7 @@ from cutor.model.limits import RequestedLimits
 from cutor.model.request import SHELL_NIX, Request
 from cutor.model.result import Result
 from cutor.model.subjects import Address
-from cutor.projections.query_client import query
+from cutor.projections.queries.client import query
 from cutor.submission_directory import file_of
 from cutor.undisturbed import to_the_end
 

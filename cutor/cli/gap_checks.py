@@ -10,7 +10,7 @@ from cutor.bus.connection import Bus
 from cutor.cli.findings import Finding, fail, ok
 from cutor.errors import CutorError
 from cutor.model.units import counted
-from cutor.projections.query_client import query
+from cutor.projections.queries.client import query
 
 SHOWN: Final = 3
 _GAPS: Final = "SELECT stream, from_sequence, to_sequence FROM gaps ORDER BY ALL"

@@ -16,7 +16,7 @@ from cutor.cli import interruption
 from cutor.cli.options import Wanted, data_option, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.errors import CutorError
-from cutor.projections.rebuild_client import order_rebuild
+from cutor.projections.rebuilds.client import order_rebuild
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -87,7 +87,7 @@ async def _rebuild(wanted: Wanted, server: str, data: Path | None, tell: Callabl
         except NobodyServes:
             database = database_of(wanted, data)
         from cutor.projections.archive.place import Archive  # noqa: PLC0415 - as below
-        from cutor.projections.rebuild import rebuild_in_place  # noqa: PLC0415 - DuckDB takes as long as a whole command
+        from cutor.projections.rebuilds.rebuild import rebuild_in_place  # noqa: PLC0415 - DuckDB takes as long as a whole command
 
         directory = wanted.loaded_of_stack.config.archive.directory
         archive = Archive(Path(directory)) if directory else None

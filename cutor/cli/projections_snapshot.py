@@ -14,7 +14,7 @@ from cutor.cli import interruption
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.model.units import about
-from cutor.projections.snapshot_client import Taken, check_path, fetch_snapshot
+from cutor.projections.exports.client import Taken, check_path, fetch_snapshot
 from cutor.text import escape
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from cutor.cli.output import print_json
 from cutor.cli.projections_rebuild import Shown, database_of, rate
 from cutor.errors import DONE
 from cutor.projections.errors import QueryUnavailable
-from cutor.projections.snapshot_client import fetch_snapshot
+from cutor.projections.exports.client import fetch_snapshot
 from cutor.text import escape
 
 if TYPE_CHECKING:
-    from cutor.projections.compare import Difference
-    from cutor.projections.verification import Verified
+    from cutor.projections.rebuilds.compare import Difference
+    from cutor.projections.rebuilds.verification import Verified
 
 DIFFERENT = 1
 
@@ -76,7 +76,7 @@ async def _verify(
     wanted: Wanted, server: str, database: Path | None, scratch: Path | None, data: Path | None, shown: Shown
 ) -> Verified:
     from cutor.projections.archive.place import Archive  # noqa: PLC0415 - as below
-    from cutor.projections.verification import copy_of_resting, verify  # noqa: PLC0415 - DuckDB takes long to import
+    from cutor.projections.rebuilds.verification import copy_of_resting, verify  # noqa: PLC0415 - DuckDB takes long to import
 
     directory = wanted.loaded_of_stack.config.archive.directory
     archive = Archive(Path(directory)) if directory else None

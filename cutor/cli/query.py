@@ -15,8 +15,8 @@ from cutor.bus.connection import Bus
 from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option
 from cutor.cli.whole_file import check_output, write_whole
 from cutor.projections.format import to_csv, to_json, to_text, waits
-from cutor.projections.query_client import Table, query
-from cutor.projections.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, MOST_ROWS, SQL_CHARACTERS
+from cutor.projections.queries.client import Table, query
+from cutor.projections.queries.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, MOST_ROWS, SQL_CHARACTERS
 from cutor.text import escape
 
 FORMATS: Final = ("table", "json", "csv", "parquet")

@@ -25,7 +25,7 @@ from cutor.replay import BeginningGone, Past, begins_late, check_reached, lines,
 from cutor.sealed import Sealed
 
 if TYPE_CHECKING:
-    from cutor.projections.range_file import Folded
+    from cutor.projections.rebuilds.range_file import Folded
 
 STREAMS: Final = (EVENTS, ENVIRONMENTS)
 
@@ -178,7 +178,7 @@ def _escaped(character: str) -> str:
 
 
 def _into(wanted: Wanted, path: Path, of: _Range, as_of: Place | None, *, force: bool) -> None:
-    from cutor.projections.range_file import check_place, fold_range  # noqa: PLC0415 - DuckDB takes as long as a whole command
+    from cutor.projections.rebuilds.range_file import check_place, fold_range  # noqa: PLC0415 - DuckDB takes as long as a whole command
 
     check_place(path, force=force)
     server, began_s = wanted.find_server(), time.monotonic()

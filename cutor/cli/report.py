@@ -22,8 +22,8 @@ from cutor.model.quoting import shown
 from cutor.model.subjects import check_address
 from cutor.model.units import about, counted
 from cutor.projections.errors import QueryError
-from cutor.projections.query_client import query
-from cutor.projections.questions import LONGEST_TIMEOUT_S
+from cutor.projections.queries.client import query
+from cutor.projections.queries.questions import LONGEST_TIMEOUT_S
 from cutor.report.facts import Facts, read_facts
 from cutor.report.question import Scope, statements
 from cutor.report.words import share
@@ -145,7 +145,7 @@ async def _ask_stack(server: str, scope: Scope, timeout_s: float) -> tuple[Facts
 
 def _ask_file(path: Path, scope: Scope) -> tuple[Facts, str]:
     """Return what a file of views answers, and whose that is."""
-    from cutor.projections.query_file import query_file  # noqa: PLC0415 - DuckDB takes as long to import as all else
+    from cutor.projections.queries.file import query_file  # noqa: PLC0415 - DuckDB takes as long to import as all else
 
     return _facts(query_file(path, statements(), scope.parameters()), path.name), path.name
 

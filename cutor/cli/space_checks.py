@@ -14,7 +14,7 @@ from cutor.containers.errors import EngineRefused
 from cutor.errors import CutorError
 from cutor.model.units import about
 from cutor.nix.settings import NixSettings
-from cutor.projections.query_client import query
+from cutor.projections.queries.client import query
 
 USED_WARNING_PERCENT: Final = 80
 OLD_DAYS: Final = 30

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from cutor.model.units import counted
-from cutor.projections.query_client import Column, Table
+from cutor.projections.queries.client import Column, Table
 from cutor.text import cut, escape, width
 
 CELL_COLUMNS: Final = 60

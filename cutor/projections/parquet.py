@@ -10,7 +10,7 @@ import duckdb
 
 from cutor.projections.errors import AnswerNotWritten
 from cutor.projections.format import json_text
-from cutor.projections.query_client import Column, Table
+from cutor.projections.queries.client import Column, Table
 
 _FLAT_TYPE: Final = re.compile(r"[A-Z][A-Z0-9_ ]*(\(\d+(, ?\d+)?\))?(\[\d*\])?", re.ASCII)
 """Types that a Parquet column takes over as they are; others (structs, maps, enums) become JSON text."""

@@ -25,17 +25,17 @@ from cutor.metrics.table import REBUILDS
 from cutor.metrics.tally import Observation
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.archive.place import Archive
-from cutor.projections.batches import read_batches
 from cutor.projections.errors import StreamLetGo, ViewsRejected
+from cutor.projections.folds.batches import read_batches
+from cutor.projections.folds.rows import fingerprint
+from cutor.projections.folds.small_fold import SMALL
 from cutor.projections.letters import Letters
 from cutor.projections.measuring import committing, measured
-from cutor.projections.query_keeper import answering
-from cutor.projections.query_link import Settings
-from cutor.projections.rebuild import FreshViews, Rebuilt
-from cutor.projections.rebuild_service import RebuildService
-from cutor.projections.rows import fingerprint
+from cutor.projections.queries.keeper import answering
+from cutor.projections.queries.link import Settings
+from cutor.projections.rebuilds.rebuild import FreshViews, Rebuilt
+from cutor.projections.rebuilds.service import RebuildService
 from cutor.projections.sealed_past import SealedPast
-from cutor.projections.small_fold import SMALL
 from cutor.projections.views_file import held, remove_leftovers
 from cutor.projections.wholeness import Wholeness
 from cutor.projections.writer import Writer

@@ -15,7 +15,7 @@ import msgspec
 from cutor.model.codec import VERSIONS
 from cutor.model.state import STEP_OF_ROLE, TRANSITIONS, Status
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, SUBMISSION_ID, TENANT
-from cutor.projections.rows import ROWS_VERSION
+from cutor.projections.folds.rows import ROWS_VERSION
 
 SQL: Final = Path(__file__).with_name("sql")
 FOLDS: Final[dict[str, str]] = {EVENTS: "fold", ENVIRONMENTS: "fold_environments"}

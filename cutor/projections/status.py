@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from cutor.bus.connection import Bus
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
-from cutor.projections.query_client import query
+from cutor.projections.queries.client import query
 
 STREAMS: Final = (EVENTS, ENVIRONMENTS)
 """The streams that the views are folded from."""

@@ -18,13 +18,13 @@ import duckdb
 from cutor.bus.bulk.columns import Columns, Message
 from cutor.model.subjects import EVENTS
 from cutor.projections import schema
-from cutor.projections.batches import Batch, batch_of, unfoldable
-from cutor.projections.gaps import Gap
-from cutor.projections.planning import Planning
-from cutor.projections.rows import fingerprint
+from cutor.projections.folds.batches import Batch, batch_of, unfoldable
+from cutor.projections.folds.gaps import Gap
+from cutor.projections.folds.planning import Planning
+from cutor.projections.folds.rows import fingerprint
+from cutor.projections.folds.small_batch import Plain, read_plain
+from cutor.projections.folds.small_fold import SMALL, SmallFold, TooMuchToRead
 from cutor.projections.session import connect, one_line, writing
-from cutor.projections.small_batch import Plain, read_plain
-from cutor.projections.small_fold import SMALL, SmallFold, TooMuchToRead
 from cutor.projections.views_paths import wal_path
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from cutor.bus.connection import Bus
 from cutor.projections.errors import StreamLetGo, ViewsRejected
-from cutor.projections.gaps import Gap, gaps_in, held, is_whole, named
+from cutor.projections.folds.gaps import Gap, gaps_in, held, is_whole, named
 from cutor.projections.writer import Writer
 
 log = logging.getLogger(__name__)

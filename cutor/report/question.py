@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from cutor.projections.questions import Parameters
+from cutor.projections.queries.questions import Parameters
 
 _SQL: Final = Path(__file__).with_name("sql")
 STACK: Final = "stack"

@@ -21,7 +21,7 @@ from tests.attacks.stack import AttackedStack
 SLOT_UIDS: Final = 8192
 PATIENCE_S: Final = 15
 """How long what is being removed may still be there."""
-OF_ONE_LIFE: Final = re.compile(r" --[a-z]+-fd \d+|(?<=query_process) \d+|(?<=_worker\.py) \d+")
+OF_ONE_LIFE: Final = re.compile(r" --[a-z]+-fd \d+|(?<=queries\.process) \d+|(?<=/worker\.py) \d+")
 """What differs between two lives of a process: descriptors of roles, and the parents of what answers queries."""
 DOCKER_ROOT: Final = Path("/var/lib/docker")
 KERNEL_SETTINGS: Final = (

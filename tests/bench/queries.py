@@ -26,9 +26,9 @@ from cutor.bus.bulk.columns import Message
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.errors import CutorError
-from cutor.projections.query_client import query
-from cutor.projections.rebuild import rebuild
-from cutor.projections.snapshot_client import fetch_snapshot
+from cutor.projections.exports.client import fetch_snapshot
+from cutor.projections.queries.client import query
+from cutor.projections.rebuilds.rebuild import rebuild
 from cutor.projections.store import Store
 from cutor.projections.writer import Writer
 from tests.bench.lives import Made, lives, publish

@@ -27,10 +27,10 @@ from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.topology import apply, default_text, parse
 from cutor.model.subjects import EVENTS
-from cutor.projections.batches import batch_of
-from cutor.projections.readings import read as read_messages
-from cutor.projections.rebuild import Progress, rebuild
-from cutor.projections.row_groups import GROUP_BYTES, ROW_GROUP
+from cutor.projections.folds.batches import batch_of
+from cutor.projections.folds.readings import read as read_messages
+from cutor.projections.folds.row_groups import GROUP_BYTES, ROW_GROUP
+from cutor.projections.rebuilds.rebuild import Progress, rebuild
 from cutor.projections.store import Store
 from tests.bench.lives import lives, publish
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from cutor.bus.errors import BusError
 from cutor.errors import CutorError
-from cutor.projections.query_client import query
+from cutor.projections.queries.client import query
 from tests.fault.invariants import Finding
 from tests.fault.points import Deed, Point
 from tests.fault.wraps import BUG, POISONED

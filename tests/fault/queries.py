@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
 if __name__ == "__main__":
-    from cutor.projections.query_process import main
+    from cutor.projections.queries.process import main
     from tests.fault import wraps
 
     wraps.wrap_queries("projector")

@@ -13,9 +13,9 @@ import duckdb
 
 from cutor.bus.bulk.columns import Message
 from cutor.bus.connection import Bus
-from cutor.projections.compare import PARTS
 from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
-from cutor.projections.query_client import query
+from cutor.projections.queries.client import query
+from cutor.projections.rebuilds.compare import PARTS
 from cutor.projections.store import Store
 from tests.integration.projecting import copy_of_the_views
 

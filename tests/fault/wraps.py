@@ -24,7 +24,8 @@ from cutor.model.subjects import Address
 from cutor.nix import session as nix
 from cutor.nix import store_session
 from cutor.nix.cache_session import CacheSession
-from cutor.projections import projector, query_keeper, snapshots, store, views_file, writer
+from cutor.projections import projector, store, views_file, writer
+from cutor.projections.queries import keeper, snapshots
 from cutor.roles import former_life, in_hand, loop, poison, private
 from tests.fault.arming import Injected, armed, around, passed, soon
 
@@ -279,7 +280,7 @@ def _wrap_projector(role: str) -> None:
 
     store.Store._transaction = within  # type: ignore[method-assign]
     _wrap_checkpoint(role)
-    query_keeper.PROGRAM[:] = ["-P", str(Path(__file__).with_name("queries.py"))]
+    keeper.PROGRAM[:] = ["-P", str(Path(__file__).with_name("queries.py"))]
     for module in (views_file, writer):
         _wrap_call(module, "set_aside", f"{role}.set-aside")
     for module in (views_file, writer):

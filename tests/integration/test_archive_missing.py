@@ -21,8 +21,8 @@ from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.place import MANIFEST, Archive
 from cutor.projections.archive.sealing import Cut
 from cutor.projections.format import to_text
-from cutor.projections.query_client import query
-from cutor.projections.rebuild import Progress, rebuild
+from cutor.projections.queries.client import query
+from cutor.projections.rebuilds.rebuild import Progress, rebuild
 from tests.integration.projecting import happen_to_many, projector, until
 from tests.integration.test_archive import loose_url, seal_all, set_up
 

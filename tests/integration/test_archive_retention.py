@@ -24,7 +24,7 @@ from cutor.projections.archive.manifest import VERSION, Manifest
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.retention import Expiry, Retention, RetentionRefused, expire, plan
 from cutor.projections.archive.segment_file import SegmentWriter
-from cutor.projections.rebuild import rebuild
+from cutor.projections.rebuilds.rebuild import rebuild
 from cutor.projections.settings import ArchiveSettings
 from tests.integration.projecting import FINISHED, happen, happen_to_many
 from tests.integration.test_archive import held, seal_all

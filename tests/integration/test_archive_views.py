@@ -21,7 +21,7 @@ from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import Cut, acknowledge, seal
 from cutor.projections.errors import RebuildFailed
-from cutor.projections.rebuild import rebuild, rebuild_in_place
+from cutor.projections.rebuilds.rebuild import rebuild, rebuild_in_place
 from cutor.replay import line_of
 from tests.garbage import SUBJECTS, unreadable
 from tests.integration.projecting import happen, happen_to_many, projector, until

@@ -377,7 +377,7 @@ async def test_views_from_before_the_restore_are_made_anew(own_server: OwnServer
 
 
 async def rows(bus: Bus) -> list[list[Any]]:
-    from cutor.projections.query_client import query
+    from cutor.projections.queries.client import query
 
     return (await query(bus, "SELECT * FROM submissions ORDER BY id")).rows
 

@@ -20,7 +20,7 @@ from cutor.model.events import Cancelled
 from cutor.model.letters import Letter, read_letter
 from cutor.model.subjects import DEADLETTERS, ENVIRONMENTS, EVENTS, Address, letter_subject
 from cutor.projections.letters import TOLD_AT_MOST
-from cutor.projections.query_client import query
+from cutor.projections.queries.client import query
 from tests.garbage import MIB, garbage
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, happen_to_many, projector, until
 from tests.integration.test_projections_projector import differences, projector_process

@@ -13,7 +13,7 @@ from cutor.bus.connection import Bus
 from cutor.model.codec import encode
 from cutor.model.events import Event, kind_of
 from cutor.model.subjects import DEADLETTERS, EVENTS, Address, event_subject
-from cutor.projections.query_client import query
+from cutor.projections.queries.client import query
 from tests.garbage import garbage, unreadable
 from tests.integration.live_submissions import PATIENCE_S, cleaned, document, until
 from tests.integration.projecting import copy_of_the_views, projector

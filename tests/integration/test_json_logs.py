@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from cutor.nix.settings import NixSettings
-from cutor.projections.query_link import Settings
+from cutor.projections.queries.link import Settings
 from tests.bare_stack import User
 from tests.live_stack import EXAMPLES
 from tests.stores import section
@@ -56,7 +56,7 @@ def test_the_process_that_answers_queries_logs_in_json_too() -> None:
         log_format="json", worker="w", instance="i",
     )  # fmt: skip
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "cutor.projections.query_process", str(os.getpid())]
+    command = [sys.executable, "-m", "cutor.projections.queries.process", str(os.getpid())]
     with ours, theirs, subprocess.Popen(command, stdin=theirs, stderr=subprocess.PIPE) as process:
         ours.sendall(msgspec.json.encode(settings) + b"\n")
         assert process.stderr is not None

@@ -15,7 +15,7 @@ import pytest
 from cutor import Client
 from cutor.bus.connection import Bus
 from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
-from cutor.projections.query_client import query
+from cutor.projections.queries.client import query
 from cutor.stack.lock import is_free, read_holder
 from tests.bare_stack import User
 from tests.integration.projecting import projector
@@ -92,7 +92,7 @@ async def test_a_killed_query_service_comes_back_and_leaves_no_process(
     async with projector(own_server.url, tmp_path / "views" / "views.duckdb"):
         asked = asyncio.create_task(query(own_bus, ENDLESS, timeout_s=PATIENCE_S))
         await until(lambda: processes("query"))
-        [service] = [pid for pid in descendants(os.getpid()) if b"query_process" in command_of(pid)]
+        [service] = [pid for pid in descendants(os.getpid()) if b"queries.process" in command_of(pid)]
         former = [service, *descendants(service)]
         assert len(former) == len(["the service", "query-start", "query-views", "query"])
         os.kill(service, signal.SIGKILL)

@@ -22,7 +22,8 @@ from cutor.model.events import Cancelled, Event, Submitted, kind_of
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import POLICY_SUBJECT, STACK, Address, event_subject
-from cutor.projections import rows, schema
+from cutor.projections import schema
+from cutor.projections.folds import rows
 from cutor.versions import EventNewer, Versions
 from tests.bare_stack import one_line
 from tests.integration.projecting import projector

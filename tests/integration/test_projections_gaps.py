@@ -20,8 +20,8 @@ from cutor.bus.topology import apply, default_text, parse
 from cutor.bus.topology_diff import Topology
 from cutor.model.subjects import EVENTS
 from cutor.projections.errors import RebuildFailed
-from cutor.projections.query_client import query
-from cutor.projections.rebuild import FreshViews, rebuild
+from cutor.projections.queries.client import query
+from cutor.projections.rebuilds.rebuild import FreshViews, rebuild
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, projector, until
 from tests.integration.test_projections_projector import VIEWS, differences
 

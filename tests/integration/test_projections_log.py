@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from cutor.model.subjects import EVENTS
+from cutor.projections.rebuilds.verification import copy_of_resting
 from cutor.projections.store import Store
-from cutor.projections.verification import copy_of_resting
 from cutor.projections.views_file import set_aside
 from cutor.projections.views_paths import wal_paths
 from tests.bench.lives import lives

@@ -19,7 +19,7 @@ from cutor.model.content import pack
 from cutor.model.environments import EnvironmentBuilt, EnvironmentRemoved, Programs
 from cutor.model.subjects import EVENTS
 from cutor.projections.errors import ProjectorBusy
-from cutor.projections.query_client import query
+from cutor.projections.queries.client import query
 from tests.integration.projecting import FINISHED, PATIENCE_S, copy_of_the_views, happen, happen_to_many, projector, until
 from tests.nats_server import OwnServer
 from tests.unit.histories import RUNNING

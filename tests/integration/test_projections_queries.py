@@ -14,9 +14,9 @@ from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer
 from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
 from cutor.projections.parquet import to_parquet
-from cutor.projections.query_client import query
-from cutor.projections.query_service import AT_ONCE
-from cutor.projections.questions import Question
+from cutor.projections.queries.client import query
+from cutor.projections.queries.questions import Question
+from cutor.projections.queries.service import AT_ONCE
 from tests.integration.projecting import FINISHED, happen, happen_to_many, projector, until
 from tests.nats_server import OwnServer
 from tests.raw_nats import connected_raw, pub, send_raw

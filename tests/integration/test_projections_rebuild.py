@@ -16,11 +16,11 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.service import NobodyServes
 from cutor.projections.errors import ProjectorBusy, RebuildFailed, ViewsUnwritable
-from cutor.projections.query_client import query
-from cutor.projections.rebuild import FreshViews, Progress, Rebuilt, rebuild, rebuild_in_place
-from cutor.projections.rebuild_client import order_rebuild
-from cutor.projections.rebuild_orders import Report
-from cutor.projections.rebuild_service import RebuildService
+from cutor.projections.queries.client import query
+from cutor.projections.rebuilds.client import order_rebuild
+from cutor.projections.rebuilds.orders import Report
+from cutor.projections.rebuilds.rebuild import FreshViews, Progress, Rebuilt, rebuild, rebuild_in_place
+from cutor.projections.rebuilds.service import RebuildService
 from cutor.projections.views_file import check_room, draft_of, held
 from cutor.projections.views_paths import wal_path
 from cutor.projections.writer import Writer
@@ -186,7 +186,7 @@ async def test_one_that_is_called_off_or_forgotten_leaves_nothing(
         with pytest.raises(asyncio.CancelledError):
             await ordered
         assert names(tmp_path) == []
-        monkeypatch.setattr("cutor.projections.rebuild_service.PATIENCE_S", 0.1)
+        monkeypatch.setattr("cutor.projections.rebuilds.service.PATIENCE_S", 0.1)
         with pytest.raises(RebuildFailed, match="does not answer any more"):
             await order_rebuild(own_bus, lambda _: None)
         assert names(tmp_path) == []

@@ -14,12 +14,12 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer
 from cutor.projections.errors import QueryUnavailable, SnapshotFailed
-from cutor.projections.exports import STORAGE_VERSION
-from cutor.projections.query_client import query
+from cutor.projections.exports.client import fetch_snapshot
+from cutor.projections.exports.exports import STORAGE_VERSION
+from cutor.projections.exports.service import AT_ONCE
+from cutor.projections.queries.client import query
 from cutor.projections.schema import SQL
 from cutor.projections.settings import ProjectorSettings
-from cutor.projections.snapshot_client import fetch_snapshot
-from cutor.projections.snapshot_service import AT_ONCE
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, happen_to_many, projector, until
 from tests.nats_server import OwnServer
 

@@ -10,11 +10,11 @@ import duckdb
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.projections.compare import Difference
 from cutor.projections.errors import ProjectorBusy
-from cutor.projections.rebuild import tell_nobody
-from cutor.projections.snapshot_client import fetch_snapshot
-from cutor.projections.verification import Verified, VerifyFailed, copy_of_resting, verify
+from cutor.projections.exports.client import fetch_snapshot
+from cutor.projections.rebuilds.compare import Difference
+from cutor.projections.rebuilds.rebuild import tell_nobody
+from cutor.projections.rebuilds.verification import Verified, VerifyFailed, copy_of_resting, verify
 from tests.integration.projecting import FINISHED, happen, happen_to_many, projector, until
 from tests.nats_server import OwnServer
 

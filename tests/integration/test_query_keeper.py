@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cutor.projections import query_keeper
-from cutor.projections.query_keeper import answering
-from cutor.projections.query_link import Settings
+from cutor.projections.queries import keeper
+from cutor.projections.queries.keeper import answering
+from cutor.projections.queries.link import Settings
 from cutor.projections.views_paths import beside
 from cutor.projections.writer import Writer
 from cutor.roles.measures import Measures
@@ -72,9 +72,9 @@ async def writer(tmp_path: Path) -> AsyncIterator[Writer]:
 async def test_a_service_that_hangs_is_ended_and_lets_the_views_go(
     tmp_path: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, program: str
 ) -> None:
-    monkeypatch.setattr(query_keeper, "PROGRAM", ["-c", program, str(tmp_path)])
-    monkeypatch.setattr(query_keeper, "HOLD_S", 0.1)
-    monkeypatch.setattr(query_keeper, "READY_S", 0.0)
+    monkeypatch.setattr(keeper, "PROGRAM", ["-c", program, str(tmp_path)])
+    monkeypatch.setattr(keeper, "HOLD_S", 0.1)
+    monkeypatch.setattr(keeper, "READY_S", 0.0)
     async with answering(SETTINGS, writer, Measures()):
         deadline = time.monotonic() + PATIENCE_S
         while "the query service ended" not in caplog.text:
@@ -88,7 +88,7 @@ async def test_a_service_that_hangs_is_ended_and_lets_the_views_go(
 async def test_a_question_that_comes_before_the_service_is_ready_does_not_end_it(
     tmp_path: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(query_keeper, "PROGRAM", ["-c", ASKED_BEFORE_IT_IS_READY, str(tmp_path)])
+    monkeypatch.setattr(keeper, "PROGRAM", ["-c", ASKED_BEFORE_IT_IS_READY, str(tmp_path)])
     async with answering(SETTINGS, writer, Measures()):
         async with asyncio.timeout(PATIENCE_S):
             while not (tmp_path / "held").exists():
@@ -99,8 +99,8 @@ async def test_a_question_that_comes_before_the_service_is_ready_does_not_end_it
 async def test_a_service_that_has_to_be_killed_leaves_no_copies(
     tmp_path: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(query_keeper, "PROGRAM", ["-c", DOES_NOT_END, str(tmp_path)])
-    monkeypatch.setattr(query_keeper, "END_S", 0.1)
+    monkeypatch.setattr(keeper, "PROGRAM", ["-c", DOES_NOT_END, str(tmp_path)])
+    monkeypatch.setattr(keeper, "END_S", 0.1)
     async with answering(msgspec.structs.replace(SETTINGS, database=str(writer.path)), writer, Measures()):
         copies = [beside(writer.path, name) for name in ("snapshot", "snapshot.wal", "export")]
         assert all(path.exists() for path in copies)

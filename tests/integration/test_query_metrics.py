@@ -13,9 +13,9 @@ from cutor.bus.connection import Bus
 from cutor.metrics import table
 from cutor.metrics.exposition import exposed
 from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
-from cutor.projections.query_client import query
-from cutor.projections.query_service import AT_ONCE, WAITING
-from cutor.projections.snapshot_client import fetch_snapshot
+from cutor.projections.exports.client import fetch_snapshot
+from cutor.projections.queries.client import query
+from cutor.projections.queries.service import AT_ONCE, WAITING
 from cutor.roles.measures import Measures
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, projector
 from tests.nats_server import OwnServer

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cutor.projections import workers
-from cutor.projections.query_link import LINE_BYTES, Held, Hold, Link
-from cutor.projections.snapshots import ATTEMPTS, Snapshots
+from cutor.projections.queries import workers
+from cutor.projections.queries.link import LINE_BYTES, Held, Hold, Link
+from cutor.projections.queries.snapshots import ATTEMPTS, Snapshots
+from cutor.projections.queries.workers import Holder, Workers, WorkersGone
 from cutor.projections.store import Store
-from cutor.projections.workers import Holder, Workers, WorkersGone
 
 DIES = """
 import os, socket

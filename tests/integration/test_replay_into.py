@@ -21,7 +21,7 @@ from cutor.bus.message import Stored
 from cutor.model.moments import exact_time
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.errors import ProjectorBusy
-from cutor.projections.range_file import FileExists, fold_range
+from cutor.projections.rebuilds.range_file import FileExists, fold_range
 from cutor.projections.schema import TABLES
 from cutor.projections.store import Store
 from cutor.projections.views_file import held

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from cutor.model.codec import encode
 from cutor.model.environments import EnvironmentPinned, EnvironmentRemoved
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
-from cutor.projections.compare import Compared
+from cutor.projections.rebuilds.compare import Compared
 from cutor.projections.store import Store, wal_path
 from cutor.projections.views_file import open_or_make_anew
 from tests.property.submission_histories import streams

@@ -8,8 +8,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from cutor.projections import compare
-from cutor.projections.compare import Compared, Comparison, Difference
+from cutor.projections.rebuilds import compare
+from cutor.projections.rebuilds.compare import Compared, Comparison, Difference
 from tests.unit.histories import RUNNING, finished, ran
 from tests.unit.views import Views
 

@@ -28,9 +28,10 @@ from cutor.model.events import (
 )
 from cutor.model.limits import StageKind
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, Address
-from cutor.projections import readings, rows, schema, small_fold
+from cutor.projections import schema
 from cutor.projections.errors import ViewsRejected
-from cutor.projections.small_batch import read_plain
+from cutor.projections.folds import readings, rows, small_fold
+from cutor.projections.folds.small_batch import read_plain
 from cutor.projections.store import Store
 from tests.unit.histories import ADDRESS, BUILT, COMPILING, OK, RUNNING, SUBMITTED, cache_built, finished, lease, leased, ran
 from tests.unit.views import Views, Written, written
@@ -345,12 +346,12 @@ def test_given_an_environment_under_another_key_then_it_is_none(views: Views) ->
 
 def test_large_histories_are_not_read_again_for_a_small_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of small events whose submissions are large, in a file that was just opened, is folded in SQL."""
-    monkeypatch.setattr("cutor.projections.small_fold.READ_AT_MOST_BYTES", 100)
+    monkeypatch.setattr("cutor.projections.folds.small_fold.READ_AT_MOST_BYTES", 100)
     views = Views(tmp_path)
     views.happen(SUBMITTED)
     views.store._small.reset()
     read: list[object] = []
-    monkeypatch.setattr("cutor.projections.standing.Standing.take", lambda *taken: read.append(taken))
+    monkeypatch.setattr("cutor.projections.folds.standing.Standing.take", lambda *taken: read.append(taken))
     views.happen(leased("builder"))
     assert read == []
     assert views.query("SELECT builder_attempts FROM submissions") == [(1,)]

@@ -6,8 +6,8 @@ import json
 from decimal import Decimal
 
 from cutor.projections.format import CELL_COLUMNS, to_csv, to_json, to_text
-from cutor.projections.query_client import Column, Table
-from cutor.projections.questions import AsOf
+from cutor.projections.queries.client import Column, Table
+from cutor.projections.queries.questions import AsOf
 from cutor.text import width
 
 TABLE = Table(

@@ -1,6 +1,6 @@
 """What is a gap: sequences missing behind the position or between messages, of those that the stream should hold."""
 
-from cutor.projections.gaps import Gap, gaps_in, held, is_whole, named
+from cutor.projections.folds.gaps import Gap, gaps_in, held, is_whole, named
 
 
 def found(position: int, *sequences: int) -> list[tuple[int, int]]:

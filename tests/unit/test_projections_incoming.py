@@ -17,10 +17,10 @@ from cutor.model.environments import EnvironmentRemoved, EnvironmentUnpinned
 from cutor.model.events import Cancelled, Cleaned, Interrupted, Signal, Stage, kind_of
 from cutor.model.messages import malformed
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
-from cutor.projections import readings
-from cutor.projections.batches import batch_of, event_kinds, unfoldable
-from cutor.projections.incoming import BUILDS, ENDS, INCOMING, REQUESTS, STAGES
-from cutor.projections.readings import AT_ONCE, read
+from cutor.projections.folds import readings
+from cutor.projections.folds.batches import batch_of, event_kinds, unfoldable
+from cutor.projections.folds.incoming import BUILDS, ENDS, INCOMING, REQUESTS, STAGES
+from cutor.projections.folds.readings import AT_ONCE, read
 from tests.bench.lives import lives
 from tests.unit.histories import RUNNING, leased, ran
 

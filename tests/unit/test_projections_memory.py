@@ -11,7 +11,7 @@ import pytest
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.message import Stored
 from cutor.model.subjects import EVENTS
-from cutor.projections.batches import batch_of
+from cutor.projections.folds.batches import batch_of
 from cutor.projections.store import Store
 from tests.bench.lives import lives
 

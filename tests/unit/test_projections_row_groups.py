@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from cutor.bus.bulk.columns import Columns
-from cutor.projections.row_groups import in_row_groups
+from cutor.projections.folds.row_groups import in_row_groups
 
 
 async def batches(*sizes: int, size_bytes: int = 1, error: Exception | None = None) -> AsyncGenerator[Columns, None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cutor.projections.query_file import query_file
+from cutor.projections.queries.file import query_file
 from cutor.report.facts import Facts, read_facts
 from cutor.report.page import render
 from cutor.report.question import SECTION_NAMES, Scope, statements

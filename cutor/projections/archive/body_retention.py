@@ -26,7 +26,7 @@ from cutor.projections.archive.retention import NS_PER_S, Expiry, check_limits
 from cutor.projections.archive.sealed_bodies import SealedBodies
 from cutor.projections.archive.sealing import state_of
 from cutor.projections.archive.segment_file import messages_of
-from cutor.projections.rows import fingerprint
+from cutor.projections.folds.rows import fingerprint
 
 STEP: Final = 4096
 """Most messages that go at one time: 2 GiB, which are compared with their archive."""

@@ -10,8 +10,8 @@ from typing import Final
 from cutor.bus.bulk.columns import Columns
 from cutor.projections.archive.joined import Joined, Piece
 from cutor.projections.archive.segment_file import columns_of
-from cutor.projections.batches import ahead
-from cutor.projections.row_groups import in_row_groups
+from cutor.projections.folds.batches import ahead
+from cutor.projections.folds.row_groups import in_row_groups
 from cutor.projections.writer import Writer
 
 FETCHED: Final = 4096

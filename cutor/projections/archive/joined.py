@@ -15,8 +15,8 @@ from cutor.projections.archive.manifest import Manifest, Segment
 from cutor.projections.archive.place import Archive, sha256_of
 from cutor.projections.archive.sealing import StreamState, check_no_gap, check_same_stream, first_from, state_of
 from cutor.projections.archive.segment_file import first_since, messages_of
-from cutor.projections.gaps import Gap
-from cutor.projections.rows import reading_rules
+from cutor.projections.folds.gaps import Gap
+from cutor.projections.folds.rows import reading_rules
 
 BATCH: Final = 5000
 

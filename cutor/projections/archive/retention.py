@@ -28,7 +28,7 @@ from cutor.projections.archive.manifest import Segment
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.segment_file import messages_of
 from cutor.projections.archive.unended import Begun, Unended
-from cutor.projections.rows import fingerprint
+from cutor.projections.folds.rows import fingerprint
 from cutor.undisturbed import to_the_end
 
 BATCH: Final = 20_000

@@ -23,7 +23,7 @@ from cutor.projections.archive.errors import ArchiveError, ArchiveForeign, GapRe
 from cutor.projections.archive.manifest import VERSION, Manifest, Segment
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.segment_file import SegmentWriter
-from cutor.projections.rows import fingerprint
+from cutor.projections.folds.rows import fingerprint
 from cutor.undisturbed import to_the_end
 
 BODIES: Final = "BODIES"

@@ -21,8 +21,8 @@ from cutor.bus.message import Stored
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveUnusable
 from cutor.projections.archive.manifest import Segment
 from cutor.projections.archive.place import sha256_of
-from cutor.projections.batches import event_kinds
-from cutor.projections.rows import fingerprint, reading_rules
+from cutor.projections.folds.batches import event_kinds
+from cutor.projections.folds.rows import fingerprint, reading_rules
 
 ROW_GROUP: Final = 40_960
 """Messages that are compressed together, and read by one thread."""

@@ -21,7 +21,7 @@ from cutor.projections.archive.manifest import Manifest, Segment
 from cutor.projections.archive.place import Archive, sha256_of
 from cutor.projections.archive.sealing import check_same_stream, state_of
 from cutor.projections.archive.segment_file import messages_of, totals_of
-from cutor.projections.rows import fingerprint
+from cutor.projections.folds.rows import fingerprint
 
 BATCH: Final = 4096
 

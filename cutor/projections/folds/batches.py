@@ -11,11 +11,11 @@ from typing import Final, Protocol
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.connection import Bus
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
-from cutor.projections.arrow import Relation
-from cutor.projections.incoming import Incoming
-from cutor.projections.incoming_environments import IncomingEnvironments, environment_kind
-from cutor.projections.readings import read
-from cutor.projections.row_groups import in_row_groups
+from cutor.projections.folds.arrow import Relation
+from cutor.projections.folds.incoming import Incoming
+from cutor.projections.folds.incoming_environments import IncomingEnvironments, environment_kind
+from cutor.projections.folds.readings import read
+from cutor.projections.folds.row_groups import in_row_groups
 
 
 class Batch(Protocol):

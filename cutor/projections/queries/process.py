@@ -1,7 +1,7 @@
-"""The process of the query service: ``python -m cutor.projections.query_process``, started by `query_keeper`.
+"""The process of the query service: ``python -m cutor.projections.queries.process``, started by `keeper`.
 
 Apart from the projector, so that what is asked costs the writer nothing: it has a connection of its own, yields the CPU to
-whoever wants it, and may die. Its standard input is the link to the projector (`query_link`), with whom it ends.
+whoever wants it, and may die. Its standard input is the link to the projector (`link`), with whom it ends.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Final
 from cutor import logs
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
-from cutor.projections.exports import Exports, remove_copies
-from cutor.projections.publishing import publishing
-from cutor.projections.query_link import LINE_BYTES, Link, LinkClosed, Ready, Settings
-from cutor.projections.query_service import QueryService
-from cutor.projections.snapshot_service import giving_away
-from cutor.projections.snapshots import Snapshots
-from cutor.projections.workers import NICE
+from cutor.projections.exports.exports import Exports, remove_copies
+from cutor.projections.exports.publishing import publishing
+from cutor.projections.exports.service import giving_away
+from cutor.projections.queries.link import LINE_BYTES, Link, LinkClosed, Ready, Settings
+from cutor.projections.queries.service import QueryService
+from cutor.projections.queries.snapshots import Snapshots
+from cutor.projections.queries.workers import NICE
 from cutor.stack.process import end_with_parent
 
-log = logging.getLogger("cutor.projections.query_process")
+log = logging.getLogger("cutor.projections.queries.process")
 
 RETRY_S: Final = 1.0
 

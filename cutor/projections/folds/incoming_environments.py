@@ -10,8 +10,8 @@ import msgspec
 from cutor.bus.bulk.columns import Columns
 from cutor.model.codec import ENVIRONMENT_KINDS
 from cutor.model.messages import Unreadable, read_environment
-from cutor.projections.arrow import Column, Numbers, Relation, Strings, Table, Texts
-from cutor.projections.readings import FAULT_CHARACTERS, is_json
+from cutor.projections.folds.arrow import Column, Numbers, Relation, Strings, Table, Texts
+from cutor.projections.folds.readings import FAULT_CHARACTERS, is_json
 
 INCOMING: Final = "incoming_environments"
 _SUBJECT: Final = re.compile(r"cutor\.env\.([^.]+)")

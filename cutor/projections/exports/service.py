@@ -1,4 +1,4 @@
-"""Gives the views away as a file, piece by piece, over the wire as `snapshot_orders` has it.
+"""Gives the views away as a file, piece by piece, over the wire as `orders` has it.
 
 In the process of the query service. A file that is given away has no name any more: nothing is left of it, whoever dies.
 """
@@ -19,10 +19,10 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import NotPermitted
 from cutor.bus.service import Service
 from cutor.projections.errors import ViewsRejected
-from cutor.projections.exports import Exports
-from cutor.projections.query_link import LinkClosed
-from cutor.projections.snapshot_orders import PART_BYTES, PATIENCE_S, SUBJECT, Begin, End, Order, Part, Report
-from cutor.projections.workers import WorkersGone
+from cutor.projections.exports.exports import Exports
+from cutor.projections.exports.orders import PART_BYTES, PATIENCE_S, SUBJECT, Begin, End, Order, Part, Report
+from cutor.projections.queries.link import LinkClosed
+from cutor.projections.queries.workers import WorkersGone
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Final
 from cutor.metrics import table
 from cutor.metrics.table import Metric
 from cutor.metrics.tally import Observation
-from cutor.projections.query_link import Told
+from cutor.projections.queries.link import Told
 from cutor.roles.measures import Sampler
 
 OF_THE_SERVICE: Final[dict[str, Metric]] = {

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from cutor.projections.questions import AsOf
+from cutor.projections.queries.questions import AsOf
 
 SUBJECT: Final = "cutor.projector.snapshot"
 PART_BYTES: Final = 4 << 20

@@ -11,7 +11,7 @@ import msgspec
 from cutor.bus.connection import Bus
 from cutor.bus.service import NobodyServes, NoReply, request
 from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
-from cutor.projections.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, SUBJECT, AsOf, Failure, Parameters, Question
+from cutor.projections.queries.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, SUBJECT, AsOf, Failure, Parameters, Question
 
 MARGIN_S: Final = 5.0
 """What an answer may take on its way beyond the time that the query is given."""

@@ -2,7 +2,7 @@
 
 The same rows that ``sql/fold`` makes of the same messages, without planning a statement: DuckDB takes longer to plan the fold
 of one event than a projector has for it. Takes events only as cutor's own programs write them; `read_plain` tells.
-Whoever changes what a row holds counts `cutor.projections.rows.ROWS_VERSION` up: files of before are to be made anew.
+Whoever changes what a row holds counts `cutor.projections.folds.rows.ROWS_VERSION` up: files of before are to be made anew.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from cutor.model.limits import StageKind
 from cutor.model.request import COMPILE_SCRIPT
 from cutor.model.state import Stamp, Submission
 from cutor.model.subjects import Address, parse_event_subject
-from cutor.projections.standing import Standing
+from cutor.projections.folds.standing import Standing
 
 LARGE_NUMBER: Final = 1 << 63
 """What a column of numbers can no longer hold."""

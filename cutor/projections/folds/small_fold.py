@@ -18,9 +18,9 @@ from cutor.model.messages import Unreadable, malformed, read_message
 from cutor.model.state import Stamp
 from cutor.model.subjects import Address
 from cutor.projections import schema
-from cutor.projections.planning import Planning
-from cutor.projections.small_batch import Correction, Plain, SmallBatch, gather
-from cutor.projections.standing import Standing
+from cutor.projections.folds.planning import Planning
+from cutor.projections.folds.small_batch import Correction, Plain, SmallBatch, gather
+from cutor.projections.folds.standing import Standing
 
 SMALL: Final = 2000
 """Most messages of a batch that is folded here; more of them cost less in SQL."""

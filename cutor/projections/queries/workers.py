@@ -1,4 +1,4 @@
-"""The processes that run queries (`query_worker`), as the query service sees them.
+"""The processes that run queries (`worker`), as the query service sees them.
 
 One starts the others and has DuckDB loaded; one holds each copy of the views that is in use; one runs each question. A
 question's process is ended by the kernel when its time is over, and all of them when the service ends.
@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from cutor.projections.errors import ViewsRejected
-from cutor.projections.questions import AsOf, Parameters
+from cutor.projections.queries.questions import AsOf, Parameters
 
 MEMORY_BYTES: Final = 512 << 20
 """What DuckDB may take of memory for one question."""
@@ -30,7 +30,7 @@ OPEN_S: Final = 60.0
 NICE: Final = 10
 _READ_BYTES: Final = 1 << 20
 _PACKET_BYTES: Final = 64 << 10
-_PROGRAM: Final = Path(__file__).with_name("query_worker.py")
+_PROGRAM: Final = Path(__file__).with_name("worker.py")
 
 
 class WorkersGone(Exception):

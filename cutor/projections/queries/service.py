@@ -1,6 +1,6 @@
 """Answers questions in SQL while the projector writes, over the wire as `questions` has it.
 
-Runs in a process of its own (`query_process`); every question runs in another one (`workers`), on a copy of the views
+Runs in a process of its own (`process`); every question runs in another one (`workers`), on a copy of the views
 (`snapshots`) that holds all that was committed when it came, or some time before, if that is enough for who asks.
 """
 
@@ -20,8 +20,8 @@ from cutor.bus.service import Service
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
 from cutor.projections.errors import ViewsRejected
-from cutor.projections.query_link import LinkClosed, Tell
-from cutor.projections.questions import (
+from cutor.projections.queries.link import LinkClosed, Tell
+from cutor.projections.queries.questions import (
     LONGEST_TIMEOUT_S,
     MOST_ROWS,
     PARAMETERS,
@@ -33,8 +33,8 @@ from cutor.projections.questions import (
     Question,
     Standing,
 )
-from cutor.projections.snapshots import Snapshots
-from cutor.projections.workers import Holder, WorkersGone
+from cutor.projections.queries.snapshots import Snapshots
+from cutor.projections.queries.workers import Holder, WorkersGone
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The projector makes its views anew because somebody asked for it (`rebuild_orders`), and follows the streams meanwhile.
+"""The projector makes its views anew because somebody asked for it (`orders`), and follows the streams meanwhile.
 
 The new file is made beside the old one, over the same bus. What makes it safe to be killed at any point is that the old file is
 whole until a rename puts the new one in its place; a draft that was left is removed at the next start.
@@ -22,8 +22,8 @@ from cutor.bus.errors import NotPermitted
 from cutor.bus.service import Service
 from cutor.errors import CutorError
 from cutor.projections.archive.place import Archive
-from cutor.projections.rebuild import FreshViews, Progress, Rebuilt, ends
-from cutor.projections.rebuild_orders import PATIENCE_S, SUBJECT, Order, Report, subject_of
+from cutor.projections.rebuilds.orders import PATIENCE_S, SUBJECT, Order, Report, subject_of
+from cutor.projections.rebuilds.rebuild import FreshViews, Progress, Rebuilt, ends
 from cutor.projections.views_file import check_room, draft_of
 
 log = logging.getLogger(__name__)

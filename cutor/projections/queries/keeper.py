@@ -24,15 +24,15 @@ import msgspec
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
 from cutor.projections.errors import ViewsRejected
-from cutor.projections.exports import remove_copies
-from cutor.projections.query_link import LINE_BYTES, Held, Hold, Link, LinkClosed, Ready, Release, Said, Settings, Told
-from cutor.projections.query_measuring import memory_of_session, told_observations
+from cutor.projections.exports.exports import remove_copies
+from cutor.projections.queries.link import LINE_BYTES, Held, Hold, Link, LinkClosed, Ready, Release, Said, Settings, Told
+from cutor.projections.queries.measuring import memory_of_session, told_observations
 from cutor.projections.writer import Writer
 from cutor.roles.measures import Measures
 
 log = logging.getLogger(__name__)
 
-PROGRAM: list[str] = ["-P", "-m", "cutor.projections.query_process"]
+PROGRAM: list[str] = ["-P", "-m", "cutor.projections.queries.process"]
 """What is run, by the same Python."""
 READY_S: Final = 20.0
 """What the projector waits for it before it is ready without: it comes later, then."""

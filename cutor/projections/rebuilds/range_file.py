@@ -21,7 +21,7 @@ from cutor.errors import REFUSED, CutorError
 from cutor.model.subjects import EVENTS
 from cutor.projections.archive.place import Archive
 from cutor.projections.errors import ViewsUnwritable
-from cutor.projections.rebuild import FreshViews, Tell, tell_nobody
+from cutor.projections.rebuilds.rebuild import FreshViews, Tell, tell_nobody
 from cutor.projections.session import one_line
 from cutor.projections.views_file import held, put_in_place
 from cutor.projections.views_paths import beside, wal_path

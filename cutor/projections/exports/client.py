@@ -18,8 +18,8 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.bus.service import NobodyServes, NoReply, request
 from cutor.projections.errors import QueryUnavailable, SnapshotFailed
-from cutor.projections.questions import AsOf
-from cutor.projections.snapshot_orders import PART_BYTES, SUBJECT, Begin, End, Look, Order, Part, Report
+from cutor.projections.exports.orders import PART_BYTES, SUBJECT, Begin, End, Look, Order, Part, Report
+from cutor.projections.queries.questions import AsOf
 from cutor.projections.views_paths import beside
 
 LOOK_S: Final = 0.1

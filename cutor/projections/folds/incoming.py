@@ -21,7 +21,7 @@ import msgspec
 from cutor.bus.bulk.columns import Columns
 from cutor.model.limits import UNITS
 from cutor.model.request import COMPILE_SCRIPT
-from cutor.projections.arrow import (
+from cutor.projections.folds.arrow import (
     Booleans,
     Column,
     Lists,
@@ -34,7 +34,7 @@ from cutor.projections.arrow import (
     Table,
     Texts,
 )
-from cutor.projections.readings import Readings, read, unfoldable
+from cutor.projections.folds.readings import Readings, read, unfoldable
 from cutor.projections.schema import transitions
 
 Event = Any

@@ -20,15 +20,15 @@ import msgspec
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
 from cutor.projections.errors import ViewsRejected
-from cutor.projections.query_link import Tell
-from cutor.projections.snapshots import Snapshots
+from cutor.projections.queries.link import Tell
+from cutor.projections.queries.snapshots import Snapshots
+from cutor.projections.queries.workers import Moment
 from cutor.projections.views_paths import COPIES, beside, wal_path
-from cutor.projections.workers import Moment
 
 STORAGE_VERSION: Final = "v1.0.0"
 """DuckDB 1.0 and newer open the file."""
 MEMORY_BYTES: Final = 1 << 30
-_PROGRAM: Final = Path(__file__).with_name("export_worker.py")
+_PROGRAM: Final = Path(__file__).with_name("worker.py")
 
 
 class Exports:

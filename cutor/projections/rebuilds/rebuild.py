@@ -19,8 +19,8 @@ from cutor.projections.archive.folding import fold_sealed
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import state_of
-from cutor.projections.batches import read_batches
 from cutor.projections.errors import RebuildFailed, StreamLetGo, ViewsRejected
+from cutor.projections.folds.batches import read_batches
 from cutor.projections.schema import FOLDS
 from cutor.projections.views_file import check_room, draft_of, held, put_in_place, remove_leftovers, remove_views
 from cutor.projections.views_paths import wal_path

@@ -17,9 +17,9 @@ from cutor.bus.connection import Bus
 from cutor.errors import CutorError
 from cutor.projections import schema
 from cutor.projections.archive.place import Archive
-from cutor.projections.compare import Compared, Comparison, Difference
-from cutor.projections.compare import Tell as TellCompared
-from cutor.projections.rebuild import Tell, ends, rebuild
+from cutor.projections.rebuilds.compare import Compared, Comparison, Difference
+from cutor.projections.rebuilds.compare import Tell as TellCompared
+from cutor.projections.rebuilds.rebuild import Tell, ends, rebuild
 from cutor.projections.session import one_line
 from cutor.projections.views_file import held
 from cutor.projections.views_paths import wal_paths

@@ -10,7 +10,7 @@ from typing import Any, Final
 import duckdb
 
 from cutor.projections.errors import QueryError
-from cutor.projections.questions import Parameters
+from cutor.projections.queries.questions import Parameters
 from cutor.projections.session import one_line
 
 MEMORY_BYTES: Final = 2 << 30

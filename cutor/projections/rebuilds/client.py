@@ -13,7 +13,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.bus.service import NobodyServes, NoReply, request
 from cutor.projections.errors import RebuildFailed
-from cutor.projections.rebuild_orders import ANSWER_S, SUBJECT, Order, Report, subject_of
+from cutor.projections.rebuilds.orders import ANSWER_S, SUBJECT, Order, Report, subject_of
 from cutor.undisturbed import to_the_end
 
 LOOK_S: Final = 0.2

@@ -18,9 +18,9 @@ from typing import Final
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
 from cutor.projections.errors import ViewsRejected
-from cutor.projections.query_link import Held, Hold, Link, Release
+from cutor.projections.queries.link import Held, Hold, Link, Release
+from cutor.projections.queries.workers import Holder, Workers, WorkersGone
 from cutor.projections.views_paths import beside, wal_path
-from cutor.projections.workers import Holder, Workers, WorkersGone
 
 COPY_BYTES: Final = 64 << 20
 """Bytes that the kernel copies at a time."""

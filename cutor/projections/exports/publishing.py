@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cutor.projections.errors import ViewsRejected
-from cutor.projections.exports import Exports
-from cutor.projections.query_link import LinkClosed, Settings
+from cutor.projections.exports.exports import Exports
+from cutor.projections.queries.link import LinkClosed, Settings
+from cutor.projections.queries.workers import Moment, WorkersGone
 from cutor.projections.views_paths import beside
-from cutor.projections.workers import Moment, WorkersGone
 
 log = logging.getLogger(__name__)
 

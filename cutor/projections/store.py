@@ -25,7 +25,7 @@ from cutor.projections.folds.rows import fingerprint
 from cutor.projections.folds.small_batch import Plain, read_plain
 from cutor.projections.folds.small_fold import SMALL, SmallFold, TooMuchToRead
 from cutor.projections.session import connect, one_line, writing
-from cutor.projections.views_paths import wal_path
+from cutor.projections.views_paths import wal_path, wal_paths
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +108,7 @@ class Store:
 
     def dead_letters(self, stream: str, after: int, limit: int) -> list[DeadLetter]:
         """Return the first messages of a stream behind a sequence that are no events, or events that changed nothing."""
+        self._planning.be_thorough()
         found = self._connection.execute(
             "SELECT sequence, reason FROM dead_letters WHERE stream = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
             [stream, after, limit],
@@ -235,7 +236,7 @@ class Store:
         """
         with writing(self.path):
             self._settle()
-            if not self._copies and self._log_bytes() > (WAL_BYTES if longest_bytes is None else longest_bytes):
+            if not self._copies and self.log_bytes() > (WAL_BYTES if longest_bytes is None else longest_bytes):
                 self._worked_in = self.commits
                 _checkpoint(self._connection)
 
@@ -244,15 +245,17 @@ class Store:
             with self._transaction():
                 self._small.settle()
 
-    def _log_bytes(self) -> int:
-        return _size_bytes(wal_path(self.path))
+    def log_bytes(self) -> int:
+        """Return how long the write-ahead log is, with the second one that DuckDB writes while it works in the first."""
+        first, second, _ = wal_paths(self.path)
+        return _size_bytes(first) + _size_bytes(second)
 
     def has_long_log(self) -> bool:
         """Return whether the write-ahead log is to be worked in: it is large, or who opens a copy would replay it for long."""
         commits = self.commits - self._worked_in
         if commits < COMMITS:
-            return self._log_bytes() > WAL_BYTES
-        return commits >= COMMITS_PER_MIB * (_size_bytes(self.path) >> 20) or self._log_bytes() > WAL_BYTES
+            return self.log_bytes() > WAL_BYTES
+        return commits >= COMMITS_PER_MIB * (_size_bytes(self.path) >> 20) or self.log_bytes() > WAL_BYTES
 
     def work_in_beside(self) -> None:
         """Work the write-ahead log in while commits go on. For a thread of its own, one at a time, and while nobody copies.

@@ -23,7 +23,7 @@ from cutor.undisturbed import to_the_end
 log = logging.getLogger(__name__)
 
 LONGEST_LOG_BYTES: Final = 4 * WAL_BYTES
-"""Where the write-ahead log has grown to this beside a copy that takes long, commits wait until it is worked in."""
+"""Where the write-ahead log has grown to this beside a copy that takes long, the next commit waits until it is worked in."""
 
 T = TypeVar("T")
 
@@ -84,6 +84,7 @@ class Writer:
             self._open_store().work_in(LONGEST_LOG_BYTES)
 
         await self._call(write)
+        await self._keep_log_bounded()
         self._work_in_beside()
 
     def _work_in_beside(self) -> None:
@@ -110,6 +111,13 @@ class Writer:
             self._open_store().work_in()
 
         await self._call(write)
+        await self._keep_log_bounded()
+
+    async def _keep_log_bounded(self) -> None:
+        """Where the log has grown to its bound beside a copy, or beside being worked in, wait for that, and work it in."""
+        if self._open_store().log_bytes() > LONGEST_LOG_BYTES:
+            async with self._no_copy:
+                await self._call(lambda: self._open_store().work_in(LONGEST_LOG_BYTES))
 
     async def dead_letters(self, stream: str, after: int, limit: int) -> list[DeadLetter]:
         """Return the first messages of a stream behind a sequence that are no events, or changed nothing; see `Store`."""

@@ -2,6 +2,9 @@
 
 A commit of a few events runs statements that leave nothing to be optimized: appends, and look-ups by an index. Each of some
 forty optimizers looks at them all the same, which takes a third of such a commit.
+
+The setting is the database's, whoever asks it: an open file of views has two connections, of which one asks and the other does
+nothing but work the log in. Questions of anybody else go to copies, in another process.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ NEEDED: Final = frozenset({"filter_pushdown", "expression_rewriter", "unused_col
 
 
 class Planning:
-    """What the optimizers of a connection are set to."""
+    """What the optimizers of an open database are set to."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
@@ -28,7 +31,7 @@ class Planning:
         self._set(brief=True)
 
     def be_thorough(self) -> None:
-        """Use all that there is: for a statement over many rows."""
+        """Use all that there is: before a statement over many rows."""
         self._set(brief=False)
 
     def _set(self, *, brief: bool) -> None:

@@ -1,0 +1,139 @@
+"""The writer's log: worked in beside commits, bounded beside a copy, and what hinders it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from cutor.bus.bulk.columns import Columns
+from cutor.model.subjects import EVENTS
+from cutor.projections.errors import ViewsUnwritable
+from cutor.projections.folds.batches import batch_of
+from cutor.projections.store import Store
+from cutor.projections.views_paths import wal_path
+from cutor.projections.writer import Writer
+from tests.bench.lives import Made, lives
+from tests.integration.projecting import PATIENCE_S
+
+SHORT_BYTES = 4096
+"""A bound that a few commits reach."""
+
+
+@pytest.fixture
+async def writer(tmp_path: Path) -> AsyncIterator[Writer]:
+    writer = Writer(tmp_path / "views.duckdb")
+    await writer.open()
+    yield writer
+    await writer.close()
+
+
+def log_bytes(writer: Writer) -> int:
+    path = wal_path(writer.path)
+    return path.stat().st_size if path.exists() else 0
+
+
+def by_messages(writer: Writer, messages: list[Made]) -> asyncio.Task[None]:
+    return asyncio.create_task(writer.apply(EVENTS, messages))
+
+
+def by_batch(writer: Writer, messages: list[Made]) -> asyncio.Task[None]:
+    return asyncio.create_task(writer.apply_batch(EVENTS, batch_of(EVENTS, Columns.of(messages))))
+
+
+async def finished(task: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        await task
+
+
+@pytest.mark.parametrize("commit", [by_messages, by_batch])
+async def test_who_writes_waits_for_a_copy_once_the_log_is_at_its_bound(
+    writer: Writer, commit: Callable[[Writer, list[Made]], asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages, longest_bytes = [*lives(400)], log_bytes(writer) + 20_000
+    monkeypatch.setattr("cutor.projections.writer.LONGEST_LOG_BYTES", longest_bytes)
+    async with writer.copying():
+        await finished(commit(writer, messages[:1]))
+        waits = commit(writer, messages[1:300])
+        while writer.position(EVENTS).sequence < 300:
+            await writer.settle()
+        done, _ = await asyncio.wait([waits], timeout=0.1)
+        assert not done, "it waits for the copy"
+        assert log_bytes(writer) > longest_bytes
+    await finished(waits)
+    assert log_bytes(writer) <= longest_bytes
+    await finished(commit(writer, messages[300:]))
+
+
+async def test_a_short_log_lets_commits_go_on_beside_a_copy(writer: Writer) -> None:
+    async with writer.copying():
+        await finished(by_messages(writer, [*lives(300)]))
+    assert writer.position(EVENTS).sequence == 300
+
+
+class Held:
+    """Keeps `Store.work_in_beside` under way until it is let go; then it does its work, or fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = threading.Event()
+        self.go = threading.Event()
+        self.error: Exception | None = None
+        self.times = 0
+        original = Store.work_in_beside
+
+        def work_in_beside(store: Store) -> None:
+            self.times += 1
+            self.begun.set()
+            assert self.go.wait(PATIENCE_S)
+            if self.error is not None:
+                raise self.error
+            original(store)
+
+        monkeypatch.setattr(Store, "work_in_beside", work_in_beside)
+        monkeypatch.setattr("cutor.projections.store.WAL_BYTES", SHORT_BYTES)
+
+
+async def test_the_log_is_worked_in_once_at_a_time_while_commits_go_on(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, messages = Held(monkeypatch), [*lives(300)]
+    await finished(by_messages(writer, messages[:200]))
+    assert await asyncio.to_thread(held.begun.wait, PATIENCE_S)
+    for message in messages[200:]:
+        await finished(by_messages(writer, [message]))
+    assert held.times == 1
+    copy = asyncio.create_task(writer.steady_version())
+    done, _ = await asyncio.wait([copy], timeout=0.05)
+    assert not done, "a copy waits for it"
+    held.go.set()
+    async with asyncio.timeout(PATIENCE_S):
+        assert await copy == writer.version
+    assert not wal_path(writer.path).exists() or log_bytes(writer) < 100 * SHORT_BYTES
+    assert writer.position(EVENTS).sequence == 300
+
+
+async def test_what_hinders_it_is_told_to_who_writes_next(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, messages = Held(monkeypatch), [*lives(202)]
+    held.error = ViewsUnwritable("the disk is full")
+    held.go.set()
+    await finished(by_messages(writer, messages[:200]))
+    while writer._working_in is not None and not writer._working_in.done():
+        await asyncio.wait([writer._working_in])
+    with pytest.raises(ViewsUnwritable, match="the disk is full"):
+        await finished(by_messages(writer, messages[200:201]))
+    assert writer.position(EVENTS).sequence == 201, "what was to be written is"
+    held.error = None
+    await finished(by_messages(writer, messages[201:]))
+
+
+async def test_it_is_not_begun_while_somebody_copies(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, messages = Held(monkeypatch), [*lives(201)]
+    held.go.set()
+    async with writer.copying():
+        await finished(by_messages(writer, messages[:200]))
+        assert not held.times
+    await finished(by_messages(writer, messages[200:]))
+    async with asyncio.timeout(PATIENCE_S):
+        await writer.steady_version()
+    assert held.times == 1

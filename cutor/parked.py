@@ -2,13 +2,15 @@
 
 Everything is read from the streams themselves, so that it sees its own writes and needs no projector. A retry is a new
 submission of the same request with ``caused_by``; its id follows from the parked one's, so that two who retry at once, and one
-who dies between submission and record, come to the same. The record in the stream PARKED is one: the first that can be read.
+who dies between submission and record, come to the same. The record in the stream PARKED is one: the first that can be read,
+of those that are no older than the submission.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from itertools import islice
@@ -22,7 +24,18 @@ from cutor.journal import Journal, SubmissionConflict, SubmissionUnknown
 from cutor.model.codec import encode
 from cutor.model.errors import InvalidRequest
 from cutor.model.messages import read_resolution
-from cutor.model.parked import UNDECIDED, Decision, ParkedDetail, ParkedSubmission, Records, Retried, Story, Telling, listed
+from cutor.model.parked import (
+    UNDECIDED,
+    Decision,
+    ParkedDetail,
+    ParkedSubmission,
+    Records,
+    Retried,
+    Story,
+    Telling,
+    decision_of,
+    listed,
+)
 from cutor.model.request import ValidRequest, check, digest
 from cutor.model.resolutions import Resolution, retry_ids
 from cutor.model.result import result
@@ -104,19 +117,22 @@ class ParkedSubmissions:
             check_address(tenant, "any")
         records = await self._all_records(tenant)
         named = await self._named_as_parked(tenant)
-        wanted = [one for one in named if everything or records.get(one, UNDECIDED).decision is None]
+        wanted = [one for one, at_ns in named.items() if everything or records.get(one, UNDECIDED).decided_ns < at_ns]
         found: dict[int, ParkedSubmission] = {}
         async for one in self._stories(wanted):
+            about = await self._records(one.state) if one.state.address in records else UNDECIDED
+            if about.decision is not None and not everything:
+                continue
             if len(found) == limit:
                 return Listing(_newest_first(found), more=True)
-            found[one.sequence] = listed(one, records.get(one.state.address, UNDECIDED))
+            found[one.sequence] = listed(one, about)
         return Listing(_newest_first(found), more=False)
 
     async def show(self, address: Address) -> ParkedDetail:
         """Return everything that is known of a parked submission. Raises `NotParked`, `SubmissionUnknown`."""
         found = await self._story(address)
         try:
-            records = await self._records(address)
+            records = await self._records(found.state)
         except StreamMissing:  # a stack that an older cutor set up: nobody can have decided anything
             records = UNDECIDED
         parked = listed(found, records)
@@ -131,13 +147,13 @@ class ParkedSubmissions:
         `StreamMissing` where the stack has no stream for the record yet.
         """
         parked = (await self._story(address)).state
-        if (decision := (await self._records(address)).decision) is not None:
+        if (decision := (await self._records(parked)).decision) is not None:
             return _retried_before(address, decision)
         request = await self._checked_request(parked)
         retry = await self._submit_again(parked, request, dry_run=dry_run)
         if dry_run:
             return Retry(id=address.id, tenant=address.tenant, submission=retry.id, new=True)
-        decision, new = await self._decide(address, Resolution(action="retried", submission=retry.id))
+        decision, new = await self._decide(parked, Resolution(action="retried", submission=retry.id))
         if decision.action == "dropped":
             raise AlreadyDecided(
                 f"{address.id} was dropped while it was retried: {retry.id} is handed in all the same, and "
@@ -147,18 +163,18 @@ class ParkedSubmissions:
 
     async def drop(self, address: Address, reason: str | None = None) -> Drop:
         """Record that a parked submission is not retried. Raises `NotParked`, `SubmissionUnknown`, `AlreadyDecided`."""
-        await self._story(address)
-        decision, new = await self._decide(address, Resolution(action="dropped", reason=reason))
+        parked = (await self._story(address)).state
+        decision, new = await self._decide(parked, Resolution(action="dropped", reason=reason))
         if decision.action == "retried":
             raise AlreadyDecided(
                 f"{address.id} was retried as {decision.submission} at {decision.at}: there is nothing to drop"
             )
         return Drop(id=address.id, tenant=address.tenant, reason=decision.reason, new=new)
 
-    async def decided(self, address: Address) -> bool:
+    async def decided(self, parked: Submission) -> bool:
         """Whether somebody has decided about a submission that parked."""
         try:
-            return (await self._records(address)).decision is not None
+            return (await self._records(parked)).decision is not None
         except StreamMissing:
             return False
 
@@ -184,7 +200,7 @@ class ParkedSubmissions:
                 return address
             if state is None:
                 state = await self._resubmit(address, parked, request)
-            if state is not None and (state.caused_by, state.digest) == (parked.address.id, wanted_digest):
+            if state is not None and _is_retry_of(parked, state, wanted_digest):
                 return address
         first = next(retry_ids(parked.address.id))
         raise NoIdLeft(
@@ -207,15 +223,16 @@ class ParkedSubmissions:
 
     # -- records ---------------------------------------------------------------------------------------------------
 
-    async def _decide(self, address: Address, resolution: Resolution) -> tuple[Decision, bool]:
+    async def _decide(self, parked: Submission, resolution: Resolution) -> tuple[Decision, bool]:
         """Return the decision that counts, and whether it is this one."""
+        address = parked.address
         subject, token = parked_subject(address), secrets.token_hex(8)
         for _ in range(CONFLICTS_AT_MOST):
-            records = await self._records(address)
+            records = await self._records(parked)
             if records.decision is not None:
                 return records.decision, False
             try:
-                await self._bus.append(
+                appended = await self._bus.append(
                     subject,
                     encode(resolution),
                     message_id=f"{address}/parked-resolved/{token}",
@@ -224,20 +241,20 @@ class ParkedSubmissions:
                 )
             except FenceConflict:
                 continue
-            written = (await self._records(address)).decision
-            assert written is not None, "what was appended is in the stream"
-            return written, True
+            written = (await self._records(parked)).decision  # none where the server's clock was set back since it parked
+            return written or decision_of(resolution, Stamp(appended.sequence, time.time_ns())), True
         raise AlreadyDecided(f"{address.id}: something writes to the record of this submission without end: `{subject}`")
 
-    async def _records(self, address: Address) -> Records:
+    async def _records(self, parked: Submission) -> Records:
         """Return what stands under a submission's record. Raises `StreamMissing`."""
-        subject, records = parked_subject(address), UNDECIDED
+        subject, records = parked_subject(parked.address), Records(begun_ns=parked.submitted_ns)
         for stored in await self._bus.history(subject, subject, stream=PARKED, consistent=True):
             records = records.take(read_resolution(subject, stored.body), Stamp(stored.sequence, stored.time_ns))
         return records
 
     async def _all_records(self, tenant: str | None) -> dict[Address, Records]:
-        """Return what stands under every record; nothing where the stack has no stream for them yet.
+        """Return what stands under every record, whichever submission of its id that is about; nothing where the stack has no
+        stream for them yet.
 
         The filter for all tenants has no ``*``: with one, a subject that is made of wildcards costs a second (see `reader`).
         """
@@ -254,13 +271,14 @@ class ParkedSubmissions:
 
     # -- submissions -----------------------------------------------------------------------------------------------
 
-    async def _named_as_parked(self, tenant: str | None) -> Sequence[Address]:
-        """Return every submission that a ``parked`` event names, the one with the newest first."""
+    async def _named_as_parked(self, tenant: str | None) -> dict[Address, int]:
+        """Return every submission that a ``parked`` event names, the one with the newest first, and the time of that."""
         newest: dict[Address, int] = {}
         async for stored in self._bus.read(EVENTS, filter=f"cutor.ev.{tenant or '*'}.*.parked"):
             if (subject := parse_event_subject(stored.subject)) is not None:
-                newest[subject.address] = stored.sequence
-        return sorted(newest, key=newest.__getitem__, reverse=True)
+                newest.pop(subject.address, None)
+                newest[subject.address] = stored.time_ns
+        return dict(reversed(newest.items()))
 
     async def _stories(self, addresses: Sequence[Address]) -> AsyncIterator[Story]:
         """Yield the stories of those of these submissions that are parked, in the same order; some are read ahead."""
@@ -285,6 +303,12 @@ class ParkedSubmissions:
         if found is None:
             raise NotParked(f"{address.id} is not parked: `cutor status {address.id}{_of(address)}` shows where it stands")
         return found
+
+
+def _is_retry_of(parked: Submission, state: Submission, wanted_digest: str) -> bool:
+    """Whether a submission retries a parked one, and not another one that had its id before."""
+    same = (state.caused_by, state.digest) == (parked.address.id, wanted_digest)
+    return same and state.first_sequence > parked.first_sequence
 
 
 def _newest_first(found: dict[int, ParkedSubmission]) -> list[ParkedSubmission]:

@@ -143,7 +143,8 @@ class Rejudging:
         """
         address = self._new(state.address)
         if (there := await self._journal.state(address) or of.sealed.get(address)) is not None:
-            if there.caused_by != state.address.id or there.request.labels.get(LABEL) != self.name:
+            mine = (there.caused_by, there.request.labels.get(LABEL)) == (state.address.id, self.name)
+            if not mine or there.first_sequence < state.first_sequence:  # of another one that had the id before
                 raise SubmissionConflict(f"its new id {address.id!r} is taken by another submission: take another name")
             return address, there
         if state.fault is not None:

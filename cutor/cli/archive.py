@@ -235,8 +235,9 @@ async def _expire(
     server: str, archive: Archive, stream: str, keep_s: float, line: StatusLine, *, announced: bool, most: int | None
 ) -> Expiry:
     """Find out what may go, and let go of it, up to ``most`` (None: all of it; 0: nothing); return what may go."""
-    from cutor.projections.archive.body_retention import announce, mend  # noqa: PLC0415 - it imports duckdb
+    from cutor.projections.archive.body_retention import announce  # noqa: PLC0415 - it imports duckdb
     from cutor.projections.archive.body_retention import plan as plan_bodies  # noqa: PLC0415 - as above
+    from cutor.projections.archive.mending import mend  # noqa: PLC0415 - as above
     from cutor.projections.archive.references import References  # noqa: PLC0415 - as above
     from cutor.projections.archive.retention import expire, plan  # noqa: PLC0415 - it imports duckdb
 

@@ -69,21 +69,32 @@ class ParkedDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Records(NamedTuple):
-    """What stands under the record's subject: the decision that counts, how much is none, the newest sequence (0: nothing)."""
+    """What stands under the record's subject: the decision that counts, how much is none, the newest sequence (0: nothing).
+
+    An id whose events are gone from EVENTS is free for another submission, and the records stay: what is older than the
+    submission (``begun_ns``) was decided about another one. ``decided_ns`` is the time of the newest record that can be read.
+    """
 
     decision: Decision | None = None
     unreadable: int = 0
     last_sequence: int = 0
+    begun_ns: int = 0
+    decided_ns: int = 0
 
     def take(self, read: Resolution | Unreadable, stamp: Stamp) -> Records:
         """Return what stands there after one more message: the first record that can be read is the decision."""
         if isinstance(read, Unreadable):
             return self._replace(unreadable=self.unreadable + 1, last_sequence=stamp.sequence)
-        decision = Decision(action=read.action, submission=read.submission, reason=read.reason, at=rfc3339(stamp.time_ns))
-        return self._replace(decision=self.decision or decision, last_sequence=stamp.sequence)
+        decision = self.decision or (decision_of(read, stamp) if stamp.time_ns >= self.begun_ns else None)
+        return self._replace(decision=decision, last_sequence=stamp.sequence, decided_ns=stamp.time_ns)
 
 
 UNDECIDED = Records()
+
+
+def decision_of(read: Resolution, stamp: Stamp) -> Decision:
+    """Return the decision that a record is."""
+    return Decision(action=read.action, submission=read.submission, reason=read.reason, at=rfc3339(stamp.time_ns))
 
 
 class Story(NamedTuple):

@@ -151,6 +151,11 @@ class Submission(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return self.status in TERMINAL
 
     @property
+    def first_sequence(self) -> int:
+        """The sequence of ``submitted``, the first event that a role was to act on."""
+        return (*self.steps_before, self.step_sequence)[0]
+
+    @property
     def running_stage(self) -> StageKind | None:
         """The stage that the newest lease is at, or was at when the submission ended; None where nothing was leased."""
         if self.lease is None:

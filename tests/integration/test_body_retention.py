@@ -27,11 +27,14 @@ from cutor.model.rejudgement import Rejudged
 from cutor.model.subjects import BODIES, Address, environment_subject
 from cutor.parked import ParkedSubmissions
 from cutor.projections.archive.archiver import Rounds
-from cutor.projections.archive.body_retention import announce, mend, plan
+from cutor.projections.archive.body_retention import announce, plan
+from cutor.projections.archive.errors import ArchiveDamaged
 from cutor.projections.archive.measuring import Sealed as Measured
+from cutor.projections.archive.mending import mend
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.references import References, references_in
 from cutor.projections.archive.retention import Expiry, RetentionRefused, expire
+from cutor.projections.archive.sealed_bodies import SealedBodies
 from cutor.projections.archive.sealing import state_of
 from cutor.projections.settings import ArchiveSettings
 from cutor.rejudging import Rejudging
@@ -315,3 +318,68 @@ def test_references_are_found_wherever_they_stand() -> None:
     assert [ref.sha256 for ref in references_in(event)] == [digest]
     assert references_in(b'"sha256"' + b"[" * 100_000) == references_in(b"{}") == frozenset()
     assert references_in(encode(SUBMITTED)) == frozenset()
+
+
+async def test_a_decision_about_another_submission_of_the_same_id_lets_nothing_go(store: Store) -> None:
+    """Its record stays, and its events are gone from the stream: the id is free."""
+    parked = (leased("builder"), Parked(role="builder", message="m", stage="dependencies"))
+    address = await store.submit("s", "true")
+    await store.end(address, *parked)
+    await ParkedSubmissions(store.journal).drop(address)
+    await let_go(store.bus, "EVENTS")
+    assert await store.submit("s") == address
+    await store.end(address, *parked)
+    await store.said()
+    expiry = await store.planned()
+    assert (expiry.messages, expiry.held_by) == (0, "the submission default/s refers to what 1 is of")
+    waiting = ParkedSubmissions(store.journal)
+    assert [one.id for one in (await waiting.list()).found] == ["s"]
+    assert (await waiting.show(address)).parked.decision is None
+    assert (await waiting.drop(address)).new
+    assert (await waiting.list()).found == []
+    assert [one.decision is not None for one in (await waiting.list(everything=True)).found] == [True]
+    assert (await store.planned()).messages == 1
+
+
+async def test_what_an_environment_of_a_newer_version_refers_to_stays(store: Store) -> None:
+    await store.journal.publish_policy(msgspec.structs.replace(Policy(), versions={"env-built": 9}))
+    content = await Contents(Bodies(store.bus)).pack(b"V=" + b"x" * 100_000 + b"\0")
+    built = msgspec.json.decode((GOLDEN / "env-built.v1.json").read_bytes())
+    built |= {"variables": msgspec.to_builtins(content), "version": 9}
+    await store.bus.publish(environment_subject(built["key"]), msgspec.json.encode(built))
+    await store.said()
+    expiry = await store.planned()
+    assert (expiry.messages, expiry.held_by) == (0, f"the environment {built['key']} refers to what 1 is of")
+    await let_go(store.bus, BODIES)
+    assert await mend(store.bus, store.archive, References()) == 1
+
+
+async def test_what_is_put_back_is_the_content_and_not_what_came_in_its_place(store: Store) -> None:
+    """Whoever may write bodies wrote something else under a name that had gone, and that was sealed, and went, too."""
+    data = os.urandom(CHUNK_BYTES + 1).hex()[: CHUNK_BYTES + 1]
+    address = await store.submit("s", data)
+    await seal_everything(store.bus, store.directory)
+    await let_go(store.bus, BODIES)
+    digest = reference_of(data.encode()).sha256
+    await store.bus.publish(f"cutor.body.{digest}.0", b"something else")
+    await seal_everything(store.bus, store.directory)
+    await let_go(store.bus, BODIES)
+    assert await mend(store.bus, store.archive, References()) == 2
+    assert await store.missing(address) == []
+
+
+async def test_a_segment_that_cannot_be_read_is_told_and_hinders_no_other(store: Store) -> None:
+    lost = await store.submit("lost")
+    await seal_everything(store.bus, store.directory)
+    whole = await store.submit("whole", LARGE + "1")
+    await seal_everything(store.bus, store.directory)
+    await let_go(store.bus, BODIES)
+    file = min((store.directory / BODIES).glob("*.parquet"))
+    hidden = file.rename(file.with_suffix(".hidden"))
+    references, sealed = References(), SealedBodies(store.archive)
+    with pytest.raises(ArchiveDamaged, match=f"{file}: it cannot be read"):
+        await mend(store.bus, store.archive, references, sealed)
+    assert await store.missing(lost, whole) == [lost]
+    hidden.rename(file)
+    assert await mend(store.bus, store.archive, references, sealed) == 1, "it is looked at again"
+    assert await store.missing(lost, whole) == []

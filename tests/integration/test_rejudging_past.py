@@ -17,10 +17,11 @@ from cutor.bus.connection import Bus
 from cutor.bus.letting_go import let_go as purge
 from cutor.bus.topology import apply
 from cutor.journal import Journal
-from cutor.model.events import Finished
+from cutor.model.events import Finished, Parked
 from cutor.model.limits import Policy
 from cutor.model.rejudgement import Rejudged
 from cutor.model.subjects import BODIES, EVENTS, Address
+from cutor.parked import ParkedSubmissions
 from cutor.rejudging import Rejudging
 from cutor.sealed import Sealed
 from tests.bare_stack import one_line
@@ -152,3 +153,30 @@ async def test_where_the_archive_is_not_it_is_said_and_nothing_is_handed_in(past
     for file in (past.archive / EVENTS).glob("*.parquet"):
         file.write_bytes(file.read_bytes()[:-9])
     assert str(past.archive) in one_line(await past.cutor("rejudge", "s", "--name", "m", "--yes"), 3)
+
+
+async def test_what_another_submission_of_the_same_id_led_to_is_taken_for_nobodys(past: Past) -> None:
+    """The first one is gone from the stream, its re-judging and retry are not; and the second one is of the same request."""
+    await past.judge("s")
+    assert (await rejudge(past, "n", "s", sealed=False))["s"].action == "submitted"
+    journal = Journal(past.bus)
+    parked = await journal.submit(request("p"))
+    parks = (leased("builder"), Parked(role="builder", message="m", stage="dependencies"))
+    await happen(past.bus, "p", *parks, after=parked.last_sequence)
+    waiting = ParkedSubmissions(journal)
+    first = (await waiting.retry(parked.address)).submission
+    begun = (await journal.known(Address("default", first))).first_sequence
+    await past.judge("z")
+    await rejudge(past, "n", "z", sealed=False)
+    created = str((await past.bus.stream_info(EVENTS))["created"])
+    await purge(past.server.url, EVENTS, begun, created=created)
+    again = await journal.submit(request("p"))
+    await happen(past.bus, "p", *parks, after=again.last_sequence)
+    assert (await waiting.retry(again.address)).submission == "p-r3"
+    await purge(past.server.url, EVENTS, begun + 4, created=created)
+    await past.judge("z")
+    refused = (await rejudge(past, "n", "z", sealed=False))["z"]
+    assert (refused.action, refused.why) == (
+        "refused",
+        "its new id 'z-rejudge-n' is taken by another submission: take another name",
+    )

@@ -16,10 +16,11 @@ from typing import Final
 from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.errors import CutorError
-from cutor.projections.archive.body_retention import announce, mend, plan
+from cutor.projections.archive.body_retention import announce, plan
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveError, ArchiveUnnamed
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.measuring import Sealed
+from cutor.projections.archive.mending import mend
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.references import References
 from cutor.projections.archive.retention import Expiry, Retention, expire

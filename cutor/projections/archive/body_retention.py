@@ -1,8 +1,8 @@
 """Letting go of old bodies: those that are sealed, the same in archive and stream, and that nobody refers to any more.
 
 Three steps, which need not be of one life: `announce` moves the horizon, behind which nobody refers to a body anew; `plan` says
-what may go, an hour later at the earliest; `mend` puts back what somebody has come to refer to all the same. Decision 0034 has
-the argument.
+what may go, an hour later at the earliest; `mending` puts back what somebody has come to refer to all the same. Decision 0034
+has the argument.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.references import Holder, References, still_refers
 from cutor.projections.archive.retention import NS_PER_S, Expiry, check_limits
-from cutor.projections.archive.sealed_bodies import SealedBodies
 from cutor.projections.archive.sealing import state_of
 from cutor.projections.archive.segment_file import messages_of
 from cutor.projections.folds.rows import fingerprint
@@ -121,27 +120,3 @@ async def _first_held(bus: Bus, subjects: dict[int, str], references: References
             if await still_refers(journal, holder):
                 return sequence, holder
     return None
-
-
-async def mend(bus: Bus, archive: Archive, references: References) -> int:
-    """Put back what is gone though somebody refers to it, and return how many messages that were.
-
-    It is how an event that came between `plan` and the going has its contents all the same, whenever this comes to it. Raises
-    `ArchiveDamaged`.
-    """
-    await references.catch_up(bus)
-    holders = references.holders()
-    if not holders.hashes:
-        return 0
-    first, sealed = (await state_of(bus, BODIES)).first, SealedBodies(archive)
-    gone = await asyncio.to_thread(sealed.before, holders.hashes, first)
-    journal, mended = Journal(bus), 0
-    for subject in gone:
-        if await bus.last(BODIES, subject, consistent=True) is not None:
-            continue
-        for holder in holders.of(subject):
-            if await still_refers(journal, holder):
-                bodies = await asyncio.to_thread(sealed.chunks, [subject])
-                mended += await bus.append_once(subject, bodies[subject][0])
-                break
-    return mended

@@ -7,7 +7,7 @@ acts on what is found here looks at that submission once more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
@@ -19,15 +19,18 @@ from cutor.bus.errors import BodyCorrupt
 from cutor.environments import Environments
 from cutor.journal import Journal
 from cutor.model.environments import EnvironmentBuilt, EnvironmentRemoved
-from cutor.model.messages import SUBMITTED, read_environment, read_message
+from cutor.model.messages import SUBMITTED, Unreadable, read_environment, read_message
 from cutor.model.state import TERMINAL, Folding, Stamp, outline
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, Address, parse_environment_subject, parse_event_subject
 from cutor.parked import ParkedSubmissions
 from cutor.projections.archive.unended import Message
+from cutor.versions import EventNewer
 
 MARK: Final = b'"sha256"'
 """Stands in every message that has a reference, as cutor writes it."""
 SUBJECTS: Final = "cutor.body."
+CHUNK_DIGITS: Final = 6
+"""More than the number of any chunk has; whatever is published under a subject, it is cheap to read."""
 BATCH: Final = 5000
 
 
@@ -96,7 +99,7 @@ class References:
         event = read_environment(message.subject, message.body)
         if isinstance(event, EnvironmentBuilt | EnvironmentRemoved):
             self._refs.pop(Holder(key=key), None)
-        if isinstance(event, EnvironmentBuilt):
+        if isinstance(event, EnvironmentBuilt | Unreadable):  # which may be one that a newer cutor wrote
             self._refer(Holder(key=key), message)
 
     def _refer(self, holder: Holder, message: Message) -> None:
@@ -120,11 +123,19 @@ class Holders:
 
     def of(self, subject: str) -> list[Holder]:
         """Return who refers to a subject of BODIES."""
-        name, _, chunk = subject.removeprefix(SUBJECTS).rpartition(".")
-        if not chunk.isdecimal():
-            return []
-        refs = self._by_hash.get(name.partition("-")[0], ())
-        return [holder for ref, holder in refs if body_subject(ref.sha256, int(chunk), ref.salt) == subject]
+        return [holder for those in self.among([subject]).values() for holder in those]
+
+    def among(self, subjects: Iterable[str]) -> dict[BodyRef, list[Holder]]:
+        """Return the references to contents of which a chunk is under one of these subjects of BODIES, and who has them."""
+        found: dict[BodyRef, dict[Holder, None]] = {}
+        for subject in subjects:
+            name, _, chunk = subject.removeprefix(SUBJECTS).rpartition(".")
+            if not (chunk.isdecimal() and len(chunk) <= CHUNK_DIGITS):
+                continue
+            for ref, holder in self._by_hash.get(name.partition("-")[0], ()):
+                if int(chunk) < ref.chunks and body_subject(ref.sha256, int(chunk), ref.salt) == subject:
+                    found.setdefault(ref, {})[holder] = None
+        return {ref: [*those] for ref, those in found.items()}
 
 
 def references_in(body: bytes) -> frozenset[BodyRef]:
@@ -156,10 +167,20 @@ def _references(value: Any) -> Iterator[BodyRef]:
 
 
 async def still_refers(journal: Journal, holder: Holder) -> bool:
-    """Whether a submission has not ended, or is parked and nobody has decided about it; whether an environment stands."""
+    """Whether a submission has not ended, or is parked and nobody has decided about it; whether an environment stands.
+
+    What only a newer cutor can read of it counts as a yes.
+    """
+    try:
+        return await _refers_now(journal, holder)
+    except EventNewer:
+        return True
+
+
+async def _refers_now(journal: Journal, holder: Holder) -> bool:
     if holder.address is None:
         return await Environments(journal.bus).find(holder.key, consistent=True) is not None
     state = await journal.state(holder.address)
     if state is None or (state.status in TERMINAL and state.status != "PARKED"):
         return False
-    return state.status != "PARKED" or not await ParkedSubmissions(journal).decided(holder.address)
+    return state.status != "PARKED" or not await ParkedSubmissions(journal).decided(state)

@@ -22,17 +22,18 @@ KEPT_BYTES: Final = 64 << 20
 class SealedBodies:
     """The bodies of one archive, for one thread at a time.
 
-    Which subject is in which file is read once, in one pass over the files' names; a file is compared with its SHA-256 before
-    a body is taken from it.
+    Which subject is in which file is read once, in one pass over the files' names; of a file that cannot be read, whenever
+    somebody asks. A file is compared with its SHA-256 before a body is taken from it.
     """
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._connection = connect()
-        self._connection.execute("CREATE TABLE names (subject VARCHAR, sequence BIGINT, segment BIGINT)")
-        self._segments: dict[int, Segment] = {}
-        self._unread: list[ArchiveDamaged] = []
-        self._checked: set[int] = set()
+        self._connection.execute("CREATE TABLE names (subject VARCHAR, sequence BIGINT, segment VARCHAR)")
+        self._segments: dict[str, Segment] = {}
+        self.unread: list[ArchiveDamaged] = []
+        """Why segments could not be read when it was looked for names last: what they hold is not known."""
+        self._checked: set[str] = set()
         self._kept: OrderedDict[str, list[bytes]] = OrderedDict()
         self._kept_bytes = 0
 
@@ -51,7 +52,7 @@ class SealedBodies:
     def before(self, hashes: Sequence[str], first: int) -> list[str]:
         """Return the subjects of contents with these hashes of which the archive has nothing from a sequence on.
 
-        Raises `ArchiveUnusable`.
+        What is in `unread` is not looked at. Raises `ArchiveDamaged` for the manifest, `ArchiveUnusable`.
         """
         self._learn()
         sql = """SELECT subject FROM names
@@ -64,8 +65,8 @@ class SealedBodies:
         sql = """SELECT subject, sequence, segment FROM names WHERE subject IN (SELECT unnest($1::VARCHAR[]))
             ORDER BY sequence DESC"""
         named = self._connection.execute(sql, [list(subjects)]).fetchall()
-        if self._unread and len({subject for subject, _, _ in named}) < len(set(subjects)):
-            raise self._unread[0]
+        if self.unread and len({subject for subject, _, _ in named}) < len(set(subjects)):
+            raise self.unread[0]
         bodies: dict[int, bytes] = {}
         for segment in {segment for _, _, segment in named}:
             bodies |= self._bodies(self._segments[segment], [one[1] for one in named if one[2] == segment])
@@ -77,21 +78,23 @@ class SealedBodies:
     def _learn(self) -> None:
         """Take up the names of segments that are new since."""
         manifest = self._archive.manifest(BODIES)
+        self.unread = []
         for segment in manifest.segments if manifest else ():
-            if segment.first in self._segments:
+            if segment.sha256 in self._segments:
                 continue
-            self._segments[segment.first] = segment
             path = self._archive.file_of(BODIES, segment)
             sql = "INSERT INTO names SELECT subject, sequence, $2 FROM read_parquet($1)"
             try:
-                self._connection.execute(sql, [str(path), segment.first])
+                self._connection.execute(sql, [str(path), segment.sha256])
             except duckdb.Error as error:
-                self._unread.append(_unreadable(path, error))
+                self.unread.append(_unreadable(path, error))
+            else:
+                self._segments[segment.sha256] = segment
 
     def _bodies(self, segment: Segment, sequences: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        if segment.first not in self._checked:
+        if segment.sha256 not in self._checked:
             _check(self._archive.file_of(BODIES, segment), segment)
-            self._checked.add(segment.first)
+            self._checked.add(segment.sha256)
         path = self._archive.file_of(BODIES, segment)
         sql = "SELECT sequence, body FROM read_parquet($1) WHERE sequence BETWEEN $2 AND $3 AND list_contains($4, sequence)"
         try:

@@ -73,7 +73,10 @@ def seal_command(wanted: Wanted, directory: Path | None, everything: bool) -> in
     """
     server, archive = wanted.find_server(), _archive(wanted, directory)
     with StatusLine() as line:
-        sealed, hindered = interruption.run(_seal(server, archive, wanted, line, everything=everything))
+        sealed, hindered = interruption.run(
+            _seal(server, archive, wanted, line, everything=everything),
+            leaves="files that were sealed by then stay; the next `cutor archive seal` goes on behind them",
+        )
     if wanted.json:
         said = {stream: str(error) for stream, error in hindered.items()}
         streams = [_sealed(one) for one in sealed.values()]

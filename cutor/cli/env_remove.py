@@ -75,7 +75,7 @@ def _report(wanted: Wanted, removals: Sequence[Removal]) -> None:
             click.echo(_line(removal))
     elif (error := sys.exc_info()[0]) is None:
         print_json(removals)
-    elif removals or error is KeyboardInterrupt:
+    elif removals or issubclass(error, KeyboardInterrupt):
         wanted.done_so_far = {"removals": removals}
 
 

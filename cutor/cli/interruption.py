@@ -12,16 +12,21 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run work on an event loop of its own. Raises `KeyboardInterrupt` for any of the signals, once the work has ended.
+class Interrupted(KeyboardInterrupt):
+    """One of the signals ended the work of a command; its message, which may be empty, says what is so now."""
 
-    A timer or a shutdown sends SIGTERM, a terminal that is closed SIGHUP: by themselves they would end the process where it
-    stands. What was told to ignore SIGHUP (`nohup`) goes on.
+
+def run(work: Coroutine[Any, Any, T], leaves: str = "") -> T:
+    """Run work on an event loop of its own. Raises `Interrupted` for any of the signals, once the work has ended.
+
+    ``leaves`` is what users are told then: how things stand after work that was cut short. A timer or a shutdown sends SIGTERM,
+    a terminal that is closed SIGHUP: by themselves they would end the process where it stands. What was told to ignore SIGHUP
+    (`nohup`) goes on.
     """
     try:
         return asyncio.run(_told(work))
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise Interrupted(leaves) from None
 
 
 async def _told(work: Coroutine[Any, Any, T]) -> T:

@@ -17,6 +17,7 @@ import msgspec
 from cutor import __version__
 from cutor.bus.lean import import_without_websockets
 from cutor.cli.failures import bug_line, exit_code_of, line_of
+from cutor.cli.interruption import Interrupted
 from cutor.cli.options import Wanted, server_option, traceback_option
 from cutor.errors import DONE, INTERRUPTED, UNAVAILABLE, CutorError
 from cutor.logs import last_words
@@ -104,11 +105,8 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return DONE
-    except (click.Abort, KeyboardInterrupt):
-        if wanted.done_so_far is not None:
-            _print_error(wanted, "interrupted", INTERRUPTED)
-        click.echo("cutor: interrupted", err=True)
-        return INTERRUPTED
+    except (click.Abort, KeyboardInterrupt) as interruption:
+        return _interrupted(interruption.__cause__ or interruption, wanted)
     except SystemExit as left:
         if left.code != 1:
             raise
@@ -131,6 +129,16 @@ def _fail(error: Exception, wanted: Wanted) -> int:
     _print_error(wanted, line, code, error.details if isinstance(error, CutorError) else {})
     click.echo(last_words(f"cutor: {line}"), err=True)
     return code
+
+
+def _interrupted(error: BaseException, wanted: Wanted) -> int:
+    """Say that a command was interrupted, and how things stand now."""
+    said = isinstance(error, Interrupted) and str(error)
+    line = f"interrupted: {said}" if said else "interrupted"
+    if wanted.done_so_far is not None or isinstance(error, Interrupted):  # any other has printed what it had to say
+        _print_error(wanted, line, INTERRUPTED)
+    click.echo(f"cutor: {line}", err=True)
+    return INTERRUPTED
 
 
 def _print_error(wanted: Wanted, message: str, code: int, details: Mapping[str, str] | None = None) -> None:

@@ -16,6 +16,7 @@ from cutor.cli import interruption
 from cutor.cli.options import Wanted, data_option, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.errors import CutorError
+from cutor.model.units import about
 from cutor.projections.rebuilds.client import order_rebuild
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def rebuild_command(wanted: Wanted, data: Path | None) -> None:
     Interrupted (Ctrl-C, SIGTERM), the old file stays as it is, and nothing is left beside it. With --json one document.
     """
     server = wanted.find_server()
-    with Shown() as shown:
-        done = interruption.run(_rebuild(wanted, server, data, shown.tell))
+    with Shown("rebuilding") as shown:
+        done = interruption.run(_rebuild(wanted, server, data, shown.tell), leaves="the old views stay as they are")
     if wanted.json:
         print_json(_document(done))
     else:
@@ -125,22 +126,34 @@ def _document(done: Done) -> dict[str, Any]:
 
 
 class Shown:
-    """A bar on stderr with how far a rebuild is, or other folding, and how fast; nothing where stderr is no terminal."""
+    """A bar on stderr with how far a rebuild is, or other folding, and how fast; nothing where stderr is no terminal.
 
-    def __init__(self, doing: str = "rebuilding") -> None:
+    It moves from the beginning on: until the first batch is committed nothing can be counted.
+    """
+
+    def __init__(self, doing: str) -> None:
         self._doing = doing
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._began = time.monotonic()
+        self._began: float | None = None
 
     def __enter__(self) -> Self:
         from rich.console import Console  # noqa: PLC0415 - a command that fails at once need not wait for it
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+        from rich.progress import (  # noqa: PLC0415 - likewise
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         console = Console(stderr=True)
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+            what = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn())
+            how_far = (MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+            self._bar = Progress(*what, *how_far, console=console, transient=True)
+            self._task = self._bar.add_task(self._doing, total=None, rate="")
             self._bar.start()
         return self
 
@@ -150,20 +163,22 @@ class Shown:
 
     def tell(self, now: HowFar) -> None:
         """Show how far it is."""
-        if self._bar is None or not now.stream:
+        if not now.stream:
             return
-        took_s = max(time.monotonic() - self._began, 0.001)
-        speed = f"{now.messages / took_s:,.0f}/s {now.body_bytes / MIB / took_s:.1f} MiB/s"
-        if self._task is None:
-            self._task = self._bar.add_task("", rate="")
-        self._bar.update(
-            self._task, description=f"{self._doing} {now.stream}", completed=now.sequence, total=now.last, rate=speed
-        )
+        at = time.monotonic()
+        self._began = self._began or at
+        took_s = max(at - self._began, 0.001)
+        speed = f"{now.messages / took_s:,.0f}/s {now.body_bytes / MIB / took_s:.1f} MiB/s" if now.messages else ""
+        self._show(f"{self._doing} {now.stream}", now.sequence, now.last, speed)
+
+    def fetched(self, come: int, of: int) -> None:
+        """Show how much has come of a file that is fetched first, in bytes; of 0 while it is made."""
+        self._show(f"fetching the views, {about(of)}" if of else "the projector copies its views", come // MIB, of // MIB)
 
     def compared(self, table: str, rows: int, of: int) -> None:
         """Show how far a comparison of what was folded is."""
-        if self._bar is None:
-            return
-        if self._task is None:
-            self._task = self._bar.add_task("", rate="")
-        self._bar.update(self._task, description=f"comparing {table}", completed=rows, total=of, rate="")
+        self._show(f"comparing {table}", rows, of)
+
+    def _show(self, what: str, done: int, of: int, rate: str = "") -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=what, completed=done, total=of or None, rate=rate)

@@ -47,7 +47,7 @@ def snapshot_command(wanted: Wanted, file: Path) -> None:
     check_path(file)
     server = wanted.find_server()
     with _Shown() as shown:
-        taken = interruption.run(_fetch(server, file, shown))
+        taken = interruption.run(_fetch(server, file, shown), leaves=f"{escape(str(file))} was not written")
     if wanted.json:
         print_json(_document(taken, file))
         return

@@ -64,7 +64,8 @@ def verify_command(wanted: Wanted, database: Path | None, scratch: Path | None, 
     if wanted.json:
         print_json(_document(verified))
     elif difference is not None:
-        click.echo(f"the views differ from the streams: {_told(difference)}; `cutor projections rebuild` makes them anew")
+        mends = f"do not trust {escape(str(database))}" if database else "`cutor projections rebuild` makes them anew"
+        click.echo(f"the views differ from the streams: {_told(difference)}; {mends}")
     else:
         rows, tables = sum(verified.comparison.rows.values()), len(verified.comparison.rows)
         folded = rate(verified.messages, verified.body_bytes, verified.folded_s)
@@ -86,7 +87,7 @@ async def _verify(
             if used is None:
                 used = Path(made) / "used.duckdb"
                 try:
-                    await fetch_snapshot(bus, used)
+                    await fetch_snapshot(bus, used, tell=shown.fetched)
                 except QueryUnavailable as error:
                     if not isinstance(error.__cause__, NobodyServes):
                         raise

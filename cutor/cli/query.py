@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import sys
@@ -12,6 +11,7 @@ from typing import Final
 import click
 
 from cutor.bus.connection import Bus
+from cutor.cli import interruption
 from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option
 from cutor.cli.whole_file import check_output, write_whole
 from cutor.projections.format import to_csv, to_json, to_text, waits
@@ -85,7 +85,7 @@ def command(
     if output is not None:
         check_output(output)
     question = _read_question() if sql == "-" else sql
-    answer = asyncio.run(_ask(wanted.find_server(), question, timeout_s, rows, max_age_s))
+    answer = interruption.run(_ask(wanted.find_server(), question, timeout_s, rows, max_age_s))
     _write(answer, form, output)
 
 

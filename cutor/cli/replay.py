@@ -23,6 +23,7 @@ from cutor.model.subjects import ENVIRONMENTS, EVENTS, check_address
 from cutor.model.units import counted
 from cutor.replay import BeginningGone, Past, begins_late, check_reached, lines, span_of, spans_of
 from cutor.sealed import Sealed
+from cutor.text import escape
 
 if TYPE_CHECKING:
     from cutor.projections.rebuilds.range_file import Folded
@@ -197,7 +198,7 @@ def _into(wanted: Wanted, path: Path, of: _Range, as_of: Place | None, *, force:
             return await fold_range(bus, path, spans, force=force, tell=shown.tell, archive=sealed.place)
 
     with Shown("folding") as shown:
-        folded = interruption.run(work())
+        folded = interruption.run(work(), leaves=f"{escape(str(path))} was not written")
     took_s = time.monotonic() - began_s
     if wanted.json:
         print_json(_document(path, folded, took_s))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import click
 import msgspec
 
 from cutor.bus.connection import Bus
+from cutor.cli import interruption
 from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option
 from cutor.cli.output import StatusLine, print_json
 from cutor.cli.whole_file import check_output, write_whole
@@ -118,7 +118,10 @@ def command(
     if output != STDOUT:
         check_output(output)
     scope = Scope(since_ns=since_ns, until_ns=until_ns, tenant=tenant, labels=labels)
-    facts, source = _ask_file(database, scope) if database else asyncio.run(_ask_stack(wanted.find_server(), scope, timeout_s))
+    if database:
+        facts, source = _ask_file(database, scope)
+    else:
+        facts, source = interruption.run(_ask_stack(wanted.find_server(), scope, timeout_s))
     page = _page(facts, scope, title=title, source=source)
     if output == STDOUT:
         click.echo(page, nl=False)

@@ -1,10 +1,18 @@
 """Ctrl-C in the first moments of a command is one line, too; and every signal that ends a command lets it clean up."""
 
+import asyncio
+import json
 import signal
 import subprocess
 import sys
 
+import click
 import pytest
+
+from cutor.cli import interruption
+from cutor.cli.main import cli, run
+from cutor.cli.options import json_option
+from cutor.errors import INTERRUPTED
 
 PROGRAM = """
 import sys
@@ -52,6 +60,26 @@ def test_a_signal_lets_work_clean_up(sent: signal.Signals) -> None:
         assert process.stdout.readline() == "works\n"
         process.send_signal(sent)
         assert process.stdout.read() == "cleaned up\ninterrupted\n"
+
+
+@pytest.mark.parametrize(("leaves", "line"), [("", "interrupted"), ("the old file stays", "interrupted: the old file stays")])
+def test_an_interruption_says_how_things_stand(
+    leaves: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def work() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    @click.command()
+    @json_option
+    def command() -> None:
+        interruption.run(work(), leaves)
+
+    monkeypatch.setattr(cli, "get_command", lambda *_: command)
+    assert run(["any"]) == INTERRUPTED
+    assert capsys.readouterr() == ("", f"\ncutor: {line}\n")
+    assert run(["any", "--json"]) == INTERRUPTED
+    assert json.loads(capsys.readouterr().out) == {"error": {"message": line, "exit_code": INTERRUPTED}}
 
 
 def test_work_that_is_to_outlive_its_terminal_does() -> None:

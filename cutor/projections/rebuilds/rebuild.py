@@ -167,6 +167,8 @@ class FreshViews:
     async def _fold_stream(self, stream: str, first: int, last: int) -> None:
         """Fold a stream in; where its limits take what is not read yet, or a reading ends early, go on behind what was read."""
         self._created.setdefault(stream, (await state_of(self._bus, stream)).created)
+        if self._writer.position(stream).sequence < last:
+            self._count(stream, self._writer.position(stream).sequence, last, 0, 0)
         for _ in range(ATTEMPTS):
             try:
                 await self._fold_sealed(stream, first, last)

@@ -147,6 +147,7 @@ class _Job:
             )
             log.info("the views were made anew of %d messages in %.1f s", done.messages, done.took_s)
         except asyncio.CancelledError:
+            log.warning("the rebuild was called off: the old views stay as they are")
             self._report = Report(state="failed", id=self._id, error="the rebuild was called off: the old views stay")
             raise
         except CutorError as error:

@@ -210,11 +210,12 @@ class Client:
     async def cancel(self, id: str, tenant: str = "default", *, reason: str | None = None) -> bool:  # noqa: A002
         """Cancel a submission; False where it had ended already, and nothing was appended.
 
-        Raises `SubmissionUnknown`, and `InvalidRequest` also for a reason that no event could hold; `AppendUnconfirmed` where
-        the server went away before it said so: then it may be cancelled, and asking again is safe.
+        Raises `SubmissionUnknown`, `StackOlder`, and `InvalidRequest` also for a reason that no event could hold;
+        `AppendUnconfirmed` where the server went away before it said so: then it may be cancelled, and asking again is safe.
         """
         address = address_of(tenant, id)
         check_reason(reason)
+        await self.journal.versions.check_written("cancelled")
         state = await self.journal.known(address)
         try:
             appended = await self.journal.settle(state, lambda state: decide_cancel(state, reason))

@@ -282,9 +282,10 @@ class Journal:
         The time in the state is this process's where the append was its own: the stream's own stands in what is read. Of two
         bodies under one id at once the first event stored wins; large contents of the other stay in BODIES, under their hash,
         as do those of a producer that died before its event: no event names them, and they are stored once whoever comes next.
-        Raises `SubmissionConflict` where the id is taken by another body; `BusUnreachable` where no server was there to store
-        it, `SubmissionUnconfirmed` where one went away before it said whether it has.
+        Raises `StackOlder`; `SubmissionConflict` where the id is taken by another body; `BusUnreachable` where no server was
+        there to store it, `SubmissionUnconfirmed` where one went away before it said whether it has.
         """
+        await self.versions.check_written("submitted")
         address, wanted = request.address, digest(request)
         if size_bytes(request) > INLINE_BYTES and (state := await self.state(address)) is not None:
             return await self._completed(_same(state, wanted), request)  # nobody would ever refer to what is stored for another
@@ -296,6 +297,7 @@ class Journal:
 
         Returns and raises as `submit` does; who submitted what stands there, ``caused_by`` in the state says.
         """
+        await self.versions.check_written("submitted")
         return await self._submit(address, Submitted(request=request, digest=wanted_digest, caused_by=caused_by))
 
     async def _submit(self, address: Address, event: Submitted) -> Submission:

@@ -5,7 +5,8 @@ delivery of what nobody did. So whoever reads the log of a submission, or of an 
 leaves the delivery to its clock: it comes again, to one that was upgraded or to this one after its upgrade.
 
 Anybody who may publish can write any version. So the stack is believed, and not the message: its policy names the versions that
-its newest cutor writes.
+its newest cutor writes. For the same reason a client of a newer cutor hands nothing in that those of the stack would take for
+a stray: it says so.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
 from cutor.errors import UNAVAILABLE, CutorError
-from cutor.model.codec import EventError, decode_policy
+from cutor.model.codec import VERSIONS, EventError, decode_policy
 from cutor.model.subjects import POLICY_SUBJECT, STACK
 from cutor.model.versions import newer_version
 
@@ -28,6 +29,12 @@ roles of a newer cutor take longer to start once it has published its own."""
 
 class EventNewer(CutorError):
     """The log has an event that only a newer cutor can read; the message says which, and what to do."""
+
+    exit_code = UNAVAILABLE
+
+
+class StackOlder(CutorError):
+    """What this cutor would write is of a version that the stack does not have yet; the message says what to do."""
 
     exit_code = UNAVAILABLE
 
@@ -51,6 +58,18 @@ class Versions:
             raise EventNewer(
                 f"{stored.stream} {stored.sequence} ({stored.subject}) is {newer}: upgrade this cutor; until then nothing is"
                 " decided about it here"
+            )
+
+    async def check_written(self, kind: str) -> None:
+        """Raise `StackOlder` where the stack's roles would take an event of a kind, as this cutor writes it, for a stray."""
+        version = VERSIONS[kind]
+        if version <= self._published.get(kind, 1):
+            return
+        self._published, self._read_s = await self._read(), time.monotonic()
+        if version > self._published.get(kind, 1):
+            raise StackOlder(
+                f"this cutor writes version {version} of {kind}, and the stack at {self._bus.address} has only"
+                f" {self._published.get(kind, 1)}; nothing was stored: upgrade the stack first, or use the cutor that it runs"
             )
 
     async def _read(self) -> Mapping[str, int]:

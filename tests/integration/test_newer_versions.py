@@ -14,6 +14,7 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.cli.version_checks import check_versions
+from cutor.client import Client
 from cutor.environments import Environments
 from cutor.journal import Journal
 from cutor.model import codec
@@ -24,7 +25,7 @@ from cutor.model.state import Submission
 from cutor.model.subjects import POLICY_SUBJECT, STACK, Address, event_subject
 from cutor.projections import schema
 from cutor.projections.folds import rows
-from cutor.versions import EventNewer, Versions
+from cutor.versions import EventNewer, StackOlder, Versions
 from tests.bare_stack import one_line
 from tests.integration.projecting import projector
 from tests.integration.projecting import until as until_view
@@ -138,6 +139,26 @@ async def test_doctor_says_which(journal: Journal) -> None:
     assert "version 2 of cache-built, of which this cutor knows 1 to 1" in found.detail
     with upgraded():
         assert await check_versions(journal.bus) is None
+
+
+async def test_a_newer_client_hands_nothing_in_that_an_older_stack_would_take_for_a_stray(
+    own_bus: Bus, own_server: OwnServer
+) -> None:
+    journal = Journal(own_bus)
+    await journal.publish_policy(Policy())
+    running = (await journal.submit(request("running"))).address
+    last = (await own_bus.stream_info("EVENTS"))["state"]["last_seq"]
+    with upgraded():
+        async with Client(own_server.url) as client:
+            with pytest.raises(StackOlder, match=r"version 2 of submitted, and the stack at .* has only 1; nothing"):
+                await client.journal.submit(request("new"))
+            with pytest.raises(StackOlder, match="version 2 of cancelled"):
+                await client.cancel(running.id)
+            with pytest.raises(StackOlder, match="version 2 of submitted"):
+                await client.journal.resubmit(Address("default", "again"), REQUEST, "d", running.id)
+            assert (await own_bus.stream_info("EVENTS"))["state"]["last_seq"] == last
+            await journal.publish_policy(Policy())  # as the first `cutor up` of the new version does
+            assert await client.cancel(running.id)
 
 
 async def test_a_version_that_the_stack_does_not_have_is_a_stray(own_bus: Bus) -> None:

@@ -107,7 +107,7 @@ class Log:
     async def _fill(self) -> None:
         async with Bus.connect(self.url, name="test") as bus:
             await until(bus, "SELECT 1", 1)
-            await Journal(bus).publish_policy(Policy())
+            await Journal(bus).publish_policy(Policy(versions={"submitted": 2}))
             *before, last = ENVIRONMENT_EVENTS
             for body in (*map(second_version.older, before), second_version.newer(last)):
                 await bus.publish(f"cutor.env.{KEY}", body)

@@ -11,7 +11,7 @@ from cutor.bus.api import Api, Json
 from cutor.bus.appending import DEFAULT_TIMEOUT_S, Appending
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.reader import BATCH as BULK_BATCH
-from cutor.bus.bulk.reader import BulkReader
+from cutor.bus.bulk.reader import BulkReader, P, Way, in_a_thread
 from cutor.bus.following import Followed, Follower
 from cutor.bus.link import Link
 from cutor.bus.message import Stored
@@ -243,10 +243,18 @@ class Bus:
         self, stream: str, *, from_sequence: int, until_sequence: int, batch: int = BULK_BATCH
     ) -> AsyncGenerator[Columns, None]:
         """All messages of a range of a stream, in columns, as fast as it goes (`cutor.bus.bulk`). Errors as `read_batches`."""
-        reader = BulkReader(self.link, self.api, stream, from_sequence, until_sequence, batch)
-        async with aclosing(reader.batches()) as batches:
-            async for columns in batches:
+        way = in_a_thread(batch)
+        async with aclosing(
+            self.read_in_bulk(stream, way, from_sequence=from_sequence, until_sequence=until_sequence)
+        ) as parts:
+            async for columns in parts:
                 yield columns
+
+    def read_in_bulk(
+        self, stream: str, way: Way[P], *, from_sequence: int, until_sequence: int
+    ) -> AsyncGenerator[P | Columns, None]:
+        """Likewise, read in another way: what that makes of the messages, and the columns of those that it could not read."""
+        return BulkReader(self.link, self.api, stream, from_sequence, until_sequence, way).parts()
 
     async def follow(
         self,

@@ -226,8 +226,7 @@ class Projector:
         reading = read_batches(self._bus, stream, position + 1, self._ends[stream])
         async with aclosing(reading) as batches:
             async for batch in batches:
-                columns = batch.columns
-                await self._fold(stream, columns.sequences, columns.times_ns, partial(self._writer.apply_batch, stream, batch))
+                await self._fold(stream, batch.sequences, batch.times_ns, partial(self._writer.apply_batch, stream, batch))
 
     async def _fold(
         self, stream: str, sequences: Sequence[int], times_ns: Sequence[int], apply: Callable[[], Awaitable[None]]

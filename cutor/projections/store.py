@@ -18,7 +18,8 @@ import duckdb
 from cutor.bus.bulk.columns import Columns, Message
 from cutor.model.subjects import EVENTS
 from cutor.projections import schema
-from cutor.projections.folds.batches import Batch, batch_of, unfoldable
+from cutor.projections.folds.batch import Batch
+from cutor.projections.folds.batches import batch_of, unfoldable
 from cutor.projections.folds.gaps import Gap
 from cutor.projections.folds.planning import Planning
 from cutor.projections.folds.rows import fingerprint
@@ -158,10 +159,10 @@ class Store:
 
     def _fold(self, stream: str, batch: Batch) -> None:
         """Commit a batch; where the fold refuses it, each half by itself, down to the message that it refuses."""
-        columns = batch.columns
         try:
             self._commit(stream, batch)
         except FOLD_ERRORS as error:
+            columns = batch.columns
             if len(columns) == 1:
                 log.error("%s %d (%s): %s", stream, columns.sequences[0], columns.subjects[0], one_line(error))
                 self._commit(stream, unfoldable(stream, columns, one_line(error)))
@@ -184,7 +185,6 @@ class Store:
         return True
 
     def _commit(self, stream: str, batch: Batch) -> None:
-        columns = batch.columns
         with self._registered(batch), self._transaction():
             self._planning.be_thorough()
             if stream == EVENTS:
@@ -192,11 +192,11 @@ class Store:
             for wanted, statement in self._folds[stream]:
                 if not wanted or not wanted.isdisjoint(batch.kinds):
                     self._connection.execute(statement)
-        self._committed(stream, columns.at(stream, -1))
-        if len(columns) > SMALL:
+        self._committed(stream, batch.last)
+        if len(batch) > SMALL:
             self._small.reset()
         else:
-            self._small.forget(columns.subjects)
+            self._small.forget(batch.columns.subjects)
 
     @contextmanager
     def _registered(self, batch: Batch) -> Iterator[None]:

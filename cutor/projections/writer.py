@@ -14,7 +14,7 @@ import duckdb
 
 from cutor.bus.bulk.columns import Message
 from cutor.projections.errors import ViewsRejected
-from cutor.projections.folds.batches import Batch
+from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.gaps import Gap
 from cutor.projections.store import WAL_BYTES, DeadLetter, Position, Store
 from cutor.projections.views_file import is_same_file, open_or_make_anew, put_in_place, remove_views, set_aside

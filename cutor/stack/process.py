@@ -122,13 +122,15 @@ def describe_end(code: int) -> str:
         return f"was killed by signal {-code}"
 
 
-def end_with_parent(parent_pid: int) -> None:
-    """Ask the kernel for `HURRY` when the parent dies; end at once if it died before that (prctl(2), PR_SET_PDEATHSIG).
+def end_with_parent(parent_pid: int, number: signal.Signals = HURRY) -> None:
+    """Ask the kernel for a signal, or `HURRY`, when the parent dies; end at once if it died before that.
+
+    See prctl(2), PR_SET_PDEATHSIG.
 
     The server dies with the parent as well: what would run on in the grace could tell nobody what came of it, and would keep
     the next life waiting. Raises `BondFailed`.
     """
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, HURRY, 0, 0, 0) != 0:
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
         raise BondFailed(f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent_pid:
         raise SystemExit(0)

@@ -27,7 +27,7 @@ def test_who_takes_does_not_wait_for_a_server_that_takes_nothing() -> None:
         taken = threading.Event()
 
         def take() -> None:
-            while not puller._pulls:
+            while not puller._pulling.pulls:
                 puller.has(1, 1, 1)
             puller.take(1, 1)
             taken.set()

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from cutor.bus.bulk.columns import Columns
-from cutor.projections.folds.row_groups import in_row_groups
+from cutor.projections.folds.row_groups import Portions, in_row_groups
 
 
 async def batches(*sizes: int, size_bytes: int = 1, error: Exception | None = None) -> AsyncGenerator[Columns, None]:
@@ -40,3 +40,38 @@ async def test_an_error_comes_behind_the_last_whole_batch() -> None:
     assert len(await anext(groups)) == 10
     with pytest.raises(OSError, match="lost"):
         await anext(groups)
+
+
+def portions(*sizes: int, size_bytes: int = 1) -> list[list[int]]:
+    """Return how long the portions of each batch are."""
+    found = Portions(10, 600, 4, 300)
+    given: list[tuple[Columns, bool]] = []
+    first = 1
+    for size in sizes:
+        sequences = list(range(first, first + size))
+        found.add(Columns(sequences, sequences, ["s"] * size, [None] * size, [b"." * size_bytes] * size))
+        first += size
+        while portion := found.next():
+            given.append(portion)
+    given += found.rest()
+    assert [sequence for columns, _ in given for sequence in columns.sequences] == list(range(1, first))
+    batches: list[list[int]] = [[]]
+    for columns, ends_batch in given:
+        batches[-1].append(len(columns))
+        if ends_batch:
+            batches.append([])
+    assert not batches.pop()
+    return batches
+
+
+def test_portions_add_up_to_exact_batches() -> None:
+    assert portions() == []
+    assert portions(3) == [[3]]
+    assert portions(10) == [[4, 4, 2]]
+    assert portions(25) == [[4, 4, 2], [4, 4, 2], [4, 1]]
+    assert portions(*[1] * 13) == [[4, 4, 2], [3]]
+
+
+def test_large_messages_make_smaller_portions() -> None:
+    assert portions(*[1] * 7, size_bytes=150) == [[2, 2], [2, 1]]
+    assert portions(1, 1, size_bytes=1000) == [[1], [1]]

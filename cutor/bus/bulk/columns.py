@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -53,6 +54,17 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.sequences)
+
+    @property
+    def last(self) -> int:
+        """The sequence of the last message; there must be one."""
+        return self.sequences[-1]
+
+    def up_to(self, sequence: int) -> Columns:
+        """Return those up to and with a sequence."""
+        if not self or self.last <= sequence:
+            return self
+        return self.part(0, bisect_right(self.sequences, sequence))
 
     def at(self, stream: str, place: int) -> Stored:
         """Return one message, without the headers that its sender chose; a place below 0 is counted from the end."""

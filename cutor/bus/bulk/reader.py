@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Final
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from cutor.bus.api import Api
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.frames import Garbled
-from cutor.bus.bulk.puller import DeliveryLost, Puller
+from cutor.bus.bulk.puller import Puller
+from cutor.bus.bulk.pulling import DeliveryLost
 from cutor.bus.bulk.wire import Wire, WireFailed
 from cutor.bus.errors import ApiRefused, BusError, StreamRewound
 from cutor.bus.link import Link
@@ -34,23 +35,48 @@ LOOK_S: Final = 1.0
 _LOST: Final = (WireFailed, Garbled, DeliveryLost)
 
 
-class BulkReader:
-    """Reads once; iterate `batches`."""
+class Part(Protocol):
+    """Messages of a stream, in its order, one at least."""
 
-    def __init__(self, link: Link, api: Api, stream: str, from_sequence: int, until_sequence: int, batch: int = BATCH) -> None:
+    @property
+    def last(self) -> int:
+        """The sequence of the last one."""
+
+
+P = TypeVar("P", bound=Part)
+
+
+class Wanted(NamedTuple):
+    """What is to be read: all that a consumer delivers, up to and with a sequence; none behind it is wanted."""
+
+    server_url: str
+    stream: str
+    consumer: str
+    until: int
+
+
+Way = Callable[[Wanted], AsyncGenerator[P, None]]
+"""Reads a consumer, and ends where all that is wanted has come, or there is no more.
+
+Raises `WireFailed`, `Garbled` or `DeliveryLost` where the rest does not come: it is asked for anew, of another consumer.
+"""
+
+
+class BulkReader(Generic[P]):
+    """Reads once, in some way; iterate `parts`."""
+
+    def __init__(self, link: Link, api: Api, stream: str, from_sequence: int, until_sequence: int, way: Way[P]) -> None:
         self._link = link
         self._api = api
         self._stream = stream
         self._position = from_sequence - 1
         self._until = until_sequence
-        self._batch = batch
+        self._way = way
         self._created: str | None = None
         self._ended = from_sequence > until_sequence
 
-    async def batches(self) -> AsyncGenerator[Columns, None]:
-        """Columns in whole batches, but for the last one, and what is left where something gets lost. None is empty.
-
-        One is hardly longer than a batch, or larger than `BATCH_BYTES`. A thread reads on while nobody asks for the next one.
+    async def parts(self) -> AsyncGenerator[P | Columns, None]:
+        """Yield what the way of reading makes of the messages, and the columns of those that it could not read.
 
         Ends behind `until_sequence`, or at the stream's end before it. Errors: StreamMissing, StreamRewound, BusUnreachable.
         """
@@ -58,9 +84,9 @@ class BulkReader:
         while not self._ended and failures < ATTEMPTS:
             before = self._position
             try:
-                async with aclosing(self._over_a_wire()) as batches:
-                    async for columns in batches:
-                        yield columns
+                async with aclosing(self._over_a_wire()) as parts:
+                    async for part in parts:
+                        yield part
             except _LOST as error:
                 failures = failures + 1 if self._position == before else 1
                 log.debug("bulk read of %s at %d: %s", self._stream, self._position, error)
@@ -69,32 +95,16 @@ class BulkReader:
                 async for columns in batches:
                     yield columns
 
-    async def _over_a_wire(self) -> AsyncGenerator[Columns, None]:
-        news = asyncio.Event()
-        async with self._consumer() as consumer, self._puller(consumer, news) as puller:
-            while not self._ended:
-                news.clear()
-                failure, at_end = puller.failure, puller.at_end  # what came before either is there already
-                if not (failure or at_end or puller.has(self._batch, BATCH_BYTES, self._until)):
-                    await _wait(news)
-                elif columns := self._wanted(puller.take(self._batch, BATCH_BYTES)):
-                    yield columns
-                elif failure is not None:
-                    raise failure
-                else:
-                    self._ended = True
-
-    def _wanted(self, columns: Columns) -> Columns | None:
-        """Return those up to the last one wanted, and note how far that is."""
-        if not columns:
-            return None
-        if columns.sequences[-1] >= self._until:
+    async def _over_a_wire(self) -> AsyncGenerator[P, None]:
+        async with self._consumer() as consumer:
+            if self._ended:
+                return
+            wanted = Wanted(self._link.server_url, self._stream, consumer, self._until)
+            async with aclosing(self._way(wanted)) as parts:
+                async for part in parts:
+                    self._position = part.last
+                    yield part
             self._ended = True
-            end = next(place for place, sequence in enumerate(columns.sequences, 1) if sequence >= self._until)
-            columns = columns.part(0, end if columns.sequences[end - 1] == self._until else end - 1)
-        if columns:
-            self._position = columns.sequences[-1]
-        return columns or None
 
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[str]:
@@ -118,24 +128,51 @@ class BulkReader:
                 with suppress(BusError):
                     await self._api.call("end of a reader", f"CONSUMER.DELETE.{self._stream}.{name}", timeout_s=1.0)
 
-    @asynccontextmanager
-    async def _puller(self, consumer: str, news: asyncio.Event) -> AsyncIterator[Puller]:
-        loop = asyncio.get_running_loop()
-        wire = await asyncio.to_thread(Wire.open, self._link.server_url, "cutor bulk reader", CONNECT_S)
-        puller = Puller(wire, self._stream, consumer, lambda: loop.call_soon_threadsafe(news.set))
-        puller.start()
-        try:
-            yield puller
-        finally:
-            await asyncio.to_thread(puller.stop)
-
     async def _ordinarily(self) -> AsyncGenerator[Columns, None]:
         log.warning("stream %s is read in the ordinary way, from %d on", self._stream, self._position + 1)
         wanted = Range(self._stream, (), self._position + 1, self._until, follow=False)
-        async with aclosing(Reader(self._link, self._api, wanted, self._batch).batches()) as batches:
+        async with aclosing(Reader(self._link, self._api, wanted, BATCH).batches()) as batches:
             async for messages in batches:
                 self._position = messages[-1].sequence
                 yield Columns.of(messages)
+
+
+def in_a_thread(batch: int = BATCH) -> Way[Columns]:
+    """Read in a thread, which reads on while nobody asks for the next: columns hardly longer than a batch, or larger than
+    `BATCH_BYTES`, in whole batches but for the last one, and what is left where something gets lost.
+    """
+
+    async def read(wanted: Wanted) -> AsyncGenerator[Columns, None]:
+        news = asyncio.Event()
+        async with _puller(wanted, news) as puller:
+            while True:
+                news.clear()
+                failure, at_end = puller.failure, puller.at_end  # what came before either is there already
+                if not (failure or at_end or puller.has(batch, BATCH_BYTES, wanted.until)):
+                    await _wait(news)
+                elif columns := puller.take(batch, BATCH_BYTES):
+                    if found := columns.up_to(wanted.until):
+                        yield found
+                    if columns.last >= wanted.until:
+                        return
+                elif failure is not None:
+                    raise failure
+                else:
+                    return
+
+    return read
+
+
+@asynccontextmanager
+async def _puller(wanted: Wanted, news: asyncio.Event) -> AsyncIterator[Puller]:
+    loop = asyncio.get_running_loop()
+    wire = await asyncio.to_thread(Wire.open, wanted.server_url, "cutor bulk reader", CONNECT_S)
+    puller = Puller(wire, wanted.stream, wanted.consumer, lambda: loop.call_soon_threadsafe(news.set))
+    puller.start()
+    try:
+        yield puller
+    finally:
+        await asyncio.to_thread(puller.stop)
 
 
 async def _wait(news: asyncio.Event) -> None:

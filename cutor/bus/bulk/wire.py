@@ -95,6 +95,10 @@ class Wire:
             raise WireFailed("the server closed the connection")
         return data
 
+    def fileno(self) -> int:
+        """Return the descriptor, to wait on it."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Close it; may be called twice."""
         self._socket.close()

@@ -36,8 +36,7 @@ async def fold_sealed(writer: Writer, joined: Joined, first: int, last: int, tel
         async with aclosing(ahead(in_row_groups(_columns(piece)), joined.stream)) as batches:
             async for batch in batches:
                 await writer.apply_batch(joined.stream, batch)
-                columns = batch.columns
-                tell(columns.sequences[-1], len(columns), sum(map(len, columns.bodies)))
+                tell(batch.last.sequence, len(batch), batch.body_bytes)
 
 
 async def _columns(piece: Piece) -> AsyncGenerator[Columns, None]:

@@ -1,4 +1,4 @@
-"""Columns of values as Arrow arrays, which DuckDB takes as they lie in memory.
+"""Columns of values as the buffers of Arrow arrays, which DuckDB takes as they lie in memory.
 
 A column takes values as they come, some hundred at a time, and keeps nothing but their bytes. They are put together by what
 Python does in one call for many: packing numbers, joining texts, adding up their lengths. None is a value that is not there.
@@ -14,11 +14,8 @@ from typing import Any, Final, Protocol
 import nanoarrow
 from msgspec.structs import astuple
 
-Array = Any
-"""What `nanoarrow.c_array_from_buffers` makes."""
+from cutor.projections.folds.relation import JSON, Kind, Parts, Relation
 
-JSON: Final = nanoarrow.extension_type(nanoarrow.string(), "arrow.json", "")
-"""Text that is valid JSON: DuckDB believes it."""
 _BIGINTS: Final = range(-(1 << 63), 1 << 63)
 
 
@@ -28,7 +25,11 @@ class Column(Protocol):
     def add(self, values: Sequence[Any]) -> None:
         """Take more of them."""
 
-    def array(self) -> Array:
+    @property
+    def kind(self) -> Kind:
+        """Their type."""
+
+    def parts(self) -> Parts:
         """Return all of them."""
 
 
@@ -66,6 +67,8 @@ def _bits(digits: Iterable[str]) -> bytes:
 class Numbers:
     """Whole numbers of 64 bits; one that has no place in them is not there."""
 
+    kind = nanoarrow.int64()
+
     def __init__(self) -> None:
         self._there = _There()
         self._data = bytearray()
@@ -80,8 +83,8 @@ class Numbers:
             self._there.add_all(len(values))
         self._data += data
 
-    def array(self) -> Array:
-        return nanoarrow.c_array_from_buffers(nanoarrow.int64(), self._there.count, [self._there.bits(), self._data])
+    def parts(self) -> Parts:
+        return Parts(self._there.count, [self._there.bits(), self._data])
 
 
 def _packed(values: Sequence[Any]) -> bytes | bytearray:
@@ -101,6 +104,8 @@ def _packed(values: Sequence[Any]) -> bytes | bytearray:
 class SmallNumbers:
     """Whole numbers from 0 to 255."""
 
+    kind = nanoarrow.uint8()
+
     def __init__(self) -> None:
         self._there = _There()
         self._data = bytearray()
@@ -114,12 +119,14 @@ class SmallNumbers:
         else:
             self._there.add_all(len(values))
 
-    def array(self) -> Array:
-        return nanoarrow.c_array_from_buffers(nanoarrow.uint8(), self._there.count, [self._there.bits(), self._data])
+    def parts(self) -> Parts:
+        return Parts(self._there.count, [self._there.bits(), self._data])
 
 
 class Booleans:
     """Truth values."""
+
+    kind = nanoarrow.bool_()
 
     def __init__(self) -> None:
         self._digits: list[str] = []
@@ -127,9 +134,8 @@ class Booleans:
     def add(self, values: Sequence[bool]) -> None:
         self._digits.append("".join(["1" if value else "0" for value in values]) if True in values else "0" * len(values))
 
-    def array(self) -> Array:
-        count = sum(map(len, self._digits))
-        return nanoarrow.c_array_from_buffers(nanoarrow.bool_(), count, [None, _bits(self._digits)])
+    def parts(self) -> Parts:
+        return Parts(sum(map(len, self._digits)), [None, _bits(self._digits)])
 
 
 class _Ends:
@@ -150,6 +156,8 @@ class _Ends:
 
 class Texts:
     """Texts."""
+
+    kind = nanoarrow.string()
 
     def __init__(self) -> None:
         self._there = _There()
@@ -175,16 +183,15 @@ class Texts:
         self._ends.add(map(len, values) if len(data) == len(joined) else [len(value.encode()) for value in values])
         self._data.append(data)
 
-    def array(self) -> Array:
-        buffers = [self._there.bits(), self._ends.packed, b"".join(self._data)]
-        return nanoarrow.c_array_from_buffers(nanoarrow.string(), self._there.count, buffers)
+    def parts(self) -> Parts:
+        return Parts(self._there.count, [self._there.bits(), self._ends.packed, b"".join(self._data)])
 
 
 class Strings:
     """Bytes: ``Strings.json()`` of `JSON`, in UTF-8, ``Strings.raw()`` of anything."""
 
-    def __init__(self, kind: Any) -> None:
-        self._kind = kind
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
         self._there = _There()
         self._ends = _Ends()
         self._values: list[bytes] = []
@@ -205,13 +212,14 @@ class Strings:
         self._ends.add(map(len, found))
         self._values.extend(found)
 
-    def array(self) -> Array:
-        buffers = [self._there.bits(), self._ends.packed, b"".join(self._values)]
-        return nanoarrow.c_array_from_buffers(self._kind, self._there.count, buffers)
+    def parts(self) -> Parts:
+        return Parts(self._there.count, [self._there.bits(), self._ends.packed, b"".join(self._values)])
 
 
 class Lists:
     """A list of texts each."""
+
+    kind = nanoarrow.list_(nanoarrow.string())
 
     def __init__(self) -> None:
         self._count = 0
@@ -223,14 +231,14 @@ class Lists:
         self._ends.add(map(len, values))
         self._items.add([*chain.from_iterable(values)])
 
-    def array(self) -> Array:
-        kind = nanoarrow.list_(nanoarrow.string())
-        buffers = [None, self._ends.packed]
-        return nanoarrow.c_array_from_buffers(kind, self._count, buffers, children=[self._items.array()])
+    def parts(self) -> Parts:
+        return Parts(self._count, [None, self._ends.packed], [self._items.parts()])
 
 
 class Maps:
     """A map of texts to texts each."""
+
+    kind = nanoarrow.map_(nanoarrow.string(), nanoarrow.string())
 
     def __init__(self) -> None:
         self._count = 0
@@ -244,11 +252,9 @@ class Maps:
         self._keys.add([*chain.from_iterable(values)])
         self._values.add([*chain.from_iterable(one.values() for one in values)])
 
-    def array(self) -> Array:
-        kind = nanoarrow.map_(nanoarrow.string(), nanoarrow.string())
-        buffers = [None, self._ends.packed]
-        entries = _records({"key": self._keys.array(), "value": self._values.array()}, None)
-        return nanoarrow.c_array_from_buffers(kind, self._count, buffers, children=[entries])
+    def parts(self) -> Parts:
+        keys, values = self._keys.parts(), self._values.parts()
+        return Parts(self._count, [None, self._ends.packed], [Parts(keys.length, [None], [keys, values])])
 
 
 class Records:
@@ -267,8 +273,12 @@ class Records:
         for field, of in zip(self._fields.values(), rows, strict=True):
             field.add(of)
 
-    def array(self) -> Array:
-        return _records({name: field.array() for name, field in self._fields.items()}, self._there.bits())
+    @property
+    def kind(self) -> Kind:
+        return nanoarrow.struct(dict.fromkeys(self._fields, nanoarrow.int64()))
+
+    def parts(self) -> Parts:
+        return Parts(self._there.count, [self._there.bits()], [field.parts() for field in self._fields.values()])
 
 
 class Table:
@@ -287,27 +297,16 @@ class Table:
         for column, of in zip(self._columns.values(), values, strict=True):
             column.add(of)
 
-    def relation(self) -> Relation:
+    @property
+    def kind(self) -> Kind:
+        """The type of a row."""
+        return nanoarrow.struct({name: column.kind for name, column in self._columns.items()})
+
+    def parts(self) -> Parts:
         """Return all of it."""
-        return Relation(_records({name: column.array() for name, column in self._columns.items()}, None))
+        parts = [column.parts() for column in self._columns.values()]
+        return Parts(parts[0].length, [None], parts)
 
-
-class Relation:
-    """Rows that DuckDB can scan, as often as it likes."""
-
-    def __init__(self, records: Array) -> None:
-        self._records = records
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Return all rows (the Arrow PyCapsule interface)."""
-        return nanoarrow.c_array_stream(self._records).__arrow_c_stream__(requested_schema)
-
-
-def _records(fields: Mapping[str, Array], there: bytes | None) -> Array:
-    """Return records of arrays of one length."""
-    shape = nanoarrow.struct({name: array.schema for name, array in fields.items()})
-    length = len(next(iter(fields.values())))
-    return nanoarrow.c_array_from_buffers(shape, length, [there], children=fields.values())
+    def relation(self) -> Relation:
+        """Return all of it for DuckDB."""
+        return Relation(self.kind, [self.parts()])

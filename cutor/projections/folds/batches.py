@@ -4,43 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from collections.abc import Set as AbstractSet
 from contextlib import aclosing
-from typing import Final, Protocol
+from typing import Final
 
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.connection import Bus
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
-from cutor.projections.folds.arrow import Relation
+from cutor.projections.folds.batch import Batch
+from cutor.projections.folds.feeding import Fed
 from cutor.projections.folds.incoming import Incoming
 from cutor.projections.folds.incoming_environments import IncomingEnvironments, environment_kind
 from cutor.projections.folds.readings import read
-from cutor.projections.folds.row_groups import in_row_groups
+from cutor.projections.folds.row_groups import GROUP_BYTES, ROW_GROUP, in_row_groups
+from cutor.projections.folds.sharing import Mapped, SharedBatch
 
-
-class Batch(Protocol):
-    """Messages that have been read."""
-
-    @property
-    def columns(self) -> Columns:
-        """The messages."""
-
-    @property
-    def kinds(self) -> AbstractSet[str | None]:
-        """Those of its events."""
-
-    @property
-    def faults(self) -> int:
-        """How many of its messages cannot be read."""
-
-    def relations(self) -> dict[str, Relation]:
-        """Return what the statements of the fold read, by name."""
-
-
+FED_FROM: Final = 40_000
+"""So many messages are worth the start of a process that reads them."""
 _KINDS: Final[dict[str, type[Incoming] | type[IncomingEnvironments]]] = {EVENTS: Incoming, ENVIRONMENTS: IncomingEnvironments}
 
 
-def batch_of(stream: str, columns: Columns) -> Batch:
+def batch_of(stream: str, columns: Columns) -> Incoming | IncomingEnvironments:
     """Read messages of a stream."""
     return _KINDS[stream].of(columns)
 
@@ -60,9 +43,17 @@ def unfoldable(stream: str, columns: Columns, reason: str) -> Batch:
 
 
 async def read_batches(bus: Bus, stream: str, first: int, last: int) -> AsyncGenerator[Batch, None]:
-    """Yield the messages of a range, in batches as DuckDB writes them best, read ahead."""
-    reading = bus.read_columns(stream, from_sequence=first, until_sequence=last)
-    async with aclosing(reading), aclosing(ahead(in_row_groups(reading), stream)) as batches:
+    """Yield the messages of a range, in batches as DuckDB writes them best, read ahead.
+
+    Many are read by a process of its own.
+    """
+    if last - first < FED_FROM:
+        reading = bus.read_columns(stream, from_sequence=first, until_sequence=last)
+        found = _each(in_row_groups(reading), stream)
+    else:
+        reading = None
+        found = _fed(bus, stream, first, last)
+    async with aclosing(reading or found), aclosing(one_ahead(found)) as batches:
         async for batch in batches:
             yield batch
 
@@ -72,17 +63,55 @@ async def ahead(columns: AsyncGenerator[Columns, None], stream: str) -> AsyncGen
 
     DuckDB folds without Python's lock, so that the two overlap.
     """
-    async with aclosing(columns) as coming:
+    async with aclosing(one_ahead(_each(columns, stream))) as batches:
+        async for batch in batches:
+            yield batch
 
-        async def read_next() -> Batch | None:
-            found = await anext(coming, None)
-            return None if found is None else await asyncio.to_thread(batch_of, stream, found)
 
-        following = asyncio.create_task(read_next())
+async def one_ahead(batches: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
+    """Yield batches; the next one is fetched while whoever asks is busy with one."""
+    async with aclosing(batches):
+
+        async def fetch() -> Batch | None:
+            return await anext(batches, None)
+
+        following = asyncio.create_task(fetch())
         try:
             while batch := await following:
-                following = asyncio.create_task(read_next())
+                following = asyncio.create_task(fetch())
                 yield batch
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
+
+
+async def _each(columns: AsyncGenerator[Columns, None], stream: str) -> AsyncGenerator[Batch, None]:
+    async with aclosing(columns):
+        async for some in columns:
+            yield await asyncio.to_thread(batch_of, stream, some)
+
+
+async def _fed(bus: Bus, stream: str, first: int, last: int) -> AsyncGenerator[Batch, None]:
+    """Yield batches that another process makes; what it could not read is read here."""
+    shapes = _KINDS[stream].shapes()
+    pieces: list[Mapped] = []
+    left = Columns.empty()
+    reading = bus.read_in_bulk(stream, Fed().read, from_sequence=first, until_sequence=last)
+    async with aclosing(reading):
+        async for found in reading:
+            if isinstance(found, Mapped):
+                pieces.append(found)
+                if not found.piece.ends_batch:
+                    continue
+            if pieces:
+                yield SharedBatch(stream, shapes, pieces)
+                pieces = []
+            if isinstance(found, Columns):
+                left.add(found)
+                if len(left) >= ROW_GROUP or sum(map(len, left.bodies)) >= GROUP_BYTES:
+                    yield await asyncio.to_thread(batch_of, stream, left)
+                    left = Columns.empty()
+    if pieces:
+        yield SharedBatch(stream, shapes, pieces)
+    if len(left):
+        yield await asyncio.to_thread(batch_of, stream, left)

@@ -21,6 +21,7 @@ import msgspec
 from cutor.bus.bulk.columns import Columns
 from cutor.model.limits import UNITS
 from cutor.model.request import COMPILE_SCRIPT
+from cutor.model.subjects import EVENTS
 from cutor.projections.folds.arrow import (
     Booleans,
     Column,
@@ -28,13 +29,14 @@ from cutor.projections.folds.arrow import (
     Maps,
     Numbers,
     Records,
-    Relation,
     SmallNumbers,
     Strings,
     Table,
     Texts,
 )
+from cutor.projections.folds.batch import OfColumns
 from cutor.projections.folds.readings import Readings, read, unfoldable
+from cutor.projections.folds.relation import Kind, Parts, Relation
 from cutor.projections.schema import transitions
 
 Event = Any
@@ -52,17 +54,21 @@ _STEPS: Final = {(row.name, row.lease_role): row.number for row in transitions()
 _ROLES: Final = ("builder", "runner")
 
 
-class Incoming:
+class Incoming(OfColumns):
     """A batch on its way into the fold."""
 
+    stream = EVENTS
+
     def __init__(self, columns: Columns) -> None:
-        self.columns = columns
+        super().__init__(columns)
         self.kinds: set[str | None] = set()
         """Those of its events."""
         self.faults = 0
         """How many of its messages cannot be read."""
         self._incoming = Table(_incoming_columns())
         self._tables = {name: Table(make()) for name, make in _TABLES.items()}
+        self.tables = {INCOMING: self._incoming, **self._tables}
+        """Its relations in the making; the first one has every message."""
 
     @classmethod
     def of(cls, columns: Columns) -> Self:
@@ -81,8 +87,16 @@ class Incoming:
 
     def relations(self) -> dict[str, Relation]:
         """Return its relations, by their names."""
-        tables = {INCOMING: self._incoming, **self._tables}
-        return {name: table.relation() for name, table in tables.items()}
+        return {name: table.relation() for name, table in self.tables.items()}
+
+    def parts(self) -> dict[str, Parts]:
+        """Return what they consist of."""
+        return {name: table.parts() for name, table in self.tables.items()}
+
+    @classmethod
+    def shapes(cls) -> dict[str, Kind]:
+        """Return the types of their rows."""
+        return {name: table.kind for name, table in cls(Columns.empty()).tables.items()}
 
     def _add(self, readings: Readings) -> None:
         facts: list[Row] = []

@@ -10,8 +10,11 @@ import msgspec
 from cutor.bus.bulk.columns import Columns
 from cutor.model.codec import ENVIRONMENT_KINDS
 from cutor.model.messages import Unreadable, read_environment
-from cutor.projections.folds.arrow import Column, Numbers, Relation, Strings, Table, Texts
+from cutor.model.subjects import ENVIRONMENTS
+from cutor.projections.folds.arrow import Column, Numbers, Strings, Table, Texts
+from cutor.projections.folds.batch import OfColumns
 from cutor.projections.folds.readings import FAULT_CHARACTERS, is_json
+from cutor.projections.folds.relation import Kind, Parts, Relation
 
 INCOMING: Final = "incoming_environments"
 _SUBJECT: Final = re.compile(r"cutor\.env\.([^.]+)")
@@ -45,11 +48,13 @@ def _columns() -> dict[str, Column]:
     }
 
 
-class IncomingEnvironments:
+class IncomingEnvironments(OfColumns):
     """A batch on its way into the fold."""
 
+    stream = ENVIRONMENTS
+
     def __init__(self, columns: Columns, unfoldable: str | None = None) -> None:
-        self.columns = columns
+        super().__init__(columns)
         self.kinds: set[str | None] = set(ENVIRONMENT_KINDS)
         self.faults = 0
         self._table = Table(_columns())
@@ -74,6 +79,15 @@ class IncomingEnvironments:
     def relations(self) -> dict[str, Relation]:
         """Return its relation, by its name."""
         return {INCOMING: self._table.relation()}
+
+    def parts(self) -> dict[str, Parts]:
+        """Return what it consists of."""
+        return {INCOMING: self._table.parts()}
+
+    @classmethod
+    def shapes(cls) -> dict[str, Kind]:
+        """Return the type of its rows."""
+        return {INCOMING: Table(_columns()).kind}
 
 
 def _read(subject: str, body: bytes, unfoldable: str | None) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ less goes through the write-ahead log, and is compressed when that is worked int
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Final
 
 from cutor.bus.bulk.columns import Columns
@@ -15,6 +15,9 @@ ROW_GROUP: Final = 122_880
 """Rows of a group, as DuckDB has them unless a file says otherwise."""
 GROUP_BYTES: Final = 64 << 20
 """A batch whose bodies have as many bytes is not filled up any further."""
+PORTION: Final = ROW_GROUP // 6
+"""Messages of a batch that are read at one time, where another process does it."""
+PORTION_BYTES: Final = GROUP_BYTES // 6
 
 
 async def in_row_groups(
@@ -37,3 +40,50 @@ async def in_row_groups(
             gathered, held_bytes = Columns.empty(), 0
     if len(gathered):
         yield gathered
+
+
+class Portions:
+    """Messages as they come, given out in portions that add up to batches of such a size."""
+
+    def __init__(
+        self, size: int = ROW_GROUP, size_bytes: int = GROUP_BYTES, portion: int = PORTION, portion_bytes: int = PORTION_BYTES
+    ) -> None:
+        self._size = size
+        self._size_bytes = size_bytes
+        self._portion = portion
+        self._portion_bytes = portion_bytes
+        self._gathered = Columns.empty()
+        self._gathered_bytes = 0
+        self._given = 0
+        self._given_bytes = 0
+
+    def add(self, columns: Columns) -> None:
+        """Take messages."""
+        self._gathered.add(columns)
+        self._gathered_bytes += sum(map(len, columns.bodies))
+
+    def next(self) -> tuple[Columns, bool] | None:
+        """Return a portion, and whether it ends its batch; None where there are too few messages for one."""
+        count = min(self._portion, self._size - self._given)
+        if len(self._gathered) < count and self._gathered_bytes < self._portion_bytes:
+            return None
+        return self._give(self._gathered.part(0, count))
+
+    def rest(self) -> Iterator[tuple[Columns, bool]]:
+        """Yield what is left; the last portion ends its batch."""
+        while portion := self.next():
+            yield portion
+        if len(self._gathered):
+            columns, _ = self._give(self._gathered)
+            yield columns, True
+
+    def _give(self, portion: Columns) -> tuple[Columns, bool]:
+        self._gathered = self._gathered.part(len(portion), len(self._gathered))
+        size_bytes = sum(map(len, portion.bodies))
+        self._gathered_bytes -= size_bytes
+        self._given += len(portion)
+        self._given_bytes += size_bytes
+        ends_batch = self._given >= self._size or self._given_bytes >= self._size_bytes
+        if ends_batch:
+            self._given = self._given_bytes = 0
+        return portion, ends_batch

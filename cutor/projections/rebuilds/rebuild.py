@@ -224,11 +224,10 @@ class FreshViews:
             return
         async with aclosing(read_batches(self._bus, stream, start, last)) as batches:
             async for batch in batches:
-                columns = batch.columns
-                await self._wholeness.check(stream, start - 1, columns.sequences, columns.times_ns)
+                await self._wholeness.check(stream, start - 1, batch.sequences, batch.times_ns)
                 await self._writer.apply_batch(stream, batch)
-                start = columns.sequences[-1] + 1
-                self._count(stream, start - 1, last, len(columns), sum(map(len, columns.bodies)))
+                start = batch.last.sequence + 1
+                self._count(stream, start - 1, last, len(batch), batch.body_bytes)
 
     def _count(self, stream: str, sequence: int, last: int, messages: int, body_bytes: int) -> None:
         self._messages += messages

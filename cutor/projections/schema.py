@@ -88,6 +88,12 @@ def settle_statements() -> tuple[str, ...]:
     return tuple(_split((SQL / "settle.sql").read_text()))
 
 
+@cache
+def small_inserts() -> dict[str, str]:
+    """Return the statements that insert the rows of a small batch, by the names of the relations that they read."""
+    return {path.stem: path.read_text() for path in sorted((SQL / "small").glob("*.sql"))}
+
+
 class Statement(NamedTuple):
     """One statement of a fold, and the kinds of events it is for: it can be left out of a batch that has none of them."""
 
@@ -121,6 +127,7 @@ def rules_digest() -> str:
             *table_scripts(),
             session_script(),
             *settle_statements(),
+            *small_inserts().values(),
             *(text for stream in FOLDS for text, _ in fold_statements(stream)),
         ],
         "transitions": [statuses(), transitions()],

@@ -1,7 +1,8 @@
 """What the events of a small batch add to the tables, row by row. Pure.
 
 The same rows that ``sql/fold`` makes of the same messages, without planning a statement: DuckDB takes longer to plan the fold
-of one event than a projector has for it. Takes events only as cutor's own programs write them; `read_plain` tells.
+of one event than a projector has for it. They are laid out as ``sql/small`` reads them: numbers, texts, and the rest. Takes
+events only as cutor's own programs write them; `read_plain` tells.
 Whoever changes what a row holds counts `cutor.projections.folds.rows.ROWS_VERSION` up: files of before are to be made anew.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import msgspec
@@ -36,14 +36,14 @@ from cutor.model.limits import StageKind
 from cutor.model.request import COMPILE_SCRIPT
 from cutor.model.state import Stamp, Submission
 from cutor.model.subjects import Address, parse_event_subject
+from cutor.projections.folds.inserts import Row
 from cutor.projections.folds.standing import Standing
 
 LARGE_NUMBER: Final = 1 << 63
 """What a column of numbers can no longer hold."""
 _LONG_NUMBER: Final = re.compile(rb":-?[0-9]{19}")
 """What every such number is found by; text that a program printed has it, too."""
-EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the columns are moments in UTC without a zone
-Columns = tuple[object, ...]
+_NO_LIMITS: Final = (False, *[None] * 8)
 
 
 class Plain(NamedTuple):
@@ -94,33 +94,32 @@ class StageRow(NamedTuple):
     outcome: str
     message: str | None
     worker: str | None
-    reported_at: datetime
+    reported_ns: int
     sequence: int
     is_current: bool
     report: Stage | None = None
 
-    def columns(self) -> Columns:
-        """Return the row, column by column."""
-        tail = (self.message, self.worker, self.reported_at, self.sequence, self.is_current)
+    def laid_out(self) -> Row:
+        """Return the row as ``sql/small/stages.sql`` reads it."""
         report = self.report
-        head = (*self.address, self.stage, self.attempt, self.test_case, self.name, self.outcome)
+        head = (self.sequence, self.reported_ns, self.is_current, self.attempt, self.test_case)
+        texts = (*self.address, self.stage, self.name, self.outcome)
         if report is None:
-            return (*head, *[None] * 11, *tail)
-        return (
-            *head,
+            return (*head, *[None] * 9, *_NO_LIMITS), (*texts, None, self.message, self.worker)
+        signal, stdout, stderr = report.signal, report.stdout, report.stderr
+        measured = (
             report.exit_code,
-            report.signal and report.signal.number,
-            report.signal and report.signal.name,
+            signal and signal.number,
             report.cpu_time_ms,
             report.wall_time_ms,
             report.memory_peak_bytes,
-            report.stdout.bytes_total,
-            report.stdout.truncated,
-            report.stderr.bytes_total,
-            report.stderr.truncated,
-            report.limits and msgspec.structs.asdict(report.limits),
-            *tail,
+            stdout.bytes_total,
+            stdout.truncated,
+            stderr.bytes_total,
+            stderr.truncated,
         )
+        limits = (True, *msgspec.structs.astuple(report.limits)) if report.limits else _NO_LIMITS
+        return (*head, *measured, *limits), (*texts, signal and signal.name, self.message, self.worker)
 
 
 class Correction(NamedTuple):
@@ -144,10 +143,10 @@ class SmallBatch:
 
     def __init__(self, standings: Mapping[Address, Standing]) -> None:
         self.standings = standings
-        self.events: list[Columns] = []
-        self.requests: list[Columns] = []
-        self.builds: list[Columns] = []
-        self.ends: list[Columns] = []
+        self.events: list[Row] = []
+        self.requests: list[Row] = []
+        self.builds: list[Row] = []
+        self.ends: list[Row] = []
         self.stages: list[StageRow] = []
         self.corrections: list[Correction] = []
         self.strays = 0
@@ -167,19 +166,18 @@ class SmallBatch:
         self._tell(plain, standing, state)
 
     def _tell(self, plain: Plain, standing: Standing, state: Submission) -> None:
-        event, sequence, time = plain.event, plain.message.sequence, moment(plain.message.time_ns)
+        event, at = plain.event, (plain.message.sequence, plain.message.time_ns)
         if isinstance(event, Submitted):
             request = event.request
             names = [case.name for case in request.test_cases]
             compiles = any(file.name == COMPILE_SCRIPT for file in request.files)
-            labels = {"key": [*request.labels], "value": [*request.labels.values()]}  # DuckDB's own form of a map
-            self.requests.append((sequence, time, event.digest, event.caused_by, labels, names, compiles))
+            self.requests.append(((*at, compiles), (event.digest, event.caused_by), request.labels, names))
         elif isinstance(event, CacheBuilt):
             environment = event.environment
-            self.builds.append((sequence, time, environment.key, environment.derivation, environment.hit))
+            self.builds.append(((*at, environment.hit), (environment.key, environment.derivation)))
         elif isinstance(event, Finished | Cancelled | Rejected | Parked):
             parked_stage = event.stage if isinstance(event, Parked) else None
-            self.ends.append((sequence, time, state.outcome, state.message, parked_stage))
+            self.ends.append((at, (state.outcome, state.message, parked_stage)))
             self.stages += _reported(plain, state)
             self.stages += _not_come_to(plain, standing, state)
             return
@@ -216,31 +214,15 @@ def gather(batch: Iterable[Plain], standings: Mapping[Address, Standing]) -> Sma
     return gathered
 
 
-def moment(time_ns: int) -> datetime:
-    """Return a time of the stream's as the tables hold it, to the microsecond."""
-    return EPOCH + timedelta(microseconds=time_ns // 1000)
-
-
-def _event_row(plain: Plain, stray: str | None) -> Columns:
+def _event_row(plain: Plain, stray: str | None) -> Row:
     message, event = plain.message, plain.event
     lease: Lease | None = getattr(event, "lease", None)
+    role = lease.role if lease else getattr(event, "role", None)
+    worker = lease.worker if lease else getattr(event, "worker", None)
     return (
-        message.sequence,
-        moment(message.time_ns),
-        message.time_ns,
-        message.subject,
-        *plain.address,
-        kind_of(event),
-        event.version,
-        message.message_id,
-        lease.role if lease else getattr(event, "role", None),
-        lease and lease.number,
-        lease.worker if lease else getattr(event, "worker", None),
-        stray is None,
-        None,
-        stray,
+        (message.sequence, message.time_ns, event.version, lease and lease.number, stray is None),
+        (message.subject, *plain.address, kind_of(event), message.message_id, role, worker, stray),
         message.body.decode(),
-        None,
     )
 
 
@@ -273,7 +255,7 @@ def _row(plain: Plain, state: Submission, kind: StageKind, stage: Stage, test_ca
         outcome=stage.outcome,
         message=stage.message,
         worker=lease.worker if lease else None,
-        reported_at=moment(plain.message.time_ns),
+        reported_ns=plain.message.time_ns,
         sequence=plain.message.sequence,
         is_current=True,
         report=stage,
@@ -295,7 +277,7 @@ def _not_come_to(plain: Plain, standing: Standing, state: Submission) -> Iterato
         outcome="SKIPPED",
         message=None,
         worker=None,
-        reported_at=moment(plain.message.time_ns),
+        reported_ns=plain.message.time_ns,
         sequence=plain.message.sequence,
         is_current=True,
     )

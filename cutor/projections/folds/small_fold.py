@@ -1,4 +1,4 @@
-"""The fold of small batches: rows made in Python and appended, so that nothing has to be planned.
+"""The fold of small batches: rows made in Python, for inserts that are planned once.
 
 States are appended to ``folds.moving`` and not updated in place: an update of a row that has to be found first costs a
 millisecond a submission. What has gathered there is worked into ``folds.settled`` by `settle`, and before the fold in SQL runs.
@@ -18,6 +18,7 @@ from cutor.model.messages import Unreadable, malformed, read_message
 from cutor.model.state import Stamp
 from cutor.model.subjects import Address
 from cutor.projections import schema
+from cutor.projections.folds.inserts import JSON_TEXT, LIST, MAP, Insert, Kind, Row, numbers, texts
 from cutor.projections.folds.planning import Planning
 from cutor.projections.folds.small_batch import Correction, Plain, SmallBatch, gather
 from cutor.projections.folds.standing import Standing
@@ -35,12 +36,15 @@ these are read each time, and commits wait."""
 
 _SUBJECT: Final = re.compile(schema.SUBJECT_PATTERN)
 """Whose strays a message is among, even where its kind is none."""
-_FILLED: Final = {
-    "events": "events",
-    "folds.requests": "requests",
-    "folds.builds": "builds",
-    "folds.ends": "ends",
+_SHAPES: Final[dict[str, dict[str, Kind]]] = {
+    "events": {"numbers": numbers(5), "texts": texts(8), "body": JSON_TEXT},
+    "requests": {"numbers": numbers(3), "texts": texts(2), "labels": MAP, "test_case_names": LIST},
+    "builds": {"numbers": numbers(3), "texts": texts(2)},
+    "ends": {"numbers": numbers(2), "texts": texts(3)},
+    "stages": {"numbers": numbers(23), "texts": texts(8)},
+    "moving": {"heads": numbers(2), "texts": texts(5), "numbers": numbers(14)},
 }
+"""The relations that ``sql/small`` reads, each by its statement's name."""
 _OUTDATE: Final = (
     "UPDATE stages SET is_current = FALSE WHERE is_current AND sequence >= $1 AND tenant = $2 AND id = $3 "
     "AND if(stage = 'dependencies', sequence IS DISTINCT FROM $4, sequence < $5)"
@@ -72,7 +76,9 @@ class SmallFold:
     def __init__(self, connection: duckdb.DuckDBPyConnection, planning: Planning) -> None:
         self._connection = connection
         self._planning = planning
-        self._appenders = {table: connection.appender(table) for table in (*_FILLED, "stages", "folds.moving")}
+        self._inserts = {
+            name: Insert(connection, f"small_{name}", sql, _SHAPES[name]) for name, sql in schema.small_inserts().items()
+        }
         self._standings: OrderedDict[Address, Standing] = OrderedDict()
         self._moving: int | None = None
         self._settled = 0
@@ -88,10 +94,13 @@ class SmallFold:
         rows = gather(batch, self._standings)
         for correction in rows.corrections:
             self._correct(correction)
-        for table, name in _FILLED.items():
-            self._append(table, getattr(rows, name))
-        self._append("stages", [row.columns() for row in rows.stages])
-        self._append("folds.moving", self._states(batch, rows))
+        insert = self._inserts
+        insert["events"](rows.events)
+        insert["requests"](rows.requests)
+        insert["builds"](rows.builds)
+        insert["ends"](rows.ends)
+        insert["stages"]([row.laid_out() for row in rows.stages])
+        insert["moving"](self._states(batch, rows))
         while len(self._standings) > KEPT:
             self._standings.popitem(last=False)
         return rows.strays == 0
@@ -119,8 +128,6 @@ class SmallFold:
 
     def reset(self) -> None:
         """Drop all that memory has: the transaction that it came of was not committed."""
-        for appender in self._appenders.values():
-            appender.clear()
         self._standings.clear()
         self._moving = None
 
@@ -131,12 +138,7 @@ class SmallFold:
             self._moving = int(count)
         return self._moving
 
-    def _append(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-        if rows:
-            self._appenders[table].append_rows(rows)
-            self._appenders[table].flush()
-
-    def _states(self, batch: Iterable[Plain], rows: SmallBatch) -> list[tuple[object, ...]]:
+    def _states(self, batch: Iterable[Plain], rows: SmallBatch) -> list[Row]:
         states = [rows.standings[address].row() for address in dict.fromkeys(plain.address for plain in batch)]
         self._moving = self._in_moving() + len(states)
         return states

@@ -30,6 +30,7 @@ from cutor.model.events import (
 from cutor.model.outcome import StageOutcome
 from cutor.model.state import STEP_OF_ROLE, TRANSITIONS, Stamp, Submission, evolve, initial, transition_name
 from cutor.model.subjects import Address
+from cutor.projections.folds.inserts import Row
 from cutor.projections.schema import NOT_SUBMITTED, statuses
 
 NUMBER_OF_STATUS: Final = {row.name: row.number for row in statuses()}
@@ -112,9 +113,12 @@ class Standing(msgspec.Struct, kw_only=True, gc=False):
         """Return whether what an event reported of a stage still is part of the submission's result."""
         return sequence == self.dependencies if stage == "dependencies" else sequence >= self.began
 
-    def row(self) -> tuple[object, ...]:
-        """Return the row of ``folds.moving``, column by column."""
-        return (*self.address, self.last_sequence, self._numbers(), self._lease())
+    def row(self) -> Row:
+        """Return the row of ``folds.moving``, as ``sql/small/moving.sql`` reads it."""
+        lease = self.state and self.state.lease
+        if not lease:
+            return (self.last_sequence, None), (*self.address, None, None, None), self._numbers()
+        return (self.last_sequence, lease.number), (*self.address, lease.role, lease.worker, lease.token), self._numbers()
 
     def _numbers(self) -> list[int | None]:
         state = self.state
@@ -136,11 +140,6 @@ class Standing(msgspec.Struct, kw_only=True, gc=False):
             state.cleaned_ns,
             self.strays,
         ]
-
-    def _lease(self) -> dict[str, object] | None:
-        if self.state is None or self.state.lease is None:
-            return None
-        return msgspec.structs.asdict(self.state.lease)
 
 
 def _reason(before: Submission, event: Event) -> str:

@@ -1,0 +1,35 @@
+INSERT INTO stages BY NAME
+SELECT
+    texts[1] AS tenant,
+    texts[2] AS id,
+    texts[3] AS stage,
+    texts[4] AS name,
+    texts[5] AS outcome,
+    texts[6] AS signal_name,
+    texts[7] AS message,
+    texts[8] AS worker,
+    numbers[1] AS sequence,
+    utc(numbers[2]) AS reported_at,
+    numbers[3] <> 0 AS is_current,
+    numbers[4] AS attempt,
+    numbers[5] AS test_case,
+    numbers[6] AS exit_code,
+    numbers[7] AS signal,
+    numbers[8] AS cpu_time_ms,
+    numbers[9] AS wall_time_ms,
+    numbers[10] AS memory_peak_bytes,
+    numbers[11] AS stdout_bytes,
+    numbers[12] <> 0 AS stdout_truncated,
+    numbers[13] AS stderr_bytes,
+    numbers[14] <> 0 AS stderr_truncated,
+    if(numbers[15] = 0, NULL, {
+        'wall_time_ms': numbers[16],
+        'cpu_time_ms': numbers[17],
+        'memory_bytes': numbers[18],
+        'processes': numbers[19],
+        'stdout_bytes': numbers[20],
+        'stderr_bytes': numbers[21],
+        'file_size_bytes': numbers[22],
+        'open_files': numbers[23]
+    }) AS limits
+FROM small_stages;

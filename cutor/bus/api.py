@@ -117,18 +117,26 @@ class Api:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         patient: bool = True,
+        once: bool = False,
     ) -> Json:
-        """Ask `$JS.API.<subject>`; `what` names the request in errors. ApiRefused, StreamMissing, BusUnreachable."""
+        """Ask `$JS.API.<subject>`; `what` names the request in errors. ApiRefused, StreamMissing, BusUnreachable.
+
+        `once`: it is sent one time, over the connection that is there: for what is right for the server that was asked before,
+        and may be wrong for the one that comes back. BusUnreachable then says nothing of whether it was done.
+        """
         body = json.dumps(payload).encode() if payload is not None else b""
 
         async def attempt(until: float) -> Json:
-            message = await self._link.ask(f"$JS.API.{subject}", body, until=until, again_every_s=ATTEMPT_S)
+            message = await self._link.ask(f"$JS.API.{subject}", body, until=until, again_every_s=None if once else ATTEMPT_S)
             answer = _decode(what, message.data)
             if answer.get("error", {}).get("err_code") in _PASSING:
                 raise NoAnswer("JetStream is temporarily unavailable")
             return answer
 
-        answer = await until_answered(self._link, attempt, timeout_s=timeout_s, patient=patient, whole=True)
+        if once:
+            answer = await self._answered_once(attempt, timeout_s)
+        else:
+            answer = await until_answered(self._link, attempt, timeout_s=timeout_s, patient=patient, whole=True)
         error = answer.get("error")
         if error is None:
             return answer
@@ -136,6 +144,14 @@ class Api:
         if code == STREAM_NOT_FOUND:
             raise StreamMissing(f"{what}: the server at {self._link.address} has no such stream: run `cutor streams apply`")
         raise ApiRefused(what, code, str(error.get("description", "no description")))
+
+    async def _answered_once(self, attempt: Callable[[float], Awaitable[Json]], timeout_s: float) -> Json:
+        if not self._link.connected:
+            raise self._link.unreachable("the connection was lost")
+        try:
+            return await attempt(asyncio.get_running_loop().time() + timeout_s)
+        except NoAnswer as error:
+            raise self._link.unreachable(str(error)) from error
 
     async def stream_info(self, stream: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Json:
         """The server's `config` and `state` of one stream; StreamMissing."""

@@ -29,6 +29,10 @@ class BusUnreachable(BusError):
     """No server answers; the message names the address, without the credential, and says what to do."""
 
 
+class CredentialRefused(BusUnreachable):
+    """The server answers, and knows no such user, or another password."""
+
+
 class Leaderless(BusUnreachable):
     """The server answers, and JetStream in its cluster does not: it has no leader, of its own or for a stream."""
 

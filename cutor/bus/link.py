@@ -19,7 +19,7 @@ from nats.aio.subscription import Subscription as RawSubscription
 
 from cutor.bus.address import Address, read_address
 from cutor.bus.connecting import Connected, ConnectFailed, Reports, first_connect, reason_of
-from cutor.bus.errors import BusClosed, BusError, BusUnreachable, Leaderless
+from cutor.bus.errors import BusClosed, BusError, BusUnreachable, CredentialRefused, Leaderless
 from cutor.bus.permission import Violation, read_violation
 from cutor.bus.refusals import Refusals
 from cutor.bus.tls import explain_tls
@@ -172,7 +172,7 @@ class Link:
                 "more time in its configuration, `authorization { timeout: 10 }`"
             )
         if "authorization" in reason.lower():
-            return BusUnreachable(f"NATS at {self.address} refuses the credential: {reason}: are user and password right?")
+            return CredentialRefused(f"NATS at {self.address} refuses the credential: {reason}: are user and password right?")
         return BusUnreachable(
             f"cannot reach NATS at {self.address}: {reason}: is the stack up (`cutor up`), is the address right?"
         )

@@ -16,7 +16,7 @@ from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import StatusLine, print_json
 from cutor.cli.quantities import Span
 from cutor.cli.render import print_table
-from cutor.errors import DONE, UNAVAILABLE
+from cutor.errors import DONE, UNAVAILABLE, CutorError
 from cutor.model.subjects import BODIES, EVENTS
 from cutor.model.units import about, counted
 from cutor.text import escape
@@ -259,7 +259,12 @@ async def _expire(
             if most is not None and most:
                 expiry = expiry._replace(last=min(expiry.last, most))
             if most != 0:
-                await expire(server, bus, archive, expiry)
+                try:
+                    await expire(server, bus, archive, expiry)
+                except CutorError:  # it may have gone, and nobody heard of it
+                    if stream == BODIES:
+                        await mend(bus, archive, references)
+                    raise
                 if stream == BODIES:
                     await mend(bus, archive, references)
             return expiry

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.errors import NotPermitted
+from cutor.bus.errors import CredentialRefused, NotPermitted
+from cutor.bus.letting_go import PurgeDenied, let_go
 from cutor.bus.topology import apply, default_text, parse
 from cutor.config import Config
 from cutor.model.codec import encode
@@ -100,3 +101,16 @@ async def test_it_appends_no_event_and_changes_no_stream(addresses: Addresses) -
         ):
             with pytest.raises(NotPermitted):
                 await bus.api.call("mistake", f"STREAM.{request}", {})
+
+
+async def test_a_server_of_before_without_the_user_that_may_purge_is_told_of(tmp_path: Path) -> None:
+    directory = shutil.copytree(DEPLOYED, tmp_path / "nats", ignore=shutil.ignore_patterns("secrets", "store"))
+    file = directory / "single.conf"
+    file.write_text(file.read_text().replace("cutor-retention", "somebody"))
+    async with serving(directory, "single.conf") as port:
+        address = f"nats://cutor:word@{HOST}:{port}"
+        with pytest.raises(PurgeDenied, match="knows no user 'cutor-retention' with the password of 'cutor'") as denied:
+            await let_go(address, "EVENTS", 3, created="")
+        assert "word" not in str(denied.value).replace("password", "")
+        with pytest.raises(CredentialRefused, match="are user and password right"):
+            await let_go(address.replace("cutor:word", "nobody:word"), "EVENTS", 3, created="")

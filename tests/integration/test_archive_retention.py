@@ -12,7 +12,7 @@ from cutor import backup
 from cutor.bus.address import with_user
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
-from cutor.bus.errors import NotPermitted
+from cutor.bus.errors import BusUnreachable, NotPermitted
 from cutor.bus.letting_go import PurgeDenied, let_go
 from cutor.bus.server_file import RETENTION_USER, USER
 from cutor.bus.topology import apply, default_text, parse
@@ -26,6 +26,7 @@ from cutor.projections.archive.retention import Expiry, Retention, RetentionRefu
 from cutor.projections.archive.segment_file import SegmentWriter
 from cutor.projections.rebuilds.rebuild import rebuild
 from cutor.projections.settings import ArchiveSettings
+from tests.fault.proxy import Proxy
 from tests.integration.projecting import FINISHED, happen, happen_to_many
 from tests.integration.test_archive import held, seal_all
 from tests.integration.test_archive_views import IN_PIECES, differing
@@ -158,6 +159,17 @@ async def test_what_is_unsealed_stays_however_late_the_server_lets_go(url: str, 
     assert [row[0] for row in await held(brief, "EVENTS")] == list(range(last, young + 1))
 
 
+async def test_a_purge_is_not_repeated_over_another_connection(url: str, brief: Bus) -> None:
+    """Behind that may be another server, or a stream that was made anew: whoever wants it looks first."""
+    await happen_to_many(brief, 2, "s")
+    async with Proxy(int(url.rpartition(":")[2])) as proxy:
+        trap = proxy.cut_within(rb"STREAM\.PURGE")
+        with pytest.raises(BusUnreachable):
+            await let_go(proxy.url(url), "EVENTS", 3, created=await created(brief))
+        assert trap.sprung.is_set()
+    assert await first(brief) == 1
+
+
 async def created(bus: Bus) -> str:
     return str((await bus.stream_info("EVENTS"))["created"])
 
@@ -201,8 +213,12 @@ async def test_a_stream_that_was_made_with_deny_purge_works_and_is_told_of(url: 
     config = (await brief.stream_info("EVENTS"))["config"]
     await brief.api.call("EVENTS", "STREAM.UPDATE.EVENTS", {**config, "deny_purge": True})
     assert await apply(brief, WANTED) == [], "NATS cannot take it back"
+    told: list[int] = []
     with pytest.raises(PurgeDenied, match="was made with deny_purge"):
-        await expire(url, brief, archive, await plan(brief, archive, AGE_S))
+        await plan(brief, archive, AGE_S, tell=lambda at, _: told.append(at))
+    assert told == [], "before all is compared"
+    with pytest.raises(PurgeDenied, match="was made with deny_purge"):
+        await let_go(url, "EVENTS", 3, created=await created(brief))
     assert await first(brief) == 1
     archive_settings = ArchiveSettings(directory=str(archive.directory), retain_days=1)
     assert [one.what async for one in check_archive(brief, archive_settings) if one.verdict == "warn"] == ["retention"]

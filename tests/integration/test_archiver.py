@@ -14,7 +14,7 @@ from cutor.config import Config
 from cutor.metrics import table
 from cutor.model.events import Cancelled
 from cutor.projections.archive import archiver
-from cutor.projections.archive.archiver import run_archiver
+from cutor.projections.archive.archiver import pause_s, run_archiver
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveUnnamed
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import acknowledge, seal_each
@@ -115,3 +115,10 @@ async def test_a_start_that_cannot_work_ends_in_one_line(tmp_path: Path) -> None
         await run_archiver(context_of("nats://127.0.0.1:1", None))
     with archive.held(), pytest.raises(ArchiveBusy):
         await run_archiver(context_of("nats://127.0.0.1:1", archive))
+
+
+@pytest.mark.parametrize(
+    ("failed", "interval_s", "wanted"), [(0, 600, 600), (1, 600, 10), (2, 600, 20), (9, 600, 600), (1, 5, 5)]
+)
+def test_what_hinders_it_for_long_is_tried_less_often(failed: int, interval_s: float, wanted: float) -> None:
+    assert pause_s(failed, interval_s) == wanted

@@ -14,9 +14,11 @@ import pytest
 from cutor.bus import horizon
 from cutor.bus.bodies import CHUNK_BYTES, Bodies, generation_salt, reference_of
 from cutor.bus.connection import Bus
-from cutor.bus.errors import BodyMissing
+from cutor.bus.errors import BodyMissing, BusUnreachable
 from cutor.bus.horizon import Horizon
 from cutor.bus.topology import apply
+from cutor.cli.archive import _expire
+from cutor.cli.output import StatusLine
 from cutor.contents import Contents
 from cutor.journal import Journal
 from cutor.model.codec import encode
@@ -41,6 +43,7 @@ from cutor.rejudging import Rejudging
 from cutor.roles.builder import _checked_request
 from cutor.roles.measures import Measures
 from cutor.sealed import Sealed
+from tests.fault.proxy import Proxy
 from tests.integration.letting_go import BRIEF, let_go, seal_everything
 from tests.integration.projecting import FINISHED, happen
 from tests.nats_server import OwnServer
@@ -259,6 +262,9 @@ async def test_a_limit_of_the_deployers_own_is_refused(store: Store) -> None:
     await store.bus.api.call(BODIES, f"STREAM.UPDATE.{BODIES}", {**config, "max_age": 3600 * 10**9})
     with pytest.raises(RetentionRefused, match="BODIES has a max_age of its own"):
         await store.planned()
+    with pytest.raises(RetentionRefused, match="BODIES has a max_age of its own"):
+        await announce(store.bus, AGE_S, grace_s=0)
+    assert (await horizon.told(store.bus)).time_ns == 0, "where nothing may go, nobody stores anything twice"
 
 
 async def test_an_archiver_does_it_by_itself(store: Store) -> None:
@@ -383,3 +389,19 @@ async def test_a_segment_that_cannot_be_read_is_told_and_hinders_no_other(store:
     hidden.rename(file)
     assert await mend(store.bus, store.archive, references, sealed) == 1, "it is looked at again"
     assert await store.missing(lost, whole) == []
+
+
+async def test_by_hand_too_what_is_referred_to_is_put_back_where_nobody_heard_of_the_going(store: Store) -> None:
+    late = await store.submit("late")
+    await seal_everything(store.bus, store.directory)
+    await let_go(store.bus, BODIES)
+    await store.end(await store.submit("ended", LARGE + "1"))
+    await store.said()
+    began = await first(store.bus)
+    async with Proxy(store.server.port) as proxy:
+        trap = proxy.cut_after(rb"STREAM\.PURGE")
+        with pytest.raises(BusUnreachable), StatusLine() as line:
+            await _expire(proxy.url(store.server.url), store.archive, BODIES, AGE_S, line, announced=False, most=None)
+        assert trap.sprung.is_set()
+    assert await first(store.bus) > began
+    assert await store.missing(late) == []

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 DAY_S: Final = 86_400
 AGAIN_S: Final = 10.0
-"""What is waited after a round that failed."""
+"""What is waited after a round that failed, and twice as long after each that fails behind it, up to ``archive.interval_s``."""
 
 
 async def run_archiver(context: RoleContext) -> None:
@@ -60,6 +60,11 @@ async def run_archiver(context: RoleContext) -> None:
                 await work
 
 
+def pause_s(failed: int, interval_s: float) -> float:
+    """Return how long to wait for the next round behind so many in a row that failed. Pure."""
+    return min(AGAIN_S * 2.0 ** min(failed - 1, 30), interval_s) if failed else interval_s
+
+
 class Rounds:
     """Round after round; between two the archive is free for `cutor archive seal` and `expire`."""
 
@@ -75,10 +80,11 @@ class Rounds:
 
     async def run(self) -> None:
         """Do it for ever."""
+        failed = 0
         while True:
             self._tell(await self.one())
-            pause_s = self._settings.interval_s
-            await asyncio.sleep(min(AGAIN_S, pause_s) if self._troubles else pause_s)
+            failed = failed + 1 if self._troubles else 0
+            await asyncio.sleep(pause_s(failed, self._settings.interval_s))
 
     def _tell(self, troubles: tuple[str, ...]) -> None:
         for trouble in troubles:

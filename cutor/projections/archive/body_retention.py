@@ -37,8 +37,10 @@ Tell = Callable[[int, int], None]
 async def announce(bus: Bus, keep_s: float, *, grace_s: float = GRACE_S) -> Horizon:
     """Say that nobody is to refer anew to what is older than half of ``keep_s``; at the most once in ``grace_s``.
 
-    What was said before counts as settled then: whoever referred to it has long appended the event that says so.
+    What was said before counts as settled then: whoever referred to it has long appended the event that says so. Raises
+    `RetentionRefused`, `PurgeDenied`: where nothing may go, nobody is to store anything twice.
     """
+    await check_limits(bus, BODIES, keep_s)
     said, state = await horizon.told(bus), await state_of(bus, BODIES)
     before = said.horizon if said.horizon.until <= state.last else Horizon()  # of another stream
     if before == said.horizon and state.now_ns - said.time_ns < int(grace_s * NS_PER_S):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cutor.bus.connection import Bus
-from cutor.bus.letting_go import let_go
+from cutor.bus.letting_go import check_purge, let_go
 from cutor.bus.message import Stored
 from cutor.errors import REFUSED
 from cutor.journal import Journal
@@ -126,8 +126,9 @@ class Retention:
 
 
 async def check_limits(bus: Bus, stream: str, keep_s: float) -> None:
-    """Raise `RetentionRefused` where a stream has a limit of its own, or could forget what is repeated."""
+    """Raise `RetentionRefused` where a stream has a limit of its own, or could forget what is repeated; `PurgeDenied`."""
     config = (await bus.stream_info(stream))["config"]
+    check_purge(stream, config)
     if config.get("max_age"):
         raise RetentionRefused(
             f"{stream} has a max_age of its own: what it takes need not be sealed; write `max_age: unlimited` in streams.yaml"

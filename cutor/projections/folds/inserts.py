@@ -16,8 +16,10 @@ import duckdb
 import nanoarrow
 from nanoarrow.c_array import c_array_from_buffers
 
-from cutor.projections.folds.arrow import JSON, Array
+from cutor.projections.folds.relation import JSON
 
+Array = Any
+"""What `nanoarrow` makes."""
 Row = tuple[Any, ...]
 """For each column of a relation what its `Kind` takes."""
 

@@ -139,7 +139,7 @@ QUESTIONS: Final = Metric(
     "cutor_questions_total",
     "counter",
     "questions in SQL: `answered`, `refused` for what they ask, `stopped` for want of memory, `timeout`, `busy` (too many "
-    "waited), `unavailable`",
+    "waited, or it was long while others did), `unavailable`",
     ("projector",),
     ("result",),
 )

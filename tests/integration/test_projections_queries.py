@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -17,7 +19,7 @@ from cutor.projections.parquet import to_parquet
 from cutor.projections.queries.client import query
 from cutor.projections.queries.questions import Question
 from cutor.projections.queries.service import AT_ONCE
-from tests.integration.projecting import FINISHED, happen, happen_to_many, projector, until
+from tests.integration.projecting import FINISHED, PATIENCE_S, happen, happen_to_many, projector, until
 from tests.nats_server import OwnServer
 from tests.raw_nats import connected_raw, pub, send_raw
 
@@ -129,9 +131,10 @@ async def test_what_may_not_be_asked_is_refused_in_one_line(served: Bus) -> None
     assert not list(Path("/tmp").glob("cutor-stolen*"))  # noqa: ASYNC240 - nothing else runs here
 
 
-async def test_the_copy_that_answers_cannot_be_read_as_a_file(served: Bus) -> None:
-    """It is open for the question, and where it lies no secret; its bytes are none of the answers."""
+async def test_where_the_copy_lies_is_nowhere_to_be_read(served: Bus, tmp_path: Path) -> None:
+    """It is open for the question, alone in the world: neither its bytes nor its directory are among the answers."""
     [[path]] = (await query(served, "SELECT path FROM duckdb_databases() WHERE database_name = 'views'")).rows
+    assert path == "/views.duckdb.snapshot"
     for function in ("read_blob", "read_text", "read_duckdb", "glob"):
         with pytest.raises(QueryError, match="disabled by configuration"):
             await query(served, f"SELECT * FROM {function}('{path}')")
@@ -139,6 +142,17 @@ async def test_the_copy_that_answers_cannot_be_read_as_a_file(served: Bus) -> No
             await query(served, f"SELECT * FROM {function}('{path}.wal')")
     for function in ("duckdb_secrets()", "which_secret('s3://x', 's3')"):
         assert (await query(served, f"SELECT count(*) FROM {function}")).rows == [[0]]
+    for told in (
+        "FROM duckdb_settings()",
+        "FROM duckdb_databases()",
+        "FROM pragma_database_size()",
+        "SELECT current_setting('allowed_paths'), current_setting('temp_directory'), current_setting('secret_directory')",
+        "SELECT * FROM pg_catalog.pg_database",
+        "SHOW DATABASES",
+    ):
+        rows = (await query(served, told)).rows
+        assert str(tmp_path) not in str(rows), told
+        assert str(Path.home()) not in str(rows), told
 
 
 NEVER_ENDING = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r"
@@ -210,6 +224,39 @@ async def test_who_only_waited_is_not_told_of_a_slow_query(served: Bus) -> None:
         await query(served, "SELECT 1", timeout_s=0.5)
     for end in await asyncio.gather(*running, return_exceptions=True):
         assert "took longer than 2 s" in str(end)
+
+
+async def test_two_that_sleep_do_not_keep_others_from_their_answers(served: Bus) -> None:
+    """Some seconds for who waits; the one that came last is stopped, its process ends, and the other goes on."""
+    sleeping = "SELECT sleep_ms(600000)"
+    first = asyncio.create_task(query(served, sleeping, timeout_s=20.0))
+    await questions_at_work(1)
+    second = asyncio.create_task(query(served, sleeping, timeout_s=60.0))
+    await questions_at_work(2)
+    assert (await query(served, "SELECT 42", timeout_s=30.0)).rows == [[42]]
+    with pytest.raises(QueryUnavailable, match="2 long ones ran, and others waited: ask again later"):
+        await second
+    await questions_at_work(1)
+    assert not first.done()
+    with pytest.raises(QueryTimeout, match="took longer than 20 s"):
+        await first
+    await questions_at_work(0)
+
+
+async def questions_at_work(count: int) -> None:
+    """Wait until so many processes of this test's projector run a question."""
+    async with asyncio.timeout(PATIENCE_S):
+        while sum(name == "query" for name in descendants(os.getpid())) != count:
+            await asyncio.sleep(0.01)
+
+
+def descendants(pid: int) -> Iterator[str]:
+    """Yield the names of the processes that came of one."""
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in children.read_text().split():
+                yield Path(f"/proc/{child}/comm").read_text().strip()
+                yield from descendants(int(child))
 
 
 async def test_values_beside_a_statement_stay_values(served: Bus) -> None:

@@ -34,12 +34,15 @@ from cutor.projections.queries.questions import (
     Standing,
 )
 from cutor.projections.queries.snapshots import Snapshots
+from cutor.projections.queries.turns import TurnOver, Turns
 from cutor.projections.queries.workers import Holder, WorkersGone
 
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 2
 """Questions that run at one time."""
+LONG_S: Final = 5.0
+"""Where all of them have run for so long, and others wait, the newest of them is stopped: one place at least changes hands."""
 WAITING: Final = 32
 """Further questions that may wait for their turn; more are turned away."""
 ENDS_AGE_S: Final = 0.05
@@ -71,7 +74,7 @@ class QueryService:
         self._max_age_s = max_age_s
         self._ends = _Ends(bus)
         self._service = Service(bus, SUBJECT, self._serve)
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns(AT_ONCE, LONG_S)
         self._present = 0
 
     async def __aenter__(self) -> Self:
@@ -117,9 +120,14 @@ class QueryService:
         timeout_s = min(max(question.timeout_s, 0.1), LONGEST_TIMEOUT_S)
         begun = False
         try:
-            async with asyncio.timeout(timeout_s), self._turns:
+            async with asyncio.timeout(timeout_s), self._turns.turn():
                 begun = True
                 return await self._answer(question, timeout_s)
+        except TurnOver as error:
+            why = (
+                f"the query was stopped after {LONG_S:g} s or more: {AT_ONCE} long ones ran, and others waited: ask again later"
+            )
+            raise _NotAnswered(why, "unavailable", result="busy") from error
         except TimeoutError as error:
             waited = f"the query waited {timeout_s:g} s for its turn behind others and was not begun: ask again later"
             took = f"the query took longer than {timeout_s:g} s and was stopped"

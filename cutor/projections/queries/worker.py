@@ -10,7 +10,10 @@ worker  runs one question and ends
 
 What somebody asks is code: it gets a process of its own with an empty environment that can write no file, whose memory and
 time are bounded by the kernel, and a database opened for reading, without access to files or network, whose settings are
-locked. The worker's socket brings one line of JSON: ``sql``, ``parameters`` (values by name), ``rows`` (most of them),
+locked. Where the kernel lets it, it sees no directory but the copy's, as its root: what a database tells of itself has no path.
+It ends when nobody waits for its answer any more.
+
+The worker's socket brings one line of JSON: ``sql``, ``parameters`` (values by name), ``rows`` (most of them),
 ``answer_bytes``, ``memory_bytes``, ``time_s``. It takes one document: ``columns`` (name and type), ``rows``, ``truncated``; or
 ``error``, one line, with ``stopped`` where it wanted more memory. Every process ends with its parent.
 """
@@ -18,9 +21,11 @@ locked. The worker's socket brings one line of JSON: ``sql``, ``parameters`` (va
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -33,6 +38,7 @@ import duckdb
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 PR_SET_NO_NEW_PRIVS = 38
+CLONE_NEWUSER = 0x10000000
 ADDRESS_SPACE_BESIDES_BYTES = 1 << 30
 """Address space for allocators and libraries, beside what the process has already and the memory that the query may have."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -72,6 +78,32 @@ def confine() -> None:
         resource.setrlimit(limit, (value, value))
 
 
+def shut_in(directory: Path) -> None:
+    """Have a directory for root, in a user namespace of its own where that is needed; where neither is allowed, stay."""
+    try:
+        os.chroot(directory)
+    except PermissionError:
+        parent = os.getppid()
+        if libc.unshare(CLONE_NEWUSER):
+            return
+        end_with_parent(parent)  # the kernel forgets that with the credentials
+        try:
+            os.chroot(directory)
+        except PermissionError:
+            return
+    os.chdir("/")
+
+
+def end_with_asker(asked: socket.socket) -> None:
+    """End by SIGIO when the other side closes a socket, from which nothing more is to be read, or now, if it has."""
+    fcntl.fcntl(asked, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(asked, fcntl.F_SETFL, fcntl.fcntl(asked, fcntl.F_GETFL) | os.O_ASYNC)
+    closed = select.poll()
+    closed.register(asked, 0)
+    if closed.poll(0):
+        os._exit(0)
+
+
 def serve(control: socket.socket, name: bytes, work: Callable[[bytes, socket.socket], None]) -> None:
     """Fork a process for every packet that comes with a socket, until nobody can send one; their ends are nobody's business."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -93,21 +125,26 @@ def serve(control: socket.socket, name: bytes, work: Callable[[bytes, socket.soc
 def hold(packet: bytes, control: socket.socket) -> None:
     """Hold a copy open for workers."""
     order = json.loads(packet)
+    snapshot = Path(order["snapshot"])
+    statm = os.open("/proc/self/statm", os.O_RDONLY)
+    os.chdir(snapshot.parent)
+    shut_in(snapshot.parent)
     try:
-        connection = connect(order["snapshot"], order["memory_bytes"])
+        connection = connect(snapshot.name, order["memory_bytes"])
         as_of = [list(row) for row in connection.execute(AS_OF).fetchall()]
     except duckdb.Error as error:
         control.sendall(failed(one_line(error)))
         return
     control.sendall(json.dumps({"as_of": as_of}).encode())
-    serve(control, b"query", lambda _, asked: work(connection, asked))
+    serve(control, b"query", lambda _, asked: work(connection, asked, statm))
 
 
-def work(connection: duckdb.DuckDBPyConnection, asked: socket.socket) -> None:
+def work(connection: duckdb.DuckDBPyConnection, asked: socket.socket, statm: int) -> None:
     """Read a question, write the answer."""
     with asked.makefile("rb") as reader:
         question = json.loads(reader.readline())
-    limit_to(question)
+    end_with_asker(asked)
+    limit_to(question, statm)
     try:
         answer = ask(connection, question)
     except (duckdb.OutOfMemoryException, MemoryError):
@@ -117,12 +154,16 @@ def work(connection: duckdb.DuckDBPyConnection, asked: socket.socket) -> None:
         answer = failed(one_line(error))
     except Exception as error:  # a kind of statement that the client library does not know, for one
         answer = failed(f"the statement cannot be answered: {one_line(error)}")
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # it comes for what is read of the answer, too
     asked.sendall(answer + END)
 
 
-def limit_to(question: dict[str, Any]) -> None:
-    """Bound memory, CPU time and time by what the question is given: the kernel ends who has more."""
-    now_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * PAGE_BYTES
+def limit_to(question: dict[str, Any], statm: int) -> None:
+    """Bound memory, CPU time and time by what the question is given: the kernel ends who has more.
+
+    What there is already is what the holder has, whose open ``statm`` says how much: this process has just been forked.
+    """
+    now_bytes = int(os.pread(statm, 100, 0).split()[0]) * PAGE_BYTES
     address_space = now_bytes + question["memory_bytes"] + ADDRESS_SPACE_BESIDES_BYTES
     cpu_s = int(question["time_s"]) + 1
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
@@ -155,6 +196,8 @@ def connect(snapshot: str, memory_bytes: int) -> duckdb.DuckDBPyConnection:
         f"memory_limit = '{memory_bytes + taken}B'",
         "enable_progress_bar = FALSE",
         "temp_directory = ''",
+        "secret_directory = '/'",
+        "TimeZone = 'UTC'",
         "enable_external_access = FALSE",
         "disabled_filesystems = 'LocalFileSystem'",  # the copy itself, which is open, could be read as a file
         "lock_configuration = TRUE",

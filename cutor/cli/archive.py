@@ -22,6 +22,7 @@ from cutor.model.units import about, counted
 from cutor.text import escape
 
 if TYPE_CHECKING:
+    from cutor.projections.archive.decoding import Progress as Decoding
     from cutor.projections.archive.errors import ArchiveError
     from cutor.projections.archive.manifest import Manifest
     from cutor.projections.archive.place import Archive
@@ -69,7 +70,8 @@ def seal_command(wanted: Wanted, directory: Path | None, everything: bool) -> in
 
     A file is sealed when it is full (`archive.segment_bytes`) or its first message is old (`archive.segment_age_s`); the
     newest ten minutes are left for later, since a power failure can still take them. However it ends, what is sealed stays, and
-    the next one goes on behind it. What hinders one stream (a gap, for example) hinders no other.
+    the next one goes on behind it. What hinders one stream (a gap, for example) hinders no other. Then what is sealed is
+    decoded, as `cutor archive decode` does.
     """
     server, archive = wanted.find_server(), _archive(wanted, directory)
     with StatusLine() as line:
@@ -87,6 +89,27 @@ def seal_command(wanted: Wanted, directory: Path | None, everything: bool) -> in
     for error in hindered.values():
         raise error
     return DONE
+
+
+@command.command("decode", epilog=examples("cutor archive decode", "cutor archive decode --directory /srv/archive --json"))
+@_directory_option
+@json_option
+@click.pass_obj
+def decode_command(wanted: Wanted, directory: Path | None) -> None:
+    """Decode what is sealed, so that views are made from it without reading every body.
+
+    What a fold takes of a segment is written beside it, by the rules of this cutor; segments of which that is there already are
+    left as they are. The archiver and `cutor archive seal` do this by themselves: it is for an archive of an earlier cutor that
+    is to be ready at once. However it ends, the next one goes on behind it. No server is asked.
+    """
+    archive = _archive(wanted, directory)
+    with StatusLine() as line:
+        found = interruption.run(_decode(archive, line))
+    if wanted.json:
+        print_json({"directory": str(archive.directory), "streams": [one._asdict() for one in found]})
+        return
+    for one in found:
+        click.echo(f"{one.stream}: decoded {one.decoded} of {counted(one.segments, 'file')}")
 
 
 @command.command("acknowledge-gap", epilog=examples("cutor archive acknowledge-gap EVENTS 1207 1209"))
@@ -152,8 +175,9 @@ def status_command(wanted: Wanted, directory: Path | None, offline: bool) -> Non
 def verify_command(wanted: Wanted, directory: Path | None, everything: bool, offline: bool) -> int:
     """Check that the archive is as it was sealed.
 
-    The chain of hashes, every file's SHA-256, and that no message is missing; then the first and the last message of every file
-    against the stream, where that still has them. Exit code 3 if anything differs; each fault is a line.
+    The chain of hashes, every file's SHA-256, that no message is missing, and that what was decoded is what the bodies say;
+    then the first and the last message of every file against the stream, where that still has them. Exit code 3 if anything
+    differs; each fault is a line.
     """
     server, archive = None if offline else wanted.find_server(), _archive(wanted, directory)
     with StatusLine() as line:
@@ -284,6 +308,8 @@ def _archive(wanted: Wanted, directory: Path | None) -> Archive:
 async def _seal(
     server: str, archive: Archive, wanted: Wanted, line: StatusLine, *, everything: bool
 ) -> tuple[dict[str, Manifest], dict[str, ArchiveError]]:
+    from cutor.projections.archive.decoding import decode  # noqa: PLC0415 - as above
+    from cutor.projections.archive.errors import ArchiveError  # noqa: PLC0415 - as above
     from cutor.projections.archive.sealing import Cut, Progress, seal_each  # noqa: PLC0415 - as above
 
     settings = wanted.loaded_of_stack.config.archive
@@ -294,7 +320,24 @@ async def _seal(
 
     with archive.held():
         async with Bus.connect(server, name="cutor archive seal") as bus:
-            return await seal_each(bus, archive, cut.everything() if everything else cut, tell)
+            sealed, hindered = await seal_each(bus, archive, cut.everything() if everything else cut, tell)
+        for stream in sealed:
+            try:
+                await decode(archive, stream, partial(_tell_decoding, line))
+            except ArchiveError as error:
+                hindered.setdefault(stream, error)
+        return sealed, hindered
+
+
+async def _decode(archive: Archive, line: StatusLine) -> list[Decoding]:
+    from cutor.projections.archive.decoding import decode_each  # noqa: PLC0415 - as above
+
+    with archive.held():
+        return await decode_each(archive, partial(_tell_decoding, line))
+
+
+def _tell_decoding(line: StatusLine, at: Decoding) -> None:
+    line.show(f"decoding {at.stream}: {at.decoded} of {counted(at.segments, 'file')}")
 
 
 async def _acknowledge(server: str, archive: Archive, stream: str, first: int, last: int) -> Manifest:

@@ -23,6 +23,7 @@ from cutor.projections.folds.batches import batch_of, unfoldable
 from cutor.projections.folds.gaps import Gap
 from cutor.projections.folds.planning import Planning
 from cutor.projections.folds.rows import fingerprint
+from cutor.projections.folds.scans import named
 from cutor.projections.folds.small_batch import Plain, read_plain
 from cutor.projections.folds.small_fold import SMALL, SmallFold, TooMuchToRead
 from cutor.projections.session import connect, one_line, writing
@@ -153,7 +154,10 @@ class Store:
                 self._fold(stream, batch_of(stream, Columns.of(messages)))
 
     def apply_batch(self, stream: str, batch: Batch) -> None:
-        """Fold messages in that have been read, and commit; all as `apply` does it."""
+        """Fold messages in that have been read, and commit; all as `apply` does it.
+
+        Raises `RelationUnreadable`, too, where a relation is a file that cannot be read; nothing is committed then.
+        """
         with writing(self.path):
             self._fold(stream, batch)
 
@@ -185,7 +189,7 @@ class Store:
         return True
 
     def _commit(self, stream: str, batch: Batch) -> None:
-        with self._registered(batch), self._transaction():
+        with named(self._connection, batch.relations()), self._transaction():
             self._planning.be_thorough()
             if stream == EVENTS:
                 self._small.settle()
@@ -197,18 +201,6 @@ class Store:
             self._small.reset()
         else:
             self._small.forget(batch.columns.subjects)
-
-    @contextmanager
-    def _registered(self, batch: Batch) -> Iterator[None]:
-        """Have DuckDB see the relations of a batch by their names."""
-        relations = batch.relations()
-        for name, relation in relations.items():
-            self._connection.register(name, relation)
-        try:
-            yield
-        finally:
-            for name in relations:
-                self._connection.unregister(name)
 
     def _committed(self, stream: str, last: Message, *, all_count: bool = False) -> None:
         self._positions[stream] = Position(last.sequence, fingerprint(last))

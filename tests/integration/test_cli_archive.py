@@ -23,6 +23,11 @@ def test_seal_status_and_verify(bare: User, tmp_path: Path) -> None:
     assert seen == events | {"unsealed": {"messages": 0, "oldest": None}}
     assert "EVENTS" in bare.cutor("archive", "status", "--offline", "--directory", str(directory)).stdout
     assert "compared with the stream" in bare.cutor("archive", "verify", "--directory", str(directory)).stdout
+    assert [*directory.glob("EVENTS/decoded/*.incoming_stages.parquet")], "what is sealed is decoded at once"
+    (directory / "EVENTS" / "decoded" / "index.json").unlink()
+    assert bare.cutor("archive", "decode", "--directory", str(directory)).stdout.startswith("EVENTS: decoded 1 of 1 file\n")
+    decoded = json.loads(bare.cutor("archive", "decode", "--json", "--directory", str(directory)).stdout)
+    assert decoded["streams"][0] == {"stream": "EVENTS", "decoded": 1, "segments": 1}
     [file] = directory.glob("EVENTS/*.parquet")
     file.write_bytes(file.read_bytes() + b"x")
     for offline in ([], ["--offline"]):

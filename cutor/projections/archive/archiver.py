@@ -1,4 +1,4 @@
-"""The archiver: seals on a schedule, and lets go of old events and bodies where the deployer says after how long.
+"""The archiver: seals on a schedule, decodes what is sealed, and lets go of old events and bodies where that is configured.
 
 Consumes EVENTS, ENVIRONMENTS and BODIES, appends no event. What makes it safe to be killed at any point: a segment counts once
 the manifest names it, and what goes is a range that is sealed, whenever the server comes to it. It is a process of its own,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.errors import CutorError
 from cutor.projections.archive.body_retention import announce, plan
+from cutor.projections.archive.decoding import decode_each
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveError, ArchiveUnnamed
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.measuring import Sealed
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 DAY_S: Final = 86_400
 AGAIN_S: Final = 10.0
 """What is waited after a round that failed, and twice as long after each that fails behind it, up to ``archive.interval_s``."""
+DECODING_S: Final = 60.0
+"""For so long a round begins to decode one more segment: the archive is free for others then, and what is new is sealed."""
 
 
 async def run_archiver(context: RoleContext) -> None:
@@ -77,6 +81,7 @@ class Rounds:
         self._retention = Retention(bus, archive)
         self._references = References()
         self._troubles: tuple[str, ...] = ()
+        self._decoded_all = True
 
     async def run(self) -> None:
         """Do it for ever."""
@@ -84,7 +89,8 @@ class Rounds:
         while True:
             self._tell(await self.one())
             failed = failed + 1 if self._troubles else 0
-            await asyncio.sleep(pause_s(failed, self._settings.interval_s))
+            rest_s = pause_s(failed, self._settings.interval_s)
+            await asyncio.sleep(rest_s if self._troubles or self._decoded_all else min(AGAIN_S, rest_s))
 
     def _tell(self, troubles: tuple[str, ...]) -> None:
         for trouble in troubles:
@@ -95,7 +101,7 @@ class Rounds:
         self._troubles = troubles
 
     async def one(self) -> tuple[str, ...]:
-        """Seal what there is, then let go of what is old enough; return what went wrong, a line each.
+        """Seal what there is, let go of what is old enough, then decode what is sealed; return what went wrong, a line each.
 
         What hinders one stream hinders no other.
         """
@@ -105,7 +111,7 @@ class Rounds:
             with self._archive.held():
                 sealed, hindered = await self._seal()
                 troubles += hindered
-                for work in (self._let_go, self._let_bodies_go):
+                for work in (self._let_go, self._let_bodies_go, self._decode):
                     try:
                         await work()
                     except CutorError as error:
@@ -133,6 +139,12 @@ class Rounds:
         except ArchiveError:
             return None
         return manifest.last if manifest else 0
+
+    async def _decode(self) -> None:
+        """Decode what is sealed, for rebuilds; an archive of before comes to it by and by, or when the rules have changed."""
+        until = time.monotonic() + DECODING_S
+        found = await decode_each(self._archive, goes_on=lambda: time.monotonic() < until)
+        self._decoded_all = all(one.decoded == one.segments for one in found)
 
     async def _let_go(self) -> None:
         days = self._settings.retain_days

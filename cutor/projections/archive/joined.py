@@ -10,29 +10,26 @@ from typing import Final, NamedTuple, Self
 
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
+from cutor.projections.archive.decoded import DecodedFiles, DecodedPlace
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign, MessagesMissing
 from cutor.projections.archive.manifest import Manifest, Segment
 from cutor.projections.archive.place import Archive, sha256_of
 from cutor.projections.archive.sealing import StreamState, check_no_gap, check_same_stream, first_from, state_of
 from cutor.projections.archive.segment_file import first_since, messages_of
 from cutor.projections.folds.gaps import Gap
-from cutor.projections.folds.rows import reading_rules
 
 BATCH: Final = 5000
 
 
 class Piece(NamedTuple):
-    """A file with the messages ``first`` to ``last`` that are wanted of it; ``messages`` and ``body_bytes`` are of all of it.
-
-    ``ready``: its column ``kind`` was filled by today's rules.
-    """
+    """A file of which ``first`` to ``last`` are wanted; it has so many ``messages`` and bytes from ``begin`` on."""
 
     path: Path
     first: int
     last: int
+    begin: int
     messages: int
     body_bytes: int
-    ready: bool
 
 
 class Joined:
@@ -82,9 +79,9 @@ class Joined:
                 self._archive.file_of(self.stream, one),
                 first=max(first, one.first),
                 last=min(last, one.last),
+                begin=one.first,
                 messages=one.messages,
                 body_bytes=one.body_bytes,
-                ready=one.rules == reading_rules(),
             )
             for one in self.segments(first, last)
         ]
@@ -122,6 +119,13 @@ class Joined:
             raise ArchiveDamaged(f"{piece.path}: it cannot be read: {error.strerror}") from error
         if found != segment.sha256:
             raise ArchiveDamaged(f"{piece.path}: it is not what was sealed: its SHA-256 differs from the manifest's")
+
+    def decoded(self) -> dict[int, DecodedFiles]:
+        """Return what was decoded by today's rules, by the first sequence of the segment; its hashes are not looked at."""
+        if self._archive is None or not self._segments:
+            return {}
+        place = DecodedPlace(self._archive, self.stream)
+        return {first: place.files_of(one) for first, one in place.usable(self._segments).items()}
 
     async def first_since(self, time_ns: int) -> int:
         """Return the first sequence whose message is of this time or later; one behind the last where there is none."""

@@ -28,8 +28,8 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``missing`` are so many before it, as somebody acknowledged.
     Times are the stream's, in nanoseconds since 1970 UTC. ``fingerprint`` is that of the last message, as the projector's
-    checkpoint has it; ``sha256`` that of the file; ``rules`` says by
-    which rules its column ``kind`` was filled; ``chain`` covers all of this and the segment before.
+    checkpoint has it; ``sha256`` that of the file; ``chain`` covers all of this and the segment before. ``rules`` is what
+    former versions noted of a column that nothing reads any more: it stays, for their chains cover it.
     """
 
     first: Count
@@ -40,7 +40,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_time_ns: int
     fingerprint: str
     sha256: str
-    rules: str
+    rules: str = ""
     missing: Count = 0
     chain: str = ""
 

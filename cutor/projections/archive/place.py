@@ -116,9 +116,9 @@ class Archive:
     def put_in_place(self, draft: Path, segment: Segment, manifest: Manifest) -> Manifest:
         """Have a finished draft as one more segment: return the manifest that names it, which is on the disk then."""
         with self._writable():
-            _flush(draft)
+            flush(draft)
             draft.rename(self.file_of(manifest.stream, segment))
-            _flush(draft.parent)
+            flush(draft.parent)
         whole = manifest.with_segment(segment)
         self.write_manifest(whole)
         return whole
@@ -133,9 +133,9 @@ class Archive:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
                 file.write(encode(manifest))
-            _flush(draft)
+            flush(draft)
             draft.rename(path)
-            _flush(path.parent)
+            flush(path.parent)
 
     def tidy(self, stream: str) -> None:
         """See to what a former life left in the directory of a stream, before anything is written there.
@@ -202,7 +202,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Have a file, or the names in a directory, on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

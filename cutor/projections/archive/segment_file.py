@@ -1,9 +1,9 @@
 """A segment as a Parquet file, which DuckDB writes and reads: one row a message, in stream order, compressed by zstd.
 
 Columns: ``sequence`` (place in the stream), ``time_ns`` (the stream's time, nanoseconds since 1970 UTC), ``subject``,
-``message_id``, ``headers`` (the sender's others as a JSON object; null where there are none), ``body`` (the bytes as they were
-published) and ``kind``: that of the event that the message is, by the rules that the manifest names (``rules``), else null. Any
-program that reads Parquet can read it.
+``message_id``, ``headers`` (the sender's others as a JSON object; null where there are none) and ``body`` (the bytes as they
+were published). Files of former versions have a column ``kind`` beside, which nothing reads. Any program that reads Parquet can
+read it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from cutor.bus.message import Stored
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveUnusable
 from cutor.projections.archive.manifest import Segment
 from cutor.projections.archive.place import sha256_of
-from cutor.projections.folds.batches import event_kinds
-from cutor.projections.folds.rows import fingerprint, reading_rules
+from cutor.projections.folds.rows import fingerprint
 
 ROW_GROUP: Final = 40_960
 """Messages that are compressed together, and read by one thread."""
@@ -33,12 +32,11 @@ MEMORY_BYTES: Final = 8 * LARGEST_BYTES
 FETCHED: Final = 4096
 """Messages that are taken from a file at a time."""
 COLUMNS: Final = "sequence, time_ns, subject, message_id, headers, body"
-_ALL: Final = (*COLUMNS.split(", "), "kind")
 _TABLE: Final = (
     "CREATE TABLE segment (sequence BIGINT NOT NULL, time_ns BIGINT NOT NULL, subject VARCHAR NOT NULL, "
-    "message_id VARCHAR, headers VARCHAR, body BLOB NOT NULL, kind VARCHAR)"
+    "message_id VARCHAR, headers VARCHAR, body BLOB NOT NULL)"
 )
-_DIFFERING: Final = " OR ".join(f"kept.{name} IS DISTINCT FROM written.{name}" for name in _ALL)
+_DIFFERING: Final = " OR ".join(f"kept.{name} IS DISTINCT FROM written.{name}" for name in COLUMNS.split(", "))
 
 
 class Published(Message, Protocol):
@@ -100,11 +98,10 @@ class SegmentWriter:
             return
         try:
             self._appender.append_rows(
-                (one.sequence, one.time_ns, one.subject, one.message_id, _headers(one.headers), one.body, kind)
-                for one, kind in zip(messages, event_kinds(self._stream, Columns.of(messages)), strict=True)
+                (one.sequence, one.time_ns, one.subject, one.message_id, _headers(one.headers), one.body) for one in messages
             )
         except duckdb.Error as error:
-            raise ArchiveUnusable(f"{self._stream}: a segment cannot be taken into memory: {_one_line(error)}") from error
+            raise ArchiveUnusable(f"{self._stream}: a segment cannot be taken into memory: {one_line(error)}") from error
         self._first = self._first or messages[0]
         self._last = messages[-1]
         self.messages += len(messages)
@@ -120,7 +117,7 @@ class SegmentWriter:
         try:
             self._appender.flush()
             self._connection.execute(
-                f"COPY segment TO {_literal(draft)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}, "
+                f"COPY segment TO {literal(draft)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}, "
                 "USE_TMP_FILE false)"
             )
             self._compare(draft)
@@ -133,10 +130,9 @@ class SegmentWriter:
                 last_time_ns=self._last.time_ns,
                 fingerprint=fingerprint(self._last),
                 sha256=sha256_of(draft),
-                rules=reading_rules(),
             )
         except (duckdb.Error, OSError) as error:
-            raise ArchiveUnusable(f"{draft.parent}: a segment cannot be written: {_one_line(error)}") from error
+            raise ArchiveUnusable(f"{draft.parent}: a segment cannot be written: {one_line(error)}") from error
         self._connection.execute("TRUNCATE segment")
         self._first, self._last, self.messages, self.body_bytes = None, None, 0, 0
         return segment
@@ -209,7 +205,7 @@ def _reading(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
             yield connection
         except (duckdb.Error, msgspec.DecodeError) as error:
-            raise ArchiveDamaged(f"{path}: it cannot be read: {_one_line(error)}") from error
+            raise ArchiveDamaged(f"{path}: it cannot be read: {one_line(error)}") from error
 
 
 def columns_of(path: Path, first: int, last: int, batch: int) -> Iterator[Columns]:
@@ -239,12 +235,12 @@ def _read_headers(text: str | None) -> Mapping[str, str]:
     return {} if text is None else msgspec.json.decode(text, type=dict[str, str])
 
 
-def _literal(path: Path) -> str:
+def literal(path: Path) -> str:
     """Return a path as a text of SQL: `COPY` takes no parameter there."""
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -1,8 +1,8 @@
 """Is the archive what was sealed, and is that what the stream holds?
 
 Every file is compared with its manifest: size, SHA-256, and then what is in it: as many messages as its range has sequences,
-and none twice. Where the stream still has them, first and last message of every segment are compared with it; all of them,
-where that is asked for.
+and none twice. What was decoded of it is compared with what its bodies say. Where the stream still has them, first and last
+message of every segment are compared with it; all of them, where that is asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Final, NamedTuple
 from cutor.bus.bulk.columns import Message
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
+from cutor.projections.archive.decoded import DecodedFiles, DecodedPlace
+from cutor.projections.archive.decoded_file import decoded_anew, differs
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign
 from cutor.projections.archive.manifest import Manifest, Segment
 from cutor.projections.archive.place import Archive, sha256_of
@@ -64,10 +66,14 @@ async def verify(
             faults.append(str(error))
             first_kept = None
     compared = 0
+    place = DecodedPlace(archive, stream)
+    decoded = {first: place.files_of(one) for first, one in place.usable(manifest.segments).items()}
     for number, segment in enumerate(manifest.segments):
         tell(stream, number, len(manifest.segments))
         path = archive.file_of(stream, segment)
         found = await asyncio.to_thread(_faults_of_file, path, segment)
+        if segment.first in decoded and not found:
+            faults += await asyncio.to_thread(_faults_of_decoded, stream, path, segment, decoded[segment.first])
         faults += found
         if bus is None or found or first_kept is None or first_kept > segment.last:
             continue
@@ -100,6 +106,15 @@ def _faults_of_file(path: Path, segment: Segment) -> list[str]:
         return [str(damage)]
     said = (segment.messages, segment.first, segment.last, segment.first_time_ns, segment.last_time_ns, segment.body_bytes)
     return [] if said == totals else [f"{path}: it holds {totals}, and the manifest says {said}"]
+
+
+def _faults_of_decoded(stream: str, path: Path, segment: Segment, files: DecodedFiles) -> list[str]:
+    """Return in what files differ from what the bodies of their segment say."""
+    if fault := files.fault():
+        return [fault]
+    with decoded_anew(stream, path, segment) as anew:
+        differing = [file for relation, file in files.paths.items() if differs(anew, relation, file)]
+    return [f"{file}: it is not what the bodies of {path.name} say" for file in differing]
 
 
 async def _compare(bus: Bus, stream: str, path: Path, first: int, last: int, *, everything: bool) -> tuple[int | None, int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import ClassVar, Protocol
 
 from cutor.bus.bulk.columns import Columns, Message
-from cutor.projections.folds.relation import Relation
+from cutor.projections.folds.relation import Relation, Scan
 
 
 class Batch(Protocol):
@@ -43,7 +43,7 @@ class Batch(Protocol):
     def columns(self) -> Columns:
         """The messages themselves; they may have to be made first, which takes long."""
 
-    def relations(self) -> dict[str, Relation]:
+    def relations(self) -> Mapping[str, Relation | Scan]:
         """Return what the statements of the fold read, by name."""
 
 

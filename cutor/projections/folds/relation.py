@@ -29,6 +29,13 @@ class Parts(NamedTuple):
     children: Sequence[Parts] = ()
 
 
+class Scan(NamedTuple):
+    """A relation that DuckDB reads by itself: a question, and what its parameters stand for."""
+
+    sql: str
+    parameters: Sequence[Any]
+
+
 class Relation:
     """Rows of the type ``kind``, a record: in pieces, which DuckDB can scan as often as it likes."""
 

@@ -67,18 +67,20 @@ async def rebuild(
     tell: Tell = tell_nobody,
     until: Mapping[str, int] | None = None,
     archive: Archive | None = None,
+    from_bodies: bool = False,
 ) -> Rebuilt:
     """Make a file of views at ``path`` from the streams, each up to and with its sequence in ``until``, else to its end of now.
 
-    What ``archive`` has is taken from there. There must be no file yet. What was begun is removed where this is cancelled or
-    fails. Memory does not grow with the streams. Raises `RebuildFailed` (a file is there, or a stream ends before ``until``),
-    `ViewsUnwritable`, `StreamRewound`, `StreamMissing`, `BusUnreachable`, and errors of the archive.
+    What ``archive`` has is taken from there, with ``from_bodies`` from what was sealed, whatever was decoded of it. There must
+    be no file yet. What was begun is removed where this is cancelled or fails. Memory does not grow with the streams. Raises
+    `RebuildFailed` (a file is there, or a stream ends before ``until``), `ViewsUnwritable`, `StreamRewound`, `StreamMissing`,
+    `BusUnreachable`, and errors of the archive.
     """
     there = await ends(bus)
     for stream, last in (until or {}).items():
         if last > there[stream]:
             raise RebuildFailed(f"{stream} ends at {there[stream]}, before the {last} up to which it is to be folded")
-    async with FreshViews.making(bus, path, tell, archive) as fresh:
+    async with FreshViews.making(bus, path, tell, archive, from_bodies=from_bodies) as fresh:
         await fresh.fold_to(there if until is None else until)
         return await fresh.finish()
 
@@ -116,11 +118,12 @@ class _EndedEarly(Exception):
 class FreshViews:
     """A file of views in the making; see `making`."""
 
-    def __init__(self, bus: Bus, writer: Writer, tell: Tell, archive: Archive | None) -> None:
+    def __init__(self, bus: Bus, writer: Writer, tell: Tell, archive: Archive | None, *, from_bodies: bool = False) -> None:
         self._bus = bus
         self._writer = writer
         self._wholeness = Wholeness(bus, writer)
         self._archive = archive
+        self._from_bodies = from_bodies
         self._created: dict[str, str] = {}
         self._tell = tell
         self._messages = 0
@@ -131,7 +134,7 @@ class FreshViews:
     @classmethod
     @asynccontextmanager
     async def making(
-        cls, bus: Bus, path: Path, tell: Tell = tell_nobody, archive: Archive | None = None
+        cls, bus: Bus, path: Path, tell: Tell = tell_nobody, archive: Archive | None = None, *, from_bodies: bool = False
     ) -> AsyncIterator[Self]:
         """Make an empty file; at the end it is closed, and removed where an error ends the block, or `finish` was not called.
 
@@ -139,7 +142,7 @@ class FreshViews:
         """
         check_absent(path)
         writer = Writer(path)
-        fresh, whole = cls(bus, writer, tell, archive), False
+        fresh, whole = cls(bus, writer, tell, archive, from_bodies=from_bodies), False
         try:
             await writer.open()
             yield fresh
@@ -216,7 +219,7 @@ class FreshViews:
             def tell(at: int, count: int, size: int) -> None:
                 self._count(stream, at, last, count, size)
 
-            await fold_sealed(self._writer, joined, first, last, tell)
+            await fold_sealed(self._writer, joined, first, last, tell, from_bodies=self._from_bodies)
 
     async def _fold_rest(self, stream: str, first: int, last: int) -> None:
         start = max(first, self._writer.position(stream).sequence + 1)

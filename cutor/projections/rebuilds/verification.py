@@ -44,7 +44,7 @@ class Verified(NamedTuple):
 async def verify(
     bus: Bus, used: Path, scratch: Path, *, tell: Tell, tell_compared: TellCompared, archive: Archive | None = None
 ) -> Verified:
-    """Fold the streams up to where ``used`` holds them, and compare. What ``archive`` has is taken from there.
+    """Fold the streams up to where ``used`` holds them, and compare. What ``archive`` has is taken from there: from the bodies.
 
     Raises `VerifyFailed`, and what `rebuild` raises.
     """
@@ -55,7 +55,7 @@ async def verify(
             past = Difference("main.checkpoint", {"stream": stream}, "sequence", str(position), str(there[stream]))
             return Verified(positions, 0, 0, 0.0, Comparison({}, past))
     folded = scratch / "folded.duckdb"
-    done = await rebuild(bus, folded, tell=tell, until=positions, archive=archive)
+    done = await rebuild(bus, folded, tell=tell, until=positions, archive=archive, from_bodies=True)
     comparison = await _compare(used, folded, scratch, tell_compared)
     return Verified(positions, done.messages, done.body_bytes, done.took_s, comparison)
 

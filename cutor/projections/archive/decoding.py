@@ -1,0 +1,71 @@
+"""From segments into what a rebuild reads in place of their bodies. Whoever decodes holds the archive (`Archive.held`).
+
+A segment is decoded once it is sealed, and again where the rules are others by then. However a decoder ends, the index names
+whole files: the next one goes on with the segments that it does not name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from cutor.projections.archive.decoded import RELATIONS, Decoded, DecodedPlace
+from cutor.projections.archive.decoded_file import make
+from cutor.projections.archive.manifest import Segment
+from cutor.projections.archive.place import Archive
+from cutor.projections.archive.verification import check_file
+from cutor.undisturbed import to_the_end
+
+ROW_BYTES: Final = 512
+"""Most bytes that what is decoded of a message takes beside what its body says."""
+
+
+class Progress(NamedTuple):
+    """How many segments of a stream are decoded, of how many."""
+
+    stream: str
+    decoded: int
+    segments: int
+
+
+Tell = Callable[[Progress], None]
+Go = Callable[[], bool]
+
+
+async def decode(archive: Archive, stream: str, tell: Tell = lambda _: None, goes_on: Go = lambda: True) -> Progress:
+    """Decode the segments of a stream that are not, the newest first, as long as ``goes_on`` says so; return how far that is.
+
+    Raises `ArchiveFull`, `ArchiveDamaged`, `ArchiveUnusable`; what was decoded before that stays.
+    """
+    manifest = archive.manifest(stream)
+    if manifest is None or stream not in RELATIONS:
+        return Progress(stream, 0, 0)
+    place = DecodedPlace(archive, stream)
+    done = place.usable(manifest.segments)
+    place.tidy(done)
+    for segment in reversed(manifest.segments):
+        at = Progress(stream, len(done), len(manifest.segments))
+        if segment.first in done:
+            continue
+        tell(at)
+        if not goes_on():
+            break
+        done = await to_the_end(asyncio.to_thread(_decode_one, archive, stream, segment, done))
+    return Progress(stream, len(done), len(manifest.segments))
+
+
+async def decode_each(archive: Archive, tell: Tell = lambda _: None, goes_on: Go = lambda: True) -> list[Progress]:
+    """Decode every stream that is folded, as `decode` does."""
+    return [await decode(archive, stream, tell, goes_on) for stream in RELATIONS]
+
+
+def _decode_one(archive: Archive, stream: str, segment: Segment, done: dict[int, Decoded]) -> dict[int, Decoded]:
+    archive.check_room(2 * segment.body_bytes + ROW_BYTES * segment.messages)
+    manifest = archive.manifest(stream)
+    assert manifest is not None
+    check_file(archive, manifest, segment)
+    place = DecodedPlace(archive, stream)
+    with place.drafts() as drafts:
+        decoded = make(stream, archive.file_of(stream, segment), segment, drafts)
+        return place.put_in_place(drafts, decoded, done)

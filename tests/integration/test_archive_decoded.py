@@ -1,0 +1,150 @@
+"""Views that are made from what was decoded of segments are those that are made from the stream, and from the bodies."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import msgspec
+import pytest
+
+from cutor.bus.connection import Bus
+from cutor.model.subjects import ENVIRONMENTS, EVENTS
+from cutor.projections.archive import sealed_batch
+from cutor.projections.archive.decoded import DecodedPlace
+from cutor.projections.archive.decoding import decode, decode_each
+from cutor.projections.archive.errors import ArchiveFull
+from cutor.projections.archive.place import Archive, sha256_of
+from cutor.projections.archive.sealing import Cut
+from cutor.projections.archive.verification import verify
+from cutor.projections.rebuilds.range_file import fold_range
+from cutor.projections.rebuilds.rebuild import rebuild
+from cutor.replay import Span
+from tests.integration.test_archive import seal_all
+from tests.integration.test_archive_views import IN_PIECES, differing, fill
+from tests.nats_server import OwnServer
+
+
+class Sealed(NamedTuple):
+    bus: Bus
+    archive: Archive
+    from_stream: Path
+    directory: Path
+
+    @property
+    def index(self) -> Path:
+        return self.archive.directory / EVENTS / "decoded" / "index.json"
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.index.parent.iterdir())
+
+    async def differing(self, *, from_bodies: bool = False) -> list[object]:
+        """Return in what views of the archive differ from those of the stream."""
+        path = self.directory / "of-archive.duckdb"
+        path.unlink(missing_ok=True)
+        await rebuild(self.bus, path, archive=self.archive, from_bodies=from_bodies)
+        return differing(self.from_stream, path)
+
+    async def decode(self) -> list[tuple[str, int, int]]:
+        with self.archive.held():
+            return [tuple(one) for one in await decode_each(self.archive)]
+
+
+@pytest.fixture
+async def sealed(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> Sealed:
+    """A stream, its views, and an archive of most of it, in which all is decoded."""
+    await fill(own_bus, own_server.url)
+    archive = Archive(tmp_path / "archive")
+    await seal_all(own_bus, archive, IN_PIECES)
+    await rebuild(own_bus, tmp_path / "stream.duckdb")
+    found = Sealed(own_bus, archive, tmp_path / "stream.duckdb", tmp_path)
+    assert [segments > 0 and decoded == segments for _, decoded, segments in await found.decode()] == [True, False]
+    await seal_all(own_bus, archive, Cut(segment_messages=50, age_s=0.0, settled_s=0.0))
+    return found
+
+
+async def test_they_are_the_same_to_the_row(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = sealed.archive.manifest(EVENTS)
+    assert manifest is not None
+    decoded = DecodedPlace(sealed.archive, EVENTS).usable(manifest.segments)
+    assert 0 < len(decoded) < len(manifest.segments)
+    assert await sealed.differing() == []
+    await sealed.decode()
+    monkeypatch.setattr(sealed_batch, "MOST", 7)
+    assert await sealed.differing() == []
+    spans = {EVENTS: Span(23, 107), ENVIRONMENTS: Span(1, 1)}
+    await fold_range(sealed.bus, sealed.directory / "span.duckdb", spans, archive=sealed.archive)
+    await fold_range(sealed.bus, sealed.directory / "span-of-stream.duckdb", spans)
+    assert differing(sealed.directory / "span.duckdb", sealed.directory / "span-of-stream.duckdb") == []
+
+
+async def test_what_was_decoded_is_what_is_read_and_verifying_does_not_believe_it(sealed: Sealed) -> None:
+    [path] = sealed.index.parent.glob(f"{1:020}-*.incoming_requests.parquet")
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE told AS SELECT * REPLACE ('another' AS digest) FROM '{path}'")
+        connection.execute(f"COPY told TO '{path}' (FORMAT parquet)")
+    document = msgspec.json.decode(sealed.index.read_bytes())
+    document["segments"][0]["files"]["incoming_requests"]["sha256"] = sha256_of(path)
+    sealed.index.write_bytes(msgspec.json.encode(document))
+    assert "another" in str(await sealed.differing())
+    assert await sealed.differing(from_bodies=True) == []
+    found = await verify(sealed.archive, EVENTS, sealed.bus)
+    assert found.faults == [f"{path}: it is not what the bodies of {path.name[:41]}.parquet say"]
+
+
+async def test_files_that_are_not_what_they_were_are_told_of_and_not_read(
+    sealed: Sealed, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, *_ = sorted(sealed.index.parent.glob("*.incoming_stages.parquet"))
+    first.write_bytes(first.read_bytes() + b"x")
+    second.unlink()
+    assert await sealed.differing() == []
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert [str(first) in told[0], str(second) in told[1]] == [True, True]
+    faults = (await verify(sealed.archive, EVENTS, None)).faults
+    assert [str(first) in faults[0], str(second) in faults[1], len(faults)] == [True, True, 2]
+
+
+async def test_other_rules_and_half_of_a_life_are_decoded_again(sealed: Sealed, caplog: pytest.LogCaptureFixture) -> None:
+    await sealed.decode()
+    whole, index = sealed.files(), sealed.index.read_bytes()
+    rules = msgspec.json.decode(index)["segments"][0]["rules"]
+    sealed.index.write_bytes(index.replace(rules.encode(), b"0" * 64))
+    for name in whole[:-1]:
+        (sealed.index.parent / name).rename(sealed.index.parent / name.replace(rules[:16], "0" * 16))
+    (sealed.index.parent / ".draft").mkdir()
+    (sealed.index.parent / ".draft" / "incoming").write_bytes(b"half")
+    (sealed.index.parent / "index.json.draft").write_bytes(b"half")
+    assert await sealed.differing() == []
+    await sealed.decode()
+    assert sealed.files() == whole
+    for broken in (b"{", b"[]", b'{"version": 1, "segments": [{}]}'):
+        sealed.index.write_bytes(broken)
+        assert await sealed.differing() == []
+        assert "bodies are read in its place" in caplog.text
+        caplog.clear()
+    await sealed.decode()
+    assert (sealed.files(), sealed.index.read_bytes()) == (whole, index)
+
+
+async def test_a_full_disk_is_met_before_anything_is_written(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sealed.files()
+    monkeypatch.setattr(sealed.archive, "free_bytes", lambda: 1000)
+    with pytest.raises(ArchiveFull, match="make room there"):
+        await sealed.decode()
+    assert sealed.files() == before
+    assert await sealed.differing() == []
+
+
+async def test_it_ends_where_it_is_told_to_and_goes_on_there(sealed: Sealed) -> None:
+    places = iter([True, False])
+    for path in sealed.index.parent.iterdir():
+        path.unlink()
+    with sealed.archive.held():
+        assert (await decode(sealed.archive, EVENTS, goes_on=lambda: next(places))).decoded == 1
+        half = await sealed.differing()
+        done = await decode(sealed.archive, EVENTS)
+    assert half == []
+    assert done.decoded == done.segments > 2

@@ -62,7 +62,9 @@ def report(wanted: Wanted, name: str, done: Sequence[Rejudged], *, dry_run: bool
     if waited:
         changed = sum(one.changed for one in done)
         click.echo(f"{changed} of {sum(one.outcome_after is not None for one in done)} ended otherwise than before")
-    if dry_run:
+    if dry_run and not any(one.submission for one in done):
+        click.echo("nothing is handed in, with `--yes` neither")
+    elif dry_run:
         click.echo(f"nothing is handed in yet: the same command with `--name {name} --yes` does it")
     elif any(one.submission for one in done):
         click.echo(f"`{query_of(name)}` compares")

@@ -158,10 +158,21 @@ async def _print(wanted: Wanted, of: _Range, tenant: str | None) -> None:
         await _check_beginning(bus, of, sealed, past)
         span = await span_of(bus, of.stream, of.begin, of.end, past)
         beneath = None if tenant is None else f"cutor.ev.{tenant}"
+        any_came = False
         async with aclosing(lines(bus, of.stream, span, beneath=beneath, past=past)) as chunks:
             async for chunk in chunks:
+                any_came = True
                 out.write(_visible(chunk) if terminal else chunk)
                 out.flush()
+        if not any_came:
+            await _note_nothing(bus, of.stream, tenant)
+
+
+async def _note_nothing(bus: Bus, stream: str, tenant: str | None) -> None:
+    """Say on stderr that there is no message in the range, and where the stream ends: an empty answer may be a slip."""
+    last = (await bus.stream_info(stream))["state"]["last_seq"]
+    of = "" if tenant is None else f" of the tenant {tenant}"
+    click.echo(f"cutor: note: the range has no message{of}; {stream} ends at {last}", err=True)
 
 
 def _visible(chunk: bytes) -> bytes:

@@ -25,8 +25,8 @@ def span(milliseconds: int) -> str:
 
 
 def counted(number: int, thing: str) -> str:
-    """Return a number of things: ``1 path``, ``2 paths``."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    """Return a number of things: ``1 path``, ``2 paths``, ``1,200 paths``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def about(count: int) -> str:

@@ -183,7 +183,8 @@ def left_out(facts: Facts, scope: Scope) -> list[str]:
 
 def _omissions(facts: Facts, scope: Scope) -> Iterator[str]:
     last = {one.stream: one.sequence for one in facts.moments[0]}
-    yield f"Events behind number {count(last.get('EVENTS', 0))} of the log, and what archive or retention took from the views."
+    after = count(last.get("EVENTS", 0))
+    yield f"Events that came after number {after} of the log, and any that had expired before these views were made."
     if len(set(facts.moments)) > 1:
         yield "The views moved on while they were asked: figures of different sections may be a moment apart."
     for gap in facts.gaps:

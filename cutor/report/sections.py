@@ -166,7 +166,7 @@ def _distributions(facts: Facts, name: str, shown: Sequence[tuple[str, str]], ti
     lines = [Curve(style, [us / 1000 for us in found.quantiles_us]) for found, style in known]
     return Figure(
         title,
-        "A point of a line: this part of them took no longer than that.",
+        "Read a point as: so many of them took this long or less.",
         [Entry(swatch(style, line=True), PHASES[found.phase]) for found, style in known],
         _drawn(name, HALF, lambda name, width: curves(Heading(name, title), lines, width)),
         latency_table([found for found, _ in known]),

@@ -219,6 +219,8 @@ async def test_the_command_says_first_and_does_with_yes(court: Court) -> None:
     assert once_more.returncode == 2, "one that was named is refused"
     assert "2 submissions handed in before, under this name: DEPENDENCY_ERROR 2" in once_more.stdout
     assert "no such submission is known" in once_more.stdout
+    nobody = await court.cutor("nobody", "--name", "n")
+    assert (nobody.returncode, nobody.stdout.splitlines()[-1]) == (2, "nothing is handed in, with `--yes` neither")
     assert (await court.cutor("--label", "course=b")).stdout == "no submission is chosen\n"
     court.verdict = "none"
     late = await court.cutor("one", "--name", "late", "--yes", "--wait", "--timeout", "0.5")

@@ -54,6 +54,11 @@ def test_a_plan_names_no_part_that_is_empty() -> None:
     assert first_line(nothing) == "of the store's 10.0 MiB, 0 bytes would go: 0 bytes that nothing needs"
 
 
+def test_thousands_are_set_apart() -> None:
+    said = [counted(number, "path") for number in (0, 1, 999, 1_250_000)]
+    assert said == ["0 paths", "1 path", "999 paths", "1,250,000 paths"]
+
+
 def test_what_stays_is_counted_with_the_reasons() -> None:
     kept = plan("in use", "not selected", "pinned", "in use", "not selected", "another stack's")
     assert list(plan_lines(kept, Wish()))[1] == (

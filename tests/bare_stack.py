@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import decoded
 from tests.live_stack import Stack, surroundings
 
 SOURCES = {"shell.nix": "{ }: { }", "cutor-run.sh": "true"}
@@ -28,8 +29,7 @@ class User:
     def cutor(self, *args: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the command as this user."""
         stack = Stack(self.home / "data", surroundings(self.home) | environment)
-        done = stack.cutor(*args, stdin=stdin)
-        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return decoded(stack.cutor(*args, stdin=stdin))
 
     def up(self, *args: str, roles: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
         """Start a stack in the background; `down` is up to the test."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from cutor.nix.settings import NixSettings
+from tests import commands
 from tests.stores import write_config
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -28,8 +28,7 @@ class Stack:
 
     def cutor(self, *args: str, stdin: bytes = b"", timeout_s: float = 120) -> subprocess.CompletedProcess[bytes]:
         """Run the command as a user of this stack."""
-        command = [sys.executable, "-m", "cutor", *args]
-        return subprocess.run(command, input=stdin, env=self.environment, capture_output=True, timeout=timeout_s, check=False)
+        return commands.run(args, self.environment, stdin=stdin, timeout_s=timeout_s)
 
     def result(self, *args: str, stdin: bytes = b"") -> dict[str, Any]:
         """Submit, wait, and return the result document."""

@@ -23,6 +23,7 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError, NotPermitted
 from cutor.bus.waiting import NoAnswer, NoResponders
+from tests import commands
 from tests.bare_stack import one_line, request
 from tests.cluster import NODES, DeployedCluster, start_deployed
 from tests.live_stack import EXAMPLES, surroundings
@@ -56,11 +57,7 @@ class Site:
 
     def cutor(self, user: str, *args: str, stdin: bytes = b"", timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
         """Run a command as a user."""
-        command = [sys.executable, "-m", "cutor", *args]
-        done = subprocess.run(
-            command, input=stdin, env=self.environment(user), capture_output=True, timeout=timeout_s, check=False
-        )
-        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return commands.decoded(commands.run(args, self.environment(user), stdin=stdin, timeout_s=timeout_s))
 
     @contextmanager
     def running(self) -> Iterator[None]:

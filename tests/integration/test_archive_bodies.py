@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from cutor.model.content import BodyRef as ModelRef
 from cutor.model.events import Output, Ran
 from cutor.model.subjects import BODIES, ENVIRONMENTS, EVENTS
 from cutor.sealed import Sealed
+from tests import commands
 from tests.bare_stack import one_line
 from tests.integration.letting_go import BRIEF, let_go, seal_everything
 from tests.integration.projecting import happen, happen_to_many
@@ -48,8 +48,8 @@ def cutor(server: OwnServer, archive: Path | None, *args: str) -> subprocess.Com
     """Run a command with a configuration that names an archive, or none."""
     config = server.directory / "cutor.toml"
     config.write_text("" if archive is None else f'[archive]\ndirectory = "{archive}"\n')
-    command = [sys.executable, "-m", "cutor", *args, "--server", server.url, "--config", str(config)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    arguments = [*args, "--server", server.url, "--config", str(config)]
+    return commands.decoded(commands.run(arguments, os.environ, timeout_s=60))
 
 
 async def test_a_content_is_read_from_stream_and_archive_as_one(brief: tuple[OwnServer, Bus], tmp_path: Path) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import subprocess
-import sys
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from cutor.projections.archive.sealing import Cut
 from cutor.projections.format import to_text
 from cutor.projections.queries.client import query
 from cutor.projections.rebuilds.rebuild import Progress, rebuild
+from tests import commands
 from tests.integration.projecting import happen_to_many, projector, until
 from tests.integration.test_archive import loose_url, seal_all, set_up
 
@@ -136,11 +136,10 @@ async def test_status_of_views_that_wait_is_not_0(expired: Expired, tmp_path: Pa
     (expired.archive.directory / "EVENTS" / MANIFEST).write_text("{")
     async with projector(expired.url, tmp_path / "views.duckdb", archive=expired.archive.directory):
         await until(expired.bus, WAITS, True)
-        command = [sys.executable, "-m", "cutor", "projections", "status", "--server", expired.url]
-        child = await asyncio.create_subprocess_exec(*command, "--json", stdout=subprocess.PIPE)
-        said, _ = await child.communicate()
-        assert child.returncode == 1
-        events = json.loads(said)["streams"][0]
+        command = ["projections", "status", "--server", expired.url, "--json"]
+        said = await asyncio.to_thread(commands.run, command, os.environ, timeout_s=60)
+        assert said.returncode == 1
+        events = json.loads(said.stdout)["streams"][0]
         assert (events["checkpoint"], events["behind"]) == (0, 84)
         assert "EVENTS begins at" in events["waits_for"]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
@@ -22,6 +21,7 @@ from cutor.projections.archive.sealing import Cut, acknowledge, seal
 from cutor.projections.errors import RebuildFailed
 from cutor.projections.rebuilds.rebuild import rebuild, rebuild_in_place
 from cutor.replay import line_of
+from tests import commands
 from tests.garbage import SUBJECTS, unreadable
 from tests.integration.projecting import happen, happen_to_many, projector, until
 from tests.integration.test_archive import SMALL, loose_server, loose_url, seal_all, set_up
@@ -137,11 +137,10 @@ async def test_a_replay_has_what_the_stream_let_go_of(tmp_path: Path) -> None:
         await set_up(bus, "UPDATE", "EVENTS", discard="old", max_msgs=len(whole) - sealed + 5)
 
         async def replay(*args: str) -> bytes:
-            command = [sys.executable, "-m", "cutor", "replay", "--server", url, "--config", str(config), *args]
-            child = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            out, error = await child.communicate()
-            assert child.returncode == 0, error
-            return out
+            command = ["replay", "--server", url, "--config", str(config), *args]
+            done = await asyncio.to_thread(commands.run, command, os.environ, timeout_s=60)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
 
         assert (await replay()).splitlines(keepends=True) == [line_of(one) for one in whole]
         early, late = whole[3], whole[-2]

@@ -30,6 +30,7 @@ from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.errors import BusUnreachable, StreamMissing
 from cutor.bus.message import Stored
 from cutor.bus.topology import default_text, parse, plan
+from tests import commands
 from tests.bare_stack import one_line
 from tests.integration.projecting import FINISHED, happen, projector, until
 from tests.live_stack import surroundings
@@ -386,11 +387,8 @@ async def rows(bus: Bus) -> list[list[Any]]:
 
 
 async def cutor(tmp_path: Path, url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cutor", *arguments]
     environment = surroundings(tmp_path) | {"CUTOR_SERVER": url}
-    return await asyncio.to_thread(
-        subprocess.run, command, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    return commands.decoded(await asyncio.to_thread(commands.run, arguments, environment, timeout_s=120))
 
 
 async def test_the_commands(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> None:

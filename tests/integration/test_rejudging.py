@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from cutor.model.subjects import BODIES, EVENTS, Address
 from cutor.projections.errors import QueryError
 from cutor.rejudging import Rejudging
 from cutor.roles.job import Job
+from tests import commands
 from tests.bare_stack import one_line
 from tests.integration.projecting import projector, until
 from tests.nats_server import OwnServer
@@ -73,8 +74,13 @@ class Court:
         await until(self.journal.bus, "SELECT sequence >= " + str(last) + " FROM checkpoint WHERE stream = 'EVENTS'", True)
 
     async def cutor(self, *args: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "cutor", "rejudge", "--server", self.server, *args]
-        return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+        return await rejudge(self.server, *args)
+
+
+async def rejudge(server: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run the command against a server."""
+    command = ["rejudge", "--server", server, *args]
+    return commands.decoded(await asyncio.to_thread(commands.run, command, os.environ, timeout_s=60))
 
 
 @pytest.fixture
@@ -244,5 +250,4 @@ async def test_the_command_says_first_and_does_with_yes(court: Court) -> None:
     ids=" ".join,
 )
 async def test_what_makes_no_sense_is_refused(args: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "cutor", "rejudge", "--server", "nats://127.0.0.1:1", *args]
-    one_line(await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False), 2)
+    one_line(await rejudge("nats://127.0.0.1:1", *args), 2)

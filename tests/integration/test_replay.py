@@ -20,6 +20,7 @@ from cutor.bus.message import Stored
 from cutor.model.moments import Moment, Sequence, exact_time
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.replay import RangeEmpty, Span, span_of
+from tests import commands
 from tests.nats_server import OwnServer, apply_streams
 from tests.raw_nats import hpub, pub, send_raw
 
@@ -85,8 +86,7 @@ class Server:
         return asyncio.run(act())
 
     def replay(self, *args: str) -> subprocess.CompletedProcess[bytes]:
-        command = [sys.executable, "-m", "cutor", "replay", "--server", self.url, *args]
-        return subprocess.run(command, capture_output=True, timeout=60, check=False)
+        return commands.run(["replay", "--server", self.url, *args], os.environ, timeout_s=60)
 
 
 def lines(done: subprocess.CompletedProcess[bytes]) -> list[dict[str, Any]]:

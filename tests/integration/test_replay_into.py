@@ -26,6 +26,7 @@ from cutor.projections.schema import TABLES
 from cutor.projections.store import Store
 from cutor.projections.views_file import held
 from cutor.replay import Span
+from tests import commands
 from tests.bare_stack import one_line
 from tests.integration.projecting import happen_to_many
 from tests.nats_server import OwnServer, apply_streams
@@ -58,8 +59,7 @@ class Log:
         self._loop.close()
 
     def replay(self, *args: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "cutor", "replay", "--server", self.url, *args]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return commands.decoded(commands.run(["replay", "--server", self.url, *args], os.environ, timeout_s=60))
 
 
 @pytest.fixture(scope="module")

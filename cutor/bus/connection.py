@@ -10,6 +10,7 @@ from cutor.bus.api import DEFAULT_TIMEOUT_S as READ_TIMEOUT_S
 from cutor.bus.api import Api, Json
 from cutor.bus.appending import DEFAULT_TIMEOUT_S, Appending
 from cutor.bus.bulk.columns import Columns
+from cutor.bus.bulk.following import as_it_comes
 from cutor.bus.bulk.reader import BATCH as BULK_BATCH
 from cutor.bus.bulk.reader import BulkReader, P, Way, in_a_thread
 from cutor.bus.following import Followed, Follower
@@ -249,6 +250,16 @@ class Bus:
         ) as parts:
             async for columns in parts:
                 yield columns
+
+    async def follow_columns(self, stream: str, *, from_sequence: int, batch: int) -> AsyncGenerator[Columns, None]:
+        """What a stream holds from a sequence on, and what comes: all that is there whenever it is asked for, up to ``batch``
+        messages; it is not touched meanwhile. Never ends. Errors as `read_batches`.
+        """
+        reader = BulkReader(self.link, self.api, stream, from_sequence, None, as_it_comes)
+        async with aclosing(reader.parts()) as parts:
+            async for columns in parts:
+                for start in range(0, len(columns), batch):
+                    yield columns.part(start, start + batch)
 
     def read_in_bulk(
         self, stream: str, way: Way[P], *, from_sequence: int, until_sequence: int

@@ -213,10 +213,10 @@ class Projector:
         self._note_behind(stream)
         await self._catch_up(stream)
         start = self._writer.position(stream).sequence + 1
-        async with aclosing(self._bus.read_batches(stream, from_sequence=start, follow=True, batch=FOLLOWED)) as batches:
-            async for messages in batches:
-                sequences, times_ns = [one.sequence for one in messages], [one.time_ns for one in messages]
-                await self._fold(stream, sequences, times_ns, partial(self._writer.apply, stream, messages))
+        async with aclosing(self._bus.follow_columns(stream, from_sequence=start, batch=FOLLOWED)) as batches:
+            async for columns in batches:
+                apply = partial(self._writer.apply, stream, columns.each(stream))
+                await self._fold(stream, columns.sequences, columns.times_ns, apply)
 
     async def _catch_up(self, stream: str) -> None:
         """Fold in what lies far behind the stream's end, as a rebuild does."""

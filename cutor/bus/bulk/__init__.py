@@ -4,5 +4,5 @@ The ordinary reader (`cutor.bus.reader`) makes an object of every message, in so
 an entry in each of five lists, found by one regular expression in a large buffer. In reading order: ``columns`` (what comes
 of it), ``frames`` (bytes to columns, pure), ``wire`` (a connection of its own, on which nobody else waits), ``pulling``
 (what is done with it), ``puller`` (in a thread), ``reader`` (the pass over the stream, in any way: it resumes, and in the end
-leaves to the ordinary reader what it cannot do).
+leaves to the ordinary reader what it cannot do), ``following`` (the way of who follows a stream without end).
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Protocol, Self
 
 from cutor.bus.message import Stored
@@ -77,6 +78,12 @@ class Columns:
             {},
             self.bodies[place],
         )
+
+    def each(self, stream: str) -> list[Stored]:
+        """Return the messages one by one, likewise."""
+        headers: dict[str, str] = {}
+        columns = (self.sequences, self.subjects, self.times_ns, self.message_ids, repeat(headers), self.bodies)
+        return [*map(Stored, repeat(stream), *columns)]
 
     def add(self, others: Columns) -> None:
         """Put others behind these."""

@@ -1,4 +1,4 @@
-"""One pass over a stream in bulk, from a sequence to another: whole, in order, each message once.
+"""One pass over a stream in bulk, from a sequence to another, or on and on: whole, in order, each message once.
 
 A consumer is made over the bus's own connection, and read over a wire of its own. Where a delivery, the consumer or the
 wire is lost, another one goes on behind the last message that came. Where that fails again and again, the ordinary reader
@@ -20,7 +20,7 @@ from cutor.bus.bulk.frames import Garbled
 from cutor.bus.bulk.puller import Puller
 from cutor.bus.bulk.pulling import DeliveryLost
 from cutor.bus.bulk.wire import Wire, WireFailed
-from cutor.bus.errors import ApiRefused, BusError, StreamRewound
+from cutor.bus.errors import ApiRefused, BusError, BusUnreachable, StreamRewound
 from cutor.bus.link import Link
 from cutor.bus.reader import Range, Reader, consumer_config
 
@@ -47,7 +47,7 @@ P = TypeVar("P", bound=Part)
 
 
 class Wanted(NamedTuple):
-    """What is to be read: all that a consumer delivers, up to and with a sequence; none behind it is wanted."""
+    """What is to be read: all that a consumer delivers, up to and with a sequence; none behind it. 0: all that comes."""
 
     server_url: str
     stream: str
@@ -63,9 +63,9 @@ Raises `WireFailed`, `Garbled` or `DeliveryLost` where the rest does not come: i
 
 
 class BulkReader(Generic[P]):
-    """Reads once, in some way; iterate `parts`."""
+    """Reads once, in some way; iterate `parts`. ``until_sequence`` None follows the stream."""
 
-    def __init__(self, link: Link, api: Api, stream: str, from_sequence: int, until_sequence: int, way: Way[P]) -> None:
+    def __init__(self, link: Link, api: Api, stream: str, from_sequence: int, until_sequence: int | None, way: Way[P]) -> None:
         self._link = link
         self._api = api
         self._stream = stream
@@ -73,12 +73,13 @@ class BulkReader(Generic[P]):
         self._until = until_sequence
         self._way = way
         self._created: str | None = None
-        self._ended = from_sequence > until_sequence
+        self._ended = until_sequence is not None and from_sequence > until_sequence
 
     async def parts(self) -> AsyncGenerator[P | Columns, None]:
         """Yield what the way of reading makes of the messages, and the columns of those that it could not read.
 
-        Ends behind `until_sequence`, or at the stream's end before it. Errors: StreamMissing, StreamRewound, BusUnreachable.
+        Ends behind `until_sequence`, or at the stream's end before it. Errors: StreamMissing, StreamRewound, BusUnreachable; a
+        follower that has begun waits for a server without end.
         """
         failures = 0
         while not self._ended and failures < ATTEMPTS:
@@ -90,6 +91,10 @@ class BulkReader(Generic[P]):
             except _LOST as error:
                 failures = failures + 1 if self._position == before else 1
                 log.debug("bulk read of %s at %d: %s", self._stream, self._position, error)
+            except BusUnreachable:
+                if self._until is not None or self._created is None:
+                    raise
+                log.warning("stream %s cannot be read at the moment; trying again until it can", self._stream)
         if not self._ended:
             async with aclosing(self._ordinarily()) as batches:
                 async for columns in batches:
@@ -99,7 +104,7 @@ class BulkReader(Generic[P]):
         async with self._consumer() as consumer:
             if self._ended:
                 return
-            wanted = Wanted(self._link.server_url, self._stream, consumer, self._until)
+            wanted = Wanted(self._link.server_url, self._stream, consumer, self._until or 0)
             async with aclosing(self._way(wanted)) as parts:
                 async for part in parts:
                     self._position = part.last
@@ -120,7 +125,7 @@ class BulkReader(Generic[P]):
             made = await self._api.call(f"reader of stream {self._stream}", f"CONSUMER.CREATE.{self._stream}.{name}", request)
         except ApiRefused as error:
             raise BusError(f"cannot read stream {self._stream}: {error}") from error
-        self._ended = int(made.get("num_pending", 0)) == 0
+        self._ended = self._until is not None and int(made.get("num_pending", 0)) == 0
         try:
             yield name
         finally:
@@ -130,7 +135,7 @@ class BulkReader(Generic[P]):
 
     async def _ordinarily(self) -> AsyncGenerator[Columns, None]:
         log.warning("stream %s is read in the ordinary way, from %d on", self._stream, self._position + 1)
-        wanted = Range(self._stream, (), self._position + 1, self._until, follow=False)
+        wanted = Range(self._stream, (), self._position + 1, self._until, follow=self._until is None)
         async with aclosing(Reader(self._link, self._api, wanted, BATCH).batches()) as batches:
             async for messages in batches:
                 self._position = messages[-1].sequence

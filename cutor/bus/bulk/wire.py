@@ -83,11 +83,11 @@ class Wire:
         self.send(b"PUB %b %b.%d %d\r\n%b\r\n" % (subject.encode(), self.inbox.encode(), number, len(body), body))
 
     def receive(self, timeout_s: float) -> bytes:
-        """Return what has come; nothing where that is nothing in so many seconds. Raises `WireFailed`."""
+        """Return what has come; nothing where that is nothing in so many seconds, 0 for at once. Raises `WireFailed`."""
         try:
             self._socket.settimeout(timeout_s)
             data = self._socket.recv(RECEIVE_BYTES)
-        except (TimeoutError, ssl.SSLWantReadError):
+        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
             return b""
         except OSError as error:
             raise WireFailed(f"the connection is lost: {error}") from error

@@ -62,21 +62,29 @@ _offline_option = click.option("--offline", is_flag=True, help="Look at the arch
 @command.command("seal", epilog=examples("cutor archive seal", "cutor archive seal --all --directory /srv/archive"))
 @_directory_option
 @click.option("--all", "everything", is_flag=True, help="Seal up to the end, also what fills no file or may still be lost.")
+@click.option(
+    "--begin",
+    is_flag=True,
+    help="Begin with this directory, though the stack's archive, or its streams' beginning, is not there.",
+)
 @json_option
 @server_option
 @click.pass_obj
-def seal_command(wanted: Wanted, directory: Path | None, everything: bool) -> int:
+def seal_command(wanted: Wanted, directory: Path | None, everything: bool, begin: bool) -> int:
     """Seal what the streams have behind the archive's end.
 
     A file is sealed when it is full (`archive.segment_bytes`) or its first message is old (`archive.segment_age_s`); the
     newest ten minutes are left for later, since a power failure can still take them. However it ends, what is sealed stays, and
     the next one goes on behind it. What hinders one stream (a gap, for example) hinders no other. Then what is sealed is
     decoded, as `cutor archive decode` does.
+
+    Where the directory has not the archive that the stack has there, or nothing of streams that have let go of their beginning,
+    nothing is done: its disk may not be mounted. --begin is for an archive that is lost, or one that is to begin late.
     """
     server, archive = wanted.find_server(), _archive(wanted, directory)
     with StatusLine() as line:
         sealed, hindered = interruption.run(
-            _seal(server, archive, wanted, line, everything=everything),
+            _seal(server, archive, wanted, line, everything=everything, begin=begin),
             leaves="files that were sealed by then stay; the next `cutor archive seal` goes on behind them",
         )
     if wanted.json:
@@ -262,7 +270,8 @@ async def _expire(
     server: str, archive: Archive, stream: str, keep_s: float, line: StatusLine, *, announced: bool, most: int | None
 ) -> Expiry:
     """Find out what may go, and let go of it, up to ``most`` (None: all of it; 0: nothing); return what may go."""
-    from cutor.projections.archive.body_retention import announce  # noqa: PLC0415 - it imports duckdb
+    from cutor.projections.archive.belonging import check_mark  # noqa: PLC0415 - it imports duckdb
+    from cutor.projections.archive.body_retention import announce  # noqa: PLC0415 - as above
     from cutor.projections.archive.body_retention import plan as plan_bodies  # noqa: PLC0415 - as above
     from cutor.projections.archive.mending import mend  # noqa: PLC0415 - as above
     from cutor.projections.archive.references import References  # noqa: PLC0415 - as above
@@ -273,6 +282,7 @@ async def _expire(
 
     with archive.held():
         async with Bus.connect(server, name="cutor archive expire") as bus:
+            await check_mark(bus, archive)
             references = References()
             if stream == EVENTS:
                 expiry = await plan(bus, archive, keep_s, tell=tell)
@@ -306,8 +316,9 @@ def _archive(wanted: Wanted, directory: Path | None) -> Archive:
 
 
 async def _seal(
-    server: str, archive: Archive, wanted: Wanted, line: StatusLine, *, everything: bool
+    server: str, archive: Archive, wanted: Wanted, line: StatusLine, *, everything: bool, begin: bool
 ) -> tuple[dict[str, Manifest], dict[str, ArchiveError]]:
+    from cutor.projections.archive.belonging import check_mark  # noqa: PLC0415 - as above
     from cutor.projections.archive.decoding import decode  # noqa: PLC0415 - as above
     from cutor.projections.archive.errors import ArchiveError  # noqa: PLC0415 - as above
     from cutor.projections.archive.sealing import Cut, Progress, seal_each  # noqa: PLC0415 - as above
@@ -320,6 +331,7 @@ async def _seal(
 
     with archive.held():
         async with Bus.connect(server, name="cutor archive seal") as bus:
+            await check_mark(bus, archive, begin=begin)
             sealed, hindered = await seal_each(bus, archive, cut.everything() if everything else cut, tell)
         for stream in sealed:
             try:
@@ -341,10 +353,12 @@ def _tell_decoding(line: StatusLine, at: Decoding) -> None:
 
 
 async def _acknowledge(server: str, archive: Archive, stream: str, first: int, last: int) -> Manifest:
+    from cutor.projections.archive.belonging import check_mark  # noqa: PLC0415 - as above
     from cutor.projections.archive.sealing import acknowledge  # noqa: PLC0415 - as above
 
     with archive.held():
         async with Bus.connect(server, name="cutor archive acknowledge-gap") as bus:
+            await check_mark(bus, archive)
             return await acknowledge(bus, archive, stream, first, last)
 
 

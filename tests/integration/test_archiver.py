@@ -10,18 +10,23 @@ from pathlib import Path
 import pytest
 
 from cutor.bus.connection import Bus
+from cutor.bus.letting_go import let_go
 from cutor.config import Config
 from cutor.metrics import table
 from cutor.model.events import Cancelled
 from cutor.projections.archive import archiver
-from cutor.projections.archive.archiver import pause_s, run_archiver
+from cutor.projections.archive.archiver import Rounds, pause_s, run_archiver
+from cutor.projections.archive.belonging import ArchiveElsewhere, check_mark
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveUnnamed
+from cutor.projections.archive.measuring import Sealed
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import acknowledge, seal_each
 from cutor.projections.settings import ArchiveSettings
 from cutor.roles.context import RoleContext
+from cutor.roles.measures import Measures
 from tests.integration.projecting import FINISHED, happen
 from tests.integration.test_archive import SMALL, loose_url, seal_all, set_up
+from tests.nats_server import OwnServer
 from tests.unit.histories import RUNNING
 
 
@@ -122,3 +127,50 @@ async def test_a_start_that_cannot_work_ends_in_one_line(tmp_path: Path) -> None
 )
 def test_what_hinders_it_for_long_is_tried_less_often(failed: int, interval_s: float, wanted: float) -> None:
     assert pause_s(failed, interval_s) == wanted
+
+
+def rounds(url: str, bus: Bus, directory: Path) -> Rounds:
+    settings = ArchiveSettings(directory=str(directory), retain_days=1)
+    return Rounds(url, bus, Archive(directory), settings, Sealed(Measures()))
+
+
+async def test_a_disk_that_is_not_mounted_is_no_archive_that_has_yet_to_begin(own_server: OwnServer, tmp_path: Path) -> None:
+    """What is sealed beneath the mount point is out of sight once the disk is back, and what went for it is lost."""
+    url, directory = own_server.url, tmp_path / "archive"
+    async with Bus.connect(url, name="test") as bus:
+        await happen(bus, "a", *FINISHED)
+        assert await rounds(url, bus, directory).one() == ()
+        await seal_all(bus, Archive(directory))
+        directory.rename(tmp_path / "disk")
+        directory.mkdir()
+        [said] = await rounds(url, bus, directory).one()
+        assert said.startswith(f"{directory}: this is not the archive that this stack has there: is its disk mounted?")
+        assert [one.name for one in directory.iterdir()] == ["lock"], "nothing is sealed there"
+        (directory / "lock").unlink()
+        directory.rmdir()
+        (tmp_path / "disk").rename(directory)
+        assert await rounds(url, bus, directory).one() == ()
+        with Archive(other := tmp_path / "other").held():
+            await check_mark(bus, Archive(other))
+        (other / "mark").unlink()
+        with Archive(other).held():
+            with pytest.raises(ArchiveElsewhere):
+                await check_mark(bus, Archive(other))
+            await check_mark(bus, Archive(other), begin=True)
+            await check_mark(bus, Archive(other))
+
+
+async def test_an_archive_does_not_begin_in_silence_where_a_stream_has_let_go_of_its_beginning(
+    own_server: OwnServer, tmp_path: Path
+) -> None:
+    """As one that an earlier cutor sealed, which gave no mark to it."""
+    url, archive = own_server.url, Archive(tmp_path / "archive")
+    async with Bus.connect(url, name="test") as bus:
+        await happen(bus, "a", *FINISHED)
+        await seal_all(bus, archive)
+        await let_go(url, "EVENTS", 3, created=(await bus.stream_info("EVENTS"))["created"])
+        assert archive.mark() is None
+        assert await rounds(url, bus, archive.directory).one() == (), "it is taken for what it is"
+        assert archive.mark() is not None
+        [said] = await rounds(url, bus, tmp_path / "new").one()
+        assert "EVENTS begins at 3, and nothing of it is sealed there: is the disk of its archive mounted?" in said

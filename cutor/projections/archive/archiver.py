@@ -17,6 +17,7 @@ from typing import Final
 from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.errors import CutorError
+from cutor.projections.archive.belonging import check_mark
 from cutor.projections.archive.body_retention import announce, plan
 from cutor.projections.archive.decoding import decode_each
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveError, ArchiveUnnamed
@@ -109,6 +110,7 @@ class Rounds:
         sealed: dict[str, Manifest] = {}
         try:
             with self._archive.held():
+                await check_mark(self._bus, self._archive)
                 sealed, hindered = await self._seal()
                 troubles += hindered
                 for work in (self._let_go, self._let_bodies_go, self._decode):

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 MANIFEST: Final = "manifest.json"
 MANIFEST_BYTES: Final = 256 << 20
+MARK: Final = "mark"
+MARK_DIGITS: Final = 32
 DRAFT: Final = ".draft"
 ASIDE: Final = ".aside"
 PRIVATE: Final = 0o700
@@ -71,6 +74,15 @@ class Archive:
         with self._readable():
             return shutil.disk_usage(place).free
 
+    def mark(self) -> str | None:
+        """Return the mark by which this archive is known, None where it has none. Raises `ArchiveUnusable`."""
+        with self._readable():
+            try:
+                with (self.directory / MARK).open("rb") as file:
+                    return file.read(MARK_DIGITS).decode(errors="replace")
+            except FileNotFoundError:
+                return None
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Be the only one who writes as long as this lasts. Makes the directory, for the owner alone, where there is none.
@@ -90,6 +102,19 @@ class Archive:
             os.close(lock)
 
     # -- for who holds it ------------------------------------------------------------------------------------------
+
+    def make_mark(self) -> str:
+        """Give this archive a mark, which is on the disk then."""
+        mark, draft = secrets.token_hex(MARK_DIGITS // 2), self.directory / (MARK + DRAFT)
+        with self._writable():
+            draft.unlink(missing_ok=True)
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor, not a path
+                file.write(f"{mark}\n")
+            flush(draft)
+            draft.rename(self.directory / MARK)
+            flush(self.directory)
+        return mark
 
     def check_room(self, body_bytes: int) -> None:
         """Raise `ArchiveFull` where a segment of so many bytes of bodies may not fit, whatever compression makes of them."""

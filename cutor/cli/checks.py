@@ -47,7 +47,7 @@ from cutor.journal import Journal
 from cutor.model.limits import Policy
 from cutor.model.spill import EVENT_BYTES
 from cutor.model.subjects import EVENTS
-from cutor.model.units import counted
+from cutor.model.units import about, counted
 from cutor.model.versions import announcing
 from cutor.nix.settings import REQUIRED, nix_version_ok
 from cutor.projections.queries.client import query
@@ -183,7 +183,7 @@ def check_disk(data: Path) -> Finding:
     place = next(path for path in (data, *data.parents) if path.exists())
     usage = shutil.disk_usage(place)
     used_percent = -(-100 * usage.used // (usage.used + usage.free))  # as df: of what users may fill, rounded up
-    detail = f"{data}, {usage.free >> 30} GiB free, {used_percent} % used"
+    detail = f"{data}, {about(usage.free)} free, {used_percent} % used"
     if not os.access(place, os.W_OK):
         return fail("data directory", f"{place} is not writable", "choose another one with --data or `data_directory`")
     if used_percent >= DISK_WARNING_PERCENT:

@@ -209,7 +209,7 @@ class Projector:
     async def _follow(self, stream: str) -> None:
         """Fold a stream in, in batches of what has arrived meanwhile."""
         self._tell_ready(least_behind=sys.maxsize)
-        await self._sealed.fold(stream, waiting=partial(self._waits, stream))
+        await self._sealed.fold(stream, folded=partial(self._has_folded, stream), waiting=partial(self._waits, stream))
         self._note_behind(stream)
         await self._catch_up(stream)
         start = self._writer.position(stream).sequence + 1
@@ -240,6 +240,9 @@ class Projector:
             await apply()
         if self._writer.doubtful(stream) > position:
             self._letters[stream].wake()
+        self._has_folded(stream)
+
+    def _has_folded(self, stream: str) -> None:
         self._note_behind(stream)
         self._tell_ready()
 

@@ -46,13 +46,14 @@ class SealedPast:
             return False
         return manifest is not None and bool(manifest.segments) and manifest.first > first
 
-    async def fold(self, stream: str, waiting: Callable[[], None]) -> None:
+    async def fold(self, stream: str, *, folded: Callable[[], None], waiting: Callable[[], None]) -> None:
         """Fold in what the archive has behind the views' position, until the stream has what comes next.
 
-        Where that cannot be had, it calls ``waiting``, and tries again until it can.
+        It calls ``folded`` after each commit. Where what comes next cannot be had, it calls ``waiting``, and tries again until
+        it can.
         """
         pause_s, position = FIRST_PAUSE_S, self._writer.position(stream).sequence
-        while (reason := await self._lacking(stream)) is not None:
+        while (reason := await self._lacking(stream, folded)) is not None:
             waiting()
             reached = self._writer.position(stream).sequence
             await self._tell(stream, f"{reason}; the views go on from {reached} once that can be read")
@@ -61,14 +62,14 @@ class SealedPast:
             await asyncio.sleep(pause_s)
         await self._tell(stream, None)
 
-    async def _lacking(self, stream: str) -> str | None:
+    async def _lacking(self, stream: str, folded: Callable[[], None]) -> str | None:
         """Fold in what can be; return why the stream cannot go on from there, None where it can."""
         if self._archive is None:
             return None
         reason = None
         try:
             joined = await Joined.of(self._bus, stream, self._archive)
-            await fold_sealed(self._writer, joined, 1, joined.last)
+            await fold_sealed(self._writer, joined, 1, joined.last, lambda *_: folded())
             if not joined.sealed:
                 reason = f"nothing of it is in the archive {self._archive.directory}: is that mounted?"
         except ArchiveError as error:

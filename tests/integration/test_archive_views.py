@@ -127,6 +127,17 @@ async def test_a_projector_takes_from_the_archive_what_the_stream_let_go_of(tmp_
         assert database.read_bytes() == whole
 
 
+async def test_a_projector_that_begins_anew_is_ready_where_all_is_sealed(
+    own_server: OwnServer, own_bus: Bus, tmp_path: Path
+) -> None:
+    """As after an upgrade of a stack in which nothing happens: no event comes that would have it look again."""
+    await happen_to_many(own_bus, 3, "s")
+    archive = Archive(tmp_path / "archive")
+    await seal_all(own_bus, archive)
+    async with projector(own_server.url, tmp_path / "views.duckdb", archive=archive.directory):
+        await until(own_bus, "SELECT count(*) FROM submissions WHERE status = 'FINISHED'", 3)
+
+
 async def test_a_replay_has_what_the_stream_let_go_of(tmp_path: Path) -> None:
     archive, config, views = Archive(tmp_path / "archive"), tmp_path / "config.toml", tmp_path / "range.duckdb"
     config.write_text(f'[archive]\ndirectory = "{archive.directory}"\n')

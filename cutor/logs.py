@@ -11,11 +11,13 @@ import logging
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Literal
 
-from cutor.model.subjects import Address
+from cutor.model.subjects import Address, parse_event_subject
 from cutor.text import escape
 
 LogFormat = Literal["text", "json"]
@@ -40,6 +42,33 @@ def attend_to(address: Address, kind: str, sequence: int) -> None:
 def concern(address: Address) -> None:
     """Have the lines of this task say that they concern a submission, and no event in particular."""
     _about.set({"tenant": address.tenant, "submission": address.id})
+
+
+@contextmanager
+def about(address: Address) -> Iterator[None]:
+    """Have the lines of the block say that they concern a submission, whatever the task is about."""
+    with _saying({"tenant": address.tenant, "submission": address.id}):
+        yield
+
+
+@contextmanager
+def about_message(subject: str, sequence: int) -> Iterator[None]:
+    """Have the lines of the block say that they concern a message, and the submission under whose subject it came."""
+    event = parse_event_subject(subject)
+    of: dict[str, str | int] = (
+        {} if event is None else {"tenant": event.address.tenant, "submission": event.address.id, "event": event.kind}
+    )
+    with _saying(of | {"sequence": sequence}):
+        yield
+
+
+@contextmanager
+def _saying(fields: dict[str, str | int]) -> Iterator[None]:
+    token = _about.set(fields)
+    try:
+        yield
+    finally:
+        _about.reset(token)
 
 
 def attempt(number: int) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.dead_letters import write_letter, written_to
+from cutor.logs import about_message
 from cutor.model.letters import headers_of
 from cutor.projections.flood import Flood
 from cutor.projections.store import DeadLetter
@@ -114,7 +115,8 @@ class Letters:
     def _tell(self, dead: DeadLetter, subject: str) -> None:
         self._tell_hidden()
         if self._flood.lets_through(asyncio.get_running_loop().time()):
-            log.warning("dead letter: %s %d (%.200s): %s", self._stream, dead.sequence, subject, dead.reason)
+            with about_message(subject, dead.sequence):
+                log.warning("dead letter: %s %d (%.200s): %s", self._stream, dead.sequence, subject, dead.reason)
 
     def _tell_hidden(self) -> None:
         if hidden := self._flood.settle(asyncio.get_running_loop().time()):

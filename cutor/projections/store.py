@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Self
 import duckdb
 
 from cutor.bus.bulk.columns import Columns, Message
+from cutor.logs import about_message
 from cutor.model.subjects import EVENTS
 from cutor.projections import schema
 from cutor.projections.folds.batch import Batch
@@ -168,7 +169,8 @@ class Store:
         except FOLD_ERRORS as error:
             columns = batch.columns
             if len(columns) == 1:
-                log.error("%s %d (%s): %s", stream, columns.sequences[0], columns.subjects[0], one_line(error))
+                with about_message(columns.subjects[0], columns.sequences[0]):
+                    log.error("%s %d (%s): %s", stream, columns.sequences[0], columns.subjects[0], one_line(error))
                 self._commit(stream, unfoldable(stream, columns, one_line(error)))
                 return
             middle = len(columns) // 2

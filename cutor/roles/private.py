@@ -28,6 +28,7 @@ from cutor.containers.errors import ContainerError
 from cutor.environments import Environments
 from cutor.errors import CutorError
 from cutor.journal import Journal
+from cutor.logs import about
 from cutor.model.environments import EnvironmentRemoved
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Role
@@ -200,7 +201,8 @@ class PrivateEnvironments:
                 if await self._is_clean(journal, private):
                     clean[key] = private.owner
             except (BusError, CutorError) as error:
-                log.warning("%s: whether its own environment may go cannot be seen: %s", private.owner, error)
+                with about(private.owner):
+                    log.warning("%s: whether its own environment may go cannot be seen: %s", private.owner, error)
                 self._again_soon()
         return clean
 
@@ -224,7 +226,8 @@ class PrivateEnvironments:
         if gone := len(owners) - len(held):
             log.info("%s of submissions that ended removed", counted(gone, "environment"))
         for key, why in held.items():
-            log.info("environment %s of %s, which ended, stays in the store for now: %s", key[:SHORT], owners[key], why)
+            with about(owners[key]):
+                log.info("environment %s of %s, which ended, stays in the store for now: %s", key[:SHORT], owners[key], why)
             self._again_soon()
 
     # -- notes -----------------------------------------------------------------------------------------------------

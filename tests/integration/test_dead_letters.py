@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import signal
@@ -15,10 +16,11 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.message import Stored
+from cutor.logs import JsonFormatter
 from cutor.model.codec import encode
 from cutor.model.events import Cancelled
 from cutor.model.letters import Letter, read_letter
-from cutor.model.subjects import DEADLETTERS, ENVIRONMENTS, EVENTS, Address, letter_subject
+from cutor.model.subjects import DEADLETTERS, ENVIRONMENTS, EVENTS, Address, letter_subject, parse_event_subject
 from cutor.projections.letters import TOLD_AT_MOST
 from cutor.projections.queries.client import query
 from tests.garbage import MIB, garbage
@@ -63,6 +65,7 @@ async def test_every_kind_of_garbage_has_its_letter(
 ) -> None:
     """Between and under normal histories; the views equal those of a rebuild, and that one sends no letter again."""
     caplog.set_level(logging.WARNING)
+    caplog.handler.setFormatter(JsonFormatter({}))
     wanted = garbage(random.Random(4), ENDED)
     database, rebuilt = tmp_path / "views.duckdb", tmp_path / "rebuilt.duckdb"
     await happen(own_bus, ENDED.id, *FINISHED)
@@ -89,7 +92,16 @@ async def test_every_kind_of_garbage_has_its_letter(
         assert (letter.subject, letter.message_id) == (original.subject, original.message_id)
         assert letter.reason.isprintable()
     told = sum(min(count, TOLD_AT_MOST) for _, count in by_stream)
-    assert caplog.text.count("dead letter: ") == told, "the first of each stream have a line each"
+    lines = [
+        document for document in map(json.loads, caplog.text.splitlines()) if document["message"].startswith("dead letter: ")
+    ]
+    assert len(lines) == told, "the first of each stream have a line each"
+    for document in lines:
+        _, _, stream, sequence, subject, *_ = document["message"].split(" ")
+        event = parse_event_subject(subject[1:-2])
+        about = (None, None) if event is None else (event.address.id, event.kind)
+        assert (document.get("submission"), document.get("event")) == about, document
+        assert (document["sequence"], stream) == (int(sequence), stream)
     last = (await own_bus.stream_info(DEADLETTERS))["state"]["last_seq"]
     async with projector(own_server.url, rebuilt):
         await until(

@@ -7,13 +7,17 @@ import os
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from cutor.metrics.table import METRICS
 from cutor.nix.settings import NixSettings
 from cutor.projections.queries.link import Settings
+from cutor.roles.exposing import addresses
 from tests.bare_stack import User
 from tests.live_stack import EXAMPLES
 from tests.stores import section
@@ -34,6 +38,8 @@ def test_a_submission_can_be_followed_through_the_logs(user: User, nix_settings:
     assert started.returncode == 0, started.stderr
     for name, example in (("good", "python-three-tests"), ("bad", "compile-error")):
         user.cutor("submit", str(EXAMPLES / example), "--id", name, "--wait")
+    for role in ("builder", "runner", "projector"):
+        check_endpoint(user.stack.data, role)
     assert user.down().returncode == 0
     logs = {role: lines(user.stack.data / "log" / f"{role}.log") for role in ("builder", "runner", "projector", "supervisor")}
     assert {line["role"] for line in logs["supervisor"]} == {"supervisor"}
@@ -48,6 +54,18 @@ def test_a_submission_can_be_followed_through_the_logs(user: User, nix_settings:
             assert line["worker"] == f"{role}-{user.stack.instance}"
     appended = [line["appended"]["kind"] for line in logs["runner"] if line.get("submission") == "bad" and "appended" in line]
     assert appended == ["leased", "compiled", "finished", "cleaned"]
+
+
+def check_endpoint(data: Path, role: str) -> None:
+    """Read a role's metrics as OpenMetrics says: every one of the table is there, in its unit, and no other of cutor's."""
+    with urllib.request.urlopen(f"http://{addresses(data)[role]}/metrics", timeout=60) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+        families = {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
+    wanted = {metric.name.removesuffix("_total"): metric for metric in METRICS if role in metric.roles}
+    assert {name for name in families if name.startswith("cutor_")} == set(wanted)
+    for name, metric in wanted.items():
+        assert (families[name].type, families[name].unit) == (metric.kind, metric.unit)
+        assert all(set(sample.labels) - {"le"} == set(metric.labels) for sample in families[name].samples)
 
 
 def test_the_process_that_answers_queries_logs_in_json_too() -> None:

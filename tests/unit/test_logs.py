@@ -14,7 +14,18 @@ import pytest
 
 from cutor import logs
 from cutor.config import Config, InvalidConfig, Surroundings, load
-from cutor.logs import JsonFormatter, TextFormatter, attempt, attend_to, concern, is_json, json_line, message_of
+from cutor.logs import (
+    JsonFormatter,
+    TextFormatter,
+    about,
+    about_message,
+    attempt,
+    attend_to,
+    concern,
+    is_json,
+    json_line,
+    message_of,
+)
 from cutor.model.subjects import Address
 from cutor.stack.logs import stamped, taken
 
@@ -43,11 +54,29 @@ def test_it_says_which_submission_event_and_attempt_it_is_about() -> None:
         attend_to(Address("physics", "s1"), "cache-built", 7)
         attempt(2)
         document = json.loads(line("x"))
-        about = {name: document[name] for name in ("tenant", "submission", "event", "sequence", "attempt")}
-        assert about == {"tenant": "physics", "submission": "s1", "event": "cache-built", "sequence": 7, "attempt": 2}
+        told = {name: document[name] for name in ("tenant", "submission", "event", "sequence", "attempt")}
+        assert told == {"tenant": "physics", "submission": "s1", "event": "cache-built", "sequence": 7, "attempt": 2}
         concern(Address("default", "s2"))
         document = json.loads(line("x"))
         assert (document["submission"], "event" in document, "attempt" in document) == ("s2", False, False)
+
+    alone(work)
+
+
+def test_a_block_is_about_a_submission_or_a_message_and_nothing_is_behind_it() -> None:
+    def work() -> None:
+        attend_to(Address("physics", "s1"), "cache-built", 7)
+        with about(Address("default", "s2")):
+            document = json.loads(line("x"))
+            assert (document["submission"], "event" in document) == ("s2", False)
+            with about_message("cutor.ev.default.s3.ran", 9):
+                document = json.loads(line("x"))
+                found = [document[name] for name in ("tenant", "submission", "event", "sequence")]
+                assert found == ["default", "s3", "ran", 9]
+            with about_message(HOSTILE, 10):
+                document = json.loads(line("x"))
+                assert (document["sequence"], "submission" in document) == (10, False)
+        assert json.loads(line("x"))["submission"] == "s1"
 
     alone(work)
 

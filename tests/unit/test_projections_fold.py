@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,6 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from cutor.logs import JsonFormatter
 from cutor.model.codec import encode
 from cutor.model.content import pack
 from cutor.model.environments import EnvironmentBuilt, EnvironmentEvent, EnvironmentRemoved, Programs
@@ -168,6 +170,7 @@ def test_given_what_nobody_can_read_then_it_is_a_row_and_a_stray(views: Views) -
 def test_given_a_message_that_breaks_the_fold_then_only_it_is_left_out(views: Views, caplog: pytest.LogCaptureFixture) -> None:
     """No body is known to do that; if one does, the projector must not stop at it for ever."""
     views.store.small = 0
+    caplog.handler.setFormatter(JsonFormatter({}))
     [poison] = duckdb.extract_statements("SELECT error('boom') FROM incoming WHERE contains(body, 'poison') AND fault IS NULL")
     views.store._folds[EVENTS].insert(0, (frozenset(), poison))
     views.happen(*BUILT, Cancelled(reason="poison"), leased("runner"), ran(0, "OK"))
@@ -176,7 +179,9 @@ def test_given_a_message_that_breaks_the_fold_then_only_it_is_left_out(views: Vi
     ]
     assert views.query("SELECT status, test_cases_run, strays FROM submissions") == [("DEPENDENCIES_INSTALLED", 1, 1)]
     assert views.store.position(EVENTS).sequence == 6
-    assert "EVENTS 4 (cutor.ev.default.s1.cancelled): Invalid Input Error: boom" in caplog.text
+    [said] = [document for document in map(json.loads, caplog.text.splitlines()) if "boom" in document["message"]]
+    assert "EVENTS 4 (cutor.ev.default.s1.cancelled): Invalid Input Error: boom" in said["message"]
+    assert (said["submission"], said["event"], said["sequence"]) == ("s1", "cancelled", 4)
 
 
 def test_a_number_that_no_column_holds_costs_no_fold_that_fails(views: Views, caplog: pytest.LogCaptureFixture) -> None:

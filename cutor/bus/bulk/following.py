@@ -30,6 +30,7 @@ async def as_it_comes(wanted: Wanted) -> AsyncGenerator[Columns, None]:
             if columns := pulling.receive(0):
                 yield columns
             else:
+                pulling.pull()  # for what came may have been the ends of pulls: nothing would come any more
                 await _readable(wire)
     finally:
         wire.close()

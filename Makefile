@@ -4,12 +4,12 @@
 # ROUNDS               ## `make bench-env ROUNDS=9` measures so often; else five times
 # EVENTS               ## `make bench-projections EVENTS=100000` measures with so many events; else with a million
 # MINUTES              ## `make soak MINUTES=30` kills for so long; else for 3
-# WORKERS              ## `make test WORKERS=1` runs one test after the other; else three files of tests at one time
+# WORKERS              ## `make test WORKERS=1` runs one test after the other; else four files of tests at one time
 # PYTHON               ## the Python that .venv is made of, 3.11 or newer; else python3
 # CUTOR_DEBIAN_MIRROR  ## the mirror of Debian's archive that set-up takes packages from; else that of the apt sources
 # DOCKER_HOST          ## the Docker Engine to use; more in docs/how-to/set-up.md
 PYTHON ?= python3
-WORKERS ?= 3
+WORKERS ?= 4
 VENV := .venv/bin
 
 # Where it is set, each of the thousand commands that tests run compiles the whole package anew.

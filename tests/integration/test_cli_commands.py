@@ -105,9 +105,9 @@ def test_a_terminal_shows_progress_while_waiting(bare: User) -> None:
 
 
 def read_until(master: int, text: bytes) -> bytes:
-    """Return what a terminal was sent until a text came, or nothing for ten seconds."""
+    """Return what a terminal was sent until a text came, or nothing for a minute."""
     shown = b""
-    while text not in shown and select.select([master], [], [], 10)[0]:
+    while text not in shown and select.select([master], [], [], 60)[0]:
         shown += os.read(master, 4096)
     return shown
 

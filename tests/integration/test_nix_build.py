@@ -276,10 +276,10 @@ async def test_a_cancelled_build_leaves_nothing(builds: Builds) -> None:
             on_progress=lambda piece: started.set() if b"started" in piece else None,
         )
     )
-    await asyncio.wait_for(started.wait(), 30)
+    await asyncio.wait_for(started.wait(), 60)
     assert len(await builds.containers()) == 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
     assert await builds.containers() == []
     await builds.built(PYTHON)  # the store is as it was

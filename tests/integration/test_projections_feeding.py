@@ -167,7 +167,7 @@ async def test_it_ends_with_its_parent(own_server: OwnServer) -> None:
         [pid] = pids(command=FEEDER + f"{parent.pid}\0".encode())
         ended = os.pidfd_open(pid)
         parent.kill()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         there = asyncio.Event()
         asyncio.get_running_loop().add_reader(ended, there.set)
         await there.wait()

@@ -32,6 +32,9 @@ from cutor.roles.results import Results
 from cutor.undisturbed import to_the_end
 from tests.scripted_roles import Scripted, Waiting, build, end, kinds, pending_acks, request, role, take_over, until
 
+SOON_S: Final = 5.0
+"""How long a busy machine may take for what is heard at once; what is not heard is seen after a heartbeat, which is longer."""
+
 
 @pytest.fixture
 async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
@@ -108,13 +111,13 @@ async def test_a_strangers_event_does_not_kill_a_healthy_run(journal: Journal) -
     assert (state.status, state.strays) == ("FINISHED", 1)
 
 
-async def test_cancelling_stops_the_work_within_a_second(journal: Journal) -> None:
+async def test_cancelling_stops_the_work_at_once(journal: Journal) -> None:
     work = Waiting(end)
     submitted = await journal.submit(request("g"))
     async with role(journal, work):
         await work.began.wait()
         await journal.settle(submitted, lambda state: decide_cancel(state, "typo"))
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON_S):
             await work.stopped.wait()
         state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
     assert (state.status, state.message) == ("CANCELLED", "typo")
@@ -332,7 +335,7 @@ async def test_a_notice_that_comes_before_its_event_is_stored_is_not_forgotten(j
         notice = event_subject(submitted.address, "cancelled")
         await journal.bus.publish(notice, b"{}")  # heard, and not confirmed
         await journal.settle(await journal.known(submitted.address), lambda state: decide_cancel(state, None))
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON_S):
             await work.stopped.wait()
 
 
@@ -349,7 +352,7 @@ async def test_a_read_that_fails_does_not_end_the_listening(journal: Journal) ->
 
         journal.newer = away  # type: ignore[method-assign]
         await journal.settle(submitted, lambda state: decide_cancel(state, None))
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON_S):
             await work.stopped.wait()
 
 
@@ -492,7 +495,7 @@ async def test_a_cancel_that_came_while_the_connection_was_lost_is_found_afterwa
         link._client._subs = handlers
         for back in tuple(link._back_callbacks):
             back()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON_S):
             await work.stopped.wait()
 
 

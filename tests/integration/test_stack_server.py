@@ -83,7 +83,7 @@ async def test_a_server_that_dies_before_the_stack_was_ready_is_given_up(tmp_pat
         (tmp_path / "nats-password").mkdir()
         kill(server)
         with pytest.raises(ServerGivenUp, match=f"died {QUICK_DEATHS} times in a row, the last time it ended before it served"):
-            await asyncio.wait_for(task, 20)
+            await asyncio.wait_for(task, 60)
 
 
 async def test_its_pause_ends_when_the_stack_is_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ async def test_its_pause_ends_when_the_stack_is_to_stop(tmp_path: Path, monkeypa
         kill(server)
         await until(lambda: bool(said))
         orders.stop.set()
-        await asyncio.wait_for(task, 2)
+        await asyncio.wait_for(task, 10)
 
 
 async def test_its_new_start_ends_when_the_stack_is_to_stop(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ async def test_its_new_start_ends_when_the_stack_is_to_stop(tmp_path: Path) -> N
             await asyncio.sleep(0.5)  # past the pause, into a start that waits for the lock
             assert not task.done()
             orders.stop.set()
-            await asyncio.wait_for(task, 3)
+            await asyncio.wait_for(task, 30)
         finally:
             os.close(lock)
 
@@ -192,5 +192,5 @@ async def test_a_demanded_port_that_was_lost_ends_the_stack(tmp_path: Path, monk
     async with kept(tmp_path, served=True, port=port) as (server, _, task, said):
         with kill_and_take_port(server):
             with pytest.raises(ServerGivenUp, match=f"port {port} of 127.0.0.1 is in use: choose another one"):
-                await asyncio.wait_for(task, 20)
+                await asyncio.wait_for(task, 60)
             assert len(said) == module.ATTEMPTS_AT_A_TAKEN_PORT

@@ -9,7 +9,7 @@ from contextlib import suppress
 from cutor.bus.bulk.puller import Puller
 from cutor.bus.bulk.wire import Wire
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def test_who_takes_does_not_wait_for_a_server_that_takes_nothing() -> None:

@@ -120,7 +120,7 @@ async def test_those_who_wait_are_sent_away_and_nobody_else() -> None:
         place.task = asyncio.create_task(asyncio.sleep(60))
     waiting.leave()
     places.close()
-    await asyncio.wait({waiting.task}, timeout=5)  # type: ignore[arg-type]
+    await asyncio.wait({waiting.task}, timeout=30)  # type: ignore[arg-type]
     assert waiting.task is not None
     assert waiting.task.cancelled()
     assert working.task is not None
@@ -141,7 +141,7 @@ async def test_who_begins_to_wait_or_to_work_after_that_is_sent_away_at_once(
     await asyncio.sleep(0)
     assert not late.task.cancelling(), "it does not wait yet"
     begins(late)
-    await asyncio.wait({late.task}, timeout=5)
+    await asyncio.wait({late.task}, timeout=30)
     assert late.task.cancelled()
     assert not late.has_slot
 
@@ -160,7 +160,7 @@ async def test_who_would_take_a_lease_while_the_role_stops_is_sent_away_first() 
     await place.task
     places.close()
     place.task = asyncio.create_task(begin())
-    await asyncio.wait({place.task}, timeout=5)
+    await asyncio.wait({place.task}, timeout=30)
     assert (place.task.cancelled(), begun) == (True, [place])
 
 

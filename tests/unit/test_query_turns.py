@@ -8,7 +8,7 @@ import pytest
 
 from cutor.projections.queries.turns import TurnOver, Turns
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 NEVER_S = 3600.0
 
 

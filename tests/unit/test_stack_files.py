@@ -503,7 +503,7 @@ def test_two_stacks_that_start_at_the_same_time_are_both_remembered(tmp_path: Pa
     assert current.read(path) is None
     write_privately(path, msgspec.json.encode(first))
     os.close(busy)
-    writing.join(10)
+    writing.join(60)
     assert (known := current.read(path)) is not None
     assert (known.instance, known.previous and known.previous.instance) == ("b", "a")
     alive.release(orderly=True)

@@ -95,10 +95,14 @@ def small_inserts() -> dict[str, str]:
 
 
 class Statement(NamedTuple):
-    """One statement of a fold, and the kinds of events it is for: it can be left out of a batch that has none of them."""
+    """One statement of a fold, and what it is for: it can be left out of a batch that has none of it.
+
+    ``wanted`` names kinds of events, or what a statement before it found: one that ``finds`` returns rows of such names.
+    """
 
     sql: str
-    kinds: frozenset[str]
+    wanted: frozenset[str]
+    finds: bool
 
 
 @cache
@@ -114,9 +118,9 @@ def _split(script: str) -> list[str]:
 
 
 def _statement(text: str) -> Statement:
-    """Return a statement with the kinds in its comment ``-- when: …``; none there means that it is for every batch."""
-    when = re.search(r"^-- when: (.*)$", text, re.MULTILINE)
-    return Statement(text, frozenset(when[1].split() if when else ()))
+    """Return a statement with what its comments ``-- when: …`` (for every batch without it) and ``-- finds: …`` name."""
+    when, finds = (re.search(rf"^-- {word}: (.*)$", text, re.MULTILINE) for word in ("when", "finds"))
+    return Statement(text, frozenset(when[1].split() if when else ()), finds is not None)
 
 
 @cache
@@ -128,7 +132,7 @@ def rules_digest() -> str:
             session_script(),
             *settle_statements(),
             *small_inserts().values(),
-            *(text for stream in FOLDS for text, _ in fold_statements(stream)),
+            *(text for stream in FOLDS for text, *_ in fold_statements(stream)),
         ],
         "transitions": [statuses(), transitions()],
         "versions": VERSIONS,

@@ -63,7 +63,7 @@ class Store:
         self.path = path
         self._connection = connection
         self._folds = {
-            stream: [(kinds, connection.extract_statements(sql)[0]) for sql, kinds in schema.fold_statements(stream)]
+            stream: [(of, connection.extract_statements(of.sql)[0]) for of in schema.fold_statements(stream)]
             for stream in schema.FOLDS
         }
         self._planning = Planning(connection)
@@ -192,12 +192,14 @@ class Store:
 
     def _commit(self, stream: str, batch: Batch) -> None:
         with named(self._connection, batch.relations()), self._transaction():
-            self._planning.be_thorough()
             if stream == EVENTS:
                 self._small.settle()
-            for wanted, statement in self._folds[stream]:
-                if not wanted or not wanted.isdisjoint(batch.kinds):
-                    self._connection.execute(statement)
+            self._planning.be_literal()
+            there = set(batch.kinds)
+            for of, statement in self._folds[stream]:
+                if not of.wanted or not of.wanted.isdisjoint(there):
+                    found = self._connection.execute(statement)
+                    there |= {name for (name,) in found.fetchall()} if of.finds else set()
         self._committed(stream, batch.last)
         if len(batch) > SMALL:
             self._small.reset()

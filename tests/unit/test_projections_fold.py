@@ -34,6 +34,7 @@ from cutor.projections import schema
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.folds import readings, rows, small_fold
 from cutor.projections.folds.small_batch import read_plain
+from cutor.projections.schema import Statement
 from cutor.projections.store import Store
 from tests.unit.histories import ADDRESS, BUILT, COMPILING, OK, RUNNING, SUBMITTED, cache_built, finished, lease, leased, ran
 from tests.unit.views import Views, Written, written
@@ -172,7 +173,7 @@ def test_given_a_message_that_breaks_the_fold_then_only_it_is_left_out(views: Vi
     views.store.small = 0
     caplog.handler.setFormatter(JsonFormatter({}))
     [poison] = duckdb.extract_statements("SELECT error('boom') FROM incoming WHERE contains(body, 'poison') AND fault IS NULL")
-    views.store._folds[EVENTS].insert(0, (frozenset(), poison))
+    views.store._folds[EVENTS].insert(0, (Statement("", frozenset(), finds=False), poison))
     views.happen(*BUILT, Cancelled(reason="poison"), leased("runner"), ran(0, "OK"))
     assert views.query("SELECT sequence, fault FROM events WHERE NOT counts") == [
         (4, "cannot be folded: Invalid Input Error: boom")

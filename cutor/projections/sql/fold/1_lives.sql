@@ -1,12 +1,13 @@
 -- Most submissions of a batch go the shortest way from where they stand: submitted, leased, built, leased, compiled, run case by
 -- case, ended, cleaned; each once at the most, in that order, under the newest lease. All events of such a one count, and its state
 -- follows from where they stand. Which ones these are is found out here for all at once; every other one is for 2_decide.sql.
+--
+-- Here and in the other files a join builds its table of what stands behind JOIN, and goes through what stands before it: the order
+-- is ours, for DuckDB does not know how many rows a batch has, nor that those of a file are many.
 CREATE OR REPLACE TEMP TABLE lives AS
 WITH turns AS (
     SELECT
         number,
-        lease_role = 'builder' AS of_builder,
-        lease_role = 'runner' AS of_runner,
         CASE
             WHEN name = 'submitted' THEN 1
             WHEN name = 'leased(builder)' THEN 2
@@ -30,46 +31,47 @@ WITH turns AS (
         max(sequence) FILTER (turn = 3) AS built,
         max(sequence) FILTER (turn = 4) AS runner_leased,
         max(sequence) FILTER (turn = 5) AS compiled,
-        count(*) FILTER (turn = 6) AS rans,
-        min(sequence) FILTER (turn = 6) AS first_ran,
-        max(sequence) FILTER (turn = 6) AS last_ran,
+        list(sequence) FILTER (turn = 6) AS rans,
+        list(index) FILTER (turn = 6) AS starts,
+        list(index::HUGEINT + stages) FILTER (turn = 6) AS stops,
         coalesce(sum(stages), 0)::BIGINT AS stages,
         coalesce(sum(passed), 0)::BIGINT AS passed,
         max(sequence) FILTER (turn = 7) AS ended,
         max(step) FILTER (turn = 7) AS ended_step,
         max(sequence) FILTER (has_dependencies) AS told_dependencies,
         max(sequence) FILTER (turn = 8) AS cleaned,
-        max(time_ns) FILTER (turn = 8) AS cleaned_ns,
-        count(lease_token) = count(lease_number) AS are_leases_whole,
-        min(worker) FILTER (of_builder) AS builder,
-        min(lease_token) FILTER (of_builder) AS builder_token,
-        min(lease_number) FILTER (of_builder) AS builder_number,
-        builder = max(worker) FILTER (of_builder)
-            AND builder_token = max(lease_token) FILTER (of_builder)
-            AND builder_number = max(lease_number) FILTER (of_builder) AS is_one_builder,
-        min(worker) FILTER (of_runner) AS runner,
-        min(lease_token) FILTER (of_runner) AS runner_token,
-        min(lease_number) FILTER (of_runner) AS runner_number,
-        runner = max(worker) FILTER (of_runner)
-            AND runner_token = max(lease_token) FILTER (of_runner)
-            AND runner_number = max(lease_number) FILTER (of_runner) AS is_one_runner
+        max(time_ns) FILTER (turn = 8) AS cleaned_ns
     FROM incoming LEFT JOIN turns ON number = step
     WHERE id IS NOT NULL
     GROUP BY tenant, id
-), cases AS (
-    SELECT tenant, id, min(start) AS start, min(start) = max(start) AND count(start) = count(*) AS is_one_row
-    FROM (
-        SELECT tenant, id, index - (sum(stages) OVER (PARTITION BY tenant, id ORDER BY sequence) - stages) AS start
-        FROM incoming
-        WHERE kind = 'ran' AND step IS NOT NULL
-    )
+), leases AS (
+    SELECT DISTINCT tenant, id, role, worker, lease_token AS token, lease_number AS number
+    FROM incoming
+    WHERE lease_token IS NOT NULL
+), holders AS (
+    SELECT
+        tenant,
+        id,
+        count(number) = count(*) AS are_leases_whole,
+        count(*) FILTER (role = 'builder') AS builders,
+        any_value(worker) FILTER (role = 'builder') AS builder,
+        any_value(token) FILTER (role = 'builder') AS builder_token,
+        any_value(number) FILTER (role = 'builder') AS builder_number,
+        count(*) FILTER (role = 'runner') AS runners,
+        any_value(worker) FILTER (role = 'runner') AS runner,
+        any_value(token) FILTER (role = 'runner') AS runner_token,
+        any_value(number) FILTER (role = 'runner') AS runner_number
+    FROM leases
     GROUP BY tenant, id
 ), ways AS (
     SELECT
         facts.*,
+        coalesce(are_leases_whole, TRUE) AS are_leases_whole,
+        coalesce(builders, 0) AS builders,
+        builder_number,
+        coalesce(runners, 0) AS runners,
+        runner_number,
         old,
-        start,
-        is_one_row,
         coalesce(old.status, status('before')) AS old_status,
         if(facts.submitted IS NULL, old_status, status('SUBMITTED')) AS at_first,
         if(facts.built IS NULL, at_first, status('DEPENDENCIES_INSTALLED')) AS when_built,
@@ -78,9 +80,9 @@ WITH turns AS (
         if(facts.ended IS NULL, when_compiled, ending.next[when_compiled]) AS status,
         {'role': 'builder', 'worker': builder, 'token': builder_token, 'number': builder_number} AS builder_lease,
         {'role': 'runner', 'worker': runner, 'token': runner_token, 'number': runner_number} AS runner_lease
-    FROM facts
-    LEFT JOIN folds.settled AS old USING (tenant, id)
-    LEFT JOIN cases USING (tenant, id)
+    FROM folds.settled AS old
+    RIGHT JOIN facts USING (tenant, id)
+    LEFT JOIN holders USING (tenant, id)
     LEFT JOIN transition AS ending ON ending.number = ended_step
 )
 SELECT
@@ -88,9 +90,9 @@ SELECT
     id,
     coalesce(
         -- nothing else than these, and none but `ran` twice
-        events = rans + (submitted IS NOT NULL)::BIGINT + (builder_leased IS NOT NULL)::BIGINT + (built IS NOT NULL)::BIGINT
-            + (runner_leased IS NOT NULL)::BIGINT + (compiled IS NOT NULL)::BIGINT + (ended IS NOT NULL)::BIGINT
-            + (cleaned IS NOT NULL)::BIGINT
+        events = coalesce(len(rans), 0) + (submitted IS NOT NULL)::BIGINT + (builder_leased IS NOT NULL)::BIGINT
+            + (built IS NOT NULL)::BIGINT + (runner_leased IS NOT NULL)::BIGINT + (compiled IS NOT NULL)::BIGINT
+            + (ended IS NOT NULL)::BIGINT + (cleaned IS NOT NULL)::BIGINT
         AND (old_status = status('before')) = (submitted IS NOT NULL)
         AND coalesce(submitted = first_sequence, TRUE)
         -- each from a status that it may follow, and behind those before it
@@ -105,15 +107,16 @@ SELECT
             when_leased = status('DEPENDENCIES_INSTALLED')
             AND compiled > greatest(builder_leased, built, runner_leased, 0)
         ))
-        AND (rans = 0 OR (
+        AND (rans IS NULL OR (
             when_compiled IN (status('DEPENDENCIES_INSTALLED'), status('COMPILED'))
-            AND first_ran > greatest(builder_leased, built, runner_leased, compiled, 0)
-            AND is_one_row
-            AND start = if(runner_leased IS NULL, coalesce(old.runs, 0), 0)
+            AND rans = list_sort(rans)
+            AND rans[1] > greatest(builder_leased, built, runner_leased, compiled, 0)
+            AND starts[1] = if(runner_leased IS NULL, coalesce(old.runs, 0), 0)
+            AND starts[2:] = stops[:-2]
         ))
         AND (ended IS NULL OR (
             status IS NOT NULL
-            AND ended > greatest(builder_leased, built, runner_leased, compiled, last_ran, 0)
+            AND ended > greatest(builder_leased, built, runner_leased, compiled, rans[-1], 0)
         ))
         AND (cleaned IS NULL OR (
             status IN (status('FINISHED'), status('CANCELLED'), status('REJECTED'), status('PARKED'))
@@ -122,9 +125,9 @@ SELECT
         ))
         -- all under one lease of each role, which is the newest one
         AND are_leases_whole
-        AND (builder IS NULL OR (is_one_builder AND (builder_leased IS NOT NULL OR builder_lease = old.lease)))
-        AND (runner IS NULL OR (
-            is_one_runner AND (runner_leased IS NOT NULL OR (builder_leased IS NULL AND runner_lease = old.lease))
+        AND (builders = 0 OR (builders = 1 AND (builder_leased IS NOT NULL OR builder_lease = old.lease)))
+        AND (runners = 0 OR (
+            runners = 1 AND (runner_leased IS NOT NULL OR (builder_leased IS NULL AND runner_lease = old.lease))
         )),
         FALSE
     ) AS is_orderly,
@@ -149,3 +152,9 @@ SELECT
     coalesce(cleaned_ns, old.cleaned_ns) AS cleaned_ns,
     coalesce(old.strays, 0) AS strays
 FROM ways;
+
+-- What a batch may have beside its kinds of events: statements are left out without it.
+-- finds: disorderly interrupted
+SELECT 'disorderly' WHERE EXISTS (FROM lives WHERE NOT is_orderly)
+UNION ALL
+SELECT 'interrupted' WHERE EXISTS (FROM incoming WHERE interrupted_stage IS NOT NULL);

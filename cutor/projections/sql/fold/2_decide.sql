@@ -1,7 +1,17 @@
+-- Where the submissions stand after the batch, and what is to be known of them beside that.
+CREATE OR REPLACE TEMP TABLE folded AS
+SELECT
+    * EXCLUDE (is_orderly),
+    NULL::STRUCT("sequence" BIGINT, status UTINYINT, fits BOOLEAN)[] AS ignored,
+    NULL::BIGINT AS told
+FROM lives
+WHERE is_orderly;
+
 -- Fold all others: for every such submission the state after the batch, from the state before and its events in order. `list_sort`
 -- goes by the first field, the sequence. (`list(… ORDER BY sequence)` does the same in three times the time.) A reduction wants
 -- one type for what it goes over and what it comes to: a pair of state and event, of which the one or the other is null.
-CREATE OR REPLACE TEMP TABLE folded AS
+-- when: disorderly
+INSERT INTO folded BY NAME
 WITH histories AS (
     SELECT
         tenant,
@@ -49,7 +59,7 @@ WITH histories AS (
             'strays': coalesce(old.strays, 0),
             'ignored': []::STRUCT("sequence" BIGINT, status UTINYINT, fits BOOLEAN)[]
         } AS state
-    FROM histories LEFT JOIN folds.settled AS old USING (tenant, id)
+    FROM folds.settled AS old RIGHT JOIN histories USING (tenant, id)
 ), ends AS (
     SELECT
         tenant,
@@ -65,9 +75,7 @@ WITH histories AS (
         ).state AS state
     FROM starts
 )
-SELECT * EXCLUDE (state), unnest(state), NULL::BIGINT AS told FROM ends
-UNION ALL BY NAME
-SELECT * EXCLUDE (is_orderly) FROM lives WHERE is_orderly;
+SELECT * EXCLUDE (state), unnest(state) FROM ends;
 
 -- The events that changed none, each with the status that it met, and whether it has a place there at all.
 CREATE OR REPLACE TEMP TABLE strays AS

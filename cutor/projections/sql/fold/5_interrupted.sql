@@ -1,6 +1,6 @@
 -- What a cancel interrupted comes with `cleaned`, where it comes next (`continues` and `_interrupted` of `cutor.model.state`).
 -- Nothing that counts follows it: so it is added to the states when the fold is done.
--- when: cleaned
+-- when: interrupted
 UPDATE folded SET
     runs = folded.runs + if(part.stage = 'run', part.stages, 0),
     passed = folded.passed + if(part.stage = 'run', part.passed, 0),
@@ -15,10 +15,12 @@ FROM (
         interrupted_stage AS stage,
         interrupted_stages AS stages,
         interrupted_passed AS passed
-    FROM incoming
-    ANTI JOIN strays USING (sequence)
-    JOIN folded AS state USING (tenant, id)
-    JOIN folds.requests ON requests.sequence = state.submitted
+    FROM folds.requests
+    JOIN (
+        (FROM incoming WHERE interrupted_stage IS NOT NULL) AS incoming
+        ANTI JOIN strays USING (sequence)
+        JOIN folded AS state USING (tenant, id)
+    ) ON requests.sequence = state.submitted
     WHERE incoming.kind = 'cleaned'
         AND state.status = status('CANCELLED')
         AND incoming.worker = state.lease.worker

@@ -13,13 +13,15 @@ WHERE (
     AND if(stages.stage = 'dependencies', stages.sequence IS DISTINCT FROM folded.dependencies, stages.sequence < folded.began);
 
 -- A worker that a cancel stopped tells in `cleaned` what it had: that takes the place of what the end, in a batch before, made up.
--- when: cleaned
+-- when: interrupted
 DELETE FROM stages
-USING folded, incoming
-WHERE incoming.sequence = folded.told
-    AND (stages.tenant, stages.id, stages.stage) = (folded.tenant, folded.id, incoming.interrupted_stage)
-    AND stages.sequence = folded.ended
-    AND coalesce(stages.test_case < folded.runs, TRUE);
+USING (
+    SELECT folded.tenant, folded.id, interrupted_stage, ended, runs
+    FROM folded JOIN (FROM incoming WHERE interrupted_stage IS NOT NULL) AS incoming ON incoming.sequence = folded.told
+) AS retold
+WHERE (stages.tenant, stages.id, stages.stage) = (retold.tenant, retold.id, retold.interrupted_stage)
+    AND stages.sequence = retold.ended
+    AND coalesce(stages.test_case < retold.runs, TRUE);
 
 -- The stages that the batch's events report.
 -- when: cache-built compiled ran finished cleaned
@@ -52,18 +54,20 @@ INSERT INTO stages BY NAME
 WITH ended AS (
     SELECT
         folded.*,
-        ends.time,
+        event.time_ns,
         ends.message,
-        incoming.kind,
+        event.kind,
         requests.test_case_names,
         CASE
-            WHEN incoming.kind = 'parked' THEN ends.parked_stage
-            WHEN incoming.kind = 'cancelled' AND told IS NULL THEN running_stage(folded, requests)
+            WHEN event.kind = 'parked' THEN ends.parked_stage
+            WHEN event.kind = 'cancelled' AND told IS NULL THEN running_stage(folded, requests)
         END AS stopped_stage
-    FROM folded
-    JOIN incoming ON incoming.sequence = folded.ended
-    JOIN folds.ends ON ends.sequence = folded.ended
-    JOIN folds.requests ON requests.sequence = folded.submitted
+    FROM folds.requests
+    JOIN (
+        folded
+        JOIN (FROM incoming WHERE kind IN ('finished', 'cancelled', 'rejected', 'parked')) AS event ON event.sequence = folded.ended
+        JOIN incoming_ends AS ends ON ends.sequence = folded.ended
+    ) ON requests.sequence = folded.submitted
 ), missing AS (
     SELECT *, 'run' AS stage, unnest(range(runs, len(test_case_names))) AS test_case FROM ended
     UNION ALL
@@ -86,7 +90,7 @@ SELECT
     if(stage = 'run', test_case_names[test_case + 1], NULL) AS name,
     CASE WHEN parked_here THEN 'XX' WHEN stopped_here THEN 'CANCELLED' ELSE 'SKIPPED' END AS outcome,
     if(parked_here, message, NULL) AS message,
-    time AS reported_at,
+    utc(time_ns) AS reported_at,
     ended AS sequence,
     TRUE AS is_current
 FROM judged

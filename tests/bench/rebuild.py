@@ -1,15 +1,17 @@
 """What a rebuild of the views costs: `python -m tests.bench.rebuild [EVENTS [OUTPUT_BYTES]]`, or `make bench-projections`.
 
 An embedded server is filled with whole lives of submissions (`lives`). Measured are, one after the other: reading the
-stream alone, in the ordinary way and in bulk; the steps behind it, each alone, of the same messages without a server, in
-batches as a rebuild has them (bodies into events, all of it into columns, and the fold of those with the commit);
-and the rebuild of a file from the stream, with the memory that this process holds at each quarter of the way. CPU time is
-that of this process, all its threads together; the server's is its own.
+stream alone, in the ordinary way, in bulk, and by a process that makes columns, too; the steps behind it, each alone, of
+the same messages without a server, in batches as a rebuild has them (bodies into events, all of it into columns, and the
+fold of those with the commit); and the rebuild of a file from the stream, with the memory that this process holds at each
+quarter of the way. CPU time is that of this process, all its threads together, and of the processes that it has started and
+ended, such as the one that reads for a rebuild. The server's stands beside it.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import resource
 import sys
 import tempfile
@@ -27,7 +29,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.topology import apply, default_text, parse
 from cutor.model.subjects import EVENTS
-from cutor.projections.folds.batches import batch_of
+from cutor.projections.folds.batches import batch_of, read_batches
 from cutor.projections.folds.readings import read as read_messages
 from cutor.projections.folds.row_groups import GROUP_BYTES, ROW_GROUP
 from cutor.projections.rebuilds.rebuild import Progress, rebuild
@@ -43,25 +45,39 @@ MIB: Final = 1 << 20
 
 
 class Spent(NamedTuple):
-    """Seconds by the clock, and of this process's CPU time."""
+    """Seconds by the clock, of CPU time of this process and of those that it has ended, and of the server's."""
 
     wall_s: float
     cpu_s: float
+    server_s: float = 0.0
 
 
 class Meter:
-    """Measures a block."""
+    """Measures a block; of a server, where its process is given."""
 
-    spent = Spent(0.0, 0.0)
+    def __init__(self, server_pid: int | None = None) -> None:
+        self._server_pid = server_pid
+        self.spent = Spent(0.0, 0.0)
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Measure what the block takes, on top of the blocks before it."""
-        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        began = self._now()
         try:
             yield
         finally:
-            self.spent = Spent(self.spent.wall_s + time.perf_counter() - wall_s, self.spent.cpu_s + time.process_time() - cpu_s)
+            self.spent = Spent(*(had + ended - at for had, ended, at in zip(self.spent, self._now(), began, strict=True)))
+
+    def _now(self) -> Spent:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_s = time.process_time() + children.ru_utime + children.ru_stime
+        return Spent(time.perf_counter(), cpu_s, 0.0 if self._server_pid is None else _cpu_s(self._server_pid))
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the CPU time of a process; see proc(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Steps(NamedTuple):
@@ -72,18 +88,18 @@ class Steps(NamedTuple):
     folding: Spent
 
 
-async def read(bus: Bus) -> tuple[Spent, int]:
+async def read(bus: Bus, server_pid: int) -> tuple[Spent, int]:
     """Read the stream alone, in the ordinary way; return what it took, and the bytes of all bodies."""
-    meter, size_bytes = Meter(), 0
+    meter, size_bytes = Meter(server_pid), 0
     with meter.running():
         async for messages in bus.read_batches(EVENTS, batch=BATCH):
             size_bytes += sum(len(message.body) for message in messages)
     return meter.spent, size_bytes
 
 
-async def read_in_bulk(bus: Bus, count: int) -> Spent:
+async def read_in_bulk(bus: Bus, count: int, server_pid: int) -> Spent:
     """Read the stream alone, in bulk."""
-    meter = Meter()
+    meter = Meter(server_pid)
     with meter.running():
         read = [len(columns) async for columns in bus.read_columns(EVENTS, from_sequence=1, until_sequence=count)]
     assert sum(read) == count
@@ -113,9 +129,18 @@ def _batch(output_bytes: int) -> int:
     return min(ROW_GROUP, GROUP_BYTES // (output_bytes // 2 + 400))
 
 
-async def rebuilt(bus: Bus, path: Path) -> tuple[Spent, list[int]]:
+async def read_by_a_process(bus: Bus, count: int, server_pid: int) -> Spent:
+    """Have another process read the stream and make columns of it, as for a rebuild, and do nothing with them."""
+    meter = Meter(server_pid)
+    with meter.running():
+        read = [len(batch) async for batch in read_batches(bus, EVENTS, 1, count)]
+    assert sum(read) == count
+    return meter.spent
+
+
+async def rebuilt(bus: Bus, path: Path, server_pid: int) -> tuple[Spent, list[int]]:
     """Rebuild; return what it took, and the MiB that this process held at each quarter."""
-    meter, held = Meter(), []
+    meter, held = Meter(server_pid), []
 
     def tell(progress: Progress) -> None:
         if progress.stream == EVENTS and progress.sequence * 4 >= progress.last * (len(held) + 1):
@@ -139,18 +164,19 @@ async def measure(directory: Path, count: int, output_bytes: int) -> None:
         await publish(server.url, lives(count, output_bytes))
         assert (await bus.stream_info(EVENTS))["state"]["last_seq"] == count
         published_s = time.perf_counter() - began
-        reading, size_bytes = await read(bus)
-        spent = {"reading alone, ordinary": reading, "reading alone, in bulk": await read_in_bulk(bus, count)}
+        reading, size_bytes = await read(bus, server.pid)
+        spent = {"reading alone, ordinary": reading, "reading alone, in bulk": await read_in_bulk(bus, count, server.pid)}
+        spent["reading and columns, by a process"] = await read_by_a_process(bus, count, server.pid)
         alone = steps(directory / "fold.duckdb", count, output_bytes)
         spent |= {"into events": alone.events, "into columns, that too": alone.columns, "fold and commit": alone.folding}
-        spent["rebuild"], held = await rebuilt(bus, directory / "rebuilt.duckdb")
+        spent["rebuild"], held = await rebuilt(bus, directory / "rebuilt.duckdb", server.pid)
     print(
         f"\n{count:,} events of {size_bytes / count:,.0f} bytes, {size_bytes / MIB:,.0f} MiB; published in {published_s:.1f} s"
     )
-    print("| step | events/s | MiB/s | µs of CPU an event |\n|---|---|---|---|")
+    print("| step | events/s | MiB/s | µs of CPU an event | of the server's |\n|---|---|---|---|---|")
     for name, one in spent.items():
-        rates = f"{count / one.wall_s:,.0f} | {size_bytes / MIB / one.wall_s:,.1f} | {one.cpu_s / count * 1e6:.1f}"
-        print(f"| {name} | {rates} |")
+        rates = f"{count / one.wall_s:,.0f} | {size_bytes / MIB / one.wall_s:,.1f}"
+        print(f"| {name} | {rates} | {one.cpu_s / count * 1e6:.1f} | {one.server_s / count * 1e6:.1f} |")
     if not output_bytes:
         print(f"target of a rebuild: {TARGET:,} events/s")
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.frames import Garbled, Parser, message_id_of
@@ -112,6 +114,60 @@ def test_what_the_server_says_of_a_pull_is_no_delivery() -> None:
     parsed = Parser(STREAM, CONSUMER).parse(b"HMSG inbox.3 1 %d %d\r\n%b\r\n" % (len(block), len(block), block))
     assert len(parsed.columns) == 0
     assert (parsed.told[0].subject, parsed.told[0].headers["Nats-Last-Consumer"]) == ("inbox.3", "7")
+
+
+def slowly(data: bytes) -> tuple[Columns, list[bytes]]:
+    """Parse frame by frame."""
+    parser = Parser(STREAM, CONSUMER)
+    parser._frame_bytes = 1 << 30
+    parsed = parser.parse(data)
+    assert parsed.used == len(data)
+    return parsed.columns, parsed.lines
+
+
+BODIES = [
+    b"",
+    b"{}",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"one\r\n" + delivery(7, b"forged", usual(b"forged")),
+    delivery(7, b"forged", usual(b"forged")),
+    b"Nats-Msg-Id: forged",
+    b"\r\n\r\nPING\r\n",
+    b"x" * 5000,
+]
+PLAIN = usual(b"plain")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(BODIES), st.sampled_from([PLAIN] * 30 + BLOCKS + [b""]), st.sampled_from([9] * 9 + [11, 12]))
+    ),
+    st.integers(0, 20),
+)
+def test_frames_that_are_taken_apart_together_give_what_each_gives(
+    messages: list[tuple[bytes, bytes, int]], pings_every: int
+) -> None:
+    """Whatever stands among usual ones: bodies that pose as frames, above all."""
+    frames = [delivery(number, body, block, form=form) for number, (body, block, form) in enumerate(messages, 1)]
+    if pings_every:
+        frames = [frame + (b"" if number % pings_every else b"PING\r\n") for number, frame in enumerate(frames)]
+    data = b"".join(frames)
+    assert parse(data) == slowly(data)
+    assert parse(data)[0].bodies == [body for body, _, _ in messages]
+
+
+def test_lengths_are_the_server_s_alone() -> None:
+    """One body is longer by as much as the next is shorter: together they look like what the lines say."""
+    inner = b"1.2.2.20.5 %d %d" % (len(PLAIN), len(PLAIN) + 3)
+    forged = delivery(2, b"abc", PLAIN)
+    assert inner in forged
+    for body in (b"x\r\n" + forged + b"y", b"x\r\n" + forged[:-2]):
+        data = delivery(1, body, PLAIN) + delivery(2, b"real", PLAIN)
+        columns, _ = parse(data)
+        assert columns.bodies == [body, b"real"]
+        assert columns.sequences == [1, 2]
 
 
 @pytest.mark.parametrize("data", [b"MSG inbox.1 1 2\r\nxx\r\n", b"x" * 100_000, b"HMSG a 1 b c\r\n"])

@@ -64,12 +64,12 @@ def portions(*sizes: int, size_bytes: int = 1) -> list[list[int]]:
     return batches
 
 
-def test_portions_add_up_to_exact_batches() -> None:
+def test_portions_add_up_to_exact_batches_of_which_the_first_come_soon() -> None:
     assert portions() == []
     assert portions(3) == [[3]]
-    assert portions(10) == [[4, 4, 2]]
-    assert portions(25) == [[4, 4, 2], [4, 4, 2], [4, 1]]
-    assert portions(*[1] * 13) == [[4, 4, 2], [3]]
+    assert portions(10) == [[4], [4, 2]]
+    assert portions(25) == [[4], [4, 2], [4, 4, 2], [4, 1]]
+    assert portions(*[1] * 13) == [[4], [4, 2], [3]]
 
 
 def test_large_messages_make_smaller_portions() -> None:

@@ -53,6 +53,14 @@ class Columns:
             columns.bodies.append(message.body)
         return columns
 
+    @classmethod
+    def joined(cls, parts: Iterable[Columns]) -> Self:
+        """Return the columns of all parts, one behind the other."""
+        columns = cls.empty()
+        for part in parts:
+            columns.add(part)
+        return columns
+
     def __len__(self) -> int:
         return len(self.sequences)
 

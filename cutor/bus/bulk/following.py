@@ -13,8 +13,8 @@ from typing import Final
 
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.pulling import Pulling
-from cutor.bus.bulk.reader import CONNECT_S, Wanted
-from cutor.bus.bulk.wire import Wire
+from cutor.bus.bulk.reader import Wanted
+from cutor.bus.bulk.wire import CONNECT_S, Wire
 
 LOOK_S: Final = 0.5
 """How often a silent server is looked at: the pulls say when it has been silent for too long."""

@@ -3,17 +3,28 @@
 Nothing of a message is trusted: its length comes from the server's line in front of it, never from what it holds. Of its
 headers the message id alone matters; where they are not as cutor's own are, the client library reads them, so that both
 ways of reading agree on every message, whatever its sender wrote.
+
+Frames as cutor's own messages make them, whose bodies are one line, are taken apart all at once, by one expression that has to
+match from the buffer's beginning without a gap, and by lines that are read as one document. That counts only where every
+length is the one that the server's line says. What it leaves is taken apart frame by frame.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import cache
+from operator import add
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.message import MESSAGE_ID
-from cutor.bus.tolerant import LIKE_THE_SERVER, TolerantClient
+from cutor.bus.readable import LIKE_THE_SERVER
+
+if TYPE_CHECKING:
+    from cutor.bus.tolerant import TolerantClient
 
 _NAME: Final = MESSAGE_ID.encode()
 _PLAIN: Final = b"NATS/1.0\r\n"
@@ -22,6 +33,9 @@ _USUAL: Final = r"(?:NATS/1\.0\r\nNats-Msg-Id: ([!-~]+)(?=\r\n))?"
 _LINE_BYTES: Final = 64 << 10
 """Longest line of the server's, of which a subject and a reply are parts."""
 _HEADED: Final = re.compile(rb"HMSG ([^ \t\r\n]+) \S+ (?:(\S+) )?(\d+) (\d+)\r\n")
+
+
+_NUMBERS: Final = msgspec.json.Decoder(list[int])
 
 
 class Garbled(Exception):
@@ -49,6 +63,22 @@ class Parsed(NamedTuple):
     wanted: int
 
 
+class _Usual(NamedTuple):
+    """Frames from the beginning of a buffer, all of them usual; ``used`` bytes of it."""
+
+    columns: Columns
+    last_number: int
+    used: int
+
+
+_NONE_USUAL: Final = _Usual(Columns.empty(), 0, 0)
+_FIGURES: Final = 7
+"""In a line of the server's: deliveries, sequence, number, time, how many are pending; bytes of headers, and of all."""
+_AS_DOCUMENT: Final = bytes.maketrans(b". ", b",,")
+_LONG_BYTES: Final = 4096
+"""Frames of that size are taken apart faster one by one: the expression would look at every byte of a body."""
+
+
 class Parser:
     """Reads what comes for one consumer of a stream."""
 
@@ -57,16 +87,52 @@ class Parser:
         place = r"\.\d+\.(\d+)\.(\d+)\.(\d+)\.\d+(?:\.[^.\s]+)?"
         pattern = rf"H?MSG ([^ \t\r\n]+) \S+ \$JS\.ACK\.{name}{place} (?:(\d+) )?(\d+)\r\n{_USUAL}"
         self._delivery = re.compile(pattern.encode()).match
+        usual = (
+            rf"HMSG ([^ \t\r\n]+) \S+ \$JS\.ACK\.{name}\.(\d[\d. ]+)\r\n"
+            r"(NATS/1\.0\r\nNats-Msg-Id: ([!-~]+)\r\n(?:.+\r\n)*\r\n)(.*)\r\n|((?s:.+))"
+        )
+        self._usual = re.compile(usual.encode()).findall
+        self._frame_bytes = 0
 
     def parse(self, data: bytes) -> Parsed:
         """Return what a buffer holds. Raises `Garbled`."""
-        match, place, end = self._delivery, 0, len(data)
+        usual = self._parse_usual(data) if self._frame_bytes < _LONG_BYTES else _NONE_USUAL
+        parsed = self._parse_each(data, usual)
+        self._frame_bytes = parsed.used // max(1, len(parsed.columns))
+        return parsed
+
+    def _parse_usual(self, data: bytes) -> _Usual:
+        """Return usual frames from the beginning on; none where one of the lengths is not what its line says."""
+        frames = self._usual(data)
+        rest = frames.pop()[-1] if frames and frames[-1][-1] else b""
+        if not frames:
+            return _NONE_USUAL
+        subjects, lines, headers, message_ids, bodies, _ = zip(*frames, strict=True)
+        try:
+            figures = _NUMBERS.decode(b"[%b]" % b",".join(lines).translate(_AS_DOCUMENT))
+        except ValueError:
+            return _NONE_USUAL
+        header_bytes, body_bytes = [*map(len, headers)], map(len, bodies)
+        if (
+            len(figures) != _FIGURES * len(frames)
+            or figures[5::_FIGURES] != header_bytes
+            or figures[6::_FIGURES] != [*map(add, header_bytes, body_bytes)]
+            or b"".join(headers).count(_NAME) != len(frames)
+        ):
+            return _NONE_USUAL
+        ids = b"\n".join(message_ids).decode().split("\n")
+        columns = Columns(figures[1::_FIGURES], figures[3::_FIGURES], _texts(subjects), [*ids], [*bodies])
+        return _Usual(columns, figures[2 - _FIGURES], len(data) - len(rest))
+
+    def _parse_each(self, data: bytes, usual: _Usual) -> Parsed:
+        """Return what a buffer holds, frame by frame from where usual ones end."""
+        match, place, end = self._delivery, usual.used, len(data)
         sequences: list[bytes] = []
         times: list[bytes] = []
         subjects: list[bytes] = []
         message_ids: list[str | None] = []
         bodies: list[bytes] = []
-        number, wanted = b"0", 0
+        number, wanted = b"%d" % usual.last_number, 0
         told: list[Told] = []
         lines: list[bytes] = []
         while place < end:
@@ -97,10 +163,12 @@ class Parser:
             number = this_number
             place = body_end + 2
         columns = Columns([*map(int, sequences)], [*map(int, times)], _texts(subjects), message_ids, bodies)
+        if usual.used:
+            columns = Columns.joined([usual.columns, columns]) if columns else usual.columns
         return Parsed(columns, int(number), told, lines, place, wanted)
 
 
-def _texts(subjects: list[bytes]) -> list[str]:
+def _texts(subjects: Sequence[bytes]) -> list[str]:
     """Return subjects as the ordinary reader has them. None holds white space, so one text may be taken apart at it."""
     joined = b"\n".join(subjects)
     if not subjects or joined.isascii():
@@ -147,16 +215,21 @@ def message_id_of(headers: bytes) -> str | None:
     return _headers(headers).get(MESSAGE_ID)
 
 
-class _HeaderReader(TolerantClient):
-    """The client library as far as it reads headers; what it would report of them matters to nobody."""
+@cache
+def _header_reader() -> TolerantClient:
+    """Return the client library as far as it reads headers; it is loaded where they are unusual, and not before."""
+    from cutor.bus.tolerant import TolerantClient  # noqa: PLC0415 - a quarter of a second
 
-    async def _error_cb(self, error: Exception) -> None:
-        """Do nothing."""
+    class HeaderReader(TolerantClient):
+        async def _error_cb(self, error: Exception) -> None:
+            """Do nothing: what it would report of headers matters to nobody."""
+
+    return HeaderReader()
 
 
 def _headers(block: bytes) -> Mapping[str, str]:
     """Return headers as the client library reads them. It does so in a coroutine that waits for nothing."""
-    reading = _HeaderReader()._process_headers(block)
+    reading = _header_reader()._process_headers(block)
     try:
         reading.send(None)
     except StopIteration as done:

@@ -19,7 +19,7 @@ from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.frames import Garbled
 from cutor.bus.bulk.puller import Puller
 from cutor.bus.bulk.pulling import DeliveryLost
-from cutor.bus.bulk.wire import Wire, WireFailed
+from cutor.bus.bulk.wire import CONNECT_S, Wire, WireFailed
 from cutor.bus.errors import ApiRefused, BusError, BusUnreachable, StreamRewound
 from cutor.bus.link import Link
 from cutor.bus.reader import Range, Reader, consumer_config
@@ -30,7 +30,6 @@ BATCH: Final = 20_000
 BATCH_BYTES: Final = 16 << 20
 ATTEMPTS: Final = 3
 """So often in a row a wire may bring nothing before the ordinary reader goes on."""
-CONNECT_S: Final = 8.0
 LOOK_S: Final = 1.0
 _LOST: Final = (WireFailed, Garbled, DeliveryLost)
 

@@ -20,6 +20,8 @@ from cutor.bus.tls import NO_TLS, client_context
 
 PORT: Final = 4222
 LINE_BYTES: Final = 64 << 10
+CONNECT_S: Final = 8.0
+"""Of a connect, each step."""
 RECEIVE_BYTES: Final = 1 << 20
 
 

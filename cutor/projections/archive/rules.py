@@ -15,7 +15,7 @@ from cutor.projections.folds.rows import reading_rules
 FORM: Final = 1
 """Counts up when decoded files are laid out in another way."""
 _CUTOR: Final = Path(__file__).parents[2]
-_READERS: Final = ("readings", "incoming", "incoming_environments", "arrow", "relation", "batch", "batches")
+_READERS: Final = ("readings", "incoming", "incoming_environments", "arrow", "relation", "batch", "batches", "streams")
 
 
 def decoding_rules() -> str:

@@ -17,15 +17,15 @@ from cutor.projections.folds.incoming_environments import IncomingEnvironments, 
 from cutor.projections.folds.readings import read
 from cutor.projections.folds.row_groups import GROUP_BYTES, ROW_GROUP, in_row_groups
 from cutor.projections.folds.sharing import Mapped, SharedBatch
+from cutor.projections.folds.streams import INCOMING
 
 FED_FROM: Final = 40_000
 """So many messages are worth the start of a process that reads them."""
-_KINDS: Final[dict[str, type[Incoming] | type[IncomingEnvironments]]] = {EVENTS: Incoming, ENVIRONMENTS: IncomingEnvironments}
 
 
 def batch_of(stream: str, columns: Columns) -> Incoming | IncomingEnvironments:
     """Read messages of a stream."""
-    return _KINDS[stream].of(columns)
+    return INCOMING[stream].of(columns)
 
 
 def event_kinds(stream: str, columns: Columns) -> list[str | None]:
@@ -39,7 +39,7 @@ def event_kinds(stream: str, columns: Columns) -> list[str | None]:
 
 def unfoldable(stream: str, columns: Columns, reason: str) -> Batch:
     """Return messages that the fold leaves alone: they become messages that could not be read, for ``reason``."""
-    return _KINDS[stream].unfoldable(columns, reason)
+    return INCOMING[stream].unfoldable(columns, reason)
 
 
 async def read_batches(bus: Bus, stream: str, first: int, last: int) -> AsyncGenerator[Batch, None]:
@@ -93,7 +93,7 @@ async def _each(columns: AsyncGenerator[Columns, None], stream: str) -> AsyncGen
 
 async def _fed(bus: Bus, stream: str, first: int, last: int) -> AsyncGenerator[Batch, None]:
     """Yield batches that another process makes; what it could not read is read here."""
-    shapes = _KINDS[stream].shapes()
+    shapes = INCOMING[stream].shapes()
     pieces: list[Mapped] = []
     left = Columns.empty()
     reading = bus.read_in_bulk(stream, Fed().read, from_sequence=first, until_sequence=last)

@@ -20,11 +20,10 @@ import msgspec
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.frames import Garbled
 from cutor.bus.bulk.pulling import DeliveryLost, Pulling
-from cutor.bus.bulk.reader import CONNECT_S
-from cutor.bus.bulk.wire import Wire, WireFailed
-from cutor.projections.folds.batches import batch_of
+from cutor.bus.bulk.wire import CONNECT_S, Wire, WireFailed
 from cutor.projections.folds.row_groups import Portions
 from cutor.projections.folds.sharing import Ended, write
+from cutor.projections.folds.streams import INCOMING
 from cutor.stack.process import end_with_parent
 
 ORDER_BYTES: Final = 64 << 10
@@ -77,7 +76,7 @@ class _Feeder:
 
     def _give(self, columns: Columns, ends_batch: bool) -> None:
         """Hand a piece over, once it may; the server goes on sending what it was asked for, and is listened to."""
-        piece, memory = write(batch_of(self._order.stream, columns), ends_batch=ends_batch)
+        piece, memory = write(INCOMING[self._order.stream].of(columns), ends_batch=ends_batch)
         try:
             while not self._room:
                 ready, _, _ = select.select([self._own.fileno(), self._wire.fileno()], [], [])

@@ -43,12 +43,18 @@ async def in_row_groups(
 
 
 class Portions:
-    """Messages as they come, given out in portions that add up to batches of such a size."""
+    """Messages as they come, given out in portions that add up to batches of such a size.
+
+    The first of these is of one portion, for who folds it waits for it; the next ones of one more each, until they have filled
+    one batch together.
+    """
 
     def __init__(
         self, size: int = ROW_GROUP, size_bytes: int = GROUP_BYTES, portion: int = PORTION, portion_bytes: int = PORTION_BYTES
     ) -> None:
-        self._size = size
+        self._whole = size
+        self._size = portion
+        self._left = size - portion
         self._size_bytes = size_bytes
         self._portion = portion
         self._portion_bytes = portion_bytes
@@ -86,4 +92,9 @@ class Portions:
         ends_batch = self._given >= self._size or self._given_bytes >= self._size_bytes
         if ends_batch:
             self._given = self._given_bytes = 0
+            self._grow()
         return portion, ends_batch
+
+    def _grow(self) -> None:
+        grown = min(self._size + self._portion, self._left)
+        self._size, self._left = (grown, self._left - grown) if self._left else (self._whole, 0)

@@ -81,6 +81,7 @@ class SmallFold:
         }
         self._standings: OrderedDict[Address, Standing] = OrderedDict()
         self._moving: int | None = None
+        self._moved: set[Address] = set()
         self._settled = 0
 
     def apply(self, batch: Sequence[Plain]) -> bool:
@@ -117,6 +118,7 @@ class SmallFold:
             for sql in schema.settle_statements():
                 self._connection.execute(sql)
             self._moving = 0
+            self._moved.clear()
             [(self._settled,)] = self._connection.execute("SELECT count(*) FROM folds.settled").fetchall()
 
     def forget(self, subjects: Iterable[str]) -> None:
@@ -132,16 +134,17 @@ class SmallFold:
         self._moving = None
 
     def _in_moving(self) -> int:
-        """Return how many rows ``folds.moving`` has; counted once, and after `reset`."""
+        """Return how many rows ``folds.moving`` has; read once, with whose they are, and after `reset`."""
         if self._moving is None:
-            [(count,)] = self._connection.execute("SELECT count(*) FROM folds.moving").fetchall()
-            self._moving = int(count)
+            found = self._connection.execute("SELECT tenant, id FROM folds.moving").fetchall()
+            self._moving, self._moved = len(found), {Address(tenant, name) for tenant, name in found}
         return self._moving
 
     def _states(self, batch: Iterable[Plain], rows: SmallBatch) -> list[Row]:
-        states = [rows.standings[address].row() for address in dict.fromkeys(plain.address for plain in batch)]
-        self._moving = self._in_moving() + len(states)
-        return states
+        addresses = dict.fromkeys(plain.address for plain in batch)
+        self._moving = self._in_moving() + len(addresses)
+        self._moved.update(addresses)
+        return [rows.standings[address].row() for address in addresses]
 
     def _correct(self, of: Correction) -> None:
         if of.told is None:
@@ -164,13 +167,14 @@ class SmallFold:
 
     def _stored(self, addresses: Sequence[Address]) -> dict[Address, tuple[int | None, int, int]]:
         """Return what the file has of submissions: the sequence of ``submitted``, strays, and the newest sequence."""
-        places = ", ".join(f"${place}" for place in range(1, len(addresses) + 1))
         found: dict[Address, tuple[int | None, int, int]] = {}
-        for source in ("folds.settled", "folds.moved"):
-            if source == "folds.moved" and not self._in_moving():
-                continue
-            rows = self._connection.execute(_STORED.format(source=source, places=places), [address.id for address in addresses])
-            found |= {Address(tenant, name): numbers for tenant, name, *numbers in rows.fetchall()}  # type: ignore[misc]
+        moved = [address for address in addresses if address in self._moved] if self._in_moving() else []
+        for source, wanted in (("folds.settled", addresses), ("folds.moved", moved)):
+            if wanted:
+                places = ", ".join(f"${place}" for place in range(1, len(wanted) + 1))
+                sql = _STORED.format(source=source, places=places)
+                rows = self._connection.execute(sql, [address.id for address in wanted]).fetchall()
+                found |= {Address(tenant, name): numbers for tenant, name, *numbers in rows}  # type: ignore[misc]
         return {address: found[address] for address in addresses if address in found}
 
     def _read_histories(self, stored: dict[Address, tuple[int | None, int, int]]) -> None:

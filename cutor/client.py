@@ -221,7 +221,7 @@ class Client:
             appended = await self.journal.settle(state, lambda state: decide_cancel(state, reason))
         except AppendUnconfirmed as error:
             raise AppendUnconfirmed(
-                f"{address.id} may or may not be cancelled: NATS at {self.journal.bus.address} went away before it said so;"
+                f"{address.id} may or may not be cancelled: NATS at {self.journal.bus.address} {self.journal.silence()};"
                 " cancel it again: one that has ended stays as it is",
                 details={"id": address.id, "tenant": address.tenant},
             ) from error

@@ -355,10 +355,16 @@ class Journal:
 
     def _unconfirmed(self, address: Address) -> SubmissionUnconfirmed:
         return SubmissionUnconfirmed(
-            f"{address.id} may or may not be stored: NATS at {self.bus.address} went away before it said so; submit the same"
+            f"{address.id} may or may not be stored: NATS at {self.bus.address} {self.silence()}; submit the same"
             f" request under this id again (`cutor submit … --id {address.id}`): that finds out and never makes a second one",
             details={"id": address.id, "tenant": address.tenant},
         )
+
+    def silence(self) -> str:
+        """Return in words why the server did not confirm an append: it is away, or there and stores nothing."""
+        if self.bus.connected:
+            return "is there and did not say so, as where its disk is full (`cutor doctor`)"
+        return "went away before it said so"
 
     async def settle(
         self,

@@ -28,6 +28,10 @@ async def journal(own_bus: Bus) -> Journal:
     return journal
 
 
+async def test_a_server_that_is_there_and_confirms_nothing_may_be_full(journal: Journal) -> None:
+    assert journal.silence() == "is there and did not say so, as where its disk is full (`cutor doctor`)"
+
+
 async def submitted_with_strays(journal: Journal, name: str, strays: int) -> Submission:
     """A submission as it was known before so many strays came."""
     state = await journal.known((await journal.submit(request(name))).address)

@@ -208,6 +208,7 @@ async def stays_unknown(away: Away, how: str) -> None:
     }
     line = done.line()
     assert f"{identity} may or may not be stored" in line
+    assert "went away before it said so" in line
     assert f"cutor submit … --id {identity}" in line
     assert await away.kinds(identity) == (["submitted"] if how == "cut_after" else [])
     await away.found_out(identity, bodies[0])

@@ -4,7 +4,6 @@ interrupted.
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -23,6 +22,8 @@ def run(work: Coroutine[Any, Any, T], leaves: str = "") -> T:
     a terminal that is closed SIGHUP: by themselves they would end the process where it stands. What was told to ignore SIGHUP
     (`nohup`) goes on.
     """
+    import asyncio  # noqa: PLC0415 - `Interrupted` is of the overview of commands, which is to be there at once
+
     try:
         return asyncio.run(_told(work))
     except (asyncio.CancelledError, KeyboardInterrupt):
@@ -30,6 +31,8 @@ def run(work: Coroutine[Any, Any, T], leaves: str = "") -> T:
 
 
 async def _told(work: Coroutine[Any, Any, T]) -> T:
+    import asyncio  # noqa: PLC0415 - as above
+
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, task.cancel)

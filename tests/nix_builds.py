@@ -139,7 +139,7 @@ async def _lay_foundation(settings: NixSettings) -> None:
     await make_store(settings)
     async with Engine.connect() as engine:
         builds = Builds(engine, settings)
-        built = await builds.built(FOUNDATION)
+        built = await builds.built(FOUNDATION, wall_time_ms=600_000, cpu_time_ms=600_000)
         await builds.in_store(f"rm -r /nix/var/nix/gcroots/cutor/{built.key}")
 
 

@@ -3,21 +3,20 @@
 An embedded server is filled with whole lives of submissions (`lives`). Measured are, one after the other: reading the
 stream alone, in the ordinary way, in bulk, and by a process that makes columns, too; the steps behind it, each alone, of
 the same messages without a server, in batches as a rebuild has them (bodies into events, all of it into columns, and the
-fold of those with the commit); and the rebuild of a file from the stream, with the memory that this process holds at each
-quarter of the way. CPU time is that of this process, all its threads together, and of the processes that it has started and
-ended, such as the one that reads for a rebuild. The server's stands beside it.
+fold of those with the commit); the rebuild of a file from the stream, with the memory that this process holds at each
+quarter of the way; and the same from an archive and the stream's tail (`tests.bench.archive`). CPU time is that of this
+process, all its threads together, and of the processes that it has started and ended, such as the one that reads for a
+rebuild. The server's stands beside it.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -29,12 +28,16 @@ from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.topology import apply, default_text, parse
 from cutor.model.subjects import EVENTS
+from cutor.projections.archive.place import Archive
 from cutor.projections.folds.batches import batch_of, read_batches
 from cutor.projections.folds.readings import read as read_messages
 from cutor.projections.folds.row_groups import GROUP_BYTES, ROW_GROUP
 from cutor.projections.rebuilds.rebuild import Progress, rebuild
 from cutor.projections.store import Store
+from tests.bench.archive import TARGET as ARCHIVE_TARGET
+from tests.bench.archive import archived
 from tests.bench.lives import lives, publish
+from tests.bench.metering import Meter, Spent
 
 COUNT: Final = 1_000_000
 LARGE_BYTES: Final = 16_000
@@ -42,42 +45,6 @@ LARGE_BYTES: Final = 16_000
 TARGET: Final = 120_000
 """Events a second of a rebuild, of events of 400 bytes, on two CPUs."""
 MIB: Final = 1 << 20
-
-
-class Spent(NamedTuple):
-    """Seconds by the clock, of CPU time of this process and of those that it has ended, and of the server's."""
-
-    wall_s: float
-    cpu_s: float
-    server_s: float = 0.0
-
-
-class Meter:
-    """Measures a block; of a server, where its process is given."""
-
-    def __init__(self, server_pid: int | None = None) -> None:
-        self._server_pid = server_pid
-        self.spent = Spent(0.0, 0.0)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Measure what the block takes, on top of the blocks before it."""
-        began = self._now()
-        try:
-            yield
-        finally:
-            self.spent = Spent(*(had + ended - at for had, ended, at in zip(self.spent, self._now(), began, strict=True)))
-
-    def _now(self) -> Spent:
-        children = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu_s = time.process_time() + children.ru_utime + children.ru_stime
-        return Spent(time.perf_counter(), cpu_s, 0.0 if self._server_pid is None else _cpu_s(self._server_pid))
-
-
-def _cpu_s(pid: int) -> float:
-    """Return the CPU time of a process; see proc(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Steps(NamedTuple):
@@ -138,16 +105,17 @@ async def read_by_a_process(bus: Bus, count: int, server_pid: int) -> Spent:
     return meter.spent
 
 
-async def rebuilt(bus: Bus, path: Path, server_pid: int) -> tuple[Spent, list[int]]:
+async def rebuilt(bus: Bus, path: Path, server_pid: int, archive: Archive | None = None) -> tuple[Spent, list[int]]:
     """Rebuild; return what it took, and the MiB that this process held at each quarter."""
-    meter, held = Meter(server_pid), []
+    meter = Meter(server_pid)
+    held: list[int] = []
 
     def tell(progress: Progress) -> None:
         if progress.stream == EVENTS and progress.sequence * 4 >= progress.last * (len(held) + 1):
             held.append(_resident_mib())
 
     with meter.running():
-        await rebuild(bus, path, tell=tell)
+        await rebuild(bus, path, tell=tell, archive=archive)
     return meter.spent, held
 
 
@@ -170,6 +138,13 @@ async def measure(directory: Path, count: int, output_bytes: int) -> None:
         alone = steps(directory / "fold.duckdb", count, output_bytes)
         spent |= {"into events": alone.events, "into columns, that too": alone.columns, "fold and commit": alone.folding}
         spent["rebuild"], held = await rebuilt(bus, directory / "rebuilt.duckdb", server.pid)
+        held_with_archive: list[int] = []
+
+        async def from_archive(archive: Archive) -> Spent:
+            took, held_with_archive[:] = await rebuilt(bus, directory / "of-archive.duckdb", server.pid, archive)
+            return took
+
+        spent |= await archived(bus, directory, count, from_archive)
     print(
         f"\n{count:,} events of {size_bytes / count:,.0f} bytes, {size_bytes / MIB:,.0f} MiB; published in {published_s:.1f} s"
     )
@@ -178,9 +153,11 @@ async def measure(directory: Path, count: int, output_bytes: int) -> None:
         rates = f"{count / one.wall_s:,.0f} | {size_bytes / MIB / one.wall_s:,.1f}"
         print(f"| {name} | {rates} | {one.cpu_s / count * 1e6:.1f} | {one.server_s / count * 1e6:.1f} |")
     if not output_bytes:
-        print(f"target of a rebuild: {TARGET:,} events/s")
+        print(f"target of a rebuild: {TARGET:,} events/s; from archive and tail: {ARCHIVE_TARGET:,}")
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(f"memory at each quarter of the rebuild: {', '.join(map(str, held))} MiB; highest of all {peak_mib} MiB")
+    for of, quarters in (("the rebuild", held), ("that from archive and tail", held_with_archive)):
+        print(f"memory at each quarter of {of}: {', '.join(map(str, quarters))} MiB")
+    print(f"highest of all: {peak_mib} MiB")
 
 
 def main() -> None:

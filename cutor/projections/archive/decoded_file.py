@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import duckdb
 
+from cutor.bus.bulk.columns import Columns
 from cutor.projections.archive.decoded import RELATIONS, Decoded, DecodedFile
 from cutor.projections.archive.errors import ArchiveUnusable
 from cutor.projections.archive.manifest import Segment
@@ -21,6 +22,7 @@ from cutor.projections.archive.rules import decoding_rules
 from cutor.projections.archive.segment_file import FETCHED, ROW_GROUP, columns_of, connect, literal, one_line
 from cutor.projections.folds.batches import batch_of
 from cutor.projections.folds.relation import Scan
+from cutor.projections.folds.row_groups import GROUP_BYTES
 
 ARRIVING: Final = "arriving"
 
@@ -85,7 +87,7 @@ def _decode(connection: duckdb.DuckDBPyConnection, stream: str, path: Path, segm
     kinds: set[str] = set()
     made: set[str] = set()
     faults = 0
-    for columns in columns_of(path, segment.first, segment.last, FETCHED):
+    for columns in _gathered(columns_of(path, segment.first, segment.last, FETCHED)):
         batch = batch_of(stream, columns)
         kinds |= {kind for kind in batch.kinds if kind is not None}
         faults += batch.faults
@@ -100,6 +102,19 @@ def _decode(connection: duckdb.DuckDBPyConnection, stream: str, path: Path, segm
             finally:
                 connection.unregister(ARRIVING)
     return _Found(kinds, faults)
+
+
+def _gathered(found: Iterator[Columns]) -> Iterator[Columns]:
+    """Yield what is found in larger batches: a statement of DuckDB's costs as much as decoding a thousand messages."""
+    gathered, held_bytes = Columns.empty(), 0
+    for columns in found:
+        gathered.add(columns)
+        held_bytes += sum(map(len, columns.bodies))
+        if len(gathered) >= ROW_GROUP or held_bytes >= GROUP_BYTES:
+            yield gathered
+            gathered, held_bytes = Columns.empty(), 0
+    if len(gathered):
+        yield gathered
 
 
 def _stored(stream: str, relation: str) -> str:

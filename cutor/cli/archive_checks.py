@@ -32,6 +32,8 @@ SEALS: Final = (
 async def check_archive(bus: Bus, settings: ArchiveSettings) -> AsyncIterator[Finding]:
     """Check how far the archive is, where one is configured, and that streams let go as they are meant to."""
     if settings.directory is None:
+        if (late := await _begins_late(bus)) is not None:
+            yield late
         return
     for stream, days in ((EVENTS, settings.retain_days), (BODIES, settings.retain_bodies_days)):
         if (found := await _retention(bus, stream, days)) is not None:
@@ -62,6 +64,18 @@ def judge_archive(reports: list[StreamReport], settings: ArchiveSettings, now_s:
         some = ", ".join(gaps[:GAPS_SHOWN]) + (f" and {len(gaps) - GAPS_SHOWN} more gaps" if len(gaps) > GAPS_SHOWN else "")
         return warn("archive", f"sealed without what was acknowledged as missing: {some}", "a backup may have it")
     return ok("archive", f"sealed are {sealed}" if sealed else "nothing is old enough to be sealed")
+
+
+async def _begins_late(bus: Bus) -> Finding | None:
+    """Return what there is to say of a stream whose beginning is gone, where no archive is configured."""
+    try:
+        first = int((await bus.stream_info(EVENTS))["state"]["first_seq"])
+    except StreamMissing:
+        return None
+    if first <= 1:
+        return None
+    what = f"EVENTS begins at {first}, and no archive is configured: views that are made anew begin there, and look whole"
+    return warn("archive", what, "set [archive] directory to where it was sealed")
 
 
 async def _retention(bus: Bus, stream: str, days: int | None) -> Finding | None:

@@ -53,6 +53,10 @@ class SealedPast:
         it can.
         """
         pause_s, position = FIRST_PAUSE_S, self._writer.position(stream).sequence
+        if self._archive is None and not position and (begins := (await state_of(self._bus, stream)).first) > 1:
+            log.warning(
+                "%s begins at %d, and no archive is configured: the views begin there, too, and not before", stream, begins
+            )
         while (reason := await self._lacking(stream, folded)) is not None:
             waiting()
             reached = self._writer.position(stream).sequence

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from cutor.bus.connection import Bus
+from cutor.cli.archive_checks import check_archive
 from cutor.cli.checks import check_projector
 from cutor.projections.archive.errors import MessagesMissing
 from cutor.projections.archive.manifest import Manifest
@@ -22,6 +23,7 @@ from cutor.projections.archive.sealing import Cut
 from cutor.projections.format import to_text
 from cutor.projections.queries.client import query
 from cutor.projections.rebuilds.rebuild import Progress, rebuild
+from cutor.projections.settings import ArchiveSettings
 from tests import commands
 from tests.integration.projecting import happen_to_many, projector, until
 from tests.integration.test_archive import loose_url, seal_all, set_up
@@ -178,3 +180,15 @@ async def test_a_rebuild_fails_where_what_expires_meanwhile_is_nowhere(expired: 
     with pytest.raises(MessagesMissing, match="61 to"):
         await rebuild(expired.bus, tmp_path / "a.duckdb", tell=meanwhile(expired.url, let_go), archive=expired.archive)
     assert not (tmp_path / "a.duckdb").exists()
+
+
+async def test_views_that_begin_late_for_want_of_an_archive_are_told_of(
+    expired: Expired, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = int((await expired.bus.stream_info("EVENTS"))["state"]["first_seq"])
+    async with projector(expired.url, tmp_path / "views.duckdb"):
+        await until(expired.bus, "SELECT min(sequence) FROM events", first)
+    said = f"EVENTS begins at {first}, and no archive is configured"
+    assert [one.levelname for one in caplog.records if said in one.getMessage()] == ["WARNING"]
+    [found] = [one async for one in check_archive(expired.bus, ArchiveSettings())]
+    assert (found.verdict, said in found.detail) == ("warn", True)

@@ -18,12 +18,14 @@ from cutor.bus.server_file import RETENTION_USER, USER
 from cutor.bus.topology import apply, default_text, parse
 from cutor.cli.archive_checks import check_archive
 from cutor.journal import Journal, SubmissionConflict
-from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign
+from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign, GapRefused
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import VERSION, Manifest
-from cutor.projections.archive.place import Archive
+from cutor.projections.archive.place import ASIDE, Archive
 from cutor.projections.archive.retention import Expiry, Retention, RetentionRefused, expire, plan
+from cutor.projections.archive.sealing import acknowledge
 from cutor.projections.archive.segment_file import SegmentWriter
+from cutor.projections.archive.verification import verify
 from cutor.projections.rebuilds.rebuild import rebuild
 from cutor.projections.settings import ArchiveSettings
 from tests.fault.proxy import Proxy
@@ -307,6 +309,32 @@ async def test_what_was_acknowledged_as_missing_and_is_there_again_stays(brief: 
     await old(brief)
     with pytest.raises(ArchiveForeign, match="EVENTS has message 6 again"):
         await plan(brief, archive, AGE_S)
+    joined = await Joined.of(brief, "EVENTS", archive)
+    assert [one.sequence async for some in joined.read_batches() for one in some] == [one.sequence for one in messages]
+    await rebuild(brief, tmp_path / "sealed.duckdb", archive=archive)
+    await rebuild(brief, tmp_path / "stream.duckdb")
+    assert differing(tmp_path / "sealed.duckdb", tmp_path / "stream.duckdb") == [], "views are made of it, too"
+
+
+async def test_a_gap_is_not_acknowledged_where_a_file_has_what_is_missing(url: str, brief: Bus, tmp_path: Path) -> None:
+    """The manifest is that of an old copy: the file that it does not name is the only place that has these events."""
+    archive = Archive(tmp_path / "archive")
+    await happen_to_many(brief, 1, "s")
+    before = (await seal_all(brief, archive))["EVENTS"].last
+    path = archive.directory / "EVENTS" / "manifest.json"
+    old_manifest = path.read_bytes()
+    await happen_to_many(brief, 1, "t")
+    last = (await seal_all(brief, archive))["EVENTS"].last
+    newest = path.read_bytes()
+    await let_go(url, "EVENTS", last, created=await created(brief))
+    path.write_bytes(old_manifest)
+    for _ in range(2):
+        with archive.held(), pytest.raises(GapRefused, match=f"it has messages of {before + 1} to {last - 1}: the manifest is"):
+            await acknowledge(brief, archive, "EVENTS", before + 1, last - 1)
+    [aside] = path.parent.glob(f"*{ASIDE}")
+    path.write_bytes(newest)
+    aside.rename(aside.with_suffix(""))
+    assert (await verify(archive, "EVENTS", brief)).faults == []
 
 
 async def test_an_id_whose_beginning_is_gone_is_told_apart_from_one_that_is_taken(url: str, brief: Bus) -> None:

@@ -42,10 +42,15 @@ async def fold_sealed(
     start = max(first, writer.position(joined.stream).sequence + 1)
     pieces = joined.pieces(start, last)
     known = {gap.last for gap in await writer.gaps(joined.stream)} if pieces else set()
-    if gaps := [gap for gap in joined.gaps(start, last) if pieces and gap.first >= start and gap.last not in known]:
+    missing = await joined.missing(start, last) if pieces else []
+    if gaps := [gap for gap in missing if gap.first >= start and gap.last not in known]:
         await writer.note_gaps(joined.stream, gaps)
     async with aclosing(_checked(joined, pieces, from_bodies=from_bodies)) as checked:
         async for piece, files in checked:
+            begin = max(first, writer.position(joined.stream).sequence + 1)
+            if begin < piece.first:
+                again = ahead(in_row_groups(_kept(joined, begin, piece.first - 1)), joined.stream)
+                await _fold_batches(writer, joined.stream, again, tell)
             await _fold_piece(writer, joined.stream, piece, files, tell)
 
 
@@ -99,6 +104,13 @@ async def _decoded(stream: str, piece: Piece, files: DecodedFiles) -> AsyncGener
     found = batches_of(stream, piece, files, piece.first)
     while batch := await asyncio.to_thread(next, found, None):
         yield batch
+
+
+async def _kept(joined: Joined, first: int, last: int) -> AsyncGenerator[Columns, None]:
+    """Yield what the stream has again of what was acknowledged as missing."""
+    async with aclosing(joined.again(first, last)) as batches:
+        async for messages in batches:
+            yield Columns.of(messages)
 
 
 async def _columns(piece: Piece) -> AsyncGenerator[Columns, None]:

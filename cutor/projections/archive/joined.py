@@ -16,7 +16,7 @@ from cutor.projections.archive.manifest import Manifest, Segment
 from cutor.projections.archive.place import Archive, sha256_of
 from cutor.projections.archive.sealing import StreamState, check_no_gap, check_same_stream, first_from, state_of
 from cutor.projections.archive.segment_file import first_since, messages_of
-from cutor.projections.folds.gaps import Gap
+from cutor.projections.folds.gaps import Gap, gaps_in
 
 BATCH: Final = 5000
 
@@ -100,6 +100,24 @@ class Joined:
             Gap(one.first - one.missing, one.first - 1, one.first_time_ns) for one in self.segments(first, last) if one.missing
         ]
 
+    async def missing(self, first: int, last: int) -> list[Gap]:
+        """Return what of that the stream does not have again: a copy that leads again, or a backup, may have lost nothing."""
+        found: list[Gap] = []
+        for gap in self.gaps(first, last):
+            there = [(one.sequence, one.time_ns) async for some in self.again(gap.first, gap.last) for one in some]
+            ends = [*there, (gap.last + 1, gap.noticed_ns)]
+            found += gaps_in(gap.first - 1, [sequence for sequence, _ in ends], [time_ns for _, time_ns in ends])
+        return found
+
+    async def again(self, first: int, last: int, batch: int = BATCH) -> AsyncGenerator[list[Stored], None]:
+        """Yield what the stream has of a range that is not sealed."""
+        if first > last or last < self.first_kept:
+            return
+        reading = self._bus.read_batches(self.stream, from_sequence=first, until_sequence=last, batch=batch)
+        async with aclosing(reading) as batches:
+            async for messages in batches:
+                yield messages
+
     async def check_gaps(self, first: int, last: int) -> None:
         """Raise `ArchiveForeign` where the stream has again what was acknowledged as missing: that is sealed nowhere."""
         for gap in self.gaps(first, last):
@@ -159,14 +177,14 @@ class Joined:
             )
         start = from_sequence
         for piece in self.pieces(from_sequence, last):
+            async with aclosing(self.again(start, piece.first - 1, batch)) as batches:
+                async for some in batches:
+                    yield some
             await self.check(piece)
             found = messages_of(self.stream, piece.path, piece.first, piece.last, batch)
             while messages := await asyncio.to_thread(next, found, None):
                 yield messages
             start = piece.last + 1
-        if start > last:
-            return
-        reading = self._bus.read_batches(self.stream, from_sequence=start, until_sequence=last, batch=batch)
-        async with aclosing(reading) as batches:
-            async for messages in batches:
-                yield messages
+        async with aclosing(self.again(start, last, batch)) as batches:
+            async for some in batches:
+                yield some

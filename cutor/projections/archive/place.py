@@ -101,6 +101,22 @@ class Archive:
         finally:
             os.close(lock)
 
+    def unnamed(self, stream: str, first: int, last: int) -> Path | None:
+        """Return a file with messages of a range that the manifest does not name, also one that was set aside; else None.
+
+        Raises `ArchiveDamaged`, `ArchiveUnusable`.
+        """
+        manifest = self.manifest(stream)
+        named = {segment.file_name for segment in manifest.segments} if manifest else set()
+        with self._readable():
+            names = {path.name for path in self._of(stream).iterdir()} if self._of(stream).is_dir() else set()
+        for name in sorted(names - named):
+            if is_segment_name(name.removesuffix(ASIDE)):
+                begin, _, end = name.partition(".")[0].partition("-")
+                if int(begin) <= last and int(end) >= first:
+                    return self._of(stream) / name
+        return None
+
     # -- for who holds it ------------------------------------------------------------------------------------------
 
     def make_mark(self) -> str:

@@ -21,7 +21,7 @@ from cutor.bus.message import Stored, parse_time_ns
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.archive.errors import ArchiveError, ArchiveForeign, GapRefused, MessagesMissing
 from cutor.projections.archive.manifest import VERSION, Manifest, Segment
-from cutor.projections.archive.place import Archive
+from cutor.projections.archive.place import ASIDE, Archive
 from cutor.projections.archive.segment_file import SegmentWriter
 from cutor.projections.folds.rows import fingerprint
 from cutor.undisturbed import to_the_end
@@ -148,6 +148,11 @@ async def acknowledge(bus: Bus, archive: Archive, stream: str, first: int, last:
     if behind != last + 1:
         there = "ends" if behind is None else f"goes on with {behind}"
         raise GapRefused(f"{stream} {there} behind {first - 1}: {first} to {last} is not what it lacks")
+    if (held := await asyncio.to_thread(archive.unnamed, stream, first, last)) is not None:
+        raise GapRefused(
+            f"{held}: it has messages of {first} to {last}: the manifest is an old one. Put the newest in its place, and take "
+            f"{ASIDE} off the names of files; is there none, move the file elsewhere first"
+        )
     manifest = manifest.with_gap(last)
     archive.write_manifest(manifest)
     return manifest

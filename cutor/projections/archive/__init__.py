@@ -2,6 +2,7 @@
 
 ```
 <archive>/lock                              who writes; one at a time
+<archive>/mark                              by which the stack knows it
 <archive>/<STREAM>/manifest.json            which segments there are, with hashes; renamed into place last
 <archive>/<STREAM>/<first>-<last>.parquet   the messages of that range of sequences, as they stand in the stream
 <archive>/<STREAM>/decoded/                 what a rebuild reads of them in place of their bodies; made again where it is gone
@@ -10,7 +11,7 @@
 In reading order: ``manifest`` (what an archive says of itself), ``place`` (directory, lock, putting in place),
 ``segment_file`` (Parquet, by DuckDB), ``sealing`` (from a stream into segments), ``joined`` (archive and stream as one),
 ``rules``, ``decoded``, ``decoded_file`` and ``decoding`` (segments into what a rebuild reads), ``sealed_batch`` and ``folding``
-(sealed messages into views), ``sealed_bodies`` (contents by their names), ``verification``, ``reports``,
-``unended`` and ``retention`` (what may go), ``references`` and ``body_retention`` (which bodies may), ``lives`` (submissions by
-their ids), ``measuring`` (its metrics), ``archiver`` (the role that does all this on a schedule), ``errors``.
+(sealed messages into views), ``sealed_bodies`` (contents by their names), ``verification``, ``reports``, ``belonging`` (is it the
+stack's own?), ``unended`` and ``retention`` (what may go), ``references`` and ``body_retention`` (which bodies may), ``mending``
+(which are put back), ``lives`` (submissions by their ids), ``measuring`` (its metrics), ``archiver`` (the role that does all this on a schedule), ``errors``.
 """

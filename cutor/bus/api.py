@@ -23,6 +23,7 @@ DEFAULT_TIMEOUT_S: Final = 10.0
 
 STREAM_NOT_FOUND: Final = 10059
 CONSUMER_NOT_FOUND: Final = 10014
+STORAGE_EXCEEDED: Final = 10047
 _PASSING: Final = frozenset({10008, 10009})
 """The cluster elects a leader: 10008 temporarily unavailable, 10009 not leader."""
 

@@ -9,7 +9,7 @@ import asyncio
 from importlib import resources
 from pathlib import Path
 
-from cutor.bus.api import CONSUMER_NOT_FOUND
+from cutor.bus.api import CONSUMER_NOT_FOUND, STORAGE_EXCEEDED
 from cutor.bus.connection import Bus
 from cutor.bus.errors import ApiRefused, StreamMissing, TopologyError
 from cutor.bus.restoring import refuse_part
@@ -48,10 +48,19 @@ async def apply(bus: Bus, topology: Topology) -> list[Change]:
         try:
             await _carry_out(bus, change)
         except ApiRefused as error:
-            raise TopologyError(f"{topology.source}: {change.target}: the server refuses it: {error.description}") from error
+            raise TopologyError(f"{topology.source}: {change.target}: the server refuses it: {_reason(error)}") from error
     for left in await plan(bus, topology):
         raise TopologyError(f"{topology.source}: {left.target}: the server did not take the settings: {left}")
     return changes
+
+
+def _reason(error: ApiRefused) -> str:
+    if error.code == STORAGE_EXCEEDED:
+        return (
+            f"{error.description}: a stream reserves its `max_bytes` within the server's `max_file_store` and its disk; "
+            "make room there, or write a smaller one here"
+        )
+    return error.description
 
 
 async def _held(bus: Bus, topology: Topology) -> dict[str, HeldStream]:

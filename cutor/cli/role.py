@@ -27,7 +27,7 @@ def role_command(name: str, role: Role, purpose: str) -> click.Command:
     )
     @server_option
     @data_option
-    @click.option("--worker", metavar="NAME", help="Its name in leases, before the instance's; else that of the role.")
+    @click.option("--worker", metavar="NAME", help=_worker_help(name))
     @click.option("--parent", type=int, hidden=True)
     @click.option("--ready-fd", type=int, hidden=True)
     @click.option("--lock-fd", "lock_fds", type=int, multiple=True, hidden=True)
@@ -52,6 +52,11 @@ def role_command(name: str, role: Role, purpose: str) -> click.Command:
         return run_role(settings, role)
 
     return command
+
+
+def _worker_help(name: str) -> str:
+    where = "logs and metrics" if name in WITHOUT_CONTAINERS else "leases, logs and metrics"
+    return f"Its name in {where}, before the instance's; else that of the role."
 
 
 def _supervision(parent: int | None, ready_fd: int | None, lock_fds: tuple[int, ...]) -> Supervision | None:

@@ -130,3 +130,9 @@ async def test_a_body_subject_is_written_once(empty: Bus) -> None:
     stored = await empty.last("BODIES", "cutor.body.x.0")
     assert stored is not None
     assert stored.body == b"first"
+
+
+async def test_room_that_the_server_has_not_is_refused_with_what_to_do(empty: Bus) -> None:
+    wanted = parse(default_text().replace("max_bytes: 1GiB", "max_bytes: 1000000GiB"), TENANTS)
+    with pytest.raises(TopologyError, match=r"stream DEADLETTERS: .*`max_bytes`.*`max_file_store`.*make room"):
+        await apply(empty, wanted)

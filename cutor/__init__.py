@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cutor.bus.errors import BusError, BusUnreachable
     from cutor.client import Client, Receipt, Update
     from cutor.errors import CutorError, WaitedTooLong
-    from cutor.journal import PolicyMissing, SubmissionConflict, SubmissionUnconfirmed, SubmissionUnknown
+    from cutor.journal_errors import PolicyMissing, SubmissionConflict, SubmissionUnconfirmed, SubmissionUnknown
     from cutor.model.build_progress import BuildProgress
     from cutor.model.errors import InvalidRequest
     from cutor.model.events import EnvironmentRef, Output, Signal, Stage
@@ -43,7 +43,7 @@ _HOMES: Final = {
     "Output": "cutor.model.events",
     "ParkedSubmission": "cutor.model.parked",
     "Policy": "cutor.model.limits",
-    "PolicyMissing": "cutor.journal",
+    "PolicyMissing": "cutor.journal_errors",
     "Receipt": "cutor.client",
     "Request": "cutor.model.request",
     "RequestedLimit": "cutor.model.limits",
@@ -52,9 +52,9 @@ _HOMES: Final = {
     "Retry": "cutor.parked",
     "Signal": "cutor.model.events",
     "Stage": "cutor.model.events",
-    "SubmissionConflict": "cutor.journal",
-    "SubmissionUnconfirmed": "cutor.journal",
-    "SubmissionUnknown": "cutor.journal",
+    "SubmissionConflict": "cutor.journal_errors",
+    "SubmissionUnconfirmed": "cutor.journal_errors",
+    "SubmissionUnknown": "cutor.journal_errors",
     "TestCase": "cutor.model.request",
     "Update": "cutor.client",
     "WaitedTooLong": "cutor.errors",

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from cutor.bus.backup import check_whole
 from cutor.bus.bodies import Bodies
@@ -20,7 +20,15 @@ from cutor.bus.errors import AppendUnconfirmed, BusUnreachable, FenceConflict, S
 from cutor.bus.message import Stored
 from cutor.bus.verdict import Appended as BusAppended
 from cutor.contents import Contents
-from cutor.errors import CutorError
+from cutor.journal_errors import (
+    JournalBusy,
+    PolicyMissing,
+    PrefixLost,
+    SubmissionConflict,
+    SubmissionUnconfirmed,
+    SubmissionUnknown,
+    unknown,
+)
 from cutor.model.codec import EventError, decode_policy, encode
 from cutor.model.content import INLINE_BYTES
 from cutor.model.decide import decide_submit, event_message_id
@@ -31,11 +39,9 @@ from cutor.model.request import ValidRequest, digest, size_bytes
 from cutor.model.state import Folding, Stamp, Submission, evolve, initial
 from cutor.model.subjects import EVENTS, POLICY_SUBJECT, STACK, Address, event_subject, fence
 from cutor.model.versions import announcing
+from cutor.past import Past
 from cutor.sealed import Sealed
 from cutor.versions import Versions
-
-if TYPE_CHECKING:
-    from cutor.projections.archive.lives import Lives
 
 CONFLICTS_AT_MOST: Final = 100
 """Times an append is decided anew before `JournalBusy`, about 9 s: more than any healthy submission has events in that time."""
@@ -45,43 +51,8 @@ CONFLICT_PAUSE_S: Final = 0.005
 CONFLICT_PAUSE_MAX_S: Final = 0.1
 
 
-class SubmissionConflict(CutorError):
-    """The id is taken by a submission with another body, by what retention left of one, or by messages of others."""
-
-    exit_code = 2
-
-
-class SubmissionUnconfirmed(CutorError):
-    """Nobody knows whether it is stored: the server went away before it said so. The same again under its id finds out.
-
-    That is safe as often as wanted: the same id and body is one submission. ``details`` has id and tenant.
-    """
-
-
-class SubmissionUnknown(CutorError):
-    """No submission of this tenant has the id."""
-
-    exit_code = 2
-
-
-class PolicyMissing(CutorError):
-    """The stack has published no policy: it was not set up by ``cutor up`` or ``cutor streams apply``."""
-
-    exit_code = 3
-
-
-class JournalBusy(CutorError):
-    """Others append to one submission faster than this process can read: nothing of cutor's does that."""
-
-    exit_code = 3
-
-
 Seen = Callable[[Submission, Event, Submission], None]
 """Is told of an event that was appended, between two states."""
-
-
-class PrefixLost(Exception):
-    """The stream does not hold what a state was folded from."""
 
 
 class Entry(NamedTuple):
@@ -266,14 +237,14 @@ class Journal:
         if state is None and (past := await self.past([address])) is not None:
             state = (await past.states([address])).get(address)
         if state is None:
-            raise SubmissionUnknown(f"{_unknown(address)}{await self.sealed.lacks_of(self.bus)}")
+            raise SubmissionUnknown(f"{unknown(address)}{await self.sealed.lacks_of(self.bus)}")
         return state
 
     async def known(self, address: Address) -> Submission:
         """Return the folded state of a submission. Raises `SubmissionUnknown`."""
         state = await self.state(address)
         if state is None:
-            raise _unknown(address)
+            raise unknown(address)
         return state
 
     async def submit(self, request: ValidRequest, caused_by: str | None = None) -> Submission:
@@ -432,34 +403,7 @@ class Journal:
                 yield entry, state
                 if state.ended:
                     return
-        raise _unknown(address)
-
-
-class Past:
-    """Submissions by archive and stream: those of which the stream has not the beginning any more."""
-
-    def __init__(self, journal: Journal, lives: Lives) -> None:
-        self._journal = journal
-        self._lives = lives
-
-    async def states(self, addresses: Sequence[Address]) -> dict[Address, Submission]:
-        """Return the states of those of which the archive has the beginning, with what came behind its end.
-
-        All of their sealed events are in memory meanwhile.
-        """
-        found: dict[Address, Submission] = {}
-        for address, messages in (await self._lives.messages(addresses)).items():
-            folding = Folding(address)
-            for stored in messages:
-                await self._journal.fold_in(folding, stored)
-            batches = self._journal.bus.since_batches(fence(address), self._lives.sealed)
-            async with aclosing(batches):
-                async for batch in batches:
-                    for stored in batch:
-                        await self._journal.fold_in(folding, stored)
-            if folding.state is not None:
-                found[address] = folding.state
-        return found
+        raise unknown(address)
 
 
 class _Attempt:
@@ -488,7 +432,3 @@ def _same(state: Submission, wanted_digest: str) -> Submission:
             f"the id {state.address.id!r} is taken by a submission with another body; send this one under another id"
         )
     return state
-
-
-def _unknown(address: Address) -> SubmissionUnknown:
-    return SubmissionUnknown(f"no submission {address.id!r} of the tenant {address.tenant!r} is known")

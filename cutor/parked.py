@@ -20,7 +20,8 @@ import msgspec
 
 from cutor.bus.errors import FenceConflict, StreamMissing
 from cutor.errors import REFUSED, CutorError
-from cutor.journal import Journal, SubmissionConflict, SubmissionUnknown
+from cutor.journal import Journal
+from cutor.journal_errors import SubmissionConflict, SubmissionUnknown
 from cutor.model.codec import encode
 from cutor.model.errors import InvalidRequest
 from cutor.model.messages import read_resolution

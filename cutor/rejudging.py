@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from cutor.errors import REFUSED, CutorError
-from cutor.journal import Journal, SubmissionConflict
+from cutor.journal import Journal
+from cutor.journal_errors import SubmissionConflict
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Policy
 from cutor.model.rejudgement import LABEL, Rejudged, labelled, rejudged_id

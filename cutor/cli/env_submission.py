@@ -20,7 +20,7 @@ from cutor.cli.render import console
 from cutor.client import Client, path_of
 from cutor.environments import Environments
 from cutor.errors import INTERRUPTED
-from cutor.journal import SubmissionUnknown
+from cutor.journal_errors import SubmissionUnknown
 from cutor.model.catalogue import LABEL
 from cutor.model.environments import EnvironmentBuilt
 from cutor.model.errors import InvalidRequest

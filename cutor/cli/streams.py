@@ -20,7 +20,8 @@ from cutor.cli.changes import change_text, fields_text, policy_changes
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.cli.streams_backup import backup_command, redeliver_command, restore_command
-from cutor.journal import Journal, PolicyMissing
+from cutor.journal import Journal
+from cutor.journal_errors import PolicyMissing
 from cutor.model.codec import EventError
 from cutor.model.limits import Policy
 from cutor.model.subjects import STACK

@@ -6,7 +6,8 @@ from contextlib import suppress
 
 from cutor.bus.connection import Bus
 from cutor.cli.findings import Finding, fail
-from cutor.journal import Journal, PolicyMissing
+from cutor.journal import Journal
+from cutor.journal_errors import PolicyMissing
 from cutor.model.versions import ahead
 
 

@@ -24,7 +24,8 @@ from cutor.bus.errors import BusError
 from cutor.bus.following import LOOKS_AFTER_S
 from cutor.bus.subscription import Notice, overhearing
 from cutor.bus.topology_promises import HEARTBEAT_S
-from cutor.journal import Journal, SubmissionUnknown
+from cutor.journal import Journal
+from cutor.journal_errors import SubmissionUnknown
 from cutor.logs import concern
 from cutor.model.decide import Look, decide_cleaned, decide_look, decide_overtaken
 from cutor.model.events import Event, Lease, Leased, Role

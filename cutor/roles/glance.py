@@ -29,7 +29,8 @@ from typing import Final
 import msgspec
 
 from cutor.bus.message import Stored
-from cutor.journal import Journal, PrefixLost
+from cutor.journal import Journal
+from cutor.journal_errors import PrefixLost
 from cutor.model.decide import is_old
 from cutor.model.messages import SUBMITTED, Unreadable, read_message
 from cutor.model.state import Submission, evolve, outline

@@ -33,7 +33,8 @@ from cutor.bus.delivery import Delivery, Pulse
 from cutor.bus.errors import BusError
 from cutor.bus.topology_promises import HEARTBEAT_S, LEASE_S
 from cutor.errors import CutorError
-from cutor.journal import Journal, JournalBusy
+from cutor.journal import Journal
+from cutor.journal_errors import JournalBusy
 from cutor.model.decide import (
     Answer,
     NothingToDo,

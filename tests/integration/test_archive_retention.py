@@ -17,7 +17,8 @@ from cutor.bus.letting_go import PurgeDenied, let_go
 from cutor.bus.server_file import RETENTION_USER, USER
 from cutor.bus.topology import apply, default_text, parse
 from cutor.cli.archive_checks import check_archive
-from cutor.journal import Journal, SubmissionConflict
+from cutor.journal import Journal
+from cutor.journal_errors import SubmissionConflict
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign, GapRefused
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import VERSION, Manifest

@@ -10,7 +10,8 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
-from cutor.journal import Journal, JournalBusy
+from cutor.journal import Journal
+from cutor.journal_errors import JournalBusy
 from cutor.model.decide import decide_cancel, event_message_id
 from cutor.model.events import Event, Lease, Leased
 from cutor.model.limits import Policy

@@ -23,7 +23,8 @@ from cutor.bus.embedded import free_port
 from cutor.bus.errors import AppendUnconfirmed, BusUnreachable
 from cutor.client import Client
 from cutor.errors import CutorError
-from cutor.journal import Journal, SubmissionUnconfirmed
+from cutor.journal import Journal
+from cutor.journal_errors import SubmissionUnconfirmed
 from cutor.model.limits import Policy
 from cutor.model.request import request_from, validate
 from cutor.model.subjects import Address

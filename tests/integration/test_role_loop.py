@@ -18,7 +18,8 @@ from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import BusUnreachable
 from cutor.bus.topology import apply, default_text
 from cutor.bus.topology_file import parse
-from cutor.journal import Appended, Journal, SubmissionConflict
+from cutor.journal import Appended, Journal
+from cutor.journal_errors import SubmissionConflict
 from cutor.model.codec import encode
 from cutor.model.decide import decide_cancel, event_message_id
 from cutor.model.events import Event, Finished, Lease, Leased, Rejected, Stage, Submitted, kind_of, output

@@ -13,7 +13,8 @@ from cutor import Client
 from cutor.bus.bodies import CHUNK_BYTES, body_subject, reference_of
 from cutor.bus.connection import Bus
 from cutor.contents import Contents
-from cutor.journal import Journal, SubmissionConflict
+from cutor.journal import Journal
+from cutor.journal_errors import SubmissionConflict
 from cutor.model.codec import encode
 from cutor.model.content import INLINE_BYTES, BodyRef, Content, encode_text
 from cutor.model.decide import event_message_id

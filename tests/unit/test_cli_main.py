@@ -17,7 +17,7 @@ from cutor.cli.failures import exit_code_of, line_of
 from cutor.cli.main import COMMANDS, cli, run
 from cutor.containers.errors import ContainerError, EngineUnreachable
 from cutor.errors import WaitedTooLong
-from cutor.journal import SubmissionConflict, SubmissionUnknown
+from cutor.journal_errors import SubmissionConflict, SubmissionUnknown
 from cutor.model.codec import EventError
 from cutor.model.errors import InvalidPolicy, InvalidRequest
 from cutor.model.limits import Policy

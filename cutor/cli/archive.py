@@ -104,7 +104,7 @@ def seal_command(wanted: Wanted, directory: Path | None, everything: bool, begin
 @json_option
 @click.pass_obj
 def decode_command(wanted: Wanted, directory: Path | None) -> None:
-    """Decode what is sealed, so that views are made from it without reading every body.
+    """Decode what is sealed, so that rebuilds are quicker.
 
     What a fold takes of a segment is written beside it, by the rules of this cutor; segments of which that is there already are
     left as they are. The archiver and `cutor archive seal` do this by themselves: it is for an archive of an earlier cutor that

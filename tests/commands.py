@@ -34,6 +34,7 @@ _PREPARED: Final = ("duckdb", "aiodocker")
 _OF_THE_INTERPRETER: Final = ("PYTHON", "LC_", "LANG")
 _PIECE: Final = 1 << 16
 _NUMBER: Final = 8
+_ALL: Final = 1 << 20
 
 
 class Request(NamedTuple):
@@ -45,10 +46,14 @@ class Request(NamedTuple):
     standard: Sequence[int]
 
 
+class ForksEnded(Exception):
+    """The process that forks commands ended before it had said how one went: an import failed, or it was killed."""
+
+
 def run(
     arguments: Sequence[str], environment: Mapping[str, str], *, stdin: bytes = b"", timeout_s: float
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run ``cutor`` as `subprocess.run` would; raises `subprocess.TimeoutExpired` as that does."""
+    """Run ``cutor`` as `subprocess.run` would; raises `subprocess.TimeoutExpired` as that does, and `ForksEnded`."""
     command = [sys.executable, "-m", "cutor", *arguments]
     if _interpreter_of(environment) != _interpreter_of(os.environ):
         return subprocess.run(command, input=stdin, env=environment, capture_output=True, timeout=timeout_s, check=False)
@@ -56,13 +61,14 @@ def run(
     theirs, ours = [ends[0][0], ends[1][1], ends[2][1]], [ends[0][1], ends[1][0], ends[2][0]]
     said = {"arguments": list(arguments), "environment": dict(environment), "directory": str(Path.cwd())}
     with _forks().begin(json.dumps(said).encode(), theirs) as answer:
-        process = int.from_bytes(answer.recv(_NUMBER), "little")
+        process = _told(answer)
         try:
             out, err = _communicate(stdin, ours, time.monotonic() + timeout_s)
             answer.settimeout(timeout_s)
-            code = int.from_bytes(answer.recv(_NUMBER), "little", signed=True)
+            code = _told(answer)
         except BaseException as error:
-            os.kill(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
             if isinstance(error, TimeoutError):
                 raise subprocess.TimeoutExpired(command, timeout_s) from error
             raise
@@ -72,6 +78,13 @@ def run(
 def decoded(done: subprocess.CompletedProcess[bytes]) -> subprocess.CompletedProcess[str]:
     """Return what was printed as text."""
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def _told(answer: socket.socket) -> int:
+    """Return the number that comes next. Raises `ForksEnded` where none does."""
+    if len(number := answer.recv(_NUMBER)) != _NUMBER:
+        raise ForksEnded
+    return int.from_bytes(number, "little", signed=True)
 
 
 def _interpreter_of(environment: Mapping[str, str]) -> dict[str, str]:
@@ -211,7 +224,7 @@ def _become(request: Request) -> None:
     """Turn this process into a command, whose end it ends with."""
     for number, fd in enumerate(request.standard):
         os.dup2(fd, number)
-    os.closerange(3, max(request.standard) + 1)
+    os.closerange(3, _ALL)
     os.chdir(request.directory)
     os.environ.clear()
     os.environ.update(request.environment)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import commands
 from tests.commands import run
 from tests.live_stack import surroundings
 
@@ -74,3 +75,13 @@ def test_several_at_one_time_get_each_its_answer(tmp_path: Path) -> None:
         thread.join()
     assert sorted(said) == list(range(12))
     assert all(f"id '{number}*'".encode() in line for number, line in said.items()), said
+
+
+def test_a_command_whose_end_nobody_tells_is_none_that_went_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forks = commands._Forks()
+    monkeypatch.setattr(commands, "_forks", lambda: forks)
+    killer = threading.Timer(2, forks._process.kill)
+    killer.start()
+    with pytest.raises(commands.ForksEnded):
+        run(["streams", "apply", "--server", NOWHERE], surroundings(tmp_path), timeout_s=120)
+    killer.join()

@@ -15,15 +15,18 @@ NEVER_S = 3600.0
 class Asked:
     """A question that has its turn until it is let go."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, *, at_once: bool = True) -> None:
+        self.at_once = at_once
         self.begun = asyncio.Event()
         self.go = asyncio.Event()
         self.task = asyncio.create_task(self._ask(turns))
 
     async def _ask(self, turns: Turns) -> str:
         try:
-            async with turns.turn():
+            async with turns.turn() as begin:
                 self.begun.set()
+                if self.at_once:
+                    begin()
                 await self.go.wait()
                 return "answered"
         except TurnOver:
@@ -74,6 +77,19 @@ async def test_one_long_one_among_short_ones_goes_on() -> None:
     assert not first.task.done()
     first.go.set()
     assert await first.came_to() == "answered"
+
+
+async def test_who_waits_for_something_before_the_question_begins_is_not_ended() -> None:
+    turns = Turns(2, 0.0)
+    both = [Asked(turns, at_once=False) for _ in range(2)]
+    for asked in both:
+        await asked.has_begun()
+    third = Asked(turns)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    for asked in (*both, third):
+        asked.go.set()
+        assert await asked.came_to() == "answered"
 
 
 async def test_who_gives_up_waiting_ends_nobody() -> None:

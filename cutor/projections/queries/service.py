@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -120,9 +120,9 @@ class QueryService:
         timeout_s = min(max(question.timeout_s, 0.1), LONGEST_TIMEOUT_S)
         begun = False
         try:
-            async with asyncio.timeout(timeout_s), self._turns.turn():
+            async with asyncio.timeout(timeout_s), self._turns.turn() as begin:
                 begun = True
-                return await self._answer(question, timeout_s)
+                return await self._answer(question, timeout_s, begin)
         except TurnOver as error:
             why = (
                 f"the query was stopped after {LONG_S:g} s or more: {AT_ONCE} long ones ran, and others waited: ask again later"
@@ -133,13 +133,14 @@ class QueryService:
             took = f"the query took longer than {timeout_s:g} s and was stopped"
             raise _NotAnswered(took if begun else waited, "timeout", result="timeout") from error
 
-    async def _answer(self, question: Question, timeout_s: float) -> bytes:
+    async def _answer(self, question: Question, timeout_s: float, begin: Callable[[], None]) -> bytes:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + timeout_s
         max_age_s = self._max_age_s if question.max_age_s is None else max(0.0, question.max_age_s)
         views = await self._snapshots.current(max_age_s)
         head = msgspec.json.encode(await self._standing(views))
         rows = min(max(question.rows, 1), MOST_ROWS)
+        begin()  # the copy, for which all wait, is nobody's turn
         answer = await views.ask(question.sql, question.parameters, rows=rows, time_s=end_s - loop.time())
         if not answer and loop.time() >= end_s:
             raise TimeoutError  # the kernel was faster

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
@@ -14,7 +14,8 @@ class TurnOver(Exception):
 class Turns:
     """So many turns at one time, in the order in which they were asked for.
 
-    Where all of them have lasted for ``long_s`` and somebody waits, the one that was begun last is ended: the others go on.
+    Where all of them have lasted for ``long_s`` and somebody waits, the one that was begun last is ended: the others go on. A
+    turn lasts from when its holder says that it begins: what it waits for before, as others do, is not its own.
     """
 
     def __init__(self, at_once: int, long_s: float) -> None:
@@ -26,8 +27,11 @@ class Turns:
         self._look: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn, and have it for the block. Raises `TurnOver` in the block where it is ended."""
+    async def turn(self) -> AsyncIterator[Callable[[], None]]:
+        """Wait for a turn, and have it for the block, which says by what it is given that it begins.
+
+        Raises `TurnOver` in the block where it is ended.
+        """
         self._waiting += 1
         self._look_when_due()
         try:
@@ -35,22 +39,25 @@ class Turns:
         finally:
             self._waiting -= 1
         try:
-            async with self._held():
-                yield
+            async with self._held() as begin:
+                yield begin
         finally:
             self._places.release()
 
     @asynccontextmanager
-    async def _held(self) -> AsyncIterator[None]:
+    async def _held(self) -> AsyncIterator[Callable[[], None]]:
         end = asyncio.timeout(None)
+
+        def begin() -> None:
+            self._begun[end] = asyncio.get_running_loop().time()
+            self._look_when_due()
+
         try:
             async with end:
-                self._begun[end] = asyncio.get_running_loop().time()
-                self._look_when_due()
                 try:
-                    yield
+                    yield begin
                 finally:
-                    del self._begun[end]
+                    self._begun.pop(end, None)
         except TimeoutError as error:
             if end.expired():
                 raise TurnOver from error

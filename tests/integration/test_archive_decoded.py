@@ -12,10 +12,10 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
-from cutor.projections.archive import sealed_batch
+from cutor.projections.archive import rules, sealed_batch
 from cutor.projections.archive.decoded import DecodedPlace
 from cutor.projections.archive.decoding import decode, decode_each
-from cutor.projections.archive.errors import ArchiveFull
+from cutor.projections.archive.errors import ArchiveFull, CodeChanged
 from cutor.projections.archive.place import Archive, sha256_of
 from cutor.projections.archive.sealing import Cut
 from cutor.projections.archive.verification import verify
@@ -148,3 +148,20 @@ async def test_it_ends_where_it_is_told_to_and_goes_on_there(sealed: Sealed) -> 
         done = await decode(sealed.archive, EVENTS)
     assert half == []
     assert done.decoded == done.segments > 2
+
+
+async def test_another_code_on_disk_neither_decodes_nor_is_what_was_decoded_believed(
+    sealed: Sealed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = sealed.files()
+    document = msgspec.json.decode(sealed.index.read_bytes())
+    document["segments"][0]["files"]["incoming_requests"]["sha256"] = "0" * 64
+    monkeypatch.setattr(rules, "_CODE", rules.code_of(sealed.directory))
+    with sealed.archive.held(), pytest.raises(CodeChanged, match="restart"):
+        await decode(sealed.archive, EVENTS)
+    sealed.index.write_bytes(msgspec.json.encode(document))
+    caplog.clear()
+    assert await sealed.differing() == []
+    assert "0" * 64 not in caplog.text
+    assert "its SHA-256 differs" not in caplog.text
+    assert sealed.files() == before

@@ -22,10 +22,10 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
+from cutor.projections.archive import rules
 from cutor.projections.archive.errors import ArchiveUnusable
 from cutor.projections.archive.manifest import Count, Segment
 from cutor.projections.archive.place import DRAFT, MANIFEST_BYTES, PRIVATE, Archive, flush, sha256_of
-from cutor.projections.archive.rules import decoding_rules
 from cutor.projections.folds import incoming, incoming_environments
 
 log = logging.getLogger(__name__)
@@ -107,16 +107,19 @@ class DecodedPlace:
         self._index = self.directory / INDEX
 
     def usable(self, segments: tuple[Segment, ...]) -> dict[int, Decoded]:
-        """Return what was decoded of segments, by today's rules, by the first sequence of each.
+        """Return what was decoded of segments, by the rules of this process, by the first sequence of each.
 
-        Whether the files are what they were is not looked at. An index that cannot be read counts for nothing, and is told of.
+        Whether the files are what they were is not looked at. An index that cannot be read counts for nothing, and is told of;
+        so does all where the code on the disk is not what runs.
         """
-        wanted, rules = {(one.first, one.last, one.sha256) for one in segments}, decoding_rules()
+        if not rules.hold():
+            return {}
+        wanted, today = {(one.first, one.last, one.sha256) for one in segments}, rules.decoding_rules()
         return {
             one.first: one
             for one in self._decoded()
             if (one.first, one.last, one.segment) in wanted
-            and one.rules == rules
+            and one.rules == today
             and {*one.files} == {*RELATIONS[self._stream]}
         }
 
@@ -156,7 +159,11 @@ class DecodedPlace:
                 drafts.rmdir()
 
     def put_in_place(self, drafts: Path, decoded: Decoded, others: Mapping[int, Decoded]) -> dict[int, Decoded]:
-        """Have drafts, named after relations, in their places; return them with the others: the index names them all then."""
+        """Have drafts, named after relations, in their places; return them with the others: the index names them all then.
+
+        Raises `CodeChanged` where it is not known by which code they were made.
+        """
+        rules.check()
         with self._writable():
             for relation in decoded.files:
                 flush(drafts / relation)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from cutor.projections.archive import rules
 from cutor.projections.archive.decoded import RELATIONS, Decoded, DecodedPlace
 from cutor.projections.archive.decoded_file import make
 from cutor.projections.archive.manifest import Segment
@@ -36,11 +37,12 @@ Go = Callable[[], bool]
 async def decode(archive: Archive, stream: str, tell: Tell = lambda _: None, goes_on: Go = lambda: True) -> Progress:
     """Decode the segments of a stream that are not, the newest first, as long as ``goes_on`` says so; return how far that is.
 
-    Raises `ArchiveFull`, `ArchiveDamaged`, `ArchiveUnusable`; what was decoded before that stays.
+    Raises `ArchiveFull`, `ArchiveDamaged`, `ArchiveUnusable`, `CodeChanged`; what was decoded before that stays.
     """
     manifest = archive.manifest(stream)
     if manifest is None or stream not in RELATIONS:
         return Progress(stream, 0, 0)
+    rules.check()
     place = DecodedPlace(archive, stream)
     done = place.usable(manifest.segments)
     place.tidy(done)

@@ -27,6 +27,10 @@ class ArchiveFull(ArchiveError):
     """The file system has too little room for the next segment; nothing was written."""
 
 
+class CodeChanged(ArchiveError):
+    """The files of cutor's code are others than those that this process began with."""
+
+
 class ArchiveDamaged(ArchiveError):
     """A manifest or a segment is not what was sealed."""
 

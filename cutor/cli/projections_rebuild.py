@@ -18,6 +18,7 @@ from cutor.cli.output import print_json
 from cutor.errors import CutorError
 from cutor.model.units import about
 from cutor.projections.rebuilds.client import order_rebuild
+from cutor.projections.status import lateness
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -52,6 +53,8 @@ class Done(Protocol):
     def body_bytes(self) -> int: ...
     @property
     def took_s(self) -> float: ...
+    @property
+    def begins(self) -> dict[str, int]: ...
 
 
 class NoFileHere(CutorError):
@@ -70,7 +73,8 @@ def rebuild_command(wanted: Wanted, data: Path | None) -> None:
 
     The projector makes a new file beside its own, which goes on answering, and puts it in its place once that has everything.
     Where no projector runs, its file on this host is made anew: that of --data, else of the stack that was started last.
-    Interrupted (Ctrl-C, SIGTERM), the old file stays as it is, and nothing is left beside it. With --json one document.
+    Where a stream has let go of its beginning and no archive has it, the new views begin later: that is said. Interrupted
+    (Ctrl-C, SIGTERM), the old file stays as it is, and nothing is left beside it. With --json one document.
     """
     server = wanted.find_server()
     with Shown("rebuilding") as shown:
@@ -79,6 +83,8 @@ def rebuild_command(wanted: Wanted, data: Path | None) -> None:
         print_json(_document(done))
     else:
         click.echo(f"the views were made anew: {rate(done.messages, done.body_bytes, done.took_s)}, in {done.took_s:.1f} s")
+        for stream, first in done.begins.items():
+            click.echo(f"note: {lateness(stream, first)}")
 
 
 async def _rebuild(wanted: Wanted, server: str, data: Path | None, tell: Callable[[HowFar], None]) -> Done:
@@ -122,6 +128,7 @@ def _document(done: Done) -> dict[str, Any]:
         "messages": done.messages,
         "body_bytes": done.body_bytes,
         "took_ms": round(done.took_s * 1000),
+        "begins": done.begins,
     }
 
 

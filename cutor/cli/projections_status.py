@@ -15,7 +15,7 @@ from cutor.cli.output import print_json
 from cutor.cli.render import print_table
 from cutor.errors import DONE
 from cutor.model.units import about
-from cutor.projections.status import StreamStatus, ViewsStatus, read_status
+from cutor.projections.status import StreamStatus, ViewsStatus, lateness, read_status
 from cutor.text import escape
 
 HEADINGS: Final = ("stream", "checkpoint", "end", "behind", "folded", "no events", "newest")
@@ -31,9 +31,9 @@ def status_command(wanted: Wanted) -> int:
     """Show how far the views have come in each stream.
 
     The checkpoint is the last message that is folded in, the end is the stream's newest; behind is what the views lack. Of
-    those folded in since the file was made, some may be no events: `cutor dead-letters list` has them. Exit code 1 where the
-    views cannot go on, since what comes next is to be had neither from the stream nor from the archive. With --json one
-    document.
+    those folded in since the file was made, some may be no events: `cutor dead-letters list` has them. Where they do not begin
+    with the first message, it says with which one they do. Exit code 1 where the views cannot go on, since what comes next is
+    to be had neither from the stream nor from the archive. With --json one document.
     """
     status = asyncio.run(_read(wanted.find_server()))
     waits = [one.waits_for for one in status.streams if one.waits_for is not None]
@@ -44,6 +44,9 @@ def status_command(wanted: Wanted) -> int:
     print_table(HEADINGS, (_cells(one, now) for one in status.streams), right=NUMBERS, fold="newest")
     if status.file_bytes is not None:
         click.echo(f"the file of the views has {about(status.file_bytes)}")
+    for one in status.streams:
+        if one.begins is not None and one.begins > 1:
+            click.echo(f"note: {lateness(one.stream, one.begins)}")
     for reason in waits:
         click.echo(f"the views are not whole: {escape(reason)}")
     return NOT_WHOLE if waits else DONE

@@ -18,6 +18,7 @@ from cutor.cli.projections_rebuild import Shown, database_of, rate
 from cutor.errors import DONE
 from cutor.projections.errors import QueryUnavailable
 from cutor.projections.exports.client import fetch_snapshot
+from cutor.projections.status import lateness
 from cutor.text import escape
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ def verify_command(wanted: Wanted, database: Path | None, scratch: Path | None, 
         rows, tables = sum(verified.comparison.rows.values()), len(verified.comparison.rows)
         folded = rate(verified.messages, verified.body_bytes, verified.folded_s)
         click.echo(f"the views are what the streams say: {rows:,} rows of {tables} tables are equal; folded {folded}")
+    if not wanted.json:
+        for stream, first in verified.begins.items():
+            click.echo(f"note: {lateness(stream, first)}: that was compared, and a rebuild would be that")
     return DONE if difference is None else DIFFERENT
 
 
@@ -116,4 +120,5 @@ def _document(verified: Verified) -> dict[str, Any]:
         "body_bytes": verified.body_bytes,
         "folded_ms": round(verified.folded_s * 1000),
         "rows": verified.comparison.rows,
+        "begins": verified.begins,
     }

@@ -111,17 +111,21 @@ class _Range(NamedTuple):
     partial: bool
 
 
-async def _check_beginning(bus: Bus, of: _Range, sealed: Sealed, past: Past | None) -> None:
-    """Raise `BeginningGone` where messages of a range are gone; where that is fine, say with which one it begins."""
+async def _check_beginning(bus: Bus, of: _Range, sealed: Sealed, past: Past | None) -> int | None:
+    """Raise `BeginningGone` where messages of a range are gone; where that is fine, say with which one it begins.
+
+    Returns that one, None where nothing is gone.
+    """
     first = await begins_late(bus, of.stream, of.begin, past)
     if first is None:
-        return
+        return None
     if not of.partial:
         raise BeginningGone(
             f"{of.stream} begins at {first}: what came before is gone from the stream, {sealed.lacks()}; or begin with what "
             "there is: --partial"
         )
     click.echo(f"cutor: note: {of.stream} begins at {first}: what came before is gone, and not in this", err=True)
+    return first
 
 
 def _refuse(why: str, **options: Any) -> None:
@@ -195,6 +199,7 @@ def _into(wanted: Wanted, path: Path, of: _Range, as_of: Place | None, *, force:
     check_place(path, force=force)
     server, began_s = wanted.find_server(), time.monotonic()
     sealed = Sealed(wanted.archive_directory)
+    begins: dict[str, int] = {}
 
     async def work() -> Folded:
         async with Bus.connect(server, name="cutor replay") as bus:
@@ -204,7 +209,8 @@ def _into(wanted: Wanted, path: Path, of: _Range, as_of: Place | None, *, force:
             for one in (of, of._replace(stream=ENVIRONMENTS, begin=None)):
                 if (joined := await sealed.past_of(bus, one.stream)) is not None:
                     past[one.stream] = joined
-                await _check_beginning(bus, one, sealed, joined)
+                if (first := await _check_beginning(bus, one, sealed, joined)) is not None:
+                    begins[one.stream] = first
             spans = await spans_of(bus, of.begin, of.end, past)
             return await fold_range(bus, path, spans, force=force, tell=shown.tell, archive=sealed.place)
 
@@ -212,16 +218,17 @@ def _into(wanted: Wanted, path: Path, of: _Range, as_of: Place | None, *, force:
         folded = interruption.run(work(), leaves=f"{escape(str(path))} was not written")
     took_s = time.monotonic() - began_s
     if wanted.json:
-        print_json(_document(path, folded, took_s))
+        print_json(_document(path, folded, begins, took_s))
     else:
         _say(path, folded, took_s)
 
 
-def _document(path: Path, folded: Folded, took_s: float) -> dict[str, Any]:
+def _document(path: Path, folded: Folded, begins: dict[str, int], took_s: float) -> dict[str, Any]:
     return {
         "file": str(path),
         "streams": [part._asdict() for part in folded.parts],
         "begun_before": {"submissions": folded.begun_before, "messages": folded.begun_before_messages},
+        "begins": begins,
         "took_ms": round(took_s * 1000),
     }
 

@@ -17,7 +17,7 @@ import duckdb
 
 from cutor.bus.bulk.columns import Columns, Message
 from cutor.logs import about_message
-from cutor.model.subjects import EVENTS
+from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections import schema
 from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.batches import batch_of, unfoldable
@@ -108,6 +108,12 @@ class Store:
     def _read_positions(self) -> dict[str, Position]:
         found = self._connection.execute("SELECT stream, sequence, fingerprint FROM checkpoint").fetchall()
         return {stream: Position(sequence, mark) for stream, sequence, mark in found}
+
+    def first(self, stream: str) -> int | None:
+        """Return the first sequence of a stream that is folded in; None where nothing is."""
+        table = {EVENTS: "events", ENVIRONMENTS: "environment_events"}[stream]
+        [[first]] = self._connection.execute(f"SELECT min(sequence) FROM {table}").fetchall()  # noqa: S608 - one of two tables
+        return None if first is None else int(first)
 
     def dead_letters(self, stream: str, after: int, limit: int) -> list[DeadLetter]:
         """Return the first messages of a stream behind a sequence that are no events, or events that changed nothing."""

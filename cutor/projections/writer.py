@@ -123,6 +123,10 @@ class Writer:
         """Return the first messages of a stream behind a sequence that are no events, or changed nothing; see `Store`."""
         return await self._call(lambda: self._open_store().dead_letters(stream, after, limit))
 
+    async def first(self, stream: str) -> int | None:
+        """Return the first sequence of a stream that is folded in; None where nothing is."""
+        return await self._call(lambda: self._open_store().first(stream))
+
     async def gaps(self, stream: str) -> list[Gap]:
         """Return what a stream is known to lack."""
         return await self._call(lambda: self._open_store().gaps(stream))

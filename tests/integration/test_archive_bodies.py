@@ -149,6 +149,9 @@ async def test_a_replay_refuses_a_range_of_which_messages_are_gone(brief: tuple[
     assert (later.stdout, later.stderr) == (part.stdout, ""), "nothing of it is gone"
     folded = await replay(None, "--partial", "--into", str(into), "--json")
     assert json.loads(folded.stdout)["streams"][0]["first_sequence"] == last + 1
+    assert json.loads(folded.stdout)["begins"] == {EVENTS: last + 1}
+    later = await replay(None, "--from", str(last + 1), "--into", str(into), "--force", "--json")
+    assert json.loads(later.stdout)["begins"] == {}, "as it was asked for"
     whole = await replay(archive)
     assert json.loads(whole.stdout.splitlines()[0])["sequence"] == 1
     assert whole.stderr == ""

@@ -192,3 +192,31 @@ async def test_views_that_begin_late_for_want_of_an_archive_are_told_of(
     assert [one.levelname for one in caplog.records if said in one.getMessage()] == ["WARNING"]
     [found] = [one async for one in check_archive(expired.bus, ArchiveSettings())]
     assert (found.verdict, said in found.detail) == ("warn", True)
+
+
+async def test_views_made_anew_that_begin_late_say_so_wherever_they_are_made(
+    expired: Expired, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = int((await expired.bus.stream_info("EVENTS"))["state"]["first_seq"])
+    said, begins = f"the views of EVENTS begin at {first}: what came before was neither in the stream nor in", {"EVENTS": first}
+
+    async def cutor(*args: str) -> str:
+        command = ["projections", *args, "--server", expired.url]
+        done = await asyncio.to_thread(commands.run, command, os.environ, timeout_s=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode()
+
+    data = ("--data", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+    assert json.loads(await cutor("rebuild", *data, "--json"))["begins"] == begins, "no projector runs"
+    assert f"note: {said}" in await cutor("verify", *data)
+    assert json.loads(await cutor("verify", *data, "--json"))["begins"] == begins
+    async with projector(expired.url, tmp_path / "views.duckdb"):
+        await until(expired.bus, "SELECT min(sequence) FROM events", first)
+        assert f"note: {said}" in await cutor("rebuild")
+        assert [one.levelname for one in caplog.records if said in one.getMessage()] == ["WARNING"]
+        assert f"note: {said}" in await cutor("status")
+        assert [one["begins"] for one in json.loads(await cutor("status", "--json"))["streams"]] == [first, None]
+    whole = await rebuild(expired.bus, tmp_path / "whole.duckdb", archive=expired.archive)
+    part = await rebuild(expired.bus, tmp_path / "part.duckdb")
+    assert (whole.begins, part.begins) == ({}, begins)

@@ -29,8 +29,9 @@ class Order(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How far a rebuild is: in ``stream`` up to ``sequence`` of ``last``; ``messages`` and ``body_bytes`` of all streams.
 
-    ``busy``: there is one already, for somebody else. ``error`` is the one line of one that failed. ``took_s`` and
-    ``positions`` (the last sequence of each stream) come with ``done``.
+    ``busy``: there is one already, for somebody else. ``error`` is the one line of one that failed. ``took_s``, ``positions``
+    (the last sequence of each stream) and ``begins`` (the first, of streams whose beginning could not be had) come with
+    ``done``.
     """
 
     state: State
@@ -43,6 +44,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     body_bytes: int = 0
     took_s: float = 0.0
     positions: dict[str, int] = {}
+    begins: dict[str, int] = {}
 
 
 def subject_of(rebuild_id: str) -> str:

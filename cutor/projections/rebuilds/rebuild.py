@@ -22,6 +22,7 @@ from cutor.projections.archive.sealing import state_of
 from cutor.projections.errors import RebuildFailed, StreamLetGo, ViewsRejected
 from cutor.projections.folds.batches import read_batches
 from cutor.projections.schema import FOLDS
+from cutor.projections.status import lateness
 from cutor.projections.views_file import check_room, draft_of, held, put_in_place, remove_leftovers, remove_views
 from cutor.projections.views_paths import wal_path
 from cutor.projections.wholeness import Wholeness
@@ -45,12 +46,16 @@ class Progress(NamedTuple):
 
 
 class Rebuilt(NamedTuple):
-    """What a rebuild folded in: the last sequence of each stream, messages and bytes of their bodies, and how long it took."""
+    """What a rebuild folded in: the last sequence of each stream, messages and bytes of their bodies, and how long it took.
+
+    ``begins`` has the first sequence of the streams whose beginning was to be folded in, and could not be had.
+    """
 
     positions: dict[str, int]
     messages: int
     body_bytes: int
     took_s: float
+    begins: dict[str, int]
 
 
 Tell = Callable[[Progress], None]
@@ -125,6 +130,7 @@ class FreshViews:
         self._archive = archive
         self._from_bodies = from_bodies
         self._created: dict[str, str] = {}
+        self._parts: set[str] = set()
         self._tell = tell
         self._messages = 0
         self._body_bytes = 0
@@ -164,6 +170,7 @@ class FreshViews:
 
         What lies before its sequence in ``since`` is left out.
         """
+        self._parts |= {stream for stream, first in since.items() if first > 1}
         for stream, last in until.items():
             await self._fold_stream(stream, since.get(stream, 1), last)
 
@@ -238,13 +245,24 @@ class FreshViews:
         self._tell(Progress(stream, sequence, last, self._messages, self._body_bytes))
 
     async def finish(self) -> Rebuilt:
-        """Close the file, whole: everything is in it, and nothing beside it. It stays."""
+        """Close the file, whole: everything is in it, and nothing beside it. It stays.
+
+        Where the beginning of a stream was not to be had, that is said in the log, and in what is returned.
+        """
         self._writer.check_in_place()
         positions = {stream: self._writer.position(stream).sequence for stream in FOLDS}
+        begins = await self._begin_late()
         await self._writer.close()
         if wal_path(self.path).exists():
             raise RebuildFailed(
                 f"{self.path}: what was folded in cannot be worked into the file: is the disk full? {STAY.capitalize()}"
             )
         self._finished = True
-        return Rebuilt(positions, self._messages, self._body_bytes, time.monotonic() - self._began)
+        for stream, first in begins.items():
+            log.warning("%s: %s", self.path, lateness(stream, first))
+        return Rebuilt(positions, self._messages, self._body_bytes, time.monotonic() - self._began, begins)
+
+    async def _begin_late(self) -> dict[str, int]:
+        """Return the first sequences of streams that were to be folded in from 1 on, and were not."""
+        firsts = {stream: await self._writer.first(stream) for stream in FOLDS if stream not in self._parts}
+        return {stream: first for stream, first in firsts.items() if first is not None and first > 1}

@@ -144,6 +144,7 @@ class _Job:
                 body_bytes=done.body_bytes,
                 took_s=done.took_s,
                 positions=done.positions,
+                begins=done.begins,
             )
             log.info("the views were made anew of %d messages in %.1f s", done.messages, done.took_s)
         except asyncio.CancelledError:

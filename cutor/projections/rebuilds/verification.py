@@ -32,13 +32,17 @@ class VerifyFailed(CutorError):
 
 
 class Verified(NamedTuple):
-    """What came of it: up to where the file holds each stream, what was folded, the rows compared, and the first difference."""
+    """What came of it: up to where the file holds each stream, what was folded, the rows compared, and the first difference.
+
+    ``begins``: as of `Rebuilt`.
+    """
 
     positions: dict[str, int]
     messages: int
     body_bytes: int
     folded_s: float
     comparison: Comparison
+    begins: dict[str, int]
 
 
 async def verify(
@@ -53,11 +57,11 @@ async def verify(
     for stream, position in positions.items():
         if position > there[stream]:
             past = Difference("main.checkpoint", {"stream": stream}, "sequence", str(position), str(there[stream]))
-            return Verified(positions, 0, 0, 0.0, Comparison({}, past))
+            return Verified(positions, 0, 0, 0.0, Comparison({}, past), {})
     folded = scratch / "folded.duckdb"
     done = await rebuild(bus, folded, tell=tell, until=positions, archive=archive, from_bodies=True)
     comparison = await _compare(used, folded, scratch, tell_compared)
-    return Verified(positions, done.messages, done.body_bytes, done.took_s, comparison)
+    return Verified(positions, done.messages, done.body_bytes, done.took_s, comparison, done.begins)
 
 
 async def _compare(used: Path, folded: Path, scratch: Path, tell: TellCompared) -> Comparison:

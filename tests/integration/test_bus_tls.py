@@ -10,6 +10,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -273,4 +274,11 @@ async def test_reading_in_bulk_has_the_same_tls(servers: TlsServers, number: int
             await bus.publish("bulk", text)
         read = [columns async for columns in bus.read_columns("BULK", from_sequence=1, until_sequence=3)]
         assert [len(body) for columns in read for body in columns.bodies] == [1, 300_000, 1]
+        followed: list[int] = []
+        async with asyncio.timeout(60), aclosing(bus.follow_columns("BULK", from_sequence=1, batch=10)) as parts:
+            while len(followed) < 4:
+                followed += map(len, (await anext(parts)).bodies)
+                if len(followed) == 3:
+                    await bus.publish("bulk", b"d" * 900_000)
+        assert followed == [1, 300_000, 1, 900_000]
     assert "in the ordinary way" not in caplog.text

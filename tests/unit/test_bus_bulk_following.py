@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+import threading
 from contextlib import aclosing
 
 import pytest
 
 from cutor.bus.bulk import following
 from cutor.bus.bulk.reader import Wanted
-from cutor.bus.bulk.wire import Wire
+from cutor.bus.bulk.wire import Wire, WireFailed
 
 PATIENCE_S = 20.0
 OVER = "NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: 10000\r\nNats-Pending-Bytes: 0\r\n\r\n"
@@ -34,3 +36,37 @@ async def test_pulls_that_end_while_nothing_comes_are_followed_by_others_at_once
         await loop.sock_sendall(server, DELIVERY)
         assert (await coming).sequences == [7]
     server.close()
+
+
+async def test_over_tls_all_that_is_there_is_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receive of TLS gives one record of 16 KiB at the most: a commit for each would be the price."""
+    ours, server = tls_pair()
+    monkeypatch.setattr(Wire, "open", lambda *_: Wire(ours, "inbox"))
+    line = b"MSG cutor.ev.default.a.note 1 $JS.ACK.S.c.1.%d.%d.1700000000000000000.0 400\r\n%b\r\n"
+    server.sendall(b"".join(line % (number, number, b"x" * 400) for number in range(1, 201)))
+    async with asyncio.timeout(PATIENCE_S), aclosing(following.as_it_comes(Wanted("", "S", "c", 0))) as parts:
+        assert (await anext(parts)).sequences == [*range(1, 201)]
+        server.sendall(DELIVERY.replace(b".1.7.1.", b".1.201.201."))
+        server.close()
+        assert (await anext(parts)).sequences == [201]
+        with pytest.raises(WireFailed):
+            await anext(parts)
+
+
+def tls_pair() -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
+    """Two ends of a connection with TLS and without certificates, between which 100 KB may lie."""
+    pair = socket.socketpair()
+    for end in pair:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        end.settimeout(PATIENCE_S)
+    contexts = (ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    for context in contexts:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("aNULL:@SECLEVEL=0")
+    ends: list[ssl.SSLSocket] = []
+    serving = threading.Thread(target=lambda: ends.append(contexts[1].wrap_socket(pair[1], server_side=True)))
+    serving.start()
+    ours = contexts[0].wrap_socket(pair[0])
+    serving.join()
+    return ours, ends[0]

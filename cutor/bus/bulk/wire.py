@@ -11,6 +11,7 @@ import random
 import secrets
 import socket
 import ssl
+from contextlib import suppress
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -23,6 +24,8 @@ LINE_BYTES: Final = 64 << 10
 CONNECT_S: Final = 8.0
 """Of a connect, each step."""
 RECEIVE_BYTES: Final = 1 << 20
+RECORD_BYTES: Final = 16 << 10
+"""Longest piece of data that TLS hands over; of a record that was received nothing is left behind by who takes so much."""
 
 
 class WireFailed(BusError):
@@ -85,10 +88,28 @@ class Wire:
         self.send(b"PUB %b %b.%d %d\r\n%b\r\n" % (subject.encode(), self.inbox.encode(), number, len(body), body))
 
     def receive(self, timeout_s: float) -> bytes:
-        """Return what has come; nothing where that is nothing in so many seconds, 0 for at once. Raises `WireFailed`."""
+        """Return what has come; nothing where that is nothing in so many seconds, 0 for at once. Raises `WireFailed`.
+
+        That is a MiB or hardly more.
+        """
+        if not isinstance(self._socket, ssl.SSLSocket):
+            return self._take(RECEIVE_BYTES, timeout_s)
+        records = [self._take(RECORD_BYTES, timeout_s)]
+        if records[0]:
+            with suppress(WireFailed):  # the next call fails: what came before the end is to be had
+                self._take_records(records)
+        return b"".join(records)
+
+    def _take_records(self, records: list[bytes]) -> None:
+        size_bytes = len(records[0])
+        while size_bytes < RECEIVE_BYTES and (record := self._take(RECORD_BYTES, 0)):
+            records.append(record)
+            size_bytes += len(record)
+
+    def _take(self, size_bytes: int, timeout_s: float) -> bytes:
         try:
             self._socket.settimeout(timeout_s)
-            data = self._socket.recv(RECEIVE_BYTES)
+            data = self._socket.recv(size_bytes)
         except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
             return b""
         except OSError as error:

@@ -34,6 +34,8 @@ from tests.raw_nats import send_raw
 SOME = PORTION + 1
 MANY = 4 * PORTION + 100
 """More than what can be on the way."""
+MORE = 6 * PORTION
+"""Enough for whole pieces behind the one that waits for room."""
 FEEDER = b"cutor.projections.folds.feeder\0"
 
 Rows = dict[str, list[tuple[Any, ...]]]
@@ -116,6 +118,37 @@ async def test_what_it_leaves_is_read_here(own_server: OwnServer, own_bus: Bus, 
             sequences += columns.sequences
     assert sequences == list(range(1, MANY + 1))
     assert kinds == {"Mapped", "Columns"}
+    assert feeders() == []
+
+
+async def waits_for_room(bus: Bus, pid: int) -> None:
+    """Wait until the process has had all that it asked for, asks for no more, and sleeps."""
+    (name,) = await consumers(bus)
+    async with asyncio.timeout(60):
+        while True:
+            consumer = await bus.api.call("look", f"CONSUMER.INFO.EVENTS.{name}")
+            state = await asyncio.to_thread(Path(f"/proc/{pid}/stat").read_text)
+            if consumer["num_pending"] and not consumer["num_waiting"] and state.rpartition(")")[2].split()[0] == "S":
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_a_server_that_goes_away_while_it_waits_for_room_leaves_no_hole(own_server: OwnServer, own_bus: Bus) -> None:
+    """Whoever folds is busy with the first piece meanwhile, and takes the next ones as soon as the server is gone."""
+    await publish(own_server.url, lives(MORE))
+    sequences: list[int] = []
+    numbers = 0
+    async with aclosing(own_bus.read_in_bulk(EVENTS, feeding.Fed().read, from_sequence=1, until_sequence=MORE)) as parts:
+        async for part in parts:
+            numbers += 1
+            sequences += (SharedBatch(EVENTS, {}, [part]) if isinstance(part, Mapped) else part).sequences
+            if numbers == 1:
+                [pid] = feeders()
+                await waits_for_room(own_bus, pid)
+                await own_server.kill()
+            elif numbers == 3:
+                await own_server.start()
+    assert sequences == list(range(1, MORE + 1))
     assert feeders() == []
 
 

@@ -13,6 +13,8 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
@@ -47,27 +49,47 @@ class _Gone(Exception):
     """Nobody takes what is read."""
 
 
-class _Feeder:
-    def __init__(self, own: socket.socket, wire: Wire, order: Order) -> None:
+class Feeder:
+    """Reads by ``pulling``, over ``wire``, and hands over what comes in portions."""
+
+    def __init__(self, own: socket.socket, wire: Wire, pulling: Pulling, order: Order, portions: Portions) -> None:
         self._own = own
         self._wire = wire
         self._order = order
-        self._pulling = Pulling(wire, order.stream, order.consumer)
-        self._portions = Portions()
+        self._pulling = pulling
+        self._portions = portions
         self._room = AHEAD
+        self._taken = 0
         self._has_all = False
+        self._loss: Exception | None = None
 
     def run(self) -> None:
-        """Read to the end, or until something is lost: what has come goes to the parent first."""
-        try:
-            while not self._has_all:
+        """Read to the end, or until something is lost: what came before that goes to the parent first.
+
+        No piece is ever sent behind one that was not. Raises `WireFailed`, `Garbled` and `DeliveryLost`, and OSError and
+        MemoryError where a piece cannot be made.
+        """
+        while self._listens:
+            with self._noting_loss():
                 self._pulling.pull()
                 self._receive(WAIT_S)
-                while (portion := self._portions.next()) is not None:
-                    self._give(*portion)
-        finally:
-            for portion in self._portions.rest():
+            while (portion := self._portions.next()) is not None:
                 self._give(*portion)
+        for portion in self._portions.rest():
+            self._give(*portion)
+        if self._loss is not None:
+            raise self._loss
+
+    @property
+    def _listens(self) -> bool:
+        return not self._has_all and self._loss is None
+
+    @contextmanager
+    def _noting_loss(self) -> Iterator[None]:
+        try:
+            yield
+        except (WireFailed, Garbled, DeliveryLost) as loss:
+            self._loss = loss
 
     def _receive(self, timeout_s: float) -> None:
         columns = self._pulling.receive(timeout_s)
@@ -76,18 +98,24 @@ class _Feeder:
 
     def _give(self, columns: Columns, ends_batch: bool) -> None:
         """Hand a piece over, once it may; the server goes on sending what it was asked for, and is listened to."""
-        piece, memory = write(INCOMING[self._order.stream].of(columns), ends_batch=ends_batch)
+        behind, self._taken = self._taken, columns.last
+        piece, memory = write(INCOMING[self._order.stream].of(columns), behind=behind, ends_batch=ends_batch)
         try:
             while not self._room:
-                ready, _, _ = select.select([self._own.fileno(), self._wire.fileno()], [], [])
-                if self._own.fileno() in ready:
-                    self._room += len(_heard(self._own))
-                elif not self._has_all:
-                    self._receive(0)
+                self._wait_for_room()
             socket.send_fds(self._own, [msgspec.msgpack.encode(piece)], [memory])
         finally:
             os.close(memory)
         self._room -= 1
+
+    def _wait_for_room(self) -> None:
+        awaited = [self._own.fileno(), self._wire.fileno()] if self._listens else [self._own.fileno()]
+        ready, _, _ = select.select(awaited, [], [])
+        if self._own.fileno() in ready:
+            self._room += len(_heard(self._own))
+        else:
+            with self._noting_loss():
+                self._receive(0)
 
 
 def _heard(own: socket.socket) -> bytes:
@@ -105,7 +133,7 @@ def feed(own: socket.socket) -> None:
     try:
         wire = Wire.open(order.server_url, "cutor bulk reader", CONNECT_S)
         try:
-            _Feeder(own, wire, order).run()
+            Feeder(own, wire, Pulling(wire, order.stream, order.consumer), order, Portions()).run()
         finally:
             wire.close()
     except (WireFailed, Garbled, DeliveryLost, OSError, MemoryError) as error:

@@ -51,6 +51,7 @@ class Fed:
 
 
 async def _in_a_process(wanted: Wanted) -> AsyncGenerator[Mapped, None]:
+    position = 0
     with _started() as own:
         own.send(msgspec.json.encode(wanted._asdict()))
         while True:
@@ -62,7 +63,12 @@ async def _in_a_process(wanted: Wanted) -> AsyncGenerator[Mapped, None]:
                 if said.fault is None:
                     return
                 raise DeliveryLost(said.fault)
+            if len(descriptors) != 1:
+                raise DeliveryLost("a piece came without its memory")
             mapped = Mapped(said, *descriptors)
+            if said.behind != position:
+                raise DeliveryLost(f"a piece that begins behind {said.behind} came behind {position}")
+            position = said.last
             own.send(b".")
             yield mapped
 

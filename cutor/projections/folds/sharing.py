@@ -37,6 +37,8 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     messages: str
     """The name of the table that has every message."""
+    behind: int
+    """The sequence of the last message of the piece before; 0 for the first one of a reading."""
     last: int
     """The sequence of the last message."""
     body_bytes: int
@@ -67,7 +69,7 @@ class Made(Protocol):
     def parts(self) -> dict[str, Parts]: ...
 
 
-def write(batch: Made, *, ends_batch: bool) -> tuple[Piece, int]:
+def write(batch: Made, *, behind: int, ends_batch: bool) -> tuple[Piece, int]:
     """Write a piece of a batch into memory; return what is to be said of it, and the descriptor, which is the caller's.
 
     Raises OSError where there is not enough memory.
@@ -83,6 +85,7 @@ def write(batch: Made, *, ends_batch: bool) -> tuple[Piece, int]:
         raise
     piece = Piece(
         messages=next(iter(found)),
+        behind=behind,
         last=batch.sequences[-1],
         body_bytes=batch.body_bytes,
         kinds=[*batch.kinds],

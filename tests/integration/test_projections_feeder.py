@@ -1,0 +1,114 @@
+"""What the process that reads for a fold hands over where it loses the server, or has no memory: a whole beginning."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import pytest
+
+from cutor.bus.bulk.columns import Columns
+from cutor.bus.bulk.pulling import DeliveryLost, Pulling
+from cutor.bus.bulk.wire import Wire, WireFailed
+from cutor.model.subjects import EVENTS
+from cutor.projections.folds import feeder, feeding
+from cutor.projections.folds.feeder import Feeder, Order
+from cutor.projections.folds.row_groups import Portions
+from cutor.projections.folds.sharing import Piece
+from tests.bench.lives import lives
+
+PORTION = 10
+MANY = 5 * PORTION
+
+
+class Ends(NamedTuple):
+    """Both ends of the socket between the feeder and its parent, and a connection that the server has closed."""
+
+    parent: socket.socket
+    feeder: socket.socket
+    wire: socket.socket
+
+    def allow(self, pieces: int) -> None:
+        """Say that so many more may come."""
+        self.parent.send(b"." * pieces)
+
+    def pieces(self) -> list[Piece]:
+        """Return what has come, whose memory is given back."""
+        found = []
+        self.parent.setblocking(False)
+        while True:
+            try:
+                packet, descriptors, _, _ = socket.recv_fds(self.parent, feeding.PACKET_BYTES, 1)
+            except BlockingIOError:
+                return found
+            for descriptor in descriptors:
+                os.close(descriptor)
+            found.append(msgspec.msgpack.decode(packet, type=Piece))
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    parent, own = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    wire, server = socket.socketpair()
+    server.close()
+    with closing(parent), closing(own), closing(wire):
+        yield Ends(parent, own, wire)
+
+
+class Scripted:
+    """Brings everything at once, and is lost then: with the loss the parent makes room, which it had not before."""
+
+    at_end = False
+
+    def __init__(self, ends: Ends, loss: Exception) -> None:
+        self._ends = ends
+        self._loss = loss
+        self._answers = 0
+
+    def pull(self) -> None:
+        """Ask for more."""
+
+    def receive(self, _timeout_s: float) -> Columns:
+        self._answers += 1
+        if self._answers == 1:
+            return Columns.of(lives(MANY))
+        self._ends.allow(MANY)
+        raise self._loss
+
+
+def reading(ends: Ends, loss: Exception) -> Feeder:
+    pulling = cast("Pulling", Scripted(ends, loss))
+    order = Order("", EVENTS, "consumer", 10 * MANY)
+    return Feeder(ends.feeder, cast("Wire", ends.wire), pulling, order, Portions(PORTION, 1 << 30, PORTION, 1 << 30))
+
+
+@pytest.mark.parametrize(
+    "loss", [WireFailed("the server closed the connection"), DeliveryLost("a delivery was lost")], ids=repr
+)
+def test_a_server_that_goes_away_while_it_waits_for_room_takes_no_piece_along(ends: Ends, loss: Exception) -> None:
+    with pytest.raises(type(loss), match=str(loss)):
+        reading(ends, loss).run()
+    found = ends.pieces()
+    assert [piece.last for piece in found] == [*range(PORTION, MANY + 1, PORTION)]
+    assert [piece.behind for piece in found] == [0, *(piece.last for piece in found[:-1])]
+
+
+@pytest.mark.parametrize("lack", [MemoryError(), OSError(errno.ENOMEM, "no memory")], ids=repr)
+def test_a_piece_that_cannot_be_made_is_the_end(ends: Ends, monkeypatch: pytest.MonkeyPatch, lack: Exception) -> None:
+    made = feeder.write
+
+    def write(*arguments: Any, **named: Any) -> tuple[Piece, int]:
+        if named["behind"] == PORTION:
+            raise lack
+        return made(*arguments, **named)
+
+    monkeypatch.setattr(feeder, "write", write)
+    ends.allow(MANY)
+    with pytest.raises(type(lack)):
+        reading(ends, WireFailed("the server closed the connection")).run()
+    assert [piece.last for piece in ends.pieces()] == [PORTION]

@@ -28,9 +28,10 @@ from cutor.model.limits import Policy
 from cutor.model.rejudgement import Rejudged
 from cutor.model.subjects import BODIES, Address, environment_subject
 from cutor.parked import ParkedSubmissions
+from cutor.projections.archive import segment_file
 from cutor.projections.archive.archiver import Rounds
 from cutor.projections.archive.body_retention import announce, plan
-from cutor.projections.archive.errors import ArchiveDamaged
+from cutor.projections.archive.errors import ArchiveDamaged, ArchiveUnusable
 from cutor.projections.archive.measuring import Sealed as Measured
 from cutor.projections.archive.mending import mend
 from cutor.projections.archive.place import Archive
@@ -283,6 +284,41 @@ async def test_an_archiver_does_it_by_itself(store: Store) -> None:
     await store.bus.api.call(BODIES, f"STREAM.UPDATE.{BODIES}", {**config, "max_age": 3600 * 10**9})
     assert any("max_age of its own" in one for one in await rounds.one())
     assert await store.missing(late) == [], "also where nothing may go"
+
+
+async def test_rounds_read_once_which_content_is_in_which_file(store: Store) -> None:
+    await store.submit("s")
+    await seal_everything(store.bus, store.directory)
+    await store.submit("late", LARGE + "1")
+    await seal_everything(store.bus, store.directory)
+    settings = ArchiveSettings(directory=str(store.directory), retain_bodies_days=1)
+    rounds = Rounds(store.server.url, store.bus, store.archive, settings, Measured(Measures()))
+    assert await rounds.one() == ()
+    file = min((store.directory / BODIES).glob("*.parquet"))
+    file.rename(file.with_suffix(".hidden"))
+    assert await rounds.one() == (), "it is not read again"
+
+
+async def test_too_little_memory_for_the_names_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = await store.submit("late")
+    await seal_everything(store.bus, store.directory)
+    await let_go(store.bus, BODIES)
+    with monkeypatch.context() as patch:
+        patch.setattr(segment_file, "MEMORY_BYTES", 1 << 16)
+        little = SealedBodies(store.archive)
+    with pytest.raises(ArchiveUnusable, match="no room for it in memory"):
+        await mend(store.bus, store.archive, References(), little)
+    assert await mend(store.bus, store.archive, References()) == 1
+    assert await store.missing(late) == []
+
+
+async def test_names_of_an_archive_that_another_has_taken_the_place_of_are_forgotten(store: Store) -> None:
+    await store.submit("s")
+    await seal_everything(store.bus, store.directory)
+    sealed, subject = SealedBodies(store.archive), f"cutor.body.{reference_of(LARGE.encode()).sha256}.0"
+    assert list(sealed.chunks([subject])) == [subject]
+    store.directory.rename(store.directory.with_name("lost"))
+    assert sealed.before([subject.split(".")[2]], 1 << 40) == []
 
 
 async def test_producers_and_expiry_at_one_time_lose_nothing(store: Store) -> None:

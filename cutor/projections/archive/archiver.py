@@ -27,6 +27,7 @@ from cutor.projections.archive.mending import mend
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.references import References
 from cutor.projections.archive.retention import Expiry, Retention, expire
+from cutor.projections.archive.sealed_bodies import SealedBodies
 from cutor.projections.archive.sealing import STREAMS, Cut, seal_each
 from cutor.projections.settings import ArchiveSettings
 from cutor.roles.context import RoleContext
@@ -81,6 +82,7 @@ class Rounds:
         self._settings = settings
         self._retention = Retention(bus, archive)
         self._references = References()
+        self._bodies: SealedBodies | None = None
         self._troubles: tuple[str, ...] = ()
         self._decoded_all = True
 
@@ -168,7 +170,8 @@ class Rounds:
         await self._mend()
 
     async def _mend(self) -> None:
-        if mended := await mend(self._bus, self._archive, self._references):
+        self._bodies = self._bodies or SealedBodies(self._archive)  # it reads which content is where once
+        if mended := await mend(self._bus, self._archive, self._references, self._bodies):
             log.info("put %d messages back into BODIES: somebody has come to refer to them", mended)
 
     async def _expire(self, expiry: Expiry, days: int) -> None:

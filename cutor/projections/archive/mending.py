@@ -10,7 +10,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import BodyCorrupt, BodyMissing
 from cutor.journal import Journal
 from cutor.model.subjects import BODIES
-from cutor.projections.archive.errors import ArchiveDamaged, ArchiveError
+from cutor.projections.archive.errors import ArchiveDamaged, ArchiveError, ArchiveUnusable
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.references import Holder, References, still_refers
 from cutor.projections.archive.sealed_bodies import SealedBodies
@@ -22,7 +22,8 @@ async def mend(bus: Bus, archive: Archive, references: References, sealed: Seale
 
     It is how an event that came between `plan` and the going has its contents all the same, whenever this comes to it. A
     content is put back whole, its hash compared; what hinders one hinders no other. ``sealed``: what was read of it before.
-    Raises `ArchiveDamaged` in the end, where a content cannot be had, or part of the archive cannot be read.
+    Raises `ArchiveDamaged` in the end, where a content cannot be had, or part of the archive cannot be read, and
+    `ArchiveUnusable` where memory is too short for it.
     """
     await references.catch_up(bus)
     holders = references.holders()
@@ -30,7 +31,8 @@ async def mend(bus: Bus, archive: Archive, references: References, sealed: Seale
         return 0
     first, sealed = (await state_of(bus, BODIES)).first, sealed or SealedBodies(archive)
     gone = await asyncio.to_thread(sealed.before, holders.hashes, first)
-    contents, journal, mended, faults = Bodies(bus, _Sealed(sealed)), Journal(bus), 0, list(sealed.unread)
+    contents, journal, mended = Bodies(bus, _Sealed(sealed)), Journal(bus), 0
+    faults: list[ArchiveError] = list(sealed.unread)
     for ref, those in holders.among(gone).items():
         missing = await _missing(bus, ref)
         if not missing or (holder := await _first_that_refers(journal, those)) is None:
@@ -39,6 +41,8 @@ async def mend(bus: Bus, archive: Archive, references: References, sealed: Seale
             await contents.complete(ref, await contents.get(ref))
         except (BodyCorrupt, BodyMissing) as error:
             faults.append(ArchiveDamaged(f"{archive.directory}: what {holder} refers to cannot be put back: {error}"))
+        except ArchiveUnusable as error:
+            faults.append(error)
         else:
             mended += missing
     if faults:
@@ -66,10 +70,10 @@ class _Sealed:
         self._sealed = sealed
 
     async def chunks(self, subjects: Sequence[str]) -> dict[str, list[bytes]]:
-        """Return what is sealed under subjects, the newest first. Raises `BodyCorrupt`."""
+        """Return what is sealed under subjects, the newest first. Raises `BodyCorrupt`, `ArchiveUnusable`."""
         try:
             return await asyncio.to_thread(self._sealed.chunks, subjects)
-        except ArchiveError as error:
+        except ArchiveDamaged as error:
             raise BodyCorrupt(str(error)) from error
 
     def lacks(self) -> str:

@@ -10,10 +10,11 @@ from typing import Final
 import duckdb
 
 from cutor.model.subjects import BODIES
-from cutor.projections.archive.errors import ArchiveDamaged
+from cutor.projections.archive.errors import ArchiveDamaged, ArchiveUnusable
 from cutor.projections.archive.manifest import Segment
 from cutor.projections.archive.place import Archive, sha256_of
 from cutor.projections.archive.segment_file import connect
+from cutor.projections.session import one_line
 
 KEPT_BYTES: Final = 64 << 20
 """Of what was read last, so much is kept: many submissions have the same inputs."""
@@ -76,16 +77,22 @@ class SealedBodies:
         return found
 
     def _learn(self) -> None:
-        """Take up the names of segments that are new since."""
+        """Take up the names of segments that are new since. Raises `ArchiveUnusable` where memory has no room for them."""
         manifest = self._archive.manifest(BODIES)
+        segments = manifest.segments if manifest else ()
         self.unread = []
-        for segment in manifest.segments if manifest else ():
+        for gone in self._segments.keys() - {segment.sha256 for segment in segments}:  # another archive has come in its place
+            self._connection.execute("DELETE FROM names WHERE segment = $1", [gone])
+            del self._segments[gone]
+        for segment in segments:
             if segment.sha256 in self._segments:
                 continue
             path = self._archive.file_of(BODIES, segment)
             sql = "INSERT INTO names SELECT subject, sequence, $2 FROM read_parquet($1)"
             try:
                 self._connection.execute(sql, [str(path), segment.sha256])
+            except duckdb.OutOfMemoryException as error:
+                raise _no_room(path, error) from error
             except duckdb.Error as error:
                 self.unread.append(_unreadable(path, error))
             else:
@@ -99,6 +106,8 @@ class SealedBodies:
         sql = "SELECT sequence, body FROM read_parquet($1) WHERE sequence BETWEEN $2 AND $3 AND list_contains($4, sequence)"
         try:
             return iter(self._connection.execute(sql, [str(path), min(sequences), max(sequences), list(sequences)]).fetchall())
+        except duckdb.OutOfMemoryException as error:
+            raise _no_room(path, error) from error
         except duckdb.Error as error:
             raise _unreadable(path, error) from error
 
@@ -122,5 +131,9 @@ def _check(path: Path, segment: Segment) -> None:
         raise ArchiveDamaged(f"{path}: it is not what was sealed: its SHA-256 differs from the manifest's")
 
 
+def _no_room(path: Path, error: duckdb.OutOfMemoryException) -> ArchiveUnusable:
+    return ArchiveUnusable(f"{path}: there is no room for it in memory: {one_line(error)}")
+
+
 def _unreadable(path: Path, error: duckdb.Error) -> ArchiveDamaged:
-    return ArchiveDamaged(f"{path}: it cannot be read: {str(error).strip().split(chr(10), 1)[0]}")
+    return ArchiveDamaged(f"{path}: it cannot be read: {one_line(error)}")

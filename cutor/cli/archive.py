@@ -65,7 +65,8 @@ _offline_option = click.option("--offline", is_flag=True, help="Look at the arch
 @click.option(
     "--begin",
     is_flag=True,
-    help="Begin with this directory, though the stack's archive, or its streams' beginning, is not there.",
+    help="Begin with this directory, though the stack's archive, or its streams' beginning, is not there. "
+    "Another archive under this path is not sealed into any more.",
 )
 @json_option
 @server_option
@@ -79,7 +80,9 @@ def seal_command(wanted: Wanted, directory: Path | None, everything: bool, begin
     decoded, as `cutor archive decode` does.
 
     Where the directory has not the archive that the stack has there, or nothing of streams that have let go of their beginning,
-    nothing is done: its disk may not be mounted. --begin is for an archive that is lost, or one that is to begin late.
+    nothing is done: its disk may not be mounted. --begin is for an archive that is lost, or one that is to begin late: the
+    stack has one archive under each path, so that another one of that path, on another host too, is not sealed into any more,
+    and lets nothing go. Hosts with an archive each have it under paths of their own.
     """
     server, archive = wanted.find_server(), _archive(wanted, directory)
     with StatusLine() as line:
@@ -282,7 +285,7 @@ async def _expire(
 
     with archive.held():
         async with Bus.connect(server, name="cutor archive expire") as bus:
-            await check_mark(bus, archive)
+            _warn(await check_mark(bus, archive))
             references = References()
             if stream == EVENTS:
                 expiry = await plan(bus, archive, keep_s, tell=tell)
@@ -331,7 +334,7 @@ async def _seal(
 
     with archive.held():
         async with Bus.connect(server, name="cutor archive seal") as bus:
-            await check_mark(bus, archive, begin=begin)
+            _warn(await check_mark(bus, archive, begin=begin))
             sealed, hindered = await seal_each(bus, archive, cut.everything() if everything else cut, tell)
         for stream in sealed:
             try:
@@ -339,6 +342,11 @@ async def _seal(
             except ArchiveError as error:
                 hindered.setdefault(stream, error)
         return sealed, hindered
+
+
+def _warn(of: str | None) -> None:
+    if of is not None:
+        click.echo(f"cutor: warning: {escape(of)}", err=True)
 
 
 async def _decode(archive: Archive, line: StatusLine) -> list[Decoding]:
@@ -358,7 +366,7 @@ async def _acknowledge(server: str, archive: Archive, stream: str, first: int, l
 
     with archive.held():
         async with Bus.connect(server, name="cutor archive acknowledge-gap") as bus:
-            await check_mark(bus, archive)
+            _warn(await check_mark(bus, archive))
             return await acknowledge(bus, archive, stream, first, last)
 
 

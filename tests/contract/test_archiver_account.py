@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
@@ -18,13 +20,18 @@ from cutor.bus.topology import apply, default_text, parse
 from cutor.config import Config
 from cutor.model.codec import encode
 from cutor.model.events import Cancelled
-from cutor.projections.archive.archiver import run_archiver
+from cutor.model.subjects import STACK
+from cutor.projections.archive.archiver import Rounds, run_archiver
+from cutor.projections.archive.belonging import SUBJECT
+from cutor.projections.archive.measuring import Sealed
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.retention import expire, plan
 from cutor.projections.archive.sealing import STREAMS, Cut, seal
 from cutor.projections.archive.verification import verify
 from cutor.projections.settings import ArchiveSettings
 from cutor.roles.context import RoleContext
+from cutor.roles.measures import Measures
+from tests import commands
 from tests.contract.test_deploy_login import DEPLOYED, HOST, serving
 from tests.integration.projecting import happen
 from tests.nats_server import TENANTS
@@ -32,6 +39,7 @@ from tests.unit.histories import RUNNING
 
 WANTED = parse(default_text().replace("duplicate_window: 5m", "duplicate_window: 100ms"), TENANTS)
 AGE_S = 0.3
+BEFORE = "users.conf of before archives had marks"
 
 
 class Addresses(NamedTuple):
@@ -49,10 +57,17 @@ async def addresses(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
     await asyncio.to_thread(
         subprocess.run, [directory / "cluster" / "make-secrets", "--plain"], check=True, capture_output=True
     )
-    file = directory / request.param
+    name = "users.conf" if request.param == BEFORE else request.param
+    if request.param == BEFORE:
+        accounts = directory / "cluster" / "accounts.conf"
+        lines = accounts.read_text().splitlines()
+        before = [line for line in lines if '"cutor.stack.archive.*"' not in line]
+        assert len(before) == len(lines) - 1
+        accounts.write_text("\n".join(before))
+    file = directory / name
     file.write_text(file.read_text() + f'\nlog_file: "{tmp_path / "nats.log"}"\n')
-    async with serving(directory, request.param) as port:
-        if request.param == "single.conf":
+    async with serving(directory, name) as port:
+        if name == "single.conf":
             yield Addresses(*[f"nats://cutor:word@{HOST}:{port}"] * 3)
         else:
             texts = [(directory / "cluster" / "secrets" / f"{user}.url").read_text().strip() for user in Addresses._fields]
@@ -75,6 +90,9 @@ async def test_it_seals_verifies_and_lets_go(addresses: Addresses, tmp_path: Pat
             while (expiry := await plan(bus, archive, AGE_S)).last < 5:
                 await asyncio.sleep(0.05)
         assert await expire(addresses.archiver, bus, archive, expiry) == 6, "the last one that is sealed stays"
+        settings = ArchiveSettings(directory=str(archive.directory), retain_days=1, retain_bodies_days=1)
+        assert await Rounds(addresses.archiver, bus, archive, settings, Sealed(Measures())).one() == ()
+    assert await told_mark(addresses) == archive.mark() is not None
     ready, stop = asyncio.Event(), asyncio.Event()
     config = Config(archive=ArchiveSettings(directory=str(archive.directory), retain_days=1))
     context = RoleContext(server=addresses.archiver, instance="test", worker="a", config=config, ready=ready.set, stop=stop)
@@ -83,6 +101,36 @@ async def test_it_seals_verifies_and_lets_go(addresses: Addresses, tmp_path: Pat
     stop.set()
     await work
     assert "Violation" not in (tmp_path / "nats.log").read_text()
+
+
+async def told_mark(addresses: Addresses) -> str | None:
+    """The mark that the stack knows of its only archive."""
+    async with Bus.connect(addresses.admin, name="test") as bus:
+        stored = await bus.last(STACK, f"{SUBJECT}.*", consistent=True)
+        return stored.body.decode() if stored is not None else None
+
+
+@pytest.mark.parametrize("addresses", [BEFORE], indirect=True)
+async def test_with_an_older_file_it_works_and_says_once_what_it_cannot_notice(
+    addresses: Addresses, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive, said = Archive(tmp_path / "archive"), "cutor.stack.archive."
+    async with Bus.connect(addresses.admin, name="test") as bus:
+        await apply(bus, WANTED)
+    async with Bus.connect(addresses.operator, name="test") as bus:
+        await happen(bus, "s", RUNNING[0], Cancelled())
+    async with Bus.connect(addresses.archiver, name="test") as bus:
+        rounds = Rounds(addresses.archiver, bus, archive, ArchiveSettings(directory=str(archive.directory)), Sealed(Measures()))
+        assert [await rounds.one(), await rounds.one()] == [(), ()]
+    assert await told_mark(addresses) is None
+    [warned] = [one for one in caplog.records if said in one.getMessage()]
+    assert (warned.levelname, "will not be noticed" in warned.getMessage()) == ("WARNING", True)
+    command = ["archive", "seal", "--all", "--directory", str(archive.directory), "--server", addresses.archiver, "--json"]
+    done = await asyncio.to_thread(commands.run, command, os.environ, timeout_s=60)
+    assert (done.returncode, json.loads(done.stdout)["hindered"]) == (0, {})
+    [line] = done.stderr.decode().splitlines()
+    assert line.startswith("cutor: warning: ")
+    assert said in line
 
 
 @pytest.mark.parametrize("addresses", ["users.conf"], indirect=True)

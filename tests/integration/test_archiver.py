@@ -145,6 +145,8 @@ async def test_a_disk_that_is_not_mounted_is_no_archive_that_has_yet_to_begin(ow
         directory.mkdir()
         [said] = await rounds(url, bus, directory).one()
         assert said.startswith(f"{directory}: this is not the archive that this stack has there: is its disk mounted?")
+        assert "on another host, take another path here" in said
+        assert said.endswith("the archiver of any other one under this path then does nothing more")
         assert [one.name for one in directory.iterdir()] == ["lock"], "nothing is sealed there"
         (directory / "lock").unlink()
         directory.rmdir()

@@ -85,6 +85,7 @@ class Rounds:
         self._bodies: SealedBodies | None = None
         self._troubles: tuple[str, ...] = ()
         self._decoded_all = True
+        self._warned = False
 
     async def run(self) -> None:
         """Do it for ever."""
@@ -112,7 +113,7 @@ class Rounds:
         sealed: dict[str, Manifest] = {}
         try:
             with self._archive.held():
-                await check_mark(self._bus, self._archive)
+                self._warn(await check_mark(self._bus, self._archive))
                 sealed, hindered = await self._seal()
                 troubles += hindered
                 for work in (self._let_go, self._let_bodies_go, self._decode):
@@ -127,6 +128,12 @@ class Rounds:
             troubles.append(str(error))
         self.measured.round_ended(sealed, troubles)
         return tuple(dict.fromkeys(troubles))
+
+    def _warn(self, of: str | None) -> None:
+        """Say once what nobody mends while this process lives but who sees it."""
+        if of is not None and not self._warned:
+            self._warned = True
+            log.warning("%s", of)
 
     async def _seal(self) -> tuple[dict[str, Manifest], list[str]]:
         cut = Cut(segment_bytes=self._settings.segment_bytes, age_s=self._settings.segment_age_s)

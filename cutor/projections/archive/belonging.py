@@ -8,7 +8,6 @@ out of sight as soon as the disk is back.
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 from typing import Final
 
@@ -20,10 +19,9 @@ from cutor.projections.archive.errors import ArchiveError
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import STREAMS, state_of
 
-log = logging.getLogger(__name__)
-
 SUBJECT: Final = "cutor.stack.archive"
 BEGIN: Final = "`cutor archive seal --begin` begins one there"
+ONE_PLACE: Final = "the archiver of any other one under this path then does nothing more"
 _MARK: Final = re.compile(rb"[0-9a-f]{32}")
 
 
@@ -33,10 +31,11 @@ class ArchiveElsewhere(ArchiveError):
     exit_code = REFUSED
 
 
-async def check_mark(bus: Bus, archive: Archive, *, begin: bool = False) -> None:
+async def check_mark(bus: Bus, archive: Archive, *, begin: bool = False) -> str | None:
     """See to it that the archive is the one that the stack has sealed into under this name, for who holds it.
 
-    A new one gets a mark, and ``begin`` takes whatever is there for it. Raises `ArchiveElsewhere`, and the archive's errors.
+    A new one gets a mark, and ``begin`` takes whatever is there for it. Returns a line to warn with where the stack cannot be
+    told of it. Raises `ArchiveElsewhere`, and the archive's errors.
     """
     subject = f"{SUBJECT}.{hashlib.sha256(str(archive.directory.absolute()).encode()).hexdigest()[:16]}"
     known, here = await _known(bus, subject), archive.mark()
@@ -44,13 +43,13 @@ async def check_mark(bus: Bus, archive: Archive, *, begin: bool = False) -> None
         if known is not None and here != known:
             raise ArchiveElsewhere(
                 f"{archive.directory}: this is not the archive that this stack has there: is its disk mounted? Nothing is "
-                f"sealed or let go of. Is it lost for good, {BEGIN}"
+                "sealed or let go of. Is that one on another host, take another path here; is it lost for good, "
+                f"{BEGIN}: {ONE_PLACE}"
             )
         if here is None:
             await _check_beginnings(bus, archive)
     here = here or archive.make_mark()
-    if here != known:
-        await _tell(bus, subject, here)
+    return None if here == known else await _tell(bus, subject, here)
 
 
 async def _known(bus: Bus, subject: str) -> str | None:
@@ -77,12 +76,12 @@ async def _check_beginnings(bus: Bus, archive: Archive) -> None:
             )
 
 
-async def _tell(bus: Bus, subject: str, mark: str) -> None:
+async def _tell(bus: Bus, subject: str, mark: str) -> str | None:
+    """Tell the stack which mark is there; return why that could not be."""
     try:
         await bus.publish(subject, mark.encode())
     except StreamMissing:
-        return
+        pass
     except NotPermitted as error:
-        log.warning(
-            "%s: a disk that is not mounted will not be noticed (deploy/nats/cluster/accounts.conf has the new line)", error
-        )
+        return f"{error}: a disk that is not mounted will not be noticed (deploy/nats/cluster/accounts.conf has the new line)"
+    return None

@@ -49,7 +49,7 @@ class PullWindow:
         self._heard = now
 
     def alive(self, now: float) -> None:
-        """A heartbeat came."""
+        """A heartbeat came, or part of what is not whole yet."""
         self._heard = now
 
     def ended(self, number: int, undelivered: int | None, now: float) -> None:

@@ -7,12 +7,15 @@ import socket
 import ssl
 import threading
 from contextlib import aclosing
+from functools import partial
 
 import pytest
 
-from cutor.bus.bulk import following
+from cutor.bus.bulk import following, pulling
+from cutor.bus.bulk.pulling import DeliveryLost
 from cutor.bus.bulk.reader import Wanted
 from cutor.bus.bulk.wire import Wire, WireFailed
+from cutor.bus.pull import SILENCE_S, PullWindow
 
 PATIENCE_S = 20.0
 OVER = "NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: 10000\r\nNats-Pending-Bytes: 0\r\n\r\n"
@@ -36,6 +39,35 @@ async def test_pulls_that_end_while_nothing_comes_are_followed_by_others_at_once
         await loop.sock_sendall(server, DELIVERY)
         assert (await coming).sequences == [7]
     server.close()
+
+
+async def test_a_server_is_not_silent_where_nobody_listened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit takes longer than a server may be silent; what it sent meanwhile is there, be it part of a message."""
+    ours, server = socket.socketpair()
+    monkeypatch.setattr(Wire, "open", lambda *_: Wire(ours, "inbox"))
+    monkeypatch.setattr(pulling, "PullWindow", partial(PullWindow, silence_s=-1.0))
+    server.sendall(DELIVERY)
+    async with asyncio.timeout(PATIENCE_S), aclosing(following.as_it_comes(Wanted("", "S", "c", 0))) as parts:
+        assert (await anext(parts)).sequences == [7]
+        server.sendall(DELIVERY.replace(b".1.7.1.", b".1.8.2."))
+        assert (await anext(parts)).sequences == [8]
+        with pytest.raises(DeliveryLost, match="silent"):
+            await anext(parts)
+    server.close()
+
+
+def test_part_of_a_message_is_a_sign_of_life() -> None:
+    ours, server = socket.socketpair()
+    reading = pulling.Pulling(Wire(ours, "inbox"), "S", "c")
+    reading.pull()
+    reading._window._heard -= 2 * SILENCE_S
+    server.sendall(DELIVERY[:20])
+    assert not reading.receive(0)
+    assert not reading.receive(0)
+    server.sendall(DELIVERY[20:])
+    assert reading.receive(0).sequences == [7]
+    server.close()
+    ours.close()
 
 
 async def test_over_tls_all_that_is_there_is_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:

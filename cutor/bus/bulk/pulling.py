@@ -60,8 +60,7 @@ class Pulling:
         Raises `WireFailed`, `Garbled` and `DeliveryLost`.
         """
         data = self._receive(timeout_s)
-        if self._window.stale(time.monotonic()):
-            raise DeliveryLost("the server is silent")
+        self._listen(more=len(data) > len(self._data))
         if not data or len(data) < self._wanted:
             self._data = data
             return Columns.empty()
@@ -70,6 +69,13 @@ class Pulling:
         self._arrived(len(parsed.columns), parsed.last_number)
         self._answer(parsed.lines, parsed.told)
         return parsed.columns
+
+    def _listen(self, more: bool) -> None:
+        """Judge the server's silence where nothing came: nobody may have listened for long, and what came may be read last."""
+        if more:
+            self._window.alive(time.monotonic())
+        elif self._window.stale(time.monotonic()):
+            raise DeliveryLost("the server is silent")
 
     def _receive(self, timeout_s: float) -> bytes:
         """Return what there was and what comes, until it is long enough for something to be in it, or nothing comes."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
 
+from cutor.bus.bulk import reader
 from cutor.bus.bulk.columns import Columns
+from cutor.bus.bulk.following import as_it_comes
+from cutor.bus.bulk.pulling import LostLater
+from cutor.bus.bulk.reader import Wanted
 from cutor.bus.bulk.wire import Wire, WireFailed
 from cutor.bus.connection import Bus
 from cutor.bus.errors import StreamMissing, StreamRewound
@@ -99,3 +104,52 @@ async def test_without_a_wire_the_ordinary_reader_does_it(
         await publish(own_server.url, list(lives(301))[300:])
         assert (await following).sequences == list(range(10, 302))
     assert "read in the ordinary way, from 10 on" in caplog.text
+
+
+async def test_losses_of_wires_that_were_of_use_are_not_counted(own_bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
+    """An idle follower is not brought a message between one loss and the next."""
+    losses = 0
+
+    async def lossy(wanted: Wanted) -> AsyncGenerator[Columns, None]:
+        nonlocal losses
+        if losses < 2 * reader.ATTEMPTS:
+            losses += 1
+            raise LostLater("lost")
+        async with aclosing(as_it_comes(wanted)) as parts:
+            async for columns in parts:
+                yield columns
+
+    await own_bus.publish("cutor.ev.default.one.note", b"{}")
+    parts = reader.BulkReader(own_bus.link, own_bus.api, "EVENTS", 1, None, lossy).parts()
+    async with asyncio.timeout(60), aclosing(parts):
+        assert (await anext(parts)).last == 1
+    assert losses == 2 * reader.ATTEMPTS
+    assert "in the ordinary way" not in caplog.text
+
+
+async def test_a_follower_goes_back_to_a_wire(
+    own_bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried, back = 0, asyncio.Event()
+
+    async def refused_at_first(wanted: Wanted) -> AsyncGenerator[Columns, None]:
+        nonlocal tried
+        tried += 1
+        if tried <= reader.ATTEMPTS + 1:
+            raise WireFailed("no way")
+        back.set()
+        async with aclosing(as_it_comes(wanted)) as parts:
+            async for columns in parts:
+                yield columns
+
+    monkeypatch.setattr(reader, "ORDINARY_S", 0.3)
+    parts = reader.BulkReader(own_bus.link, own_bus.api, "EVENTS", 1, None, refused_at_first).parts()
+    async with asyncio.timeout(60), aclosing(parts):
+        waiting = asyncio.ensure_future(anext(parts))
+        await back.wait()
+        await own_bus.publish("cutor.ev.default.one.note", b"{}")
+        assert (await waiting).last == 1
+        assert len(await consumers(own_bus)) == 1
+    assert caplog.text.count("in the ordinary way, from 1 on") == 2
+    names = (await own_bus.api.call("consumers", "CONSUMER.NAMES.EVENTS"))["consumers"]
+    assert not [name for name in names if name.startswith(("bulk-", "reader-"))]

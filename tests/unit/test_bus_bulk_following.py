@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from cutor.bus.bulk import following, pulling
-from cutor.bus.bulk.pulling import DeliveryLost
+from cutor.bus.bulk.pulling import DeliveryLost, LostLater
 from cutor.bus.bulk.reader import Wanted
 from cutor.bus.bulk.wire import Wire, WireFailed
 from cutor.bus.pull import SILENCE_S, PullWindow
@@ -68,6 +68,22 @@ def test_part_of_a_message_is_a_sign_of_life() -> None:
     assert reading.receive(0).sequences == [7]
     server.close()
     ours.close()
+
+
+@pytest.mark.parametrize(("last", "served"), [(0, True), (1, False)])
+async def test_a_heartbeat_is_of_use_unless_it_tells_of_a_loss(
+    last: int, served: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, server = socket.socketpair()
+    monkeypatch.setattr(Wire, "open", lambda *_: Wire(ours, "inbox"))
+    beat = f"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: {last}\r\nNats-Last-Stream: {last}\r\n\r\n"
+    server.sendall(f"HMSG inbox.1 1 {len(beat)} {len(beat)}\r\n{beat}\r\n".encode())
+    server.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(PATIENCE_S), aclosing(following.as_it_comes(Wanted("", "S", "c", 0))) as parts:
+        with pytest.raises(DeliveryLost) as lost:
+            await anext(parts)
+    assert isinstance(lost.value, LostLater) == served
+    server.close()
 
 
 async def test_over_tls_all_that_is_there_is_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:

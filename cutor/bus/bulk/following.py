@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Final
 
 from cutor.bus.bulk.columns import Columns
-from cutor.bus.bulk.pulling import Pulling
-from cutor.bus.bulk.reader import Wanted
+from cutor.bus.bulk.pulling import LostLater, Pulling
+from cutor.bus.bulk.reader import LOST, Wanted
 from cutor.bus.bulk.wire import CONNECT_S, Wire
 
 LOOK_S: Final = 0.5
@@ -23,8 +23,8 @@ LOOK_S: Final = 0.5
 async def as_it_comes(wanted: Wanted) -> AsyncGenerator[Columns, None]:
     """Read without end: columns of what is there, hardly more than a MiB but for a larger message. A `Way` of reading."""
     wire = await asyncio.to_thread(Wire.open, wanted.server_url, "cutor follower", CONNECT_S)
+    pulling = Pulling(wire, wanted.stream, wanted.consumer)
     try:
-        pulling = Pulling(wire, wanted.stream, wanted.consumer)
         while True:
             pulling.pull()
             if columns := pulling.receive(0):
@@ -32,6 +32,10 @@ async def as_it_comes(wanted: Wanted) -> AsyncGenerator[Columns, None]:
             else:
                 pulling.pull()  # for what came may have been the ends of pulls: nothing would come any more
                 await _readable(wire)
+    except LOST as error:
+        if pulling.served:
+            raise LostLater(str(error)) from error
+        raise
     finally:
         wire.close()
 

@@ -24,6 +24,10 @@ class DeliveryLost(Exception):
     """A delivery did not come, or the consumer is gone: a new one goes on behind the last message that came."""
 
 
+class LostLater(DeliveryLost):
+    """The rest does not come, but there were heartbeats: the way to the server is good."""
+
+
 class Pulling:
     """Reads one consumer over one wire."""
 
@@ -40,6 +44,8 @@ class Pulling:
         """How many there were."""
         self.at_end = False
         """The server has nothing more to deliver."""
+        self.served = False
+        """The server has said that it serves a pull, and that nothing is lost."""
 
     @property
     def owed(self) -> int:
@@ -111,6 +117,7 @@ class Pulling:
             self._window.alive(now)
             if answer.last_consumer_sequence >= self._expected:
                 raise DeliveryLost("a delivery was lost")
+            self.served = True
             self.at_end = self.at_end or self._window.knows(answer.number)
         elif isinstance(answer, PullEnd):
             self._window.ended(answer.number, answer.undelivered, now)

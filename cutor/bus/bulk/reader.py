@@ -2,7 +2,7 @@
 
 A consumer is made over the bus's own connection, and read over a wire of its own. Where a delivery, the consumer or the
 wire is lost, another one goes on behind the last message that came. Where that fails again and again, the ordinary reader
-goes on, which knows how to wait and what to say.
+goes on, which knows how to wait and what to say; one that follows tries a wire once more after a while.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from cutor.bus.api import Api
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.frames import Garbled
 from cutor.bus.bulk.puller import Puller
-from cutor.bus.bulk.pulling import DeliveryLost
+from cutor.bus.bulk.pulling import DeliveryLost, LostLater
 from cutor.bus.bulk.wire import CONNECT_S, Wire, WireFailed
 from cutor.bus.errors import ApiRefused, BusError, BusUnreachable, StreamRewound
 from cutor.bus.link import Link
+from cutor.bus.message import Stored
 from cutor.bus.reader import Range, Reader, consumer_config
 
 log = logging.getLogger("cutor.bus")
@@ -29,9 +30,11 @@ log = logging.getLogger("cutor.bus")
 BATCH: Final = 20_000
 BATCH_BYTES: Final = 16 << 20
 ATTEMPTS: Final = 3
-"""So often in a row a wire may bring nothing before the ordinary reader goes on."""
+"""So often in a row a wire may be of no use, with neither a message nor a heartbeat, before the ordinary reader goes on."""
+ORDINARY_S: Final = 60.0
+"""So long it follows before a wire is tried again."""
 LOOK_S: Final = 1.0
-_LOST: Final = (WireFailed, Garbled, DeliveryLost)
+LOST: Final = (WireFailed, Garbled, DeliveryLost)
 
 
 class Part(Protocol):
@@ -81,23 +84,21 @@ class BulkReader(Generic[P]):
         follower that has begun waits for a server without end.
         """
         failures = 0
-        while not self._ended and failures < ATTEMPTS:
+        while not self._ended:
             before = self._position
             try:
-                async with aclosing(self._over_a_wire()) as parts:
+                async with aclosing(self._over_a_wire() if failures < ATTEMPTS else self._ordinarily()) as parts:
                     async for part in parts:
                         yield part
-            except _LOST as error:
-                failures = failures + 1 if self._position == before else 1
+                failures = ATTEMPTS - 1  # a follower who did without wires for long enough tries one
+            except LOST as error:
+                was_of_use = self._position > before or isinstance(error, LostLater)
+                failures = 1 if was_of_use else failures + 1
                 log.debug("bulk read of %s at %d: %s", self._stream, self._position, error)
             except BusUnreachable:
                 if self._until is not None or self._created is None:
                     raise
                 log.warning("stream %s cannot be read at the moment; trying again until it can", self._stream)
-        if not self._ended:
-            async with aclosing(self._ordinarily()) as batches:
-                async for columns in batches:
-                    yield columns
 
     async def _over_a_wire(self) -> AsyncGenerator[P, None]:
         async with self._consumer() as consumer:
@@ -133,12 +134,28 @@ class BulkReader(Generic[P]):
                     await self._api.call("end of a reader", f"CONSUMER.DELETE.{self._stream}.{name}", timeout_s=1.0)
 
     async def _ordinarily(self) -> AsyncGenerator[Columns, None]:
+        """Read to the end, or follow for `ORDINARY_S`."""
         log.warning("stream %s is read in the ordinary way, from %d on", self._stream, self._position + 1)
-        wanted = Range(self._stream, (), self._position + 1, self._until, follow=self._until is None)
+        follow = self._until is None
+        wanted = Range(self._stream, (), self._position + 1, self._until, follow)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + ORDINARY_S if follow else None
         async with aclosing(Reader(self._link, self._api, wanted, BATCH).batches()) as batches:
-            async for messages in batches:
+            while end is None or loop.time() < end:
+                if not (messages := await _next_until(end, batches)):
+                    self._ended = not follow
+                    return
                 self._position = messages[-1].sequence
                 yield Columns.of(messages)
+
+
+async def _next_until(end: float | None, batches: AsyncGenerator[list[Stored], None]) -> list[Stored]:
+    """Return the next batch; none where there is none, or none comes until the loop's time is ``end``."""
+    try:
+        async with asyncio.timeout_at(end):
+            return await anext(batches, [])
+    except TimeoutError:
+        return []
 
 
 def in_a_thread(batch: int = BATCH) -> Way[Columns]:

@@ -65,15 +65,14 @@ def verify_command(wanted: Wanted, database: Path | None, scratch: Path | None, 
     if wanted.json:
         print_json(_document(verified))
     elif difference is not None:
-        mends = f"do not trust {escape(str(database))}" if database else "`cutor projections rebuild` makes them anew"
-        click.echo(f"the views differ from the streams: {_told(difference)}; {mends}")
+        click.echo(f"the views differ from the streams: {_told(difference)}; {_what_mends(verified, database)}")
     else:
         rows, tables = sum(verified.comparison.rows.values()), len(verified.comparison.rows)
         folded = rate(verified.messages, verified.body_bytes, verified.folded_s)
         click.echo(f"the views are what the streams say: {rows:,} rows of {tables} tables are equal; folded {folded}")
     if not wanted.json:
         for stream, first in verified.begins.items():
-            click.echo(f"note: {lateness(stream, first)}: that was compared, and a rebuild would be that")
+            click.echo(f"note: folded anew, {lateness(stream, first)}")
     return DONE if difference is None else DIFFERENT
 
 
@@ -97,6 +96,13 @@ async def _verify(
                         raise
                     used = await asyncio.to_thread(copy_of_resting, database_of(wanted, data), Path(made))
             return await verify(bus, used, Path(made), tell=shown.tell, tell_compared=shown.compared, archive=archive)
+
+
+def _what_mends(verified: Verified, database: Path | None) -> str:
+    """Return what to do about a difference; views that know more than could be folded are not to be made anew."""
+    if verified.begins:
+        return "it may be what came before: name the archive that has it by [archive] directory, and verify again"
+    return f"do not trust {escape(str(database))}" if database else "`cutor projections rebuild` makes them anew"
 
 
 def _told(difference: Difference) -> str:

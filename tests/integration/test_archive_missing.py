@@ -209,7 +209,7 @@ async def test_views_made_anew_that_begin_late_say_so_wherever_they_are_made(
     data = ("--data", str(tmp_path / "data"))
     (tmp_path / "data").mkdir()
     assert json.loads(await cutor("rebuild", *data, "--json"))["begins"] == begins, "no projector runs"
-    assert f"note: {said}" in await cutor("verify", *data)
+    assert f"note: folded anew, {said}" in await cutor("verify", *data)
     assert json.loads(await cutor("verify", *data, "--json"))["begins"] == begins
     async with projector(expired.url, tmp_path / "views.duckdb"):
         await until(expired.bus, "SELECT min(sequence) FROM events", first)
@@ -220,3 +220,9 @@ async def test_views_made_anew_that_begin_late_say_so_wherever_they_are_made(
     whole = await rebuild(expired.bus, tmp_path / "whole.duckdb", archive=expired.archive)
     part = await rebuild(expired.bus, tmp_path / "part.duckdb")
     assert (whole.begins, part.begins) == ({}, begins)
+    command = ["projections", "verify", "--database", str(tmp_path / "whole.duckdb"), "--server", expired.url]
+    more = await asyncio.to_thread(commands.run, command, os.environ, timeout_s=60)
+    assert (more.returncode, more.stderr) == (1, b"")
+    differs, note = more.stdout.decode().splitlines()
+    assert "; it may be what came before: name the archive that has it by [archive] directory" in differs
+    assert note.startswith(f"note: folded anew, {said}")

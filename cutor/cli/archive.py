@@ -106,21 +106,27 @@ def seal_command(wanted: Wanted, directory: Path | None, everything: bool, begin
 @_directory_option
 @json_option
 @click.pass_obj
-def decode_command(wanted: Wanted, directory: Path | None) -> None:
+def decode_command(wanted: Wanted, directory: Path | None) -> int:
     """Decode what is sealed, so that rebuilds are quicker.
 
     What a fold takes of a segment is written beside it, by the rules of this cutor; segments of which that is there already are
     left as they are. The archiver and `cutor archive seal` do this by themselves: it is for an archive of an earlier cutor that
-    is to be ready at once. However it ends, the next one goes on behind it. No server is asked.
+    is to be ready at once. However it ends, the next one goes on behind it. What hinders one segment hinders no other: it is a
+    line, and the exit code is 3. No server is asked.
     """
     archive = _archive(wanted, directory)
     with StatusLine() as line:
         found = interruption.run(_decode(archive, line))
+    hindered = {one.stream: [str(error) for error in one.hindered] for one in found if one.hindered}
     if wanted.json:
-        print_json({"directory": str(archive.directory), "streams": [one._asdict() for one in found]})
-        return
+        streams = [{"stream": one.stream, "decoded": one.decoded, "segments": one.segments} for one in found]
+        print_json({"directory": str(archive.directory), "streams": streams, "hindered": hindered})
+        return UNAVAILABLE if hindered else DONE
     for one in found:
         click.echo(f"{one.stream}: decoded {one.decoded} of {counted(one.segments, 'file')}")
+    for fault in (fault for faults in hindered.values() for fault in faults):
+        click.echo(f"FAULT: {escape(fault)}")
+    return UNAVAILABLE if hindered else DONE
 
 
 @command.command("acknowledge-gap", epilog=examples("cutor archive acknowledge-gap EVENTS 1207 1209"))
@@ -338,7 +344,8 @@ async def _seal(
             sealed, hindered = await seal_each(bus, archive, cut.everything() if everything else cut, tell)
         for stream in sealed:
             try:
-                await decode(archive, stream, partial(_tell_decoding, line))
+                for error in (await decode(archive, stream, partial(_tell_decoding, line))).hindered:
+                    hindered.setdefault(stream, error)
             except ArchiveError as error:
                 hindered.setdefault(stream, error)
         return sealed, hindered

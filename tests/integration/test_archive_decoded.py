@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
@@ -13,10 +13,11 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.archive import rules, sealed_batch
-from cutor.projections.archive.decoded import DecodedPlace
-from cutor.projections.archive.decoding import decode, decode_each
-from cutor.projections.archive.errors import ArchiveFull, CodeChanged
-from cutor.projections.archive.place import Archive, sha256_of
+from cutor.projections.archive.decoded import DIRECTORY, INDEX, Decoded, DecodedPlace
+from cutor.projections.archive.decoding import Progress, decode, decode_each
+from cutor.projections.archive.errors import ArchiveDamaged, ArchiveFull, ArchiveUnusable, CodeChanged
+from cutor.projections.archive.place import MANIFEST, RESERVE_BYTES, Archive, sha256_of
+from cutor.projections.archive.room import make_room
 from cutor.projections.archive.sealing import Cut
 from cutor.projections.archive.verification import verify
 from cutor.projections.rebuilds.range_file import fold_range
@@ -47,9 +48,16 @@ class Sealed(NamedTuple):
         await rebuild(self.bus, path, archive=self.archive, from_bodies=from_bodies)
         return differing(self.from_stream, path)
 
-    async def decode(self) -> list[tuple[str, int, int]]:
+    def write(self, document: Any, *, believed: bool) -> None:
+        """Put another index in place of the one that is there; one that is ``believed`` has digests that are right."""
+        if believed:
+            entries = [msgspec.convert(one, Decoded).sealed() for one in document["segments"]]
+            document = {**document, "segments": entries}
+        self.index.write_bytes(msgspec.json.encode(document))
+
+    async def decode(self) -> list[Progress]:
         with self.archive.held():
-            return [tuple(one) for one in await decode_each(self.archive)]
+            return await decode_each(self.archive)
 
 
 @pytest.fixture
@@ -60,7 +68,7 @@ async def sealed(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> Sealed:
     await seal_all(own_bus, archive, IN_PIECES)
     await rebuild(own_bus, tmp_path / "stream.duckdb")
     found = Sealed(own_bus, archive, tmp_path / "stream.duckdb", tmp_path)
-    assert [segments > 0 and decoded == segments for _, decoded, segments in await found.decode()] == [True, False]
+    assert [one.segments > 0 and one.decoded == one.segments for one in await found.decode()] == [True, False]
     await seal_all(own_bus, archive, Cut(segment_messages=50, age_s=0.0, settled_s=0.0))
     return found
 
@@ -87,7 +95,7 @@ async def test_what_was_decoded_is_what_is_read_and_verifying_does_not_believe_i
         connection.execute(f"COPY told TO '{path}' (FORMAT parquet)")
     document = msgspec.json.decode(sealed.index.read_bytes())
     document["segments"][0]["files"]["incoming_requests"]["sha256"] = sha256_of(path)
-    sealed.index.write_bytes(msgspec.json.encode(document))
+    sealed.write(document, believed=True)
     assert "another" in str(await sealed.differing())
     assert await sealed.differing(from_bodies=True) == []
     found = await verify(sealed.archive, EVENTS, sealed.bus)
@@ -111,7 +119,7 @@ async def test_other_rules_and_half_of_a_life_are_decoded_again(sealed: Sealed, 
     await sealed.decode()
     whole, index = sealed.files(), sealed.index.read_bytes()
     rules = msgspec.json.decode(index)["segments"][0]["rules"]
-    sealed.index.write_bytes(index.replace(rules.encode(), b"0" * 64))
+    sealed.write(msgspec.json.decode(index.replace(rules.encode(), b"0" * 64)), believed=True)
     for name in whole[:-1]:
         (sealed.index.parent / name).rename(sealed.index.parent / name.replace(rules[:16], "0" * 16))
     (sealed.index.parent / ".draft").mkdir()
@@ -120,7 +128,7 @@ async def test_other_rules_and_half_of_a_life_are_decoded_again(sealed: Sealed, 
     assert await sealed.differing() == []
     await sealed.decode()
     assert sealed.files() == whole
-    for broken in (b"{", b"[]", b'{"version": 1, "segments": [{}]}'):
+    for broken in (b"{", b"[]", b'{"version": 2, "segments": [{}]}'):
         sealed.index.write_bytes(broken)
         assert await sealed.differing() == []
         assert "bodies are read in its place" in caplog.text
@@ -129,13 +137,98 @@ async def test_other_rules_and_half_of_a_life_are_decoded_again(sealed: Sealed, 
     assert (sealed.files(), sealed.index.read_bytes()) == (whole, index)
 
 
+async def test_kinds_and_faults_that_were_changed_are_told_of_and_not_gone_by(
+    sealed: Sealed, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = sealed.index.read_bytes()
+    for changed in ({"kinds": []}, {"faults": 0}, {"digest": ""}):
+        document = msgspec.json.decode(index)
+        whole = next(one for one in document["segments"] if one["faults"])
+        whole.update(changed)
+        said = f"{sealed.index}: what it says of {whole['first']} to {whole['last']} is not what was written"
+        sealed.write(document, believed=False)
+        caplog.clear()
+        assert await sealed.differing() == []
+        assert [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR] == [
+            f"{said}: the bodies of the segment are read in its place"
+        ]
+        assert (await verify(sealed.archive, EVENTS, None)).faults == [said]
+        if "digest" not in changed:
+            sealed.write(document, believed=True)
+            assert bool(await sealed.differing()) == ("kinds" in changed)
+            name = f"{whole['first']:020}-{whole['last']:020}.parquet"
+            said = f"{sealed.index}: kinds and faults are not what the bodies of {name} say"
+            assert (await verify(sealed.archive, EVENTS, None)).faults == [said]
+    await sealed.decode()
+    assert (await verify(sealed.archive, EVENTS, None)).faults == []
+
+
 async def test_a_full_disk_is_met_before_anything_is_written(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sealed.files()
     monkeypatch.setattr(sealed.archive, "free_bytes", lambda: 1000)
-    with pytest.raises(ArchiveFull, match="make room there"):
-        await sealed.decode()
+    events, environments = await sealed.decode()
+    assert [type(one) for one in (*events.hindered, *environments.hindered)] == [ArchiveFull, ArchiveFull]
+    assert "are free, and decoding 000" in str(events.hindered[0])
     assert sealed.files() == before
     assert await sealed.differing() == []
+
+
+async def test_what_was_decoded_gives_way_to_a_segment_where_that_is_enough(
+    sealed: Sealed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def held_bytes() -> int:
+        return sum(path.stat().st_size for path in sealed.archive.directory.glob("*/decoded/*.parquet"))
+
+    room_bytes, before = held_bytes(), sealed.files()
+    monkeypatch.setattr(sealed.archive, "free_bytes", lambda: RESERVE_BYTES + room_bytes - held_bytes())
+    with pytest.raises(ArchiveFull, match="the next segment wants"):
+        make_room(sealed.archive, room_bytes + 1)
+    assert sealed.files() == before
+    make_room(sealed.archive, room_bytes)
+    assert sealed.files() == []
+    assert "what was decoded was removed" in caplog.text
+    assert await sealed.differing() == []
+
+
+async def test_a_segment_that_is_damaged_hinders_no_other_and_no_other_stream(sealed: Sealed) -> None:
+    manifest = sealed.archive.manifest(EVENTS)
+    assert manifest is not None
+    path = sealed.archive.file_of(EVENTS, manifest.segments[-1])
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"x")
+    for _ in range(2):
+        events, environments = await sealed.decode()
+        assert (events.decoded, events.segments) == (len(manifest.segments) - 1, len(manifest.segments))
+        [error] = events.hindered
+        assert isinstance(error, ArchiveDamaged)
+        assert str(path) in str(error)
+        assert environments.decoded == environments.segments == 1
+    (sealed.archive.directory / EVENTS / MANIFEST).write_bytes(b"{")
+    (sealed.archive.directory / ENVIRONMENTS / DIRECTORY / INDEX).unlink()
+    events, environments = await sealed.decode()
+    assert [type(one) for one in events.hindered] == [ArchiveDamaged]
+    assert (environments.decoded, environments.hindered) == (1, ())
+
+
+@pytest.mark.parametrize("linked", ["EVENTS", "EVENTS/decoded", "EVENTS/decoded/.draft"])
+async def test_nothing_is_written_or_removed_through_a_link(tmp_path: Path, linked: str) -> None:
+    archive = Archive(tmp_path / "archive")
+    link, victim = archive.directory / linked, tmp_path / "victim"
+    precious = ("precious", "index.json.draft", f"{1:020}-{2:020}.0.incoming.parquet")
+    (victim / "decoded" / ".draft").mkdir(parents=True)
+    for directory in (victim, victim / "decoded", victim / "decoded" / ".draft"):
+        for name in precious:
+            (directory / name).write_bytes(b"x")
+    link.parent.mkdir(parents=True)
+    link.symlink_to(victim)
+    before = sorted(victim.rglob("*"))
+    place = DecodedPlace(archive, EVENTS)
+    with pytest.raises(ArchiveUnusable, match=f"{linked}: it is a link"), place.drafts():
+        pass
+    for work in (lambda: place.tidy({}), place.remove):
+        with pytest.raises(ArchiveUnusable, match=f"{linked}: it is a link"):
+            work()
+    assert sorted(victim.rglob("*")) == before
 
 
 async def test_it_ends_where_it_is_told_to_and_goes_on_there(sealed: Sealed) -> None:

@@ -36,6 +36,11 @@ def test_seal_status_and_verify(bare: User, tmp_path: Path) -> None:
         assert f"FAULT: {file}: it has" in found.stdout
     document = json.loads(bare.cutor("archive", "verify", "--json", "--directory", str(directory)).stdout)
     assert document["sound"] is False
+    (directory / "EVENTS" / "decoded" / "index.json").unlink()
+    found = bare.cutor("archive", "decode", "--directory", str(directory))
+    assert (found.returncode, f"FAULT: {file}: it has" in found.stdout) == (3, True)
+    document = json.loads(bare.cutor("archive", "decode", "--json", "--directory", str(directory)).stdout)
+    assert [str(file) in one for one in document["hindered"]["EVENTS"]] == [True]
 
 
 def test_what_users_get_wrong_is_one_line(bare: User, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@
 ```
 
 In reading order: ``manifest`` (what an archive says of itself), ``place`` (directory, lock, putting in place),
-``segment_file`` (Parquet, by DuckDB), ``sealing`` (from a stream into segments), ``joined`` (archive and stream as one),
-``rules``, ``decoded``, ``decoded_file`` and ``decoding`` (segments into what a rebuild reads), ``sealed_batch`` and ``folding``
-(sealed messages into views), ``sealed_bodies`` (contents by their names), ``verification``, ``reports``, ``belonging`` (is it
-the stack's own?), ``unended`` and ``retention`` (what may go), ``references`` and ``body_retention`` (which bodies may),
-``mending`` (which are put back), ``lives`` (submissions by their ids), ``measuring`` (its metrics), ``archiver`` (the role that
-does all this on a schedule), ``errors``.
+``segment_file`` (Parquet, by DuckDB), ``sealing`` (from a stream into segments), ``room`` (what gives way to them), ``joined``
+(archive and stream as one), ``rules``, ``decoded``, ``decoded_file`` and ``decoding`` (segments into what a rebuild reads),
+``sealed_batch`` and ``folding`` (sealed messages into views), ``sealed_bodies`` (contents by their names), ``verification``,
+``reports``, ``belonging`` (is it the stack's own?), ``unended`` and ``retention`` (what may go), ``references`` and
+``body_retention`` (which bodies may), ``mending`` (which are put back), ``lives`` (submissions by their ids), ``measuring``
+(its metrics), ``archiver`` (the role that does all this on a schedule), ``errors``.
 """

@@ -116,11 +116,12 @@ class Rounds:
                 self._warn(await check_mark(self._bus, self._archive))
                 sealed, hindered = await self._seal()
                 troubles += hindered
-                for work in (self._let_go, self._let_bodies_go, self._decode):
+                for work in (self._let_go, self._let_bodies_go):
                     try:
                         await work()
                     except CutorError as error:
                         troubles.append(str(error))
+                troubles += await self._decode()
         except ArchiveBusy:
             log.info("somebody else seals: the next round comes")
             return self._troubles
@@ -151,11 +152,15 @@ class Rounds:
             return None
         return manifest.last if manifest else 0
 
-    async def _decode(self) -> None:
-        """Decode what is sealed, for rebuilds; an archive of before comes to it by and by, or when the rules have changed."""
+    async def _decode(self) -> list[str]:
+        """Decode what is sealed, for rebuilds; an archive of before comes to it by and by, or when the rules have changed.
+
+        Returns what hindered it.
+        """
         until = time.monotonic() + DECODING_S
         found = await decode_each(self._archive, goes_on=lambda: time.monotonic() < until)
         self._decoded_all = all(one.decoded == one.segments for one in found)
+        return [str(error) for one in found for error in one.hindered]
 
     async def _let_go(self) -> None:
         days = self._settings.retain_days

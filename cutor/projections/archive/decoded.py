@@ -11,6 +11,7 @@ chain would have to change with every change of the rules.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -30,7 +31,7 @@ from cutor.projections.folds import incoming, incoming_environments
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 1
+VERSION: Final = 2
 DIRECTORY: Final = "decoded"
 INDEX: Final = "index.json"
 RELATIONS: Final = {
@@ -55,7 +56,8 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True):
     """What was decoded of the segment with the messages ``first`` to ``last``.
 
     ``segment`` is the SHA-256 of its file, ``rules`` says by which rules, ``kinds`` are those of its events, ``faults`` counts
-    the messages that cannot be read.
+    the messages that cannot be read. ``digest`` covers all of that and the files: kinds and faults decide which statements of
+    the fold run.
     """
 
     first: Count
@@ -65,6 +67,12 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True):
     kinds: tuple[str, ...]
     faults: Count
     files: Mapping[str, DecodedFile]
+    digest: str = ""
+
+    def sealed(self) -> Decoded:
+        """Return the same with its digest."""
+        bare = msgspec.structs.replace(self, digest="")
+        return msgspec.structs.replace(self, digest=hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest())
 
     def file_name(self, relation: str) -> str:
         """Return the name of a file: it follows from range and rules, so that an index can name no other file."""
@@ -93,8 +101,18 @@ class DecodedFiles(NamedTuple):
         return None
 
 
-class _Index(msgspec.Struct, frozen=True, kw_only=True):
+class Found(NamedTuple):
+    """What of the entries is ``usable``, by the first sequence of each; of those that were ``changed`` a line each."""
+
+    usable: dict[int, Decoded]
+    changed: list[str]
+
+
+class _Version(msgspec.Struct, frozen=True, kw_only=True):
     version: int
+
+
+class _Index(_Version, frozen=True, kw_only=True):
     segments: tuple[Decoded, ...]
 
 
@@ -104,24 +122,37 @@ class DecodedPlace:
     def __init__(self, archive: Archive, stream: str) -> None:
         self._stream = stream
         self.directory = archive.directory / stream / DIRECTORY
+        self._drafts = self.directory / DRAFT
         self._index = self.directory / INDEX
 
     def usable(self, segments: tuple[Segment, ...]) -> dict[int, Decoded]:
-        """Return what was decoded of segments, by the rules of this process, by the first sequence of each.
+        """Return what was decoded of segments, as `found` does; an entry that was changed is an error in the log."""
+        found = self.found(segments)
+        for fault in found.changed:
+            log.error("%s: the bodies of the segment are read in its place", fault)
+        return found.usable
+
+    def found(self, segments: tuple[Segment, ...]) -> Found:
+        """Return what was decoded of segments, by the rules of this process.
 
         Whether the files are what they were is not looked at. An index that cannot be read counts for nothing, and is told of;
         so does all where the code on the disk is not what runs.
         """
         if not rules.hold():
-            return {}
+            return Found({}, [])
         wanted, today = {(one.first, one.last, one.sha256) for one in segments}, rules.decoding_rules()
-        return {
-            one.first: one
-            for one in self._decoded()
-            if (one.first, one.last, one.segment) in wanted
-            and one.rules == today
-            and {*one.files} == {*RELATIONS[self._stream]}
-        }
+        usable: dict[int, Decoded] = {}
+        changed: list[str] = []
+        for one in self._decoded():
+            if one != one.sealed():
+                changed.append(f"{self._index}: what it says of {one.first} to {one.last} is not what was written")
+            elif (
+                (one.first, one.last, one.segment) in wanted
+                and one.rules == today
+                and {*one.files} == {*RELATIONS[self._stream]}
+            ):
+                usable[one.first] = one
+        return Found(usable, changed)
 
     def files_of(self, decoded: Decoded) -> DecodedFiles:
         """Return the same with its files."""
@@ -131,7 +162,9 @@ class DecodedPlace:
         try:
             with self._index.open("rb") as file:
                 raw = file.read(MANIFEST_BYTES)
-            index = msgspec.json.decode(raw, type=_Index)
+            if msgspec.json.decode(raw, type=_Version).version != VERSION:
+                return ()
+            return msgspec.json.decode(raw, type=_Index).segments
         except FileNotFoundError:
             return ()
         except OSError as error:
@@ -140,23 +173,33 @@ class DecodedPlace:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             log.warning("%s: no index of what was decoded: %s; bodies are read in its place", self._index, error)
             return ()
-        return index.segments if index.version == VERSION else ()
 
     # -- for who holds the archive ---------------------------------------------------------------------------------
 
     @contextmanager
     def drafts(self) -> Iterator[Path]:
         """Give a directory for files in the making, for the owner alone; what is left in it goes with the block."""
-        drafts = self.directory / DRAFT
+        self.check_no_links()
         with self._writable():
-            drafts.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-            _empty(drafts)
+            self._drafts.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            _empty(self._drafts)
         try:
-            yield drafts
+            yield self._drafts
         finally:
+            self.check_no_links()
             with self._writable():
-                _empty(drafts)
-                drafts.rmdir()
+                _empty(self._drafts)
+                self._drafts.rmdir()
+
+    def check_no_links(self) -> None:
+        """Raise `ArchiveUnusable` for a link in the place of a directory: what it leads to is not ours to write or remove."""
+        for path in (self.directory.parent, self.directory, self._drafts):
+            with self._writable():
+                is_link = path.is_symlink()
+            if is_link:
+                raise ArchiveUnusable(
+                    f"{path}: it is a link: nothing is written through it, and nothing removed; remove the link"
+                )
 
     def put_in_place(self, drafts: Path, decoded: Decoded, others: Mapping[int, Decoded]) -> dict[int, Decoded]:
         """Have drafts, named after relations, in their places; return them with the others: the index names them all then.
@@ -186,12 +229,28 @@ class DecodedPlace:
     def tidy(self, kept: Mapping[int, Decoded]) -> None:
         """Remove the files that ``kept`` does not name: those of former rules, and what a former life did not come to name."""
         named = {one.file_name(relation) for one in kept.values() for relation in one.files}
+        self.check_no_links()
         with self._writable():
-            if self.directory.is_symlink():
-                raise ArchiveUnusable(f"{self.directory}: it is a link: nothing is written through it")
-            for path in self.directory.iterdir() if self.directory.is_dir() else ():
-                if _OURS.fullmatch(path.name) and path.name not in named:
+            for path in self._ours():
+                if path.name not in named:
                     path.unlink()
+
+    def remove(self) -> None:
+        """Remove all that was decoded."""
+        self.check_no_links()
+        with self._writable():
+            self._index.unlink(missing_ok=True)
+            for path in self._ours():
+                path.unlink()
+
+    def held_bytes(self) -> int:
+        """Return how many bytes `remove` would free, about."""
+        with self._writable():
+            return sum(path.lstat().st_size for path in self._ours())
+
+    def _ours(self) -> list[Path]:
+        """Return all files but the index."""
+        return [path for path in self.directory.iterdir() if _OURS.fullmatch(path.name)] if self.directory.is_dir() else []
 
     @contextmanager
     def _writable(self) -> Iterator[None]:

@@ -27,7 +27,9 @@ from cutor.projections.folds.row_groups import GROUP_BYTES
 ARRIVING: Final = "arriving"
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
+    """The kinds of the events of a segment, and how many of its messages cannot be read."""
+
     kinds: set[str]
     faults: int
 
@@ -62,15 +64,17 @@ def make(stream: str, path: Path, segment: Segment, drafts: Path) -> Decoded:
         kinds=tuple(sorted(found.kinds)),
         faults=found.faults,
         files=files,
-    )
+    ).sealed()
 
 
 @contextmanager
-def decoded_anew(stream: str, path: Path, segment: Segment) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Give a connection that has the relations of a segment as tables, decoded from its bodies. Raises `ArchiveDamaged`."""
+def decoded_anew(stream: str, path: Path, segment: Segment) -> Iterator[tuple[duckdb.DuckDBPyConnection, Found]]:
+    """Give a connection that has the relations of a segment as tables, decoded from its bodies, and what else was found.
+
+    Raises `ArchiveDamaged`.
+    """
     with closing(connect()) as connection:
-        _decode(connection, stream, path, segment)
-        yield connection
+        yield connection, _decode(connection, stream, path, segment)
 
 
 def differs(connection: duckdb.DuckDBPyConnection, relation: str, path: Path) -> bool:
@@ -83,7 +87,7 @@ def differs(connection: duckdb.DuckDBPyConnection, relation: str, path: Path) ->
     return found != (0,)
 
 
-def _decode(connection: duckdb.DuckDBPyConnection, stream: str, path: Path, segment: Segment) -> _Found:
+def _decode(connection: duckdb.DuckDBPyConnection, stream: str, path: Path, segment: Segment) -> Found:
     kinds: set[str] = set()
     made: set[str] = set()
     faults = 0
@@ -101,7 +105,7 @@ def _decode(connection: duckdb.DuckDBPyConnection, stream: str, path: Path, segm
                 raise ArchiveUnusable(f"{path}: cannot be decoded: {one_line(error)}") from error
             finally:
                 connection.unregister(ARRIVING)
-    return _Found(kinds, faults)
+    return Found(kinds, faults)
 
 
 def _gathered(found: Iterator[Columns]) -> Iterator[Columns]:

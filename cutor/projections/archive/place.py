@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from cutor.model.units import about
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveDamaged, ArchiveFull, ArchiveUnusable
@@ -34,6 +34,11 @@ PRIVATE: Final = 0o700
 RESERVE_BYTES: Final = 64 << 20
 """What a file system must have left beside a segment: other programs may write to it, too."""
 CHUNK_BYTES: Final = 1 << 20
+
+
+class _Lacking(NamedTuple):
+    free: str
+    needed: str
 
 
 class Archive:
@@ -134,12 +139,23 @@ class Archive:
 
     def check_room(self, body_bytes: int) -> None:
         """Raise `ArchiveFull` where a segment of so many bytes of bodies may not fit, whatever compression makes of them."""
-        needed, free = body_bytes + RESERVE_BYTES, self.free_bytes()
-        if free < needed:
+        if (lacking := self._lacking(body_bytes)) is not None:
             raise ArchiveFull(
-                f"{self.directory}: {about(free)} are free, and the next segment wants {about(needed)}: make room there, "
+                f"{self.directory}: {lacking.free} are free, and the next segment wants {lacking.needed}: make room there, "
                 "or move the archive to a larger disk and set [archive] directory; nothing was written"
             )
+
+    def check_room_for_decoding(self, segment: Segment, needed_bytes: int) -> None:
+        """Raise `ArchiveFull` where what is decoded of a segment may not fit."""
+        if (lacking := self._lacking(needed_bytes)) is not None:
+            raise ArchiveFull(
+                f"{self.directory}: {lacking.free} are free, and decoding {segment.file_name} wants {lacking.needed}: make "
+                "room there; sealing and folding do without, but rebuilds read the bodies, which is slower"
+            )
+
+    def _lacking(self, needed_bytes: int) -> _Lacking | None:
+        needed, free = needed_bytes + RESERVE_BYTES, self.free_bytes()
+        return _Lacking(about(free), about(needed)) if free < needed else None
 
     @contextmanager
     def draft(self, stream: str) -> Iterator[Path]:

@@ -22,6 +22,7 @@ from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.archive.errors import ArchiveError, ArchiveForeign, GapRefused, MessagesMissing
 from cutor.projections.archive.manifest import VERSION, Manifest, Segment
 from cutor.projections.archive.place import ASIDE, Archive
+from cutor.projections.archive.room import make_room
 from cutor.projections.archive.segment_file import SegmentWriter
 from cutor.projections.folds.rows import fingerprint
 from cutor.undisturbed import to_the_end
@@ -170,7 +171,7 @@ async def _finish(archive: Archive, manifest: Manifest, writer: SegmentWriter) -
     """Write what a writer has as the next segment. What a cancel meets here runs to its end, and counts."""
 
     def write() -> Manifest:
-        archive.check_room(writer.body_bytes)
+        make_room(archive, writer.body_bytes)
         with archive.draft(manifest.stream) as draft:
             return archive.put_in_place(draft, writer.write(draft), manifest)
 

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from cutor.bus.bulk.columns import Message
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
-from cutor.projections.archive.decoded import DecodedFiles, DecodedPlace
+from cutor.projections.archive.decoded import DIRECTORY, INDEX, DecodedFiles, DecodedPlace
 from cutor.projections.archive.decoded_file import decoded_anew, differs
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign
 from cutor.projections.archive.manifest import Manifest, Segment
@@ -67,7 +67,9 @@ async def verify(
             first_kept = None
     compared = 0
     place = DecodedPlace(archive, stream)
-    decoded = {first: place.files_of(one) for first, one in place.usable(manifest.segments).items()}
+    usable, changed = place.found(manifest.segments)
+    decoded = {first: place.files_of(one) for first, one in usable.items()}
+    faults += changed
     for number, segment in enumerate(manifest.segments):
         tell(stream, number, len(manifest.segments))
         path = archive.file_of(stream, segment)
@@ -109,12 +111,18 @@ def _faults_of_file(path: Path, segment: Segment) -> list[str]:
 
 
 def _faults_of_decoded(stream: str, path: Path, segment: Segment, files: DecodedFiles) -> list[str]:
-    """Return in what files differ from what the bodies of their segment say."""
+    """Return in what files, and what the index says of them, differ from what the bodies of their segment say."""
     if fault := files.fault():
         return [fault]
-    with decoded_anew(stream, path, segment) as anew:
-        differing = [file for relation, file in files.paths.items() if differs(anew, relation, file)]
-    return [f"{file}: it is not what the bodies of {path.name} say" for file in differing]
+    with decoded_anew(stream, path, segment) as (anew, found):
+        faults = [
+            f"{file}: it is not what the bodies of {path.name} say"
+            for relation, file in files.paths.items()
+            if differs(anew, relation, file)
+        ]
+    if (files.decoded.kinds, files.decoded.faults) != (tuple(sorted(found.kinds)), found.faults):
+        faults.append(f"{path.parent / DIRECTORY / INDEX}: kinds and faults are not what the bodies of {path.name} say")
+    return faults
 
 
 async def _compare(bus: Bus, stream: str, path: Path, first: int, last: int, *, everything: bool) -> tuple[int | None, int]:

@@ -16,6 +16,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
 from cutor.errors import REFUSED, CutorError
 from cutor.model.moments import Moment, Place, Sequence, exact_time
+from cutor.model.nesting import check_nesting
 from cutor.model.request import UNREADABLE
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 
@@ -221,6 +222,7 @@ def _body(body: bytes) -> dict[str, Any]:
     if b"\n" in body or b"\r" in body:
         return {"body_base64": body}
     try:
+        check_nesting(body)
         msgspec.json.decode(body)
     except UNREADABLE:
         return {"body_base64": body}

@@ -20,6 +20,7 @@ from cutor.errors import INTERRUPTED
 from cutor.journal import WATCH_PATIENCE_S, Journal
 from cutor.journal_errors import SubmissionUnknown
 from cutor.model.messages import read_message
+from cutor.model.nesting import check_nesting
 from cutor.model.request import UNREADABLE
 from cutor.model.result import rfc3339
 from cutor.model.subjects import EVENTS, Address, check_address, parse_event_subject
@@ -166,6 +167,7 @@ def line_of(stored: Stored) -> Line:
 
 def _raw(body: bytes) -> msgspec.Raw | None:
     try:
+        check_nesting(body)
         msgspec.json.decode(body, type=Any)
     except UNREADABLE:
         return None

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from cutor.model.nesting import check_nesting
+
 PIECE_CHARACTERS: Final = 4096
 """Most characters of a piece; of what was printed since the last one, the newest lines are kept."""
 PIECE_BYTES: Final = 64 << 10
@@ -38,6 +40,7 @@ def decode_progress(body: bytes) -> BuildProgress | None:
     if len(body) > PIECE_BYTES:
         return None
     try:
+        check_nesting(body)
         piece = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -17,6 +17,7 @@ from cutor.errors import CutorError
 from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import EVENT_TYPES, KINDS, Event
 from cutor.model.limits import Bounds, Policy
+from cutor.model.nesting import check_nesting
 from cutor.model.request import UNREADABLE, explain
 from cutor.model.resolutions import Resolution, check_resolution
 
@@ -66,6 +67,7 @@ _HEAD: Final = msgspec.json.Decoder(Head)
 def version_of(body: bytes) -> Head | None:
     """Return what a body says that it is; None where it says nothing that can be read."""
     try:
+        check_nesting(body)
         return _HEAD.decode(body)
     except UNREADABLE:
         return None
@@ -92,6 +94,7 @@ class _Reader(Generic[T]):
 
     def _head(self, body: bytes) -> Head:
         try:
+            check_nesting(body)
             head = _HEAD.decode(body)
         except UNREADABLE as error:
             raise EventError(f"not an event: {explain(error)}") from error
@@ -177,6 +180,7 @@ def decode_resolution(body: bytes) -> Resolution:
 def decode_policy(body: bytes) -> Policy:
     """Return the policy that a stack publishes, without what this cutor does not know. Raises `EventError`."""
     try:
+        check_nesting(body)
         return msgspec.convert(msgspec.to_builtins(_POLICY.decode(body)), Policy)
     except UNREADABLE as error:
         raise EventError(f"the published policy cannot be read: {explain(error)}") from error

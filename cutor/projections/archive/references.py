@@ -20,6 +20,7 @@ from cutor.environments import Environments
 from cutor.journal import Journal
 from cutor.model.environments import EnvironmentBuilt, EnvironmentRemoved
 from cutor.model.messages import SUBMITTED, Unreadable, read_environment, read_message
+from cutor.model.nesting import check_nesting
 from cutor.model.state import TERMINAL, Folding, Stamp, outline
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, Address, parse_environment_subject, parse_event_subject
 from cutor.parked import ParkedSubmissions
@@ -143,6 +144,7 @@ def references_in(body: bytes) -> frozenset[BodyRef]:
     if MARK not in body:
         return frozenset()
     try:
+        check_nesting(body)
         return frozenset(_references(msgspec.json.decode(body)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return frozenset()

@@ -17,6 +17,7 @@ from cutor.bus.bulk.columns import Columns
 from cutor.model.codec import VERSIONS, version_of
 from cutor.model.events import Event, Submitted
 from cutor.model.messages import SUBMITTED, Unreadable, malformed, read_message
+from cutor.model.nesting import check_nesting
 from cutor.model.request import UNREADABLE
 from cutor.model.strict import strict
 from cutor.model.subjects import SUBMISSION_ID, TENANT
@@ -135,9 +136,10 @@ def _read_one(subject: str, body: bytes) -> _Reading:
 
 
 def is_json(body: bytes) -> bool:
-    """Return whether a body is JSON to its last byte, of valid UTF-8, and no deeper than it can be read."""
+    """Return whether a body is JSON to its last byte, of valid UTF-8, and nested no deeper than an event may be."""
     try:
         body.decode()
+        check_nesting(body)
         msgspec.json.decode(body)
     except UNREADABLE:
         return False

@@ -13,7 +13,7 @@ from cutor.model.codec import VERSIONS
 from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import Event
 
-ROWS_VERSION: Final = 4
+ROWS_VERSION: Final = 5
 """Counts up when the rows change that the same messages lead to."""
 
 

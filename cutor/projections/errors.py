@@ -28,6 +28,13 @@ class StreamLetGo(Exception):
         super().__init__(f"{stream} begins at {first} by now: what came after {position} was let go of before it was read")
 
 
+class LeftOut(Exception):
+    """A reading of a stream left out what the stream has: it is to be read again, behind what is folded in."""
+
+    def __init__(self, stream: str, missing: str, sequence: int) -> None:
+        super().__init__(f"reading {stream} left out {missing}, and the stream has {sequence}: it is read again from there")
+
+
 class QueryError(CutorError):
     """The question cannot be answered as it stands: wrong SQL, a statement that is not allowed, or too large an answer."""
 

@@ -25,7 +25,7 @@ from cutor.metrics.table import REBUILDS
 from cutor.metrics.tally import Observation
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.archive.place import Archive
-from cutor.projections.errors import StreamLetGo, ViewsRejected
+from cutor.projections.errors import LeftOut, StreamLetGo, ViewsRejected
 from cutor.projections.folds.batches import read_batches
 from cutor.projections.folds.rows import fingerprint
 from cutor.projections.folds.small_fold import SMALL
@@ -158,6 +158,9 @@ class Projector:
             await self._pause_after_rejection()
         except StreamLetGo as reason:
             log.warning("%s", reason)
+        except LeftOut as reason:
+            log.error("%s", reason)
+            await asyncio.sleep(RETRY_S)
         except BusUnreachable as error:
             log.warning("%s", error)
             await asyncio.sleep(RETRY_S)

@@ -1,7 +1,8 @@
 """Whether what is read of a stream lacks anything, and what follows from it.
 
-Views that meet a gap while they follow are made anew: it may have been the reading that was at fault. A gap that is met while
-they are made from the beginning is there to stay: it is noted in the table `gaps`, told once, and the views go on.
+Views that meet a gap while they follow are made anew: it may have been the reading that was at fault. Where one is met while
+they are made from the beginning, the stream is asked for what is missing. What it has is read again; what it has not is there
+to stay: it is noted in the table `gaps`, told once, and the views go on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 from collections.abc import Sequence
 
 from cutor.bus.connection import Bus
-from cutor.projections.errors import StreamLetGo, ViewsRejected
+from cutor.projections.errors import LeftOut, StreamLetGo, ViewsRejected
 from cutor.projections.folds.gaps import Gap, gaps_in, held, is_whole, named
 from cutor.projections.writer import Writer
 
@@ -36,11 +37,16 @@ class Wholeness:
         """Look at a batch behind a position. Note gaps that are new, up to a sequence to which the views are made from the
         beginning (None: without end).
 
-        Raises `ViewsRejected` for one behind it, `StreamLetGo` where limits took what comes next behind what is folded in.
+        Raises `ViewsRejected` for one behind it, `LeftOut` where the stream has some of what is missing, `StreamLetGo` where
+        limits took what comes next behind what is folded in.
         """
         if is_whole(position, sequences):
             return
-        new = await self._new(stream, gaps_in(position, sequences, times_ns))
+        found = gaps_in(position, sequences, times_ns)
+        known = {gap.last for gap in await self._writer.gaps(stream)}
+        to_be_noted = [gap for gap in found if from_scratch_to is None or gap.last <= from_scratch_to]
+        await self._ask_for(stream, [gap for gap in to_be_noted if gap.last not in known])
+        new = [gap for gap in await self._held(stream, found) if gap.last not in known]
         if not new:
             return
         if from_scratch_to is not None and new[-1].last > from_scratch_to:
@@ -50,11 +56,20 @@ class Wholeness:
             "%s lacks %s, which its server has lost; the views are made without, the table gaps says so", stream, named(new)
         )
 
-    async def _new(self, stream: str, found: Sequence[Gap]) -> list[Gap]:
-        """Return what of gaps the stream should hold, and the file does not know of yet."""
+    async def _ask_for(self, stream: str, gaps: Sequence[Gap]) -> None:
+        """Raise `LeftOut` where the stream has a message in any gap.
+
+        To be asked before its limits: what they take between the two is no gap, then.
+        """
+        for gap in gaps:
+            there = await self._bus.next(stream, gap.first)
+            if there is not None and there.sequence <= gap.last:
+                raise LeftOut(stream, named([gap]), there.sequence)
+
+    async def _held(self, stream: str, found: Sequence[Gap]) -> list[Gap]:
+        """Return what of gaps the stream should hold."""
         first = int((await self._bus.stream_info(stream))["state"]["first_seq"])
         position = self._writer.position(stream).sequence
         if position and found[0].first == position + 1 < first:
             raise StreamLetGo(stream, first, position)
-        known = {gap.last for gap in await self._writer.gaps(stream)}
-        return [gap for gap in held(found, first) if gap.last not in known]
+        return held(found, first)

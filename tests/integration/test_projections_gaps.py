@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from cutor import projections
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import find_binary, free_port
 from cutor.bus.errors import BusUnreachable
@@ -20,6 +21,8 @@ from cutor.bus.topology import apply, default_text, parse
 from cutor.bus.topology_diff import Topology
 from cutor.model.subjects import EVENTS
 from cutor.projections.errors import RebuildFailed
+from cutor.projections.folds.batch import Batch
+from cutor.projections.folds.batches import batch_of, read_batches
 from cutor.projections.queries.client import query
 from cutor.projections.rebuilds.rebuild import FreshViews, rebuild
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, projector, until
@@ -101,6 +104,51 @@ async def test_a_gap_that_is_there_from_the_beginning_is_noted_and_told_once(
         await until(bus, "SELECT max(sequence) FROM events", last)
     assert told(caplog, "EVENTS lacks") == 1
     assert told(caplog, "made anew") == 0
+
+
+@pytest.fixture
+def careless(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have the first reading in bulk leave out what its stream has; return what the readings began with."""
+    begun: list[int] = []
+
+    async def reading(bus: Bus, stream: str, first: int, last: int) -> AsyncGenerator[Batch, None]:
+        async with aclosing(read_batches(bus, stream, first, last)) as batches:
+            async for batch in batches:
+                if stream == EVENTS and not begun:
+                    begun.append(first)
+                    yield batch_of(stream, batch.columns.part(0, 4))
+                    yield batch_of(stream, batch.columns.part(6, len(batch)))
+                    raise AssertionError("a reading goes on that left something out")
+                if stream == EVENTS:
+                    begun.append(first)
+                yield batch
+
+    for user in (projections.projector, projections.rebuilds.rebuild):
+        monkeypatch.setattr(user, "read_batches", reading)
+    monkeypatch.setattr(projections.projector, "BULK_FROM", 1)
+    return begun
+
+
+async def test_what_a_reading_leaves_out_is_read_again(
+    server: Server, bus: Bus, tmp_path: Path, careless: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """By a rebuild, and by a projector that begins; the gap of the stream itself is one all the same."""
+    for name in ("one", "two"):
+        last = await happen(bus, name, *FINISHED)
+    await lose(bus, 9)
+    left_out = "reading EVENTS left out 5 to 6, and the stream has 5"
+    await rebuild(bus, tmp_path / "rebuilt.duckdb")
+    assert careless == [1, 5]
+    assert told(caplog, left_out) == 1
+    careless.clear()
+    async with projector(server.url, tmp_path / "views.duckdb"):
+        await until(bus, "SELECT max(sequence) FROM events", last)
+        assert (await query(bus, "SELECT count(*) FROM events")).rows == [[last - 1]]
+        assert (await query(bus, GAPS)).rows == [[9, 9]]
+    assert careless == [1, 5]
+    assert told(caplog, left_out) == 2
+    same = differences(tmp_path / "views.duckdb", tmp_path / "rebuilt.duckdb")
+    assert same == dict.fromkeys((*VIEWS, "checkpoint"), 0)
 
 
 async def test_one_that_is_met_while_following_has_the_views_made_anew_and_no_more_than_once(

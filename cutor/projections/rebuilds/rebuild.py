@@ -19,7 +19,7 @@ from cutor.projections.archive.folding import fold_sealed
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import state_of
-from cutor.projections.errors import RebuildFailed, StreamLetGo, ViewsRejected
+from cutor.projections.errors import LeftOut, RebuildFailed, StreamLetGo, ViewsRejected
 from cutor.projections.folds.batches import read_batches
 from cutor.projections.schema import FOLDS
 from cutor.projections.status import lateness
@@ -188,6 +188,8 @@ class FreshViews:
                 if self._archive is None:
                     raise RebuildFailed(f"{error}; {STAY}") from error
                 log.warning("%s; it is looked for in the archive", error)
+            except LeftOut as error:
+                log.error("%s", error)
             except _EndedEarly:
                 log.warning("reading %s ended at %d, before %d", stream, self._writer.position(stream).sequence, last)
             else:

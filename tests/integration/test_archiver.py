@@ -24,7 +24,7 @@ from cutor.projections.archive.sealing import acknowledge, seal_each
 from cutor.projections.settings import ArchiveSettings
 from cutor.roles.context import RoleContext
 from cutor.roles.measures import Measures
-from tests.integration.projecting import FINISHED, happen
+from tests.integration.projecting import FINISHED, happen, happen_to_many
 from tests.integration.test_archive import SMALL, loose_url, seal_all, set_up
 from tests.nats_server import OwnServer
 from tests.unit.histories import RUNNING
@@ -176,3 +176,17 @@ async def test_an_archive_does_not_begin_in_silence_where_a_stream_has_let_go_of
         assert archive.mark() is not None
         [said] = await rounds(url, bus, tmp_path / "new").one()
         assert "EVENTS begins at 3, and nothing of it is sealed there: is the disk of its archive mounted?" in said
+
+
+async def test_what_hinders_decoding_is_told_by_the_round_and_the_rest_is_decoded(
+    own_server: OwnServer, tmp_path: Path
+) -> None:
+    url, archive = own_server.url, Archive(tmp_path / "archive")
+    async with Bus.connect(url, name="test") as bus:
+        await happen_to_many(bus, 5, "s")
+        segments = (await seal_all(bus, archive))["EVENTS"].segments
+        damaged = archive.file_of("EVENTS", segments[-1])
+        damaged.write_bytes(damaged.read_bytes() + b"x")
+        [said] = await rounds(url, bus, archive.directory).one()
+        assert said.startswith(f"{damaged}: it has ")
+        assert len([*damaged.parent.glob("decoded/*.incoming_stages.parquet")]) == len(segments) - 1 > 0

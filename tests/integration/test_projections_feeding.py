@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import duckdb
 import pytest
 
 from cutor.bus.bulk.columns import Columns
+from cutor.bus.bulk.pulling import DeliveryLost
+from cutor.bus.bulk.reader import Wanted, in_a_thread
 from cutor.bus.connection import Bus
 from cutor.model.codec import encode
 from cutor.model.environments import EnvironmentRemoved
@@ -99,7 +102,9 @@ async def test_environments_are_read_so_too(own_bus: Bus) -> None:
 
 
 @pytest.mark.parametrize("killed", [True, False], ids=["process", "consumer"])
-async def test_what_it_leaves_is_read_here(own_server: OwnServer, own_bus: Bus, killed: bool) -> None:
+async def test_what_it_leaves_is_read_by_another(
+    own_server: OwnServer, own_bus: Bus, caplog: pytest.LogCaptureFixture, killed: bool
+) -> None:
     """It dies, or its consumer goes away, before it has handed over the rest."""
     await publish(own_server.url, lives(MANY))
     sequences: list[int] = []
@@ -117,8 +122,32 @@ async def test_what_it_leaves_is_read_here(own_server: OwnServer, own_bus: Bus, 
             columns = SharedBatch(EVENTS, {}, [part]) if isinstance(part, Mapped) else part
             sequences += columns.sequences
     assert sequences == list(range(1, MANY + 1))
-    assert kinds == {"Mapped", "Columns"}
+    assert kinds == {"Mapped"}
     assert feeders() == []
+    said = "it was ended by signal 9" if killed else "DeliveryLost: "
+    assert caplog.text.count(f"the process that reads EVENTS brings no more: {said}") == 1
+
+
+@pytest.mark.parametrize(("brought", "processes"), [([1, 1], 2), ([0], 1)], ids=["twice", "nothing"])
+async def test_one_that_is_lost_twice_or_brings_nothing_is_the_last(
+    own_server: OwnServer, own_bus: Bus, monkeypatch: pytest.MonkeyPatch, brought: list[int], processes: int
+) -> None:
+    """The first pieces come whole; the rest is read here."""
+    await publish(own_server.url, lives(300))
+    begun: list[str] = []
+
+    async def losing(wanted: Wanted) -> AsyncGenerator[Columns, None]:
+        begun.append(wanted.consumer)
+        async with aclosing(in_a_thread(100)(wanted)) as parts:
+            for _ in range(brought[len(begun) - 1]):
+                yield (await anext(parts)).part(0, 100)
+        raise DeliveryLost("lost")
+
+    monkeypatch.setattr(feeding, "_in_a_process", losing)
+    async with aclosing(own_bus.read_in_bulk(EVENTS, feeding.Fed().read, from_sequence=1, until_sequence=300)) as parts:
+        sequences = [sequence async for part in parts if isinstance(part, Columns) for sequence in part.sequences]
+    assert sequences == list(range(1, 301))
+    assert len(begun) == processes
 
 
 async def waits_for_room(bus: Bus, pid: int) -> None:
@@ -153,13 +182,24 @@ async def test_a_server_that_goes_away_while_it_waits_for_room_leaves_no_hole(ow
 
 
 async def test_one_that_cannot_be_started_is_not_needed(
-    own_server: OwnServer, own_bus: Bus, monkeypatch: pytest.MonkeyPatch
+    own_server: OwnServer, own_bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     await publish(own_server.url, lives(300))
-    for program in (("-c", "raise SystemExit(3)"), ("-m", "nothing.of.that.name")):
+    feeder = "from cutor.projections.folds import feeder; {}; feeder.main()"
+    raising = feeder.format("del feeder.Portions")
+    bare = feeder.format("feeder.socket.send_fds = lambda own, packets, _: own.send(*packets)")
+    late = feeder.format("made = feeder.write; feeder.write = lambda *one, behind, **named: made(*one, behind=7, **named)")
+    for program, said in (
+        (("-c", "raise SystemExit(3)"), "it ended with exit code 3"),
+        (("-m", "nothing.of.that.name"), "it ended with exit code 1"),
+        (("-c", raising), "NameError: name 'Portions' is not defined"),
+        (("-c", bare), "a piece came without its memory"),
+        (("-c", late), "a piece that begins behind 7 came behind 0"),
+    ):
         monkeypatch.setattr(feeding, "PROGRAM", program)
         [batch] = await fed(own_bus, EVENTS, 1, 300)
         assert batch.sequences == list(range(1, 301))
+        assert f"the process that reads EVENTS brings no more: {said}" in caplog.text
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert [len(batch) for batch in await fed(own_bus, EVENTS, 1, 300)] == [300]
 

@@ -32,6 +32,7 @@ ORDER_BYTES: Final = 64 << 10
 AHEAD: Final = 2
 """Pieces that nobody has taken; then it waits."""
 WAIT_S: Final = 0.25
+FAULT_CHARACTERS: Final = 1000
 GARBAGE: Final = (100_000, 20, 50)
 """Thresholds of the garbage collector: what is made for each message holds no cycles."""
 
@@ -128,16 +129,18 @@ def _heard(own: socket.socket) -> bytes:
 
 def feed(own: socket.socket) -> None:
     """Do what is ordered, and say how it ended."""
-    order = msgspec.json.decode(_heard(own), type=Order)
     fault = None
     try:
+        order = msgspec.json.decode(_heard(own), type=Order)
         wire = Wire.open(order.server_url, "cutor bulk reader", CONNECT_S)
         try:
             Feeder(own, wire, Pulling(wire, order.stream, order.consumer), order, Portions()).run()
         finally:
             wire.close()
-    except (WireFailed, Garbled, DeliveryLost, OSError, MemoryError) as error:
-        fault = f"{type(error).__name__}: {error}"
+    except _Gone:
+        raise
+    except Exception as error:
+        fault = f"{type(error).__name__}: {error}"[:FAULT_CHARACTERS]
     own.send(msgspec.msgpack.encode(Ended(fault)))
     while True:
         _heard(own)  # until the parent has taken all

@@ -13,51 +13,63 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import Final
 
 import msgspec
 
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.pulling import DeliveryLost
-from cutor.bus.bulk.reader import Wanted, in_a_thread
+from cutor.bus.bulk.reader import Wanted, Way, in_a_thread
 from cutor.projections.folds.sharing import Ended, Mapped, Piece
+from cutor.text import escape
 
 log = logging.getLogger(__name__)
 
 PROGRAM: Final = ("-P", "-m", "cutor.projections.folds.feeder")
 """What is run, by the same Python."""
 PACKET_BYTES: Final = 128 << 10
+END_S: Final = 1.0
+"""So long a process that has closed its socket may take to end."""
+LOSSES: Final = 2
+"""So often a process may be lost that has brought something; then, and where one brought nothing, there is no further one."""
 _SAID: Final = msgspec.msgpack.Decoder(Piece | Ended)
 
 
 class Fed:
-    """A way to read a stream: by a process, and once that has failed in a thread."""
+    """A way to read a stream: by a process, and where that does not work in a thread."""
 
     def __init__(self) -> None:
-        self._has_failed = False
+        self._losses = 0
 
     async def read(self, wanted: Wanted) -> AsyncGenerator[Mapped | Columns, None]:
-        """Yield pieces of batches; columns where the process has failed before. Raises what a `Way` raises."""
-        way = in_a_thread() if self._has_failed else _in_a_process
+        """Yield pieces of batches; columns where processes have failed before. Raises what a `Way` raises."""
+        way: Way[Mapped | Columns] = in_a_thread() if self._losses >= LOSSES else self._by_a_process
         async with aclosing(way(wanted)) as parts:
+            async for part in parts:
+                yield part
+
+    async def _by_a_process(self, wanted: Wanted) -> AsyncGenerator[Mapped, None]:
+        brought = False
+        async with aclosing(_in_a_process(wanted)) as parts:
             try:
                 async for part in parts:
+                    brought = True
                     yield part
-            except (DeliveryLost, OSError) as error:
-                log.debug("the process that reads %s: %s", wanted.stream, error)
-                self._has_failed = True
+            except (DeliveryLost, OSError, msgspec.DecodeError) as error:
+                log.warning("the process that reads %s brings no more: %s", wanted.stream, escape(str(error)))
+                self._losses += 1 if brought else LOSSES
                 raise DeliveryLost(str(error)) from error
 
 
 async def _in_a_process(wanted: Wanted) -> AsyncGenerator[Mapped, None]:
     position = 0
-    with _started() as own:
-        own.send(msgspec.json.encode(wanted._asdict()))
+    with _started() as (own, process):
+        _say(own, msgspec.json.encode(wanted._asdict()))
         while True:
             packet, descriptors = await _packet(own)
             if not packet:
-                raise DeliveryLost("the process that reads has died")
+                raise DeliveryLost(await _end_of(process))
             said = _SAID.decode(packet)
             if isinstance(said, Ended):
                 if said.fault is None:
@@ -69,13 +81,13 @@ async def _in_a_process(wanted: Wanted) -> AsyncGenerator[Mapped, None]:
             if said.behind != position:
                 raise DeliveryLost(f"a piece that begins behind {said.behind} came behind {position}")
             position = said.last
-            own.send(b".")
+            _say(own, b".")
             yield mapped
 
 
 @contextmanager
-def _started() -> Iterator[socket.socket]:
-    """Start the process; give the socket that leads to it, and end it afterwards. Raises OSError.
+def _started() -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
+    """Start the process; give the socket that leads to it, and itself, and end it afterwards. Raises OSError.
 
     It ends with the thread that starts it, which is that of the event loop.
     """
@@ -91,10 +103,25 @@ def _started() -> Iterator[socket.socket]:
                 start_new_session=True,
             )
         try:
-            yield ours
+            yield ours, process
         finally:
             process.kill()
             process.wait()
+
+
+def _say(own: socket.socket, what: bytes) -> None:
+    """Say something; where nobody listens any more, what is read next tells it."""
+    with suppress(ConnectionError):
+        own.send(what)
+
+
+async def _end_of(process: subprocess.Popen[bytes]) -> str:
+    """Return in words how a process ended whose socket is closed."""
+    try:
+        code = await asyncio.to_thread(process.wait, END_S)
+    except subprocess.TimeoutExpired:
+        return "it has closed its socket"
+    return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"
 
 
 async def _packet(own: socket.socket) -> tuple[bytes, list[int]]:

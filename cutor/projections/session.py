@@ -12,24 +12,29 @@ import duckdb
 from cutor.errors import CutorError
 from cutor.projections import schema
 from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
+from cutor.projections.views_paths import beside, literal
 
 NEVER_BYTES: Final = 1 << 60
 """DuckDB is told to leave checkpoints to us: none may happen while the file is being copied."""
 MEMORY_BYTES: Final = 2 << 30
+UNLOGGED: Final = "views"
+"""What a file without a log is called while it is open; nothing in the file depends on that."""
 STORAGE_ERRORS: Final = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException, duckdb.FatalException)
 """What a full disk or too little memory comes to; the last two, where it is met by a commit or a checkpoint."""
 FULL: Final = ("No space left", "Disk quota exceeded", "File too large", "Out of Memory")
 """What DuckDB says of a file that is well, and cannot be opened all the same."""
 
 
-def connect(path: Path) -> duckdb.DuckDBPyConnection:
+def connect(path: Path, *, logged: bool = True) -> duckdb.DuckDBPyConnection:
     """Open a file, or make it where there is none, with all that the fold needs.
+
+    One that is not ``logged`` gets no write-ahead log: it holds what was committed before its last checkpoint.
 
     Raises `ViewsRejected` for one that is damaged or folded by other rules, `ViewsUnwritable` where disk or memory are full,
     `ProjectorBusy` where another program has it open.
     """
     try:
-        connection = duckdb.connect(path, config={"autoinstall_known_extensions": False, "python_enable_replacements": False})
+        connection = _opened(path) if logged else _opened_without_log(path)
     except duckdb.Error as error:
         raise _meaning(path, error) from error
     try:
@@ -37,6 +42,24 @@ def connect(path: Path) -> duckdb.DuckDBPyConnection:
     except duckdb.Error as error:
         connection.close()
         raise _meaning(path, error) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _opened(path: Path | None, **config: str) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
+        path or ":memory:", config={"autoinstall_known_extensions": False, "python_enable_replacements": False, **config}
+    )
+
+
+def _opened_without_log(path: Path) -> duckdb.DuckDBPyConnection:
+    """Open a file as a database beside one in memory: how it recovers can be said of such a one only."""
+    connection = _opened(None, temp_directory=str(beside(path, "tmp")))
+    try:
+        connection.execute(f"ATTACH {literal(path)} AS {UNLOGGED} (RECOVERY_MODE no_wal_writes)")
+        connection.execute(f"USE {UNLOGGED}")
     except BaseException:
         connection.close()
         raise

@@ -27,7 +27,7 @@ from cutor.projections.folds.rows import fingerprint
 from cutor.projections.folds.scans import named
 from cutor.projections.folds.small_batch import Plain, read_plain
 from cutor.projections.folds.small_fold import SMALL, SmallFold, TooMuchToRead
-from cutor.projections.session import connect, one_line, writing
+from cutor.projections.session import UNLOGGED, connect, one_line, writing
 from cutor.projections.views_paths import wal_path, wal_paths
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,11 @@ COMMITS: Final = 500
 COMMITS_PER_MIB: Final = 6
 """Or when it has so many commits, and so many for each MiB of the file: to replay them takes as long as to copy the file anew,
 and who asks for the newest waits for the one or the other."""
+UNLOGGED_BYTES: Final = 512 << 20
+"""Of a file without a log there is a checkpoint after so many bytes: until then, what fills no group of rows is in memory. The
+group that is not full is written anew each time, for 20 µs an event of 7.5 KB at half as many."""
+ROW_BYTES: Final = 512
+"""What a message takes there beside its body, about."""
 FOLD_ERRORS: Final = (duckdb.DataError, duckdb.ProgrammingError)
 """What a message can do to the fold; anything else is a fault of disk, memory or cutor's, and ends the projector."""
 
@@ -59,8 +64,9 @@ class DeadLetter(NamedTuple):
 class Store:
     """An open file of views. Make one with `Store.open`."""
 
-    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, *, logged: bool = True) -> None:
         self.path = path
+        self._unlogged_bytes = None if logged else 0
         self._connection = connection
         self._folds = {
             stream: [(of, connection.extract_statements(of.sql)[0]) for of in schema.fold_statements(stream)]
@@ -77,17 +83,19 @@ class Store:
         self._copies = 0
         self._worked_in = 0
         self._beside = connection.cursor()
+        if not logged:
+            self._beside.execute(f"USE {UNLOGGED}")
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open a file, or make it where there is none.
+    def open(cls, path: Path, *, logged: bool = True) -> Self:
+        """Open a file, or make it where there is none; one that is not ``logged`` is whole only after `work_all_in`.
 
         Raises `ViewsRejected` for a file that is damaged or folded by other rules, `ViewsUnwritable` where disk or memory are
         full, `ProjectorBusy` where another program has it open.
         """
-        connection = connect(path)
+        connection = connect(path, logged=logged)
         try:
-            return cls(path, connection)
+            return cls(path, connection, logged=logged)
         except BaseException:
             connection.close()
             raise
@@ -207,6 +215,8 @@ class Store:
                     found = self._connection.execute(statement)
                     there |= {name for (name,) in found.fetchall()} if of.finds else set()
         self._committed(stream, batch.last)
+        if self._unlogged_bytes is not None:
+            self._unlogged_bytes += batch.body_bytes + len(batch) * ROW_BYTES
         if len(batch) > SMALL:
             self._small.reset()
         else:
@@ -233,14 +243,28 @@ class Store:
     def work_in(self, longest_bytes: int | None = None) -> None:
         """Work the write-ahead log into the file where it is longer than that (`WAL_BYTES`), and nobody copies the file.
 
+        Where there is no log, what was committed is written to the file after `UNLOGGED_BYTES`.
+
         The states of small batches take their place among all others, where there are many of them. Raises `ViewsUnwritable` as
         `apply` does.
         """
         with writing(self.path):
             self._settle()
-            if not self._copies and self.log_bytes() > (WAL_BYTES if longest_bytes is None else longest_bytes):
+            if not self._copies and self._is_long(WAL_BYTES if longest_bytes is None else longest_bytes):
                 self._worked_in = self.commits
                 _checkpoint(self._connection)
+                if self._unlogged_bytes is not None:
+                    self._unlogged_bytes = 0
+
+    def _is_long(self, longest_bytes: int) -> bool:
+        if self._unlogged_bytes is not None:
+            return self._unlogged_bytes > UNLOGGED_BYTES
+        return self.log_bytes() > longest_bytes
+
+    def work_all_in(self) -> None:
+        """Have all in the file that was committed. Raises `ViewsUnwritable`: of a file without a log, that is lost then."""
+        with writing(self.path):
+            self._connection.execute("CHECKPOINT")
 
     def _settle(self) -> None:
         if self._small.is_full:

@@ -62,6 +62,12 @@ def open_or_make_anew(path: Path) -> Store:
         return Store.open(path)
 
 
+def make_unlogged(path: Path) -> Store:
+    """Make an empty file without a write-ahead log, where there is none: it is whole only after `Store.work_all_in`."""
+    _remove_wals(path)
+    return Store.open(path, logged=False)
+
+
 def set_aside(path: Path) -> None:
     """Move a file of views out of the way; a file that was set aside before gives way to it."""
     aside = beside(path, "aside")

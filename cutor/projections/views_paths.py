@@ -27,3 +27,8 @@ def wal_paths(path: Path) -> list[Path]:
     while it brings a file up after a kill in between.
     """
     return [path.with_name(path.name + end) for end in (".wal", ".wal.checkpoint", ".wal.recovery")]
+
+
+def literal(path: Path) -> str:
+    """Return a path as a text of SQL: for statements that take no parameter there."""
+    return "'" + str(path).replace("'", "''") + "'"

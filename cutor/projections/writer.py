@@ -17,7 +17,7 @@ from cutor.projections.errors import ViewsRejected
 from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.gaps import Gap
 from cutor.projections.store import WAL_BYTES, DeadLetter, Position, Store
-from cutor.projections.views_file import is_same_file, open_or_make_anew, put_in_place, remove_views, set_aside
+from cutor.projections.views_file import is_same_file, make_unlogged, open_or_make_anew, put_in_place, remove_views, set_aside
 from cutor.undisturbed import to_the_end
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,14 @@ class Writer:
 
     async def open(self) -> None:
         """Open the file, or make it (anew). Raises `ViewsUnwritable` and `ProjectorBusy`."""
-        self._store = await self._call(lambda: open_or_make_anew(self.path))
+        await self._open(open_or_make_anew)
+
+    async def make(self) -> None:
+        """Make the file, without a write-ahead log: it is whole only after `work_all_in`. Errors as of `open`."""
+        await self._open(make_unlogged)
+
+    async def _open(self, opening: Callable[[Path], Store]) -> None:
+        self._store = await self._call(lambda: opening(self.path))
         self._inode = self.path.stat().st_ino
         self._lives += 1
 
@@ -112,6 +119,10 @@ class Writer:
 
         await self._call(write)
         await self._keep_log_bounded()
+
+    async def work_all_in(self) -> None:
+        """Have all in the file that was committed. Raises `ViewsUnwritable`: of a file that `make` made, that is lost then."""
+        await self._call(self._open_store().work_all_in)
 
     async def _keep_log_bounded(self) -> None:
         """Where the log has grown to its bound beside a copy, or beside being worked in, wait for that, and work it in."""

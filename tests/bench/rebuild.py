@@ -76,7 +76,7 @@ async def read_in_bulk(bus: Bus, count: int, server_pid: int) -> Spent:
 def steps(path: Path, count: int, output_bytes: int) -> Steps:
     """Take each step alone, of the same events without a server; what makes them is not measured."""
     events, columns, folding = Meter(), Meter(), Meter()
-    with closing(Store.open(path)) as store:
+    with closing(Store.open(path, logged=False)) as store:
         made = lives(count, output_bytes)
         while some := list(itertools.islice(made, _batch(output_bytes))):
             messages = Columns.of(some)
@@ -88,6 +88,8 @@ def steps(path: Path, count: int, output_bytes: int) -> Steps:
             with folding.running():
                 store.apply_batch(EVENTS, batch)
                 store.work_in()
+        with folding.running():
+            store.work_all_in()
     return Steps(events.spent, columns.spent, folding.spent)
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import shutil
-import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +22,7 @@ from cutor.projections.rebuilds.service import RebuildService
 from cutor.projections.views_file import check_room, draft_of, held
 from cutor.projections.views_paths import wal_path
 from cutor.projections.writer import Writer
+from tests.full_disk import no_file_longer_than
 from tests.integration.projecting import FINISHED, happen, happen_to_many, projector, until
 from tests.integration.test_projections_projector import VIEWS, differences
 from tests.nats_server import OwnServer
@@ -197,18 +196,6 @@ async def test_one_that_is_called_off_or_forgotten_leaves_nothing(
     assert names(tmp_path) == []
     with pytest.raises(RebuildFailed, match="does not answer any more"):
         await ordered
-
-
-@contextmanager
-def no_file_longer_than(size_bytes: int) -> Iterator[None]:
-    """Have this process meet what a full disk is to a file that grows."""
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 @asynccontextmanager

@@ -25,11 +25,14 @@ def held_bytes(store: Store) -> int:
     return int(size_bytes)
 
 
-@pytest.mark.parametrize("in_columns", [True, False])
-def test_memory_does_not_grow_with_what_was_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_columns: bool) -> None:
+@pytest.mark.parametrize(("in_columns", "logged"), [(True, True), (False, True), (True, False)])
+def test_memory_does_not_grow_with_what_was_folded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_columns: bool, logged: bool
+) -> None:
     monkeypatch.setattr("cutor.projections.store.WAL_BYTES", 0)  # what is not in the file yet is in memory, too
+    monkeypatch.setattr("cutor.projections.store.UNLOGGED_BYTES", 0)
     held = []
-    with closing(Store.open(tmp_path / "views.duckdb")) as store:
+    with closing(Store.open(tmp_path / "views.duckdb", logged=logged)) as store:
         store.small = 0
         events = lives(BATCH * BATCHES, output_bytes=2000)
         while some := list(itertools.islice(events, BATCH)):

@@ -19,10 +19,11 @@ from cutor.projections.archive.errors import ArchiveUnusable
 from cutor.projections.archive.manifest import Segment
 from cutor.projections.archive.place import sha256_of
 from cutor.projections.archive.rules import decoding_rules
-from cutor.projections.archive.segment_file import FETCHED, ROW_GROUP, columns_of, connect, literal, one_line
+from cutor.projections.archive.segment_file import FETCHED, ROW_GROUP, columns_of, connect, one_line
 from cutor.projections.folds.batches import batch_of
 from cutor.projections.folds.relation import Scan
 from cutor.projections.folds.row_groups import GROUP_BYTES
+from cutor.projections.views_paths import literal
 
 ARRIVING: Final = "arriving"
 

@@ -22,6 +22,7 @@ from cutor.projections.archive.errors import ArchiveDamaged, ArchiveUnusable
 from cutor.projections.archive.manifest import Segment
 from cutor.projections.archive.place import sha256_of
 from cutor.projections.folds.rows import fingerprint
+from cutor.projections.views_paths import literal
 
 ROW_GROUP: Final = 40_960
 """Messages that are compressed together, and read by one thread."""
@@ -233,11 +234,6 @@ def _headers(headers: Mapping[str, str]) -> str | None:
 
 def _read_headers(text: str | None) -> Mapping[str, str]:
     return {} if text is None else msgspec.json.decode(text, type=dict[str, str])
-
-
-def literal(path: Path) -> str:
-    """Return a path as a text of SQL: `COPY` takes no parameter there."""
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def one_line(error: BaseException) -> str:

@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import duckdb
 
+from cutor.projections.views_paths import literal
+
 SLICE: Final = 50_000
 """Sequences that are compared at one time."""
 MEMORY_BYTES: Final = 1 << 30
@@ -91,7 +93,7 @@ class Compared:
         try:
             self._connection.execute("SET enable_progress_bar = FALSE")
             for name, path in (("used", used), ("folded", folded)):
-                self._connection.execute(f"ATTACH {_literal(str(path))} AS {name} (READ_ONLY)")
+                self._connection.execute(f"ATTACH {literal(path)} AS {name} (READ_ONLY)")
         except BaseException:
             self._connection.close()
             raise
@@ -131,7 +133,7 @@ class Compared:
     def _definitions_of(self, file: str) -> dict[str, str]:
         """Return the definitions of all tables and views, from an empty file that is made with them."""
         path = self._scratch / f"definitions-of-{file}.duckdb"
-        place = _literal(str(path))
+        place = literal(path)
         self._connection.execute(f"ATTACH {place} AS defined (STORAGE_VERSION '{DEFINITIONS}')")
         self._connection.execute(f"COPY FROM DATABASE {file} TO defined (SCHEMA)")
         self._connection.execute("DETACH defined")
@@ -208,10 +210,6 @@ class Compared:
 
     def _rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return self._connection.execute(sql, list(parameters)).fetchall()
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _compared(column: str, kind: str) -> str:

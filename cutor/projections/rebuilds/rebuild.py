@@ -24,7 +24,6 @@ from cutor.projections.folds.batches import read_batches
 from cutor.projections.schema import FOLDS
 from cutor.projections.status import lateness
 from cutor.projections.views_file import check_room, draft_of, held, put_in_place, remove_leftovers, remove_views
-from cutor.projections.views_paths import wal_path
 from cutor.projections.wholeness import Wholeness
 from cutor.projections.writer import Writer
 
@@ -150,7 +149,7 @@ class FreshViews:
         writer = Writer(path)
         fresh, whole = cls(bus, writer, tell, archive, from_bodies=from_bodies), False
         try:
-            await writer.open()
+            await writer.make()
             yield fresh
             whole = fresh._finished
         except ViewsRejected as rejection:
@@ -247,18 +246,15 @@ class FreshViews:
         self._tell(Progress(stream, sequence, last, self._messages, self._body_bytes))
 
     async def finish(self) -> Rebuilt:
-        """Close the file, whole: everything is in it, and nothing beside it. It stays.
+        """Close the file, whole: everything is in it, and nothing beside it. It stays. Raises `ViewsUnwritable`.
 
         Where the beginning of a stream was not to be had, that is said in the log, and in what is returned.
         """
         self._writer.check_in_place()
         positions = {stream: self._writer.position(stream).sequence for stream in FOLDS}
         begins = await self._begin_late()
+        await self._writer.work_all_in()
         await self._writer.close()
-        if wal_path(self.path).exists():
-            raise RebuildFailed(
-                f"{self.path}: what was folded in cannot be worked into the file: is the disk full? {STAY.capitalize()}"
-            )
         self._finished = True
         for stream, first in begins.items():
             log.warning("%s: %s", self.path, lateness(stream, first))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -80,8 +81,15 @@ def test_several_at_one_time_get_each_its_answer(tmp_path: Path) -> None:
 def test_a_command_whose_end_nobody_tells_is_none_that_went_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forks = commands._Forks()
     monkeypatch.setattr(commands, "_forks", lambda: forks)
-    killer = threading.Timer(2, forks._process.kill)
+    silent = socket.create_server(("127.0.0.1", 0))
+
+    def kill_once_it_asks() -> None:
+        with silent, silent.accept()[0]:
+            forks._process.kill()
+            forks._process.wait()
+
+    killer = threading.Thread(target=kill_once_it_asks)
     killer.start()
     with pytest.raises(commands.ForksEnded):
-        run(["streams", "apply", "--server", NOWHERE], surroundings(tmp_path), timeout_s=120)
+        run(["status", "x", "--server", f"nats://127.0.0.1:{silent.getsockname()[1]}"], surroundings(tmp_path), timeout_s=120)
     killer.join()

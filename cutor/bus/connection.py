@@ -251,11 +251,16 @@ class Bus:
             async for columns in parts:
                 yield columns
 
-    async def follow_columns(self, stream: str, *, from_sequence: int, batch: int) -> AsyncGenerator[Columns, None]:
+    async def follow_columns(
+        self, stream: str, *, from_sequence: int, batch: int, anew: Callable[[], None] | None = None
+    ) -> AsyncGenerator[Columns, None]:
         """What a stream holds from a sequence on, and what comes: all that is there whenever it is asked for, up to ``batch``
         messages; it is not touched meanwhile. Never ends. Errors as `read_batches`.
+
+        ``anew`` is called when it goes on over another connection, and all that came over the last one was taken: of a server
+        that died, that may be what it lost.
         """
-        reader = BulkReader(self.link, self.api, stream, from_sequence, None, as_it_comes)
+        reader = BulkReader(self.link, self.api, stream, from_sequence, None, as_it_comes, anew)
         async with aclosing(reader.parts()) as parts:
             async for columns in parts:
                 for start in range(0, len(columns), batch):

@@ -126,6 +126,7 @@ class Projector:
         self._writer = writer
         self._letters = {stream: Letters(bus, writer, stream) for stream in STREAMS}
         self._verified = asyncio.Event()
+        self._followed_anew: set[str] = set()
         self._wholeness = Wholeness(bus, writer)
         self._sealed = SealedPast(bus, writer, archive)
         self._from_scratch_to = dict.fromkeys(STREAMS, 0)
@@ -216,7 +217,8 @@ class Projector:
         self._note_behind(stream)
         await self._catch_up(stream)
         start = self._writer.position(stream).sequence + 1
-        async with aclosing(self._bus.follow_columns(stream, from_sequence=start, batch=FOLLOWED)) as batches:
+        anew = partial(self._followed_anew.add, stream)
+        async with aclosing(self._bus.follow_columns(stream, from_sequence=start, batch=FOLLOWED, anew=anew)) as batches:
             async for columns in batches:
                 apply = partial(self._writer.apply, stream, columns.each(stream))
                 await self._fold(stream, columns.sequences, columns.times_ns, apply)
@@ -238,6 +240,9 @@ class Projector:
         if not self._verified.is_set():
             await self._verify()
         position, scratch = self._writer.position(stream).sequence, self._from_scratch_to[stream]
+        if position and stream in self._followed_anew:
+            await self._verify_stream(stream)
+        self._followed_anew.discard(stream)
         await self._wholeness.check(stream, position, sequences, times_ns, from_scratch_to=scratch)
         with committing(self._context.measures, stream, len(sequences)):
             await apply()
@@ -271,7 +276,7 @@ class Projector:
             self._writer.check_in_place()
 
     async def _verify(self) -> None:
-        """Check that the streams are the ones that the views were folded from: at the start, and after a lost connection.
+        """Check that the streams are the ones that the views were folded from: at the start, and after any lost connection.
 
         A server that came back may have lost a tail that it had acknowledged, and may have filled it with other messages.
         """

@@ -6,13 +6,18 @@ import asyncio
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from cutor.bus import connection
+from cutor.bus.bulk.columns import Columns
+from cutor.bus.bulk.following import as_it_comes
+from cutor.bus.bulk.reader import Wanted
+from cutor.bus.bulk.wire import WireFailed
 from cutor.bus.connection import Bus
 from cutor.environments import Environments
 from cutor.model.content import pack
@@ -170,6 +175,33 @@ async def test_the_projector_lives_through_a_restart_of_the_server(own_server: O
         await own_server.start()
         await happen(own_bus, "two", *FINISHED)
         await until(own_bus, "SELECT count(*) FROM submissions WHERE outcome = 'WRONG_ANSWER'", 2)
+
+
+async def test_what_a_dead_server_lost_is_not_kept(
+    own_server: OwnServer, own_bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last it sent may be taken when the views have been compared with the server that came after it."""
+    last = await happen(own_bus, "s", *RUNNING)
+    died = asyncio.Event()
+
+    async def of_a_server_that_dies(wanted: Wanted) -> AsyncGenerator[Columns, None]:
+        if wanted.stream == EVENTS and not died.is_set():
+            died.set()
+            sent = Columns.of([stored async for stored in own_bus.read(EVENTS)])
+            sent.message_ids[-1] = "lost"
+            yield sent
+            raise WireFailed("the server died")
+        async with aclosing(as_it_comes(wanted)) as parts:
+            async for columns in parts:
+                yield columns
+
+    monkeypatch.setattr(connection, "as_it_comes", of_a_server_that_dies)
+    lost = "SELECT max(sequence) || ' ' || count(*) FILTER (WHERE message_id = 'lost') FROM events"
+    async with projector(own_server.url, tmp_path / "views.duckdb"):
+        await until(own_bus, lost, f"{last} 1")
+        await own_bus.publish("cutor.ev.default.s.leased", b"{}")
+        await until(own_bus, lost, f"{last + 1} 0")
+    assert f"holds another message at {last}" in caplog.text
 
 
 async def test_a_second_projector_on_the_same_file_is_turned_away(own_server: OwnServer, tmp_path: Path) -> None:

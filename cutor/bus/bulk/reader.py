@@ -65,15 +65,28 @@ Raises `WireFailed`, `Garbled` or `DeliveryLost` where the rest does not come: i
 
 
 class BulkReader(Generic[P]):
-    """Reads once, in some way; iterate `parts`. ``until_sequence`` None follows the stream."""
+    """Reads once, in some way; iterate `parts`. ``until_sequence`` None follows the stream.
 
-    def __init__(self, link: Link, api: Api, stream: str, from_sequence: int, until_sequence: int | None, way: Way[P]) -> None:
+    ``anew`` is called whenever a consumer was made, before anything comes of it and after all that came before was taken.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        api: Api,
+        stream: str,
+        from_sequence: int,
+        until_sequence: int | None,
+        way: Way[P],
+        anew: Callable[[], None] | None = None,
+    ) -> None:
         self._link = link
         self._api = api
         self._stream = stream
         self._position = from_sequence - 1
         self._until = until_sequence
         self._way = way
+        self._anew = anew
         self._created: str | None = None
         self._ended = until_sequence is not None and from_sequence > until_sequence
 
@@ -104,6 +117,8 @@ class BulkReader(Generic[P]):
         async with self._consumer() as consumer:
             if self._ended:
                 return
+            if self._anew is not None:
+                self._anew()
             wanted = Wanted(self._link.server_url, self._stream, consumer, self._until or 0)
             async with aclosing(self._way(wanted)) as parts:
                 async for part in parts:

@@ -42,7 +42,7 @@ def test_text_says_how_far_behind_it_is_where_that_is_noticeable() -> None:
     as_of = {"EVENTS": AsOf(sequence=900, time="2026-01-31 12:00:00"), "ENVIRONMENTS": AsOf(sequence=0, time=None)}
     behind = {"EVENTS": 1234, "ENVIRONMENTS": 99}
     table = Table([Column("x", "VARCHAR")], [], False, as_of, behind)
-    assert to_text(table).splitlines()[-1] == "(EVENTS: 1234 messages behind, as of 2026-01-31 12:00:00)"
+    assert to_text(table).splitlines()[-1] == "(EVENTS: 1,234 messages behind, as of 2026-01-31 12:00:00)"
     assert to_text(table._replace(behind={"EVENTS": 99, "ENVIRONMENTS": 0})).splitlines()[-1] == "(0 rows)"
     document = json.loads(to_json(table))
     assert document["behind"] == behind

@@ -61,11 +61,11 @@ async def publish(server: OwnServer, frames: Sequence[bytes]) -> None:
 
 
 async def test_every_kind_of_garbage_has_its_letter(
-    own_server: OwnServer, own_bus: Bus, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    own_server: OwnServer, own_bus: Bus, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between and under normal histories; the views equal those of a rebuild, and that one sends no letter again."""
     caplog.set_level(logging.WARNING)
-    caplog.handler.setFormatter(JsonFormatter({}))
+    monkeypatch.setattr(caplog.handler, "formatter", JsonFormatter({}))
     wanted = garbage(random.Random(4), ENDED)
     database, rebuilt = tmp_path / "views.duckdb", tmp_path / "rebuilt.duckdb"
     await happen(own_bus, ENDED.id, *FINISHED)

@@ -168,10 +168,12 @@ def test_given_what_nobody_can_read_then_it_is_a_row_and_a_stray(views: Views) -
     assert views.query("SELECT messages, undecodable FROM checkpoint WHERE stream = 'EVENTS'") == [(10, 7)]
 
 
-def test_given_a_message_that_breaks_the_fold_then_only_it_is_left_out(views: Views, caplog: pytest.LogCaptureFixture) -> None:
+def test_given_a_message_that_breaks_the_fold_then_only_it_is_left_out(
+    views: Views, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No body is known to do that; if one does, the projector must not stop at it for ever."""
     views.store.small = 0
-    caplog.handler.setFormatter(JsonFormatter({}))
+    monkeypatch.setattr(caplog.handler, "formatter", JsonFormatter({}))
     [poison] = duckdb.extract_statements("SELECT error('boom') FROM incoming WHERE contains(body, 'poison') AND fault IS NULL")
     views.store._folds[EVENTS].insert(0, (Statement("", frozenset(), finds=False), poison))
     views.happen(*BUILT, Cancelled(reason="poison"), leased("runner"), ran(0, "OK"))

@@ -207,6 +207,9 @@ def test_a_durable_stack_stays_durable_when_its_server_is_killed(user: User) -> 
     old = (store / "nats-server.conf").stat().st_mtime_ns
     [server] = [pid for pid in children(user) if b"nats-server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(server, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while user.cutor("status", "nobody").returncode == 3:  # nothing answers: it is started again
+        assert time.monotonic() < deadline
     submitted(user, "after")
     assert (store / "nats-server.conf").stat().st_mtime_ns > old
     assert sync_interval_of(store) == "always"

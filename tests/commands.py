@@ -35,6 +35,8 @@ _OF_THE_INTERPRETER: Final = ("PYTHON", "LC_", "LANG")
 _PIECE: Final = 1 << 16
 _NUMBER: Final = 8
 _ALL: Final = 1 << 20
+_FORKED_S: Final = 300.0
+"""Until a command is forked, which waits for all imports once."""
 
 
 class Request(NamedTuple):
@@ -61,6 +63,7 @@ def run(
     theirs, ours = [ends[0][0], ends[1][1], ends[2][1]], [ends[0][1], ends[1][0], ends[2][0]]
     said = {"arguments": list(arguments), "environment": dict(environment), "directory": str(Path.cwd())}
     with _forks().begin(json.dumps(said).encode(), theirs) as answer:
+        answer.settimeout(_FORKED_S)
         process = _told(answer)
         try:
             out, err = _communicate(stdin, ours, time.monotonic() + timeout_s)
@@ -150,7 +153,6 @@ class _Forks:
     def begin(self, said: bytes, standard: Sequence[int]) -> socket.socket:
         """Have a command forked; return where its pid and its exit code are told. ``standard`` is closed here."""
         answer, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        answer.settimeout(None)
         about = os.memfd_create("command")
         with theirs:
             os.pwrite(about, said, 0)

@@ -9,12 +9,10 @@ from typing import Final
 
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.connection import Bus
-from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.feeding import Fed
 from cutor.projections.folds.incoming import Incoming
-from cutor.projections.folds.incoming_environments import IncomingEnvironments, environment_kind
-from cutor.projections.folds.readings import read
+from cutor.projections.folds.incoming_environments import IncomingEnvironments
 from cutor.projections.folds.row_groups import GROUP_BYTES, ROW_GROUP, in_row_groups
 from cutor.projections.folds.sharing import Mapped, SharedBatch
 from cutor.projections.folds.streams import INCOMING
@@ -26,15 +24,6 @@ FED_FROM: Final = 40_000
 def batch_of(stream: str, columns: Columns) -> Incoming | IncomingEnvironments:
     """Read messages of a stream."""
     return INCOMING[stream].of(columns)
-
-
-def event_kinds(stream: str, columns: Columns) -> list[str | None]:
-    """Return the kind of the event that each message is; None for one that is none, and in a stream that is not folded."""
-    if stream == EVENTS:
-        return [kind for readings in read(columns) for kind in readings.event_kinds]
-    if stream == ENVIRONMENTS:
-        return [environment_kind(*one) for one in zip(columns.subjects, columns.bodies, strict=True)]
-    return [None] * len(columns)
 
 
 def unfoldable(stream: str, columns: Columns, reason: str) -> Batch:

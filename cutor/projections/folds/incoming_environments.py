@@ -117,12 +117,6 @@ def _read(subject: str, body: bytes, unfoldable: str | None) -> tuple[Any, ...]:
     )
 
 
-def environment_kind(subject: str, body: bytes) -> str | None:
-    """Return the kind of the event that a message is; None where it is none."""
-    event = read_environment(subject, body)
-    return None if isinstance(event, Unreadable) else str(type(event).__struct_config__.tag)
-
-
 def _field(event: object, name: str) -> Any:
     value = getattr(event, name, None)
     return None if value is msgspec.UNSET else value

@@ -53,12 +53,6 @@ class Readings(NamedTuple):
     bodies: Sequence[bytes | None]
     raw: Sequence[bytes | None]
 
-    @property
-    def event_kinds(self) -> list[str | None]:
-        """The kind of the event that each is; None where it is none, or is a first message that cannot be read."""
-        found = zip(self.kinds, self.versions, strict=True)
-        return [None if version is None else kind for kind, version in found]
-
 
 class _Address(NamedTuple):
     tenant: str | None = None

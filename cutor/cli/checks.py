@@ -381,7 +381,11 @@ async def check_projector(bus: Bus) -> Finding:
         return fail("projector", line_of(error), "")
     for at in (answer.as_of or {}).values():
         if at.waits_for is not None:
-            return fail("projector", f"its views are not whole: {at.waits_for}", "bring the archive back: it goes on by itself")
+            return fail(
+                "projector",
+                f"its views are not whole: {at.waits_for}",
+                "bring an archive back that is away; it goes on by itself",
+            )
     seen = int(answer.rows[0][0] or 0)
     behind = int((await bus.stream_info(EVENTS))["state"]["last_seq"]) - seen
     if behind > LAG_WARNING_EVENTS:

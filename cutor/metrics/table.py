@@ -123,9 +123,10 @@ BATCH: Final = Metric(
     "cutor_projector_batch_messages", "histogram", "messages of one commit", ("projector",), ("stream",), MESSAGES
 )
 WAITS: Final = Metric(
-    "cutor_projector_waits_for_archive",
+    "cutor_projector_waits",
     "gauge",
-    "1 where the views cannot go on: what comes next is in the archive alone, and that cannot be used",
+    "1 where the views cannot go on: what comes next is in the archive alone, and that cannot be used, or "
+    "readings of the stream leave it out again and again",
     ("projector",),
     ("stream",),
 )

@@ -33,6 +33,7 @@ class LeftOut(Exception):
 
     def __init__(self, stream: str, missing: str, sequence: int) -> None:
         super().__init__(f"reading {stream} left out {missing}, and the stream has {sequence}: it is read again from there")
+        self.stream = stream
 
 
 class QueryError(CutorError):

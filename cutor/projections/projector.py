@@ -12,11 +12,11 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
@@ -27,14 +27,15 @@ from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.archive.place import Archive
 from cutor.projections.errors import LeftOut, StreamLetGo, ViewsRejected
 from cutor.projections.folds.batches import read_batches
-from cutor.projections.folds.rows import fingerprint
 from cutor.projections.folds.small_fold import SMALL
 from cutor.projections.letters import Letters
 from cutor.projections.measuring import committing, measured
+from cutor.projections.origin import Origin
 from cutor.projections.queries.keeper import answering
 from cutor.projections.queries.link import Settings
 from cutor.projections.rebuilds.rebuild import FreshViews, Rebuilt
 from cutor.projections.rebuilds.service import RebuildService
+from cutor.projections.rereading import Rereading
 from cutor.projections.sealed_past import SealedPast
 from cutor.projections.views_file import held, remove_leftovers
 from cutor.projections.wholeness import Wholeness
@@ -59,6 +60,8 @@ GARBAGE: Final = (20_000, 20, 50)
 process for 0.1 s."""
 WATCH_S: Final = 1.0
 """Between two looks at whether the file is still there."""
+COMPARE_S: Final = 10.0
+"""Between two looks at whether the streams are still those that the views were folded from: an idle one says nothing itself."""
 RETRY_S: Final = 1.0
 LONGEST_RETRY_S: Final = 60.0
 
@@ -129,6 +132,8 @@ class Projector:
         self._followed_anew: set[str] = set()
         self._wholeness = Wholeness(bus, writer)
         self._sealed = SealedPast(bus, writer, archive)
+        self._origin = Origin(bus, writer, self._sealed)
+        self._rereading = Rereading(writer)
         self._from_scratch_to = dict.fromkeys(STREAMS, 0)
         self._ends: dict[str, int] = {}
         self._behind: dict[str, int] = {}
@@ -160,19 +165,27 @@ class Projector:
         except StreamLetGo as reason:
             log.warning("%s", reason)
         except LeftOut as reason:
-            log.error("%s", reason)
-            await asyncio.sleep(RETRY_S)
+            pause_s = await self._rereading.note(reason)
+            log.error("%s, after %g s", reason, pause_s)
+            await self._end(at_most_s=pause_s)
         except BusUnreachable as error:
             log.warning("%s", error)
-            await asyncio.sleep(RETRY_S)
+            await self._end(at_most_s=RETRY_S)
 
     async def _pause_after_rejection(self) -> None:
         """Wait the longer, the more often in a row the views were made anew without that they came to the streams' ends."""
         pause_s = min(RETRY_S * (2**self._rejected_in_a_row - 1), LONGEST_RETRY_S)
         self._rejected_in_a_row += 1
-        with suppress(TimeoutError):
-            async with asyncio.timeout(pause_s):
-                await self._context.stop.wait()
+        await self._end(at_most_s=pause_s)
+
+    async def _end(self, at_most_s: float | None = None) -> None:
+        """Wait until the context says stop, or another file is to be put in place."""
+        ends = [asyncio.create_task(one.wait()) for one in (self._context.stop, self._pause)]
+        try:
+            await asyncio.wait(ends, timeout=at_most_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
 
     async def swap(self, fresh: FreshViews) -> Rebuilt:
         """Pause, bring a new file up to where the views stand, and go on with it in their place.
@@ -203,9 +216,9 @@ class Projector:
                 work = [tasks.create_task(self._follow(stream), name=f"follow {stream}") for stream in STREAMS]
                 work += [tasks.create_task(self._letters[stream].run(), name=f"letters of {stream}") for stream in STREAMS]
                 work.append(tasks.create_task(self._watch_file(), name="watch the file"))
-                ends = [tasks.create_task(one.wait()) for one in (self._context.stop, self._pause)]
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                for task in (*work, *ends):
+                work.append(tasks.create_task(self._watch_streams(), name="watch the streams"))
+                await self._end()
+                for task in work:
                     task.cancel()
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
@@ -213,7 +226,8 @@ class Projector:
     async def _follow(self, stream: str) -> None:
         """Fold a stream in, in batches of what has arrived meanwhile."""
         self._tell_ready(least_behind=sys.maxsize)
-        await self._sealed.fold(stream, folded=partial(self._has_folded, stream), waiting=partial(self._waits, stream))
+        folded, waiting = partial(self._has_folded, stream), partial(self._waits, stream)
+        await self._sealed.fold(stream, folded=folded, waiting=waiting, otherwise=self._rereading.reason(stream))
         self._note_behind(stream)
         await self._catch_up(stream)
         start = self._writer.position(stream).sequence + 1
@@ -246,6 +260,7 @@ class Projector:
         await self._wholeness.check(stream, position, sequences, times_ns, from_scratch_to=scratch)
         with committing(self._context.measures, stream, len(sequences)):
             await apply()
+        await self._rereading.folded(stream)
         if self._writer.doubtful(stream) > position:
             self._letters[stream].wake()
         self._has_folded(stream)
@@ -275,35 +290,23 @@ class Projector:
             await asyncio.sleep(WATCH_S)
             self._writer.check_in_place()
 
-    async def _verify(self) -> None:
-        """Check that the streams are the ones that the views were folded from: at the start, and after any lost connection.
+    async def _watch_streams(self) -> None:
+        while True:
+            await asyncio.sleep(COMPARE_S)
+            with suppress(BusUnreachable):
+                for stream in STREAMS:
+                    await self._origin.check(stream)
 
-        A server that came back may have lost a tail that it had acknowledged, and may have filled it with other messages.
-        """
+    async def _verify(self) -> None:
+        """Check that the streams are the ones that the views were folded from: at the start, and after any lost connection."""
         self._verified.set()
         for stream in STREAMS:
             await self._verify_stream(stream)
 
     async def _verify_stream(self, stream: str) -> None:
-        position = self._writer.position(stream)
-        state = (await self._bus.stream_info(stream))["state"]
-        first, last = int(state["first_seq"]), int(state["last_seq"])
-        self._ends[stream] = await self._newest(stream, state)
-        self._behind[stream] = self._ends[stream] - position.sequence
-        if position.sequence == 0:
-            self._from_scratch_to[stream] = last
-        if position.sequence > last:
-            raise ViewsRejected(f"{stream} ends at {last}, before the {position.sequence} that the views have come to")
-        if 0 < position.sequence < first - 1 and self._sealed.gone(stream, position.sequence + 1):
-            raise ViewsRejected(f"{stream} begins at {first}: what came after {position.sequence} is gone")
-        if position.sequence >= max(first, 1):
-            message = await self._bus.get(stream, position.sequence, consistent=True)
-            if message is None or fingerprint(message) != position.fingerprint:
-                raise ViewsRejected(f"{stream} holds another message at {position.sequence} than the one that was folded in")
-
-    async def _newest(self, stream: str, state: Mapping[str, Any]) -> int:
-        """Return the sequence of the newest message that is there: a stream that lacks some may lack its last one, too."""
-        if not state.get("num_deleted") and int(state["messages"]):
-            return int(state["last_seq"])
-        newest = await self._bus.last(stream, ">", consistent=True)
-        return 0 if newest is None else newest.sequence
+        reach = await self._origin.check(stream)
+        position = self._writer.position(stream).sequence
+        self._ends[stream] = reach.newest
+        self._behind[stream] = reach.newest - position
+        if position == 0:
+            self._from_scratch_to[stream] = reach.last

@@ -46,11 +46,13 @@ class SealedPast:
             return False
         return manifest is not None and bool(manifest.segments) and manifest.first > first
 
-    async def fold(self, stream: str, *, folded: Callable[[], None], waiting: Callable[[], None]) -> None:
+    async def fold(
+        self, stream: str, *, folded: Callable[[], None], waiting: Callable[[], None], otherwise: str | None = None
+    ) -> None:
         """Fold in what the archive has behind the views' position, until the stream has what comes next.
 
         It calls ``folded`` after each commit. Where what comes next cannot be had, it calls ``waiting``, and tries again until
-        it can.
+        it can; then ``otherwise`` is what keeps the views from going on.
         """
         pause_s, position = FIRST_PAUSE_S, self._writer.position(stream).sequence
         if self._archive is None and not position and (begins := (await state_of(self._bus, stream)).first) > 1:
@@ -64,7 +66,7 @@ class SealedPast:
             pause_s = FIRST_PAUSE_S if reached > position else min(2 * pause_s, LONGEST_PAUSE_S)
             position = reached
             await asyncio.sleep(pause_s)
-        await self._tell(stream, None)
+        await self._tell(stream, None, otherwise)
 
     async def _lacking(self, stream: str, folded: Callable[[], None]) -> str | None:
         """Fold in what can be; return why the stream cannot go on from there, None where it can."""
@@ -83,13 +85,13 @@ class SealedPast:
             return None
         return f"{stream} begins at {first}, and {reason}"
 
-    async def _tell(self, stream: str, reason: str | None) -> None:
-        """Say what is waited for, once, in the log and in the views."""
+    async def _tell(self, stream: str, reason: str | None, otherwise: str | None = None) -> None:
+        """Say what is waited for, once, in the log and in the views; the views say ``otherwise`` where that is nothing."""
         if reason != self._told.get(stream):
             self._told[stream] = reason
             if reason is None:
                 log.info("%s: what the views waited for is there; they go on", stream)
             else:
                 log.error("%s", reason)
-        if reason != self._writer.waits_for(stream):
-            await self._writer.note_wait(stream, reason)
+        if (noted := reason or otherwise) != self._writer.waits_for(stream):
+            await self._writer.note_wait(stream, noted)

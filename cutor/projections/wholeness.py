@@ -1,8 +1,8 @@
 """Whether what is read of a stream lacks anything, and what follows from it.
 
-Views that meet a gap while they follow are made anew: it may have been the reading that was at fault. Where one is met while
-they are made from the beginning, the stream is asked for what is missing. What it has is read again; what it has not is there
-to stay: it is noted in the table `gaps`, told once, and the views go on.
+The stream is asked for what is missing. What it has is read again: the reading was at fault. What it has not is there to stay:
+views that meet it while they follow are made anew, since nobody knows what else the server lost; while they are made from the
+beginning, it is noted in the table `gaps`, told once, and the views go on.
 """
 
 from __future__ import annotations
@@ -37,15 +37,14 @@ class Wholeness:
         """Look at a batch behind a position. Note gaps that are new, up to a sequence to which the views are made from the
         beginning (None: without end).
 
-        Raises `ViewsRejected` for one behind it, `LeftOut` where the stream has some of what is missing, `StreamLetGo` where
-        limits took what comes next behind what is folded in.
+        Raises `LeftOut` where the stream has some of what is missing, else `ViewsRejected` for a gap behind that sequence, and
+        `StreamLetGo` where limits took what comes next behind what is folded in.
         """
         if is_whole(position, sequences):
             return
         found = gaps_in(position, sequences, times_ns)
         known = {gap.last for gap in await self._writer.gaps(stream)}
-        to_be_noted = [gap for gap in found if from_scratch_to is None or gap.last <= from_scratch_to]
-        await self._ask_for(stream, [gap for gap in to_be_noted if gap.last not in known])
+        await self._ask_for(stream, [gap for gap in found if gap.last not in known])
         new = [gap for gap in await self._held(stream, found) if gap.last not in known]
         if not new:
             return

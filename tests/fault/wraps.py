@@ -322,7 +322,7 @@ def _wrap_rename(role: str) -> None:
         done = rename(self, target)
         if str(target).endswith(".aside"):
             passed(f"{role}.set-aside.within")
-        if str(target).endswith(".snapshot"):  # by the query service
+        if str(target).endswith((".snapshot", ".snapshot.wal")):  # by the query service, which may need the log alone
             passed(f"{role}.snapshot.within")
         return done
 

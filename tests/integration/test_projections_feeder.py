@@ -19,11 +19,13 @@ from cutor.model.subjects import EVENTS
 from cutor.projections.folds import feeder, feeding
 from cutor.projections.folds.feeder import Feeder, Order
 from cutor.projections.folds.row_groups import Portions
-from cutor.projections.folds.sharing import Piece
+from cutor.projections.folds.sharing import Alive, Piece
 from tests.bench.lives import lives
 
 PORTION = 10
 MANY = 5 * PORTION
+MUCH = 10_000
+"""More packets than a socket holds."""
 
 
 class Ends(NamedTuple):
@@ -81,8 +83,8 @@ class Scripted:
         raise self._loss
 
 
-def reading(ends: Ends, loss: Exception) -> Feeder:
-    pulling = cast("Pulling", Scripted(ends, loss))
+def reading(ends: Ends, loss: Exception, kind: type[Scripted] = Scripted) -> Feeder:
+    pulling = cast("Pulling", kind(ends, loss))
     order = Order("", EVENTS, "consumer", 10 * MANY)
     return Feeder(ends.feeder, cast("Wire", ends.wire), pulling, order, Portions(PORTION, 1 << 30, PORTION, 1 << 30))
 
@@ -96,6 +98,24 @@ def test_a_server_that_goes_away_while_it_waits_for_room_takes_no_piece_along(en
     found = ends.pieces()
     assert [piece.last for piece in found] == [*range(PORTION, MANY + 1, PORTION)]
     assert [piece.behind for piece in found] == [0, *(piece.last for piece in found[:-1])]
+
+
+class Silent(Scripted):
+    """Brings nothing for a long time, and is lost then."""
+
+    def receive(self, _timeout_s: float) -> Columns:
+        self._answers += 1
+        if self._answers <= MUCH:
+            return Columns.empty()
+        raise self._loss
+
+
+def test_it_says_that_it_is_alive_and_waits_for_nobody_to_hear_it(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeder, "ALIVE_S", 0)
+    with pytest.raises(DeliveryLost):
+        reading(ends, DeliveryLost("lost"), Silent).run()
+    ends.parent.setblocking(False)
+    assert msgspec.msgpack.decode(ends.parent.recv(feeding.PACKET_BYTES), type=Piece | Alive) == Alive()
 
 
 @pytest.mark.parametrize("lack", [MemoryError(), OSError(errno.ENOMEM, "no memory")], ids=repr)

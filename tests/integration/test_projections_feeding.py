@@ -150,6 +150,25 @@ async def test_one_that_is_lost_twice_or_brings_nothing_is_the_last(
     assert len(begun) == processes
 
 
+async def test_one_that_stands_still_is_killed(
+    own_server: OwnServer, own_bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish(own_server.url, lives(MANY))
+    sequences: list[int] = []
+    async with aclosing(own_bus.read_in_bulk(EVENTS, feeding.Fed().read, from_sequence=1, until_sequence=MANY)) as parts:
+        async for part in parts:
+            if not sequences:
+                [pid] = feeders()
+                os.kill(pid, signal.SIGSTOP)
+                monkeypatch.setattr(feeding, "SILENT_S", 0.5)
+            else:
+                monkeypatch.setattr(feeding, "SILENT_S", 60.0)
+            sequences += (SharedBatch(EVENTS, {}, [part]) if isinstance(part, Mapped) else part).sequences
+    assert sequences == list(range(1, MANY + 1))
+    assert feeders() == []
+    assert "the process that reads EVENTS brings no more: it has said nothing for 0.5 s" in caplog.text
+
+
 async def waits_for_room(bus: Bus, pid: int) -> None:
     """Wait until the process has had all that it asked for, asks for no more, and sleeps."""
     (name,) = await consumers(bus)
@@ -202,6 +221,15 @@ async def test_one_that_cannot_be_started_is_not_needed(
         assert f"the process that reads EVENTS brings no more: {said}" in caplog.text
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert [len(batch) for batch in await fed(own_bus, EVENTS, 1, 300)] == [300]
+
+
+async def test_its_signs_of_life_are_no_pieces(own_server: OwnServer, own_bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    await publish(own_server.url, lives(SOME))
+    program = "from cutor.projections.folds import feeder; feeder.ALIVE_S = 0; feeder.main()"
+    monkeypatch.setattr(feeding, "PROGRAM", ("-c", program))
+    found = await fed(own_bus, EVENTS, 1, SOME)
+    assert [type(batch) for batch in found] == [SharedBatch] * len(found)
+    assert [sequence for batch in found for sequence in batch.sequences] == list(range(1, SOME + 1))
 
 
 async def test_who_leaves_early_leaves_no_process(own_server: OwnServer, own_bus: Bus) -> None:

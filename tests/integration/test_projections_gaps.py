@@ -14,17 +14,23 @@ from typing import NamedTuple
 import pytest
 
 from cutor import projections
+from cutor.bus import connection
+from cutor.bus.bulk.columns import Columns
+from cutor.bus.bulk.following import as_it_comes
+from cutor.bus.bulk.reader import Wanted
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import find_binary, free_port
 from cutor.bus.errors import BusUnreachable
 from cutor.bus.topology import apply, default_text, parse
 from cutor.bus.topology_diff import Topology
-from cutor.model.subjects import EVENTS
+from cutor.model.subjects import ENVIRONMENTS, EVENTS
+from cutor.projections import rereading
 from cutor.projections.errors import RebuildFailed
 from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.batches import batch_of, read_batches
 from cutor.projections.queries.client import query
 from cutor.projections.rebuilds.rebuild import FreshViews, rebuild
+from cutor.projections.status import read_status
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, projector, until
 from tests.integration.test_projections_projector import VIEWS, differences
 
@@ -149,6 +155,79 @@ async def test_what_a_reading_leaves_out_is_read_again(
     assert told(caplog, left_out) == 2
     same = differences(tmp_path / "views.duckdb", tmp_path / "rebuilt.duckdb")
     assert same == dict.fromkeys((*VIEWS, "checkpoint"), 0)
+
+
+async def test_that_it_is_left_out_again_and_again_is_seen(
+    server: Server, bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The views say so, and no more once a reading has brought it."""
+    mended = asyncio.Event()
+
+    async def careless(wanted: Wanted) -> AsyncGenerator[Columns, None]:
+        async with aclosing(as_it_comes(wanted)) as parts:
+            async for columns in parts:
+                if wanted.stream == ENVIRONMENTS or mended.is_set() or columns.sequences[-1] <= len(FINISHED):
+                    yield columns
+                elif columns.last > len(FINISHED) + 1:
+                    yield columns.part(len(columns) - 1, len(columns))
+
+    monkeypatch.setattr(rereading, "LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(connection, "as_it_comes", careless)
+    at = await happen(bus, "one", *FINISHED)
+    async with projector(server.url, tmp_path / "views.duckdb"):
+        await until(bus, "SELECT max(sequence) FROM events", at)
+        last = await happen(bus, "two", *FINISHED)
+        left = rf"^reading EVENTS left out {at + 1}.*: it is read again from there; \d+ readings in a row have$"
+        await until(bus, f"SELECT regexp_matches(waits_for, '{left}') FROM checkpoint WHERE stream = 'EVENTS'", True)
+        [events, _] = (await read_status(bus)).streams
+        assert events.waits_for is not None
+        assert events.behind == len(FINISHED)
+        mended.set()
+        await until(bus, "SELECT max(sequence) FROM events", last)
+        await until(bus, "SELECT count(waits_for) FROM checkpoint", 0)
+
+
+async def test_what_following_leaves_out_is_read_again(
+    server: Server, bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The views are not made anew for that: the stream has it."""
+    path, other = tmp_path / "views.duckdb", tmp_path / "other.duckdb"
+    left: list[int] = []
+
+    async def careless(wanted: Wanted) -> AsyncGenerator[Columns, None]:
+        async with aclosing(as_it_comes(wanted)) as parts:
+            async for columns in parts:
+                if wanted.stream == EVENTS and columns.last > len(FINISHED) and not left:
+                    left.append(columns.sequences[0])
+                    await happen(bus, "three", *FINISHED)
+                    continue
+                yield columns
+
+    monkeypatch.setattr(connection, "as_it_comes", careless)
+    await happen(bus, "one", *FINISHED)
+    async with projector(server.url, path):
+        await until(bus, "SELECT count(*) FROM events", len(FINISHED))
+        await happen(bus, "two", *FINISHED)
+        await until(bus, "SELECT count(*) FROM events", 3 * len(FINISHED))
+    assert told(caplog, f"reading EVENTS left out {left[0]}") == 1
+    assert told(caplog, "made anew") == 0
+    await rebuild(bus, other)
+    assert differences(path, other) == dict.fromkeys((*VIEWS, "checkpoint"), 0)
+
+
+async def test_an_idle_stream_that_lost_what_was_folded_has_the_views_made_anew(
+    server: Server, bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing comes that would tell."""
+    monkeypatch.setattr(projections.projector, "COMPARE_S", 0.02)
+    last = await happen(bus, "one", *FINISHED)
+    async with projector(server.url, tmp_path / "views.duckdb"):
+        await until(bus, "SELECT max(sequence) FROM events", last)
+        await lose(bus, last)
+        await until(bus, "SELECT max(sequence) FROM events", last - 1)
+    assert (
+        told(caplog, f"EVENTS has no message at {last} any more, and the views have come to it; the views are made anew") == 1
+    )
 
 
 async def test_one_that_is_met_while_following_has_the_views_made_anew_and_no_more_than_once(

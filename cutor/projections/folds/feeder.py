@@ -2,7 +2,8 @@
 
 Apart from the one that folds, so that each has a CPU and neither waits for the other's lock. Standard input is a socket: a
 packet brings what is to be read (`Order`), pieces of batches go back, each with its memory, and every byte that comes allows
-one more. It has one connection to the server, tells nobody but its parent what went wrong, and ends with it.
+one more. While there is nothing to hand over, it says now and then that it is alive. It has one connection to the server, tells
+nobody but its parent what went wrong, and ends with it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import msgspec
@@ -24,7 +26,7 @@ from cutor.bus.bulk.frames import Garbled
 from cutor.bus.bulk.pulling import DeliveryLost, Pulling
 from cutor.bus.bulk.wire import CONNECT_S, Wire, WireFailed
 from cutor.projections.folds.row_groups import Portions
-from cutor.projections.folds.sharing import Ended, write
+from cutor.projections.folds.sharing import Alive, Ended, write
 from cutor.projections.folds.streams import INCOMING
 from cutor.stack.process import end_with_parent
 
@@ -32,6 +34,8 @@ ORDER_BYTES: Final = 64 << 10
 AHEAD: Final = 2
 """Pieces that nobody has taken; then it waits."""
 WAIT_S: Final = 0.25
+ALIVE_S: Final = 2.0
+"""Between two signs of life of one that has nothing to hand over."""
 FAULT_CHARACTERS: Final = 1000
 GARBAGE: Final = (100_000, 20, 50)
 """Thresholds of the garbage collector: what is made for each message holds no cycles."""
@@ -62,6 +66,7 @@ class Feeder:
         self._room = AHEAD
         self._taken = 0
         self._has_all = False
+        self._said_at = time.monotonic()
         self._loss: Exception | None = None
 
     def run(self) -> None:
@@ -76,6 +81,7 @@ class Feeder:
                 self._receive(WAIT_S)
             while (portion := self._portions.next()) is not None:
                 self._give(*portion)
+            self._say_alive()
         for portion in self._portions.rest():
             self._give(*portion)
         if self._loss is not None:
@@ -108,6 +114,14 @@ class Feeder:
         finally:
             os.close(memory)
         self._room -= 1
+        self._said_at = time.monotonic()
+
+    def _say_alive(self) -> None:
+        """Where nothing was said for a while. A parent that does not listen needs no sign of life, and is not waited for."""
+        if (now := time.monotonic()) - self._said_at >= ALIVE_S:
+            with suppress(BlockingIOError):
+                self._own.send(msgspec.msgpack.encode(Alive()), socket.MSG_DONTWAIT)
+            self._said_at = now
 
     def _wait_for_room(self) -> None:
         awaited = [self._own.fileno(), self._wire.fileno()] if self._listens else [self._own.fileno()]

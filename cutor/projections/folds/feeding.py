@@ -21,7 +21,7 @@ import msgspec
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.pulling import DeliveryLost
 from cutor.bus.bulk.reader import Wanted, Way, in_a_thread
-from cutor.projections.folds.sharing import Ended, Mapped, Piece
+from cutor.projections.folds.sharing import Alive, Ended, Mapped, Piece
 from cutor.text import escape
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,12 @@ PROGRAM: Final = ("-P", "-m", "cutor.projections.folds.feeder")
 PACKET_BYTES: Final = 128 << 10
 END_S: Final = 1.0
 """So long a process that has closed its socket may take to end."""
+SILENT_S: Final = 30.0
+"""A process that says nothing for so long while it may hand something over stands still: it is killed. It says something every
+other second."""
 LOSSES: Final = 2
 """So often a process may be lost that has brought something; then, and where one brought nothing, there is no further one."""
-_SAID: Final = msgspec.msgpack.Decoder(Piece | Ended)
+_SAID: Final = msgspec.msgpack.Decoder(Piece | Alive | Ended)
 
 
 class Fed:
@@ -71,6 +74,8 @@ async def _in_a_process(wanted: Wanted) -> AsyncGenerator[Mapped, None]:
             if not packet:
                 raise DeliveryLost(await _end_of(process))
             said = _SAID.decode(packet)
+            if isinstance(said, Alive):
+                continue
             if isinstance(said, Ended):
                 if said.fault is None:
                     return
@@ -125,7 +130,10 @@ async def _end_of(process: subprocess.Popen[bytes]) -> str:
 
 
 async def _packet(own: socket.socket) -> tuple[bytes, list[int]]:
-    """Return the next packet and the descriptors that come with it; nothing where the other side has ended."""
+    """Return the next packet and the descriptors that come with it; nothing where the other side has ended.
+
+    Raises `DeliveryLost` where none comes for too long: whoever waits here has made room for all that is ready.
+    """
     while True:
         try:
             packet, descriptors, _, _ = socket.recv_fds(own, PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
@@ -142,6 +150,9 @@ async def _readable(own: socket.socket) -> None:
     there = asyncio.Event()
     loop.add_reader(own, there.set)
     try:
-        await there.wait()
+        async with asyncio.timeout(SILENT_S):
+            await there.wait()
+    except TimeoutError:
+        raise DeliveryLost(f"it has said nothing for {SILENT_S:g} s") from None
     finally:
         loop.remove_reader(own)

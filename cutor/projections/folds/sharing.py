@@ -48,6 +48,10 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     places: dict[str, Place]
 
 
+class Alive(msgspec.Struct, frozen=True, tag=True):
+    """Nothing has come for a while; it is listened."""
+
+
 class Ended(msgspec.Struct, frozen=True, tag=True):
     """There is no more: all that was wanted has come, or ``fault`` says why not."""
 

@@ -55,7 +55,7 @@ COMMENT ON COLUMN checkpoint.time IS 'Time of that message in the stream, UTC';
 COMMENT ON COLUMN checkpoint.fingerprint IS 'SHA-256 of that message, in hex: tells whether the stream is still the one that was read';
 COMMENT ON COLUMN checkpoint.messages IS 'Messages folded in since the file was made';
 COMMENT ON COLUMN checkpoint.undecodable IS 'Those among them that could not be read as events';
-COMMENT ON COLUMN checkpoint.waits_for IS 'What the views lack to go on: messages that the stream has let go of, and why the archive does not give them; null where nothing is in the way';
+COMMENT ON COLUMN checkpoint.waits_for IS 'What keeps the views from going on: messages that the stream has let go of, and why the archive does not give them, or that readings of the stream leave out again and again; null where nothing is in the way';
 
 -- By which rules this file was folded; a projector with other rules makes it anew.
 CREATE TABLE folds.rules (

@@ -27,17 +27,14 @@ from cutor.projections.folds.rows import fingerprint
 from cutor.projections.folds.scans import named
 from cutor.projections.folds.small_batch import Plain, read_plain
 from cutor.projections.folds.small_fold import SMALL, SmallFold, TooMuchToRead
-from cutor.projections.session import UNLOGGED, connect, one_line, writing
-from cutor.projections.views_paths import wal_path, wal_paths
+from cutor.projections.session import connect, one_line, writing
+from cutor.projections.views_paths import wal_path
+from cutor.projections.write_ahead_log import WriteAheadLog, checkpoint
 
 log = logging.getLogger(__name__)
 
 WAL_BYTES: Final = 64 << 20
-"""The write-ahead log is worked into the file when it is longer than this."""
-COMMITS: Final = 500
-COMMITS_PER_MIB: Final = 6
-"""Or when it has so many commits, and so many for each MiB of the file: to replay them takes as long as to copy the file anew,
-and who asks for the newest waits for the one or the other."""
+"""The write-ahead log is worked into the file when it is longer than this; beside commits much earlier: see `WriteAheadLog`."""
 UNLOGGED_BYTES: Final = 512 << 20
 """Of a file without a log there is a checkpoint after so many bytes: until then, what fills no group of rows is in memory. The
 group that is not full is written anew each time, for 20 µs an event of 7.5 KB at half as many."""
@@ -83,8 +80,7 @@ class Store:
         self._copies = 0
         self._worked_in = 0
         self._beside = connection.cursor()
-        if not logged:
-            self._beside.execute(f"USE {UNLOGGED}")
+        self._log = WriteAheadLog(path, self._beside) if logged else None
 
     @classmethod
     def open(cls, path: Path, *, logged: bool = True) -> Self:
@@ -252,7 +248,7 @@ class Store:
             self._settle()
             if not self._copies and self._is_long(WAL_BYTES if longest_bytes is None else longest_bytes):
                 self._worked_in = self.commits
-                _checkpoint(self._connection)
+                checkpoint(self._connection)
                 if self._unlogged_bytes is not None:
                     self._unlogged_bytes = 0
 
@@ -272,27 +268,24 @@ class Store:
                 self._small.settle()
 
     def log_bytes(self) -> int:
-        """Return how long the write-ahead log is, with the second one that DuckDB writes while it works in the first."""
-        first, second, _ = wal_paths(self.path)
-        return _size_bytes(first) + _size_bytes(second)
+        """Return how long the write-ahead log is; 0 where there is none."""
+        return self._log.size_bytes() if self._log is not None else 0
 
     def has_long_log(self) -> bool:
-        """Return whether the write-ahead log is to be worked in: it is large, or who opens a copy would replay it for long."""
-        commits = self.commits - self._worked_in
-        if commits < COMMITS:
-            return self.log_bytes() > WAL_BYTES
-        return commits >= COMMITS_PER_MIB * (_size_bytes(self.path) >> 20) or self.log_bytes() > WAL_BYTES
+        """Return whether the write-ahead log is to be worked in."""
+        return self._log is not None and self._log.is_long(self.commits - self._worked_in)
 
     def work_in_beside(self) -> None:
         """Work the write-ahead log in while commits go on. For a thread of its own, one at a time, and while nobody copies.
 
         Raises `ViewsUnwritable` as `apply` does.
         """
+        if self._log is None:
+            return
         self._copies += 1  # for the other thread: no checkpoint of its own meanwhile
         self._worked_in = self.commits
         try:
-            with writing(self.path):
-                _checkpoint(self._beside)
+            self._log.work_in()
         finally:
             self._copies -= 1
 
@@ -311,17 +304,3 @@ class Store:
     def end_copy(self) -> None:
         """Say that a copy is done."""
         self._copies -= 1
-
-
-def _checkpoint(connection: duckdb.DuckDBPyConnection) -> None:
-    """Work the log in; where something else of the file is under way that is in its way, the next commit tries again."""
-    with suppress(duckdb.TransactionException):
-        connection.execute("CHECKPOINT")
-
-
-def _size_bytes(path: Path) -> int:
-    """Of a file, which may be removed by anybody at any time: the next commit notices that."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from cutor.model.subjects import EVENTS
@@ -18,6 +20,7 @@ from cutor.projections.rebuilds.verification import copy_of_resting
 from cutor.projections.store import Store
 from cutor.projections.views_file import set_aside
 from cutor.projections.views_paths import wal_paths
+from cutor.projections.write_ahead_log import WriteAheadLog
 from tests.bench.lives import lives
 
 LIVES = 100_000
@@ -98,7 +101,7 @@ def test_what_is_set_aside_keeps_all_its_logs(tmp_path: Path) -> None:
 def test_a_log_is_long_by_its_bytes_or_by_its_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(Store.open(tmp_path / "views.duckdb")) as store:
         messages = lives(LIVES)
-        monkeypatch.setattr("cutor.projections.store.COMMITS", 5)
+        monkeypatch.setattr("cutor.projections.write_ahead_log.COMMITS", 5)
         for _ in range(4):
             store.apply(EVENTS, [next(messages)])
         assert not store.has_long_log()
@@ -106,9 +109,72 @@ def test_a_log_is_long_by_its_bytes_or_by_its_commits(tmp_path: Path, monkeypatc
         assert store.has_long_log()
         store.work_in_beside()
         assert not store.has_long_log()
-        monkeypatch.setattr("cutor.projections.store.WAL_BYTES", 100)
+        monkeypatch.setattr("cutor.projections.write_ahead_log.SHORT_BYTES", 20_000)
         store.apply(EVENTS, [next(messages)])
+        assert not store.has_long_log()
+        store.apply(EVENTS, [*itertools.islice(messages, 50)])
         assert store.has_long_log()
+
+
+def test_a_log_may_be_longer_where_the_file_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Store.open(tmp_path / "views.duckdb")) as store:
+        store.apply(EVENTS, [*lives(2000)])
+        store.work_all_in()
+        store.apply(EVENTS, [*lives(2050)][2000:])
+        file_bytes, log_bytes = store.path.stat().st_size, store.log_bytes()
+        monkeypatch.setattr("cutor.projections.write_ahead_log.SHORT_BYTES", log_bytes - 1)
+        monkeypatch.setattr("cutor.projections.write_ahead_log.FILE_PART", file_bytes // log_bytes // 2)
+        assert not store.has_long_log()
+        monkeypatch.setattr("cutor.projections.write_ahead_log.LONG_BYTES", log_bytes - 1)
+        assert store.has_long_log(), "however large the file is"
+
+
+class Clock:
+    """Tells what it is set to; each time that it is looked at, so much more has passed."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.step_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+
+@pytest.fixture
+def numbers(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to a file with an empty table, of which nothing is written to the file but by a checkpoint."""
+    with duckdb.connect(tmp_path / "numbers.duckdb", config={"checkpoint_threshold": "1TB"}) as connection:
+        connection.execute("CREATE TABLE numbers (number BIGINT)")
+        yield connection
+
+
+def groups(connection: duckdb.DuckDBPyConnection) -> int:
+    """Return in how many groups DuckDB keeps the rows of the table."""
+    [(count,)] = connection.execute("SELECT count(DISTINCT row_group_id) FROM pragma_storage_info('numbers')").fetchall()
+    return int(count)
+
+
+def test_groups_of_rows_are_merged_for_a_small_part_of_the_time(numbers: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    clock = Clock()
+    log = WriteAheadLog(tmp_path / "numbers.duckdb", numbers.cursor(), clock)
+
+    def work_in(step_s: float = 0.0) -> int:
+        numbers.execute("INSERT INTO numbers FROM range(3000)")
+        clock.step_s = step_s
+        log.work_in()
+        clock.step_s = 0.0
+        return groups(numbers)
+
+    assert work_in(step_s=2.0) == 1, "2 s of merging, then: nothing of that for 500 s"
+    clock.now_s = 503.0
+    assert [work_in() for _ in range(4)] == [2, 3, 4, 5], "what a log held is a group of its own"
+    clock.now_s = 504.0
+    assert work_in(step_s=2.0) < 5
+    merged = groups(numbers)
+    clock.now_s += 499.0
+    assert work_in() == merged + 1
+    assert numbers.execute("SELECT count(*), sum(number) FROM numbers").fetchall() == [(21_000, 7 * sum(range(3000)))]
 
 
 if __name__ == "__main__":

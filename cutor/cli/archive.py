@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -11,28 +12,25 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cutor.bus.connection import Bus
-from cutor.cli import interruption
+from cutor.cli import archive_expire, archive_fold, interruption
+from cutor.cli.archive_options import archive_of, directory_option, offline_option, warn
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import StatusLine, print_json
-from cutor.cli.quantities import Span
 from cutor.cli.render import print_table
-from cutor.errors import DONE, UNAVAILABLE, CutorError
-from cutor.model.subjects import BODIES, EVENTS
+from cutor.errors import DONE, UNAVAILABLE
 from cutor.model.units import about, counted
 from cutor.text import escape
 
 if TYPE_CHECKING:
     from cutor.projections.archive.decoding import Progress as Decoding
     from cutor.projections.archive.errors import ArchiveError
+    from cutor.projections.archive.fold_verification import FoldVerified
     from cutor.projections.archive.manifest import Manifest
     from cutor.projections.archive.place import Archive
     from cutor.projections.archive.reports import StreamReport
-    from cutor.projections.archive.retention import Expiry
     from cutor.projections.archive.verification import Verified
 
 NS_PER_S: Final = 1_000_000_000
-DAY_S: Final = 86_400
-EXPIRING: Final = (EVENTS, BODIES)
 GAPS_SHOWN: Final = 5
 LARGEST: Final = (1 << 63) - 1
 
@@ -50,17 +48,12 @@ def command() -> None:
     """
 
 
-_directory_option = click.option(
-    "--directory",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Directory of the archive (else `archive.directory`).",
-)
-_offline_option = click.option("--offline", is_flag=True, help="Look at the archive alone; no server is asked.")
+command.add_command(archive_fold.fold_command)
+command.add_command(archive_expire.expire_command)
 
 
 @command.command("seal", epilog=examples("cutor archive seal", "cutor archive seal --all --directory /srv/archive"))
-@_directory_option
+@directory_option
 @click.option("--all", "everything", is_flag=True, help="Seal up to the end, also what fills no file or may still be lost.")
 @click.option(
     "--begin",
@@ -77,14 +70,15 @@ def seal_command(wanted: Wanted, directory: Path | None, everything: bool, begin
     A file is sealed when it is full (`archive.segment_bytes`) or its first message is old (`archive.segment_age_s`); the
     newest ten minutes are left for later, since a power failure can still take them. However it ends, what is sealed stays, and
     the next one goes on behind it. What hinders one stream (a gap, for example) hinders no other. Then what is sealed is
-    decoded, as `cutor archive decode` does.
+    decoded, as `cutor archive decode` does, and where much is sealed behind the sealed fold, that is brought on, as
+    `cutor archive fold` does.
 
     Where the directory has not the archive that the stack has there, or nothing of streams that have let go of their beginning,
     nothing is done: its disk may not be mounted. --begin is for an archive that is lost, or one that is to begin late: the
     stack has one archive under each path, so that another one of that path, on another host too, is not sealed into any more,
     and lets nothing go. Hosts with an archive each have it under paths of their own.
     """
-    server, archive = wanted.find_server(), _archive(wanted, directory)
+    server, archive = wanted.find_server(), archive_of(wanted, directory)
     with StatusLine() as line:
         sealed, hindered = interruption.run(
             _seal(server, archive, wanted, line, everything=everything, begin=begin),
@@ -103,7 +97,7 @@ def seal_command(wanted: Wanted, directory: Path | None, everything: bool, begin
 
 
 @command.command("decode", epilog=examples("cutor archive decode", "cutor archive decode --directory /srv/archive --json"))
-@_directory_option
+@directory_option
 @json_option
 @click.pass_obj
 def decode_command(wanted: Wanted, directory: Path | None) -> int:
@@ -114,7 +108,7 @@ def decode_command(wanted: Wanted, directory: Path | None) -> int:
     is to be ready at once. However it ends, the next one goes on behind it. What hinders one segment hinders no other: it is a
     line, and the exit code is 3. No server is asked.
     """
-    archive = _archive(wanted, directory)
+    archive = archive_of(wanted, directory)
     with StatusLine() as line:
         found = interruption.run(_decode(archive, line))
     hindered = {one.stream: [str(error) for error in one.hindered] for one in found if one.hindered}
@@ -133,7 +127,7 @@ def decode_command(wanted: Wanted, directory: Path | None) -> int:
 @click.argument("stream", type=click.Choice(["EVENTS", "ENVIRONMENTS", "BODIES"]))
 @click.argument("first", type=click.IntRange(1, LARGEST))
 @click.argument("last", type=click.IntRange(1, LARGEST))
-@_directory_option
+@directory_option
 @json_option
 @server_option
 @click.pass_obj
@@ -144,7 +138,7 @@ def acknowledge_command(wanted: Wanted, stream: str, first: int, last: int, dire
     missing first, in a backup for example. Once acknowledged, the gap stands in the manifest, and `cutor archive status`,
     `cutor doctor` and the metrics go on to tell of it. FIRST and LAST must be the very range that is missing.
     """
-    server, archive = wanted.find_server(), _archive(wanted, directory)
+    server, archive = wanted.find_server(), archive_of(wanted, directory)
     manifest = interruption.run(_acknowledge(server, archive, stream, first, last))
     if wanted.json:
         print_json({"directory": str(archive.directory), "streams": [_sealed(manifest)]})
@@ -153,8 +147,8 @@ def acknowledge_command(wanted: Wanted, stream: str, first: int, last: int, dire
 
 
 @command.command("status", epilog=examples("cutor archive status", "cutor archive status --offline --json"))
-@_directory_option
-@_offline_option
+@directory_option
+@offline_option
 @json_option
 @server_option
 @click.pass_obj
@@ -163,15 +157,17 @@ def status_command(wanted: Wanted, directory: Path | None, offline: bool) -> Non
 
     `chain` is the last link of the hashes: whoever notes it elsewhere can tell whether the end was cut off.
     """
-    archive = _archive(wanted, directory)
+    archive = archive_of(wanted, directory)
     reports = interruption.run(_report(None if offline else wanted.find_server(), archive))
-    free_bytes = archive.free_bytes()
+    free_bytes, looked = archive.free_bytes(), archive_fold.look(archive)
     if wanted.json:
         print_json(
             {
                 "directory": str(archive.directory),
                 "free_bytes": free_bytes,
                 "streams": [_document(report) for report in reports],
+                "fold": archive_fold.document(looked.fold) if looked.fold else None,
+                "fold_unused": looked.fault or looked.outdated,
             }
         )
         return
@@ -179,13 +175,14 @@ def status_command(wanted: Wanted, directory: Path | None, offline: bool) -> Non
     print_table(headings, [_cells(report) for report in reports], right=["files", "size", "of", "not sealed"], fold="chain")
     for manifest in (report.manifest for report in reports if report.manifest.gaps):
         click.echo(f"{manifest.stream}: {_gaps_text(manifest)}")
+    click.echo(f"sealed fold: {archive_fold.found_text(looked)}")
     click.echo(f"{escape(str(archive.directory))}: {about(free_bytes)} are free")
 
 
 @command.command("verify", epilog=examples("cutor archive verify", "cutor archive verify --all --json"))
-@_directory_option
-@click.option("--all", "everything", is_flag=True, help="Compare every message that the streams still have, not two of a file.")
-@_offline_option
+@directory_option
+@click.option("--all", "everything", is_flag=True, help="Compare all messages that streams have, not two a file; and the fold.")
+@offline_option
 @json_option
 @server_option
 @click.pass_obj
@@ -193,135 +190,36 @@ def verify_command(wanted: Wanted, directory: Path | None, everything: bool, off
     """Check that the archive is as it was sealed.
 
     The chain of hashes, every file's SHA-256, that no message is missing, and that what was decoded is what the bodies say;
-    then the first and the last message of every file against the stream, where that still has them. Exit code 3 if anything
-    differs; each fault is a line.
+    then the first and the last message of every file against the stream, where that still has them. Of the sealed fold its
+    SHA-256, and that it stands where it should; with --all it is folded again from the bodies, in a temporary directory, and
+    compared row by row. Exit code 3 if anything differs; each fault is a line.
     """
-    server, archive = None if offline else wanted.find_server(), _archive(wanted, directory)
+    server, archive = None if offline else wanted.find_server(), archive_of(wanted, directory)
     with StatusLine() as line:
-        found = interruption.run(_verify(server, archive, line, everything=everything))
-    faults = [fault for one in found for fault in one.faults]
+        found, of_fold = interruption.run(_verify(server, archive, line, everything=everything))
+    faults = [fault for one in found for fault in one.faults] + of_fold.faults
+    fold = of_fold.fold
     if wanted.json:
-        print_json({"directory": str(archive.directory), "streams": [one._asdict() for one in found], "sound": not faults})
+        print_json(
+            {
+                "directory": str(archive.directory),
+                "streams": [one._asdict() for one in found],
+                "fold": None if fold is None else archive_fold.document(fold),
+                "fold_faults": of_fold.faults,
+                "sound": not faults,
+            }
+        )
         return UNAVAILABLE if faults else DONE
     for one in found:
         said = f"{counted(one.segments, 'file')}, {counted(one.messages, 'message')}"
         click.echo(f"{one.stream}: {said}, {one.compared} of them compared with the stream")
+    if fold is not None:
+        click.echo(f"sealed fold: {archive_fold.text(fold)}{', folded again and compared' if everything else ''}")
+    elif of_fold.outdated is not None:
+        click.echo(f"sealed fold: not used: {escape(of_fold.outdated)}")
     for fault in faults:
         click.echo(f"FAULT: {escape(fault)}")
     return UNAVAILABLE if faults else DONE
-
-
-@command.command(
-    "expire",
-    epilog=examples(
-        "cutor archive expire --keep 30d --dry-run",
-        "cutor archive expire --keep 30d --yes",
-        "cutor archive expire --stream BODIES --keep 90d --yes",
-    ),
-)
-@click.option("--stream", type=click.Choice(EXPIRING), default=EVENTS, show_default=True, help="What is let go of.")
-@click.option(
-    "--keep",
-    "keep_s",
-    type=Span(),
-    metavar="TIME",
-    help="What is younger stays (else `archive.retain_days`, of BODIES `archive.retain_bodies_days`).",
-)
-@click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@json_option
-@server_option
-@click.pass_obj
-def expire_command(wanted: Wanted, stream: str, keep_s: int | None, dry_run: bool, yes: bool) -> None:
-    """Let go of old events, or contents, that are sealed.
-
-    Only what was sealed in the configured archive (`archive.directory`, where rebuilds and replays look for it), and is message
-    by message the same in archive and stream. Events go where their submissions have ended; they stay in the archive and in the
-    views, and ids that are gone from the stream are free for new submissions. Contents go where nothing refers to them that has
-    not ended, is parked or stands (an environment), and an hour after it was announced that nobody is to refer to them anew:
-    the first run without --dry-run does that, and one an hour later lets go. The archiver does all this by itself where
-    `archive.retain_days` and `archive.retain_bodies_days` are set.
-    """
-    server, archive = wanted.find_server(), _archive(wanted, None)
-    keep_s = _kept_for(wanted, stream) if keep_s is None else keep_s
-    asks = not (yes or dry_run)
-    work = partial(_expire, server, archive, stream, keep_s, announced=not dry_run)
-    with StatusLine() as line:
-        expiry = interruption.run(work(line, most=None if yes and not dry_run else 0))
-    if not wanted.json:
-        click.echo(_expiry_text(expiry))
-    if asks and expiry.messages:
-        click.confirm("let go of them?", abort=True, err=True)
-        with StatusLine() as line:
-            expiry = interruption.run(work(line, most=expiry.last))
-    if wanted.json:
-        print_json(expiry._asdict() | {"messages": expiry.messages, "expired": bool(expiry.messages) and not dry_run})
-
-
-def _kept_for(wanted: Wanted, stream: str) -> int:
-    """Return for how many seconds a stream keeps what is in it, as it is configured. Raises `UsageError` where it is not."""
-    settings = wanted.loaded_of_stack.config.archive
-    days = settings.retain_days if stream == EVENTS else settings.retain_bodies_days
-    if days is None:
-        what, key = ("events", "retain_days") if stream == EVENTS else ("contents", "retain_bodies_days")
-        raise click.UsageError(f"how long are {what} kept? --keep 30d, or archive.{key}", click.get_current_context())
-    return days * DAY_S
-
-
-def _expiry_text(expiry: Expiry) -> str:
-    why = f"; kept: {escape(expiry.held_by)}" if expiry.held_by else ""
-    if not expiry.messages:
-        return f"{expiry.stream}: nothing may go{why}"
-    return f"{expiry.stream}: {counted(expiry.messages, 'message')}, {expiry.first:,} to {expiry.last:,}, may go{why}"
-
-
-async def _expire(
-    server: str, archive: Archive, stream: str, keep_s: float, line: StatusLine, *, announced: bool, most: int | None
-) -> Expiry:
-    """Find out what may go, and let go of it, up to ``most`` (None: all of it; 0: nothing); return what may go."""
-    from cutor.projections.archive.belonging import check_mark  # noqa: PLC0415 - it imports duckdb
-    from cutor.projections.archive.body_retention import announce  # noqa: PLC0415 - as above
-    from cutor.projections.archive.body_retention import plan as plan_bodies  # noqa: PLC0415 - as above
-    from cutor.projections.archive.mending import mend  # noqa: PLC0415 - as above
-    from cutor.projections.archive.references import References  # noqa: PLC0415 - as above
-    from cutor.projections.archive.retention import expire, plan  # noqa: PLC0415 - it imports duckdb
-
-    def tell(at: int, last: int) -> None:
-        line.show(f"comparing {stream}: {at:,} of {last:,}")
-
-    with archive.held():
-        async with Bus.connect(server, name="cutor archive expire") as bus:
-            _warn(await check_mark(bus, archive))
-            references = References()
-            if stream == EVENTS:
-                expiry = await plan(bus, archive, keep_s, tell=tell)
-            else:
-                if announced:
-                    await announce(bus, keep_s)
-                expiry = await plan_bodies(bus, archive, keep_s, references, tell=tell)
-            if most is not None and most:
-                expiry = expiry._replace(last=min(expiry.last, most))
-            if most != 0:
-                try:
-                    await expire(server, bus, archive, expiry)
-                except CutorError:  # it may have gone, and nobody heard of it
-                    if stream == BODIES:
-                        await mend(bus, archive, references)
-                    raise
-                if stream == BODIES:
-                    await mend(bus, archive, references)
-            return expiry
-
-
-def _archive(wanted: Wanted, directory: Path | None) -> Archive:
-    """Return the archive that is meant. Raises `ArchiveUnnamed`."""
-    from cutor.projections.archive.errors import ArchiveUnnamed  # noqa: PLC0415 - it imports duckdb
-    from cutor.projections.archive.place import Archive  # noqa: PLC0415 - as above
-
-    configured = wanted.loaded_of_stack.config.archive.directory
-    if directory is None and configured is None:
-        raise ArchiveUnnamed("no archive is configured: name its directory by --directory, or set [archive] directory")
-    return Archive((directory or Path(str(configured))).absolute())
 
 
 async def _seal(
@@ -340,7 +238,7 @@ async def _seal(
 
     with archive.held():
         async with Bus.connect(server, name="cutor archive seal") as bus:
-            _warn(await check_mark(bus, archive, begin=begin))
+            warn(await check_mark(bus, archive, begin=begin))
             sealed, hindered = await seal_each(bus, archive, cut.everything() if everything else cut, tell)
         for stream in sealed:
             try:
@@ -348,12 +246,11 @@ async def _seal(
                     hindered.setdefault(stream, error)
             except ArchiveError as error:
                 hindered.setdefault(stream, error)
+        try:
+            await archive_fold.bring_on(archive, line)
+        except ArchiveError as error:
+            hindered.setdefault("fold", error)
         return sealed, hindered
-
-
-def _warn(of: str | None) -> None:
-    if of is not None:
-        click.echo(f"cutor: warning: {escape(of)}", err=True)
 
 
 async def _decode(archive: Archive, line: StatusLine) -> list[Decoding]:
@@ -373,7 +270,7 @@ async def _acknowledge(server: str, archive: Archive, stream: str, first: int, l
 
     with archive.held():
         async with Bus.connect(server, name="cutor archive acknowledge-gap") as bus:
-            _warn(await check_mark(bus, archive))
+            warn(await check_mark(bus, archive))
             return await acknowledge(bus, archive, stream, first, last)
 
 
@@ -385,7 +282,10 @@ async def _report(server: str | None, archive: Archive) -> list[StreamReport]:
         return await report(archive, bus)
 
 
-async def _verify(server: str | None, archive: Archive, line: StatusLine, *, everything: bool) -> list[Verified]:
+async def _verify(
+    server: str | None, archive: Archive, line: StatusLine, *, everything: bool
+) -> tuple[list[Verified], FoldVerified]:
+    from cutor.projections.archive.fold_verification import verify_fold  # noqa: PLC0415 - as above
     from cutor.projections.archive.verification import verify  # noqa: PLC0415 - as above
 
     def tell(stream: str, done: int, total: int) -> None:
@@ -393,7 +293,15 @@ async def _verify(server: str | None, archive: Archive, line: StatusLine, *, eve
 
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(Bus.connect(server, name="cutor archive verify")) if server else None
-        return [await verify(archive, stream, bus, everything=everything, tell=tell) for stream in archive.streams()]
+        found = [await verify(archive, stream, bus, everything=everything, tell=tell) for stream in archive.streams()]
+    with tempfile.TemporaryDirectory(prefix="cutor-verify-") as scratch:
+        line.show("verifying the sealed fold")
+        of_fold = await verify_fold(
+            archive,
+            Path(scratch) if everything else None,
+            lambda done: line.show(f"verifying the fold: {counted(done, 'message')}"),
+        )
+    return found, of_fold
 
 
 def _sealed(manifest: Manifest) -> dict[str, Any]:

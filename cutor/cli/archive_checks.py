@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import StreamMissing
+from cutor.cli.archive_fold import look
 from cutor.cli.failures import line_of
 from cutor.cli.findings import Finding, fail, ok, warn
 from cutor.errors import CutorError
@@ -45,7 +46,10 @@ async def check_archive(bus: Bus, settings: ArchiveSettings) -> AsyncIterator[Fi
     from cutor.projections.archive.reports import report  # noqa: PLC0415 - as above
 
     try:
-        yield judge_archive(await report(Archive(Path(settings.directory)), bus), settings, datetime.now(UTC).timestamp())
+        archive = Archive(Path(settings.directory))
+        yield judge_archive(await report(archive, bus), settings, datetime.now(UTC).timestamp())
+        if (fault := await asyncio.to_thread(lambda: look(archive).fault)) is not None:
+            yield warn("archive", f"{fault}: rebuilds fold every event", "`cutor archive fold` seals one anew")
     except CutorError as error:
         yield fail("archive", line_of(error), "docs/how-to/archive.md says what to do")
 

@@ -55,6 +55,8 @@ class Done(Protocol):
     def took_s(self) -> float: ...
     @property
     def begins(self) -> dict[str, int]: ...
+    @property
+    def from_fold(self) -> dict[str, tuple[int, int]]: ...
 
 
 class NoFileHere(CutorError):
@@ -62,35 +64,46 @@ class NoFileHere(CutorError):
 
 
 @click.command(
-    "rebuild", epilog=examples("cutor projections rebuild", "cutor projections rebuild --data /srv/projector --json")
+    "rebuild",
+    epilog=examples("cutor projections rebuild", "cutor projections rebuild --from-events --data /srv/projector --json"),
 )
 @data_option
+@click.option("--from-events", is_flag=True, help="Fold every event, also what the archive has a sealed fold of.")
 @json_option
 @server_option
 @click.pass_obj
-def rebuild_command(wanted: Wanted, data: Path | None) -> None:
+def rebuild_command(wanted: Wanted, data: Path | None, from_events: bool) -> None:
     """Make the views anew from the streams.
 
     The projector makes a new file beside its own, which goes on answering, and puts it in its place once that has everything.
     Where no projector runs, its file on this host is made anew: that of --data, else of the stack that was started last.
+    Where `[archive] directory` is set, and has a sealed fold by the rules of this cutor (`cutor archive fold`), the views begin
+    with a copy of that, compared with its SHA-256, and it is said how far it goes; --from-events believes none.
     Where a stream has let go of its beginning and no archive has it, the new views begin later: that is said. Interrupted
     (Ctrl-C, SIGTERM), the old file stays as it is, and nothing is left beside it. With --json one document.
     """
     server = wanted.find_server()
     with Shown("rebuilding") as shown:
-        done = interruption.run(_rebuild(wanted, server, data, shown.tell), leaves="the old views stay as they are")
+        done = interruption.run(
+            _rebuild(wanted, server, data, shown.tell, from_events=from_events), leaves="the old views stay as they are"
+        )
     if wanted.json:
         print_json(_document(done))
     else:
         click.echo(f"the views were made anew: {rate(done.messages, done.body_bytes, done.took_s)}, in {done.took_s:.1f} s")
+        if done.from_fold:
+            ranges = (f"{stream} {first:,} to {last:,}" for stream, (first, last) in done.from_fold.items())
+            click.echo(f"they began with the sealed fold of {' and '.join(ranges)}")
         for stream, first in done.begins.items():
             click.echo(f"note: {lateness(stream, first)}")
 
 
-async def _rebuild(wanted: Wanted, server: str, data: Path | None, tell: Callable[[HowFar], None]) -> Done:
+async def _rebuild(
+    wanted: Wanted, server: str, data: Path | None, tell: Callable[[HowFar], None], *, from_events: bool
+) -> Done:
     async with Bus.connect(server, name="cutor projections rebuild") as bus:
         try:
-            return await order_rebuild(bus, tell)
+            return await order_rebuild(bus, tell, from_events=from_events)
         except NobodyServes:
             database = database_of(wanted, data)
         from cutor.projections.archive.place import Archive  # noqa: PLC0415 - as below
@@ -98,7 +111,7 @@ async def _rebuild(wanted: Wanted, server: str, data: Path | None, tell: Callabl
 
         directory = wanted.loaded_of_stack.config.archive.directory
         archive = Archive(Path(directory)) if directory else None
-        return await rebuild_in_place(bus, database, tell=tell, archive=archive)
+        return await rebuild_in_place(bus, database, tell=tell, archive=archive, from_events=from_events)
 
 
 def database_of(wanted: Wanted, data: Path | None) -> Path:
@@ -129,6 +142,7 @@ def _document(done: Done) -> dict[str, Any]:
         "body_bytes": done.body_bytes,
         "took_ms": round(done.took_s * 1000),
         "begins": done.begins,
+        "from_fold": done.from_fold,
     }
 
 

@@ -203,6 +203,13 @@ UNSEALED_AGE: Final = Metric(
     ("stream",),
 )
 ARCHIVE_BYTES: Final = Metric("cutor_archive_file_bytes", "gauge", "bytes of the sealed files", ("archiver",), ("stream",))
+FOLDED: Final = Metric(
+    "cutor_archive_folded_messages",
+    "gauge",
+    "sealed messages that the sealed fold holds",
+    ("archiver",),
+)
+FOLD_BYTES: Final = Metric("cutor_archive_fold_bytes", "gauge", "bytes of the sealed fold; 0: there is none", ("archiver",))
 MISSING: Final = Metric(
     "cutor_archive_missing_messages",
     "gauge",
@@ -228,7 +235,8 @@ METRICS: Final = (
     *(QUEUE, UNACKNOWLEDGED, SLOTS, IN_HAND, LEASES, LEASES_LOST, LEASE_WAIT, EVENTS),
     *(FINISHED, DURATION, STAGE_WALL, STAGE_CPU, STAGE_MEMORY, KILLS, HITS, BUILDS, LOST),
     *(SEQUENCE, BEHIND, WAITS, COMMIT, BATCH, REBUILDS, VIEWS_BYTES, STREAM_MESSAGES, STREAM_BYTES, USED, LIMIT),
-    *(SEALED, UNSEALED, UNSEALED_AGE, ARCHIVE_BYTES, MISSING, EXPIRED, ROUND_AT, TROUBLES, ARCHIVE_FREE, ARCHIVE_SIZE),
+    *(SEALED, UNSEALED, UNSEALED_AGE, ARCHIVE_BYTES, FOLDED, FOLD_BYTES, MISSING, EXPIRED, ROUND_AT, TROUBLES),
+    *(ARCHIVE_FREE, ARCHIVE_SIZE),
     *(QUESTIONS, QUESTION_TIME, ANSWER_BYTES, QUERY_COPIES, QUERY_COPIED, QUERY_COPY_TIME),
     *(SNAPSHOTS, QUERY_STARTS, QUERY_MEMORY),
 )

@@ -211,6 +211,8 @@ class Projector:
     async def _follow_until_stopped(self) -> None:
         """Follow both streams until stopped or paused; the first error of either ends the other, and is raised."""
         await self._verify()
+        if await self._sealed.begin():
+            await self._verify()
         try:
             async with asyncio.TaskGroup() as tasks:
                 work = [tasks.create_task(self._follow(stream), name=f"follow {stream}") for stream in STREAMS]

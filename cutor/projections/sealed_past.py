@@ -13,11 +13,16 @@ from collections.abc import Callable
 from typing import Final
 
 from cutor.bus.connection import Bus
+from cutor.projections.archive.beginning import find
 from cutor.projections.archive.errors import ArchiveError
+from cutor.projections.archive.fold_copy import FoldUnusable, check_copy
 from cutor.projections.archive.folding import fold_sealed
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import state_of
+from cutor.projections.errors import RebuildFailed
+from cutor.projections.schema import FOLDS
+from cutor.projections.views_paths import beside
 from cutor.projections.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -45,6 +50,30 @@ class SealedPast:
         except ArchiveError:
             return False
         return manifest is not None and bool(manifest.segments) and manifest.first > first
+
+    async def begin(self) -> bool:
+        """Where the views are empty, and there is a sealed fold that may be gone by, have a copy of it in their place.
+
+        Returns whether that was done. Whatever is wrong with it is in the log, and costs time alone. Raises the errors of the
+        bus.
+        """
+        if self._archive is None or any(self._writer.position(stream).sequence for stream in FOLDS):
+            return False
+        beginning = await find(self._bus, self._archive)
+        if beginning is None:
+            return False
+        copy = beside(self._writer.path, "fold")
+        try:
+            await beginning.put(copy)
+            await asyncio.to_thread(check_copy, copy, beginning.fold)
+            await self._writer.replace_by(copy)
+        except (FoldUnusable, RebuildFailed) as error:
+            log.error("%s: every event is folded in place of the sealed fold", error)
+            return False
+        finally:
+            copy.unlink(missing_ok=True)
+        log.info("the views begin with the sealed fold of %s", beginning.fold.named())
+        return True
 
     async def fold(
         self, stream: str, *, folded: Callable[[], None], waiting: Callable[[], None], otherwise: str | None = None

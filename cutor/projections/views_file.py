@@ -1,8 +1,8 @@
 """Where the views lie: a file that one projector at a time may write, and what else belongs to it.
 
 Beside ``projections.duckdb``: ``.wal`` and ``.tmp`` (DuckDB's), ``.lock`` (who writes), ``.snapshot`` with its ``.wal`` (what
-queries read), ``.rebuild`` (views that are being made anew) and ``.aside`` (the last file that could not be continued, kept for
-a look at it).
+queries read), ``.rebuild`` (views that are being made anew), ``.fold`` (the copy of a sealed fold that is to be it) and
+``.aside`` (the last file that could not be continued, kept for a look at it).
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def remove_leftovers(path: Path) -> None:
 
     The write-ahead log stays: it has what was committed. For who holds the file.
     """
-    left = [beside(path, what) for what in (*COPIES, "tmp")]
+    left = [beside(path, what) for what in (*COPIES, "tmp", "fold")]
     left += [draft_of(path), *(beside(draft_of(path), what) for what in ("wal", "tmp"))]
     for place in (found for found in left if found.exists()):
         log.warning("removed what a former life left behind: %s", place)

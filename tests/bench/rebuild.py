@@ -107,7 +107,9 @@ async def read_by_a_process(bus: Bus, count: int, server_pid: int) -> Spent:
     return meter.spent
 
 
-async def rebuilt(bus: Bus, path: Path, server_pid: int, archive: Archive | None = None) -> tuple[Spent, list[int]]:
+async def rebuilt(
+    bus: Bus, path: Path, server_pid: int, archive: Archive | None = None, *, from_events: bool = False
+) -> tuple[Spent, list[int]]:
     """Rebuild; return what it took, and the MiB that this process held at each quarter."""
     meter = Meter(server_pid)
     held: list[int] = []
@@ -117,7 +119,7 @@ async def rebuilt(bus: Bus, path: Path, server_pid: int, archive: Archive | None
             held.append(_resident_mib())
 
     with meter.running():
-        await rebuild(bus, path, tell=tell, archive=archive)
+        await rebuild(bus, path, tell=tell, archive=archive, from_events=from_events)
     return meter.spent, held
 
 
@@ -142,8 +144,11 @@ async def measure(directory: Path, count: int, output_bytes: int) -> None:
         spent["rebuild"], held = await rebuilt(bus, directory / "rebuilt.duckdb", server.pid)
         held_with_archive: list[int] = []
 
-        async def from_archive(archive: Archive) -> Spent:
-            took, held_with_archive[:] = await rebuilt(bus, directory / "of-archive.duckdb", server.pid, archive)
+        async def from_archive(archive: Archive, from_events: bool) -> Spent:
+            path = directory / f"of-archive-{from_events}.duckdb"
+            took, quarters = await rebuilt(bus, path, server.pid, archive, from_events=from_events)
+            if from_events:
+                held_with_archive[:] = quarters
             return took
 
         spent |= await archived(bus, directory, count, from_archive)
@@ -157,7 +162,7 @@ async def measure(directory: Path, count: int, output_bytes: int) -> None:
     if not output_bytes:
         print(f"target of a rebuild: {TARGET:,} events/s; from archive and tail: {ARCHIVE_TARGET:,}")
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    for of, quarters in (("the rebuild", held), ("that from archive and tail", held_with_archive)):
+    for of, quarters in (("the rebuild", held), ("that from archive and tail, folding every event", held_with_archive)):
         print(f"memory at each quarter of {of}: {', '.join(map(str, quarters))} MiB")
     print(f"highest of all: {peak_mib} MiB")
 

@@ -24,6 +24,25 @@ def test_seal_status_and_verify(bare: User, tmp_path: Path) -> None:
     assert "EVENTS" in bare.cutor("archive", "status", "--offline", "--directory", str(directory)).stdout
     assert "compared with the stream" in bare.cutor("archive", "verify", "--directory", str(directory)).stdout
     assert [*directory.glob("EVENTS/decoded/*.incoming_stages.parquet")], "what is sealed is decoded at once"
+    fold = json.loads(bare.cutor("archive", "status", "--json", "--config", str(config)).stdout)["fold"]
+    assert fold["messages"] == fold["streams"]["EVENTS"]["last"] == events["last"], "and folded"
+    shown = f"EVENTS 1 to {events['last']:,}, {events['last']} message"
+    for command in (["archive", "status", "--offline"], ["archive", "fold"], ["archive", "verify", "--all"]):
+        assert shown in bare.cutor(*command, "--directory", str(directory)).stdout
+    rebuilt = bare.cutor("projections", "rebuild", "--config", str(config), "--data", str(tmp_path), "--json")
+    assert json.loads(rebuilt.stdout)["from_fold"] == {"EVENTS": [1, events["last"]]}
+    rebuilt = bare.cutor("projections", "rebuild", "--config", str(config), "--data", str(tmp_path))
+    assert f"they began with the sealed fold of EVENTS 1 to {events['last']:,}" in rebuilt.stdout
+    every = bare.cutor("projections", "rebuild", "--config", str(config), "--data", str(tmp_path), "--from-events", "--json")
+    assert json.loads(every.stdout)["from_fold"] == {}
+    [views] = directory.glob("fold/*.duckdb")
+    views.write_bytes(views.read_bytes()[:-1] + b"x")
+    found = bare.cutor("archive", "verify", "--directory", str(directory))
+    assert (found.returncode, f"FAULT: {views}: it is not what was sealed" in found.stdout) == (3, True)
+    (directory / "fold" / "index.json").write_text("{")
+    assert "not used: " in bare.cutor("archive", "status", "--offline", "--directory", str(directory)).stdout
+    anew = json.loads(bare.cutor("archive", "fold", "--directory", str(directory), "--json").stdout)["fold"]
+    assert anew["streams"] == fold["streams"]
     (directory / "EVENTS" / "decoded" / "index.json").unlink()
     assert bare.cutor("archive", "decode", "--directory", str(directory)).stdout.startswith("EVENTS: decoded 1 of 1 file\n")
     decoded = json.loads(bare.cutor("archive", "decode", "--json", "--directory", str(directory)).stdout)

@@ -1,4 +1,4 @@
-"""The archiver: seals on a schedule, decodes what is sealed, and lets go of old events and bodies where that is configured.
+"""The archiver: seals on a schedule, decodes and folds what is sealed, and lets go of old events and bodies if configured.
 
 Consumes EVENTS, ENVIRONMENTS and BODIES, appends no event. What makes it safe to be killed at any point: a segment counts once
 the manifest names it, and what goes is a range that is sealed, whenever the server comes to it. It is a process of its own,
@@ -21,6 +21,7 @@ from cutor.projections.archive.belonging import check_mark
 from cutor.projections.archive.body_retention import announce, plan
 from cutor.projections.archive.decoding import decode_each
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveError, ArchiveUnnamed
+from cutor.projections.archive.fold_sealing import seal_fold, standing
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.measuring import Sealed
 from cutor.projections.archive.mending import mend
@@ -39,6 +40,8 @@ AGAIN_S: Final = 10.0
 """What is waited after a round that failed, and twice as long after each that fails behind it, up to ``archive.interval_s``."""
 DECODING_S: Final = 60.0
 """For so long a round begins to decode one more segment: the archive is free for others then, and what is new is sealed."""
+FOLDING_S: Final = 60.0
+"""Likewise for so long a round goes on to fold."""
 
 
 async def run_archiver(context: RoleContext) -> None:
@@ -85,6 +88,7 @@ class Rounds:
         self._bodies: SealedBodies | None = None
         self._troubles: tuple[str, ...] = ()
         self._decoded_all = True
+        self._folded_all = True
         self._warned = False
 
     async def run(self) -> None:
@@ -94,7 +98,8 @@ class Rounds:
             self._tell(await self.one())
             failed = failed + 1 if self._troubles else 0
             rest_s = pause_s(failed, self._settings.interval_s)
-            await asyncio.sleep(rest_s if self._troubles or self._decoded_all else min(AGAIN_S, rest_s))
+            done = self._troubles or (self._decoded_all and self._folded_all)
+            await asyncio.sleep(rest_s if done else min(AGAIN_S, rest_s))
 
     def _tell(self, troubles: tuple[str, ...]) -> None:
         for trouble in troubles:
@@ -105,9 +110,9 @@ class Rounds:
         self._troubles = troubles
 
     async def one(self) -> tuple[str, ...]:
-        """Seal what there is, let go of what is old enough, then decode what is sealed; return what went wrong, a line each.
+        """Seal what there is, let go of what is old enough, then decode and fold what is sealed.
 
-        What hinders one stream hinders no other.
+        Returns what went wrong, a line each. What hinders one stream hinders no other.
         """
         troubles: list[str] = []
         sealed: dict[str, Manifest] = {}
@@ -122,6 +127,8 @@ class Rounds:
                     except CutorError as error:
                         troubles.append(str(error))
                 troubles += await self._decode()
+                if self._decoded_all:
+                    await self._fold()
         except ArchiveBusy:
             log.info("somebody else seals: the next round comes")
             return self._troubles
@@ -161,6 +168,17 @@ class Rounds:
         found = await decode_each(self._archive, goes_on=lambda: time.monotonic() < until)
         self._decoded_all = all(one.decoded == one.segments for one in found)
         return [str(error) for one in found for error in one.hindered]
+
+    async def _fold(self) -> None:
+        """Bring the sealed fold on where much is sealed behind it, for rebuilds."""
+        at = await asyncio.to_thread(standing, self._archive)
+        if at.is_due:
+            until = time.monotonic() + FOLDING_S
+            at = await seal_fold(self._archive, goes_on=lambda: time.monotonic() < until)
+            if at.fold is not None:
+                log.info("a fold is sealed of %s", at.fold.named())
+        self._folded_all = not at.is_due
+        self.measured.folded(at)
 
     async def _let_go(self) -> None:
         days = self._settings.retain_days

@@ -35,8 +35,10 @@ class Piece(NamedTuple):
 class Joined:
     """One stream at one moment; see `of`."""
 
-    def __init__(self, bus: Bus, archive: Archive | None, manifest: Manifest | None, stream: str, state: StreamState) -> None:
-        self._bus = bus
+    def __init__(
+        self, bus: Bus | None, archive: Archive | None, manifest: Manifest | None, stream: str, state: StreamState
+    ) -> None:
+        self._bus_of_stream = bus
         self._archive = archive
         self._segments: tuple[Segment, ...] = manifest.segments if manifest else ()
         self.stream = stream
@@ -66,6 +68,18 @@ class Joined:
             await check_same_stream(bus, archive, manifest, state)
             check_no_gap(manifest, state)
         return cls(bus, archive, manifest, stream, state)
+
+    @classmethod
+    def sealed_alone(cls, archive: Archive, manifest: Manifest) -> Self:
+        """Look at what is sealed as if the stream had let go of all of it, and had nothing else; no server is asked."""
+        state = StreamState(manifest.created, manifest.last + 1, manifest.last, manifest.last_time_ns)
+        return cls(None, archive, manifest, manifest.stream, state)
+
+    @property
+    def _bus(self) -> Bus:
+        if self._bus_of_stream is None:
+            raise MessagesMissing(f"{self.stream}: what is not sealed is asked for, and no server is at hand")
+        return self._bus_of_stream
 
     def pieces(self, first: int, last: int) -> list[Piece]:
         """Return what the archive has of a range, in order, to be read before the rest.

@@ -11,6 +11,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import StreamMissing
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
+from cutor.projections.archive.fold_sealing import Progress as Folding
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import NS_PER_S, Progress, state_of
@@ -41,6 +42,13 @@ class Sealed:
         self._measures.note(Observation(table.TROUBLES, float(len(troubles))))
         if not troubles:
             self._measures.note(Observation(table.ROUND_AT, time.time()))
+
+    def folded(self, at: Folding) -> None:
+        """Note how much the sealed fold holds."""
+        self._measures.note(
+            Observation(table.FOLDED, float(at.messages)),
+            Observation(table.FOLD_BYTES, float(at.fold.file_bytes if at.fold else 0)),
+        )
 
     def expired(self, stream: str, messages: int) -> None:
         """Count what a stream was told to let go of."""

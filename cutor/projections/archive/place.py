@@ -153,6 +153,14 @@ class Archive:
                 "room there; sealing and folding do without, but rebuilds read the bodies, which is slower"
             )
 
+    def check_room_for_folding(self, needed_bytes: int) -> None:
+        """Raise `ArchiveFull` where a sealed fold may not fit beside the one that is there."""
+        if (lacking := self._lacking(needed_bytes)) is not None:
+            raise ArchiveFull(
+                f"{self.directory}: {lacking.free} are free, and sealing a fold of what is sealed wants {lacking.needed}: make "
+                "room there; sealing does without, but rebuilds fold every event, which is slower"
+            )
+
     def _lacking(self, needed_bytes: int) -> _Lacking | None:
         needed, free = needed_bytes + RESERVE_BYTES, self.free_bytes()
         return _Lacking(about(free), about(needed)) if free < needed else None

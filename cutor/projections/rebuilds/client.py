@@ -20,13 +20,14 @@ LOOK_S: Final = 0.2
 """Between two questions how far it is."""
 
 
-async def order_rebuild(bus: Bus, tell: Callable[[Report], None]) -> Report:
+async def order_rebuild(bus: Bus, tell: Callable[[Report], None], *, from_events: bool = False) -> Report:
     """Have the views made anew, and return what the projector reports in the end. Cancelled, it calls the rebuild off.
 
+    ``from_events``: every event is folded, none comes from a sealed fold.
     Raises `NobodyServes` where no projector lives, `NoReply` where it does not say that it begins, `RebuildFailed` where it
     could not do it, or is not heard any more.
     """
-    begun = await _ask(bus, SUBJECT)
+    begun = await _ask(bus, SUBJECT, Order(from_events=from_events))
     if begun.state == "busy":
         raise RebuildFailed("the projector makes the views anew already: wait for that to end")
     try:

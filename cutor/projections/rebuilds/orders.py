@@ -1,8 +1,8 @@
 """What goes over the wire between who wants the views made anew and the projector that does it; without DuckDB.
 
-A message on `SUBJECT` begins a rebuild; the answer, a `Report`, has its ``id``. From then on messages on `subject_of` that id
-are answered with how far it has come; an `Order` with ``cancel`` ends it. Nobody's wish is worked on: where no message came for
-`PATIENCE_S`, the rebuild is given up.
+A message on `SUBJECT`, an `Order`, begins a rebuild; the answer, a `Report`, has its ``id``. From then on messages on
+`subject_of` that id are answered with how far it has come; an `Order` with ``cancel`` ends it. Nobody's wish is worked on:
+where no message came for `PATIENCE_S`, the rebuild is given up.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ State = Literal["working", "done", "failed", "busy"]
 
 
 class Order(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What is asked of a rebuild under way."""
+    """What is asked of a rebuild: of one that is to begin, to fold ``from_events`` alone; of one under way, to ``cancel``."""
 
     cancel: bool = False
+    from_events: bool = False
 
 
 class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How far a rebuild is: in ``stream`` up to ``sequence`` of ``last``; ``messages`` and ``body_bytes`` of all streams.
 
     ``busy``: there is one already, for somebody else. ``error`` is the one line of one that failed. ``took_s``, ``positions``
-    (the last sequence of each stream) and ``begins`` (the first, of streams whose beginning could not be had) come with
-    ``done``.
+    (the last sequence of each stream), ``begins`` (the first, of streams whose beginning could not be had) and ``from_fold``
+    (what came from the sealed fold of an archive, first and last sequence) come with ``done``.
     """
 
     state: State
@@ -45,6 +46,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     took_s: float = 0.0
     positions: dict[str, int] = {}
     begins: dict[str, int] = {}
+    from_fold: dict[str, tuple[int, int]] = {}
 
 
 def subject_of(rebuild_id: str) -> str:

@@ -22,6 +22,7 @@ from cutor.model.subjects import EVENTS
 from cutor.projections.archive.place import Archive
 from cutor.projections.errors import ViewsUnwritable
 from cutor.projections.rebuilds.rebuild import FreshViews, Tell, tell_nobody
+from cutor.projections.rebuilds.start import Way
 from cutor.projections.session import one_line
 from cutor.projections.views_file import held, put_in_place
 from cutor.projections.views_paths import beside, wal_path
@@ -99,7 +100,7 @@ async def fold_range(
     """
     check_place(path, force=force)
     async with _draft(path) as draft:
-        async with FreshViews.making(bus, draft, tell, archive) as fresh:
+        async with FreshViews.making(bus, draft, tell, Way(archive)) as fresh:
             await fresh.fold_to(
                 {stream: span.last for stream, span in spans.items()}, {stream: span.first for stream, span in spans.items()}
             )

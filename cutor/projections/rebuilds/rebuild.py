@@ -9,18 +9,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple, Self
 
 from cutor.bus.connection import Bus
+from cutor.model.subjects import EVENTS
 from cutor.projections.archive.folding import fold_sealed
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import state_of
 from cutor.projections.errors import LeftOut, RebuildFailed, StreamLetGo, ViewsRejected
-from cutor.projections.folds.batches import read_batches
+from cutor.projections.rebuilds.start import Start, Way
 from cutor.projections.schema import FOLDS
 from cutor.projections.status import lateness
 from cutor.projections.views_file import check_room, draft_of, held, put_in_place, remove_leftovers, remove_views
@@ -47,7 +48,8 @@ class Progress(NamedTuple):
 class Rebuilt(NamedTuple):
     """What a rebuild folded in: the last sequence of each stream, messages and bytes of their bodies, and how long it took.
 
-    ``begins`` has the first sequence of the streams whose beginning was to be folded in, and could not be had.
+    ``begins`` has the first sequence of the streams whose beginning was to be folded in, and could not be had. ``from_fold``
+    has of each stream what came from the sealed fold of an archive, the first sequence and the last.
     """
 
     positions: dict[str, int]
@@ -55,6 +57,7 @@ class Rebuilt(NamedTuple):
     body_bytes: int
     took_s: float
     begins: dict[str, int]
+    from_fold: dict[str, tuple[int, int]]
 
 
 Tell = Callable[[Progress], None]
@@ -71,12 +74,14 @@ async def rebuild(
     tell: Tell = tell_nobody,
     until: Mapping[str, int] | None = None,
     archive: Archive | None = None,
+    from_events: bool = False,
     from_bodies: bool = False,
 ) -> Rebuilt:
     """Make a file of views at ``path`` from the streams, each up to and with its sequence in ``until``, else to its end of now.
 
-    What ``archive`` has is taken from there, with ``from_bodies`` from what was sealed, whatever was decoded of it. There must
-    be no file yet. What was begun is removed where this is cancelled or fails. Memory does not grow with the streams. Raises
+    What ``archive`` has is taken from there: they begin with its sealed fold, unless every event is to be folded
+    (``from_events``); with ``from_bodies`` every event is, from what was sealed, whatever was decoded of it. There must be no
+    file yet. What was begun is removed where this is cancelled or fails. Memory does not grow with the streams. Raises
     `RebuildFailed` (a file is there, or a stream ends before ``until``), `ViewsUnwritable`, `StreamRewound`, `StreamMissing`,
     `BusUnreachable`, and errors of the archive.
     """
@@ -84,12 +89,15 @@ async def rebuild(
     for stream, last in (until or {}).items():
         if last > there[stream]:
             raise RebuildFailed(f"{stream} ends at {there[stream]}, before the {last} up to which it is to be folded")
-    async with FreshViews.making(bus, path, tell, archive, from_bodies=from_bodies) as fresh:
+    way = Way(archive, from_events=from_events or from_bodies, from_bodies=from_bodies)
+    async with FreshViews.making(bus, path, tell, way) as fresh:
         await fresh.fold_to(there if until is None else until)
         return await fresh.finish()
 
 
-async def rebuild_in_place(bus: Bus, path: Path, *, tell: Tell = tell_nobody, archive: Archive | None = None) -> Rebuilt:
+async def rebuild_in_place(
+    bus: Bus, path: Path, *, tell: Tell = tell_nobody, archive: Archive | None = None, from_events: bool = False
+) -> Rebuilt:
     """Make the file of a projector that does not run anew; the old one is there, untouched, until the new one is whole.
 
     Raises `ProjectorBusy` where a projector lives after all, and what `rebuild` raises.
@@ -97,7 +105,7 @@ async def rebuild_in_place(bus: Bus, path: Path, *, tell: Tell = tell_nobody, ar
     with held(path):
         remove_leftovers(path)
         check_room(path)
-        async with FreshViews.making(bus, draft_of(path), tell, archive) as fresh:
+        async with FreshViews.making(bus, draft_of(path), tell, Way(archive, from_events=from_events)) as fresh:
             await fresh.fold_to(await ends(bus))
             done = await fresh.finish()
             put_in_place(draft_of(path), path)
@@ -122,12 +130,15 @@ class _EndedEarly(Exception):
 class FreshViews:
     """A file of views in the making; see `making`."""
 
-    def __init__(self, bus: Bus, writer: Writer, tell: Tell, archive: Archive | None, *, from_bodies: bool = False) -> None:
+    def __init__(self, bus: Bus, writer: Writer, tell: Tell, way: Way) -> None:
         self._bus = bus
         self._writer = writer
         self._wholeness = Wholeness(bus, writer)
-        self._archive = archive
-        self._from_bodies = from_bodies
+        self._archive = way.archive
+        self._from_bodies = way.from_bodies
+        self._start = Start(bus, writer, way)
+        self._begun = False
+        self._from_fold: dict[str, tuple[int, int]] = {}
         self._created: dict[str, str] = {}
         self._parts: set[str] = set()
         self._tell = tell
@@ -139,22 +150,28 @@ class FreshViews:
     @classmethod
     @asynccontextmanager
     async def making(
-        cls, bus: Bus, path: Path, tell: Tell = tell_nobody, archive: Archive | None = None, *, from_bodies: bool = False
+        cls,
+        bus: Bus,
+        path: Path,
+        tell: Tell = tell_nobody,
+        way: Way = Way(),  # noqa: B008 - it is never changed
     ) -> AsyncIterator[Self]:
-        """Make an empty file; at the end it is closed, and removed where an error ends the block, or `finish` was not called.
+        """Give a place for a file, which `fold_to` makes.
+
+        At the end it is closed, and removed where an error ends the block, or `finish` was not called.
 
         Raises `RebuildFailed`.
         """
         check_absent(path)
         writer = Writer(path)
-        fresh, whole = cls(bus, writer, tell, archive, from_bodies=from_bodies), False
+        fresh, whole = cls(bus, writer, tell, way), False
         try:
-            await writer.make()
             yield fresh
             whole = fresh._finished
         except ViewsRejected as rejection:
             raise RebuildFailed(f"{path}: {rejection}") from rejection
         finally:
+            await fresh._start.close()
             await writer.close()
             if not whole:
                 remove_views(path)
@@ -170,8 +187,20 @@ class FreshViews:
         What lies before its sequence in ``since`` is left out.
         """
         self._parts |= {stream for stream, first in since.items() if first > 1}
+        if not self._begun:
+            await self._begin(until)
+            self._begun = True
         for stream, last in until.items():
             await self._fold_stream(stream, since.get(stream, 1), last)
+
+    async def _begin(self, until: Mapping[str, int]) -> None:
+        """Make the file; what it has of the sealed fold counts as folded in."""
+        whole = MappingProxyType({} if self._parts else until)
+        fold = await self._start.make(whole, lambda at: self._count(EVENTS, at, until.get(EVENTS, 0), 0, 0))
+        for stream, part in fold.streams.items() if fold else ():
+            if part.last:
+                self._from_fold[stream] = (part.first, part.last)
+                self._count(stream, part.last, until[stream], part.messages, part.body_bytes)
 
     async def _fold_stream(self, stream: str, first: int, last: int) -> None:
         """Fold a stream in; where its limits take what is not read yet, or a reading ends early, go on behind what was read."""
@@ -233,7 +262,7 @@ class FreshViews:
         start = max(first, self._writer.position(stream).sequence + 1)
         if start > last:
             return
-        async with aclosing(read_batches(self._bus, stream, start, last)) as batches:
+        async with self._start.tail(stream, start, last) as batches:
             async for batch in batches:
                 await self._wholeness.check(stream, start - 1, batch.sequences, batch.times_ns)
                 await self._writer.apply_batch(stream, batch)
@@ -258,7 +287,7 @@ class FreshViews:
         self._finished = True
         for stream, first in begins.items():
             log.warning("%s: %s", self.path, lateness(stream, first))
-        return Rebuilt(positions, self._messages, self._body_bytes, time.monotonic() - self._began, begins)
+        return Rebuilt(positions, self._messages, self._body_bytes, time.monotonic() - self._began, begins, self._from_fold)
 
     async def _begin_late(self) -> dict[str, int]:
         """Return the first sequences of streams that were to be folded in from 1 on, and were not."""

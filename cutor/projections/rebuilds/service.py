@@ -24,6 +24,7 @@ from cutor.errors import CutorError
 from cutor.projections.archive.place import Archive
 from cutor.projections.rebuilds.orders import PATIENCE_S, SUBJECT, Order, Report, subject_of
 from cutor.projections.rebuilds.rebuild import FreshViews, Progress, Rebuilt, ends
+from cutor.projections.rebuilds.start import Way
 from cutor.projections.views_file import check_room, draft_of
 
 log = logging.getLogger(__name__)
@@ -57,10 +58,13 @@ class RebuildService:
         if self._job is not None:
             await self._job.end()
 
-    async def _begin(self, _: bytes) -> bytes:
+    async def _begin(self, body: bytes) -> bytes:
         if self._job is not None and not self._job.over:
             return msgspec.json.encode(Report(state="busy"))
-        self._job = _Job(self._bus, self._path, self._swap, self._archive)
+        order = Order()
+        with suppress(msgspec.DecodeError):
+            order = msgspec.json.decode(body, type=Order)
+        self._job = _Job(self._bus, self._path, self._swap, Way(self._archive, from_events=order.from_events))
         await self._job.begin()
         return self._job.report()
 
@@ -68,10 +72,10 @@ class RebuildService:
 class _Job:
     """One rebuild, and who asks about it."""
 
-    def __init__(self, bus: Bus, path: Path, swap: Swap, archive: Archive | None) -> None:
+    def __init__(self, bus: Bus, path: Path, swap: Swap, way: Way) -> None:
         self._bus = bus
         self._path = path
-        self._archive = archive
+        self._way = way
         self._swap = swap
         self._id = secrets.token_hex(8)
         self._report = Report(state="working", id=self._id)
@@ -134,7 +138,7 @@ class _Job:
         log.info("the views are made anew, as somebody asked for; the old ones go on meanwhile")
         try:
             check_room(self._path)
-            async with FreshViews.making(self._bus, draft_of(self._path), self._tell, self._archive) as fresh:
+            async with FreshViews.making(self._bus, draft_of(self._path), self._tell, self._way) as fresh:
                 await fresh.fold_to(await ends(self._bus))
                 done = await self._swap(fresh)
             self._report = Report(
@@ -145,6 +149,7 @@ class _Job:
                 took_s=done.took_s,
                 positions=done.positions,
                 begins=done.begins,
+                from_fold=done.from_fold,
             )
             log.info("the views were made anew of %d messages in %.1f s", done.messages, done.took_s)
         except asyncio.CancelledError:

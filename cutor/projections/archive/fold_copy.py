@@ -1,0 +1,122 @@
+"""A copy of a sealed fold, compared with its hash while it is made: the file itself is never opened as a database."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from cutor.projections import schema
+from cutor.projections.archive.sealed_fold import Part, SealedFold, open_plain
+from cutor.projections.session import one_line
+from cutor.projections.store import Position
+from cutor.projections.writer import Writer
+
+PIECE_BYTES: Final = 4 << 20
+
+Tell = Callable[[int], None]
+"""Is told how many bytes are copied, in the thread that copies."""
+
+
+class FoldUnusable(Exception):
+    """A fold is not what was sealed, or cannot be copied; the message says which file, and why."""
+
+
+def copy(path: Path, fold: SealedFold, to: Path, tell: Tell = lambda _: None) -> None:
+    """Copy the file of a fold to a place where nothing is. Raises `FoldUnusable`, and nothing is there then."""
+    try:
+        with open_plain(path) as source:
+            _write(source, path, fold, to, tell)
+    except OSError as error:
+        raise FoldUnusable(f"{path}: it cannot be copied: {error.strerror or error}") from error
+
+
+class _Stopped(Exception):
+    """Nobody wants the copy any more."""
+
+
+async def copied(path: Path, fold: SealedFold, to: Path, tell: Tell = lambda _: None) -> None:
+    """Do the same in a thread; who is cancelled waits until it has stopped, which is soon."""
+    stop = False
+
+    def told(done: int) -> None:
+        if stop:
+            raise _Stopped
+        tell(done)
+
+    work = asyncio.create_task(asyncio.to_thread(copy, path, fold, to, told))
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop = True
+        await asyncio.wait([work])
+        if not work.cancelled() and work.exception() is None:
+            await asyncio.to_thread(to.unlink)
+        raise
+
+
+def check_file(path: Path, fold: SealedFold) -> None:
+    """Raise `FoldUnusable` where a file is not what was sealed. Reads all of it."""
+    try:
+        with open_plain(path) as source:
+            _transfer(source, None, path, fold, lambda _: None)
+    except OSError as error:
+        raise FoldUnusable(f"{path}: it cannot be read: {error.strerror}") from error
+
+
+def check_copy(path: Path, fold: SealedFold) -> None:
+    """Raise `FoldUnusable` where a copy does not hold what the index says: whoever writes that can compute hashes, too."""
+    try:
+        with duckdb.connect(path, read_only=True) as connection:
+            rules = connection.execute("SELECT digest FROM folds.rules").fetchall()
+            found = connection.execute("SELECT stream, sequence, fingerprint FROM checkpoint").fetchall()
+    except duckdb.Error as error:
+        raise FoldUnusable(f"{fold.file_name}: it cannot be read as views: {one_line(error)}") from error
+    if rules != [(schema.rules_digest(),)] or {stream: Position(*at) for stream, *at in found} != {
+        stream: position_of(part) for stream, part in fold.streams.items()
+    }:
+        raise FoldUnusable(f"{fold.file_name}: it is not the fold of {fold.named()}, as the index says")
+
+
+def check_positions(writer: Writer, parts: Mapping[str, Part]) -> None:
+    """Raise `FoldUnusable` where open views do not stand where a fold of these parts does."""
+    for stream, part in parts.items():
+        if writer.position(stream) != position_of(part):
+            raise FoldUnusable(f"{writer.path.name}: it does not stand at {part.last} of {stream}, as it should")
+
+
+def position_of(part: Part) -> Position:
+    """Return how far views are that hold this of a stream."""
+    return Position(part.last, part.fingerprint)
+
+
+def _write(source: int, path: Path, fold: SealedFold, to: Path, tell: Tell) -> None:
+    target = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        _transfer(source, target, path, fold, tell)
+    except BaseException:
+        to.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(target)
+
+
+def _transfer(source: int, target: int | None, path: Path, fold: SealedFold, tell: Tell) -> None:
+    size = os.fstat(source).st_size
+    if size != fold.file_bytes:
+        raise FoldUnusable(f"{path}: it has {size} bytes, and {fold.file_bytes} were sealed")
+    digest, done, buffer = hashlib.sha256(), 0, memoryview(bytearray(PIECE_BYTES))
+    while count := os.readv(source, [buffer]):
+        piece = buffer[:count]
+        digest.update(piece)
+        while target is not None and piece:
+            piece = piece[os.write(target, piece) :]
+        done += count
+        tell(done)
+    if digest.hexdigest() != fold.sha256:
+        raise FoldUnusable(f"{path}: it is not what was sealed: its SHA-256 differs from the index's")

@@ -1,0 +1,102 @@
+"""How views that are made anew begin: empty, or as a copy of the sealed fold; and the stream's tail, read meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+from cutor.bus.connection import Bus
+from cutor.model.subjects import EVENTS
+from cutor.projections.archive.beginning import Beginning, find
+from cutor.projections.archive.fold_copy import FoldUnusable, check_positions
+from cutor.projections.archive.place import Archive
+from cutor.projections.archive.sealed_fold import SealedFold
+from cutor.projections.errors import ViewsRejected
+from cutor.projections.folds.batch import Batch
+from cutor.projections.folds.tail import Tail
+from cutor.projections.writer import Writer
+
+log = logging.getLogger(__name__)
+
+SOON: Final = 250_000
+"""Where no more than so many are sealed behind the fold, the tail is wanted before its reading would have waited for long."""
+
+
+class Way(NamedTuple):
+    """From what views are made: streams and an ``archive``; of that not its fold, or of its segments their bodies alone."""
+
+    archive: Archive | None = None
+    from_events: bool = False
+    from_bodies: bool = False
+
+
+class Start:
+    """The beginning of a file that ``writer`` is to make. To be closed in the end."""
+
+    def __init__(self, bus: Bus, writer: Writer, way: Way) -> None:
+        self._bus = bus
+        self._writer = writer
+        self._way = way
+        self._tails: dict[str, Tail] = {}
+
+    async def make(self, until: Mapping[str, int], tell: Callable[[int], None]) -> SealedFold | None:
+        """Make the file, as a copy of the sealed fold where there is one that may be gone by; return that one.
+
+        It must not hold more of a stream than ``until``. ``tell`` is told how far it is in EVENTS. What is wrong with it is an
+        error in the log, and the file is empty.
+        """
+        beginning = None
+        if self._way.archive is not None and not (self._way.from_events or self._way.from_bodies):
+            beginning = await find(self._bus, self._way.archive, until)
+        if beginning is not None and await self._copied(beginning, until, tell):
+            return beginning.fold
+        await self._writer.make()
+        return None
+
+    async def _copied(self, beginning: Beginning, until: Mapping[str, int], tell: Callable[[int], None]) -> bool:
+        """Make the file as a copy of a fold; return False, with nothing left of it, where it is not what it should be."""
+        fold, loop = beginning.fold, asyncio.get_running_loop()
+
+        def tell_copied(done: int) -> None:
+            loop.call_soon_threadsafe(tell, fold.streams[EVENTS].last * done // fold.file_bytes)
+
+        self._read_ahead(beginning, until)
+        try:
+            await beginning.put(self._writer.path, tell_copied)
+            await self._writer.make()
+            check_positions(self._writer, fold.streams)
+        except (FoldUnusable, ViewsRejected) as error:
+            log.error("%s: %s: every event is folded in its place", beginning.path, error)
+            await self._writer.give_up(keep=False)
+            return False
+        log.info("the new views begin with the sealed fold of %s", fold.named())
+        return True
+
+    def _read_ahead(self, beginning: Beginning, until: Mapping[str, int]) -> None:
+        """Begin to read what is behind the archive: what that takes to begin is as long as the copying."""
+        for stream, joined in beginning.joined.items():
+            sealed_since = joined.sealed - beginning.fold.streams[stream].last
+            if joined.sealed and sealed_since <= SOON and joined.sealed < until[stream]:
+                self._tails[stream] = Tail(self._bus, stream, joined.sealed + 1, until[stream])
+
+    @asynccontextmanager
+    async def tail(self, stream: str, first: int, last: int) -> AsyncIterator[AsyncIterator[Batch]]:
+        """Give the messages of a range, in batches: those that are being read already, where it is that range."""
+        tail = self._tails.pop(stream, None)
+        if tail is not None and tail.span != (first, last):
+            await tail.close()
+            tail = None
+        tail = tail or Tail(self._bus, stream, first, last)
+        try:
+            yield tail.batches()
+        finally:
+            await tail.close()
+
+    async def close(self) -> None:
+        """End what is still read."""
+        for tail in self._tails.values():
+            await tail.close()
+        self._tails.clear()

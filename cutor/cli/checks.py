@@ -19,6 +19,7 @@ from cutor.bus.embedded import find_binary
 from cutor.bus.errors import ApiRefused, BusError, Leaderless, StreamMissing
 from cutor.bus.server_file import ALWAYS_SYNC, sync_interval_of
 from cutor.bus.topology import plan
+from cutor.cli.answer_checks import check_answers
 from cutor.cli.archive_checks import check_archive
 from cutor.cli.cache_checks import check_cache
 from cutor.cli.changes import change_text, fields_text, policy_changes
@@ -260,8 +261,7 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
             yield await check_policy(bus, config)
             for role in ("builder", "runner"):
                 yield await check_role(bus, config, role)
-            yield await check_projector(bus)
-            async for finding in check_gaps(bus):
+            async for finding in _check_views(bus):
                 yield finding
             if (environments := await check_environments(bus)) is not None:
                 yield environments
@@ -273,6 +273,14 @@ async def check_stack(wanted: Wanted, config: Config) -> AsyncIterator[Finding]:
         yield fail("jetstream", line_of(error), "")
     except BusError as error:
         yield fail("server", line_of(error), "")
+
+
+async def _check_views(bus: Bus) -> AsyncIterator[Finding]:
+    yield await check_projector(bus)
+    async for finding in check_answers(bus):
+        yield finding
+    async for finding in check_gaps(bus):
+        yield finding
 
 
 async def _check_keeping(bus: Bus, wanted: Wanted, config: Config) -> AsyncIterator[Finding]:

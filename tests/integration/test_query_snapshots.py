@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from pathlib import Path
 
 import pytest
 
+from cutor.cli.answer_checks import judge
 from cutor.projections.queries import workers
 from cutor.projections.queries.link import LINE_BYTES, Held, Hold, Link
 from cutor.projections.queries.snapshots import ATTEMPTS, Snapshots
@@ -25,6 +27,41 @@ while True:
         holder.sendall(b'{"as_of": []}')
 """
 """Starts processes that open a copy, say so, and are gone."""
+
+
+CONFINED = """
+import sys
+sys.path.insert(0, sys.argv.pop())
+import worker
+
+def refused(directory):
+    raise PermissionError
+
+worker.os.chroot = refused
+worker.CLONE_NEWUSER = -1
+worker.main()
+"""
+"""Where the kernel allows neither."""
+
+
+@pytest.mark.parametrize("allowed", [True, False], ids=["allowed", "not allowed"])
+async def test_a_holder_says_whether_it_is_shut_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
+    """And a question sees the path of the copy where it is not."""
+    database, program = tmp_path / "views.duckdb", tmp_path / "confined.py"
+    Store.open(database).close()
+    if not allowed:
+        program.write_text(CONFINED.replace("sys.argv.pop()", repr(str(workers._PROGRAM.parent))))
+        monkeypatch.setattr(workers, "_PROGRAM", program)
+    started = Workers.start()
+    try:
+        holder = await started.hold(database, 0)
+        assert holder.is_shut_in is allowed
+        answer = await holder.ask("SELECT path FROM duckdb_databases() WHERE path IS NOT NULL", {}, rows=1, time_s=60)
+        [[path]] = json.loads(answer)["rows"]
+        assert (judge(path) is None) is allowed
+        holder.retire()
+    finally:
+        started.end()
 
 
 async def test_a_copy_whose_holder_always_dies_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

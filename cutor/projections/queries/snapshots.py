@@ -9,6 +9,7 @@ file is not copied but shared.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,8 @@ from cutor.projections.errors import ViewsRejected
 from cutor.projections.queries.link import Held, Hold, Link, Release
 from cutor.projections.queries.workers import Holder, Workers, WorkersGone
 from cutor.projections.views_paths import beside, wal_path
+
+log = logging.getLogger(__name__)
 
 COPY_BYTES: Final = 64 << 20
 """Bytes that the kernel copies at a time."""
@@ -43,6 +46,7 @@ class Snapshots:
         self._version: tuple[int, int] | None = None
         self._base: tuple[int, int, bytes] | None = None
         self._true_at_s = float("-inf")
+        self._has_told = False
         self._refreshing: asyncio.Task[None] | None = None
 
     async def current(self, max_age_s: float) -> Holder:
@@ -115,6 +119,9 @@ class Snapshots:
             self._end_workers()
             self._workers = Workers.start()
         holder = await self._workers.hold(self._path, views_bytes)
+        if not holder.is_shut_in and not self._has_told:
+            log.warning("the kernel allows neither chroot nor user namespaces: questions can read where the views lie")
+            self._has_told = True
         if self._holder is not None:
             self._holder.retire()
         self._holder = self._holder_of_files = holder

@@ -4,8 +4,8 @@ Three generations, each a fork of the one before, so that none pays again for wh
 
 start   has DuckDB loaded, and no database open; a packet on standard input, ``{"snapshot": PATH, "memory_bytes": N}`` with a
         socket, makes a holder
-holder  has a copy open, the log beside it replayed, and no thread but one; it says ``{"as_of": …}`` or ``{"error": …}`` on its
-        socket, and a packet there, with a socket, makes a worker
+holder  has a copy open, the log beside it replayed, and no thread but one; it says ``{"as_of": …, "shut_in": BOOL}`` or
+        ``{"error": …}`` on its socket, and a packet there, with a socket, makes a worker
 worker  runs one question and ends
 
 What somebody asks is code: it gets a process of its own with an empty environment that can write no file, whose memory and
@@ -78,20 +78,21 @@ def confine() -> None:
         resource.setrlimit(limit, (value, value))
 
 
-def shut_in(directory: Path) -> None:
-    """Have a directory for root, in a user namespace of its own where that is needed; where neither is allowed, stay."""
+def shut_in(directory: Path) -> bool:
+    """Have a directory for root, in a user namespace of its own where that is needed; return whether either is allowed."""
     try:
         os.chroot(directory)
     except PermissionError:
         parent = os.getppid()
         if libc.unshare(CLONE_NEWUSER):
-            return
+            return False
         end_with_parent(parent)  # the kernel forgets that with the credentials
         try:
             os.chroot(directory)
         except PermissionError:
-            return
+            return False
     os.chdir("/")
+    return True
 
 
 def end_with_asker(asked: socket.socket) -> None:
@@ -128,14 +129,14 @@ def hold(packet: bytes, control: socket.socket) -> None:
     snapshot = Path(order["snapshot"])
     statm = os.open("/proc/self/statm", os.O_RDONLY)
     os.chdir(snapshot.parent)
-    shut_in(snapshot.parent)
+    is_shut_in = shut_in(snapshot.parent)
     try:
         connection = connect(snapshot.name, order["memory_bytes"])
         as_of = [list(row) for row in connection.execute(AS_OF).fetchall()]
     except duckdb.Error as error:
         control.sendall(failed(one_line(error)))
         return
-    control.sendall(json.dumps({"as_of": as_of}).encode())
+    control.sendall(json.dumps({"as_of": as_of, "shut_in": is_shut_in}).encode())
     serve(control, b"query", lambda _, asked: work(connection, asked, statm))
 
 

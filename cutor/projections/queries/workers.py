@@ -92,7 +92,8 @@ class Workers:
         if "error" in document:
             control.close()
             raise ViewsRejected(f"the copy of the views cannot be opened: {document['error']}")
-        return Holder(control, [Moment(*moment) for moment in document["as_of"]], views_bytes)
+        moments = [Moment(*moment) for moment in document["as_of"]]
+        return Holder(control, moments, views_bytes, is_shut_in=document.get("shut_in", False))
 
     def end(self) -> None:
         """End it, and all that it has started."""
@@ -104,9 +105,11 @@ class Workers:
 class Holder:
     """The process that has one copy open. It ends when the last who uses it has let go, and `retire` was called."""
 
-    def __init__(self, control: socket.socket, as_of: list[Moment], views_bytes: int) -> None:
+    def __init__(self, control: socket.socket, as_of: list[Moment], views_bytes: int, *, is_shut_in: bool) -> None:
         self.as_of = as_of
         self.views_bytes = views_bytes
+        self.is_shut_in = is_shut_in
+        """Whether it sees no directory but the copy's."""
         self._control = control
         self._users = 0
         self._retired = False

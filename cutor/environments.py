@@ -54,6 +54,14 @@ class Environments:
         self._bus = bus
         self._versions = Versions(bus)
 
+    async def check_written(self, *kinds: str) -> None:
+        """Raise `StackOlder` where the stack would take an event of one of these kinds, as this cutor writes it, for a stray.
+
+        For commands, before anything else is done; a role's own cutor is the one that its stack has.
+        """
+        for kind in kinds:
+            await self._versions.check_written(kind)
+
     async def find(self, key: str, *, consistent: bool = False) -> Known | None:
         """Return the environment that stands under a key; None where none was built, or it was removed since.
 

@@ -144,9 +144,10 @@ class ParkedSubmissions:
         """Submit the request of a parked submission anew, with ``caused_by``; one that was retried already stays so.
 
         Checked against the stack's policy of now; a dry run ends there. Raises `NotParked`, `SubmissionUnknown`,
-        `AlreadyDecided` where it was dropped, `InvalidRequest` for a request that the policy refuses by now, `NoIdLeft`, and
-        `StreamMissing` where the stack has no stream for the record yet.
+        `AlreadyDecided` where it was dropped, `InvalidRequest` for a request that the policy refuses by now, `NoIdLeft`,
+        `StackOlder`, and `StreamMissing` where the stack has no stream for the record yet.
         """
+        await self._journal.versions.check_written("parked-resolved")
         parked = (await self._story(address)).state
         if (decision := (await self._records(parked)).decision) is not None:
             return _retried_before(address, decision)
@@ -163,7 +164,11 @@ class ParkedSubmissions:
         return Retry(id=address.id, tenant=address.tenant, submission=decision.submission or retry.id, new=new)
 
     async def drop(self, address: Address, reason: str | None = None) -> Drop:
-        """Record that a parked submission is not retried. Raises `NotParked`, `SubmissionUnknown`, `AlreadyDecided`."""
+        """Record that a parked submission is not retried.
+
+        Raises `NotParked`, `SubmissionUnknown`, `AlreadyDecided`, `StackOlder`.
+        """
+        await self._journal.versions.check_written("parked-resolved")
         parked = (await self._story(address)).state
         decision, new = await self._decide(parked, Resolution(action="dropped", reason=reason))
         if decision.action == "retried":

@@ -92,13 +92,16 @@ async def _build(
     server: str, attempt: EnvironmentSubmission, path: str, also: tuple[str, ...], tenant: str | None, *, pin: bool
 ) -> _Built:
     async with Client(server) as client:
+        environments = Environments(client.journal.bus)
+        if pin:
+            await environments.check_written("env-pinned")
         request = await asyncio.to_thread(request_of, path, also, await client.policy())
         result = await attempt.run(client, with_script(request, NOTHING, cache=True), tenant)
         done = _Built(result, await environment_of(client, result))
         if not pin or result.outcome != "OK" or result.environment is None:
             return done
         try:
-            await Environments(client.journal.bus).append_pinned(result.environment.key)
+            await environments.append_pinned(result.environment.key)
         except NotPermitted as error:
             return done._replace(not_pinned=error)
         return done._replace(pinned=True)

@@ -70,6 +70,7 @@ async def _pin(server: str, prefixes: Sequence[str], *, pinned: bool) -> list[Pi
     """Pin or unpin; every key is looked up before the first is."""
     async with Bus.connect(server, name="cutor env") as bus:
         catalogue, environments = Catalogue(bus), Environments(bus)
+        await environments.check_written("env-pinned" if pinned else "env-unpinned")
         found = {entry.key: entry for entry in [await catalogue.find(prefix) for prefix in prefixes]}
         if pinned:
             check_shared(found.values())

@@ -112,12 +112,13 @@ def refresh_command(wanted: Wanted, key: str, timeout_s: float | None) -> int:
 async def _refresh(wanted: Wanted, attempt: RefreshSubmission, prefix: str) -> Refreshed:
     async with Client(wanted.find_server(), archive=wanted.archive_directory) as client:
         bus = client.journal.bus
+        environments = Environments(bus)
+        await environments.check_written("env-pinned", "env-unpinned", "env-removed", "env-built")
         entry = await Catalogue(bus).find(prefix)
         if entry.private_to is not None:
             raise EnvironmentUnknown(f"{entry.key[:12]} is of {entry.private_to} alone (`cache: false`): no other will use it")
         address = await _last_user(bus, entry.key)
         request = await _request(client, address)
-        environments = Environments(bus)
         async with _kept(environments, entry.key):
             old = await environments.find(entry.key, consistent=True)
             attempt.left = f"`cutor env show {entry.key[:12]}` says what stands now"

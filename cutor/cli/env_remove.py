@@ -87,6 +87,7 @@ async def _remove(wanted: Wanted, prefixes: Sequence[str], reason: str, removals
         for key in keys:
             if (await environments.state(key)).pinned:
                 raise _pinned(key)
+        await environments.check_written("env-removed")
         for key in keys:
             removals[key] = Removal(key=key, removed=await _give_up(environments, key, reason), held=NOT_TRIED)
     held = await release_roots(wanted, keys)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cutor.bus.connection import Bus
+from cutor.cli.env_pin import _pin
 from cutor.cli.version_checks import check_versions
 from cutor.client import Client
 from cutor.environments import Environments
@@ -23,6 +24,7 @@ from cutor.model.events import Cancelled, Event, Submitted, kind_of
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import POLICY_SUBJECT, STACK, Address, event_subject
+from cutor.parked import ParkedSubmissions
 from cutor.projections import schema
 from cutor.projections.folds import rows
 from cutor.versions import EventNewer, StackOlder, Versions
@@ -33,7 +35,11 @@ from tests.nats_server import OwnServer
 from tests.scripted_roles import PATIENCE_S, Waiting, build, end, pending_acks, request, role, set_ack_wait, until
 from tests.unit.histories import REQUEST, cache_built, leased
 
-NEWER = {"submitted": 2, "cancelled": 2, "cache-built": 2, "env-built": 2}
+NEWER_KINDS = (
+    *("submitted", "cancelled", "cache-built", "parked-resolved"),
+    *("env-built", "env-pinned", "env-unpinned", "env-removed"),
+)
+NEWER = dict.fromkeys(NEWER_KINDS, 2)
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
@@ -157,6 +163,16 @@ async def test_a_newer_client_hands_nothing_in_that_an_older_stack_would_take_fo
             with pytest.raises(StackOlder, match="version 2 of submitted"):
                 await client.journal.resubmit(Address("default", "again"), REQUEST, "d", running.id)
             assert (await own_bus.stream_info("EVENTS"))["state"]["last_seq"] == last
+            parked = ParkedSubmissions(client.journal)
+            for decide in (parked.retry, parked.drop):
+                with pytest.raises(StackOlder, match="version 2 of parked-resolved"):
+                    await decide(running)
+            with pytest.raises(StackOlder, match="version 2 of env-pinned"):
+                await _pin(own_server.url, ["0" * 8], pinned=True)
+            with pytest.raises(StackOlder, match="version 2 of env-unpinned"):
+                await _pin(own_server.url, ["0" * 8], pinned=False)
+            with pytest.raises(StackOlder, match="version 2 of env-removed"):
+                await Environments(own_bus).check_written("env-removed")
             await journal.publish_policy(Policy())  # as the first `cutor up` of the new version does
             assert await client.cancel(running.id)
 

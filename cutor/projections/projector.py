@@ -54,7 +54,7 @@ TURN_S: Final = 0.0005
 """How long one of the process's threads may keep the others waiting for the interpreter: the one that writes the views, the one
 that hears of events."""
 BULK_FROM: Final = 50_000
-"""So far behind a stream's end, the projector reads in bulk until it is there."""
+"""So far behind a stream's end, the projector reads in bulk until it is there: at its start, and where it cannot keep pace."""
 GARBAGE: Final = (20_000, 20, 50)
 """When the collector looks for what only refers to itself. There is little of it, and looking at all that is kept stops the
 process for 0.1 s."""
@@ -231,13 +231,20 @@ class Projector:
         folded, waiting = partial(self._has_folded, stream), partial(self._waits, stream)
         await self._sealed.fold(stream, folded=folded, waiting=waiting, otherwise=self._rereading.reason(stream))
         self._note_behind(stream)
-        await self._catch_up(stream)
+        while True:
+            await self._catch_up(stream)
+            await self._keep_pace(stream)
+
+    async def _keep_pace(self, stream: str) -> None:
+        """Follow a stream as long as that is not far ahead."""
         start = self._writer.position(stream).sequence + 1
         anew = partial(self._followed_anew.add, stream)
         async with aclosing(self._bus.follow_columns(stream, from_sequence=start, batch=FOLLOWED, anew=anew)) as batches:
             async for columns in batches:
                 apply = partial(self._writer.apply, stream, columns.each(stream))
                 await self._fold(stream, columns.sequences, columns.times_ns, apply)
+                if self._behind[stream] >= BULK_FROM:
+                    return
 
     async def _catch_up(self, stream: str) -> None:
         """Fold in what lies far behind the stream's end, as a rebuild does."""
@@ -297,7 +304,9 @@ class Projector:
             await asyncio.sleep(COMPARE_S)
             with suppress(BusUnreachable):
                 for stream in STREAMS:
-                    await self._origin.check(stream)
+                    reach = await self._origin.check(stream)
+                    if self._is_ready:
+                        self._ends[stream] = reach.newest
 
     async def _verify(self) -> None:
         """Check that the streams are the ones that the views were folded from: at the start, and after any lost connection."""

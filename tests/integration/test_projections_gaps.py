@@ -26,6 +26,7 @@ from cutor.bus.topology_diff import Topology
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections import rereading
 from cutor.projections.errors import RebuildFailed
+from cutor.projections.folds import tail
 from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.batches import batch_of, read_batches
 from cutor.projections.queries.client import query
@@ -129,7 +130,7 @@ def careless(monkeypatch: pytest.MonkeyPatch) -> list[int]:
                     begun.append(first)
                 yield batch
 
-    for user in (projections.projector, projections.rebuilds.rebuild):
+    for user in (projections.projector, tail):
         monkeypatch.setattr(user, "read_batches", reading)
     monkeypatch.setattr(projections.projector, "BULK_FROM", 1)
     return begun

@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from cutor import projections
 from cutor.bus import connection
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.following import as_it_comes
@@ -24,6 +25,8 @@ from cutor.model.content import pack
 from cutor.model.environments import EnvironmentBuilt, EnvironmentRemoved, Programs
 from cutor.model.subjects import EVENTS
 from cutor.projections.errors import ProjectorBusy
+from cutor.projections.folds.batch import Batch
+from cutor.projections.folds.batches import read_batches
 from cutor.projections.queries.client import query
 from tests.integration.projecting import FINISHED, PATIENCE_S, copy_of_the_views, happen, happen_to_many, projector, until
 from tests.nats_server import OwnServer
@@ -202,6 +205,35 @@ async def test_what_a_dead_server_lost_is_not_kept(
         await own_bus.publish("cutor.ev.default.s.leased", b"{}")
         await until(own_bus, lost, f"{last + 1} 0")
     assert f"holds another message at {last}" in caplog.text
+
+
+async def test_one_that_falls_far_behind_while_it_follows_goes_on_in_bulk(
+    own_server: OwnServer, own_bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has one message at a time, until it sees how far the stream has come meanwhile."""
+    begun: list[int] = []
+
+    async def one_by_one(wanted: Wanted) -> AsyncGenerator[Columns, None]:
+        async with aclosing(as_it_comes(wanted)) as parts:
+            async for columns in parts:
+                for at in range(len(columns)):
+                    yield columns.part(at, at + 1)
+
+    async def reading(bus: Bus, stream: str, first: int, last: int) -> AsyncGenerator[Batch, None]:
+        begun.append(first)
+        async with aclosing(read_batches(bus, stream, first, last)) as batches:
+            async for batch in batches:
+                yield batch
+
+    monkeypatch.setattr(connection, "as_it_comes", one_by_one)
+    monkeypatch.setattr(projections.projector, "read_batches", reading)
+    monkeypatch.setattr(projections.projector, "COMPARE_S", 0.02)
+    monkeypatch.setattr(projections.projector, "BULK_FROM", 10)
+    async with projector(own_server.url, tmp_path / "views.duckdb"):
+        await happen_to_many(own_bus, 200, "m")
+        await until(own_bus, "SELECT count(*) FROM events", 200 * len(FINISHED))
+    assert begun
+    assert begun[0] > 1
 
 
 async def test_a_second_projector_on_the_same_file_is_turned_away(own_server: OwnServer, tmp_path: Path) -> None:

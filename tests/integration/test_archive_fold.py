@@ -125,7 +125,7 @@ async def test_it_is_the_views_of_what_is_sealed_and_is_brought_on(folded: Folde
 async def test_it_ends_where_it_is_told_to_and_goes_on_there(folded: Folded) -> None:
     folded.place.remove()
     assert folded.files() == []
-    goes_on = iter([True, True, False, False])
+    goes_on = iter([True, False])
     with folded.archive.held():
         half = await seal_fold(folded.archive, goes_on=lambda: next(goes_on))
     assert 0 < half.messages < half.sealed

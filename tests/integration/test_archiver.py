@@ -18,9 +18,11 @@ from cutor.projections.archive import archiver
 from cutor.projections.archive.archiver import Rounds, pause_s, run_archiver
 from cutor.projections.archive.belonging import ArchiveElsewhere, check_mark
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveUnnamed
+from cutor.projections.archive.fold_sealing import standing
 from cutor.projections.archive.measuring import Sealed
 from cutor.projections.archive.place import Archive
-from cutor.projections.archive.sealing import acknowledge, seal_each
+from cutor.projections.archive.sealed_fold import FoldPlace
+from cutor.projections.archive.sealing import Cut, acknowledge, seal_each
 from cutor.projections.settings import ArchiveSettings
 from cutor.roles.context import RoleContext
 from cutor.roles.measures import Measures
@@ -67,8 +69,10 @@ async def test_it_tells_how_far_it_is_and_what_hinders_it(tmp_path: Path, monkey
             await told(context, table.SEALED, last, "EVENTS")
             await told(context, table.UNSEALED, 3, "EVENTS")
             await told(context, table.TROUBLES, 0)
+            await told(context, table.FOLDED, last)
             numbers = (await context.measures.sampled()).numbers
             assert numbers(table.ARCHIVE_BYTES)["EVENTS",] > 0
+            assert numbers(table.FOLD_BYTES)[()] > 0
             assert 0 < numbers(table.ARCHIVE_FREE)[()] <= numbers(table.ARCHIVE_SIZE)[()]
             assert numbers(table.UNSEALED_AGE)["EVENTS",] > 0
             assert numbers(table.ROUND_AT)[()] > 0
@@ -190,3 +194,38 @@ async def test_what_hinders_decoding_is_told_by_the_round_and_the_rest_is_decode
         [said] = await rounds(url, bus, archive.directory).one()
         assert said.startswith(f"{damaged}: it has ")
         assert len([*damaged.parent.glob("decoded/*.incoming_stages.parquet")]) == len(segments) - 1 > 0
+
+
+async def test_a_round_brings_the_fold_on_where_much_is_sealed_behind_it(
+    own_server: OwnServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, archive = own_server.url, Archive(tmp_path / "archive")
+    async with Bus.connect(url, name="test") as bus:
+        work = rounds(url, bus, archive.directory)
+        await happen_to_many(bus, 7, "s")
+        await seal_all(bus, archive)
+        assert await work.one() == ()
+        first = standing(archive)
+        assert first.messages == first.sealed == 7 * len(FINISHED)
+        for name, brought_on in (("t", False), ("u", True)):
+            await happen(bus, name, RUNNING[0], Cancelled())
+            await seal_all(bus, archive)
+            assert await work.one() == ()
+            assert (standing(archive).fold != first.fold) == brought_on
+        assert standing(archive).messages == standing(archive).sealed > first.sealed
+        await happen_to_many(bus, 3, "v")
+        ahead = (await seal_all(bus, archive, Cut(segment_messages=10, age_s=0.0, settled_s=0.0)))["EVENTS"].segments[-3:-1]
+        monkeypatch.setattr(archiver, "FOLDING_S", 0.0)
+        for segment in ahead:
+            assert standing(archive).messages == segment.first - 1
+            assert await work.one() == ()
+            assert standing(archive).messages == segment.last, "a segment a round"
+        monkeypatch.undo()
+        [views] = FoldPlace(archive).directory.glob("*.duckdb")
+        views.write_bytes(b"")
+        await happen_to_many(bus, 5, "w")
+        await seal_all(bus, archive)
+        [said] = await work.one()
+        assert str(views) in said
+        assert await work.one() == ()
+        assert standing(archive).messages == standing(archive).sealed

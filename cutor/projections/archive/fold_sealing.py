@@ -117,9 +117,7 @@ async def _made(
         await writer.make()
         if at.fold is not None:
             check_positions(writer, at.fold.streams)
-        for manifest in manifests.values():
-            if manifest is not None and goes_on():
-                at = await _fold(writer, Joined.sealed_alone(archive, manifest), at, tell, goes_on)
+        await _fold(archive, writer, at, manifests, tell, goes_on)
         parts = {stream: part_of(manifests[stream], writer.position(stream).sequence) for stream in FOLDS}
         check_positions(writer, parts)
         await writer.work_all_in()
@@ -139,14 +137,15 @@ def _entry(draft: Path, mark: str | None, parts: Mapping[str, Part]) -> SealedFo
     return SealedFold(rules=rules, mark=mark, sha256=sha256_of(draft), file_bytes=size_bytes, streams=parts).sealed()
 
 
-async def _fold(writer: Writer, joined: Joined, at: Progress, tell: Tell, goes_on: Go) -> Progress:
-    """Fold in segment by segment what is not in yet, one at least; return how far that is."""
-    begun = False
-    for segment in joined.segments(writer.position(joined.stream).sequence + 1, joined.sealed):
-        if begun and not goes_on():
-            break
-        begun = True
+async def _fold(
+    archive: Archive, writer: Writer, at: Progress, manifests: Mapping[str, Manifest | None], tell: Tell, goes_on: Go
+) -> None:
+    """Fold in segment by segment what is not in yet, one at least."""
+    sealed = [Joined.sealed_alone(archive, manifest) for manifest in manifests.values() if manifest is not None]
+    ahead = [(one, segment) for one in sealed for segment in one.segments(writer.position(one.stream).sequence + 1, one.sealed)]
+    for number, (joined, segment) in enumerate(ahead):
+        if number and not goes_on():
+            return
         tell(at)
         await fold_sealed(writer, joined, 1, segment.last)
         at = at._replace(messages=at.messages + segment.messages)
-    return at

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 SOON: Final = 250_000
 """Where no more than so many are sealed behind the fold, the tail is wanted before its reading would have waited for long."""
 
+FED_FROM: Final = 100_000
+"""So many messages of it are worth a process: what goes on meanwhile leaves the interpreter to whoever reads."""
+
 
 class Way(NamedTuple):
     """From what views are made: streams and an ``archive``; of that not its fold, or of its segments their bodies alone."""
@@ -80,7 +83,7 @@ class Start:
         for stream, joined in beginning.joined.items():
             sealed_since = joined.sealed - beginning.fold.streams[stream].last
             if joined.sealed and sealed_since <= SOON and joined.sealed < until[stream]:
-                self._tails[stream] = Tail(self._bus, stream, joined.sealed + 1, until[stream])
+                self._tails[stream] = Tail(self._bus, stream, joined.sealed + 1, until[stream], FED_FROM)
 
     @asynccontextmanager
     async def tail(self, stream: str, first: int, last: int) -> AsyncIterator[AsyncIterator[Batch]]:

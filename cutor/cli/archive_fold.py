@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def fold_command(wanted: Wanted, directory: Path | None) -> None:
-    """Seal the views of what is sealed, so that rebuilds begin with them.
+    """Fold what is sealed, for rebuilds to begin with.
 
     The fold of all sealed messages of EVENTS and ENVIRONMENTS is written beside them, by the rules of this cutor; where there
     is one that these rules made, it is brought on. The archiver and `cutor archive seal` do this by themselves, where more than

@@ -79,8 +79,8 @@ class Store:
         self.commits = 0
         self._copies = 0
         self._worked_in = 0
-        self._beside = connection.cursor()
-        self._log = WriteAheadLog(path, self._beside) if logged else None
+        self._works_in = False
+        self._log = WriteAheadLog(path, connection) if logged else None
 
     @classmethod
     def open(cls, path: Path, *, logged: bool = True) -> Self:
@@ -98,7 +98,8 @@ class Store:
 
     def close(self) -> None:
         """Close the file; what is committed is in it."""
-        self._beside.close()
+        if self._log is not None:
+            self._log.close()
         self._connection.close()
 
     def position(self, stream: str) -> Position:
@@ -244,6 +245,8 @@ class Store:
         The states of small batches take their place among all others, where there are many of them. Raises `ViewsUnwritable` as
         `apply` does.
         """
+        if self._works_in:
+            return  # the other thread is at it; and states are updated, which would wait until it is done
         with writing(self.path):
             self._settle()
             if not self._copies and self._is_long(WAL_BYTES if longest_bytes is None else longest_bytes):
@@ -282,12 +285,12 @@ class Store:
         """
         if self._log is None:
             return
-        self._copies += 1  # for the other thread: no checkpoint of its own meanwhile
+        self._works_in = True
         self._worked_in = self.commits
         try:
             self._log.work_in()
         finally:
-            self._copies -= 1
+            self._works_in = False
 
     def begin_copy(self) -> int:
         """Return how many bytes of the write-ahead log hold what is committed; with the file they do, until `end_copy`.

@@ -8,11 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from cutor.model.subjects import EVENTS
@@ -109,24 +107,11 @@ def test_a_log_is_long_by_its_bytes_or_by_its_commits(tmp_path: Path, monkeypatc
         assert store.has_long_log()
         store.work_in_beside()
         assert not store.has_long_log()
-        monkeypatch.setattr("cutor.projections.write_ahead_log.SHORT_BYTES", 20_000)
+        monkeypatch.setattr("cutor.projections.write_ahead_log.LOG_BYTES", 20_000)
         store.apply(EVENTS, [next(messages)])
         assert not store.has_long_log()
         store.apply(EVENTS, [*itertools.islice(messages, 50)])
         assert store.has_long_log()
-
-
-def test_a_log_may_be_longer_where_the_file_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(Store.open(tmp_path / "views.duckdb")) as store:
-        store.apply(EVENTS, [*lives(2000)])
-        store.work_all_in()
-        store.apply(EVENTS, [*lives(2050)][2000:])
-        file_bytes, log_bytes = store.path.stat().st_size, store.log_bytes()
-        monkeypatch.setattr("cutor.projections.write_ahead_log.SHORT_BYTES", log_bytes - 1)
-        monkeypatch.setattr("cutor.projections.write_ahead_log.FILE_PART", file_bytes // log_bytes // 2)
-        assert not store.has_long_log()
-        monkeypatch.setattr("cutor.projections.write_ahead_log.LONG_BYTES", log_bytes - 1)
-        assert store.has_long_log(), "however large the file is"
 
 
 class Clock:
@@ -141,40 +126,55 @@ class Clock:
         return self.now_s
 
 
-@pytest.fixture
-def numbers(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to a file with an empty table, of which nothing is written to the file but by a checkpoint."""
-    with duckdb.connect(tmp_path / "numbers.duckdb", config={"checkpoint_threshold": "1TB"}) as connection:
-        connection.execute("CREATE TABLE numbers (number BIGINT)")
-        yield connection
-
-
-def groups(connection: duckdb.DuckDBPyConnection) -> int:
-    """Return in how many groups DuckDB keeps the rows of the table."""
-    [(count,)] = connection.execute("SELECT count(DISTINCT row_group_id) FROM pragma_storage_info('numbers')").fetchall()
+def groups(store: Store) -> int:
+    """Return in how many groups DuckDB keeps the rows of events."""
+    [(count,)] = store._connection.execute("SELECT count(DISTINCT row_group_id) FROM pragma_storage_info('events')").fetchall()
     return int(count)
 
 
-def test_groups_of_rows_are_merged_for_a_small_part_of_the_time(numbers: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
-    clock = Clock()
-    log = WriteAheadLog(tmp_path / "numbers.duckdb", numbers.cursor(), clock)
+def test_groups_of_rows_are_merged_for_a_small_part_of_the_time(tmp_path: Path) -> None:
+    clock, messages = Clock(), lives(LIVES)
+    with (
+        closing(Store.open(tmp_path / "views.duckdb")) as store,
+        closing(WriteAheadLog(store.path, store._connection, clock)) as log,
+    ):
 
-    def work_in(step_s: float = 0.0) -> int:
-        numbers.execute("INSERT INTO numbers FROM range(3000)")
-        clock.step_s = step_s
-        log.work_in()
-        clock.step_s = 0.0
-        return groups(numbers)
+        def work_in(step_s: float = 0.0) -> int:
+            store.apply(EVENTS, [*itertools.islice(messages, 300)])
+            clock.step_s = step_s
+            log.work_in()
+            clock.step_s = 0.0
+            return groups(store)
 
-    assert work_in(step_s=2.0) == 1, "2 s of merging, then: nothing of that for 500 s"
-    clock.now_s = 503.0
-    assert [work_in() for _ in range(4)] == [2, 3, 4, 5], "what a log held is a group of its own"
-    clock.now_s = 504.0
-    assert work_in(step_s=2.0) < 5
-    merged = groups(numbers)
-    clock.now_s += 499.0
-    assert work_in() == merged + 1
-    assert numbers.execute("SELECT count(*), sum(number) FROM numbers").fetchall() == [(21_000, 7 * sum(range(3000)))]
+        clock.now_s = 99.0
+        assert [work_in() for _ in range(4)] == [1, 2, 3, 4], "what a log held is a group of its own"
+        clock.now_s = 101.0
+        assert work_in(step_s=2.0) == 1, "2 s of a full one: the next after 500 s"
+        clock.now_s = 604.0
+        assert work_in() == 2
+        clock.now_s = 606.0
+        assert work_in() == 2, "the two short ones are one"
+        found = store._connection.execute("SELECT count(*), max(sequence), bool_and(counts) FROM events").fetchall()
+        assert found == [(2100, 2100, True)]
+
+
+def test_states_keep_their_place_while_the_log_is_worked_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def settled() -> int:
+        [(count,)] = store._connection.execute("SELECT count(*) FROM folds.settled").fetchall()
+        return int(count)
+
+    def meanwhile(log: WriteAheadLog) -> None:
+        store.work_in()
+        assert settled() == 0, "they would wait for it, and whoever commits with them"
+
+    monkeypatch.setattr("cutor.projections.folds.small_fold.MOVING", 5)
+    monkeypatch.setattr(WriteAheadLog, "work_in", meanwhile)
+    with closing(Store.open(tmp_path / "views.duckdb")) as store:
+        for message in lives(20):
+            store.apply(EVENTS, [message])
+        store.work_in_beside()
+        store.work_in()
+        assert settled() > 0
 
 
 if __name__ == "__main__":

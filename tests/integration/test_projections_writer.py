@@ -93,7 +93,7 @@ class Held:
             original(store)
 
         monkeypatch.setattr(Store, "work_in_beside", work_in_beside)
-        monkeypatch.setattr("cutor.projections.write_ahead_log.LONG_BYTES", SHORT_BYTES)
+        monkeypatch.setattr("cutor.projections.write_ahead_log.LOG_BYTES", SHORT_BYTES)
 
 
 async def test_the_log_is_worked_in_once_at_a_time_while_commits_go_on(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:

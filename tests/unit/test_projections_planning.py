@@ -38,6 +38,6 @@ def test_states_are_worked_in_with_all_optimizers(store: Store, monkeypatch: pyt
 
 
 def test_nobody_else_asks_the_database_whose_optimizers_are_left_out(store: Store) -> None:
-    """The second connection works the log in; a third one would be asking without optimizers."""
+    """Two connections beside the first work the log in; a fourth one would be asking without optimizers."""
     [(connections,)] = store._connection.execute("SELECT * FROM duckdb_connection_count()").fetchall()
-    assert connections == 2
+    assert connections == 3

@@ -3,7 +3,7 @@
 A commit of a few events runs statements that leave nothing to be optimized: appends, and look-ups by an index. Each of some
 forty optimizers looks at them all the same, which takes a third of such a commit.
 
-The setting is the database's, whoever asks it: an open file of views has two connections, of which one asks and the other does
+The setting is the database's, whoever asks it: an open file of views has three connections, of which one asks and the others do
 nothing but work the log in. Questions of anybody else go to copies, in another process.
 
 The statements of a fold in SQL say in which order they join. DuckDB would choose one by how many rows there are, and takes what

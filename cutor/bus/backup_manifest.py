@@ -125,7 +125,10 @@ def decode(raw: bytes, place: str) -> Manifest:
     try:
         version = msgspec.json.decode(raw, type=_Version).version
         if version != VERSION:
-            raise ManifestInvalid(f"{place}: a backup in version {version} of its form; this cutor knows {VERSION} alone")
+            raise ManifestInvalid(
+                f"{place}: a backup in version {version} of its form; this cutor knows {VERSION} alone: use the cutor that "
+                "wrote it, or a newer one"
+            )
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestInvalid(f"{place}: not the manifest of a backup: {error}") from error

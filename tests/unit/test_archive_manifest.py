@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from cutor.projections.archive.errors import ArchiveDamaged
@@ -85,6 +86,28 @@ def test_segments_of_another_stream_are_noticed() -> None:
 def test_what_is_no_manifest_is_said_to_be_none(raw: bytes) -> None:
     with pytest.raises(ArchiveDamaged, match=r"^place: "):
         decode(raw, "EVENTS", "place")
+
+
+def test_what_a_newer_cutor_wrote_is_refused_with_what_to_do() -> None:
+    """Another version of the form, or a field that this one does not know: who writes the manifest anew would drop it."""
+    with pytest.raises(
+        ArchiveDamaged, match=r"^place: an archive in version 9 of its form; .* alone: use the cutor that wrote it"
+    ):
+        decode(b'{"version":9}', "EVENTS", "place")
+    of_all, of_one = document(three()), document(three())
+    of_all["colour"] = of_one["segments"][1]["colour"] = "blue"
+    for changed in (of_all, of_one):
+        with pytest.raises(ArchiveDamaged, match=r"^place: .*unknown field `colour`.* this cutor knows version 1 .*newer one$"):
+            read(changed)
+
+
+def test_what_may_be_left_out_may_be() -> None:
+    """`missing`, `acknowledged` and `rules`, of which an archive of before says something and one of today nothing."""
+    empty = Manifest(version=VERSION, stream="EVENTS", created="2026-01-01T00:00:00Z")
+    of_today = empty.with_segment(msgspec.structs.replace(segment(5, 14), rules=""))
+    assert "acknowledged" not in document(of_today)
+    assert not {"missing", "rules"} & {*document(of_today)["segments"][0]}
+    assert decode(encode(of_today), "EVENTS", "place") == of_today
 
 
 def test_a_restored_stream_takes_the_segments_along() -> None:

@@ -17,13 +17,15 @@ from cutor.projections.archive.errors import ArchiveDamaged
 VERSION: Final = 1
 SEQUENCE_DIGITS: Final = 20
 """As many as the largest sequence of a stream has: names of files stand in the order of what is in them."""
+_UNKNOWN: Final = "unknown field"
+"""What msgspec says of one."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SEGMENT_NAME: Final = re.compile(rf"\d{{{SEQUENCE_DIGITS}}}-\d{{{SEQUENCE_DIGITS}}}\.parquet", re.ASCII)
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
-class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One file: the messages ``first`` to ``last`` of a stream, none missing.
 
     ``missing`` are so many before it, as somebody acknowledged.
@@ -55,7 +57,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.first:0{SEQUENCE_DIGITS}}-{self.last:0{SEQUENCE_DIGITS}}.parquet"
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The segments of one stream in order, without a gap that nobody acknowledged.
 
     ``created`` is when the stream was made, as its server writes it; ``acknowledged`` how many messages are missing behind the
@@ -148,13 +150,24 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def decode(raw: bytes, stream: str, place: str) -> Manifest:
-    """Return the manifest in a file's text, its chain checked. Raises `ArchiveDamaged` that names ``place``."""
+    """Return the manifest in a file's text, its chain checked. Raises `ArchiveDamaged` that names ``place``.
+
+    A field that is not known is not passed over: links cover it, and who writes the manifest anew would drop it.
+    """
     try:
         version = msgspec.json.decode(raw, type=_Version).version
         if version != VERSION:
-            raise ArchiveDamaged(f"{place}: an archive in version {version} of its form; this cutor knows {VERSION} alone")
+            raise ArchiveDamaged(
+                f"{place}: an archive in version {version} of its form; this cutor knows {VERSION} alone: use the cutor that "
+                "wrote it, or a newer one"
+            )
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if _UNKNOWN in str(error):
+            raise ArchiveDamaged(
+                f"{place}: {error}: this cutor knows version {VERSION} of an archive's form without it: use the cutor that "
+                "wrote it, or a newer one"
+            ) from error
         raise ArchiveDamaged(f"{place}: not the manifest of an archive: {error}") from error
     if manifest.stream != stream:
         raise ArchiveDamaged(f"{place}: the manifest is of the stream {manifest.stream[:80]!r}, not of {stream}")

@@ -12,7 +12,7 @@ from cutor.bus.message import Stored
 from cutor.config import InvalidConfig, parse
 from cutor.projections.archive import segment_file
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveUnusable
-from cutor.projections.archive.segment_file import LARGEST_BYTES, SegmentWriter, messages_of, totals_of
+from cutor.projections.archive.segment_file import LARGEST_BYTES, SegmentWriter, messages_of, row_group, totals_of
 
 SCALE = 8
 """All sizes are an eighth of what they are."""
@@ -33,6 +33,26 @@ def test_the_largest_segment_fits(body_bytes: int, tmp_path: Path, monkeypatch: 
         writer.write(draft)
     assert totals_of(draft).messages == len(messages)
     assert [one for batch in messages_of("BODIES", draft, 1, len(messages)) for one in batch] == messages
+
+
+def test_large_messages_are_compressed_few_at_a_time(tmp_path: Path) -> None:
+    """So that who reads some of them decompresses hardly more."""
+    messages = [Stored("EVENTS", number, "s", number, None, {}, bytes(8 << 10)) for number in range(1, 5001)]
+    with SegmentWriter("EVENTS") as writer:
+        writer.add(messages)
+        writer.write(tmp_path / "draft")
+    with duckdb.connect() as connection:
+        sql = "SELECT DISTINCT row_group_id, row_group_num_rows FROM parquet_metadata($1) ORDER BY ALL"
+        groups = connection.execute(sql, [str(tmp_path / "draft")]).fetchall()
+    assert groups == [(0, 2048), (1, 2048), (2, 904)]
+
+
+@pytest.mark.parametrize(
+    ("messages", "body_bytes", "rows"),
+    [(250_000, 250_000 * 100, 40_960), (250_000, 250_000 * 438, 36_864), (10, 80 << 20, 2048), (1, 0, 40_960)],
+)
+def test_a_group_is_bounded_by_messages_and_bytes(messages: int, body_bytes: int, rows: int) -> None:
+    assert row_group(messages, body_bytes) == rows
 
 
 def test_what_does_not_fit_into_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

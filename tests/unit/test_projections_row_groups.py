@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from cutor.bus.bulk.columns import Columns
-from cutor.projections.folds.row_groups import Portions, in_row_groups
+from cutor.projections.folds.row_groups import ENDLESS, Portions, in_row_groups
 
 
 async def batches(*sizes: int, size_bytes: int = 1, error: Exception | None = None) -> AsyncGenerator[Columns, None]:
@@ -42,9 +42,9 @@ async def test_an_error_comes_behind_the_last_whole_batch() -> None:
         await anext(groups)
 
 
-def portions(*sizes: int, size_bytes: int = 1) -> list[list[int]]:
+def portions(*sizes: int, size_bytes: int = 1, until: int = ENDLESS) -> list[list[int]]:
     """Return how long the portions of each batch are."""
-    found = Portions(10, 600, 4, 300)
+    found = Portions(10, 600, 4, 300, until)
     given: list[tuple[Columns, bool]] = []
     first = 1
     for size in sizes:
@@ -70,6 +70,12 @@ def test_portions_add_up_to_exact_batches_of_which_the_first_come_soon() -> None
     assert portions(10) == [[4], [4, 2]]
     assert portions(25) == [[4], [4, 2], [4, 4, 2], [4, 1]]
     assert portions(*[1] * 13) == [[4], [4, 2], [3]]
+
+
+def test_the_last_batches_become_smaller() -> None:
+    assert portions(50, until=50) == [[4], [4, 2], [4, 4, 2], [4, 4, 2], [4, 4, 2], [4, 4], [2]]
+    assert portions(24, until=24) == [[4], [4, 2], [4, 4], [4], [2]]
+    assert portions(10, until=11) == [[4], [4], [2]]
 
 
 def test_large_messages_make_smaller_portions() -> None:

@@ -25,7 +25,14 @@ from cutor.projections.folds.rows import fingerprint
 from cutor.projections.views_paths import literal
 
 ROW_GROUP: Final = 40_960
-"""Messages that are compressed together, and read by one thread."""
+"""Most messages that are compressed together, and read by one thread."""
+SMALLEST_GROUP: Final = 2048
+"""Fewest of them: DuckDB writes groups of so many, or of a multiple."""
+ROW_GROUP_BYTES: Final = 16 << 20
+"""About how many bytes the bodies of such a group have at most.
+
+Who wants a few messages of a group decompresses all its bodies: a batch of a fold is to hold several groups, not a part of one.
+"""
 LARGEST_BYTES: Final = 256 << 20
 """Most bytes of bodies that `archive.segment_bytes` lets a segment have, but for the message with which it is full."""
 MEMORY_BYTES: Final = 8 * LARGEST_BYTES
@@ -117,8 +124,9 @@ class SegmentWriter:
         assert self._last is not None
         try:
             self._appender.flush()
+            rows = row_group(self.messages, self.body_bytes)
             self._connection.execute(
-                f"COPY segment TO {literal(draft)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}, "
+                f"COPY segment TO {literal(draft)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {rows}, "
                 "USE_TMP_FILE false)"
             )
             self._compare(draft)
@@ -145,6 +153,12 @@ class SegmentWriter:
         ).fetchone()
         if found != (0,):
             raise ArchiveDamaged(f"{draft}: it does not read back as it was written: is the disk sound?")
+
+
+def row_group(messages: int, body_bytes: int) -> int:
+    """Return how many messages go together into a group of a file with so many, and with so many bytes of bodies."""
+    fitting = ROW_GROUP_BYTES * messages // max(1, body_bytes)
+    return min(max(fitting // SMALLEST_GROUP * SMALLEST_GROUP, SMALLEST_GROUP), ROW_GROUP)
 
 
 def totals_of(path: Path) -> Totals:

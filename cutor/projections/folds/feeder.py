@@ -148,7 +148,7 @@ def feed(own: socket.socket) -> None:
         order = msgspec.json.decode(_heard(own), type=Order)
         wire = Wire.open(order.server_url, "cutor bulk reader", CONNECT_S)
         try:
-            Feeder(own, wire, Pulling(wire, order.stream, order.consumer), order, Portions()).run()
+            Feeder(own, wire, Pulling(wire, order.stream, order.consumer), order, Portions(until=order.until)).run()
         finally:
             wire.close()
     except _Gone:

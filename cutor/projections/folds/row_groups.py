@@ -18,6 +18,8 @@ GROUP_BYTES: Final = 64 << 20
 PORTION: Final = ROW_GROUP // 6
 """Messages of a batch that are read at one time, where another process does it."""
 PORTION_BYTES: Final = GROUP_BYTES // 6
+ENDLESS: Final = 1 << 63
+"""No sequence is the last one that is wanted."""
 
 
 async def in_row_groups(
@@ -46,11 +48,17 @@ class Portions:
     """Messages as they come, given out in portions that add up to batches of such a size.
 
     The first of these is of one portion, for who folds it waits for it; the next ones of one more each, until they have filled
-    one batch together.
+    one batch together. A batch ends early where no more than it has is left ``until`` the last sequence: so the last ones
+    become smaller and smaller, for nothing is read any more while the very last one is folded.
     """
 
     def __init__(
-        self, size: int = ROW_GROUP, size_bytes: int = GROUP_BYTES, portion: int = PORTION, portion_bytes: int = PORTION_BYTES
+        self,
+        size: int = ROW_GROUP,
+        size_bytes: int = GROUP_BYTES,
+        portion: int = PORTION,
+        portion_bytes: int = PORTION_BYTES,
+        until: int = ENDLESS,
     ) -> None:
         self._whole = size
         self._size = portion
@@ -58,6 +66,7 @@ class Portions:
         self._size_bytes = size_bytes
         self._portion = portion
         self._portion_bytes = portion_bytes
+        self._until = until
         self._gathered = Columns.empty()
         self._gathered_bytes = 0
         self._given = 0
@@ -89,7 +98,8 @@ class Portions:
         self._gathered_bytes -= size_bytes
         self._given += len(portion)
         self._given_bytes += size_bytes
-        ends_batch = self._given >= self._size or self._given_bytes >= self._size_bytes
+        is_full = self._given >= self._size or self._given_bytes >= self._size_bytes
+        ends_batch = is_full or self._given >= self._until - portion.last
         if ends_batch:
             self._given = self._given_bytes = 0
             self._grow()

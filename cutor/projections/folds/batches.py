@@ -31,12 +31,14 @@ def unfoldable(stream: str, columns: Columns, reason: str) -> Batch:
     return INCOMING[stream].unfoldable(columns, reason)
 
 
-async def read_batches(bus: Bus, stream: str, first: int, last: int, fed_from: int = FED_FROM) -> AsyncGenerator[Batch, None]:
+async def read_batches(
+    bus: Bus, stream: str, first: int, last: int, fed_from: int | None = None
+) -> AsyncGenerator[Batch, None]:
     """Yield the messages of a range, in batches as DuckDB writes them best, read ahead.
 
-    Where they are more than ``fed_from``, they are read by a process of its own.
+    Where they are more than ``fed_from`` (None: `FED_FROM`), they are read by a process of its own.
     """
-    if last - first < fed_from:
+    if last - first < (FED_FROM if fed_from is None else fed_from):
         reading = bus.read_columns(stream, from_sequence=first, until_sequence=last)
         found = _each(in_row_groups(reading), stream)
     else:

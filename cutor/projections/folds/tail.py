@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 from cutor.bus.connection import Bus
 from cutor.projections.folds.batch import Batch
-from cutor.projections.folds.batches import FED_FROM, read_batches
+from cutor.projections.folds.batches import read_batches
 
 
 class Tail:
     """The messages of a range, in batches; the first is being read. To be closed in the end."""
 
-    def __init__(self, bus: Bus, stream: str, first: int, last: int, fed_from: int = FED_FROM) -> None:
+    def __init__(self, bus: Bus, stream: str, first: int, last: int, fed_from: int | None = None) -> None:
         self.span = (first, last)
         self._reading = read_batches(bus, stream, first, last, fed_from)
         self._first = asyncio.create_task(self._next(), name=f"read {stream} from {first} on")

@@ -118,8 +118,8 @@ def careless(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Have the first reading in bulk leave out what its stream has; return what the readings began with."""
     begun: list[int] = []
 
-    async def reading(bus: Bus, stream: str, first: int, last: int) -> AsyncGenerator[Batch, None]:
-        async with aclosing(read_batches(bus, stream, first, last)) as batches:
+    async def reading(bus: Bus, stream: str, first: int, last: int, fed_from: int | None = None) -> AsyncGenerator[Batch, None]:
+        async with aclosing(read_batches(bus, stream, first, last, fed_from)) as batches:
             async for batch in batches:
                 if stream == EVENTS and not begun:
                     begun.append(first)

@@ -219,9 +219,9 @@ async def test_one_that_falls_far_behind_while_it_follows_goes_on_in_bulk(
                 for at in range(len(columns)):
                     yield columns.part(at, at + 1)
 
-    async def reading(bus: Bus, stream: str, first: int, last: int) -> AsyncGenerator[Batch, None]:
+    async def reading(bus: Bus, stream: str, first: int, last: int, fed_from: int | None = None) -> AsyncGenerator[Batch, None]:
         begun.append(first)
-        async with aclosing(read_batches(bus, stream, first, last)) as batches:
+        async with aclosing(read_batches(bus, stream, first, last, fed_from)) as batches:
             async for batch in batches:
                 yield batch
 

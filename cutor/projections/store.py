@@ -29,7 +29,7 @@ from cutor.projections.folds.small_batch import Plain, read_plain
 from cutor.projections.folds.small_fold import SMALL, SmallFold, TooMuchToRead
 from cutor.projections.session import connect, one_line, writing
 from cutor.projections.views_paths import wal_path
-from cutor.projections.write_ahead_log import WriteAheadLog, checkpoint
+from cutor.projections.write_ahead_log import WriteAheadLog, checkpoint, log_bytes
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,9 @@ class DeadLetter(NamedTuple):
 class Store:
     """An open file of views. Make one with `Store.open`."""
 
-    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, *, logged: bool = True) -> None:
+    def __init__(
+        self, path: Path, connection: duckdb.DuckDBPyConnection, *, logged: bool = True, was_left: bool = False
+    ) -> None:
         self.path = path
         self._unlogged_bytes = None if logged else 0
         self._connection = connection
@@ -80,7 +82,7 @@ class Store:
         self._copies = 0
         self._worked_in = 0
         self._works_in = False
-        self._log = WriteAheadLog(path, connection) if logged else None
+        self._log = WriteAheadLog(path, connection, was_left=was_left) if logged else None
 
     @classmethod
     def open(cls, path: Path, *, logged: bool = True) -> Self:
@@ -89,9 +91,10 @@ class Store:
         Raises `ViewsRejected` for a file that is damaged or folded by other rules, `ViewsUnwritable` where disk or memory are
         full, `ProjectorBusy` where another program has it open.
         """
+        was_left = log_bytes(path) > 0
         connection = connect(path, logged=logged)
         try:
-            return cls(path, connection, logged=logged)
+            return cls(path, connection, logged=logged, was_left=was_left)
         except BaseException:
             connection.close()
             raise
@@ -291,6 +294,19 @@ class Store:
             self._log.work_in()
         finally:
             self._works_in = False
+
+    def is_merging_due(self) -> bool:
+        """Return whether the log is to be worked in by `merge` the next time, and not beside commits."""
+        return self._log is not None and self._log.is_merging_due()
+
+    def merge(self) -> None:
+        """Work the log in and merge small groups of rows, between two commits and while nobody copies; see `WriteAheadLog`.
+
+        Raises `ViewsUnwritable` as `apply` does.
+        """
+        if self._log is not None:
+            self._worked_in = self.commits
+            self._log.merge()
 
     def begin_copy(self) -> int:
         """Return how many bytes of the write-ahead log hold what is committed; with the file they do, until `end_copy`.

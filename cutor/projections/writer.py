@@ -95,7 +95,7 @@ class Writer:
         self._work_in_beside()
 
     def _work_in_beside(self) -> None:
-        """Begin to work the log in where it is long; commits go on, copies wait. Raises what came of the last time."""
+        """Begin to work the log in where it is long; copies wait, and commits for a merge. Raises what came of the last."""
         if self._working_in is not None:
             if not self._working_in.done():
                 return
@@ -106,8 +106,13 @@ class Writer:
 
     async def _work_in(self) -> None:
         async with self._no_copy:
-            if self._store is not None:
-                await asyncio.to_thread(self._store.work_in_beside)
+            store = self._store
+            if store is None:
+                return
+            if store.is_merging_due():
+                await self._call(store.merge)
+            else:
+                await asyncio.to_thread(store.work_in_beside)
 
     async def apply_batch(self, stream: str, batch: Batch) -> None:
         """Fold in messages that have been read, and commit; errors as of `apply`."""
@@ -119,6 +124,7 @@ class Writer:
 
         await self._call(write)
         await self._keep_log_bounded()
+        self._work_in_beside()
 
     async def work_all_in(self) -> None:
         """Have all in the file that was committed. Raises `ViewsUnwritable`: of a file that `make` made, that is lost then."""

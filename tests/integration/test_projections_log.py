@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from cutor.model.subjects import EVENTS
+from cutor.projections.errors import ViewsUnwritable
 from cutor.projections.rebuilds.verification import copy_of_resting
 from cutor.projections.store import Store
 from cutor.projections.views_file import set_aside
 from cutor.projections.views_paths import wal_paths
 from cutor.projections.write_ahead_log import WriteAheadLog
 from tests.bench.lives import lives
+from tests.full_disk import no_file_longer_than
 
 LIVES = 100_000
 BATCH = 3
@@ -141,21 +146,78 @@ def test_groups_of_rows_are_merged_for_a_small_part_of_the_time(tmp_path: Path) 
 
         def work_in(step_s: float = 0.0) -> int:
             store.apply(EVENTS, [*itertools.islice(messages, 300)])
-            clock.step_s = step_s
-            log.work_in()
-            clock.step_s = 0.0
+            if log.is_merging_due():
+                clock.step_s = step_s
+                log.merge()
+                clock.step_s = 0.0
+            else:
+                log.work_in()
             return groups(store)
 
         clock.now_s = 99.0
         assert [work_in() for _ in range(4)] == [1, 2, 3, 4], "what a log held is a group of its own"
         clock.now_s = 101.0
         assert work_in(step_s=2.0) == 1, "2 s of a full one: the next after 500 s"
-        clock.now_s = 604.0
+        clock.now_s = 602.0
         assert work_in() == 2
         clock.now_s = 606.0
-        assert work_in() == 2, "the two short ones are one"
+        assert work_in(step_s=30.0) == 2, "the two short ones are one"
+        clock.now_s += 899.0
+        assert work_in() == 3
+        clock.now_s += 2.0
+        assert work_in() < 4, "however long the last one took"
         found = store._connection.execute("SELECT count(*), max(sequence), bool_and(counts) FROM events").fetchall()
-        assert found == [(2100, 2100, True)]
+        assert found == [(2700, 2700, True)]
+
+
+def test_a_merge_that_something_is_in_the_way_of_stays_due(tmp_path: Path) -> None:
+    with closing(Store.open(tmp_path / "views.duckdb")) as store, closing(store._connection.cursor()) as other:
+        assert store._log is not None
+        store._log._merges_at_s = 0.0
+        for _ in range(2):
+            other.execute("BEGIN; UPDATE folds.waits SET reason = 'of another one'")
+            store.merge()
+            assert store.is_merging_due()
+            other.rollback()
+        store.merge()
+        assert not store.is_merging_due()
+
+
+def test_groups_are_merged_where_files_are_closed_or_killed_all_the_time(tmp_path: Path) -> None:
+    """Nobody keeps this one open for as long as there is between two full checkpoints."""
+    path, killed, messages = tmp_path / "views.duckdb", tmp_path / "killed.duckdb", lives(LIVES)
+    with closing(Store.open(path)) as store:
+        for _ in range(4):
+            store.apply(EVENTS, [*itertools.islice(messages, 100)])
+            store.work_in_beside()
+        assert groups(store) == 4
+        store.apply(EVENTS, [*itertools.islice(messages, 100)])
+        for one, other in zip(wal_paths(path), wal_paths(killed), strict=True):
+            if one.exists():
+                shutil.copyfile(one, other)
+        shutil.copyfile(path, killed)
+    with closing(Store.open(path)) as store:
+        assert groups(store) == 1, "DuckDB makes a full one as it closes"
+        assert not store.is_merging_due()
+    with closing(Store.open(killed)) as store:
+        assert groups(store) > 3
+        assert store.is_merging_due()
+
+
+@pytest.mark.parametrize("work_in", [Store.work_in_beside, Store.merge])
+def test_a_full_disk_is_named_in_the_one_line(work_in: Callable[[Store], None], tmp_path: Path) -> None:
+    store, messages = Store.open(tmp_path / "views.duckdb"), lives(LIVES)
+    try:
+        for _ in range(20):
+            store.apply(EVENTS, [*itertools.islice(messages, 200)])
+        with (
+            no_file_longer_than(store.path.stat().st_size + 4096),
+            pytest.raises(ViewsUnwritable, match=r"Could not write file .*: File too large"),
+        ):
+            work_in(store)
+    finally:
+        with suppress(duckdb.Error):
+            store.close()
 
 
 def test_states_keep_their_place_while_the_log_is_worked_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

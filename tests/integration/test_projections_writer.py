@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -134,6 +136,47 @@ async def test_it_is_not_begun_while_somebody_copies(writer: Writer, monkeypatch
         await finished(by_messages(writer, messages[:200]))
         assert not held.times
     await finished(by_messages(writer, messages[200:]))
+    async with asyncio.timeout(PATIENCE_S):
+        await writer.steady_version()
+    assert held.times == 1
+
+
+def groups(store: Store) -> int:
+    """Return in how many groups DuckDB keeps the rows of events."""
+    [(count,)] = store._connection.execute("SELECT count(DISTINCT row_group_id) FROM pragma_storage_info('events')").fetchall()
+    return int(count)
+
+
+async def test_groups_are_merged_however_many_commits_go_on(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that is under way as it begins would make a checkpoint that merges nothing of it."""
+    store, messages, original, threads = writer._open_store(), lives(100_000), Store.merge, list[str]()
+
+    def merge(store: Store) -> None:
+        threads.append(threading.current_thread().name)
+        original(store)
+
+    monkeypatch.setattr(Store, "merge", merge)
+    assert store._log is not None
+    for _ in range(3):
+        store._log._merges_at_s = math.inf
+        for _ in range(4):
+            await writer._call(lambda: store.apply(EVENTS, [*itertools.islice(messages, 100)]))
+            await writer._call(store.work_in_beside)
+        before = await writer._call(lambda: groups(store))
+        monkeypatch.setattr("cutor.projections.write_ahead_log.COMMITS", 30)
+        store._log._merges_at_s = 0.0
+        async with asyncio.timeout(PATIENCE_S):
+            while store.is_merging_due():
+                await writer.apply(EVENTS, [*itertools.islice(messages, 40)])
+        assert await writer._call(lambda: groups(store)) < before
+        await writer.steady_version()
+    assert threads == [await writer._call(lambda: threading.current_thread().name)] * 3
+
+
+async def test_what_comes_in_bulk_leaves_no_long_log(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held(monkeypatch)
+    held.go.set()
+    await finished(by_batch(writer, [*lives(200)]))
     async with asyncio.timeout(PATIENCE_S):
         await writer.steady_version()
     assert held.times == 1

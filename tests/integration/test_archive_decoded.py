@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from cutor.projections.archive import rules, sealed_batch
 from cutor.projections.archive.decoded import DIRECTORY, INDEX, Decoded, DecodedPlace
 from cutor.projections.archive.decoding import Progress, decode, decode_each
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveFull, ArchiveUnusable, CodeChanged
+from cutor.projections.archive.fold_sealing import seal_fold
 from cutor.projections.archive.place import MANIFEST, RESERVE_BYTES, Archive, sha256_of
 from cutor.projections.archive.room import make_room
 from cutor.projections.archive.sealing import STREAMS, Cut
@@ -101,6 +103,10 @@ async def test_what_was_decoded_is_what_is_read_and_verifying_does_not_believe_i
     assert await sealed.differing(from_bodies=True) == []
     found = await verify(sealed.archive, EVENTS, sealed.bus)
     assert found.faults == [f"{path}: it is not what the bodies of {path.name[:41]}.parquet say"]
+    with sealed.archive.held():
+        await seal_fold(sealed.archive)
+    shutil.rmtree(sealed.index.parent)
+    assert await sealed.differing() == [], "what is sealed of the views has nothing of it"
 
 
 async def test_files_that_are_not_what_they_were_are_told_of_and_not_read(

@@ -13,8 +13,8 @@ from cutor.projections import schema
 from cutor.projections.archive import rules
 from cutor.projections.archive.errors import CodeChanged
 
-FORM: Final = 1
-"""Counts up when a sealed fold is laid out in another way."""
+FORM: Final = 2
+"""Counts up when a sealed fold is laid out in another way, or made of something else: those of 1 were of what was decoded."""
 _CUTOR: Final = Path(__file__).parents[2]
 _FOLDERS: Final = (
     "bus/bulk/columns.py",

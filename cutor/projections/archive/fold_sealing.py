@@ -2,6 +2,8 @@
 
 A fold that is brought on is copied first: who copies it at that time, or begins to, has the former one whole. However a sealer
 of folds ends, the index names a whole file, or none: the next one goes on from there.
+
+It is folded from the bodies, whatever was decoded: what somebody had changed there would stay in the fold when it is removed.
 """
 
 from __future__ import annotations
@@ -147,5 +149,5 @@ async def _fold(
         if number and not goes_on():
             return
         tell(at)
-        await fold_sealed(writer, joined, 1, segment.last)
+        await fold_sealed(writer, joined, 1, segment.last, from_bodies=True)
         at = at._replace(messages=at.messages + segment.messages)

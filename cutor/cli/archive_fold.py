@@ -29,10 +29,16 @@ def fold_command(wanted: Wanted, directory: Path | None) -> None:
 
     The fold of all sealed messages of EVENTS and ENVIRONMENTS is written beside them, by the rules of this cutor; where there
     is one that these rules made, it is brought on. The archiver and `cutor archive seal` do this by themselves, where more than
-    a twentieth is sealed behind it: this is for an archive that is to be ready at once. However it ends, the fold that was
-    there, or the new one, is there whole; the directory `fold` can be removed at any time. No server is asked.
+    a twentieth is sealed behind it: this is for an archive that is to be ready at once. What is there is compared with its
+    SHA-256 first, and made anew where it is not what was sealed. It stays until another one is in its place; only one that
+    cannot be gone by is removed where there is no room for both. The directory `fold` can be removed at any time. No server is
+    asked.
     """
+    from cutor.projections.archive.errors import ArchiveUnusable  # noqa: PLC0415 - it imports duckdb
+
     archive = archive_of(wanted, directory)
+    if not archive.directory.is_dir():
+        raise ArchiveUnusable(f"{archive.directory}: there is no archive, and so nothing to fold: see --directory")
     with StatusLine() as line:
         found = interruption.run(_seal(archive, line), leaves="the fold that was there is there still")
     if wanted.json:

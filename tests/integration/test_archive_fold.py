@@ -166,9 +166,6 @@ async def test_a_file_that_is_not_what_it_was_is_found_and_made_anew(folded: Fol
     [fault] = await folded.faults()
     assert str(path) in fault
     await seal_all(folded.bus, folded.archive, EVERYTHING)
-    with pytest.raises(ArchiveUnusable, match="sealed anew the next time"):
-        await folded.seal()
-    assert folded.files() == []
     done = await folded.seal()
     assert done.messages == done.sealed
     assert await folded.faults() == []
@@ -198,7 +195,7 @@ async def test_what_the_index_says_is_gone_by_only_where_it_is_right(folded: Fol
     for rubbish in (b"", b"{", b"[" * 100_000, b'{"version": 1, "fold": {}}', b"\xff"):
         folded.index.write_bytes(rubbish)
         assert "no index of a fold" in str(folded.look().fault), rubbish[:9]
-    folded.index.write_bytes(b'{"version": 2}')
+    folded.index.write_bytes(b'{"version": 0}')
     assert folded.look() == Looked()
     folded.index.unlink()
     folded.index.symlink_to(folded.directory / "elsewhere")

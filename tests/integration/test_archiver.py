@@ -225,7 +225,30 @@ async def test_a_round_brings_the_fold_on_where_much_is_sealed_behind_it(
         views.write_bytes(b"")
         await happen_to_many(bus, 5, "w")
         await seal_all(bus, archive)
-        [said] = await work.one()
-        assert str(views) in said
         assert await work.one() == ()
         assert standing(archive).messages == standing(archive).sealed
+        [views] = FoldPlace(archive).directory.glob("*.duckdb")
+        whole = views.read_bytes()
+        views.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        assert await rounds(url, bus, archive.directory).one() == ()
+        assert views.read_bytes() != whole[:-1] + bytes([whole[-1] ^ 1]), "who begins looks at it"
+        assert standing(archive).messages == standing(archive).sealed
+
+
+async def test_what_hinders_the_fold_is_said_once_and_hinders_no_round(
+    own_server: OwnServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, archive = own_server.url, Archive(tmp_path / "archive")
+    async with Bus.connect(url, name="test") as bus:
+        await happen_to_many(bus, 3, "s")
+        await seal_all(bus, archive)
+        FoldPlace(archive).directory.symlink_to(tmp_path)
+        work = rounds(url, bus, archive.directory)
+        assert [await work.one(), await work.one()] == [(), ()]
+        assert caplog.text.count("it is a link") == 1
+        FoldPlace(archive).directory.unlink()
+        index = archive.directory / "EVENTS" / "decoded" / ".draft"
+        index.parent.rename(tmp_path / "decoded")
+        index.parent.symlink_to(tmp_path / "decoded")
+        assert ["it is a link" in trouble for trouble in await work.one()] == [True]
+        assert standing(archive).messages == standing(archive).sealed > 0, "it needs nothing that is decoded"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from cutor.errors import UNAVAILABLE
 from cutor.projections.archive.place import Archive
 from tests.bare_stack import User, one_line, request
 
@@ -111,3 +112,9 @@ def test_what_expires_is_said(bare: User, tmp_path: Path) -> None:
         assert "somebody else" in one_line(bare.cutor("archive", "expire", "--keep", "1d", "--dry-run", *named), 3)
     config.write_text("[archive]\nretain_days = 3\n")
     assert "set archive.directory, too" in one_line(bare.cutor("archive", "status", "--config", str(config)), 2)
+
+
+def test_nothing_is_folded_where_no_archive_is(bare: User, tmp_path: Path) -> None:
+    done = bare.cutor("archive", "fold", "--directory", str(tmp_path / "typo"))
+    assert "there is no archive" in one_line(done, UNAVAILABLE)
+    assert not (tmp_path / "typo").exists()

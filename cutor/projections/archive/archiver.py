@@ -21,7 +21,7 @@ from cutor.projections.archive.belonging import check_mark
 from cutor.projections.archive.body_retention import announce, plan
 from cutor.projections.archive.decoding import decode_each
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveError, ArchiveUnnamed
-from cutor.projections.archive.fold_sealing import seal_fold, standing
+from cutor.projections.archive.fold_sealing import Progress, is_whole, seal_fold, standing
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.measuring import Sealed
 from cutor.projections.archive.mending import mend
@@ -89,6 +89,8 @@ class Rounds:
         self._troubles: tuple[str, ...] = ()
         self._decoded_all = True
         self._folded_all = True
+        self._hinders_fold: str | None = None
+        self._look_at_fold_s = 0.0
         self._warned = False
 
     async def run(self) -> None:
@@ -127,8 +129,7 @@ class Rounds:
                     except CutorError as error:
                         troubles.append(str(error))
                 troubles += await self._decode()
-                if self._decoded_all:
-                    await self._fold()
+                await self._fold()
         except ArchiveBusy:
             log.info("somebody else seals: the next round comes")
             return self._troubles
@@ -170,15 +171,32 @@ class Rounds:
         return [str(error) for one in found for error in one.hindered]
 
     async def _fold(self) -> None:
-        """Bring the sealed fold on where much is sealed behind it, for rebuilds."""
-        at = await asyncio.to_thread(standing, self._archive)
-        if at.is_due:
-            until = time.monotonic() + FOLDING_S
-            at = await seal_fold(self._archive, goes_on=lambda: time.monotonic() < until)
-            if at.fold is not None:
-                log.info("a fold is sealed of %s", at.fold.named())
-        self._folded_all = not at.is_due
-        self.measured.folded(at)
+        """Bring the sealed fold on where much is sealed behind it, and see now and then that it is whole, for rebuilds.
+
+        What hinders that hinders nothing else, and is said once: rebuilds take longer.
+        """
+        trouble = None
+        try:
+            at = await asyncio.to_thread(standing, self._archive)
+            if at.is_due or not await self._is_whole(at):
+                until = time.monotonic() + FOLDING_S
+                at = await seal_fold(self._archive, goes_on=lambda: time.monotonic() < until)
+                if at.fold is not None:
+                    log.info("a fold is sealed of %s", at.fold.named())
+            self._folded_all = not at.is_due
+            self.measured.folded(at)
+        except ArchiveError as error:
+            self._folded_all, trouble = True, str(error)  # so that the next round comes when it is due
+        if trouble is not None and trouble != self._hinders_fold:
+            log.error("%s", trouble)
+        self._hinders_fold = trouble
+
+    async def _is_whole(self, at: Progress) -> bool:
+        """Look once when this process begins, and then once a day: a rebuild that finds it damaged cannot write here."""
+        if at.fold is None or time.monotonic() < self._look_at_fold_s:
+            return True
+        self._look_at_fold_s = time.monotonic() + DAY_S
+        return await is_whole(self._archive, at.fold)
 
     async def _let_go(self) -> None:
         days = self._settings.retain_days

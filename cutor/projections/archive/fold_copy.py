@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,8 @@ from cutor.projections.store import Position
 from cutor.projections.writer import Writer
 
 PIECE_BYTES: Final = 4 << 20
+NOT_WHAT_WAS_SEALED: Final = {0, errno.ENOENT, errno.ELOOP, errno.ENXIO}
+"""What comes of a file that is gone, or is none."""
 
 Tell = Callable[[int], None]
 """Is told how many bytes are copied, in the thread that copies."""
@@ -27,13 +31,18 @@ class FoldUnusable(Exception):
     """A fold is not what was sealed, or cannot be copied; the message says which file, and why."""
 
 
+class FoldUnreadable(FoldUnusable):
+    """The file of a fold cannot be read, for a reason that says nothing about what is in it."""
+
+
+class CopyUnwritable(FoldUnusable):
+    """A copy cannot be written where it is to be; that says nothing about the fold."""
+
+
 def copy(path: Path, fold: SealedFold, to: Path, tell: Tell = lambda _: None) -> None:
-    """Copy the file of a fold to a place where nothing is. Raises `FoldUnusable`, and nothing is there then."""
-    try:
-        with open_plain(path) as source:
-            _write(source, path, fold, to, tell)
-    except OSError as error:
-        raise FoldUnusable(f"{path}: it cannot be copied: {error.strerror or error}") from error
+    """Copy the file of a fold to a place where nothing is. Raises `FoldUnusable`, and nothing that it wrote is there then."""
+    with _opened(path) as source:
+        _write(source, path, fold, to, tell)
 
 
 class _Stopped(Exception):
@@ -62,11 +71,8 @@ async def copied(path: Path, fold: SealedFold, to: Path, tell: Tell = lambda _: 
 
 def check_file(path: Path, fold: SealedFold) -> None:
     """Raise `FoldUnusable` where a file is not what was sealed. Reads all of it."""
-    try:
-        with open_plain(path) as source:
-            _transfer(source, None, path, fold, lambda _: None)
-    except OSError as error:
-        raise FoldUnusable(f"{path}: it cannot be read: {error.strerror}") from error
+    with _opened(path) as source:
+        _transfer(source, lambda _: None, path, fold, lambda _: None)
 
 
 def check_copy(path: Path, fold: SealedFold) -> None:
@@ -95,10 +101,28 @@ def position_of(part: Part) -> Position:
     return Position(part.last, part.fingerprint)
 
 
-def _write(source: int, path: Path, fold: SealedFold, to: Path, tell: Tell) -> None:
-    target = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
     try:
-        _transfer(source, target, path, fold, tell)
+        with open_plain(path) as source:
+            yield source
+    except OSError as error:
+        is_there = error.errno not in NOT_WHAT_WAS_SEALED
+        kind = FoldUnreadable if is_there else FoldUnusable
+        raise kind(f"{path}: it cannot be read: {error.strerror or error}") from error
+
+
+def _write(source: int, path: Path, fold: SealedFold, to: Path, tell: Tell) -> None:
+    with _writable(to):
+        target = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+    def put(piece: memoryview) -> None:
+        with _writable(to):
+            while piece:
+                piece = piece[os.write(target, piece) :]
+
+    try:
+        _transfer(source, put, path, fold, tell)
     except BaseException:
         to.unlink(missing_ok=True)
         raise
@@ -106,7 +130,15 @@ def _write(source: int, path: Path, fold: SealedFold, to: Path, tell: Tell) -> N
         os.close(target)
 
 
-def _transfer(source: int, target: int | None, path: Path, fold: SealedFold, tell: Tell) -> None:
+@contextmanager
+def _writable(to: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CopyUnwritable(f"{to}: it cannot be written: {error.strerror}") from error
+
+
+def _transfer(source: int, put: Callable[[memoryview], None], path: Path, fold: SealedFold, tell: Tell) -> None:
     size = os.fstat(source).st_size
     if size != fold.file_bytes:
         raise FoldUnusable(f"{path}: it has {size} bytes, and {fold.file_bytes} were sealed")
@@ -114,8 +146,7 @@ def _transfer(source: int, target: int | None, path: Path, fold: SealedFold, tel
     while count := os.readv(source, [buffer]):
         piece = buffer[:count]
         digest.update(piece)
-        while target is not None and piece:
-            piece = piece[os.write(target, piece) :]
+        put(piece)
         done += count
         tell(done)
     if digest.hexdigest() != fold.sha256:

@@ -15,8 +15,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cutor.projections.archive import fold_rules
-from cutor.projections.archive.errors import ArchiveUnusable
-from cutor.projections.archive.fold_copy import FoldUnusable, check_positions, copied
+from cutor.projections.archive.errors import ArchiveError, ArchiveFull, ArchiveUnusable
+from cutor.projections.archive.fold_copy import (
+    CopyUnwritable,
+    FoldUnreadable,
+    FoldUnusable,
+    check_file,
+    check_positions,
+    copied,
+)
 from cutor.projections.archive.folding import fold_sealed
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import Manifest
@@ -71,83 +78,135 @@ def _progress(fold: SealedFold | None, manifests: Mapping[str, Manifest | None])
 async def seal_fold(archive: Archive, tell: Tell = lambda _: None, goes_on: Go = lambda: True) -> Progress:
     """Seal a fold of what is sealed, or bring the one on that is there, as long as ``goes_on`` says so; return how far it is.
 
-    It takes one segment at least. Raises `ArchiveFull`, `ArchiveDamaged`, `ArchiveUnusable`, `CodeChanged`; the fold that is
-    there stays as it is.
+    It takes one segment at least. One that is not what was sealed is made anew, also where nothing is sealed behind it. What is
+    there stays until another one is in its place; only one that cannot be gone by is removed where there is no room for both.
+    Raises `ArchiveFull`, `ArchiveUnusable`, `CodeChanged`; `ArchiveDamaged` of a segment, up to which it is sealed then.
     """
     fold_rules.check()
     manifests, place = manifests_of(archive), FoldPlace(archive)
     looked = place.look(manifests)
+    if looked.is_newer:
+        raise ArchiveUnusable(
+            f"{looked.outdated}: it is left as it is; update cutor, or remove the directory {place.directory}"
+        )
     if (why := looked.fault or looked.outdated) is not None:
         log.warning("%s: a fold is sealed anew", why)
-    if looked.fold is None:
-        place.remove()
-    place.tidy(looked.fold)
-    at = _progress(looked.fold, manifests)
-    if at.messages == at.sealed:
-        return at
-    _check_room(archive, looked.fold, manifests)
-    with place.draft() as draft:
-        fold = await _made(archive, place, draft, at, manifests, tell, goes_on)
-        await to_the_end(asyncio.to_thread(place.put_in_place, draft, fold))
-    place.tidy(fold)
-    return _progress(fold, manifests)
+    place.tidy_up()
+    at, work = _progress(looked.fold, manifests), Work(archive, place, manifests, tell, goes_on)
+    try:
+        if at.fold is not None and at.messages == at.sealed:
+            await asyncio.to_thread(check_file, place.path_of(at.fold), at.fold)
+        return await _sealed(work, at) if at.messages < at.sealed else at
+    except (FoldUnreadable, CopyUnwritable) as error:
+        raise ArchiveUnusable(f"{error}: no fold was sealed; what was there is there still") from error
+    except FoldUnusable as error:
+        log.error("%s: a fold is sealed anew", error)
+        return await _sealed(work, _progress(None, manifests))
 
 
-def _check_room(archive: Archive, fold: SealedFold | None, manifests: Mapping[str, Manifest | None]) -> None:
-    needed = fold.file_bytes if fold else 0
-    for stream, manifest in manifests.items():
-        last = fold.streams[stream].last if fold else 0
-        ahead = [one for one in manifest.segments if one.last > last] if manifest else []
-        needed += sum(one.body_bytes + ROW_BYTES * one.messages for one in ahead)
-    archive.check_room_for_folding(needed)
+async def is_whole(archive: Archive, fold: SealedFold) -> bool:
+    """Whether the file of a fold is what was sealed; what cannot be read counts as whole. Reads all of it."""
+    try:
+        await asyncio.to_thread(check_file, FoldPlace(archive).path_of(fold), fold)
+    except FoldUnreadable:
+        return True
+    except FoldUnusable:
+        return False
+    return True
 
 
-async def _made(
-    archive: Archive,
-    place: FoldPlace,
-    draft: Path,
-    at: Progress,
-    manifests: Mapping[str, Manifest | None],
-    tell: Tell,
-    goes_on: Go,
-) -> SealedFold:
-    """Make the file of a fold that holds more than the one that is there; return what the index is to say of it."""
+class Work(NamedTuple):
+    """Where a fold is sealed, of what, and who is told."""
+
+    archive: Archive
+    place: FoldPlace
+    manifests: Mapping[str, Manifest | None]
+    tell: Tell
+    goes_on: Go
+
+
+async def _sealed(work: Work, at: Progress) -> Progress:
+    """Have a fold in place that holds more than the one that can be gone by. Raises `FoldUnusable` for that one, and others."""
+    _make_room(work, at)
+    with work.place.draft() as draft:
+        fold, hindered = await _made(work, draft, at)
+        await to_the_end(asyncio.to_thread(work.place.put_in_place, draft, fold))
+    work.place.tidy(fold)
+    if hindered is not None:
+        raise hindered
+    return _progress(fold, work.manifests)
+
+
+def _make_room(work: Work, at: Progress) -> None:
+    """Raise `ArchiveFull` where there is none; a fold that cannot be gone by gives way.
+
+    One that is made from nothing leaves room for the next segment: else it would give way to that at once (`room`).
+    """
+    ahead = [
+        one
+        for stream, manifest in work.manifests.items()
+        for one in (manifest.segments if manifest else ())
+        if at.fold is None or one.last > at.fold.streams[stream].last
+    ]
+    needed = sum(one.body_bytes + ROW_BYTES * one.messages for one in ahead)
+    needed += at.fold.file_bytes if at.fold else max(one.body_bytes for one in ahead)
+    try:
+        work.archive.check_room_for_folding(needed)
+    except ArchiveFull:
+        held_bytes = work.place.held_bytes()
+        if at.fold is not None or not held_bytes:
+            raise
+        work.archive.check_room_for_folding(needed - held_bytes)
+        log.warning("%s: what is there cannot be gone by, and gives way to a new fold", work.place.directory)
+        work.place.remove()
+
+
+async def _made(work: Work, draft: Path, at: Progress) -> tuple[SealedFold, ArchiveError | None]:
+    """Make the file of a fold that holds more than the one there; return what the index says then, and what ended it."""
     writer = Writer(draft)
     try:
         if at.fold is not None:
-            await copied(place.path_of(at.fold), at.fold, draft)
+            await copied(work.place.path_of(at.fold), at.fold, draft)
         await writer.make()
         if at.fold is not None:
             check_positions(writer, at.fold.streams)
-        await _fold(archive, writer, at, manifests, tell, goes_on)
-        parts = {stream: part_of(manifests[stream], writer.position(stream).sequence) for stream in FOLDS}
+        hindered = await _fold(work, writer, at)
+        parts = {stream: part_of(work.manifests[stream], writer.position(stream).sequence) for stream in FOLDS}
         check_positions(writer, parts)
         await writer.work_all_in()
     except (FoldUnusable, ViewsRejected) as error:
-        place.remove()
-        raise ArchiveUnusable(f"{error}: it was removed, and a fold is sealed anew the next time") from error
+        if at.fold is None:
+            raise ArchiveUnusable(f"{work.place.directory}: no fold was sealed: {error}") from error
+        raise error if isinstance(error, FoldUnusable) else FoldUnusable(f"{at.fold.file_name}: {error}") from error
     except (ViewsUnwritable, ProjectorBusy) as error:
-        raise ArchiveUnusable(f"{place.directory}: no fold was sealed: {error}") from error
+        raise ArchiveUnusable(f"{work.place.directory}: no fold was sealed: {error}") from error
     finally:
         await writer.close()
-    return await asyncio.to_thread(_entry, draft, archive.mark(), parts)
+    return await asyncio.to_thread(_entry, draft, work.archive.mark(), parts), hindered
 
 
 def _entry(draft: Path, mark: str | None, parts: Mapping[str, Part]) -> SealedFold:
-    draft.chmod(0o600)
-    size_bytes, rules = draft.stat().st_size, fold_rules.folding_rules()
-    return SealedFold(rules=rules, mark=mark, sha256=sha256_of(draft), file_bytes=size_bytes, streams=parts).sealed()
+    try:
+        draft.chmod(0o600)
+        size_bytes, sha256 = draft.stat().st_size, sha256_of(draft)
+    except OSError as error:
+        raise ArchiveUnusable(f"{draft}: no fold was sealed: {error.strerror}") from error
+    return SealedFold(rules=fold_rules.folding_rules(), mark=mark, sha256=sha256, file_bytes=size_bytes, streams=parts).sealed()
 
 
-async def _fold(
-    archive: Archive, writer: Writer, at: Progress, manifests: Mapping[str, Manifest | None], tell: Tell, goes_on: Go
-) -> None:
-    """Fold in segment by segment what is not in yet, one at least."""
-    sealed = [Joined.sealed_alone(archive, manifest) for manifest in manifests.values() if manifest is not None]
+async def _fold(work: Work, writer: Writer, at: Progress) -> ArchiveError | None:
+    """Fold in segment by segment what is not in yet, one at least; return what ended it behind that one."""
+    sealed = [Joined.sealed_alone(work.archive, manifest) for manifest in work.manifests.values() if manifest is not None]
     ahead = [(one, segment) for one in sealed for segment in one.segments(writer.position(one.stream).sequence + 1, one.sealed)]
     for number, (joined, segment) in enumerate(ahead):
-        if number and not goes_on():
-            return
-        tell(at)
-        await fold_sealed(writer, joined, 1, segment.last, from_bodies=True)
+        if number and not work.goes_on():
+            break
+        work.tell(at)
+        try:
+            await fold_sealed(writer, joined, 1, segment.last, from_bodies=True)
+        except ArchiveError as error:
+            if not number:
+                raise
+            return error
         at = at._replace(messages=at.messages + segment.messages)
+    return None

@@ -110,11 +110,15 @@ def parts_of(manifests: Mapping[str, Manifest | None], lasts: Mapping[str, int])
 
 
 class Looked(NamedTuple):
-    """The fold that can be gone by; or why there is none: rules that are ``outdated``, or a ``fault``."""
+    """The fold that can be gone by; or why there is none: rules that are ``outdated``, or a ``fault``.
+
+    ``is_newer``: a newer cutor wrote it, and it is none of ours to replace.
+    """
 
     fold: SealedFold | None = None
     outdated: str | None = None
     fault: str | None = None
+    is_newer: bool = False
 
 
 class _Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,19 +145,39 @@ class FoldPlace:
     def look(self, manifests: Mapping[str, Manifest | None]) -> Looked:
         """Return the fold that is there, where it belongs to these manifests and the rules are those of this process.
 
-        Whether the file is what it was is not looked at: `fold_copy` compares it while it copies.
+        Of the file it is looked at that it is one, and how long; `fold_copy` compares what is in it while it copies.
         """
         try:
             fold = self._read()
+            if fold is None:
+                return Looked()
+            try:
+                fold_rules.check()
+            except CodeChanged as error:
+                return Looked(outdated=str(error))
+            looked = self._judged(fold, manifests)
+            while looked.fold is not None and (fault := self._fault_of_file(looked.fold)) is not None:
+                fold, before = self._read(), looked.fold
+                if fold is None:
+                    return Looked()
+                looked = Looked(fault=fault) if fold == before else self._judged(fold, manifests)  # it was brought on meanwhile
         except _NoIndex as error:
             return Looked(fault=str(error))
-        if fold is None:
-            return Looked()
+        except _Newer as error:
+            return Looked(outdated=str(error), is_newer=True)
+        return looked
+
+    def _fault_of_file(self, fold: SealedFold) -> str | None:
+        path = self.path_of(fold)
         try:
-            fold_rules.check()
-        except CodeChanged as error:
-            return Looked(outdated=str(error))
-        return self._judged(fold, manifests)
+            there = path.lstat()
+        except OSError as error:
+            return f"{path}: it cannot be read: {error.strerror}"
+        if not stat.S_ISREG(there.st_mode):
+            return f"{path}: it is no file"
+        if there.st_size != fold.file_bytes:
+            return f"{path}: it has {there.st_size} bytes, and {fold.file_bytes} were sealed"
+        return None
 
     def _judged(self, fold: SealedFold, manifests: Mapping[str, Manifest | None]) -> Looked:
         if fold != fold.sealed():
@@ -161,16 +185,23 @@ class FoldPlace:
         if fold.rules != fold_rules.folding_rules():
             return Looked(outdated=f"{self.directory}: what is there was folded by the rules of another version of cutor")
         lasts = {stream: part.last for stream, part in fold.streams.items()}
-        if lasts.keys() != FOLDS.keys() or fold.mark != self._archive.mark() or fold.streams != parts_of(manifests, lasts):
+        is_of_archive = fold.mark in (
+            None,
+            self._archive.mark(),
+        )  # one that was sealed before the archive had its mark has none
+        if lasts.keys() != FOLDS.keys() or not is_of_archive or fold.streams != parts_of(manifests, lasts):
             return Looked(fault=f"{self._index}: the fold is not of what is sealed in this archive")
         return Looked(fold)
 
     def _read(self) -> SealedFold | None:
-        """Return what the index says, None where there is none. Raises `_NoIndex`."""
+        """Return what the index says, None where there is none, or an old one. Raises `_NoIndex`, `_Newer`."""
         try:
             with open_plain(self._index) as opened:
                 raw = os.read(opened, INDEX_BYTES)
-            if msgspec.json.decode(raw, type=_Version).version != VERSION:
+            version = msgspec.json.decode(raw, type=_Version).version
+            if version > VERSION:
+                raise _Newer(f"{self._index}: a newer cutor wrote it")
+            if version < VERSION:
                 return None
             return msgspec.json.decode(raw, type=_Index).fold
         except FileNotFoundError:
@@ -179,6 +210,12 @@ class FoldPlace:
             raise _NoIndex(f"{self._index}: cannot be read: {error.strerror}") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _NoIndex(f"{self._index}: no index of a fold: {error}") from error
+
+    def foreign(self) -> list[Path]:
+        """Return what lies there and is none of cutor's: a log beside the views, for example, which says what they hold."""
+        ours = {INDEX, INDEX + DRAFT, DRAFT}
+        with self._writable():
+            return sorted(path for path in self._all() if path.name not in ours and path.suffix != ".duckdb")
 
     # -- for who holds the archive ---------------------------------------------------------------------------------
 
@@ -215,7 +252,10 @@ class FoldPlace:
         fold_rules.check()
         with self._writable():
             flush(draft)
-            draft.rename(self.path_of(fold))
+            path = self.path_of(fold)
+            if path.is_dir() and not path.is_symlink():
+                _remove(path)
+            draft.rename(path)
             flush(self.directory)
             self._write_index(fold)
 
@@ -228,6 +268,14 @@ class FoldPlace:
         flush(draft)
         draft.rename(self._index)
         flush(self.directory)
+
+    def tidy_up(self) -> None:
+        """Remove what a former life left: all but the index and the file that it names, whether that can be gone by or not."""
+        try:
+            fold = self._read()
+        except _NoIndex:
+            fold = None
+        self.tidy(fold if fold is not None and fold == fold.sealed() and fold.streams.keys() == FOLDS.keys() else None)
 
     def tidy(self, kept: SealedFold | None) -> None:
         """Remove what is there but for a fold and the index: what a former life left, and folds that gave way."""
@@ -245,9 +293,11 @@ class FoldPlace:
         self.tidy(None)
 
     def held_bytes(self) -> int:
-        """Return how many bytes `remove` would free, about."""
+        """Return how many bytes `remove` would free, about; none where it would refuse, since there is a link."""
+        if self.directory.is_symlink() or self._drafts.is_symlink():
+            return 0
         with self._writable():
-            return sum(path.lstat().st_size for path in self._all())
+            return sum(Path(at, name).lstat().st_size for at, _, names in os.walk(self.directory) for name in names)
 
     def _all(self) -> list[Path]:
         return list(self.directory.iterdir()) if self.directory.is_dir() else []
@@ -262,6 +312,10 @@ class FoldPlace:
 
 class _NoIndex(Exception):
     """The index cannot be read."""
+
+
+class _Newer(Exception):
+    """The index is one of a newer cutor."""
 
 
 @contextmanager

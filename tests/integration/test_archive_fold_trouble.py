@@ -1,0 +1,151 @@
+"""What is wrong beside a sealed fold costs no fold that is right: disks, links, damaged segments, another cutor."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from cutor.model.subjects import EVENTS
+from cutor.projections.archive import fold_rules
+from cutor.projections.archive.errors import ArchiveDamaged, ArchiveFull, ArchiveUnusable
+from cutor.projections.archive.fold_sealing import standing
+from cutor.projections.archive.place import RESERVE_BYTES
+from cutor.projections.archive.room import make_room
+from tests.integration.projecting import happen_to_many
+from tests.integration.test_archive import seal_all
+from tests.integration.test_archive_fold import EVERYTHING, Folded, folded
+
+__all__ = ["folded"]
+
+
+@pytest.fixture
+async def behind(folded: Folded) -> Folded:
+    """A fold that has some sealed behind it."""
+    await seal_all(folded.bus, folded.archive, EVERYTHING)
+    await happen_to_many(folded.bus, 20, "w")
+    await seal_all(folded.bus, folded.archive, EVERYTHING)
+    return folded
+
+
+@pytest.mark.parametrize("call", ["write", "readv"])
+async def test_a_disk_that_fails_takes_no_fold_with_it(behind: Folded, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    before = behind.files()
+
+    def fails(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, call, fails)
+        with pytest.raises(ArchiveUnusable, match=f"{os.strerror(errno.EIO)}: no fold was sealed"):
+            await behind.seal()
+    assert behind.files() == before
+    done = await behind.seal()
+    assert done.messages == done.sealed
+
+
+async def test_what_is_folded_before_a_damaged_segment_stays(behind: Folded) -> None:
+    manifest = behind.archive.manifest(EVENTS)
+    assert manifest is not None
+    *_, damaged = manifest.segments
+    path = behind.archive.file_of(EVENTS, damaged)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + b"x")
+    assert behind.fold().streams[EVENTS].last < damaged.first - 1
+    for _ in range(2):
+        with pytest.raises(ArchiveDamaged, match=path.name):
+            await behind.seal()
+        assert behind.fold().streams[EVENTS].last == damaged.first - 1
+        assert behind.files() == [behind.path.name, "index.json"]
+    path.write_bytes(whole)
+    done = await behind.seal()
+    assert done.messages == done.sealed
+    assert await behind.faults() == []
+
+
+async def test_one_of_other_rules_stays_until_another_one_is_in_its_place(
+    folded: Folded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = folded.files()
+    monkeypatch.setattr(fold_rules, "_RULES", "0" * 64)
+    with monkeypatch.context() as small:
+        small.setattr(folded.archive, "free_bytes", lambda: 1000)
+        with pytest.raises(ArchiveFull, match="sealing a fold of what is sealed wants"):
+            await folded.seal()
+    assert folded.files() == before
+    manifest = folded.archive.manifest(EVENTS)
+    assert manifest is not None
+    path = folded.archive.file_of(EVENTS, manifest.segments[0])
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+    with pytest.raises(ArchiveDamaged):
+        await folded.seal()
+    assert folded.files() == before
+    path.write_bytes(whole)
+    wants = sum(one.body_bytes + 512 * one.messages for one in manifest.segments)
+    wants += max(one.body_bytes for one in manifest.segments)
+    monkeypatch.setattr(folded.archive, "free_bytes", lambda: RESERVE_BYTES + wants - folded.place.held_bytes())
+    done = await folded.seal()
+    assert done.messages == done.sealed
+    assert not {*before} & {*folded.files()} - {"index.json"}
+
+
+async def test_that_of_a_newer_cutor_is_left_alone(folded: Folded) -> None:
+    folded.index.write_bytes(b'{"version": 2, "fold": {}}')
+    before = folded.files()
+    assert (folded.look().fold, folded.look().fault) == (None, None)
+    assert "a newer cutor wrote it" in str(folded.look().outdated)
+    with pytest.raises(ArchiveUnusable, match="left as it is; update cutor"):
+        await folded.seal()
+    assert (folded.files(), folded.index.read_bytes()) == (before, b'{"version": 2, "fold": {}}')
+
+
+@pytest.mark.parametrize("damage", ["gone", "a directory", "a byte"])
+async def test_where_nothing_is_behind_it_is_looked_at_and_made_anew(folded: Folded, damage: str) -> None:
+    path = folded.path
+    whole = path.read_bytes()
+    path.unlink()
+    match damage:
+        case "a directory":
+            path.mkdir()
+        case "a byte":
+            path.write_bytes(whole[:9000] + bytes([whole[9000] ^ 1]) + whole[9001:])
+    assert (str(path) in str(folded.look().fault)) == (damage != "a byte")
+    assert standing(folded.archive).is_due == (damage != "a byte")
+    done = await folded.seal()
+    assert done.messages == done.sealed
+    assert folded.path.is_file()
+    assert await folded.faults() == []
+
+
+async def test_one_that_was_sealed_before_the_archive_had_its_mark_is_good(folded: Folded) -> None:
+    folded.write(mark=None)
+    with folded.archive.held():
+        folded.archive.make_mark()
+    assert folded.look().fault is None
+    assert await folded.faults() == []
+
+
+async def test_what_gives_way_is_all_that_is_there(folded: Folded, monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = folded.place.directory / ".draft"
+    draft.mkdir()
+    (draft / "views.duckdb").write_bytes(b"x" * 9_000_000)
+    room_bytes = folded.place.held_bytes()
+    assert room_bytes > 9_000_000
+    monkeypatch.setattr(folded.archive, "free_bytes", lambda: RESERVE_BYTES + room_bytes - folded.place.held_bytes())
+    make_room(folded.archive, 9_000_000)
+    assert folded.files() == []
+
+
+async def test_a_link_in_its_place_does_not_hinder_the_next_segment(
+    folded: Folded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept = folded.files()
+    folded.place.directory.rename(tmp_path / "elsewhere")
+    folded.place.directory.symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setattr(folded.archive, "free_bytes", lambda: RESERVE_BYTES)
+    with pytest.raises(ArchiveFull, match="the next segment wants"):
+        make_room(folded.archive, 1000)
+    assert folded.files() == kept

@@ -51,6 +51,7 @@ from cutor.model.subjects import EVENTS
 from cutor.model.units import about, counted
 from cutor.model.versions import announcing
 from cutor.nix.settings import REQUIRED, nix_version_ok
+from cutor.projections.errors import is_left_out
 from cutor.projections.queries.client import query
 from cutor.stack import current, images
 from cutor.stack.data import DataDirectory, command_for
@@ -61,6 +62,7 @@ from cutor.stack.streams import wanted as wanted_streams
 OLDEST_PYTHON: Final = (3, 11)
 DISK_WARNING_PERCENT: Final = 80
 PROJECTOR_TIMEOUT_S: Final = 5.0
+BRING_BACK: Final = "bring an archive back that is away"
 LAG_WARNING_EVENTS: Final = 10_000
 SERVING_LOOKS: Final = 5
 SERVING_PAUSE_S: Final = 0.3
@@ -389,11 +391,9 @@ async def check_projector(bus: Bus) -> Finding:
         return fail("projector", line_of(error), "")
     for at in (answer.as_of or {}).values():
         if at.waits_for is not None:
-            return fail(
-                "projector",
-                f"its views are not whole: {at.waits_for}",
-                "bring an archive back that is away; it goes on by itself",
-            )
+            left_out = is_left_out(at.waits_for)
+            remedy = "see whether the server is well, which has that and does not deliver it" if left_out else BRING_BACK
+            return fail("projector", f"its views are not whole: {at.waits_for}", f"{remedy}; it goes on by itself")
     seen = int(answer.rows[0][0] or 0)
     behind = int((await bus.stream_info(EVENTS))["state"]["last_seq"]) - seen
     if behind > LAG_WARNING_EVENTS:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from cutor.errors import REFUSED, CutorError, WaitedTooLong
 
 
@@ -28,12 +31,22 @@ class StreamLetGo(Exception):
         super().__init__(f"{stream} begins at {first} by now: what came after {position} was let go of before it was read")
 
 
+_LEFT_OUT: Final = re.compile(r"reading \S+ left out ")
+
+
+def is_left_out(reason: str) -> bool:
+    """Whether what keeps views from going on is what readings leave out (`LeftOut`), and not an archive."""
+    return _LEFT_OUT.match(reason) is not None
+
+
 class LeftOut(Exception):
     """A reading of a stream left out what the stream has: it is to be read again, behind what is folded in."""
 
     def __init__(self, stream: str, missing: str, sequence: int) -> None:
         super().__init__(f"reading {stream} left out {missing}, and the stream has {sequence}: it is read again from there")
         self.stream = stream
+        self.sequence = sequence
+        """The first that the stream has of it."""
 
 
 class QueryError(CutorError):

@@ -160,14 +160,11 @@ class Projector:
             log.error("%s: %s; the views are made anew", self._writer.path, reason)
             self._context.measures.note(Observation(REBUILDS))
             await self._writer.give_up(keep=not self._rejected_in_a_row)
+            self._rereading.forget()
             await self._writer.open()
             await self._pause_after_rejection()
         except StreamLetGo as reason:
             log.warning("%s", reason)
-        except LeftOut as reason:
-            pause_s = await self._rereading.note(reason)
-            log.error("%s, after %g s", reason, pause_s)
-            await self._end(at_most_s=pause_s)
         except BusUnreachable as error:
             log.warning("%s", error)
             await self._end(at_most_s=RETRY_S)
@@ -229,11 +226,22 @@ class Projector:
         """Fold a stream in, in batches of what has arrived meanwhile."""
         self._tell_ready(least_behind=sys.maxsize)
         folded, waiting = partial(self._has_folded, stream), partial(self._waits, stream)
-        await self._sealed.fold(stream, folded=folded, waiting=waiting, otherwise=self._rereading.reason(stream))
+        await self._sealed.fold(stream, folded=folded, waiting=waiting, otherwise=partial(self._rereading.reason, stream))
         self._note_behind(stream)
         while True:
-            await self._catch_up(stream)
-            await self._keep_pace(stream)
+            try:
+                await self._catch_up(stream)
+                await self._keep_pace(stream)
+            except LeftOut as left:
+                await self._pause_before_rereading(stream, left)
+
+    async def _pause_before_rereading(self, stream: str, left: LeftOut) -> None:
+        """Wait before a stream is read again that is said to have what a reading left out; the other one goes on."""
+        pause_s = await self._rereading.note(left)
+        log.error("%s, after %g s", left, pause_s)
+        self._tell_ready()
+        await asyncio.sleep(pause_s)
+        await self._verify_stream(stream)
 
     async def _keep_pace(self, stream: str) -> None:
         """Follow a stream as long as that is not far ahead."""
@@ -289,8 +297,14 @@ class Projector:
         self._tell_ready()
 
     def _tell_ready(self, least_behind: int = SOON) -> None:
-        """Say once that the role serves: the views have caught up, or still have more than that to catch up with."""
-        if not self._is_ready and all(behind <= 0 or behind > least_behind for behind in self._behind.values()):
+        """Say once that the role serves: the views have caught up, have more than that to catch up with, or cannot.
+
+        Where readings leave something out again and again, answers say so, as of a stream that waits for its archive.
+        """
+        if not self._is_ready and all(
+            behind <= 0 or behind > least_behind or self._rereading.reason(stream) is not None
+            for stream, behind in self._behind.items()
+        ):
             self._is_ready = True
             self._context.ready()
 

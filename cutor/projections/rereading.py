@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from cutor.projections.errors import LeftOut
 from cutor.projections.writer import Writer
@@ -11,28 +11,47 @@ FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
 
 
+class _Missed(NamedTuple):
+    """What readings of a stream left out: a sequence, so often; and what is said of it."""
+
+    sequence: int
+    times: int
+    reason: str | None
+
+
 class Rereading:
-    """What readings of each stream left out, one after the other, without that anything was folded in between."""
+    """What readings of each stream left out, one after the other, without that the views have come behind it."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._times: dict[str, int] = {}
-        self._reasons: dict[str, str] = {}
+        self._missed: dict[str, _Missed] = {}
 
     def reason(self, stream: str) -> str | None:
         """Return what keeps the views of a stream from going on: readings left the same out twice or more."""
-        return self._reasons.get(stream)
+        missed = self._missing(stream)
+        return None if missed is None else missed.reason
+
+    def _missing(self, stream: str) -> _Missed | None:
+        """Return what the views lack still: others may have been put in their place that have it."""
+        missed = self._missed.get(stream)
+        return None if missed is None or missed.sequence <= self._writer.position(stream).sequence else missed
 
     async def note(self, left: LeftOut) -> float:
         """Note that something was left out; return for how many seconds to wait. Raises `ViewsRejected` as `Writer.apply`."""
-        times = self._times[left.stream] = self._times.get(left.stream, 0) + 1
-        if times > 1:
-            self._reasons[left.stream] = f"{left}; {times} readings in a row have"
-            await self._writer.note_wait(left.stream, self._reasons[left.stream])
+        before = self._missing(left.stream)
+        times = 1 if before is None else before.times + 1
+        reason = f"{left}; {times} readings in a row have" if times > 1 else None
+        self._missed[left.stream] = _Missed(left.sequence, times, reason)
+        if reason is not None:
+            await self._writer.note_wait(left.stream, reason)
         return float(min(FIRST_PAUSE_S * 2 ** min(times - 1, 10), LONGEST_PAUSE_S))
 
     async def folded(self, stream: str) -> None:
         """Note that the views of a stream have gone on. Raises `ViewsRejected` likewise."""
-        self._times.pop(stream, None)
-        if self._reasons.pop(stream, None) is not None:
+        missed = self._missed.pop(stream, None)
+        if missed is not None and missed.reason is not None:
             await self._writer.note_wait(stream, None)
+
+    def forget(self) -> None:
+        """Note that the views are made anew, maybe from streams that were made anew: nothing was left out of those."""
+        self._missed.clear()

@@ -76,12 +76,12 @@ class SealedPast:
         return True
 
     async def fold(
-        self, stream: str, *, folded: Callable[[], None], waiting: Callable[[], None], otherwise: str | None = None
+        self, stream: str, *, folded: Callable[[], None], waiting: Callable[[], None], otherwise: Callable[[], str | None]
     ) -> None:
         """Fold in what the archive has behind the views' position, until the stream has what comes next.
 
         It calls ``folded`` after each commit. Where what comes next cannot be had, it calls ``waiting``, and tries again until
-        it can; then ``otherwise`` is what keeps the views from going on.
+        it can; then ``otherwise`` tells what keeps the views from going on.
         """
         pause_s, position = FIRST_PAUSE_S, self._writer.position(stream).sequence
         if self._archive is None and not position and (begins := (await state_of(self._bus, stream)).first) > 1:
@@ -95,7 +95,7 @@ class SealedPast:
             pause_s = FIRST_PAUSE_S if reached > position else min(2 * pause_s, LONGEST_PAUSE_S)
             position = reached
             await asyncio.sleep(pause_s)
-        await self._tell(stream, None, otherwise)
+        await self._tell(stream, None, otherwise())
 
     async def _lacking(self, stream: str, folded: Callable[[], None]) -> str | None:
         """Fold in what can be; return why the stream cannot go on from there, None where it can."""

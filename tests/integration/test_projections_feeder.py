@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -116,6 +118,44 @@ def test_it_says_that_it_is_alive_and_waits_for_nobody_to_hear_it(ends: Ends, mo
         reading(ends, DeliveryLost("lost"), Silent).run()
     ends.parent.setblocking(False)
     assert msgspec.msgpack.decode(ends.parent.recv(feeding.PACKET_BYTES), type=Piece | Alive) == Alive()
+
+
+@pytest.mark.parametrize("bound_s", [60.0, 0.0], ids=["a while", "for ever"])
+def test_it_says_that_it_is_alive_while_it_connects_but_not_for_ever(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, bound_s: float
+) -> None:
+    heard: list[bytes] = []
+
+    def connect(*_: object) -> Wire:
+        """Take as long as three signs of life; then there is no server."""
+        ends.parent.settimeout(60.0 if bound_s else 0.2)
+        with suppress(TimeoutError):
+            heard.extend(ends.parent.recv(feeding.PACKET_BYTES) for _ in range(3))
+        ends.parent.send(b".")
+        ends.parent.shutdown(socket.SHUT_WR)
+        raise WireFailed("no server")
+
+    monkeypatch.setattr(feeder, "ALIVE_S", 0.01)
+    monkeypatch.setattr(feeder, "CONNECTING_S", bound_s)
+    monkeypatch.setattr(Wire, "open", connect)
+    ends.parent.send(msgspec.json.encode(Order("", EVENTS, "consumer", 1)))
+    with pytest.raises(feeder._Gone):
+        feeder.feed(ends.feeder)
+    assert [msgspec.msgpack.decode(packet, type=Piece | Alive) for packet in heard] == [Alive()] * (3 if bound_s else 0)
+
+
+async def test_a_parent_that_stood_still_takes_what_came_meanwhile(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "SILENT_S", 0.05)
+    ends.parent.setblocking(False)
+
+    def stand_still() -> None:
+        ends.feeder.send(b"said")
+        time.sleep(0.1)
+
+    asyncio.get_running_loop().call_soon(stand_still)
+    assert await feeding._packet(ends.parent) == (b"said", [])
+    with pytest.raises(DeliveryLost, match=r"it has said nothing for 0\.05 s"):
+        await feeding._packet(ends.parent)
 
 
 @pytest.mark.parametrize("lack", [MemoryError(), OSError(errno.ENOMEM, "no memory")], ids=repr)

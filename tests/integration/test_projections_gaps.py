@@ -23,13 +23,17 @@ from cutor.bus.embedded import find_binary, free_port
 from cutor.bus.errors import BusUnreachable
 from cutor.bus.topology import apply, default_text, parse
 from cutor.bus.topology_diff import Topology
-from cutor.model.subjects import ENVIRONMENTS, EVENTS
+from cutor.cli.checks import check_projector
+from cutor.model.codec import encode
+from cutor.model.environments import EnvironmentRemoved
+from cutor.model.subjects import ENVIRONMENTS, EVENTS, environment_subject
 from cutor.projections import rereading
 from cutor.projections.errors import RebuildFailed
 from cutor.projections.folds import tail
 from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.batches import batch_of, read_batches
 from cutor.projections.queries.client import query
+from cutor.projections.rebuilds.client import order_rebuild
 from cutor.projections.rebuilds.rebuild import FreshViews, rebuild
 from cutor.projections.status import read_status
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, projector, until
@@ -158,22 +162,36 @@ async def test_what_a_reading_leaves_out_is_read_again(
     assert same == dict.fromkeys((*VIEWS, "checkpoint"), 0)
 
 
+class Careless:
+    """Following that leaves out all but the last message of what comes behind a sequence of one stream, until it is mended."""
+
+    def __init__(self, stream: str, behind: int) -> None:
+        self.mended = asyncio.Event()
+        self._stream = stream
+        self._behind = behind
+
+    async def read(self, wanted: Wanted) -> AsyncGenerator[Columns, None]:
+        async with aclosing(as_it_comes(wanted)) as parts:
+            async for columns in parts:
+                if wanted.stream != self._stream or self.mended.is_set() or columns.last <= self._behind:
+                    yield columns
+                elif columns.last > self._behind + 1:
+                    yield columns.part(len(columns) - 1, len(columns))
+
+
+def careless_following(monkeypatch: pytest.MonkeyPatch, stream: str, *, behind: int, pause_s: float) -> Careless:
+    careless = Careless(stream, behind)
+    monkeypatch.setattr(rereading, "FIRST_PAUSE_S", pause_s)
+    monkeypatch.setattr(rereading, "LONGEST_PAUSE_S", pause_s)
+    monkeypatch.setattr(connection, "as_it_comes", careless.read)
+    return careless
+
+
 async def test_that_it_is_left_out_again_and_again_is_seen(
     server: Server, bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The views say so, and no more once a reading has brought it."""
-    mended = asyncio.Event()
-
-    async def careless(wanted: Wanted) -> AsyncGenerator[Columns, None]:
-        async with aclosing(as_it_comes(wanted)) as parts:
-            async for columns in parts:
-                if wanted.stream == ENVIRONMENTS or mended.is_set() or columns.sequences[-1] <= len(FINISHED):
-                    yield columns
-                elif columns.last > len(FINISHED) + 1:
-                    yield columns.part(len(columns) - 1, len(columns))
-
-    monkeypatch.setattr(rereading, "LONGEST_PAUSE_S", 0.02)
-    monkeypatch.setattr(connection, "as_it_comes", careless)
+    careless = careless_following(monkeypatch, EVENTS, behind=len(FINISHED), pause_s=0.02)
     at = await happen(bus, "one", *FINISHED)
     async with projector(server.url, tmp_path / "views.duckdb"):
         await until(bus, "SELECT max(sequence) FROM events", at)
@@ -183,9 +201,82 @@ async def test_that_it_is_left_out_again_and_again_is_seen(
         [events, _] = (await read_status(bus)).streams
         assert events.waits_for is not None
         assert events.behind == len(FINISHED)
-        mended.set()
+        finding = await check_projector(bus)
+        assert finding.verdict == "fail"
+        assert "archive" not in finding.remedy
+        careless.mended.set()
         await until(bus, "SELECT max(sequence) FROM events", last)
         await until(bus, "SELECT count(waits_for) FROM checkpoint", 0)
+
+
+async def test_what_is_left_out_from_the_beginning_keeps_nobody_from_serving(
+    server: Server, bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers say that the views are not whole."""
+    careless = careless_following(monkeypatch, EVENTS, behind=0, pause_s=0.02)
+    last = await happen(bus, "one", *FINISHED)
+    async with projector(server.url, tmp_path / "views.duckdb"):
+        assert (await query(bus, "SELECT count(waits_for) FROM checkpoint")).rows == [[1]]
+        careless.mended.set()
+        await until(bus, "SELECT max(sequence) FROM events", last)
+
+
+async def test_views_that_are_removed_while_something_is_left_out_are_made_anew(
+    server: Server, bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    careless = careless_following(monkeypatch, EVENTS, behind=len(FINISHED), pause_s=0.02)
+    at = await happen(bus, "one", *FINISHED)
+    async with projector(server.url, tmp_path / "views.duckdb"):
+        await until(bus, "SELECT max(sequence) FROM events", at)
+        last = await happen(bus, "two", *FINISHED)
+        await until(bus, "SELECT count(waits_for) FROM checkpoint", 1)
+        (tmp_path / "views.duckdb").unlink()
+        async with asyncio.timeout(PATIENCE_S):
+            while not told(caplog, "the file was removed or replaced while it was written; the views are made anew"):
+                await asyncio.sleep(0.02)
+        careless.mended.set()
+        await until(bus, "SELECT max(sequence) FROM events", last)
+
+
+@pytest.mark.parametrize("way", ["rebuilt", "made anew"])
+async def test_what_readings_left_out_is_forgotten_once_other_views_lack_nothing(
+    server: Server, bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """By a rebuild, which reads in another way, or as the stream lost it: nothing comes that would be folded."""
+    monkeypatch.setattr(projections.projector, "COMPARE_S", 0.02)
+    careless_following(monkeypatch, EVENTS, behind=len(FINISHED), pause_s=0.02)
+    at = await happen(bus, "one", *FINISHED)
+    async with projector(server.url, tmp_path / "views.duckdb"):
+        await until(bus, "SELECT max(sequence) FROM events", at)
+        last = await happen(bus, "two", *FINISHED)
+        await until(bus, "SELECT count(waits_for) FROM checkpoint", 1)
+        if way == "rebuilt":
+            await order_rebuild(bus, lambda _: None)
+            await until(bus, "SELECT max(sequence) FROM events", last)
+        else:
+            await bus.api.call("loss", f"STREAM.PURGE.{EVENTS}", {})
+            await until(bus, "SELECT count(*) FROM events", 0)
+        await until(bus, "SELECT count(waits_for) FROM checkpoint", 0)
+
+
+async def test_a_stream_that_is_left_alone_for_a_while_keeps_the_other_from_nothing(
+    server: Server, bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor the file from being looked at."""
+    careless_following(monkeypatch, ENVIRONMENTS, behind=0, pause_s=600.0)
+    async with projector(server.url, tmp_path / "views.duckdb"):
+        for _ in range(2):
+            await bus.publish(environment_subject("ab" * 32), encode(EnvironmentRemoved(key="ab" * 32, reason="old")))
+        async with asyncio.timeout(PATIENCE_S):
+            while not told(caplog, "reading ENVIRONMENTS left out 1"):
+                await asyncio.sleep(0.02)
+        last = await happen(bus, "one", *FINISHED)
+        await until(bus, "SELECT max(sequence) FROM events", last)
+        (tmp_path / "views.duckdb").unlink()
+        await until(bus, "SELECT max(sequence) FROM events", last)
+        async with asyncio.timeout(PATIENCE_S):
+            while not told(caplog, "the views are made anew"):
+                await asyncio.sleep(0.02)
 
 
 async def test_what_following_leaves_out_is_read_again(

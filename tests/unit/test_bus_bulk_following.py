@@ -70,6 +70,28 @@ def test_part_of_a_message_is_a_sign_of_life() -> None:
     ours.close()
 
 
+def test_a_message_that_comes_little_by_little_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever receives is to say that it lives; what has come is kept."""
+    ours, server = socket.socketpair()
+    wire = Wire(ours, "inbox")
+    receives = 0
+
+    def little(_timeout_s: float) -> bytes:
+        nonlocal receives
+        receives += 1
+        return ours.recv(1)
+
+    monkeypatch.setattr(wire, "receive", little)
+    monkeypatch.setattr(pulling, "RECEIVE_S", 0.0)
+    reading = pulling.Pulling(wire, "S", "c")
+    server.sendall(DELIVERY)
+    found = [reading.receive(0) for _ in range(len(DELIVERY))]
+    assert receives == len(DELIVERY)
+    assert [columns.sequences for columns in found if columns] == [[7]]
+    server.close()
+    ours.close()
+
+
 @pytest.mark.parametrize(("last", "served"), [(0, True), (1, False)])
 async def test_a_heartbeat_is_of_use_unless_it_tells_of_a_loss(
     last: int, served: bool, monkeypatch: pytest.MonkeyPatch

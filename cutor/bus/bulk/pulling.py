@@ -16,6 +16,8 @@ from cutor.bus.pull import EXPIRES_S, Heartbeat, PullEnd, PullWindow, pull_reque
 PULL: Final = 10_000
 PULL_BYTES: Final = 12 << 20
 """Most bytes of one pull; more than the largest message."""
+RECEIVE_S: Final = 1.0
+"""About the longest that one receive takes where a message comes little by little: its caller has other things to do."""
 PULLS: Final = 2
 """Pulls that are under way at one time: the server never waits for the next one."""
 
@@ -84,14 +86,15 @@ class Pulling:
             raise DeliveryLost("the server is silent")
 
     def _receive(self, timeout_s: float) -> bytes:
-        """Return what there was and what comes, until it is long enough for something to be in it, or nothing comes."""
+        """Return what there was and what comes, until it is long enough for something to be in it, or that takes too long."""
         chunks, size = [self._data], len(self._data)
+        ends_s = time.monotonic() + RECEIVE_S
         while not size or size < self._wanted:
             chunk = self._wire.receive(timeout_s)
-            if not chunk:
-                break
             chunks.append(chunk)
             size += len(chunk)
+            if not chunk or time.monotonic() >= ends_s:
+                break
         return b"".join(chunks)
 
     def _arrived(self, count: int, last_number: int) -> None:

@@ -2,8 +2,8 @@
 
 Apart from the one that folds, so that each has a CPU and neither waits for the other's lock. Standard input is a socket: a
 packet brings what is to be read (`Order`), pieces of batches go back, each with its memory, and every byte that comes allows
-one more. While there is nothing to hand over, it says now and then that it is alive. It has one connection to the server, tells
-nobody but its parent what went wrong, and ends with it.
+one more. While there is nothing to hand over, also while it connects, it says now and then that it is alive. It has one
+connection to the server, tells nobody but its parent what went wrong, and ends with it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +37,8 @@ AHEAD: Final = 2
 WAIT_S: Final = 0.25
 ALIVE_S: Final = 2.0
 """Between two signs of life of one that has nothing to hand over."""
+CONNECTING_S: Final = 60.0
+"""So long it says that it is alive while it connects, to one server after the other."""
 FAULT_CHARACTERS: Final = 1000
 GARBAGE: Final = (100_000, 20, 50)
 """Thresholds of the garbage collector: what is made for each message holds no cycles."""
@@ -119,8 +122,7 @@ class Feeder:
     def _say_alive(self) -> None:
         """Where nothing was said for a while. A parent that does not listen needs no sign of life, and is not waited for."""
         if (now := time.monotonic()) - self._said_at >= ALIVE_S:
-            with suppress(BlockingIOError):
-                self._own.send(msgspec.msgpack.encode(Alive()), socket.MSG_DONTWAIT)
+            _say_alive(self._own)
             self._said_at = now
 
     def _wait_for_room(self) -> None:
@@ -131,6 +133,32 @@ class Feeder:
         else:
             with self._noting_loss():
                 self._receive(0)
+
+
+def _say_alive(own: socket.socket) -> None:
+    with suppress(BlockingIOError):
+        own.send(msgspec.msgpack.encode(Alive()), socket.MSG_DONTWAIT)
+
+
+@contextmanager
+def _saying_alive(own: socket.socket) -> Iterator[None]:
+    """Say that one is alive while something waits that cannot say so itself, but not for ever."""
+    done, ends_s = threading.Event(), time.monotonic() + CONNECTING_S
+
+    def say() -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            while time.monotonic() < ends_s:
+                _say_alive(own)
+                if done.wait(ALIVE_S):
+                    return
+
+    saying = threading.Thread(target=say, name="alive", daemon=True)
+    saying.start()
+    try:
+        yield
+    finally:
+        done.set()
+        saying.join()
 
 
 def _heard(own: socket.socket) -> bytes:
@@ -146,7 +174,8 @@ def feed(own: socket.socket) -> None:
     fault = None
     try:
         order = msgspec.json.decode(_heard(own), type=Order)
-        wire = Wire.open(order.server_url, "cutor bulk reader", CONNECT_S)
+        with _saying_alive(own):
+            wire = Wire.open(order.server_url, "cutor bulk reader", CONNECT_S)
         try:
             Feeder(own, wire, Pulling(wire, order.stream, order.consumer), order, Portions(until=order.until)).run()
         finally:

@@ -34,6 +34,8 @@ END_S: Final = 1.0
 SILENT_S: Final = 30.0
 """A process that says nothing for so long while it may hand something over stands still: it is killed. It says something every
 other second."""
+SILENT_TURNS: Final = 6
+"""In so many turns that silence is waited for: where this process stood still, that counts as one, and what came is taken."""
 LOSSES: Final = 2
 """So often a process may be lost that has brought something; then, and where one brought nothing, there is no further one."""
 _SAID: Final = msgspec.msgpack.Decoder(Piece | Alive | Ended)
@@ -134,25 +136,30 @@ async def _packet(own: socket.socket) -> tuple[bytes, list[int]]:
 
     Raises `DeliveryLost` where none comes for too long: whoever waits here has made room for all that is ready.
     """
+    silent_turns = 0
     while True:
         try:
             packet, descriptors, _, _ = socket.recv_fds(own, PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
-            await _readable(own)
+            if silent_turns == SILENT_TURNS:
+                raise DeliveryLost(f"it has said nothing for {SILENT_S:g} s") from None
+            silent_turns += not await _readable(own, SILENT_S / SILENT_TURNS)
         except ConnectionError:
             return b"", []
         else:
             return packet, descriptors
 
 
-async def _readable(own: socket.socket) -> None:
+async def _readable(own: socket.socket, at_most_s: float) -> bool:
+    """Wait until there is something to be received; whether that was so in time."""
     loop = asyncio.get_running_loop()
     there = asyncio.Event()
     loop.add_reader(own, there.set)
     try:
-        async with asyncio.timeout(SILENT_S):
+        async with asyncio.timeout(at_most_s):
             await there.wait()
     except TimeoutError:
-        raise DeliveryLost(f"it has said nothing for {SILENT_S:g} s") from None
+        return False
     finally:
         loop.remove_reader(own)
+    return True

@@ -191,8 +191,8 @@ def verify_command(wanted: Wanted, directory: Path | None, everything: bool, off
 
     The chain of hashes, every file's SHA-256, that no message is missing, and that what was decoded is what the bodies say;
     then the first and the last message of every file against the stream, where that still has them. Of the sealed fold its
-    SHA-256, and that it stands where it should; with --all it is folded again from the bodies, in a temporary directory, and
-    compared row by row. Exit code 3 if anything differs; each fault is a line.
+    SHA-256; with --all a copy of it is opened, it is folded again from the bodies, in a temporary directory (TMPDIR) with room
+    for the views twice, and compared row by row. Exit code 3 if anything differs; each fault is a line.
     """
     server, archive = None if offline else wanted.find_server(), archive_of(wanted, directory)
     with StatusLine() as line:

@@ -1,20 +1,22 @@
 """Is the sealed fold what was sealed, and does it hold what the segments say?
 
-Its file is compared with its hash, and what it stands at with the manifests. That costs a reading. Where everything is to be
-compared, all of it is folded again from the bodies, and compared row by row: who can write there can compute hashes, too.
+Its file is compared with its hash, and its index with the manifests. That costs a reading. Where everything is to be compared,
+a copy of it is opened, all is folded again from the bodies, and compared row by row: who can write there can compute hashes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import duckdb
 
+from cutor.model.units import about
 from cutor.projections.archive.errors import ArchiveError
-from cutor.projections.archive.fold_copy import FoldUnusable, check_copy, check_file
+from cutor.projections.archive.fold_copy import CopyUnwritable, FoldUnusable, check_copy, check_file, copied
 from cutor.projections.archive.fold_sealing import manifests_of
 from cutor.projections.archive.folding import fold_sealed
 from cutor.projections.archive.joined import Joined
@@ -22,8 +24,13 @@ from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealed_fold import FoldPlace, SealedFold
 from cutor.projections.errors import ViewsUnwritable
 from cutor.projections.rebuilds.compare import Compared, Comparison
-from cutor.projections.session import one_line
+from cutor.projections.session import FULL, one_line
 from cutor.projections.writer import Writer
+
+LOOKS: Final = 5
+"""So often a fold is looked for that is brought on while it is looked at."""
+FILES: Final = 2
+"""What is made in a scratch directory, as large as the fold each: a copy of it, and what is folded again."""
 
 Tell = Callable[[int], None]
 """Is told how many messages are folded again."""
@@ -38,30 +45,53 @@ class FoldVerified(NamedTuple):
 
 
 async def verify_fold(archive: Archive, scratch: Path | None = None, tell: Tell = lambda _: None) -> FoldVerified:
-    """Verify the fold; with an empty directory for ``scratch`` against the bodies."""
+    """Verify the fold; with an empty directory for ``scratch`` a copy of it there against the bodies.
+
+    Nobody needs to hold the archive: where the fold is brought on meanwhile, the new one is verified. Raises `ViewsUnwritable`
+    where there is no room in ``scratch``: that says nothing about the fold.
+    """
     place = FoldPlace(archive)
-    try:
-        looked = place.look(manifests_of(archive))
-    except ArchiveError:
-        return FoldVerified(None, [])  # of a manifest, which is told of where its stream is verified
-    fold = looked.fold
-    if fold is None:
-        return FoldVerified(None, [looked.fault] if looked.fault else [], looked.outdated)
-    path = place.path_of(fold)
-    try:
+    for _ in range(LOOKS):
+        try:
+            looked = place.look(manifests_of(archive))
+            foreign = [f"{path}: it is none of cutor's files; remove it" for path in place.foreign()]
+        except ArchiveError:
+            return FoldVerified(None, [])  # of a manifest, which is told of where its stream is verified
+        if looked.fold is None:
+            return FoldVerified(None, [*([looked.fault] if looked.fault else []), *foreign], looked.outdated)
+        try:
+            await _verify(archive, place.path_of(looked.fold), looked.fold, scratch, tell)
+        except CopyUnwritable as error:
+            raise ViewsUnwritable(str(error)) from error
+        except (FoldUnusable, ArchiveError) as error:
+            if place.look(manifests_of(archive)).fold in (looked.fold, None):
+                return FoldVerified(looked.fold, [str(error), *foreign])
+        else:
+            return FoldVerified(looked.fold, foreign)
+    return FoldVerified(None, foreign)
+
+
+async def _verify(archive: Archive, path: Path, fold: SealedFold, scratch: Path | None, tell: Tell) -> None:
+    """Raise `FoldUnusable` for what is wrong with a fold, and others. It is not opened where it lies: a log may lie there."""
+    if scratch is None:
         await asyncio.to_thread(check_file, path, fold)
-        await asyncio.to_thread(check_copy, path, fold)
-        if scratch is not None:
-            await _fold_again(archive, fold, scratch / "folded.duckdb", tell)
-            compared = await asyncio.to_thread(_compare, path, scratch)
-            if (difference := compared.difference) is not None:
-                where = ", ".join(f"{column} {value}" for column, value in difference.row.items())
-                return FoldVerified(fold, [f"{path}: {difference.table} ({where}) is not what the bodies say"])
-    except (FoldUnusable, ArchiveError, ViewsUnwritable) as error:
-        return FoldVerified(fold, [str(error)])
-    except duckdb.Error as error:
-        return FoldVerified(fold, [f"{path}: cannot be compared: {one_line(error)}"])
-    return FoldVerified(fold, [])
+        return
+    _check_room(scratch, fold)
+    copy, folded = scratch / "used.duckdb", scratch / "folded.duckdb"
+    for former in (copy, folded):
+        former.unlink(missing_ok=True)
+    await copied(path, fold, copy)
+    await asyncio.to_thread(check_copy, copy, fold)
+    await _fold_again(archive, fold, folded, tell)
+    if (difference := (await _compared(copy, folded, scratch)).difference) is not None:
+        where = ", ".join(f"{column} {value}" for column, value in difference.row.items())
+        raise FoldUnusable(f"{path}: {difference.table} ({where}) is not what the bodies say")
+
+
+def _check_room(scratch: Path, fold: SealedFold) -> None:
+    free, needed = shutil.disk_usage(scratch).free, FILES * fold.file_bytes
+    if free < needed:
+        raise ViewsUnwritable(f"{scratch}: {about(free)} are free, and verifying the fold wants {about(needed)}: set TMPDIR")
 
 
 async def _fold_again(archive: Archive, fold: SealedFold, path: Path, tell: Tell) -> None:
@@ -84,9 +114,21 @@ async def _fold_again(archive: Archive, fold: SealedFold, path: Path, tell: Tell
         await writer.close()
 
 
-def _compare(path: Path, scratch: Path) -> Comparison:
-    compared = Compared(path, scratch / "folded.duckdb", scratch)
+async def _compared(copy: Path, folded: Path, scratch: Path) -> Comparison:
+    """Compare in a thread; who is cancelled waits until it has stopped."""
     try:
-        return compared.compare()
-    finally:
-        compared.close()
+        compared = Compared(copy, folded, scratch)
+        try:
+            work = asyncio.create_task(asyncio.to_thread(compared.compare))
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                compared.stop()
+                await asyncio.wait([work])
+                raise
+        finally:
+            compared.close()
+    except duckdb.Error as error:
+        if any(words in str(error) for words in FULL):
+            raise ViewsUnwritable(f"{scratch}: the fold cannot be compared: {one_line(error)}") from error
+        raise FoldUnusable(f"{copy.name}: it cannot be compared: {one_line(error)}") from error

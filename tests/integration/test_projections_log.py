@@ -20,7 +20,7 @@ from cutor.model.subjects import EVENTS
 from cutor.projections.errors import ViewsUnwritable
 from cutor.projections.rebuilds.verification import copy_of_resting
 from cutor.projections.store import Store
-from cutor.projections.views_file import set_aside
+from cutor.projections.views_file import open_or_make_anew, set_aside
 from cutor.projections.views_paths import wal_paths
 from cutor.projections.write_ahead_log import WriteAheadLog
 from tests.bench.lives import lives
@@ -202,6 +202,37 @@ def test_groups_are_merged_where_files_are_closed_or_killed_all_the_time(tmp_pat
     with closing(Store.open(killed)) as store:
         assert groups(store) > 3
         assert store.is_merging_due()
+
+
+HEADERS_BYTES, BLOCK_BYTES = 3 * 4096, 256 << 10
+"""Of a file of DuckDB's: what is before its blocks, and each of these."""
+
+
+def test_half_a_block_that_is_written_in_place_makes_the_views_anew_loudly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """DuckDB writes metadata so that tables share: a kill in the middle of that leaves a file that nobody can open."""
+    path, torn, messages = tmp_path / "views.duckdb", tmp_path / "torn.duckdb", lives(LIVES)
+    with closing(Store.open(path)) as store:
+        for _ in range(4):
+            store.apply(EVENTS, [*itertools.islice(messages, 300)])
+            store.work_in_beside()
+        store.apply(EVENTS, [*itertools.islice(messages, 300)])
+        before, log = path.read_bytes(), wal_paths(path)[0].read_bytes()
+        store.work_in_beside()
+        after = path.read_bytes()
+    found = set()
+    for begin in range(HEADERS_BYTES, len(before), BLOCK_BYTES):
+        if before[begin : begin + BLOCK_BYTES] != after[begin : begin + BLOCK_BYTES]:
+            middle = begin + BLOCK_BYTES // 2
+            torn.write_bytes(before[:begin] + after[begin:middle] + before[middle:])
+            wal_paths(torn)[0].write_bytes(log)
+            caplog.clear()
+            with closing(open_or_make_anew(torn)) as store:
+                loudly = "the file is damaged" in caplog.text and "the views are made anew" in caplog.text
+                assert store.position(EVENTS).sequence == (0 if loudly else 1500)
+                found.add(loudly)
+    assert True in found, "DuckDB writes nothing in place any more: decision 0042 and the page about projections say it does"
 
 
 @pytest.mark.parametrize("work_in", [Store.work_in_beside, Store.merge])

@@ -49,7 +49,7 @@ async def check_archive(bus: Bus, settings: ArchiveSettings) -> AsyncIterator[Fi
         archive = Archive(Path(settings.directory))
         yield judge_archive(await report(archive, bus), settings, datetime.now(UTC).timestamp())
         if (fault := await asyncio.to_thread(lambda: look(archive).fault)) is not None:
-            yield warn("archive", f"{fault}: rebuilds fold every event", "`cutor archive fold` seals one anew")
+            yield warn("sealed fold", f"{fault}: rebuilds fold every event", "`cutor archive fold` seals one anew")
     except CutorError as error:
         yield fail("archive", line_of(error), "docs/how-to/archive.md says what to do")
 

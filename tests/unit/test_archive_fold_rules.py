@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,35 @@ from cutor.projections.archive.errors import CodeChanged
 from cutor.projections.archive.fold_rules import code_of, digest_of
 
 PACKAGE = Path(cutor.__file__).parent
+
+
+FOLDS = tuple(f"projections/{name}.py" for name in ("archive/folding", "writer", "store"))
+"""What makes views of segments."""
+HAVE_NO_SAY = {
+    *(f"{name}.py" for name in ("errors", "logs", "text", "undisturbed")),  # what is said, and when
+    *(f"projections/{name}.py" for name in ("errors", "views_file", "views_paths", "write_ahead_log")),  # where it is written
+    *(f"projections/archive/{name}.py" for name in ("errors", "manifest", "place", "room", "sealing")),  # what is sealed
+    *(f"projections/archive/{name}.py" for name in ("decoded", "fold_rules", "rules", "sealed_fold")),  # what may be used
+}
+"""Modules that those import, and that decide nothing about what is in the views; nor does how a server is read (bus)."""
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules of the package that one imports, as files below it."""
+    found = [one for one in ast.walk(ast.parse(path.read_text())) if isinstance(one, ast.ImportFrom) and one.module]
+    names = {name for one in found for name in (str(one.module), *(f"{one.module}.{alias.name}" for alias in one.names))}
+    paths = [PACKAGE.parent / f"{name.replace('.', '/')}.py" for name in names if name.startswith("cutor.")]
+    return {str(path.relative_to(PACKAGE)) for path in paths if path.exists()}
+
+
+def test_what_folding_imports_has_a_say_or_is_known_to_have_none() -> None:
+    seen: set[str] = set()
+    ahead = {*FOLDS}
+    while ahead:
+        seen |= ahead
+        ahead = {name for one in ahead for name in imported(PACKAGE / one)} - seen
+    others = {name for name in seen - {*code_of(PACKAGE)} if not name.startswith("bus/")}
+    assert others == HAVE_NO_SAY
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ It makes that kind where another transaction writes, or might: so one is begun h
 
 What a log held becomes groups of its own, which are small. That costs questions next to nothing, and room in the file, 1.5 MiB
 for each log; so now and then there is a full checkpoint. All rows of what it merges are written anew, 0.4 s of a full group.
+It is begun by the thread that commits, between two commits: a transaction that is open makes it one of the other kind silently.
 """
 
 from __future__ import annotations

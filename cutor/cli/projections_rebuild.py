@@ -90,7 +90,8 @@ def rebuild_command(wanted: Wanted, data: Path | None, from_events: bool) -> Non
     if wanted.json:
         print_json(_document(done))
     else:
-        click.echo(f"the views were made anew: {rate(done.messages, done.body_bytes, done.took_s)}, in {done.took_s:.1f} s")
+        folded_s = None if done.from_fold else done.took_s
+        click.echo(f"the views were made anew: {rate(done.messages, done.body_bytes, folded_s)}, in {done.took_s:.1f} s")
         if done.from_fold:
             ranges = (f"{stream} {first:,} to {last:,}" for stream, (first, last) in done.from_fold.items())
             click.echo(f"they began with the sealed fold of {' and '.join(ranges)}")
@@ -129,9 +130,9 @@ def database_of(wanted: Wanted, data: Path | None) -> Path:
     return database
 
 
-def rate(messages: int, body_bytes: int, took_s: float) -> str:
-    """Return what was folded, and how fast."""
-    per_s = f" ({messages / took_s:,.0f}/s, {body_bytes / MIB / took_s:.1f} MiB/s)" if took_s > 0 else ""
+def rate(messages: int, body_bytes: int, took_s: float | None) -> str:
+    """Return what is in the views, and how fast it was folded; None: not all of it was."""
+    per_s = f" ({messages / took_s:,.0f}/s, {body_bytes / MIB / took_s:.1f} MiB/s)" if took_s else ""
     return f"{messages:,} events, {body_bytes / MIB:.1f} MiB{per_s}"
 
 

@@ -139,6 +139,7 @@ class Projector:
         self._behind: dict[str, int] = {}
         self._is_ready = False
         self._rejected_in_a_row = 0
+        self._began_with_fold = False
         self._file_in_use = asyncio.Lock()
         self._pause = asyncio.Event()
 
@@ -208,8 +209,8 @@ class Projector:
     async def _follow_until_stopped(self) -> None:
         """Follow both streams until stopped or paused; the first error of either ends the other, and is raised."""
         await self._verify()
-        if await self._sealed.begin():
-            await self._verify()
+        if not await self._begin():
+            return
         try:
             async with asyncio.TaskGroup() as tasks:
                 work = [tasks.create_task(self._follow(stream), name=f"follow {stream}") for stream in STREAMS]
@@ -221,6 +222,27 @@ class Projector:
                     task.cancel()
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
+
+    async def _begin(self) -> bool:
+        """Begin with the sealed fold where that is to be; return False where it was time to stop or to pause before.
+
+        Views that began with it and were rejected begin without it, until they have come to the streams' ends.
+        """
+        if self._rejected_in_a_row and self._began_with_fold:
+            return True
+        begin, end = asyncio.create_task(self._sealed.begin()), asyncio.create_task(self._end())
+        try:
+            await asyncio.wait((begin, end), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (begin, end):
+                task.cancel()
+            await asyncio.wait((begin, end))
+        if begin.cancelled():
+            return False
+        if begin.result():
+            self._began_with_fold = True
+            await self._verify()
+        return True
 
     async def _follow(self, stream: str) -> None:
         """Fold a stream in, in batches of what has arrived meanwhile."""
@@ -290,6 +312,7 @@ class Projector:
         self._behind[stream] = self._ends[stream] - self._writer.position(stream).sequence
         if all(behind <= 0 for behind in self._behind.values()):
             self._rejected_in_a_row = 0
+            self._began_with_fold = False
 
     def _waits(self, stream: str) -> None:
         """A stream that waits for its archive keeps nobody from serving: answers say that it does."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cutor.bus.connection import Bus
-from cutor.projections.archive.beginning import find
+from cutor.projections.archive.beginning import Beginning, find, find_other
 from cutor.projections.archive.errors import ArchiveError
 from cutor.projections.archive.fold_copy import FoldUnusable, check_copy
 from cutor.projections.archive.folding import fold_sealed
@@ -24,6 +24,7 @@ from cutor.projections.errors import RebuildFailed
 from cutor.projections.schema import FOLDS
 from cutor.projections.views_paths import beside
 from cutor.projections.writer import Writer
+from cutor.undisturbed import to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -59,21 +60,29 @@ class SealedPast:
         """
         if self._archive is None or any(self._writer.position(stream).sequence for stream in FOLDS):
             return False
-        beginning = await find(self._bus, self._archive)
-        if beginning is None:
-            return False
+        beginning, error = await find(self._bus, self._archive), None
+        if beginning is not None and (error := await self._put(beginning)) is not None:
+            other = await find_other(self._bus, self._archive, beginning)
+            if other is not None:
+                beginning, error = other, await self._put(other)
+        if error is not None:
+            log.error("%s: every event is folded in place of the sealed fold", error)
+        elif beginning is not None:
+            log.info("the views begin with the sealed fold of %s", beginning.fold.named())
+        return beginning is not None and error is None
+
+    async def _put(self, beginning: Beginning) -> FoldUnusable | RebuildFailed | None:
+        """Have a copy of a fold in the place of the views; return why not, and they are as they were."""
         copy = beside(self._writer.path, "fold")
         try:
             await beginning.put(copy)
             await asyncio.to_thread(check_copy, copy, beginning.fold)
-            await self._writer.replace_by(copy)
+            await to_the_end(self._writer.replace_by(copy))
         except (FoldUnusable, RebuildFailed) as error:
-            log.error("%s: every event is folded in place of the sealed fold", error)
-            return False
+            return error
         finally:
             copy.unlink(missing_ok=True)
-        log.info("the views begin with the sealed fold of %s", beginning.fold.named())
-        return True
+        return None
 
     async def fold(
         self, stream: str, *, folded: Callable[[], None], waiting: Callable[[], None], otherwise: Callable[[], str | None]

@@ -52,6 +52,33 @@ async def happen_to_many(bus: Bus, count: int, prefix: str) -> None:
         await asyncio.gather(*(happen(bus, name, *FINISHED) for name in names[start : start + 50]))
 
 
+def context_of(
+    server: str,
+    database: Path,
+    settings: ProjectorSettings | None = None,
+    *,
+    ready: asyncio.Event,
+    stop: asyncio.Event,
+    archive: Path | None = None,
+    measures: Measures | None = None,
+) -> RoleContext:
+    """What a projector is given."""
+    config = msgspec.structs.replace(
+        Config(),
+        projector=msgspec.structs.replace(settings or ProjectorSettings(), database=str(database)),
+        archive=ArchiveSettings(directory=str(archive) if archive else None),
+    )
+    return RoleContext(
+        server=server,
+        instance="test",
+        worker="p",
+        config=config,
+        ready=ready.set,
+        stop=stop,
+        measures=measures or Measures(),
+    )
+
+
 @asynccontextmanager
 async def projector(
     server: str,
@@ -63,20 +90,7 @@ async def projector(
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A projector as a task of this process, ready."""
     ready, stop = asyncio.Event(), asyncio.Event()
-    config = msgspec.structs.replace(
-        Config(),
-        projector=msgspec.structs.replace(settings or ProjectorSettings(), database=str(database)),
-        archive=ArchiveSettings(directory=str(archive) if archive else None),
-    )
-    context = RoleContext(
-        server=server,
-        instance="test",
-        worker="p",
-        config=config,
-        ready=ready.set,
-        stop=stop,
-        measures=measures or Measures(),
-    )
+    context = context_of(server, database, settings, ready=ready, stop=stop, archive=archive, measures=measures)
     task = asyncio.create_task(run_projector(context))
     try:
         waiting = asyncio.create_task(ready.wait())

@@ -5,29 +5,40 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import pytest
 
+from cutor import backup
 from cutor.bus.connection import Bus
+from cutor.bus.embedded import find_binary, free_port
 from cutor.model.events import Cancelled
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.archive import beginning, fold_rules
 from cutor.projections.archive.errors import MessagesMissing
 from cutor.projections.archive.fold_sealing import seal_fold
 from cutor.projections.archive.place import Archive, sha256_of
+from cutor.projections.archive.sealed_fold import Looked, SealedFold
 from cutor.projections.archive.sealing import acknowledge, seal
+from cutor.projections.errors import RebuildFailed
+from cutor.projections.folds.tail import Tail
+from cutor.projections.projector import run_projector
 from cutor.projections.rebuilds.client import order_rebuild
 from cutor.projections.rebuilds.compare import Compared, Difference
 from cutor.projections.rebuilds.range_file import fold_range
-from cutor.projections.rebuilds.rebuild import rebuild, rebuild_in_place
+from cutor.projections.rebuilds.rebuild import Progress, rebuild, rebuild_in_place
 from cutor.projections.rebuilds.start import Start
+from cutor.projections.views_paths import beside
 from cutor.replay import Span
-from tests.integration.projecting import copy_of_the_views, happen, happen_to_many, projector, until
+from tests.integration.projecting import PATIENCE_S, context_of, copy_of_the_views, happen, happen_to_many, projector, until
 from tests.integration.test_archive import SMALL, loose_server, loose_url, seal_all, set_up
 from tests.integration.test_archive_fold import EVERYTHING, Folded, folded
 from tests.integration.test_archive_views import differing
+from tests.nats_server import OwnServer
 from tests.unit.histories import RUNNING
 
 __all__ = ["folded"]
@@ -145,6 +156,35 @@ async def test_a_file_that_holds_other_views_than_the_index_says_is_not_gone_by(
         assert [str(path) in line for line in errors(caplog)] == [True]
 
 
+async def test_a_file_that_brings_code_is_not_gone_by(
+    folded: Folded, own_server: OwnServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its hash and where it stands are right; nothing of that code is run."""
+    secret, path, database = folded.directory / "secret", folded.path, folded.directory / "views.duckdb"
+    whole = path.read_bytes()
+    secret.write_text("secret")
+    for change in (
+        "CREATE OR REPLACE VIEW dead_letters AS SELECT 'EVENTS' AS stream, 7 AS sequence, content AS reason FROM {secret}",
+        "CREATE OR REPLACE VIEW checkpoint AS SELECT c.* FROM ({checkpoint}) AS c, (SELECT count(*) FROM {secret})",
+        "CREATE MACRO utc(nanoseconds) AS (SELECT max(content) FROM {secret})",
+    ):
+        path.write_bytes(whole)
+        with duckdb.connect(path) as connection:
+            [(view,)] = connection.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'checkpoint'").fetchall()
+            checkpoint = view.partition(" AS ")[2].rstrip(";\n")
+            connection.execute(change.format(secret=f"read_text('{secret}')", checkpoint=checkpoint))
+        folded.write(sha256=sha256_of(path), file_bytes=path.stat().st_size)
+        os.utime(secret, (1, 1))
+        caplog.clear()
+        assert await from_fold(folded) == {}
+        assert [": every event is folded in its place" in line for line in errors(caplog)] == [True]
+        assert secret.stat().st_atime == 1
+    async with projector(own_server.url, database, archive=folded.archive.directory):
+        assert "every event is folded in place of the sealed fold" in caplog.text
+    assert secret.stat().st_atime == 1
+    assert difference(folded.directory / "of-stream.duckdb", database) is None
+
+
 async def test_a_fold_by_other_rules_is_not_gone_by(
     folded: Folded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -153,22 +193,162 @@ async def test_a_fold_by_other_rules_is_not_gone_by(
     assert ["another version of cutor" in line for line in errors(caplog)] == [True]
 
 
-async def test_it_is_copied_whole_while_another_takes_its_place(folded: Folded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the look at the index and the copy, and while it is copied, the fold is brought on."""
-    put = beginning.Beginning.put
+async def test_one_that_took_its_place_before_it_was_copied_is_begun_with(
+    folded: Folded, own_server: OwnServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between the look at the index and the copy, the fold is brought on."""
+    put, brought_on = beginning.Beginning.put, asyncio.Event()
 
     async def put_later(self: beginning.Beginning, *args: object) -> None:
-        descriptor = os.open(self.path, os.O_RDONLY)
-        await folded.seal()
-        assert not self.path.exists()
-        os.close(descriptor)
+        if not brought_on.is_set():
+            brought_on.set()
+            await folded.seal()
+            assert not self.path.exists()
         await put(self, *args)  # type: ignore[arg-type]
 
+    monkeypatch.setattr(beginning.Beginning, "put", put_later)
+    first = folded.fold()
     await seal_all(folded.bus, folded.archive, EVERYTHING)
+    assert await from_fold(folded) == {EVENTS: (1, folded.fold().streams[EVENTS].last), ENVIRONMENTS: (1, 1)}
+    assert folded.fold() != first
+    caplog.set_level(logging.INFO)
+    await happen_to_many(folded.bus, 3, "u")
+    await seal_all(folded.bus, folded.archive, EVERYTHING)
+    brought_on.clear()
+    async with projector(own_server.url, folded.directory / "views.duckdb", archive=folded.archive.directory):
+        assert f"the views begin with the sealed fold of {folded.fold().named()}" in caplog.text
+    assert errors(caplog) == []
+
+
+async def test_a_projector_that_is_stopped_while_it_copies_does_not_wait_for_that(
+    folded: Folded, own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ready, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def put(*_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(beginning.Beginning, "put", put)
+    database = folded.directory / "views" / "views.duckdb"
+    context = context_of(own_server.url, database, ready=ready, stop=stop, archive=folded.archive.directory)
+    async with asyncio.timeout(PATIENCE_S):
+        task = asyncio.create_task(run_projector(context))
+        await begun.wait()
+        stop.set()
+        await task
+    assert not ready.is_set()
+    assert not beside(database, "fold").exists()
+
+
+async def test_without_room_for_a_copy_every_event_is_folded(
+    folded: Folded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    free = folded.fold().file_bytes - 1
     with monkeypatch.context() as patched:
-        patched.setattr(beginning.Beginning, "put", put_later)
+        patched.setattr("cutor.projections.archive.beginning.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
         assert await from_fold(folded) == {}
-    assert await from_fold(folded) != {}
+    [line] = errors(caplog)
+    assert "are free, and a copy of the sealed fold wants" in line
+
+
+async def test_a_rebuild_of_one_stream_alone_begins_with_it(folded: Folded) -> None:
+    await seal_all(folded.bus, folded.archive, EVERYTHING)
+    manifest = folded.archive.manifest(EVENTS)
+    assert manifest is not None
+    path, told = folded.directory / "views.duckdb", list[Progress]()
+    done = await rebuild(folded.bus, path, tell=told.append, until={EVENTS: manifest.last}, archive=folded.archive)
+    part = folded.fold().streams[EVENTS]
+    assert done.from_fold == {EVENTS: (1, part.last)}
+    assert (done.messages, told[-1].messages) == (manifest.last, manifest.last - part.last)
+
+
+async def test_a_stream_that_has_lost_the_end_of_the_fold_has_every_event_folded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sealed behind that, the stream has: only the fold's own end tells, by which views are compared with it."""
+    archive, database = Archive(tmp_path / "archive"), tmp_path / "views.duckdb"
+    async with loose_url(tmp_path / "nats") as url, Bus.connect(url, name="test") as bus:
+        await happen(bus, "a", RUNNING[0], Cancelled())
+        await bus.publish("cutor.ev.x", b"")
+        await seal_all(bus, archive)
+        with archive.held():
+            fold = (await seal_fold(archive)).fold
+        assert fold is not None
+        await bus.publish("cutor.ev.y", b"")
+        await seal_all(bus, archive)
+        await bus.publish("cutor.ev.x", b"")
+        await set_up(bus, "UPDATE", "EVENTS", discard="old", max_msgs_per_subject=1)
+        done = await rebuild(bus, tmp_path / "rebuilt.duckdb", archive=archive)
+        assert done.from_fold == {}
+        assert f"EVENTS has not the message at {fold.streams[EVENTS].last}" in caplog.text
+
+        async def believed(_: Bus, found: SealedFold, *__: object) -> Looked:
+            return Looked(found)
+
+        caplog.set_level(logging.INFO)
+        monkeypatch.setattr(beginning, "_judged", believed)
+        async with projector(url, database, archive=archive.directory):
+            pass
+        assert caplog.text.count("the views begin with the sealed fold") == 1
+        assert caplog.text.count("the views are made anew") == 1
+        assert difference(tmp_path / "rebuilt.duckdb", database) is None
+
+
+@asynccontextmanager
+async def permissive_server(directory: Path) -> AsyncIterator[Bus]:
+    """A bus on a server without streams that lets anybody delete some."""
+    port = str(free_port("127.0.0.1"))
+    arguments = ("-a", "127.0.0.1", "-p", port, "-js", "-sd", str(directory), "-l", str(directory.with_suffix(".log")))
+    process = await asyncio.create_subprocess_exec(find_binary(), *arguments)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                with suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", int(port))
+                    writer.close()
+                    break
+                await asyncio.sleep(0.02)
+        async with Bus.connect(f"nats://127.0.0.1:{port}", name="test") as bus:
+            yield bus
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_a_stream_that_was_made_anew_while_its_tail_was_read_ends_the_rebuild(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, copy, put = Archive(tmp_path / "archive"), tmp_path / "backup", beginning.Beginning.put
+    async with loose_server(tmp_path / "nats") as bus:
+        await happen_to_many(bus, 3, "s")
+        await seal_all(bus, archive)
+        with archive.held():
+            await seal_fold(archive)
+        made = await backup.make(bus, copy)
+    async with permissive_server(tmp_path / "other") as bus:
+        await backup.restore(bus, copy, made)
+        await happen_to_many(bus, 1, "lost")
+
+        tails: list[Tail] = []
+        read_ahead = Start._read_ahead
+
+        def noting(self: Start, *args: object) -> None:
+            read_ahead(self, *args)  # type: ignore[arg-type]
+            tails.extend(self._tails.values())
+
+        async def put_later(self: beginning.Beginning, *args: object) -> None:
+            await asyncio.wait([tail._first for tail in tails])
+            for stream in made.streams:
+                await bus.api.call(stream.name, f"STREAM.DELETE.{stream.name}", {})
+            await backup.restore(bus, copy, made)
+            await happen_to_many(bus, 1, "other")
+            await put(self, *args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Start, "_read_ahead", noting)
+        monkeypatch.setattr(beginning.Beginning, "put", put_later)
+        with pytest.raises(RebuildFailed, match="EVENTS was made anew while it was read"):
+            await rebuild(bus, tmp_path / "views.duckdb", archive=archive)
 
 
 async def test_a_rebuild_that_is_called_off_while_it_copies_leaves_nothing(

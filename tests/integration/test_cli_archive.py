@@ -34,6 +34,7 @@ def test_seal_status_and_verify(bare: User, tmp_path: Path) -> None:
     assert json.loads(rebuilt.stdout)["from_fold"] == {"EVENTS": [1, events["last"]]}
     rebuilt = bare.cutor("projections", "rebuild", "--config", str(config), "--data", str(tmp_path))
     assert f"they began with the sealed fold of EVENTS 1 to {events['last']:,}" in rebuilt.stdout
+    assert "/s" not in rebuilt.stdout
     every = bare.cutor("projections", "rebuild", "--config", str(config), "--data", str(tmp_path), "--from-events", "--json")
     assert json.loads(every.stdout)["from_fold"] == {}
     [views] = directory.glob("fold/*.duckdb")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from cutor.bus.connection import Bus
+from cutor.model.units import about
 from cutor.projections.archive.errors import ArchiveError
-from cutor.projections.archive.fold_copy import Tell, copied
+from cutor.projections.archive.fold_copy import FoldUnusable, Tell, copied
 from cutor.projections.archive.fold_sealing import manifests_of
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealed_fold import FoldPlace, Looked, Part, SealedFold
+from cutor.projections.definitions import defined
+from cutor.projections.folds.rows import fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +32,11 @@ class Beginning(NamedTuple):
 
     async def put(self, to: Path, tell: Tell = lambda _: None) -> None:
         """Copy it to a place where nothing is. Raises `FoldUnusable`; cancelled or failed, it leaves nothing there."""
-        await copied(self.path, self.fold, to, tell)
+        free = shutil.disk_usage(to.parent).free
+        if free < self.fold.file_bytes:
+            wanted = about(self.fold.file_bytes)
+            raise FoldUnusable(f"{to.parent}: {about(free)} are free, and a copy of the sealed fold wants {wanted}")
+        await asyncio.gather(copied(self.path, self.fold, to, tell), asyncio.to_thread(defined))  # with which it is compared
 
 
 async def find(bus: Bus, archive: Archive, until: Mapping[str, int] | None = None) -> Beginning | None:
@@ -40,7 +49,7 @@ async def find(bus: Bus, archive: Archive, until: Mapping[str, int] | None = Non
         looked = place.look(manifests)
         if looked.fold is not None:
             joined = {stream: await Joined.of(bus, stream, archive) for stream in manifests}
-            looked = await _judged(looked.fold, joined, until)
+            looked = await _judged(bus, looked.fold, joined, until)
     except ArchiveError:
         return None  # who folds meets the same, and says so
     if looked.fault is not None:
@@ -50,7 +59,15 @@ async def find(bus: Bus, archive: Archive, until: Mapping[str, int] | None = Non
     return None if looked.fold is None else Beginning(looked.fold, place.path_of(looked.fold), joined)
 
 
-async def _judged(fold: SealedFold, joined: Mapping[str, Joined], until: Mapping[str, int] | None) -> Looked:
+async def find_other(bus: Bus, archive: Archive, former: Beginning, until: Mapping[str, int] | None = None) -> Beginning | None:
+    """Return the fold that took the place of one whose file is gone; None where that is there, or none did."""
+    if former.path.exists():
+        return None
+    found = await find(bus, archive, until)
+    return None if found is None or found.fold == former.fold else found
+
+
+async def _judged(bus: Bus, fold: SealedFold, joined: Mapping[str, Joined], until: Mapping[str, int] | None) -> Looked:
     """Return whether a fold of what is sealed is that of the streams, too, as far as they are wanted."""
     for stream, part in fold.streams.items():
         if not part.last:
@@ -59,9 +76,19 @@ async def _judged(fold: SealedFold, joined: Mapping[str, Joined], until: Mapping
             return Looked()  # what is wanted ends before it
         if joined[stream].first != part.first:
             return Looked(outdated=f"{stream} begins at {joined[stream].first}, and the sealed fold at {part.first}")
+        if not await _has_its_end(bus, joined[stream], part):
+            return Looked(outdated=f"{stream} has not the message at {part.last} that the sealed fold ends with")
         if (again := await _again(joined[stream], part)) is not None:
             return Looked(outdated=f"{stream} has {again} again, which the sealed fold lacks")
     return Looked(fold)
+
+
+async def _has_its_end(bus: Bus, joined: Joined, part: Part) -> bool:
+    """Return whether a stream that still should have the last message of a fold has that one: views are compared by it."""
+    if part.last < joined.first_kept:
+        return True
+    message = await bus.get(joined.stream, part.last, consistent=True)
+    return message is not None and fingerprint(message) == part.fingerprint
 
 
 async def _again(joined: Joined, part: Part) -> str | None:

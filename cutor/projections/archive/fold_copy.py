@@ -15,6 +15,7 @@ import duckdb
 
 from cutor.projections import schema
 from cutor.projections.archive.sealed_fold import Part, SealedFold, open_plain
+from cutor.projections.definitions import DefinedOtherwise, check_definitions, enclosed
 from cutor.projections.session import one_line
 from cutor.projections.store import Position
 from cutor.projections.writer import Writer
@@ -76,11 +77,17 @@ def check_file(path: Path, fold: SealedFold) -> None:
 
 
 def check_copy(path: Path, fold: SealedFold) -> None:
-    """Raise `FoldUnusable` where a copy does not hold what the index says: whoever writes that can compute hashes, too."""
+    """Raise `FoldUnusable` where a copy does not hold what the index says: whoever writes that can compute hashes, too.
+
+    Nothing that the copy defines is run before it is known to be what views define.
+    """
     try:
-        with duckdb.connect(path, read_only=True) as connection:
+        with enclosed(path) as connection:
+            check_definitions(connection)
             rules = connection.execute("SELECT digest FROM folds.rules").fetchall()
             found = connection.execute("SELECT stream, sequence, fingerprint FROM checkpoint").fetchall()
+    except DefinedOtherwise as error:
+        raise FoldUnusable(f"{fold.file_name}: {error}") from error
     except duckdb.Error as error:
         raise FoldUnusable(f"{fold.file_name}: it cannot be read as views: {one_line(error)}") from error
     if rules != [(schema.rules_digest(),)] or {stream: Position(*at) for stream, *at in found} != {

@@ -36,7 +36,10 @@ STAY: Final = "the views stay as they are"
 
 
 class Progress(NamedTuple):
-    """How far a rebuild has come: in ``stream`` up to ``sequence`` of ``last``; messages and bytes of bodies of all streams."""
+    """How far a rebuild has come: in ``stream`` up to ``sequence`` of ``last``.
+
+    ``messages`` and bytes of bodies are those of all streams that it folded in itself: what it began with was copied.
+    """
 
     stream: str
     sequence: int
@@ -46,7 +49,7 @@ class Progress(NamedTuple):
 
 
 class Rebuilt(NamedTuple):
-    """What a rebuild folded in: the last sequence of each stream, messages and bytes of their bodies, and how long it took.
+    """What a rebuild came to: the last sequence of each stream, messages and bytes of their bodies, and how long it took.
 
     ``begins`` has the first sequence of the streams whose beginning was to be folded in, and could not be had. ``from_fold``
     has of each stream what came from the sealed fold of an archive, the first sequence and the last.
@@ -144,6 +147,8 @@ class FreshViews:
         self._tell = tell
         self._messages = 0
         self._body_bytes = 0
+        self._copied_messages = 0
+        self._copied_bytes = 0
         self._began = time.monotonic()
         self._finished = False
 
@@ -197,10 +202,13 @@ class FreshViews:
         """Make the file; what it has of the sealed fold counts as folded in."""
         whole = MappingProxyType({} if self._parts else until)
         fold = await self._start.make(whole, lambda at: self._count(EVENTS, at, until.get(EVENTS, 0), 0, 0))
+        self._created.update(self._start.created)
         for stream, part in fold.streams.items() if fold else ():
             if part.last:
                 self._from_fold[stream] = (part.first, part.last)
-                self._count(stream, part.last, until[stream], part.messages, part.body_bytes)
+                self._count(stream, part.last, until[stream], 0, 0)
+                self._copied_messages += part.messages
+                self._copied_bytes += part.body_bytes
 
     async def _fold_stream(self, stream: str, first: int, last: int) -> None:
         """Fold a stream in; where its limits take what is not read yet, or a reading ends early, go on behind what was read."""
@@ -287,7 +295,8 @@ class FreshViews:
         self._finished = True
         for stream, first in begins.items():
             log.warning("%s: %s", self.path, lateness(stream, first))
-        return Rebuilt(positions, self._messages, self._body_bytes, time.monotonic() - self._began, begins, self._from_fold)
+        messages, body_bytes = self._messages + self._copied_messages, self._body_bytes + self._copied_bytes
+        return Rebuilt(positions, messages, body_bytes, time.monotonic() - self._began, begins, self._from_fold)
 
     async def _begin_late(self) -> dict[str, int]:
         """Return the first sequences of streams that were to be folded in from 1 on, and were not."""

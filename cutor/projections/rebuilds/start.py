@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 from cutor.bus.connection import Bus
 from cutor.model.subjects import EVENTS
-from cutor.projections.archive.beginning import Beginning, find
-from cutor.projections.archive.fold_copy import FoldUnusable, check_positions
+from cutor.projections.archive.beginning import Beginning, find, find_other
+from cutor.projections.archive.fold_copy import FoldUnusable, check_copy
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealed_fold import SealedFold
 from cutor.projections.errors import ViewsRejected
@@ -44,6 +44,8 @@ class Start:
         self._writer = writer
         self._way = way
         self._tails: dict[str, Tail] = {}
+        self.created: dict[str, str] = {}
+        """When the streams were made of which something is being read already, as their server wrote it before that."""
 
     async def make(self, until: Mapping[str, int], tell: Callable[[int], None]) -> SealedFold | None:
         """Make the file, as a copy of the sealed fold where there is one that may be gone by; return that one.
@@ -51,38 +53,48 @@ class Start:
         It must not hold more of a stream than ``until``. ``tell`` is told how far it is in EVENTS. What is wrong with it is an
         error in the log, and the file is empty.
         """
-        beginning = None
-        if self._way.archive is not None and not (self._way.from_events or self._way.from_bodies):
-            beginning = await find(self._bus, self._way.archive, until)
-        if beginning is not None and await self._copied(beginning, until, tell):
-            return beginning.fold
+        way = self._way
+        if way.archive is not None and not (way.from_events or way.from_bodies):
+            beginning, error = await find(self._bus, way.archive, until), None
+            if beginning is not None and (error := await self._copied(beginning, until, tell)) is not None:
+                other = await find_other(self._bus, way.archive, beginning, until)
+                if other is not None:
+                    beginning, error = other, await self._copied(other, until, tell)
+            if beginning is not None and error is None:
+                log.info("the new views begin with the sealed fold of %s", beginning.fold.named())
+                return beginning.fold
+            if error is not None:
+                log.error("%s: every event is folded in its place", error)
         await self._writer.make()
         return None
 
-    async def _copied(self, beginning: Beginning, until: Mapping[str, int], tell: Callable[[int], None]) -> bool:
-        """Make the file as a copy of a fold; return False, with nothing left of it, where it is not what it should be."""
+    async def _copied(self, beginning: Beginning, until: Mapping[str, int], tell: Callable[[int], None]) -> str | None:
+        """Make the file as a copy of a fold; return why not, with nothing left of it, where it is not what it should be."""
         fold, loop = beginning.fold, asyncio.get_running_loop()
 
         def tell_copied(done: int) -> None:
             loop.call_soon_threadsafe(tell, fold.streams[EVENTS].last * done // fold.file_bytes)
 
+        await self.close()
         self._read_ahead(beginning, until)
         try:
             await beginning.put(self._writer.path, tell_copied)
+        except FoldUnusable as error:
+            return str(error)
+        try:
+            await asyncio.to_thread(check_copy, self._writer.path, fold)
             await self._writer.make()
-            check_positions(self._writer, fold.streams)
         except (FoldUnusable, ViewsRejected) as error:
-            log.error("%s: %s: every event is folded in its place", beginning.path, error)
             await self._writer.give_up(keep=False)
-            return False
-        log.info("the new views begin with the sealed fold of %s", fold.named())
-        return True
+            return f"{beginning.path}: {error}"
+        return None
 
     def _read_ahead(self, beginning: Beginning, until: Mapping[str, int]) -> None:
         """Begin to read what is behind the archive: what that takes to begin is as long as the copying."""
+        self.created = {stream: joined.created for stream, joined in beginning.joined.items()}
         for stream, joined in beginning.joined.items():
             sealed_since = joined.sealed - beginning.fold.streams[stream].last
-            if joined.sealed and sealed_since <= SOON and joined.sealed < until[stream]:
+            if joined.sealed and sealed_since <= SOON and joined.sealed < until.get(stream, 0):
                 self._tails[stream] = Tail(self._bus, stream, joined.sealed + 1, until[stream], FED_FROM)
 
     @asynccontextmanager

@@ -6,13 +6,14 @@ import errno
 import os
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from cutor.model.subjects import EVENTS
 from cutor.projections.archive import fold_rules
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveFull, ArchiveUnusable
 from cutor.projections.archive.fold_sealing import standing
-from cutor.projections.archive.place import RESERVE_BYTES
+from cutor.projections.archive.place import RESERVE_BYTES, sha256_of
 from cutor.projections.archive.room import make_room
 from tests.integration.projecting import happen_to_many
 from tests.integration.test_archive import seal_all
@@ -44,6 +45,26 @@ async def test_a_disk_that_fails_takes_no_fold_with_it(behind: Folded, monkeypat
     assert behind.files() == before
     done = await behind.seal()
     assert done.messages == done.sealed
+
+
+async def test_one_that_brings_code_is_made_anew_and_none_of_it_is_run(
+    behind: Folded, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What views define is asked for as soon as a file of them is opened to be brought on. The hash is right."""
+    secret, path = behind.directory / "secret", behind.path
+    secret.write_text("secret")
+    with duckdb.connect(path) as connection:
+        [(view,)] = connection.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'checkpoint'").fetchall()
+        checkpoint = view.partition(" AS ")[2].rstrip(";\n")
+        reading = f"SELECT c.* FROM ({checkpoint}) AS c, (SELECT count(*) FROM read_text('{secret}'))"
+        connection.execute(f"CREATE OR REPLACE VIEW checkpoint AS {reading}")
+    behind.write(sha256=sha256_of(path), file_bytes=path.stat().st_size)
+    os.utime(secret, (1, 1))
+    done = await behind.seal()
+    assert "view main.checkpoint is not defined as in views: a fold is sealed anew" in caplog.text
+    assert done.messages == done.sealed
+    assert secret.stat().st_atime == 1
+    assert await behind.faults() == []
 
 
 async def test_what_is_folded_before_a_damaged_segment_stays(behind: Folded) -> None:

@@ -20,6 +20,7 @@ from cutor.projections.archive.fold_copy import (
     CopyUnwritable,
     FoldUnreadable,
     FoldUnusable,
+    check_copy,
     check_file,
     check_positions,
     copied,
@@ -167,9 +168,8 @@ async def _made(work: Work, draft: Path, at: Progress) -> tuple[SealedFold, Arch
     try:
         if at.fold is not None:
             await copied(work.place.path_of(at.fold), at.fold, draft)
+            await asyncio.to_thread(check_copy, draft, at.fold)
         await writer.make()
-        if at.fold is not None:
-            check_positions(writer, at.fold.streams)
         hindered = await _fold(work, writer, at)
         parts = {stream: part_of(work.manifests[stream], writer.position(stream).sequence) for stream in FOLDS}
         check_positions(writer, parts)

@@ -17,7 +17,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import BodyMissing, BusUnreachable
 from cutor.bus.horizon import Horizon
 from cutor.bus.topology import apply
-from cutor.cli.archive import _expire
+from cutor.cli.archive_expire import _expire
 from cutor.cli.output import StatusLine
 from cutor.contents import Contents
 from cutor.journal import Journal

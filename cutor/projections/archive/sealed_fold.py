@@ -185,10 +185,7 @@ class FoldPlace:
         if fold.rules != fold_rules.folding_rules():
             return Looked(outdated=f"{self.directory}: what is there was folded by the rules of another version of cutor")
         lasts = {stream: part.last for stream, part in fold.streams.items()}
-        is_of_archive = fold.mark in (
-            None,
-            self._archive.mark(),
-        )  # one that was sealed before the archive had its mark has none
+        is_of_archive = fold.mark in (None, self._archive.mark())  # None: sealed before the archive had its mark
         if lasts.keys() != FOLDS.keys() or not is_of_archive or fold.streams != parts_of(manifests, lasts):
             return Looked(fault=f"{self._index}: the fold is not of what is sealed in this archive")
         return Looked(fold)

@@ -25,6 +25,8 @@ BOX_DIRECTORY: Final = "/box"
 COPIES_DIRECTORY: Final = "/copies"
 CACHE_DIRECTORY: Final = "/cache"
 CODE_DIRECTORY: Final = "/opt/cutor"
+ENVIRONMENT: Final = ["PATH=/usr/bin", "LANG=C.UTF-8", "MALLOC_MMAP_THRESHOLD_=131072"]
+"""Of an init. The threshold keeps glibc's malloc from holding on to large buffers: the kernel gets them back at once."""
 RUNNER_MODULE: Final = "cutor.jail.inside.worker_init"
 NO_NETWORK: Final = "none"
 """Docker's name of the network that has nothing in it but a loopback."""
@@ -338,8 +340,7 @@ def _spec(
         "User": user,
         "Entrypoint": [],
         "Cmd": command,
-        # the threshold keeps glibc's malloc from holding on to large buffers: the kernel gets them back at once
-        "Env": ["PATH=/usr/bin", "LANG=C.UTF-8", "MALLOC_MMAP_THRESHOLD_=131072"],
+        "Env": ENVIRONMENT,
         "Hostname": "cutor",
         "WorkingDir": "/",
         "Labels": labels,

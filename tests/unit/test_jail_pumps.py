@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from typing import Final
 
+from cutor.containers.host_config import ENVIRONMENT
 from cutor.jail.inside.pumps import Feed, Sink
 
 
@@ -54,6 +58,30 @@ def test_exactly_the_limit_is_not_over() -> None:
     sink.take()
     assert (sink.over, sink.ended, sink.kept) == (False, True, b"abc")
     sink.close()
+
+
+BYTE_BY_BYTE: Final = """
+import os, resource
+from cutor.jail.inside.pumps import Sink
+read, write = os.pipe()
+sink = Sink(read, 2000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(2000):
+    os.write(write, b"a")
+    sink.take()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_output_byte_by_byte_costs_no_memory_beside_what_is_kept() -> None:
+    """A buffer of its own for each read was mapped and unmapped each time, with an init's settings of malloc; the kernel gives
+    up what it held for a mapping only after a while, and counted it as memory of the program. That was so where the heap had no
+    room: here, it never has.
+    """
+    command = [sys.executable, "-c", BYTE_BY_BYTE]
+    variables = dict(one.split("=") for one in ENVIRONMENT) | {"MALLOC_TOP_PAD_": "0", "MALLOC_TRIM_THRESHOLD_": "0"}
+    faults = subprocess.run(command, env=variables, check=True, capture_output=True, text=True).stdout
+    assert int(faults) < 500
 
 
 def test_a_feed_goes_on_where_the_pipe_was_full() -> None:

@@ -6,6 +6,10 @@ import os
 from typing import Final
 
 _PIECE_BYTES: Final = 1 << 17
+_PIECE: Final = memoryview(bytearray(_PIECE_BYTES))
+"""What every read goes into: an object for each would be mapped and unmapped each time, and the kernel, which frees what it
+held for a mapping only after a while, would count thousands of them as memory of a container whose program prints byte by byte.
+"""
 
 
 class Pipe:
@@ -43,16 +47,17 @@ class Sink(Pipe):
     def take(self) -> None:
         """Read once; sets `ended` at the pipe's end."""
         try:
-            data = os.read(self.fd, _PIECE_BYTES)
+            read_bytes = os.readv(self.fd, (_PIECE,))
         except BlockingIOError:
             return
-        self.ended = not data
+        data = _PIECE[:read_bytes]
+        self.ended = not read_bytes
         if self._keep_tail:
             self.kept += data
             del self.kept[: max(len(self.kept) - self._limit_bytes, 0)]
         elif room := max(self._limit_bytes - self.total_bytes, 0):
             self.kept += data[:room]
-        self.total_bytes += len(data)
+        self.total_bytes += read_bytes
 
 
 class Feed(Pipe):

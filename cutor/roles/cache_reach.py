@@ -72,11 +72,14 @@ class CacheReach:
             log.info("the cache answers again")
         self.away, self._known_s = away, time.monotonic()
 
-    def answers(self) -> bool:
-        """Return whether it was seen to answer a short time ago; else have somebody look, for who asks next."""
-        if self.away or not self.known:
+    def answers(self, since_s: float) -> bool:
+        """Return whether it was seen to answer since then, by the monotonic clock; else have somebody look, for who asks next.
+
+        However late that is: of many workers, to which a delivery goes in turn, each is asked seldom.
+        """
+        if self.away or self._known_s < since_s:
             self.look()
-        return self.known and not self.away
+        return self._known_s >= since_s and not self.away
 
     def look(self) -> None:
         """Have somebody look, unless that is under way, or was done `LOOK_EVERY_S` ago or less."""

@@ -95,7 +95,7 @@ class Publishing:
         self._failed = False
         self._said: type[CutorError] | None = None
         self._pause_s = PAUSE_S
-        self._away_until_s = self._held_until_s = self._took_s = float("-inf")
+        self._away_until_s = self._held_until_s = self._refused_s = self._took_s = float("-inf")
         self._leases = KnownLeases("builder")
         place = self._place
         self._reach = None if place is None else CacheReach(engine, settings, instance, data, place, "builder")
@@ -120,21 +120,22 @@ class Publishing:
         """Return whether it may not: without counting for anything.
 
         Behind another builder's lease, or one of this one, not before `HELD_S` are over or the cache has taken something here:
-        it did not take that then. There, and while it fails, it has to answer first: that is looked at without a lease, however
-        long it is away.
+        it did not take that then. There, and while it fails, it has to have answered since: that is looked at without a lease,
+        however long it is away, and meanwhile, so that who comes again when the time is over knows.
         """
         now_s, met_s = time.monotonic(), self._leases.met_s(lease)
-        if self._reach is None:
-            return False
         failed = met_s is not None and self._took_s <= met_s
-        if (met_s is not None and failed and now_s - met_s < HELD_S) or now_s < self._held_until_s:
-            return True
-        return (failed or self._fails) and not self._reach.answers()
+        if self._reach is None or not (failed or self._fails):
+            return False
+        held_until_s, since_s = self._held_until_s, self._refused_s
+        if met_s is not None and failed:
+            held_until_s, since_s = max(held_until_s, met_s + HELD_S), max(since_s, met_s)
+        return not self._reach.answers(since_s) or now_s < held_until_s
 
     @property
     def _fails(self) -> bool:
         """Whether the cache did not take what a runner missed, and nothing since."""
-        return self._held_until_s > float("-inf")
+        return self._refused_s > float("-inf")
 
     def takes_time(self, *, missed: bool = False) -> bool:
         """Return whether publishing is waited for, and what is published may be beside the builds meanwhile."""
@@ -163,7 +164,8 @@ class Publishing:
             self._leave(built.key, one)
         if missed and not published:
             if self._failed and not one.blamed:
-                self._held_until_s = time.monotonic() + self._pause_s
+                self._refused_s = time.monotonic()
+                self._held_until_s = self._refused_s + self._pause_s
             raise NotPublished(f"the environment, which a runner missed, could not be published to the cache: {one.reason}")
 
     @asynccontextmanager
@@ -229,7 +231,7 @@ class Publishing:
         if self._reach is not None:
             self._reach.note(away=False)
         self._failed, self._said = False, None
-        self._away_until_s = self._held_until_s = float("-inf")
+        self._away_until_s = self._held_until_s = self._refused_s = float("-inf")
         self._took_s = time.monotonic()
         seconds = time.monotonic() - started
         log.info("environment %s: %d paths published in %.1f s", key[:SHORT], len(one.closure), seconds)

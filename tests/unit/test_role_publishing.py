@@ -363,7 +363,7 @@ def step(cache_at: Publishing) -> BuildStep:
 async def looked(publishing: Publishing) -> None:
     """Have the cache looked at, where that was not done lately, and wait for the end of it."""
     assert publishing._reach is not None
-    publishing._reach.answers()
+    publishing._reach.answers(publishing._refused_s)
     if publishing._reach._look is not None:
         await publishing._reach._look
 
@@ -438,11 +438,19 @@ def lease(number: int, role: Role = "builder", of: str = "s") -> Lease:
 
 
 @pytest.mark.parametrize(("silent", "away_s"), [(False, 50.0), (True, 900.0)])
-@pytest.mark.parametrize("builders", [1, 3, 5])
+@pytest.mark.parametrize("pause_s", [1.0, 10.0])
+@pytest.mark.parametrize("builders", [1, 3, 5, 40])
 async def test_a_cache_that_is_away_for_a_while_parks_nobody_however_many_builders_there_are(
-    builders: int, silent: bool, away_s: float, cache: Cache, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+    builders: int,
+    pause_s: float,
+    silent: bool,
+    away_s: float,
+    cache: Cache,
+    publishing: Publishing,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The submission goes from builder to builder, as deliveries do; three leases are all that it has.
+    """The submission goes from builder to builder, as deliveries do; three leases are all that it has. It comes to each of
+    them seldom, where they are many or it is put off for long; all the same one of them tries again.
 
     What answers, and takes nothing, is tried now and then; what does not answer is waited for.
     """
@@ -452,7 +460,7 @@ async def test_a_cache_that_is_away_for_a_while_parks_nobody_however_many_builde
     all_builders = [publishing] + [Publishing(ENGINE, publishing._settings, "one", None) for _ in range(builders - 1)]
     cache.away, newest, began_s = True, lease(1, "runner"), clock.now_s
     for number in range(1000):
-        clock.now_s += 1.0
+        clock.now_s += pause_s
         cache.away = clock.now_s - began_s < away_s
         cache.silent = silent and cache.away
         builder = all_builders[number % builders]

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tests.fault.proxy import Proxy
 
 TERMINAL: Final = frozenset({"finished", "cancelled", "rejected", "parked"})
-PATIENCE_S: Final = 120.0
+PATIENCE_S: Final = 240.0
 
 
 def request(run: str = "true", *, large_bytes: int = 0, **more: Any) -> bytes:

@@ -12,6 +12,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -94,7 +95,14 @@ async def bus(nats_server: EmbeddedServer) -> AsyncIterator[Bus]:
 @pytest.fixture
 async def own_server(tmp_path: Path) -> AsyncIterator[OwnServer]:
     """A server of this test alone, with cutor's streams."""
-    own = OwnServer(tmp_path / "nats")
+    async with server_in(tmp_path / "nats") as own:
+        yield own
+
+
+@asynccontextmanager
+async def server_in(directory: Path) -> AsyncIterator[OwnServer]:
+    """A server with cutor's streams and a store of its own, while the block lasts."""
+    own = OwnServer(directory)
     await own.start()
     try:
         await apply_streams(own.url)

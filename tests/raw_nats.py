@@ -7,7 +7,7 @@ import json
 from typing import Final
 from urllib.parse import urlsplit
 
-PATIENCE_S: Final = 60
+PATIENCE_S: Final = 180.0
 
 
 def pub(subject: bytes, body: bytes, *, reply: bytes = b"") -> bytes:

@@ -32,7 +32,7 @@ from tests.unit.histories import ENVIRONMENT, OK
 Work = Callable[[Job], Awaitable[None]]
 Approach = Callable[[Arrival], Awaitable[Any]]
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 def request(

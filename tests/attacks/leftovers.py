@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from tests.attacks.stack import AttackedStack
 
 SLOT_UIDS: Final = 8192
-PATIENCE_S: Final = 60
+PATIENCE_S: Final = 180.0
 """How long what is being removed may still be there."""
 OF_ONE_LIFE: Final = re.compile(r" --[a-z]+-fd \d+|(?<=queries\.process) \d+|(?<=/worker\.py) \d+")
 """What differs between two lives of a process: descriptors of roles, and the parents of what answers queries."""

@@ -86,7 +86,7 @@ async def test_it_seals_verifies_and_lets_go(addresses: Addresses, tmp_path: Pat
             for stream in STREAMS:
                 await seal(bus, archive, stream, Cut().everything())
         assert (await verify(archive, "EVENTS", bus, everything=True))[1:] == (1, 6, 6, [])
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while (expiry := await plan(bus, archive, AGE_S)).last < 5:
                 await asyncio.sleep(0.05)
         assert await expire(addresses.archiver, bus, archive, expiry) == 6, "the last one that is sealed stays"

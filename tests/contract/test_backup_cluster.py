@@ -40,7 +40,7 @@ async def empty(cluster: Cluster) -> None:
         shutil.rmtree(cluster.directory / str(node))
     for node in range(NODES):
         cluster.start(node)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while True:
             try:
                 async with Bus.connect(cluster.url(), name="test", connect_timeout_s=1) as bus:
@@ -58,7 +58,7 @@ async def everything(bus: Bus) -> list[Stored]:
 
 async def delivered(bus: Bus, count: int) -> list[str]:
     """The ids of the next deliveries to builders."""
-    async with asyncio.timeout(60), WeightedQueues(bus, "EVENTS", [("builder-default", 1)]) as queue:
+    async with asyncio.timeout(180), WeightedQueues(bus, "EVENTS", [("builder-default", 1)]) as queue:
         found = []
         for _ in range(count):
             delivery = await queue.next()
@@ -118,7 +118,7 @@ async def filled(cluster: Cluster) -> AsyncIterator[Bus]:
 
 async def elected(cluster: Cluster) -> None:
     """Wait until every stream has a leader again: an election takes longer than a request waits."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         for stream in ("EVENTS", "BODIES", "ENVIRONMENTS", "STACK"):
             while True:
                 try:

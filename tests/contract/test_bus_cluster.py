@@ -113,7 +113,8 @@ async def test_a_follower_waits_for_what_passed_before_it_was_stored(
                 if stored.subject.endswith("finished"):
                     return
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group, Bus.connect(cluster.url(nodes=[leader]), name="test") as near:
+    one = cluster.url(nodes=[leader])
+    async with asyncio.timeout(180), asyncio.TaskGroup() as group, Bus.connect(one, name="test") as near:
         group.create_task(follow())
         while not seen:
             await asyncio.sleep(0.01)
@@ -145,7 +146,7 @@ async def test_everything_goes_on_when_the_leader_dies(cluster: Cluster, bus: Bu
                 if len(seen) == 60:
                     return
 
-    async with asyncio.timeout(30), WeightedQueues(bus, "EVENTS", [("builder-default", 1)]) as queue:
+    async with asyncio.timeout(180), WeightedQueues(bus, "EVENTS", [("builder-default", 1)]) as queue:
         delivery = await queue.next()
         assert delivery is not None
         async with asyncio.TaskGroup() as group:
@@ -175,7 +176,7 @@ async def test_a_cluster_without_a_leader_is_told_from_a_server_that_does_not_an
     try:
         async with Bus.connect(cluster.url(nodes=[left]), name="test") as alone:
             with pytest.raises(Leaderless, match=r"answers, but JetStream there does not .* has no leader at the moment"):
-                await asyncio.wait_for(asks_on(alone), 60)
+                await asyncio.wait_for(asks_on(alone), 180)
         command = [sys.executable, "-m", "cutor", "--server", cluster.url(nodes=[left]), "doctor"]
         done = await asyncio.to_thread(
             subprocess.run, command, env=surroundings(tmp_path), capture_output=True, text=True, check=False

@@ -78,7 +78,7 @@ async def serving(directory: Path, configuration: str) -> AsyncIterator[int]:
         find_binary(), "-c", file.name, cwd=file.parent, env={**os.environ, "CUTOR_NATS_PASSWORD": "word"}
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while True:
                 with suppress(OSError):
                     (await asyncio.open_connection(HOST, port))[1].close()

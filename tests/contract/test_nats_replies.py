@@ -99,7 +99,7 @@ async def take_one(cluster: DeployedCluster) -> None:
     """Have a builder take a delivery, and leave it in hand."""
     async with Bus.connect(cluster.url("builder"), name="builder") as builder:
         inbox = builder.link.new_inbox()
-        async with asyncio.timeout(60), builder.subscribe(inbox) as notices:
+        async with asyncio.timeout(180), builder.subscribe(inbox) as notices:
             await builder.link.send("$JS.API.CONSUMER.MSG.NEXT.EVENTS.builder-default", b'{"batch": 1}', reply=inbox)
             await anext(aiter(notices))
 

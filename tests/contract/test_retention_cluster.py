@@ -49,7 +49,7 @@ async def test_the_copy_that_leads_next_has_let_go_of_the_same(cluster: Cluster,
         assert await expire(cluster.url(), bus, archive, expiry) == last
         before = await cluster.leader("EVENTS")
         await bus.api.call("EVENTS", "STREAM.LEADER.STEPDOWN.EVENTS")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(180):
             while await cluster.leader("EVENTS") == before:
                 await asyncio.sleep(0.1)
         await cluster.current("EVENTS")

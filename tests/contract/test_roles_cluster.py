@@ -118,7 +118,7 @@ async def test_work_stops_when_the_next_lease_passes_by_another_node(cluster: Cl
         async with role(Journal(losing), work):
             await work.began.wait()
             lease = await take_over(taker, submitted.address)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 await work.stopped.wait()
         state = await taker.known(submitted.address)
         assert holds(state, lease)

@@ -12,7 +12,7 @@ from tests.fault.stack import ExtraRole, FaultStack
 
 ROOTS: Final = Path("/var/lib/docker/volumes/cutor-nix-var/_data/nix/gcroots/cutor")
 HALF_MADE: Final = ".half-made-"
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 180.0
 VIEWS: Final = ("", ".wal", ".lock", ".snapshot", ".snapshot.wal", ".aside", ".aside.wal")
 OWN: Final = {"nats", "log", "instance", "place", "lock", "config.toml", "images.json"}
 

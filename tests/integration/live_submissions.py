@@ -21,7 +21,7 @@ from tests.live_stack import EXAMPLES, Stack
 
 PYTHON: Final = (EXAMPLES / "python-three-tests" / "shell.nix").read_text()
 TERMINAL: Final = ("finished", "cancelled", "rejected", "parked")
-PATIENCE_S: Final = 60
+PATIENCE_S: Final = 180.0
 """How long is waited for what takes a second: the machine may be busy with much else."""
 
 T = TypeVar("T")

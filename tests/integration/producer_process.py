@@ -15,7 +15,7 @@ import msgspec
 
 from cutor import Client, SubmissionConflict
 
-PATIENCE_S = 120
+PATIENCE_S = 240.0
 
 
 async def hand_in(client: Client, request: dict[str, Any]) -> Any:

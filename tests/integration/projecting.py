@@ -27,7 +27,7 @@ from cutor.roles.measures import Measures
 from tests.unit.histories import RUNNING, finished, ran
 
 FINISHED = (*RUNNING, ran(0, "OK", "WA"), finished("WRONG_ANSWER"), Cleaned(worker="w", by="worker"))
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 async def happen(bus: Bus, identity: str, *events: Event, after: int = 0) -> int:

@@ -84,7 +84,7 @@ async def test_no_room_is_no_fault_and_who_interrupts_ends_it(folded: Folded, mo
 
     def endless(_: Compared) -> object:
         loop.call_soon_threadsafe(began.set)
-        assert stopped.wait(60)
+        assert stopped.wait(180)
         raise duckdb.InterruptException
 
     monkeypatch.setattr(Compared, "stop", lambda _: stopped.set())

@@ -73,7 +73,7 @@ async def test_a_neighbours_verdict_that_changed_is_a_difference(
 
 async def test_an_attack_that_can_not_be_handed_in_is_not_waited_for_to_kill(campaign: Campaign) -> None:
     kills = attack("true", kill=Kill(process="runner", at="leased runner"), files={"../up": ""})
-    verdicts = await asyncio.wait_for(alone(campaign, kills, attack("true")), 60)
+    verdicts = await asyncio.wait_for(alone(campaign, kills, attack("true")), 180)
     assert [verdict.got for verdict in verdicts] == ["not ended", "OK"]
     assert verdicts[0].differences
 

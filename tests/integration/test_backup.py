@@ -180,7 +180,7 @@ async def test_what_is_acknowledged_while_the_backup_runs_is_delivered_again(
     monkeypatch.undo()
     async with empty_server(tmp_path / "other") as other:
         await backup.restore(other, tmp_path / "backup", made)
-        async with asyncio.timeout(60), WeightedQueues(other, "EVENTS", [("builder-default", 1)]) as queue:
+        async with asyncio.timeout(180), WeightedQueues(other, "EVENTS", [("builder-default", 1)]) as queue:
             delivery = await queue.next()
             assert delivery is not None
             assert delivery.stored.subject == "cutor.ev.default.s.submitted"
@@ -433,11 +433,11 @@ async def test_an_interruption_removes_what_was_written(
         text=True,
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while not (directory / ".BODIES.snapshot.part").exists():
                 await asyncio.sleep(0.005)
         process.send_signal(sent)
-        _, said = await asyncio.to_thread(process.communicate, timeout=60)
+        _, said = await asyncio.to_thread(process.communicate, timeout=180)
     finally:
         process.kill()
     assert (process.returncode, said.strip()) == (130, "cutor: interrupted")

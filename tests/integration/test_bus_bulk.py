@@ -23,7 +23,7 @@ MANY = 30_000
 async def read(bus: Bus, start: int, until: int, batch: int = 5000) -> Columns:
     columns = Columns.empty()
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(180),
         aclosing(bus.read_columns("EVENTS", from_sequence=start, until_sequence=until, batch=batch)) as batches,
     ):
         async for some in batches:
@@ -63,7 +63,7 @@ async def test_it_goes_on_where_its_consumer_or_its_server_is_lost(own_server: O
     await publish(own_server.url, lives(MANY))
     seen: list[int] = []
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(180),
         aclosing(own_bus.read_columns("EVENTS", from_sequence=1, until_sequence=MANY, batch=1000)) as batches,
     ):
         async for columns in batches:

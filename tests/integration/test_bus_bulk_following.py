@@ -27,7 +27,7 @@ from tests.raw_nats import send_raw
 async def follow(bus: Bus, count: int, start: int = 1, batch: int = 1000) -> Columns:
     """Read so many messages, and leave."""
     found = Columns.empty()
-    async with asyncio.timeout(60), aclosing(bus.follow_columns("EVENTS", from_sequence=start, batch=batch)) as batches:
+    async with asyncio.timeout(180), aclosing(bus.follow_columns("EVENTS", from_sequence=start, batch=batch)) as batches:
         async for some in batches:
             assert 0 < len(some) <= batch
             found.add(some)
@@ -60,7 +60,7 @@ async def test_it_reads_what_the_ordinary_reader_reads(own_server: OwnServer, ow
 async def test_an_idle_one_goes_on_where_its_consumer_or_its_server_is_lost(own_server: OwnServer, own_bus: Bus) -> None:
     await publish(own_server.url, lives(10))
     seen: list[int] = []
-    async with asyncio.timeout(60), aclosing(own_bus.follow_columns("EVENTS", from_sequence=1, batch=1000)) as batches:
+    async with asyncio.timeout(180), aclosing(own_bus.follow_columns("EVENTS", from_sequence=1, batch=1000)) as batches:
 
         async def next_ones(count: int) -> None:
             while count > 0:
@@ -121,7 +121,7 @@ async def test_losses_of_wires_that_were_of_use_are_not_counted(own_bus: Bus, ca
 
     await own_bus.publish("cutor.ev.default.one.note", b"{}")
     parts = reader.BulkReader(own_bus.link, own_bus.api, "EVENTS", 1, None, lossy).parts()
-    async with asyncio.timeout(60), aclosing(parts):
+    async with asyncio.timeout(180), aclosing(parts):
         assert (await anext(parts)).last == 1
     assert losses == 2 * reader.ATTEMPTS
     assert "in the ordinary way" not in caplog.text
@@ -144,7 +144,7 @@ async def test_a_follower_goes_back_to_a_wire(
 
     monkeypatch.setattr(reader, "ORDINARY_S", 0.3)
     parts = reader.BulkReader(own_bus.link, own_bus.api, "EVENTS", 1, None, refused_at_first).parts()
-    async with asyncio.timeout(60), aclosing(parts):
+    async with asyncio.timeout(180), aclosing(parts):
         waiting = asyncio.ensure_future(anext(parts))
         await back.wait()
         await own_bus.publish("cutor.ev.default.one.note", b"{}")

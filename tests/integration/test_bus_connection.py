@@ -7,10 +7,13 @@ import time
 
 import pytest
 
-from cutor.bus.connection import Bus
+from cutor.bus.connection import CONNECT_TIMEOUT_S, Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.errors import BusError, BusUnreachable
 from tests.nats_server import Append, OwnServer
+
+SOON_S = CONNECT_TIMEOUT_S / 2
+"""Far less than what is waited for where nothing else is asked for, far more than a busy machine takes."""
 
 
 async def test_refused_is_said_at_once_and_without_noise(caplog: pytest.LogCaptureFixture) -> None:
@@ -18,7 +21,7 @@ async def test_refused_is_said_at_once_and_without_noise(caplog: pytest.LogCaptu
     with pytest.raises(BusUnreachable) as caught:
         async with Bus.connect(f"nats://user:secret@127.0.0.1:{free_port('127.0.0.1')}", name="test"):
             pass
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < SOON_S
     assert "secret" not in str(caught.value)
     assert "127.0.0.1" in str(caught.value)
     assert "cutor up" in str(caught.value)
@@ -34,7 +37,7 @@ async def test_a_server_that_says_nothing_is_given_up() -> None:
         with pytest.raises(BusUnreachable, match="no answer in time"):
             async with Bus.connect(f"nats://127.0.0.1:{silent.getsockname()[1]}", name="test", connect_timeout_s=0.2):
                 pass
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < SOON_S
 
 
 async def test_a_wrong_password_is_said(nats_server: EmbeddedServer) -> None:
@@ -67,7 +70,7 @@ async def test_a_reconnect_is_logged_once_each_way_and_reads_go_on(
 ) -> None:
     caplog.set_level(logging.INFO, "cutor.bus")
     await own_server.kill()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while own_bus.connected:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.6)  # several attempts fail meanwhile
@@ -87,7 +90,7 @@ async def test_a_read_without_a_server_ends_in_time(own_server: OwnServer, own_b
     began = time.monotonic()
     with pytest.raises(BusUnreachable, match="not connected"):
         await own_bus.history("cutor.ev.default.x.>", "cutor.ev.default.x.submitted", timeout_s=0.3)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < SOON_S
 
 
 async def test_a_cancelled_call_leaves_the_connection_sound(bus: Bus, fresh_id: str, append: Append) -> None:
@@ -105,7 +108,7 @@ async def test_notices_come_from_the_moment_the_block_is_entered(bus: Bus, fresh
     async with bus.subscribe(f"cutor.ev.*.{fresh_id}.cancelled") as notices:
         sequence = await append(fresh_id, "submitted", 0)
         await append(fresh_id, "cancelled", sequence, body=b"stop")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             notice = await anext(aiter(notices))
     assert (notice.subject, notice.body) == (f"cutor.ev.default.{fresh_id}.cancelled", b"stop")
     assert notice.message_id == f"default/{fresh_id}/cancelled/{sequence}"
@@ -116,12 +119,12 @@ async def test_a_gap_in_the_notices_is_told(own_server: OwnServer, own_bus: Bus)
     async with own_bus.subscribe("cutor.ev.*.*.cancelled", on_gap=gap.set) as notices:
         await own_server.kill()
         await own_server.start()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             await gap.wait()
         await own_bus.append(
             "cutor.ev.default.a.cancelled", b"", message_id="m", fence="cutor.ev.default.a.>", expected_sequence=0
         )
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             assert (await anext(aiter(notices))).subject == "cutor.ev.default.a.cancelled"
 
 
@@ -131,4 +134,4 @@ async def test_iterating_notices_ends_when_the_bus_is_closed(own_bus: Bus) -> No
         await asyncio.sleep(0.01)
         await own_bus.close()
         with pytest.raises(BusError):
-            await asyncio.wait_for(waiting, 60)
+            await asyncio.wait_for(waiting, 180)

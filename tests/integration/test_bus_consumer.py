@@ -12,6 +12,9 @@ from cutor.bus.delivery import Delivery, Pulse
 from cutor.bus.errors import BusClosed, BusError
 from tests.nats_server import Append, OwnServer, appender
 
+AT_ONCE_S = 20.0
+"""Far less than an ack_wait of 30 s, far more than a busy machine takes."""
+
 
 async def make_consumer(
     bus: Bus, name: str, *, ack_wait_s: float = 30, matching: str = "cutor.ev.>", pending: int = 1000
@@ -38,7 +41,7 @@ async def pending_acks(bus: Bus, name: str) -> int:
     return int((await bus.api.call("info", f"CONSUMER.INFO.EVENTS.{name}"))["num_ack_pending"])
 
 
-async def take(queue: WeightedQueues, within_s: float = 5.0) -> Delivery:
+async def take(queue: WeightedQueues, within_s: float = 60.0) -> Delivery:
     delivery = await queue.next(within_s)
     assert delivery is not None
     return delivery
@@ -46,8 +49,8 @@ async def take(queue: WeightedQueues, within_s: float = 5.0) -> Delivery:
 
 @pytest.fixture
 async def consumer(bus: Bus, fresh_id: str) -> str:
-    """A consumer of this test's submission alone, with an ack_wait of 0.5 s."""
-    return await make_consumer(bus, f"test-{fresh_id}", ack_wait_s=0.5, matching=f"cutor.ev.*.{fresh_id}.>")
+    """A consumer of this test's submission alone, with an ack_wait of 1.5 s: a heartbeat may be late on a busy machine."""
+    return await make_consumer(bus, f"test-{fresh_id}", ack_wait_s=1.5, matching=f"cutor.ev.*.{fresh_id}.>")
 
 
 async def test_what_is_acknowledged_does_not_come_again(bus: Bus, fresh_id: str, append: Append, consumer: str) -> None:
@@ -59,7 +62,7 @@ async def test_what_is_acknowledged_does_not_come_again(bus: Bus, fresh_id: str,
         assert delivery.stored == await bus.last("EVENTS", f"cutor.ev.*.{fresh_id}.>")
         await delivery.ack(confirm=True)
         assert await pending_acks(bus, consumer) == 0
-        assert await queue.next(0.8) is None
+        assert await queue.next(2.0) is None
 
 
 async def test_without_heartbeats_it_comes_again_and_with_them_it_does_not(
@@ -68,24 +71,25 @@ async def test_without_heartbeats_it_comes_again_and_with_them_it_does_not(
     await append(fresh_id, "submitted", 0)
     async with WeightedQueues(bus, "EVENTS", [(consumer, 1)]) as queue:
         assert (await take(queue)).delivered_count == 1
-        second = await take(queue, 2.0)
+        second = await take(queue)
         assert second.delivered_count == 2
         async with second.kept_alive(Pulse(0.1)):
-            assert await queue.next(1.2) is None
-        third = await take(queue, 2.0)
+            assert await queue.next(2.5) is None
+        third = await take(queue)
         assert third.delivered_count == 3
         await third.ack()
 
 
-async def test_handing_back_with_and_without_delay(bus: Bus, fresh_id: str, append: Append, consumer: str) -> None:
+async def test_handing_back_with_and_without_delay(bus: Bus, fresh_id: str, append: Append) -> None:
     await append(fresh_id, "submitted", 0)
+    consumer = await make_consumer(bus, f"test-{fresh_id}", matching=f"cutor.ev.*.{fresh_id}.>")
     async with WeightedQueues(bus, "EVENTS", [(consumer, 1)]) as queue:
         await (await take(queue)).nak()
-        again = await take(queue, 0.3)
+        again = await take(queue, AT_ONCE_S)
         began = time.monotonic()
         await again.nak(0.3)
-        assert (await take(queue)).delivered_count == 3
-        assert 0.25 < time.monotonic() - began < 2
+        assert (await take(queue, AT_ONCE_S)).delivered_count == 3
+        assert time.monotonic() - began > 0.25
 
 
 async def test_an_ended_message_never_comes_again_and_its_reason_is_published(
@@ -95,9 +99,9 @@ async def test_an_ended_message_never_comes_again_and_its_reason_is_published(
     advisory = f"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.EVENTS.{consumer}"
     async with bus.subscribe(advisory) as notices, WeightedQueues(bus, "EVENTS", [(consumer, 1)]) as queue:
         await (await take(queue)).term("poison:\r\nof two lines")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             assert b"poison: of two lines" in (await anext(aiter(notices))).body
-        assert await queue.next(0.8) is None
+        assert await queue.next(2.0) is None
 
 
 async def test_no_more_is_pulled_than_there_are_callers(bus: Bus, fresh_id: str, append: Append) -> None:
@@ -120,7 +124,7 @@ async def test_a_cancelled_caller_loses_nothing(bus: Bus, fresh_id: str, append:
         await asyncio.gather(caller, return_exceptions=True)
         await append("one", "submitted", 0, tenant=fresh_id)
         await asyncio.sleep(0.05)
-        assert (await take(queue, 2.0)).stored.subject == f"cutor.ev.{fresh_id}.one.submitted"
+        assert (await take(queue, AT_ONCE_S)).stored.subject == f"cutor.ev.{fresh_id}.one.submitted"
 
 
 async def test_closing_hands_back_what_was_on_its_way(bus: Bus, fresh_id: str, append: Append) -> None:
@@ -132,7 +136,7 @@ async def test_closing_hands_back_what_was_on_its_way(bus: Bus, fresh_id: str, a
     with pytest.raises(BusClosed):
         await first.next(1)
     async with WeightedQueues(bus, "EVENTS", [(name, 1)]) as second:
-        assert (await take(second, 2.0)).stored.subject == f"cutor.ev.{fresh_id}.one.submitted"
+        assert (await take(second, AT_ONCE_S)).stored.subject == f"cutor.ev.{fresh_id}.one.submitted"
 
 
 async def test_callers_that_wait_are_told_when_the_bus_is_closed(own_bus: Bus) -> None:
@@ -142,37 +146,33 @@ async def test_callers_that_wait_are_told_when_the_bus_is_closed(own_bus: Bus) -
     await asyncio.sleep(0.05)
     await own_bus.close()
     with pytest.raises(BusClosed):
-        await asyncio.wait_for(waiting, 20)
+        await asyncio.wait_for(waiting, 180)
     await queue.aclose()
 
 
 async def test_pulls_go_on_after_kill_and_restart(own_server: OwnServer, own_bus: Bus) -> None:
     name = await make_consumer(own_bus, "test")
     async with WeightedQueues(own_bus, "EVENTS", [(name, 1)]) as queue:
-        waiting = asyncio.create_task(take(queue, 15))
+        waiting = asyncio.create_task(take(queue))
         await asyncio.sleep(0.05)
         await own_server.kill()
         await asyncio.sleep(0.1)
         await own_server.start()
-        began = time.monotonic()
         await appender(own_bus)("x", "submitted", 0)
         delivery = await waiting
-        assert time.monotonic() - began < 3
         await delivery.ack(confirm=True)
 
 
 async def test_a_consumer_that_is_deleted_and_made_again_is_pulled_again(own_bus: Bus) -> None:
     await make_consumer(own_bus, "test")
     async with WeightedQueues(own_bus, "EVENTS", [("test", 1)]) as queue:
-        waiting = asyncio.create_task(take(queue, 15))
+        waiting = asyncio.create_task(take(queue))
         await asyncio.sleep(0.05)
         await own_bus.api.call("delete", "CONSUMER.DELETE.EVENTS.test")
         await asyncio.sleep(0.3)
         await make_consumer(own_bus, "test")
-        began = time.monotonic()
         await appender(own_bus)("x", "submitted", 0)
         await waiting
-        assert time.monotonic() - began < 4
 
 
 async def test_a_consumer_that_does_not_exist_is_complained_about_once(
@@ -203,7 +203,7 @@ async def test_silent_pulls_are_given_up(own_bus: Bus, monkeypatch: pytest.Monke
     until = time.monotonic() + 0.5
     await appender(own_bus)("x", "submitted", 0)
     async with WeightedQueues(own_bus, "EVENTS", [(name, 1)]) as queue:
-        assert (await take(queue, 6)).delivered_count >= 2
+        assert (await take(queue)).delivered_count >= 2
 
 
 # -- turns -------------------------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ async def test_with_one_slot_one_message_is_held_even_if_both_lanes_fill_at_once
         first = await waiting
         await asyncio.sleep(0.1)
         assert await pending_acks(bus, lanes[0]) + await pending_acks(bus, lanes[1]) <= 2
-        second = await take(queues, 2.0)
+        second = await take(queues, AT_ONCE_S)
         assert {tenant_of(first), tenant_of(second)} == {"a", "b"}
 
 

@@ -33,7 +33,7 @@ async def test_what_is_behind_it_is_read(own_server: OwnServer, own_bus: Bus, fr
     await send_raw(own_server.url, frame)
     last = await own_bus.publish("cutor.ev.default.after.note", b"{}")
     assert last == 2, "the server has stored the frame"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         poison, after = [stored async for stored in own_bus.read("EVENTS")]
         assert (after.subject, after.body) == ("cutor.ev.default.after.note", b"{}")
         direct, leader = await own_bus.get("EVENTS", 1), await own_bus.get("EVENTS", 1, consistent=True)
@@ -49,7 +49,7 @@ async def test_notices_go_on_behind_it(own_server: OwnServer, own_bus: Bus) -> N
     async with own_bus.subscribe("cutor.ev.*.*.cancelled") as notices:
         await send_raw(own_server.url, pub(b"cutor.ev.default.\xff.cancelled", b"x"), hpub(SUBJECT, b"N", b"x"))
         await own_bus.publish("cutor.ev.default.real.cancelled", b"{}")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             async for notice in notices:
                 if notice.subject == "cutor.ev.default.real.cancelled":
                     break
@@ -62,6 +62,6 @@ async def test_a_subject_of_wildcards_keeps_no_reader_waiting(own_server: OwnSer
     await send_raw(own_server.url, pub(subject, b"x"))
     await own_bus.publish("cutor.ev.default.b.parked", b"2")
     await send_raw(own_server.url, pub(subject, b"x"))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         found = [stored.body async for stored in own_bus.read("EVENTS", filter="cutor.ev.*.*.parked")]
     assert [body for body in found if body != b"x"] == [b"1", b"2"]

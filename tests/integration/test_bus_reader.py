@@ -63,7 +63,7 @@ async def test_ranges_that_make_no_sense(bus: Bus, arguments: dict[str, int], me
 
 async def test_following_brings_what_is_appended_later(bus: Bus, fresh_id: str, append: Append) -> None:
     first = await append(fresh_id, "submitted", 0)
-    async with asyncio.timeout(60), aclosing(bus.read("EVENTS", filter=f"cutor.ev.*.{fresh_id}.>", follow=True)) as reading:
+    async with asyncio.timeout(180), aclosing(bus.read("EVENTS", filter=f"cutor.ev.*.{fresh_id}.>", follow=True)) as reading:
         assert (await anext(reading)).sequence == first
         waiting = asyncio.ensure_future(anext(reading))
         await asyncio.sleep(0.05)
@@ -87,7 +87,7 @@ async def readers(bus: Bus) -> int:
 
 async def test_a_reader_goes_on_when_its_consumer_is_deleted(own_bus: Bus) -> None:
     await fill(own_bus, 30)
-    async with asyncio.timeout(60), aclosing(own_bus.read("EVENTS", follow=True)) as reading:
+    async with asyncio.timeout(180), aclosing(own_bus.read("EVENTS", follow=True)) as reading:
         seen = [(await anext(reading)).sequence for _ in range(30)]
         waiting = asyncio.ensure_future(anext(reading))
         await asyncio.sleep(0.05)
@@ -118,7 +118,7 @@ async def test_a_lost_delivery_is_noticed_and_read_again(own_bus: Bus, monkeypat
         return await real(subject, drop_some)
 
     monkeypatch.setattr(own_bus.link, "subscribe_raw", leaky)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         assert [stored.sequence async for stored in own_bus.read("EVENTS")] == list(range(1, 21))
     assert dropped == {missing}
 
@@ -126,7 +126,7 @@ async def test_a_lost_delivery_is_noticed_and_read_again(own_bus: Bus, monkeypat
 async def test_a_reader_survives_kill_and_restart_in_the_middle(own_server: OwnServer, own_bus: Bus) -> None:
     await fill(own_bus, 3000)
     seen: list[int] = []
-    async with asyncio.timeout(60), aclosing(own_bus.read("EVENTS", follow=True, batch=50)) as reading:
+    async with asyncio.timeout(180), aclosing(own_bus.read("EVENTS", follow=True, batch=50)) as reading:
         async for stored in reading:
             seen.append(stored.sequence)
             if len(seen) == 120:
@@ -141,7 +141,7 @@ async def test_a_reader_survives_kill_and_restart_in_the_middle(own_server: OwnS
 
 async def test_an_idle_follower_notices_what_comes_after_a_restart(own_server: OwnServer, own_bus: Bus) -> None:
     await fill(own_bus, 1)
-    async with asyncio.timeout(60), aclosing(own_bus.read("EVENTS", follow=True)) as reading:
+    async with asyncio.timeout(180), aclosing(own_bus.read("EVENTS", follow=True)) as reading:
         await anext(reading)
         waiting = asyncio.ensure_future(anext(reading))
         await asyncio.sleep(0.05)
@@ -169,7 +169,7 @@ async def test_two_readers_at_once_see_the_same(own_bus: Bus) -> None:
 
 async def test_a_follower_with_patience_ends_where_the_server_stays_away(own_server: OwnServer, own_bus: Bus) -> None:
     await fill(own_bus, 1)
-    async with asyncio.timeout(60), aclosing(own_bus.read("EVENTS", follow=True, patience_s=0.5)) as reading:
+    async with asyncio.timeout(180), aclosing(own_bus.read("EVENTS", follow=True, patience_s=0.5)) as reading:
         await anext(reading)
         await own_server.kill()
         with pytest.raises(BusUnreachable, match=r"lost 0\.5 s ago and does not come back"):

@@ -36,7 +36,7 @@ let
 in
 pkgs.mkShell { MADE = made; }
 """
-PATIENCE_S: Final = 120.0
+PATIENCE_S: Final = 240.0
 LOOK: Final = """
 /usr/bin/python3 -S -E - <<'END'
 import sys

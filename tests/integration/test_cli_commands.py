@@ -58,10 +58,8 @@ def test_submit_takes_a_directory_and_a_file(bare: User, tmp_path: Path) -> None
 
 
 def test_waiting_too_long_is_exit_code_4_with_the_id(bare: User) -> None:
-    started = time.monotonic()
     done = bare.cutor("submit", "-", "--id", "slow-1", "--wait", "--timeout", "0.3", stdin=request())
     assert "slow-1 has not ended within 0.3 s" in one_line(done, 4)
-    assert time.monotonic() - started < 10
     assert json.loads(bare.cutor("status", "slow-1", "--json").stdout)["status"] == "SUBMITTED"
 
 
@@ -77,12 +75,12 @@ def test_ctrl_c_leaves_the_submission_running_and_prints_its_id(bare: User) -> N
     with subprocess.Popen(command, env=bare.stack.environment, **pipes) as waiting:  # type: ignore[call-overload]
         waiting.stdin.write(request())
         waiting.stdin.close()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while bare.cutor("status", "left").returncode != 0:
             assert time.monotonic() < deadline
         time.sleep(0.3)
         waiting.send_signal(signal.SIGINT)
-        assert waiting.wait(60) == 130
+        assert waiting.wait(180) == 130
         assert waiting.stderr.read() == b"cutor: left goes on: `cutor watch left` follows it\n"
         assert waiting.stdout.read() == b""
     assert json.loads(bare.cutor("status", "left", "--json").stdout)["status"] == "SUBMITTED"
@@ -99,7 +97,7 @@ def test_a_terminal_shows_progress_while_waiting(bare: User) -> None:
         waiting.stdin.write(request())
         waiting.stdin.close()
         shown = read_until(master, b"waiting for a builder")
-        assert waiting.wait(60) == 4
+        assert waiting.wait(180) == 4
     os.close(master)
     assert b"seen: waiting for a builder" in shown
 
@@ -228,7 +226,7 @@ def test_events_fit_80_columns_and_only_what_they_say_folds(bare: User, queued: 
     with subprocess.Popen(command, env=bare.stack.environment | {"COLUMNS": "80", "NO_COLOR": "1"}, stdout=slave) as listing:
         os.close(slave)
         shown = re.sub(r"\x1b\[[\d;]*m", "", read_until(master, b"cancelled").decode())
-        assert listing.wait(60) == 0
+        assert listing.wait(180) == 0
     os.close(master)
     lines = shown.splitlines()
     assert all(len(line) <= 80 for line in lines)
@@ -284,7 +282,7 @@ def test_hints_name_the_tenant(shared: User) -> None:
         assert watching.stderr is not None
         assert b"submitted" in watching.stdout.readline()
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(60) == 130
+        assert watching.wait(180) == 130
         assert watching.stderr.read() == b"cutor: b1 goes on: `cutor watch b1 --tenant batch` follows it\n"
 
 
@@ -321,7 +319,7 @@ def test_a_stack_that_has_died_is_called_dead(user: User) -> None:
     assert user.up().returncode == 0
     holder = json.loads((user.stack.data / "lock").read_text())["pid"]
     os.kill(holder, signal.SIGKILL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while "has died" not in (said := user.cutor("status", "x").stderr):
         assert time.monotonic() < deadline, said
         time.sleep(0.2)
@@ -338,7 +336,7 @@ def test_doctor_has_no_colours_where_none_are_wanted(bare: User) -> None:
             os.close(slave)
             assert wanted in read_until(master, b"python")
             read_until(master, b"projector")
-            checking.wait(60)
+            checking.wait(180)
         os.close(master)
 
 

@@ -15,7 +15,7 @@ from cutor.model.subjects import letter_subject
 from tests.bare_stack import User, one_line
 from tests.raw_nats import pub, send_raw
 
-PATIENCE_S = 60
+PATIENCE_S = 180.0
 FRAMES = (
     pub(b"cutor.ev.default.a.ran", b"\xff" * 1000),
     pub(b"cutor.ev.default.a\x1b[2J.cancelled", b'{"kind":"cancelled",\n"reason":"\x1b[31m"}\n' * 100),

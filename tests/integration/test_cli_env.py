@@ -106,7 +106,7 @@ def on_terminal(user: User, *command: str, columns: int) -> list[str]:
         with suppress(OSError):  # the end of a terminal
             while piece := os.read(master, 1 << 16):
                 printed += piece
-        assert listing.wait(60) == 0
+        assert listing.wait(180) == 0
     os.close(master)
     return re.sub(r"\x1b\[[\d;]*m", "", printed.decode()).splitlines()
 

@@ -33,7 +33,7 @@ def projected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
 
 def caught_up(user: User) -> dict[str, Any]:
     """Return what `status` says of EVENTS once the views hold all submissions."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 180
     while True:
         done = user.cutor("projections", "status", "--json")
         assert done.returncode == 0, done.stderr

@@ -79,7 +79,7 @@ async def test_watch_yields_every_event_until_the_terminal_one(bare: User) -> No
 
         watching = asyncio.create_task(watch())
         assert await client.cancel(receipt.id, reason="enough")
-        assert await asyncio.wait_for(watching, 60) == ["submitted", "cancelled"]
+        assert await asyncio.wait_for(watching, 180) == ["submitted", "cancelled"]
         result = await client.result(receipt.id, wait=True)
     assert (result.status, result.outcome, result.message) == ("CANCELLED", "CANCELLED", "enough")
 

@@ -29,7 +29,7 @@ from tests.processes import pids
 from tests.stores import Fill, copy_store, own_volumes, remove_store, run_in_store, store_container
 
 MAX_LEASES: Final = 2
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 180.0
 LONGEST_S: Final = 580.0
 CONFIG = """
 max_leases = {leases}

@@ -11,7 +11,7 @@ from cutor.bus.errors import AppendUnconfirmed, BusUnreachable
 from tests.fault.proxy import Messages, Proxy
 from tests.nats_server import OwnServer
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 async def append(bus: Bus, identity: str, *, timeout_s: float = PATIENCE_S) -> int:

@@ -37,7 +37,7 @@ from tests.stores import Fill, lent_store, run_in_store, store_container
 
 pytestmark = pytest.mark.timeout(1200)  # the first build makes the package set, on a machine that may be busy
 
-PATIENCE_S: Final = 120.0
+PATIENCE_S: Final = 240.0
 LONGEST_S: Final = 580.0
 CONFIG: Final = """
 [nix]

@@ -58,7 +58,7 @@ def test_a_submission_can_be_followed_through_the_logs(user: User, nix_settings:
 
 def check_endpoint(data: Path, role: str) -> None:
     """Read a role's metrics as OpenMetrics says: every one of the table is there, in its unit, and no other of cutor's."""
-    with urllib.request.urlopen(f"http://{addresses(data)[role]}/metrics", timeout=60) as answer:
+    with urllib.request.urlopen(f"http://{addresses(data)[role]}/metrics", timeout=180) as answer:
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
         families = {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
     wanted = {metric.name.removesuffix("_total"): metric for metric in METRICS if role in metric.roles}
@@ -80,7 +80,7 @@ def test_the_process_that_answers_queries_logs_in_json_too() -> None:
         assert process.stderr is not None
         line = json.loads(process.stderr.readline())
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(180) == 0
     assert line["message"].startswith("queries are not answered: ")
     assert (line["role"], line["worker"], line["instance"]) == ("projector", "w", "i")
 

@@ -29,7 +29,7 @@ from tests.fault.views import differences
 
 KILLS = 3
 SEED = 20
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 RUN = {
     "files": [
         {"name": "shell.nix", "content": "{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { }"},

@@ -21,7 +21,7 @@ from tests.bare_stack import User
 from tests.integration.projecting import projector
 from tests.nats_server import OwnServer
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 ENDLESS = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r"
 SLOW_RUN = {
     "files": [

@@ -27,8 +27,8 @@ from tests.cache_server import cache_server
 from tests.fault.stack import children, init_of
 from tests.integration.test_cache_copies import open_directory, run
 from tests.integration.test_many_hosts import PATIENCE_S, Host, publish, request, result, seen, workers
-from tests.nats_server import OwnServer
-from tests.stores import lent_store, run_in_store
+from tests.nats_server import OwnServer, server_in
+from tests.stores import lent_store, lent_store_async, run_in_store
 
 SLOW: Final = """
 { pkgs ? import <nixpkgs> { } }:
@@ -69,14 +69,17 @@ def hosts(
     own_server: OwnServer, tmp_path: Path, nix_settings: NixSettings, empty_volumes: NixSettings, keys: tuple[Path, str, str]
 ) -> tuple[Host, Host]:
     """A host with a builder, and one with a runner, which share a directory."""
-    directory = open_directory(tmp_path / "cache")
+    return hosts_in(tmp_path, own_server.url, nix_settings, empty_volumes, keys)
+
+
+def hosts_in(home: Path, server: str, full: NixSettings, empty: NixSettings, keys: tuple[Path, str, str]) -> tuple[Host, Host]:
+    """As `hosts`: the builder's volumes are ``full`` of what set-up made, the runner's are ``empty``."""
+    home.mkdir(exist_ok=True)
+    directory = open_directory(home / "cache")
     file, public, _ = keys
     builder = f'cache_url = "file://{directory}"\ncache_secret_key_file = "{file}"\n'
     runner = f'cache_url = "file://{directory}"\ncache_public_keys = ["{public}"]\n'
-    return (
-        Host(tmp_path / "a", own_server.url, nix_settings, builder),
-        Host(tmp_path / "b", own_server.url, empty_volumes, runner),
-    )
+    return Host(home / "a", server, full, builder), Host(home / "b", server, empty, runner)
 
 
 def fresh() -> dict[str, Any]:
@@ -233,19 +236,33 @@ async def test_a_cache_that_does_not_answer_keeps_no_build_from_its_slot(
                 assert (await result(client, identity)).outcome == "OK"
 
 
-@pytest.mark.parametrize(
-    ("fails_at", "seconds"),
-    [("/", 2 * SEVERAL_ATTEMPTS_S), (".narinfo", SEVERAL_ATTEMPTS_S), ("/nar/", SEVERAL_ATTEMPTS_S)],
-    ids=["nothing at all", "not what it has", "no archives"],
-)
+UNREADABLE: Final = {
+    "nothing-at-all": ("/", 2 * SEVERAL_ATTEMPTS_S),
+    "not-what-it-has": (".narinfo", SEVERAL_ATTEMPTS_S),
+    "no-archives": ("/nar/", SEVERAL_ATTEMPTS_S),
+}
+"""What a cache fails to give, and for how long."""
+
+
 async def test_a_cache_that_cannot_be_read_for_a_while_loses_nothing_and_parks_nobody(
-    hosts: tuple[Host, Host], own_bus: Bus, own_server: OwnServer, fails_at: str, seconds: float
+    tmp_path: Path, nix_settings: NixSettings, keys: tuple[Path, str, str]
 ) -> None:
     """Its read side alone fails, or a part of it that a proxy in front of it does not have, for longer than all leases and
-    losses would last at once; then what waited is fetched."""
+    losses would last at once; then what waited is fetched. All at one time, on hosts of their own: what they do is wait."""
+
+    async def one(home: Path, fails_at: str, seconds: float) -> None:
+        async with server_in(home / "nats") as own, lent_store_async() as empty:
+            await unreadable(hosts_in(home, own.url, nix_settings, empty, keys), own.url, fails_at, seconds)
+
+    async with asyncio.TaskGroup() as all_of_them:
+        for name, (fails_at, seconds) in UNREADABLE.items():
+            all_of_them.create_task(one(tmp_path / name, fails_at, seconds), name=name)
+
+
+async def unreadable(hosts: tuple[Host, Host], url: str, fails_at: str, seconds: float) -> None:
     a, b = hosts
-    await publish(own_bus, max_leases=2)
-    async with cache_server(a.home.parent / "cache") as server, Client(own_server.url) as client:
+    async with cache_server(a.home.parent / "cache") as server, Client(url) as client:
+        await publish(client.journal.bus, max_leases=2)
         web = f'cache_url = "{server.url}"\ncache_network = "{server.network}"\n'
         b = replace(b, nix=web + b.nix.partition("\n")[2])
         server.faults.fails_at = fails_at

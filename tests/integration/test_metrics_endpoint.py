@@ -30,7 +30,7 @@ from cutor.stack.leftovers import remove_leftovers
 from tests.bare_stack import User
 from tests.scripted_roles import Scripted, Waiting, build, request, until
 
-PATIENCE_S = 30.0
+PATIENCE_S = 180.0
 
 
 class Served:

@@ -23,7 +23,7 @@ from tests.stores import builder_container, own_volumes, remove_store, run_in_st
 
 pytestmark = pytest.mark.usefixtures("nix_set_up")
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 180.0
 SHELL: Final = "{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { }"
 
 

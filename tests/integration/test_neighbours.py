@@ -109,7 +109,7 @@ class Containers:
     def peaks(self) -> tuple[Counter[str], dict[str, int]]:
         """Stop counting; return how many started, and the most that ran at one time, by role."""
         self._watching.terminate()
-        said, _ = self._watching.communicate(timeout=60)
+        said, _ = self._watching.communicate(timeout=180)
         running: dict[str, set[str]] = {role: set() for role in SLOTS}
         started: Counter[str] = Counter()
         most = dict.fromkeys(SLOTS, 0)

@@ -131,7 +131,7 @@ async def test_clients_and_environments_say_so(journal: Journal, own_server: Own
     submitted = await journal.submit(request("asked"))
     await journal.bus.publish(event_subject(submitted.address, "cancelled"), second(Cancelled()))
     command = [sys.executable, "-m", "cutor", "status", "asked", "--server", own_server.url]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=180, check=False)
     assert "version 2 of cancelled, of which this cutor knows 1 to 1: upgrade this cutor" in one_line(done, 3)
     built = json.loads((GOLDEN / "env-built.v1.json").read_bytes()) | {"version": 2}
     await journal.bus.publish(f"cutor.env.{built['key']}", json.dumps(built).encode())

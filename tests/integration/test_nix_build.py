@@ -45,7 +45,7 @@ async def test_a_second_build_builds_nothing_and_is_quick(builds: Builds) -> Non
     assert second.environment.closure == first.environment.closure
     assert b"building" not in second.report.stderr
     assert second.report.wall_time_ms is not None
-    assert second.report.wall_time_ms < 5000
+    assert second.report.wall_time_ms < 30_000
 
 
 async def test_files_that_shell_nix_imports(builds: Builds) -> None:
@@ -276,10 +276,10 @@ async def test_a_cancelled_build_leaves_nothing(builds: Builds) -> None:
             on_progress=lambda piece: started.set() if b"started" in piece else None,
         )
     )
-    await asyncio.wait_for(started.wait(), 60)
+    await asyncio.wait_for(started.wait(), 180)
     assert len(await builds.containers()) == 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 60)
+        await asyncio.wait_for(task, 180)
     assert await builds.containers() == []
     await builds.built(PYTHON)  # the store is as it was

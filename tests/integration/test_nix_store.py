@@ -63,7 +63,7 @@ async def test_what_a_killed_build_left_is_removed_by_the_next_one_that_is_alone
         await builds.built(SHELL.replace("shellHook", f"inherit (pkgs) {package}; shellHook"))
     started = asyncio.Event()
     task = asyncio.create_task(builds.build(text, on_progress=lambda piece: started.set() if b"cut\n" in piece else None))
-    await asyncio.wait_for(started.wait(), 60)
+    await asyncio.wait_for(started.wait(), 180)
     (container,) = await builds.engine.list(builds.instance)
     await builds.engine.remove(container.id)  # SIGKILL to all in it: a build that is stopped may have the time to tidy up
     with pytest.raises(ContainerError):
@@ -82,7 +82,7 @@ async def test_a_daemon_that_dies_is_no_fault_of_the_submission(builds: Builds) 
         text.replace("@", secrets.token_hex(4)), on_progress=lambda piece: started.set() if b"cut\n" in piece else None
     )
     task = asyncio.create_task(build)
-    await asyncio.wait_for(started.wait(), 60)
+    await asyncio.wait_for(started.wait(), 180)
     (container,) = await builds.engine.list(builds.instance)
     daemon, _evaluation = jails_of(container.name)
     os.kill(daemon, signal.SIGKILL)
@@ -133,7 +133,7 @@ async def test_what_a_hostile_builder_left_does_not_stop_the_next_builds(own_sto
     while counts[-1]:
         started = time.monotonic()
         await builds.built(SHELL, memory_bytes=64 * MIB)
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 60
         *tops, count = (await builds.in_store(f"/usr/bin/python3 -S - <<'END'\n{LEFT}\nEND")).split()
         assert not [top for top in tops if top.endswith(".chroot")], "in the way of the derivation's own build"
         counts.append(int(count))

@@ -117,16 +117,17 @@ def check_kept(output: dict[str, Any], kept: bytes, *, over: bool) -> None:
 
 
 ORPHANS: Final = 10
+ORPHANS_SLEEP_S: Final = 100
 
 
 def test_an_orphan_that_holds_the_pipes_delays_nothing(stack: Stack) -> None:
     """Its parent is done and nobody waits for it: neither the stage, nor the next one, nor the end of the submission."""
-    script = "trap '' TERM HUP; (sleep 50; echo LATE; echo LATE >&2) & echo done"
+    script = f"trap '' TERM HUP; (sleep {ORPHANS_SLEEP_S}; echo LATE; echo LATE >&2) & echo done"
     result = submit(stack, script, test_cases=[{"input": "x" * 100_000}] * ORPHANS)
     assert result["outcome"] == "OK"
     assert {(stage["stdout"]["data"], stage["stderr"]["data"]) for stage in result["run"]} == {("done\n", "")}
     times = {event["kind"]: event["time"] for event in reversed(events(stack, result["id"]))}
     seconds = seconds_between(times["ran"], times["finished"])
     print(f"{ORPHANS - 1} test cases with orphans took {seconds:.2f} s")
-    assert seconds < ORPHANS - 1, "a second each, at the most"
-    assert min(stage["wall_time_ms"] for stage in result["run"]) < 1000
+    assert seconds < ORPHANS_SLEEP_S, "less than one of them sleeps"
+    assert min(stage["wall_time_ms"] for stage in result["run"]) < 5000

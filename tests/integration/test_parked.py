@@ -285,7 +285,7 @@ async def test_no_subject_keeps_the_list_waiting(own_server: OwnServer, client: 
     real = await park(client, document())
     body = encode(Parked(role="runner", message="x"))
     await send_raw(own_server.url, pub(b"cutor.ev." + subject, body), pub(b"cutor.dead.parked." + subject, body))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         assert await ids(client) == [real]
         assert await ids(client, tenant="default", everything=True) == [real]
         assert (await client.retry(real)).new

@@ -59,7 +59,7 @@ def rows(batch: Batch) -> Rows:
 
 
 async def fed(bus: Bus, stream: str, first: int, last: int) -> list[Batch]:
-    async with asyncio.timeout(60), aclosing(read_batches(bus, stream, first, last)) as found:
+    async with asyncio.timeout(180), aclosing(read_batches(bus, stream, first, last)) as found:
         return [batch async for batch in found]
 
 
@@ -174,7 +174,7 @@ async def test_one_that_stands_still_is_killed(
 async def waits_for_room(bus: Bus, pid: int) -> None:
     """Wait until the process has had all that it asked for, asks for no more, and sleeps."""
     (name,) = await consumers(bus)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while True:
             consumer = await bus.api.call("look", f"CONSUMER.INFO.EVENTS.{name}")
             state = await asyncio.to_thread(Path(f"/proc/{pid}/stat").read_text)
@@ -270,7 +270,7 @@ async def test_it_ends_with_its_parent(own_server: OwnServer) -> None:
         [pid] = pids(command=FEEDER + f"{parent.pid}\0".encode())
         ended = os.pidfd_open(pid)
         parent.kill()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         there = asyncio.Event()
         asyncio.get_running_loop().add_reader(ended, there.set)
         await there.wait()

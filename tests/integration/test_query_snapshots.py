@@ -93,7 +93,7 @@ async def test_a_copy_whose_holder_always_dies_is_given_up(tmp_path: Path, monke
     holding = asyncio.create_task(hold())
     snapshots = Snapshots(link, database)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             with pytest.raises(WorkersGone, match="dies again and again"):
                 await snapshots.current(0.0)
         assert holds == ATTEMPTS

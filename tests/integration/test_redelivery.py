@@ -24,7 +24,7 @@ from tests.unit.histories import RUNNING
 
 
 async def acknowledge_all(bus: Bus, consumer: str, count: int) -> None:
-    async with asyncio.timeout(60), WeightedQueues(bus, "EVENTS", [(consumer, 1)]) as queue:
+    async with asyncio.timeout(180), WeightedQueues(bus, "EVENTS", [(consumer, 1)]) as queue:
         for _ in range(count):
             delivery = await queue.next()
             assert delivery is not None
@@ -32,7 +32,7 @@ async def acknowledge_all(bus: Bus, consumer: str, count: int) -> None:
 
 
 async def received(bus: Bus, consumer: str, count: int) -> list[int]:
-    async with asyncio.timeout(60), WeightedQueues(bus, "EVENTS", [(consumer, 1)]) as queue:
+    async with asyncio.timeout(180), WeightedQueues(bus, "EVENTS", [(consumer, 1)]) as queue:
         found = []
         for _ in range(count):
             delivery = await queue.next()
@@ -70,7 +70,7 @@ async def test_where_nothing_waits_nothing_is_set_back(own_bus: Bus) -> None:
 async def test_what_was_acknowledged_out_of_turn_comes_again_too(own_bus: Bus) -> None:
     first = await happen(own_bus, "in-hand", FINISHED[0])
     second = await happen(own_bus, "lost", FINISHED[0])
-    async with asyncio.timeout(60), WeightedQueues(own_bus, "EVENTS", [("builder-default", 1)]) as queue:
+    async with asyncio.timeout(180), WeightedQueues(own_bus, "EVENTS", [("builder-default", 1)]) as queue:
         deliveries = [await queue.next(), await queue.next()]
         assert deliveries[1] is not None
         await deliveries[1].ack(confirm=True)

@@ -170,7 +170,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(log: Server) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         process.stderr.close()
-        assert process.wait(60) == 0
+        assert process.wait(180) == 0
 
 
 def test_a_terminal_finds_nothing_to_obey(log: Server) -> None:
@@ -185,7 +185,7 @@ def test_a_terminal_finds_nothing_to_obey(log: Server) -> None:
     except OSError:  # the other end is closed
         pass
     os.close(leader)
-    assert process.wait(60) == 0
+    assert process.wait(180) == 0
     text = shown.decode().replace("\r\n", "\n")
     assert all(one.isprintable() or one == "\n" for one in text)
     values = [json.loads(line) for line in text.splitlines()]

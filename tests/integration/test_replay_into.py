@@ -191,7 +191,7 @@ def test_interrupted_it_leaves_nothing(log: Log, tmp_path: Path, end: signal.Sig
         while process.poll() is None and not any(tmp_path.iterdir()):
             os.sched_yield()
         process.send_signal(end)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=180)
         left = [path.name for path in tmp_path.iterdir()]
         if process.returncode == 130:
             assert left == []
@@ -236,7 +236,7 @@ def test_an_empty_log_gives_empty_views(tmp_path: Path) -> None:
     try:
         url = loop.run_until_complete(act())
         command = [sys.executable, "-m", "cutor", "replay", "--server", url, "--into", str(tmp_path / "x")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
         assert done.returncode == 0, done.stderr
         assert values(tmp_path / "x", "SELECT count(*) FROM submissions") == [(0,)]
     finally:

@@ -85,11 +85,11 @@ async def test_nobody_builds_upon_a_restore_that_was_interrupted(backed_up: Path
     async with empty_server(tmp_path / "other") as (url, bus):
         process = command(tmp_path, url, "streams", "restore", str(backed_up))
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 while not await held(bus):
                     assert process.poll() is None
             process.send_signal(sent)
-            _, said = await asyncio.to_thread(process.communicate, timeout=60)
+            _, said = await asyncio.to_thread(process.communicate, timeout=180)
         finally:
             process.kill()
         if sent == signal.SIGKILL:

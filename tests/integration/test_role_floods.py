@@ -90,7 +90,7 @@ async def test_what_can_take_no_lease_gives_its_slot_to_others(journal: Journal,
         assert state.attempts.builder == 1
         assert all(0 < count <= 6 * CONFLICTS_BEFORE_LEASE for count in tries.values()), tries
         again = max(tries.values()) + 2 * CONFLICTS_BEFORE_LEASE
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while min(tries.values()) < again:
                 await asyncio.sleep(0.05)
         flood = False

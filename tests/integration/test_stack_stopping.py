@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -32,7 +31,7 @@ from cutor.stack.supervisor import StackSettings, Supervisor
 from tests.bare_stack import User, one_line
 from tests.integration.test_stack import check_nothing_left, containers, make_container, pid_of, supervisor, until
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 HOLDER = """
 import os, pathlib, signal, sys, time
 from cutor.stack.lock import Lock
@@ -81,11 +80,10 @@ def test_only_now_is_more_than_a_request(tmp_path: Path, now: bool, said: str) -
 
 def test_the_time_to_wait_is_one_for_all_that_is_waited_for(tmp_path: Path) -> None:
     data = DataDirectory(tmp_path)
-    with holder(data, lingers_s=60.0):
-        started = time.monotonic()
+    with holder(data, lingers_s=600.0) as process:
         with pytest.raises(WaitedTooLong, match=r"within 0\.3 s.*`cutor down --now --data "):
             stop_stack(data, tmp_path / "current.json", None, 0.3)
-        assert time.monotonic() - started < 2
+        assert process.poll() is None, "far less than it lingers"
 
 
 def test_a_second_down_waits_with_the_first_and_hurries_nothing(user: User) -> None:
@@ -103,7 +101,7 @@ def test_a_second_down_waits_with_the_first_and_hurries_nothing(user: User) -> N
         assert (held := read_holder(user.stack.data / "lock")) is not None
         assert held.pid == mine
         os.kill(role, signal.SIGCONT)
-        said, _ = first.communicate(timeout=60)
+        said, _ = first.communicate(timeout=180)
         assert (first.returncode, said) == (0, f"the stack of {user.stack.data} is stopped\n")
     finally:
         first.kill()
@@ -288,13 +286,14 @@ def test_nothing_is_removed_while_a_server_uses_the_directory(tmp_path: Path, mo
         subprocess.run(["docker", "rm", "-f", container], capture_output=True, check=True)
 
 
-def test_down_now_waits_for_no_role(user: User) -> None:
-    assert user.up(roles=["builder"]).returncode == 0
+def test_down_now_waits_for_no_role(user: User, tmp_path: Path) -> None:
+    """Which has more time to end than any test."""
+    config = tmp_path / "patient.toml"
+    config.write_text("shutdown_grace_s = 3600\n")
+    assert user.up("--config", str(config), roles=["builder"]).returncode == 0
     os.kill(pid_of(user, " builder --data"), signal.SIGSTOP)
-    started = time.monotonic()
     ended = user.cutor("down", "--now")
     assert (ended.returncode, ended.stdout) == (0, f"the stack of {user.stack.data} is stopped\n")
-    assert time.monotonic() - started < 15
     check_nothing_left(user)
 
 
@@ -421,16 +420,16 @@ asyncio.run(main())
 def test_how_often_a_role_is_told_decides_whether_it_hurries(signals: str, told: str, has_its_grace: bool) -> None:
     """`cutor down` may ask as often as it likes; only a second SIGTERM or Ctrl-C, or a supervisor's death, is impatience."""
     done = subprocess.run(
-        [sys.executable, "-c", ROLE, *signals.split()], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", ROLE, *signals.split()], capture_output=True, text=True, check=False, timeout=180
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{told}\n{has_its_grace}\n", "")
 
 
 def test_a_third_interrupt_ends_a_role_as_any_other_process() -> None:
     command = [sys.executable, "-c", ROLE, *("SIGINT",) * 3]
-    assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == -signal.SIGINT
+    assert subprocess.run(command, capture_output=True, check=False, timeout=180).returncode == -signal.SIGINT
     command = [sys.executable, "-c", ROLE, "SIGQUIT"]
-    assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 128 + signal.SIGQUIT
+    assert subprocess.run(command, capture_output=True, check=False, timeout=180).returncode == 128 + signal.SIGQUIT
 
 
 def test_each_part_of_a_stop_ends_before_who_waits_for_it() -> None:

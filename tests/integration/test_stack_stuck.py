@@ -23,7 +23,7 @@ from tests.child_image import IMAGE
 from tests.integration.stage_support import connected
 from tests.integration.test_stack import containers, make_container
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 BUSY = "Docker could not remove a container: device or resource busy (status 500)"
 Remove = Callable[[Engine, str], Awaitable[bool]]
 

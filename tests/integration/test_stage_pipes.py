@@ -50,7 +50,7 @@ async def test_outputs_that_are_closed_or_dripped() -> None:
         dripped = await running.run("drip", wall_time_ms=500)
     assert facts(closed) == {"exit_code": 7}
     assert classify(dripped) == "TLE_WALL"
-    assert 5 < len(dripped.stdout) <= 50
+    assert 0 < len(dripped.stdout) <= 50
     assert set(dripped.stdout) == {ord(".")}
 
 

@@ -45,7 +45,7 @@ sys.stdin.read()
 """
 LEFT: Final = str(ROOTS / f"{HALF_MADE}left")
 """Of a build that was killed while it made roots."""
-PATIENCE_S: Final = 120.0
+PATIENCE_S: Final = 240.0
 FLOCK: Final = "73"
 
 

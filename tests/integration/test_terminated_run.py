@@ -32,13 +32,13 @@ def test_sigterm_ends_the_fixtures_once(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not (tmp_path / "begun").exists():
             assert time.monotonic() < deadline
             assert run.poll() is None
             time.sleep(0.02)
         run.send_signal(signal.SIGTERM)
-        said = run.communicate(timeout=60)[0]
+        said = run.communicate(timeout=180)[0]
     finally:
         run.kill()
     assert run.returncode == 2, said  # pytest's own code of an interrupted run

@@ -35,7 +35,7 @@ from cutor.roles.loop import serve
 from tests.bare_stack import User, one_line
 from tests.scripted_roles import Scripted, Waiting, build, request
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 async def test_a_role_tells_of_its_work_and_its_end(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class Log:
         """Run a command of the cutor that knows both versions."""
         server = [] if args[0] in {"fold", "judge"} else ["--server", self.url, "--config", str(self.config)]
         command = [sys.executable, "-m", "tests.second_version", *filter(None, args), *server]
-        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=180, check=False)
         assert done.returncode == code, (done.stdout, done.stderr)
         return done.stdout
 

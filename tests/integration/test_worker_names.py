@@ -38,7 +38,7 @@ run_role(RoleSettings("builder", "none", Path(sys.argv[1]), Config(), *sys.argv[
 def named(data: Path, *name: str) -> str:
     """Return the name of a role process with this data directory."""
     done = subprocess.run(
-        [sys.executable, "-c", ROLE, str(data), *name], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", ROLE, str(data), *name], capture_output=True, text=True, check=True, timeout=180
     )
     return done.stdout.strip()
 

@@ -40,7 +40,7 @@ SUBMISSION: Final = Submission({"cutor-run.sh": b"exit 0"}, ((b"A", b"1"),), Pro
 MADE_WITH: Final = Resources(512 * MIB, 64)
 TESTS: Final = 3
 SILENCE_S: Final = 0.05
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 180.0
 
 READY: Final[Header] = {
     "type": "ready",

@@ -11,12 +11,16 @@ from types import FrameType
 
 import pytest
 from aiodocker import DockerError
+from hypothesis import HealthCheck, settings
 
 from tests.stores import RUN, remove_stores_of
 
 pytest_plugins = ["tests.live_stack", "tests.bare_stack", "tests.nats_server", "tests.nix_builds"]
 
 ENDED = pytest.StashKey[int]()
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # how long an example takes says how busy the machine is
 
 
 def pytest_configure(config: pytest.Config) -> None:

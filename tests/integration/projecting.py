@@ -17,7 +17,7 @@ from cutor.config import Config
 from cutor.model.codec import encode
 from cutor.model.events import Cleaned, Event, kind_of
 from cutor.model.subjects import Address, event_subject, fence
-from cutor.projections.errors import QueryUnavailable
+from cutor.projections.errors import QueryTimeout, QueryUnavailable
 from cutor.projections.projector import run_projector
 from cutor.projections.queries.client import query
 from cutor.projections.settings import ArchiveSettings, ProjectorSettings
@@ -119,6 +119,6 @@ async def until(bus: Bus, sql: str, wanted: object) -> None:
     deadline = time.monotonic() + PATIENCE_S
     found: object = None
     while found != [[wanted]]:
-        with contextlib.suppress(QueryUnavailable):  # while the views are made anew
+        with contextlib.suppress(QueryUnavailable, QueryTimeout):  # while the views are made anew
             found = (await query(bus, sql)).rows
         assert time.monotonic() < deadline, f"{sql}: {found}, not {wanted}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +28,7 @@ from cutor.projections.rebuilds.rebuild import rebuild
 from tests.integration.projecting import happen_to_many
 from tests.integration.test_archive import seal_all
 from tests.integration.test_archive_views import IN_PIECES, differing, fill
-from tests.nats_server import OwnServer
+from tests.nats_server import OwnServer, server_in
 
 EVERYTHING = Cut(segment_messages=50, age_s=0.0, settled_s=0.0)
 
@@ -34,6 +36,7 @@ EVERYTHING = Cut(segment_messages=50, age_s=0.0, settled_s=0.0)
 class Folded(NamedTuple):
     """An archive of a stream, with a fold of all that is sealed."""
 
+    url: str
     bus: Bus
     archive: Archive
     directory: Path
@@ -83,15 +86,34 @@ class Folded(NamedTuple):
         self.index.write_bytes(msgspec.json.encode(document | {"fold": msgspec.to_builtins(fold)}))
 
 
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a server, an archive of its streams, and the fold of that: made once, and each test has a copy."""
+    home = tmp_path_factory.mktemp("sealed")
+
+    async def make() -> None:
+        async with server_in(home / "nats") as own, Bus.connect(own.url, name="test") as bus:
+            await fill(bus, own.url)
+            archive = Archive(home / "archive")
+            await seal_all(bus, archive, IN_PIECES)
+            done = await Folded(own.url, bus, archive, home).seal()
+            assert done.messages == done.sealed > 100
+
+    asyncio.run(make())
+    return home
+
+
 @pytest.fixture
-async def folded(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> Folded:
-    await fill(own_bus, own_server.url)
-    archive = Archive(tmp_path / "archive")
-    await seal_all(own_bus, archive, IN_PIECES)
-    found = Folded(own_bus, archive, tmp_path)
-    done = await found.seal()
-    assert done.messages == done.sealed > 100
-    return found
+async def folded(sealed: Path, tmp_path: Path) -> AsyncIterator[Folded]:
+    shutil.copytree(sealed, tmp_path, dirs_exist_ok=True)
+    own = OwnServer(tmp_path / "nats")
+    await own.start()
+    try:
+        async with Bus.connect(own.url, name="test") as bus:
+            yield Folded(own.url, bus, Archive(tmp_path / "archive"), tmp_path)
+    finally:
+        assert own.server
+        await own.server.stop()
 
 
 async def test_it_is_the_views_of_what_is_sealed_and_is_brought_on(folded: Folded) -> None:
@@ -145,11 +167,26 @@ async def test_an_archive_of_which_nothing_is_sealed_has_none(tmp_path: Path) ->
     assert not FoldPlace(archive).directory.exists()
 
 
-@pytest.mark.parametrize("damage", ["a byte", "half of it", "more", "gone", "a link", "a directory", "a pipe"])
-async def test_a_file_that_is_not_what_it_was_is_found_and_made_anew(folded: Folded, damage: str) -> None:
-    path, other = folded.path, folded.directory / "other"
-    whole = path.read_bytes()
-    path.rename(other)
+async def test_a_file_that_is_not_what_it_was_is_found_and_made_anew(folded: Folded) -> None:
+    """Each time, whatever was wrong with it before."""
+    for damage in ("a byte", "half of it", "more", "gone", "a link", "a directory", "a pipe"):
+        path, other = folded.path, folded.directory / damage
+        whole = path.read_bytes()
+        path.rename(other)
+        do_damage(damage, path, other, whole)
+        [fault] = await folded.faults()
+        assert str(path) in fault, damage
+        await happen_to_many(folded.bus, 1, damage.replace(" ", "-"))
+        await seal_all(folded.bus, folded.archive, EVERYTHING)
+        done = await folded.seal()
+        assert done.messages == done.sealed, damage
+        assert (await verify_fold(folded.archive)).faults == [], damage
+        assert other.read_bytes() == whole, damage
+    assert await folded.faults() == []
+
+
+def do_damage(damage: str, path: Path, other: Path, whole: bytes) -> None:
+    """Put something else where the file was that is ``whole``, and is at ``other`` now."""
     match damage:
         case "a byte":
             path.write_bytes(whole[:9000] + bytes([whole[9000] ^ 1]) + whole[9001:])
@@ -163,13 +200,6 @@ async def test_a_file_that_is_not_what_it_was_is_found_and_made_anew(folded: Fol
             path.mkdir()
         case "a pipe":
             os.mkfifo(path)
-    [fault] = await folded.faults()
-    assert str(path) in fault
-    await seal_all(folded.bus, folded.archive, EVERYTHING)
-    done = await folded.seal()
-    assert done.messages == done.sealed
-    assert await folded.faults() == []
-    assert other.read_bytes() == whole
 
 
 async def test_what_the_index_says_is_gone_by_only_where_it_is_right(folded: Folded) -> None:

@@ -17,9 +17,9 @@ from cutor.projections.archive.place import RESERVE_BYTES, sha256_of
 from cutor.projections.archive.room import make_room
 from tests.integration.projecting import happen_to_many
 from tests.integration.test_archive import seal_all
-from tests.integration.test_archive_fold import EVERYTHING, Folded, folded
+from tests.integration.test_archive_fold import EVERYTHING, Folded, do_damage, folded, sealed
 
-__all__ = ["folded"]
+__all__ = ["folded", "sealed"]
 
 
 @pytest.fixture
@@ -123,22 +123,18 @@ async def test_that_of_a_newer_cutor_is_left_alone(folded: Folded) -> None:
     assert (folded.files(), folded.index.read_bytes()) == (before, b'{"version": 2, "fold": {}}')
 
 
-@pytest.mark.parametrize("damage", ["gone", "a directory", "a byte"])
-async def test_where_nothing_is_behind_it_is_looked_at_and_made_anew(folded: Folded, damage: str) -> None:
-    path = folded.path
-    whole = path.read_bytes()
-    path.unlink()
-    match damage:
-        case "a directory":
-            path.mkdir()
-        case "a byte":
-            path.write_bytes(whole[:9000] + bytes([whole[9000] ^ 1]) + whole[9001:])
-    assert (str(path) in str(folded.look().fault)) == (damage != "a byte")
-    assert standing(folded.archive).is_due == (damage != "a byte")
-    done = await folded.seal()
-    assert done.messages == done.sealed
-    assert folded.path.is_file()
-    assert await folded.faults() == []
+async def test_where_nothing_is_behind_it_is_looked_at_and_made_anew(folded: Folded) -> None:
+    for damage in ("gone", "a directory", "a byte"):
+        path = folded.path
+        whole = path.read_bytes()
+        path.unlink()
+        do_damage(damage, path, path, whole)
+        assert (str(path) in str(folded.look().fault)) == (damage != "a byte"), damage
+        assert standing(folded.archive).is_due == (damage != "a byte"), damage
+        done = await folded.seal()
+        assert done.messages == done.sealed, damage
+        assert folded.path.is_file(), damage
+        assert await folded.faults() == [], damage
 
 
 async def test_one_that_was_sealed_before_the_archive_had_its_mark_is_good(folded: Folded) -> None:

@@ -36,22 +36,25 @@ from cutor.projections.views_paths import beside
 from cutor.replay import Span
 from tests.integration.projecting import PATIENCE_S, context_of, copy_of_the_views, happen, happen_to_many, projector, until
 from tests.integration.test_archive import SMALL, loose_server, loose_url, seal_all, set_up
-from tests.integration.test_archive_fold import EVERYTHING, Folded, folded
+from tests.integration.test_archive_fold import EVERYTHING, Folded, folded, sealed
 from tests.integration.test_archive_views import differing
-from tests.nats_server import OwnServer
 from tests.unit.histories import RUNNING
 
-__all__ = ["folded"]
+__all__ = ["folded", "sealed"]
 
 
-async def from_fold(folded: Folded) -> dict[str, tuple[int, int]]:
-    """Make views by the archive; return what of them came from the fold. They must be those of the stream."""
+async def from_fold(folded: Folded, *, again: bool = False) -> dict[str, tuple[int, int]]:
+    """Make views by the archive; return what of them came from the fold. They must be those of the stream.
+
+    ``again``: which has not gone on since the last time.
+    """
     path, of_stream = folded.directory / "of-fold.duckdb", folded.directory / "of-stream.duckdb"
-    for views in (path, of_stream):
-        views.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
     done = await rebuild(folded.bus, path, archive=folded.archive)
-    of_all = await rebuild(folded.bus, of_stream)
-    assert done[:3] == of_all[:3]
+    if not again:
+        of_stream.unlink(missing_ok=True)
+        of_all = await rebuild(folded.bus, of_stream)
+        assert done[:3] == of_all[:3]
     assert differing(of_stream, path) == []
     return done.from_fold
 
@@ -114,10 +117,11 @@ async def test_whatever_is_wrong_with_it_is_told_and_every_event_is_folded(
 ) -> None:
     path, index = folded.path, folded.index.read_bytes()
     whole = path.read_bytes()
+    assert await from_fold(folded) != {}
     for damaged in (whole[:9000] + bytes([whole[9000] ^ 1]) + whole[9001:], whole[:-4096], whole + b"x", b""):
         path.write_bytes(damaged)
         caplog.clear()
-        assert await from_fold(folded) == {}
+        assert await from_fold(folded, again=True) == {}
         assert [str(path) in line for line in errors(caplog)] == [True]
     path.unlink()
     other = folded.directory / "other"
@@ -125,7 +129,7 @@ async def test_whatever_is_wrong_with_it_is_told_and_every_event_is_folded(
     for put in (lambda: None, lambda: path.symlink_to(other), path.mkdir, lambda: os.mkfifo(path)):
         put()
         caplog.clear()
-        assert await from_fold(folded) == {}
+        assert await from_fold(folded, again=True) == {}
         assert [str(path) in line for line in errors(caplog)] == [True]
         if path.is_dir():
             path.rmdir()
@@ -134,16 +138,17 @@ async def test_whatever_is_wrong_with_it_is_told_and_every_event_is_folded(
     path.write_bytes(whole)
     folded.index.write_bytes(index.replace(b'"messages": 1', b'"messages": 2'))
     caplog.clear()
-    assert await from_fold(folded) == {}
+    assert await from_fold(folded, again=True) == {}
     assert ["is not what was written" in line for line in errors(caplog)] == [True]
     folded.index.write_bytes(index)
-    assert await from_fold(folded) != {}
+    assert await from_fold(folded, again=True) != {}
 
 
 async def test_a_file_that_holds_other_views_than_the_index_says_is_not_gone_by(
     folded: Folded, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = folded.path
+    assert await from_fold(folded) != {}
     for change in (
         "DELETE FROM events WHERE sequence = (SELECT max(sequence) FROM events)",
         "UPDATE folds.rules SET digest = 'another'",
@@ -152,17 +157,16 @@ async def test_a_file_that_holds_other_views_than_the_index_says_is_not_gone_by(
             connection.execute(change)
         folded.write(sha256=sha256_of(path), file_bytes=path.stat().st_size)
         caplog.clear()
-        assert await from_fold(folded) == {}
+        assert await from_fold(folded, again=True) == {}
         assert [str(path) in line for line in errors(caplog)] == [True]
 
 
-async def test_a_file_that_brings_code_is_not_gone_by(
-    folded: Folded, own_server: OwnServer, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_file_that_brings_code_is_not_gone_by(folded: Folded, caplog: pytest.LogCaptureFixture) -> None:
     """Its hash and where it stands are right; nothing of that code is run."""
     secret, path, database = folded.directory / "secret", folded.path, folded.directory / "views.duckdb"
     whole = path.read_bytes()
     secret.write_text("secret")
+    assert await from_fold(folded) != {}
     for change in (
         "CREATE OR REPLACE VIEW dead_letters AS SELECT 'EVENTS' AS stream, 7 AS sequence, content AS reason FROM {secret}",
         "CREATE OR REPLACE VIEW checkpoint AS SELECT c.* FROM ({checkpoint}) AS c, (SELECT count(*) FROM {secret})",
@@ -176,10 +180,10 @@ async def test_a_file_that_brings_code_is_not_gone_by(
         folded.write(sha256=sha256_of(path), file_bytes=path.stat().st_size)
         os.utime(secret, (1, 1))
         caplog.clear()
-        assert await from_fold(folded) == {}
+        assert await from_fold(folded, again=True) == {}
         assert [": every event is folded in its place" in line for line in errors(caplog)] == [True]
         assert secret.stat().st_atime == 1
-    async with projector(own_server.url, database, archive=folded.archive.directory):
+    async with projector(folded.url, database, archive=folded.archive.directory):
         assert "every event is folded in place of the sealed fold" in caplog.text
     assert secret.stat().st_atime == 1
     assert difference(folded.directory / "of-stream.duckdb", database) is None
@@ -194,7 +198,7 @@ async def test_a_fold_by_other_rules_is_not_gone_by(
 
 
 async def test_one_that_took_its_place_before_it_was_copied_is_begun_with(
-    folded: Folded, own_server: OwnServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    folded: Folded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Between the look at the index and the copy, the fold is brought on."""
     put, brought_on = beginning.Beginning.put, asyncio.Event()
@@ -215,13 +219,13 @@ async def test_one_that_took_its_place_before_it_was_copied_is_begun_with(
     await happen_to_many(folded.bus, 3, "u")
     await seal_all(folded.bus, folded.archive, EVERYTHING)
     brought_on.clear()
-    async with projector(own_server.url, folded.directory / "views.duckdb", archive=folded.archive.directory):
+    async with projector(folded.url, folded.directory / "views.duckdb", archive=folded.archive.directory):
         assert f"the views begin with the sealed fold of {folded.fold().named()}" in caplog.text
     assert errors(caplog) == []
 
 
 async def test_a_projector_that_is_stopped_while_it_copies_does_not_wait_for_that(
-    folded: Folded, own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
+    folded: Folded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, ready, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -231,7 +235,7 @@ async def test_a_projector_that_is_stopped_while_it_copies_does_not_wait_for_tha
 
     monkeypatch.setattr(beginning.Beginning, "put", put)
     database = folded.directory / "views" / "views.duckdb"
-    context = context_of(own_server.url, database, ready=ready, stop=stop, archive=folded.archive.directory)
+    context = context_of(folded.url, database, ready=ready, stop=stop, archive=folded.archive.directory)
     async with asyncio.timeout(PATIENCE_S):
         task = asyncio.create_task(run_projector(context))
         await begun.wait()

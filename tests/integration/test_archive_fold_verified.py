@@ -20,9 +20,9 @@ from cutor.projections.archive.sealed_fold import SealedFold
 from cutor.projections.errors import ViewsUnwritable
 from cutor.projections.rebuilds.compare import Compared
 from tests.integration.test_archive import seal_all
-from tests.integration.test_archive_fold import EVERYTHING, Folded, folded
+from tests.integration.test_archive_fold import EVERYTHING, Folded, folded, sealed
 
-__all__ = ["folded"]
+__all__ = ["folded", "sealed"]
 
 
 async def test_a_log_beside_it_puts_nothing_right(folded: Folded) -> None:

@@ -354,9 +354,13 @@ async def test_a_build_is_not_taken_for_one_that_hides_because_it_lasts_while_ot
     await make_store(replace(builds.settings, store_volume=builds.settings.var_volume))
     builds.settings = replace(builds.settings, min_free_bytes=200 * MIB)
     await builds.built(shell('A = "1";'))
-    lasting = builder("sleep 20; touch $out").replace("python = pkgs.python3;", "")
-    build = asyncio.create_task(builds.built(lasting))
-    await asyncio.sleep(8)
+    lasting = builder("echo it lasts; sleep 16; touch $out").replace("python = pkgs.python3;", "")
+    begun = asyncio.Event()
+    build = asyncio.create_task(
+        builds.built(lasting, on_progress=lambda piece: begun.set() if b"it lasts\n" in piece else None)
+    )
+    async with asyncio.timeout(180):
+        await begun.wait()
     await builds.in_store(FILLED_BY_ANOTHER)
     assert (await build).derivation
 

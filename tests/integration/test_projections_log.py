@@ -59,7 +59,7 @@ def test_a_kill_while_the_log_is_worked_in_loses_no_commit(times: int, tmp_path:
         try:
             said = [line.strip() for line in _until(iter(process.stdout), times)]
         finally:
-            deadline = time.monotonic() + 180
+            deadline = time.monotonic() + 30
             while not wal_paths(path)[1].exists() and time.monotonic() < deadline:
                 pass  # a log is worked in for some ten milliseconds: a kill in the middle of that is wanted
             process.kill()

@@ -40,7 +40,7 @@ def fold_command(wanted: Wanted, directory: Path | None) -> None:
     if not archive.directory.is_dir():
         raise ArchiveUnusable(f"{archive.directory}: there is no archive, and so nothing to fold: see --directory")
     with StatusLine() as line:
-        found = interruption.run(_seal(archive, line), leaves="the fold that was there is there still")
+        found = interruption.run(_seal(archive, line), leaves="what is there is whole: the fold that was there, or the new one")
     if wanted.json:
         print_json({"directory": str(archive.directory), "fold": None if found.fold is None else document(found.fold)})
     elif found.fold is None:
@@ -58,10 +58,12 @@ async def _seal(archive: Archive, line: StatusLine) -> Progress:
 
 async def bring_on(archive: Archive, line: StatusLine) -> None:
     """Bring the fold on where much is sealed behind it, for who holds the archive. Raises the archive's errors."""
-    from cutor.projections.archive.fold_sealing import seal_fold, standing  # noqa: PLC0415 - as above
+    from cutor.projections.archive.fold_sealing import seal_fold, standing, tidy_up  # noqa: PLC0415 - as above
 
     if standing(archive).is_due:
         await seal_fold(archive, lambda at: tell(line, at))
+    else:
+        tidy_up(archive)
 
 
 def look(archive: Archive) -> Looked:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -266,3 +268,26 @@ async def test_another_code_on_disk_neither_decodes_nor_is_what_was_decoded_beli
     assert "0" * 64 not in caplog.text
     assert "its SHA-256 differs" not in caplog.text
     assert sealed.files() == before
+
+
+async def test_an_index_that_cannot_be_read_costs_nothing_that_is_decoded(
+    sealed: Sealed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Too many open files, for example."""
+    await sealed.decode()
+    before, opened = sealed.files(), Path.open
+
+    def fails(path: Path, *args: object, **more: object) -> object:
+        if path == sealed.index:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opened(path, *args, **more)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "open", fails)
+        [of_events, _] = await sealed.decode()
+        assert ["it cannot be read" in str(error) for error in of_events.hindered] == [True]
+        assert await sealed.differing() == []
+        assert "bodies are read in place of what was decoded" in caplog.text
+        assert ["it cannot be read" in fault for fault in (await verify(sealed.archive, EVENTS, None)).faults] == [True]
+    assert sealed.files() == before
+    assert [one.hindered for one in await sealed.decode()] == [(), ()]

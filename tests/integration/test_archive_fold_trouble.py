@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import threading
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from cutor.model.subjects import EVENTS
-from cutor.projections.archive import fold_rules
+from cutor.projections.archive import fold_copy, fold_rules, fold_sealing
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveFull, ArchiveUnusable
-from cutor.projections.archive.fold_sealing import standing
+from cutor.projections.archive.fold_sealing import seal_fold, standing
+from cutor.projections.archive.fold_verification import verify_fold
 from cutor.projections.archive.place import RESERVE_BYTES, sha256_of
 from cutor.projections.archive.room import make_room
+from cutor.projections.archive.sealed_fold import FoldPlace, SealedFold
 from tests.integration.projecting import happen_to_many
 from tests.integration.test_archive import seal_all
 from tests.integration.test_archive_fold import EVERYTHING, Folded, do_damage, folded, sealed
@@ -166,3 +170,109 @@ async def test_a_link_in_its_place_does_not_hinder_the_next_segment(
     with pytest.raises(ArchiveFull, match="the next segment wants"):
         make_room(folded.archive, 1000)
     assert folded.files() == kept
+
+
+@pytest.mark.parametrize(("module", "call"), [(os, "open"), (Path, "lstat")])
+async def test_what_cannot_be_read_is_neither_removed_nor_made_anew(
+    folded: Folded, monkeypatch: pytest.MonkeyPatch, module: object, call: str
+) -> None:
+    """Too many open files, for example: that says nothing about what is there."""
+    before, read = folded.files(), getattr(module, call)
+
+    def fails(path: str | Path, *args: object, **more: object) -> object:
+        if Path(path).parent == folded.place.directory and Path(path).suffix:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return read(path, *args, **more)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(module, call, fails)
+        assert folded.look().is_unread
+        for _ in range(2):
+            with pytest.raises(ArchiveUnusable, match=f"it cannot be read: {os.strerror(errno.EMFILE)}: no fold was sealed"):
+                await folded.seal()
+        folded.place.tidy_up()
+        [fault] = (await verify_fold(folded.archive)).faults
+        assert "it cannot be read" in fault
+    assert folded.files() == before
+    assert folded.look().fold is not None
+
+
+async def test_verifying_tells_of_a_directory_that_cannot_be_read(folded: Folded, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = Path.iterdir
+
+    def fails(path: Path) -> object:
+        if path == folded.place.directory:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", fails)
+    [fault] = (await verify_fold(folded.archive)).faults
+    assert fault == f"{folded.place.directory}: it cannot be read: {os.strerror(errno.EACCES)}"
+
+
+async def test_a_segment_that_is_damaged_is_found_before_the_fold_is_copied(
+    folded: Folded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round has it every minute until somebody puts it right."""
+    await seal_all(folded.bus, folded.archive, EVERYTHING)
+    manifest, last = folded.archive.manifest(EVENTS), folded.fold().streams[EVENTS].last
+    assert manifest is not None
+    [damaged] = [one for one in manifest.segments if one.first == last + 1]
+    path = folded.archive.file_of(EVENTS, damaged)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+    async def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(fold_sealing, "copied", never)
+    with pytest.raises(ArchiveDamaged, match=path.name):
+        await folded.seal()
+
+
+async def test_who_is_interrupted_while_it_takes_its_place_leaves_no_other_one(
+    behind: Folded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, begun, goes_on, loop = FoldPlace.put_in_place, asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+
+    def put_later(self: FoldPlace, draft: Path, fold: SealedFold) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        goes_on.wait(60)
+        put(self, draft, fold)
+
+    monkeypatch.setattr(FoldPlace, "put_in_place", put_later)
+    with behind.archive.held():
+        work = asyncio.create_task(seal_fold(behind.archive))
+        await begun.wait()
+        work.cancel()
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+    done = standing(behind.archive)
+    assert done.messages == done.sealed
+    assert behind.files() == [behind.path.name, "index.json"]
+
+
+async def test_who_is_interrupted_while_a_fold_is_read_does_not_wait_for_its_end(
+    folded: Folded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fold can be as large as the views: to read all of it takes a while."""
+    read, begun, goes_on, loop = os.readv, asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+    pieces: list[int] = []
+
+    def read_later(*args: object) -> int:
+        loop.call_soon_threadsafe(begun.set)
+        goes_on.wait(60)
+        pieces.append(read(*args))  # type: ignore[arg-type]
+        return pieces[-1]
+
+    monkeypatch.setattr(fold_copy, "PIECE_BYTES", 4096)
+    monkeypatch.setattr(os, "readv", read_later)
+    work = asyncio.create_task(folded.seal())
+    await begun.wait()
+    work.cancel()
+    await asyncio.sleep(0)
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert pieces == [4096]
+    assert folded.fold().file_bytes > 10 * 4096

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from cutor.projections.archive import fold_verification
-from cutor.projections.archive.fold_copy import check_file
+from cutor.projections.archive.fold_copy import checked
 from cutor.projections.archive.fold_verification import verify_fold
 from cutor.projections.archive.place import sha256_of
 from cutor.projections.archive.sealed_fold import SealedFold
@@ -50,15 +50,14 @@ async def test_a_log_beside_it_puts_nothing_right(folded: Folded) -> None:
 
 async def test_one_that_is_brought_on_meanwhile_is_no_fault(folded: Folded, monkeypatch: pytest.MonkeyPatch) -> None:
     await seal_all(folded.bus, folded.archive, EVERYTHING)
-    loop = asyncio.get_running_loop()
 
-    def brought_on(path: Path, fold: SealedFold) -> None:
+    async def brought_on(path: Path, fold: SealedFold) -> None:
         monkeypatch.undo()
-        asyncio.run_coroutine_threadsafe(folded.seal(), loop).result()
-        check_file(path, fold)
+        await folded.seal()
+        await checked(path, fold)
 
     before = folded.fold()
-    monkeypatch.setattr(fold_verification, "check_file", brought_on)
+    monkeypatch.setattr(fold_verification, "checked", brought_on)
     found = await verify_fold(folded.archive)
     assert found.faults == []
     assert found.fold == folded.fold() != before

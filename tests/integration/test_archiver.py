@@ -207,6 +207,10 @@ async def test_a_round_brings_the_fold_on_where_much_is_sealed_behind_it(
         assert await work.one() == ()
         first = standing(archive)
         assert first.messages == first.sealed == 7 * len(FINISHED)
+        left = FoldPlace(archive).directory / f"{0:020}-{0:020}.duckdb"
+        left.write_bytes(b"what an archiver that was killed did not come to remove")
+        assert await work.one() == ()
+        assert not left.exists()
         for name, brought_on in (("t", False), ("u", True)):
             await happen(bus, name, RUNNING[0], Cancelled())
             await seal_all(bus, archive)

@@ -21,7 +21,7 @@ from cutor.projections.archive.belonging import check_mark
 from cutor.projections.archive.body_retention import announce, plan
 from cutor.projections.archive.decoding import decode_each
 from cutor.projections.archive.errors import ArchiveBusy, ArchiveError, ArchiveUnnamed
-from cutor.projections.archive.fold_sealing import Progress, is_whole, seal_fold, standing
+from cutor.projections.archive.fold_sealing import Progress, is_whole, seal_fold, standing, tidy_up
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.measuring import Sealed
 from cutor.projections.archive.mending import mend
@@ -183,6 +183,8 @@ class Rounds:
                 at = await seal_fold(self._archive, goes_on=lambda: time.monotonic() < until)
                 if at.fold is not None:
                     log.info("a fold is sealed of %s", at.fold.named())
+            else:
+                await asyncio.to_thread(tidy_up, self._archive)
             self._folded_all = not at.is_due
             self.measured.folded(at)
         except ArchiveError as error:

@@ -126,7 +126,15 @@ class DecodedPlace:
         self._index = self.directory / INDEX
 
     def usable(self, segments: tuple[Segment, ...]) -> dict[int, Decoded]:
-        """Return what was decoded of segments, as `found` does; an entry that was changed is an error in the log."""
+        """Return what was decoded of segments, as `kept` does; an index that cannot be read counts for none, and is told of."""
+        try:
+            return self.kept(segments)
+        except ArchiveUnusable as error:
+            log.warning("%s; bodies are read in place of what was decoded", error)
+            return {}
+
+    def kept(self, segments: tuple[Segment, ...]) -> dict[int, Decoded]:
+        """Return the same, as `found` does; an entry that was changed is an error in the log. Raises `ArchiveUnusable`."""
         found = self.found(segments)
         for fault in found.changed:
             log.error("%s: the bodies of the segment are read in its place", fault)
@@ -135,8 +143,9 @@ class DecodedPlace:
     def found(self, segments: tuple[Segment, ...]) -> Found:
         """Return what was decoded of segments, by the rules of this process.
 
-        Whether the files are what they were is not looked at. An index that cannot be read counts for nothing, and is told of;
-        so does all where the code on the disk is not what runs.
+        Whether the files are what they were is not looked at. What is no index counts for nothing, and is told of; so does all
+        where the code on the disk is not what runs. Raises `ArchiveUnusable` where the disk, for example, does not let it be
+        read: that says nothing about what is there.
         """
         if not rules.hold():
             return Found({}, [])
@@ -168,8 +177,7 @@ class DecodedPlace:
         except FileNotFoundError:
             return ()
         except OSError as error:
-            log.warning("%s: cannot be read: %s; bodies are read in place of what was decoded", self._index, error.strerror)
-            return ()
+            raise ArchiveUnusable(f"{self._index}: it cannot be read: {error.strerror}") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             log.warning("%s: no index of what was decoded: %s; bodies are read in its place", self._index, error)
             return ()

@@ -47,7 +47,7 @@ async def decode(archive: Archive, stream: str, tell: Tell = lambda _: None, goe
         return Progress(stream, 0, 0)
     rules.check()
     place = DecodedPlace(archive, stream)
-    done = place.usable(manifest.segments)
+    done = place.kept(manifest.segments)
     place.tidy(done)
     hindered: list[ArchiveError] = []
     for segment in reversed(manifest.segments):

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import duckdb
 
 from cutor.projections import schema
-from cutor.projections.archive.sealed_fold import Part, SealedFold, open_plain
+from cutor.projections.archive.sealed_fold import NOT_WHAT_WAS_SEALED, Part, SealedFold, open_plain
 from cutor.projections.definitions import DefinedOtherwise, check_definitions, enclosed
-from cutor.projections.session import one_line
+from cutor.projections.session import FULL, one_line
 from cutor.projections.store import Position
 from cutor.projections.writer import Writer
 
 PIECE_BYTES: Final = 4 << 20
-NOT_WHAT_WAS_SEALED: Final = {0, errno.ENOENT, errno.ELOOP, errno.ENXIO}
-"""What comes of a file that is gone, or is none."""
 
+T = TypeVar("T")
 Tell = Callable[[int], None]
 """Is told how many bytes are copied, in the thread that copies."""
 
@@ -52,6 +51,36 @@ class _Stopped(Exception):
 
 async def copied(path: Path, fold: SealedFold, to: Path, tell: Tell = lambda _: None) -> None:
     """Do the same in a thread; who is cancelled waits until it has stopped, which is soon."""
+    try:
+        await _in_a_thread(partial(copy, path, fold, to), tell)
+    except asyncio.CancelledError:
+        await asyncio.to_thread(to.unlink, missing_ok=True)
+        raise
+
+
+def check_file(path: Path, fold: SealedFold, tell: Tell = lambda _: None) -> None:
+    """Raise `FoldUnusable` where a file is not what was sealed. Reads all of it."""
+    with _opened(path) as source:
+        _transfer(source, lambda _: None, path, fold, tell)
+
+
+async def checked(path: Path, fold: SealedFold) -> None:
+    """Do the same in a thread, as `copied` does its work."""
+    await _in_a_thread(partial(check_file, path, fold))
+
+
+async def hashed(path: Path) -> tuple[int, str]:
+    """Return how many bytes a file has, and its SHA-256, in hex; in a thread likewise. Raises OSError."""
+
+    def digest(tell: Tell) -> tuple[int, str]:
+        with open_plain(path) as source:
+            return os.fstat(source).st_size, _digest(source, lambda _: None, tell)
+
+    return await _in_a_thread(digest)
+
+
+async def _in_a_thread(work: Callable[[Tell], T], tell: Tell = lambda _: None) -> T:
+    """Do what goes through a whole file. Who is cancelled waits until it has stopped, where it next tells how far it is."""
     stop = False
 
     def told(done: int) -> None:
@@ -59,21 +88,15 @@ async def copied(path: Path, fold: SealedFold, to: Path, tell: Tell = lambda _: 
             raise _Stopped
         tell(done)
 
-    work = asyncio.create_task(asyncio.to_thread(copy, path, fold, to, told))
+    doing = asyncio.create_task(asyncio.to_thread(work, told))
     try:
-        await asyncio.shield(work)
+        return await asyncio.shield(doing)
     except asyncio.CancelledError:
         stop = True
-        await asyncio.wait([work])
-        if not work.cancelled() and work.exception() is None:
-            await asyncio.to_thread(to.unlink)
+        await asyncio.wait([doing])
+        if not doing.cancelled():
+            doing.exception()  # whatever it is, nobody asks for it any more
         raise
-
-
-def check_file(path: Path, fold: SealedFold) -> None:
-    """Raise `FoldUnusable` where a file is not what was sealed. Reads all of it."""
-    with _opened(path) as source:
-        _transfer(source, lambda _: None, path, fold, lambda _: None)
 
 
 def check_copy(path: Path, fold: SealedFold) -> None:
@@ -89,7 +112,8 @@ def check_copy(path: Path, fold: SealedFold) -> None:
     except DefinedOtherwise as error:
         raise FoldUnusable(f"{fold.file_name}: {error}") from error
     except duckdb.Error as error:
-        raise FoldUnusable(f"{fold.file_name}: it cannot be read as views: {one_line(error)}") from error
+        kind = FoldUnreadable if any(words in str(error) for words in FULL) else FoldUnusable
+        raise kind(f"{fold.file_name}: it cannot be read as views: {one_line(error)}") from error
     if rules != [(schema.rules_digest(),)] or {stream: Position(*at) for stream, *at in found} != {
         stream: position_of(part) for stream, part in fold.streams.items()
     }:
@@ -149,6 +173,11 @@ def _transfer(source: int, put: Callable[[memoryview], None], path: Path, fold: 
     size = os.fstat(source).st_size
     if size != fold.file_bytes:
         raise FoldUnusable(f"{path}: it has {size} bytes, and {fold.file_bytes} were sealed")
+    if _digest(source, put, tell) != fold.sha256:
+        raise FoldUnusable(f"{path}: it is not what was sealed: its SHA-256 differs from the index's")
+
+
+def _digest(source: int, put: Callable[[memoryview], None], tell: Tell) -> str:
     digest, done, buffer = hashlib.sha256(), 0, memoryview(bytearray(PIECE_BYTES))
     while count := os.readv(source, [buffer]):
         piece = buffer[:count]
@@ -156,5 +185,4 @@ def _transfer(source: int, put: Callable[[memoryview], None], path: Path, fold: 
         put(piece)
         done += count
         tell(done)
-    if digest.hexdigest() != fold.sha256:
-        raise FoldUnusable(f"{path}: it is not what was sealed: its SHA-256 differs from the index's")
+    return digest.hexdigest()

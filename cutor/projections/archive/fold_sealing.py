@@ -21,14 +21,15 @@ from cutor.projections.archive.fold_copy import (
     FoldUnreadable,
     FoldUnusable,
     check_copy,
-    check_file,
     check_positions,
+    checked,
     copied,
+    hashed,
 )
 from cutor.projections.archive.folding import fold_sealed
 from cutor.projections.archive.joined import Joined
-from cutor.projections.archive.manifest import Manifest
-from cutor.projections.archive.place import Archive, sha256_of
+from cutor.projections.archive.manifest import Manifest, Segment
+from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealed_fold import FoldPlace, Part, SealedFold, part_of
 from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
 from cutor.projections.schema import FOLDS
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 ROW_BYTES: Final = 512
 """Most bytes that a message takes in the views beside its body, about."""
+AS_IT_WAS: Final = "no fold was sealed; what was there is there still"
 GROWN: Final = 0.05
 """A fold is brought on by itself once so much of it is sealed behind its end: to do that it is copied and hashed."""
 
@@ -90,25 +92,35 @@ async def seal_fold(archive: Archive, tell: Tell = lambda _: None, goes_on: Go =
         raise ArchiveUnusable(
             f"{looked.outdated}: it is left as it is; update cutor, or remove the directory {place.directory}"
         )
+    if looked.is_unread:
+        raise ArchiveUnusable(f"{looked.fault}: {AS_IT_WAS}")
     if (why := looked.fault or looked.outdated) is not None:
         log.warning("%s: a fold is sealed anew", why)
     place.tidy_up()
     at, work = _progress(looked.fold, manifests), Work(archive, place, manifests, tell, goes_on)
     try:
         if at.fold is not None and at.messages == at.sealed:
-            await asyncio.to_thread(check_file, place.path_of(at.fold), at.fold)
+            await checked(place.path_of(at.fold), at.fold)
         return await _sealed(work, at) if at.messages < at.sealed else at
     except (FoldUnreadable, CopyUnwritable) as error:
-        raise ArchiveUnusable(f"{error}: no fold was sealed; what was there is there still") from error
+        raise ArchiveUnusable(f"{error}: {AS_IT_WAS}") from error
     except FoldUnusable as error:
         log.error("%s: a fold is sealed anew", error)
         return await _sealed(work, _progress(None, manifests))
 
 
+def tidy_up(archive: Archive) -> None:
+    """Remove what a former life left where nothing is due: a fold that another one took the place of can be large.
+
+    For who holds the archive. Raises `ArchiveUnusable`.
+    """
+    FoldPlace(archive).tidy_up()
+
+
 async def is_whole(archive: Archive, fold: SealedFold) -> bool:
     """Whether the file of a fold is what was sealed; what cannot be read counts as whole. Reads all of it."""
     try:
-        await asyncio.to_thread(check_file, FoldPlace(archive).path_of(fold), fold)
+        await checked(FoldPlace(archive).path_of(fold), fold)
     except FoldUnreadable:
         return True
     except FoldUnusable:
@@ -131,11 +143,26 @@ async def _sealed(work: Work, at: Progress) -> Progress:
     _make_room(work, at)
     with work.place.draft() as draft:
         fold, hindered = await _made(work, draft, at)
-        await to_the_end(asyncio.to_thread(work.place.put_in_place, draft, fold))
-    work.place.tidy(fold)
+        await to_the_end(asyncio.to_thread(_put_in_place, work.place, draft, fold))
     if hindered is not None:
         raise hindered
     return _progress(fold, work.manifests)
+
+
+def _put_in_place(place: FoldPlace, draft: Path, fold: SealedFold) -> None:
+    """Once it is there, what it takes the place of goes: who interrupts leaves no other one."""
+    place.put_in_place(draft, fold)
+    place.tidy(fold)
+
+
+def _ahead(work: Work, at: Progress) -> list[tuple[Joined, Segment]]:
+    """Return the segments that a fold lacks, each with its stream, in the order in which they are folded in."""
+    sealed = [Joined.sealed_alone(work.archive, manifest) for manifest in work.manifests.values() if manifest is not None]
+    return [
+        (joined, segment)
+        for joined in sealed
+        for segment in joined.segments(at.fold.streams[joined.stream].last + 1 if at.fold else 1, joined.sealed)
+    ]
 
 
 def _make_room(work: Work, at: Progress) -> None:
@@ -143,12 +170,7 @@ def _make_room(work: Work, at: Progress) -> None:
 
     One that is made from nothing leaves room for the next segment: else it would give way to that at once (`room`).
     """
-    ahead = [
-        one
-        for stream, manifest in work.manifests.items()
-        for one in (manifest.segments if manifest else ())
-        if at.fold is None or one.last > at.fold.streams[stream].last
-    ]
+    ahead = [one for _, one in _ahead(work, at)]
     needed = sum(one.body_bytes + ROW_BYTES * one.messages for one in ahead)
     needed += at.fold.file_bytes if at.fold else max(one.body_bytes for one in ahead)
     try:
@@ -167,6 +189,7 @@ async def _made(work: Work, draft: Path, at: Progress) -> tuple[SealedFold, Arch
     writer = Writer(draft)
     try:
         if at.fold is not None:
+            await _check_next(work, at)
             await copied(work.place.path_of(at.fold), at.fold, draft)
             await asyncio.to_thread(check_copy, draft, at.fold)
         await writer.make()
@@ -182,13 +205,20 @@ async def _made(work: Work, draft: Path, at: Progress) -> tuple[SealedFold, Arch
         raise ArchiveUnusable(f"{work.place.directory}: no fold was sealed: {error}") from error
     finally:
         await writer.close()
-    return await asyncio.to_thread(_entry, draft, work.archive.mark(), parts), hindered
+    return await _entry(draft, work.archive.mark(), parts), hindered
 
 
-def _entry(draft: Path, mark: str | None, parts: Mapping[str, Part]) -> SealedFold:
+async def _check_next(work: Work, at: Progress) -> None:
+    """Raise `ArchiveDamaged` where the next segment is not what was sealed: no fold is copied each round to find that out."""
+    for joined, segment in _ahead(work, at)[:1]:
+        for piece in joined.pieces(segment.first, segment.last):
+            await joined.check(piece)
+
+
+async def _entry(draft: Path, mark: str | None, parts: Mapping[str, Part]) -> SealedFold:
     try:
-        draft.chmod(0o600)
-        size_bytes, sha256 = draft.stat().st_size, sha256_of(draft)
+        await asyncio.to_thread(draft.chmod, 0o600)
+        size_bytes, sha256 = await hashed(draft)
     except OSError as error:
         raise ArchiveUnusable(f"{draft}: no fold was sealed: {error.strerror}") from error
     return SealedFold(rules=fold_rules.folding_rules(), mark=mark, sha256=sha256, file_bytes=size_bytes, streams=parts).sealed()
@@ -196,9 +226,7 @@ def _entry(draft: Path, mark: str | None, parts: Mapping[str, Part]) -> SealedFo
 
 async def _fold(work: Work, writer: Writer, at: Progress) -> ArchiveError | None:
     """Fold in segment by segment what is not in yet, one at least; return what ended it behind that one."""
-    sealed = [Joined.sealed_alone(work.archive, manifest) for manifest in work.manifests.values() if manifest is not None]
-    ahead = [(one, segment) for one in sealed for segment in one.segments(writer.position(one.stream).sequence + 1, one.sealed)]
-    for number, (joined, segment) in enumerate(ahead):
+    for number, (joined, segment) in enumerate(_ahead(work, at)):
         if number and not work.goes_on():
             break
         work.tell(at)

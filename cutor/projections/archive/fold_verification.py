@@ -16,7 +16,7 @@ import duckdb
 
 from cutor.model.units import about
 from cutor.projections.archive.errors import ArchiveError
-from cutor.projections.archive.fold_copy import CopyUnwritable, FoldUnusable, check_copy, check_file, copied
+from cutor.projections.archive.fold_copy import CopyUnwritable, FoldUnusable, check_copy, checked, copied
 from cutor.projections.archive.fold_sealing import manifests_of
 from cutor.projections.archive.folding import fold_sealed
 from cutor.projections.archive.joined import Joined
@@ -53,10 +53,14 @@ async def verify_fold(archive: Archive, scratch: Path | None = None, tell: Tell 
     place = FoldPlace(archive)
     for _ in range(LOOKS):
         try:
-            looked = place.look(manifests_of(archive))
-            foreign = [f"{path}: it is none of cutor's files; remove it" for path in place.foreign()]
+            manifests = manifests_of(archive)
         except ArchiveError:
-            return FoldVerified(None, [])  # of a manifest, which is told of where its stream is verified
+            return FoldVerified(None, [])  # it is told of where its stream is verified
+        try:
+            looked = place.look(manifests)
+            foreign = [f"{path}: it is none of cutor's files; remove it" for path in place.foreign()]
+        except ArchiveError as error:
+            return FoldVerified(None, [str(error)])
         if looked.fold is None:
             return FoldVerified(None, [*([looked.fault] if looked.fault else []), *foreign], looked.outdated)
         try:
@@ -74,7 +78,7 @@ async def verify_fold(archive: Archive, scratch: Path | None = None, tell: Tell 
 async def _verify(archive: Archive, path: Path, fold: SealedFold, scratch: Path | None, tell: Tell) -> None:
     """Raise `FoldUnusable` for what is wrong with a fold, and others. It is not opened where it lies: a log may lie there."""
     if scratch is None:
-        await asyncio.to_thread(check_file, path, fold)
+        await checked(path, fold)
         return
     _check_room(scratch, fold)
     copy, folded = scratch / "used.duckdb", scratch / "folded.duckdb"

@@ -11,6 +11,7 @@ its rules are today's, and where what it says of the segments that it was folded
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -37,6 +38,8 @@ DIRECTORY: Final = "fold"
 INDEX: Final = "index.json"
 INDEX_BYTES: Final = 16 << 20
 RULES_SHOWN: Final = 16
+NOT_WHAT_WAS_SEALED: Final = {0, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
+"""What comes of a file that is gone, or is none; whatever else hinders reading one says nothing about what is in it."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,13 +115,15 @@ def parts_of(manifests: Mapping[str, Manifest | None], lasts: Mapping[str, int])
 class Looked(NamedTuple):
     """The fold that can be gone by; or why there is none: rules that are ``outdated``, or a ``fault``.
 
-    ``is_newer``: a newer cutor wrote it, and it is none of ours to replace.
+    ``is_newer``: a newer cutor wrote it, and it is none of ours to replace. ``is_unread``: the fault is that it cannot be read;
+    that says nothing about what is there, and it is none to replace, either.
     """
 
     fold: SealedFold | None = None
     outdated: str | None = None
     fault: str | None = None
     is_newer: bool = False
+    is_unread: bool = False
 
 
 class _Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,23 +153,29 @@ class FoldPlace:
         Of the file it is looked at that it is one, and how long; `fold_copy` compares what is in it while it copies.
         """
         try:
-            fold = self._read()
-            if fold is None:
-                return Looked()
-            try:
-                fold_rules.check()
-            except CodeChanged as error:
-                return Looked(outdated=str(error))
-            looked = self._judged(fold, manifests)
-            while looked.fold is not None and (fault := self._fault_of_file(looked.fold)) is not None:
-                fold, before = self._read(), looked.fold
-                if fold is None:
-                    return Looked()
-                looked = Looked(fault=fault) if fold == before else self._judged(fold, manifests)  # it was brought on meanwhile
+            return self._look(manifests)
         except _NoIndex as error:
             return Looked(fault=str(error))
+        except _Unread as error:
+            return Looked(fault=str(error), is_unread=True)
         except _Newer as error:
             return Looked(outdated=str(error), is_newer=True)
+
+    def _look(self, manifests: Mapping[str, Manifest | None]) -> Looked:
+        """Do that; raise `_NoIndex`, `_Unread`, `_Newer`."""
+        fold = self._read()
+        if fold is None:
+            return Looked()
+        try:
+            fold_rules.check()
+        except CodeChanged as error:
+            return Looked(outdated=str(error))
+        looked = self._judged(fold, manifests)
+        while looked.fold is not None and (fault := self._fault_of_file(looked.fold)) is not None:
+            fold, before = self._read(), looked.fold
+            if fold is None:
+                return Looked()
+            looked = Looked(fault=fault) if fold == before else self._judged(fold, manifests)  # it was brought on meanwhile
         return looked
 
     def _fault_of_file(self, fold: SealedFold) -> str | None:
@@ -172,6 +183,8 @@ class FoldPlace:
         try:
             there = path.lstat()
         except OSError as error:
+            if error.errno not in NOT_WHAT_WAS_SEALED:
+                raise _Unread(f"{path}: it cannot be read: {error.strerror}") from error
             return f"{path}: it cannot be read: {error.strerror}"
         if not stat.S_ISREG(there.st_mode):
             return f"{path}: it is no file"
@@ -191,7 +204,7 @@ class FoldPlace:
         return Looked(fold)
 
     def _read(self) -> SealedFold | None:
-        """Return what the index says, None where there is none, or an old one. Raises `_NoIndex`, `_Newer`."""
+        """Return what the index says, None where there is none, or an old one. Raises `_NoIndex`, `_Unread`, `_Newer`."""
         try:
             with open_plain(self._index) as opened:
                 raw = os.read(opened, INDEX_BYTES)
@@ -204,14 +217,18 @@ class FoldPlace:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _NoIndex(f"{self._index}: cannot be read: {error.strerror}") from error
+            kind = _NoIndex if error.errno in NOT_WHAT_WAS_SEALED else _Unread
+            raise kind(f"{self._index}: it cannot be read: {error.strerror}") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _NoIndex(f"{self._index}: no index of a fold: {error}") from error
 
     def foreign(self) -> list[Path]:
-        """Return what lies there and is none of cutor's: a log beside the views, for example, which says what they hold."""
+        """Return what lies there and is none of cutor's: a log beside the views, for example, which says what they hold.
+
+        Raises `ArchiveUnusable`.
+        """
         ours = {INDEX, INDEX + DRAFT, DRAFT}
-        with self._writable():
+        with self._readable():
             return sorted(path for path in self._all() if path.name not in ours and path.suffix != ".duckdb")
 
     # -- for who holds the archive ---------------------------------------------------------------------------------
@@ -267,11 +284,16 @@ class FoldPlace:
         flush(self.directory)
 
     def tidy_up(self) -> None:
-        """Remove what a former life left: all but the index and the file that it names, whether that can be gone by or not."""
+        """Remove what a former life left: all but the index and the file that it names, whether that can be gone by or not.
+
+        Nothing where a newer cutor wrote the index, or it cannot be read. Raises `ArchiveUnusable`.
+        """
         try:
             fold = self._read()
         except _NoIndex:
             fold = None
+        except (_Newer, _Unread):
+            return
         self.tidy(fold if fold is not None and fold == fold.sealed() and fold.streams.keys() == FOLDS.keys() else None)
 
     def tidy(self, kept: SealedFold | None) -> None:
@@ -306,9 +328,20 @@ class FoldPlace:
         except OSError as error:
             raise ArchiveUnusable(f"{self.directory}: cannot be written: {error.strerror}; see [archive] directory") from error
 
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ArchiveUnusable(f"{self.directory}: it cannot be read: {error.strerror}") from error
+
 
 class _NoIndex(Exception):
-    """The index cannot be read."""
+    """The index is none."""
+
+
+class _Unread(Exception):
+    """What is there cannot be read, for a reason that says nothing about it."""
 
 
 class _Newer(Exception):

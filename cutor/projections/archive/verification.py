@@ -18,7 +18,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
 from cutor.projections.archive.decoded import DIRECTORY, INDEX, DecodedFiles, DecodedPlace
 from cutor.projections.archive.decoded_file import decoded_anew, differs
-from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign
+from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign, ArchiveUnusable
 from cutor.projections.archive.manifest import Manifest, Segment
 from cutor.projections.archive.place import Archive, sha256_of
 from cutor.projections.archive.sealing import check_same_stream, state_of
@@ -67,7 +67,10 @@ async def verify(
             first_kept = None
     compared = 0
     place = DecodedPlace(archive, stream)
-    usable, changed = place.found(manifest.segments)
+    try:
+        usable, changed = place.found(manifest.segments)
+    except ArchiveUnusable as error:
+        usable, changed = {}, [str(error)]
     decoded = {first: place.files_of(one) for first, one in usable.items()}
     faults += changed
     for number, segment in enumerate(manifest.segments):

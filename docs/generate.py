@@ -1,6 +1,7 @@
 """Writes the pages that are made from code: ``python docs/generate.py``. With ``--check`` it only says which are stale.
 
-The pages of command line and configuration are made by ``cutor.cli.reference``; ``make docs`` runs both.
+The pages of command line and configuration are made by ``cutor.cli.reference``; ``make docs`` runs both. Beside the pages there
+is what an empty file of views defines (`cutor.projections.definitions`).
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from pathlib import Path
 from typing import Final
 
 import duckdb
+import msgspec
 
 from cutor.metrics.table import METRICS
 from cutor.model.state import TERMINAL, TRANSITIONS
+from cutor.projections.definitions import DIGEST, Defined, defined
 from cutor.projections.schema import TABLES, table_scripts
 from tests.attacks.campaign import load_attacks
 from tests.attacks.coverage import page as page_of_attacks
 from tests.fault.page import page as page_of_faults
 from tests.fault.points import POINTS
 
-DOCS: Final = Path(__file__).parent
+DOCS: Final = Path(__file__).resolve().parent
+ROOT: Final = DOCS.parent
 
 
 def states() -> str:
@@ -113,26 +117,32 @@ def metrics() -> str:
     return "\n".join(lines) + "\n"
 
 
+def definitions() -> str:
+    """Return the digest of what an empty file of views defines."""
+    return msgspec.json.format(msgspec.json.encode(Defined.of(defined())), indent=1).decode() + "\n"
+
+
 PAGES: Final = {
-    "reference/states.md": states,
-    "reference/views.md": views,
-    "reference/attacks.md": attacks,
-    "reference/faults.md": faults,
-    "reference/metrics.md": metrics,
+    DOCS / "reference/states.md": states,
+    DOCS / "reference/views.md": views,
+    DOCS / "reference/attacks.md": attacks,
+    DOCS / "reference/faults.md": faults,
+    DOCS / "reference/metrics.md": metrics,
+    DIGEST: definitions,
 }
 
 
 def main() -> int:
     """Write the pages, or check them. Exit code 1: a page is out of date."""
     stale = []
-    for name, page in PAGES.items():
-        path, text = DOCS / name, page()
+    for path, page in PAGES.items():
+        text = page()
         if path.exists() and path.read_text() == text:
             continue
-        stale.append(name)
+        stale.append(str(path.relative_to(ROOT)))
         if "--check" not in sys.argv:
             path.write_text(text)
-    print("\n".join(f"docs/{name}" for name in stale) or "all pages are current")
+    print("\n".join(stale) or "all pages are current")
     return 1 if stale and "--check" in sys.argv else 0
 
 

@@ -28,6 +28,7 @@ from cutor.projections.archive.place import Archive
 from cutor.projections.errors import LeftOut, StreamLetGo, ViewsRejected
 from cutor.projections.folds.batches import read_batches
 from cutor.projections.folds.small_fold import SMALL
+from cutor.projections.interpreter import undisturbed
 from cutor.projections.letters import Letters
 from cutor.projections.measuring import committing, measured
 from cutor.projections.origin import Origin
@@ -50,14 +51,8 @@ SOON: Final = 20_000
 """Views that are no further behind will have caught up soon: then the role is ready, and not before."""
 FOLLOWED: Final = SMALL
 """Most messages of one transaction while following; an idle projector commits each message at once."""
-TURN_S: Final = 0.0005
-"""How long one of the process's threads may keep the others waiting for the interpreter: the one that writes the views, the one
-that hears of events."""
 BULK_FROM: Final = 50_000
 """So far behind a stream's end, the projector reads in bulk until it is there: at its start, and where it cannot keep pace."""
-GARBAGE: Final = (20_000, 20, 50)
-"""When the collector looks for what only refers to itself. There is little of it, and looking at all that is kept stops the
-process for 0.1 s."""
 WATCH_S: Final = 1.0
 """Between two looks at whether the file is still there."""
 COMPARE_S: Final = 10.0
@@ -72,7 +67,7 @@ async def run_projector(context: RoleContext) -> None:
     Raises `RestoreUnfinished` where the server holds part of a backup: of such a log no views are made.
     """
     path = Path(context.config.projector.database)
-    with held(path), _undisturbed_interpreter():
+    with held(path), _undisturbed():
         remove_leftovers(path)
         async with Bus.connect(context.server, name=f"cutor projector {context.worker}") as bus:
             await check_whole(bus)
@@ -91,18 +86,14 @@ async def run_projector(context: RoleContext) -> None:
 
 
 @contextmanager
-def _undisturbed_interpreter() -> Iterator[None]:
-    """Let threads take short turns, and keep the garbage collector from what lives as long as the process."""
-    usual_s, usual_thresholds = sys.getswitchinterval(), gc.get_threshold()
-    sys.setswitchinterval(TURN_S)
+def _undisturbed() -> Iterator[None]:
+    """Have the interpreter undisturbed, and keep the garbage collector from what lives as long as the process."""
     gc.freeze()
-    gc.set_threshold(*GARBAGE)
     try:
-        yield
+        with undisturbed():
+            yield
     finally:
-        gc.set_threshold(*usual_thresholds)
         gc.unfreeze()
-        sys.setswitchinterval(usual_s)
 
 
 def _query_settings(context: RoleContext) -> Settings:

@@ -100,7 +100,8 @@ def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
     elif "rules" not in tables or connection.execute("SELECT digest FROM folds.rules").fetchall() != [(schema.rules_digest(),)]:
         raise ViewsRejected("the file was folded by the rules of another version of cutor")
     connection.execute(schema.session_script())
-    connection.executemany("INSERT INTO transition VALUES ($1, $2, $3, $4)", schema.transitions())
+    columns = [[*of] for of in zip(*schema.transitions(), strict=True)]
+    connection.execute("INSERT INTO transition SELECT unnest($1), unnest($2), unnest($3), unnest($4)", columns)
 
 
 def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:

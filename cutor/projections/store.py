@@ -67,12 +67,11 @@ class Store:
         self.path = path
         self._unlogged_bytes = None if logged else 0
         self._connection = connection
-        self._folds = {
-            stream: [(of, connection.extract_statements(of.sql)[0]) for of in schema.fold_statements(stream)]
-            for stream in schema.FOLDS
-        }
+        self._folds: dict[str, list[tuple[schema.Statement, duckdb.Statement]]] = {}
         self._planning = Planning(connection)
         self._small = SmallFold(connection, self._planning)
+        if logged:
+            self._small.prepare()
         self.small = SMALL
         """Most messages of a batch that is folded in Python; 0 for tests that want the SQL."""
         self._positions = self._read_positions()
@@ -193,6 +192,7 @@ class Store:
 
     def _commit_small(self, stream: str, last: Message, batch: Sequence[Plain]) -> bool:
         """Commit a small batch; return False where it cannot be folded so, which leaves nothing behind."""
+        self._small.prepare()
         try:
             with self._transaction():
                 all_count = self._small.apply(batch)
@@ -210,7 +210,7 @@ class Store:
                 self._small.settle()
             self._planning.be_literal()
             there = set(batch.kinds)
-            for of, statement in self._folds[stream]:
+            for of, statement in self._statements(stream):
                 if not of.wanted or not of.wanted.isdisjoint(there):
                     found = self._connection.execute(statement)
                     there |= {name for (name,) in found.fetchall()} if of.finds else set()
@@ -221,6 +221,13 @@ class Store:
             self._small.reset()
         else:
             self._small.forget(batch.columns.subjects)
+
+    def _statements(self, stream: str) -> list[tuple[schema.Statement, duckdb.Statement]]:
+        """Return the statements that fold a batch, parsed."""
+        if stream not in self._folds:
+            statements = schema.fold_statements(stream)
+            self._folds[stream] = [(of, self._connection.extract_statements(of.sql)[0]) for of in statements]
+        return self._folds[stream]
 
     def _committed(self, stream: str, last: Message, *, all_count: bool = False) -> None:
         self._positions[stream] = Position(last.sequence, fingerprint(last))

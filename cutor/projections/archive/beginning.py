@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import shutil
 from collections.abc import Mapping
@@ -17,7 +16,6 @@ from cutor.projections.archive.fold_sealing import manifests_of
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealed_fold import FoldPlace, Looked, Part, SealedFold
-from cutor.projections.definitions import defined
 from cutor.projections.folds.rows import fingerprint
 
 log = logging.getLogger(__name__)
@@ -36,7 +34,7 @@ class Beginning(NamedTuple):
         if free < self.fold.file_bytes:
             wanted = about(self.fold.file_bytes)
             raise FoldUnusable(f"{to.parent}: {about(free)} are free, and a copy of the sealed fold wants {wanted}")
-        await asyncio.gather(copied(self.path, self.fold, to, tell), asyncio.to_thread(defined))  # with which it is compared
+        await copied(self.path, self.fold, to, tell)
 
 
 async def find(bus: Bus, archive: Archive, until: Mapping[str, int] | None = None) -> Beginning | None:

@@ -21,6 +21,9 @@ from cutor.projections.store import Position
 from cutor.projections.writer import Writer
 
 PIECE_BYTES: Final = 4 << 20
+WRITTEN_BYTES: Final = 1 << 20
+"""Of a piece so much is written at one time: for more of it Linux looks for memory in one block, which has taken 0.1 to 0.4 s
+of CPU for 100 MiB in place of 0.03."""
 
 T = TypeVar("T")
 Tell = Callable[[int], None]
@@ -150,7 +153,7 @@ def _write(source: int, path: Path, fold: SealedFold, to: Path, tell: Tell) -> N
     def put(piece: memoryview) -> None:
         with _writable(to):
             while piece:
-                piece = piece[os.write(target, piece) :]
+                piece = piece[os.write(target, piece[:WRITTEN_BYTES]) :]
 
     try:
         _transfer(source, put, path, fold, tell)

@@ -13,12 +13,14 @@ from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.feeding import Fed
 from cutor.projections.folds.incoming import Incoming
 from cutor.projections.folds.incoming_environments import IncomingEnvironments
-from cutor.projections.folds.row_groups import GROUP_BYTES, ROW_GROUP, in_row_groups
+from cutor.projections.folds.row_groups import ENDLESS, GROUP_BYTES, ROW_GROUP, end_of_first
 from cutor.projections.folds.sharing import Mapped, SharedBatch
 from cutor.projections.folds.streams import INCOMING
 
 FED_FROM: Final = 40_000
 """So many messages are worth the start of a process that reads them."""
+AT_ONCE: Final = 5_000
+"""So many are read as soon as they have come, where no process does it: the server sends meanwhile."""
 
 
 def batch_of(stream: str, columns: Columns) -> Incoming | IncomingEnvironments:
@@ -34,13 +36,14 @@ def unfoldable(stream: str, columns: Columns, reason: str) -> Batch:
 async def read_batches(
     bus: Bus, stream: str, first: int, last: int, fed_from: int | None = None
 ) -> AsyncGenerator[Batch, None]:
-    """Yield the messages of a range, in batches as DuckDB writes them best, read ahead.
+    """Yield the messages of a range in batches, read ahead.
 
-    Where they are more than ``fed_from`` (None: `FED_FROM`), they are read by a process of its own.
+    Where they are more than ``fed_from`` (None: `FED_FROM`), they are read by a process of its own, in batches as DuckDB writes
+    them best; else in two, the second one while the first is folded.
     """
     if last - first < (FED_FROM if fed_from is None else fed_from):
-        reading = bus.read_columns(stream, from_sequence=first, until_sequence=last)
-        found = _each(in_row_groups(reading), stream)
+        reading = bus.read_columns(stream, from_sequence=first, until_sequence=last, batch=AT_ONCE)
+        found = gathered(reading, stream, end_of_first(first, last))
     else:
         reading = None
         found = _fed(bus, stream, first, last)
@@ -80,6 +83,26 @@ async def _each(columns: AsyncGenerator[Columns, None], stream: str) -> AsyncGen
     async with aclosing(columns):
         async for some in columns:
             yield await asyncio.to_thread(batch_of, stream, some)
+
+
+async def gathered(columns: AsyncGenerator[Columns, None], stream: str, halfway: int) -> AsyncGenerator[Batch, None]:
+    """Yield two batches, of which the first ends with a sequence, or, where the stream lacks that, with the piece behind it;
+    more where one has `GROUP_BYTES`.
+
+    What comes is read at once, while the rest of its batch is on its way.
+    """
+    batch, held_bytes, end = INCOMING[stream].of(Columns.empty()), 0, halfway
+    async with aclosing(columns):
+        async for some in columns:
+            before = some.up_to(end)
+            for part in filter(len, (before, some.part(len(before), len(some)))):
+                await asyncio.to_thread(batch.add, part)
+                held_bytes += sum(map(len, part.bodies))
+                if part.last >= end or held_bytes >= GROUP_BYTES:
+                    yield batch
+                    batch, held_bytes, end = INCOMING[stream].of(Columns.empty()), 0, end if part.last < end else ENDLESS
+    if len(batch):
+        yield batch
 
 
 async def _fed(bus: Bus, stream: str, first: int, last: int) -> AsyncGenerator[Batch, None]:

@@ -73,10 +73,15 @@ class Incoming(OfColumns):
     @classmethod
     def of(cls, columns: Columns) -> Self:
         """Read messages."""
-        batch = cls(columns)
-        for readings in read(columns):
-            batch._add(readings)
+        batch = cls(Columns.empty())
+        batch.add(columns)
         return batch
+
+    def add(self, columns: Columns) -> None:
+        """Read more messages."""
+        self.columns.add(columns)
+        for readings in read(columns):
+            self._add(readings)
 
     @classmethod
     def unfoldable(cls, columns: Columns, reason: str) -> Self:

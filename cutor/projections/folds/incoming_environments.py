@@ -53,28 +53,39 @@ class IncomingEnvironments(OfColumns):
 
     stream = ENVIRONMENTS
 
-    def __init__(self, columns: Columns, unfoldable: str | None = None) -> None:
+    def __init__(self, columns: Columns) -> None:
         super().__init__(columns)
         self.kinds: set[str | None] = set(ENVIRONMENT_KINDS)
         self.faults = 0
         self._table = Table(_columns())
+
+    @classmethod
+    def of(cls, columns: Columns) -> Self:
+        """Read messages."""
+        batch = cls(Columns.empty())
+        batch.add(columns)
+        return batch
+
+    @classmethod
+    def unfoldable(cls, columns: Columns, reason: str) -> Self:
+        """Return messages that the fold leaves alone, for ``reason``."""
+        batch = cls(columns)
+        batch._add(columns, f"cannot be folded: {reason}")
+        return batch
+
+    def add(self, columns: Columns) -> None:
+        """Read more messages."""
+        self.columns.add(columns)
+        self._add(columns, None)
+
+    def _add(self, columns: Columns, unfoldable: str | None) -> None:
         messages = zip(columns.sequences, columns.times_ns, columns.subjects, columns.message_ids, columns.bodies, strict=True)
         rows = [
             (sequence, time_ns, subject, message_id, *_read(subject, body, unfoldable))
             for sequence, time_ns, subject, message_id, body in messages
         ]
-        self.faults = sum(row[6] is not None for row in rows)
+        self.faults += sum(row[6] is not None for row in rows)
         self._table.add(rows)
-
-    @classmethod
-    def of(cls, columns: Columns) -> Self:
-        """Read messages."""
-        return cls(columns)
-
-    @classmethod
-    def unfoldable(cls, columns: Columns, reason: str) -> Self:
-        """Return messages that the fold leaves alone, for ``reason``."""
-        return cls(columns, f"cannot be folded: {reason}")
 
     def relations(self) -> dict[str, Relation]:
         """Return its relation, by its name."""

@@ -18,6 +18,10 @@ GROUP_BYTES: Final = 64 << 20
 PORTION: Final = ROW_GROUP // 6
 """Messages of a batch that are read at one time, where another process does it."""
 PORTION_BYTES: Final = GROUP_BYTES // 6
+DIVIDED: Final = 15_000
+"""A range with more messages than that is folded in two batches; a batch costs 40 ms, however small it is."""
+FIRST_PART: Final = 0.6
+"""What the first one has of that: nothing is read any more while the second one is folded."""
 ENDLESS: Final = 1 << 63
 """No sequence is the last one that is wanted."""
 
@@ -42,6 +46,12 @@ async def in_row_groups(
             gathered, held_bytes = Columns.empty(), 0
     if len(gathered):
         yield gathered
+
+
+def end_of_first(first: int, last: int) -> int:
+    """Return the last sequence of the first batch of a range, of two or of one."""
+    count = last - first + 1
+    return last if count <= DIVIDED else first + int(count * FIRST_PART) - 1
 
 
 class Portions:

@@ -76,16 +76,22 @@ class SmallFold:
     def __init__(self, connection: duckdb.DuckDBPyConnection, planning: Planning) -> None:
         self._connection = connection
         self._planning = planning
-        self._inserts = {
-            name: Insert(connection, f"small_{name}", sql, _SHAPES[name]) for name, sql in schema.small_inserts().items()
-        }
+        self._inserts: dict[str, Insert] = {}
         self._standings: OrderedDict[Address, Standing] = OrderedDict()
         self._moving: int | None = None
         self._moved: set[Address] = set()
         self._settled = 0
 
+    def prepare(self) -> None:
+        """Have the inserts planned. To be called before the transaction of the first batch: views made anew have none."""
+        if not self._inserts:
+            self._inserts = {
+                name: Insert(self._connection, f"small_{name}", sql, _SHAPES[name])
+                for name, sql in schema.small_inserts().items()
+            }
+
     def apply(self, batch: Sequence[Plain]) -> bool:
-        """Fold messages in, and return whether all of them count.
+        """Fold messages in, and return whether all of them count. `prepare` was called.
 
         After an error nothing of them is to be committed, and `reset` is to be called. Raises `TooMuchToRead`, and what DuckDB
         raises.

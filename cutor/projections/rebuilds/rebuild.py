@@ -21,6 +21,7 @@ from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import state_of
 from cutor.projections.errors import LeftOut, RebuildFailed, StreamLetGo, ViewsRejected
+from cutor.projections.interpreter import undisturbed
 from cutor.projections.rebuilds.start import Start, Way
 from cutor.projections.schema import FOLDS
 from cutor.projections.status import lateness
@@ -171,7 +172,8 @@ class FreshViews:
         writer = Writer(path)
         fresh, whole = cls(bus, writer, tell, way), False
         try:
-            yield fresh
+            with undisturbed():
+                yield fresh
             whole = fresh._finished
         except ViewsRejected as rejection:
             raise RebuildFailed(f"{path}: {rejection}") from rejection

@@ -26,7 +26,7 @@ from tests.attacks.stack import AttackedStack, StackFailed
 
 PROGRAMS: Final = Path(__file__).parent
 ENDED_S: Final = 180
-CLEANED_S: Final = 60
+CLEANED_S: Final = 180
 """More than the 30 s of a dead lease: a runner that another attack kills may hold an ended submission still to be cleaned."""
 AT_ONCE: Final = 2
 

@@ -122,7 +122,6 @@ async def leased(client: Client, identity: str) -> None:
             return
 
 
-@pytest.mark.timeout(300)  # the dead runner's lease runs out first
 async def test_a_submission_outlives_a_killed_supervisor_and_ends_after_the_next_start(user: User) -> None:
     lock, roles = user.stack.data / "lock", ["builder", "runner"]
     assert (await asyncio.to_thread(user.up, roles=roles)).returncode == 0

@@ -174,13 +174,13 @@ async def test_a_publication_that_fails_for_a_while_loses_an_environment_once_an
     careless = replace(a, nix=a.nix.replace(str(keys[0]), str(key)))
     await publish(own_bus, max_leases=3)
     async with Client(own_server.url) as client, careless.running("builder"), b.running("runner"):
-        for more in ({}, {"cache": False}):
-            key.chmod(0o644)
-            identity = (await client.submit(fresh() | more)).id
+        identities = [(await client.submit(fresh() | more)).id for more in ({}, {"cache": False})]
+        for identity in identities:
             async with asyncio.timeout(PATIENCE_S):
                 while not (await Journal(own_bus).known(Address("default", identity))).environment_losses:
                     await asyncio.sleep(0.1)
-            key.chmod(0o600)
+        key.chmod(0o600)
+        for identity in identities:
             ended = await result(client, identity)
             assert ended.outcome == "OK", ended
             assert (await events(client, identity)).count("cache-lost") == 1

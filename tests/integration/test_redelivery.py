@@ -127,7 +127,6 @@ async def test_a_server_that_is_too_old_is_refused(own_bus: Bus, monkeypatch: py
         await redeliver(own_bus)
 
 
-@pytest.mark.timeout(300)
 async def test_a_submission_that_nobody_would_have_taken_up_ends(user: User) -> None:
     """Its delivery was acknowledged, and the events that stood for it are gone: only the command makes it go on."""
     assert (await asyncio.to_thread(user.up)).returncode == 0
@@ -159,7 +158,6 @@ def supervisor_log(user: User) -> str:
     return (user.stack.data / "log" / "supervisor.log").read_text()
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("down_first", [False, True])
 async def test_a_start_after_a_power_failure_has_lost_deliveries_come_again(user: User, down_first: bool) -> None:
     """Also where `cutor down` cleaned up first, or where the start that followed failed."""

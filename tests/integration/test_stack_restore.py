@@ -238,7 +238,6 @@ def children(user: User) -> list[int]:
     return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
 
 
-@pytest.mark.timeout(300)
 async def test_a_restored_stack_goes_on_with_what_was_queued_and_ends_everything_once(user: User) -> None:
     """Submissions come and run while the backup is taken; the stack that it was taken from is gone then."""
     directory = user.home / "backup"

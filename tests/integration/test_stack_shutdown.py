@@ -152,7 +152,6 @@ def runner_alone(user: User, grace_s: float) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-@pytest.mark.timeout(400)
 def test_a_stack_finishes_what_runs_within_its_grace(user: User) -> None:
     supervisor = up(user, 600)
     submit(user, 3)
@@ -165,7 +164,6 @@ def test_a_stack_finishes_what_runs_within_its_grace(user: User) -> None:
     assert attempts(user) == dict.fromkeys(NAMES, 1), before
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize(("grace_s", "signals"), [(0, 1), (600, 2)])
 def test_a_stack_that_may_not_wait_hands_back_what_runs(user: User, grace_s: float, signals: int) -> None:
     supervisor = up(user, grace_s)
@@ -191,7 +189,6 @@ def said_by(user: User, role: str, words: str) -> list[str]:
     return lines
 
 
-@pytest.mark.timeout(400)
 def test_a_stack_that_is_killed_while_it_finishes_loses_nothing(user: User) -> None:
     supervisor = up(user, 600)
     submit(user, 8)
@@ -204,7 +201,6 @@ def test_a_stack_that_is_killed_while_it_finishes_loses_nothing(user: User) -> N
     assert set(attempts(user).values()) <= {1, 2}
 
 
-@pytest.mark.timeout(400)
 def test_a_runner_by_itself_finishes_what_runs_within_its_grace(user: User) -> None:
     up(user, 600, "builder")
     with runner_alone(user, 600) as runner:
@@ -221,7 +217,6 @@ def test_a_runner_by_itself_finishes_what_runs_within_its_grace(user: User) -> N
         assert attempts(user) == dict.fromkeys(NAMES, 1)
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("grace_s", "number", "times"), [(0, signal.SIGTERM, 1), (600, signal.SIGTERM, 2), (600, signal.SIGINT, 2)]
 )
@@ -244,7 +239,6 @@ def test_a_runner_by_itself_that_may_not_wait_hands_back_what_runs(
         assert attempts(user) == {name: 2 if name in before else 1 for name in NAMES}
 
 
-@pytest.mark.timeout(400)
 def test_a_killed_runner_by_itself_loses_nothing(user: User) -> None:
     up(user, 600, "builder")
     with runner_alone(user, 600) as runner:

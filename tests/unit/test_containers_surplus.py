@@ -73,7 +73,7 @@ async def test_nothing_is_asked_for_where_there_is_little_or_page_cache(
 
 
 async def test_what_stays_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(surplus_module, "TAKE_BACK_S", 0.01)
+    monkeypatch.setattr(surplus_module, "TAKE_BACK_S", 0.3)
     group = Group(tmp_path)
     group.uses(HELD_BYTES + 60 * MIB)
     found = Surplus.find(ID, tmp_path)

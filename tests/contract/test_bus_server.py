@@ -57,7 +57,7 @@ async def test_what_is_not_there_is_none_and_not_an_error(bus: Bus) -> None:
 
 
 async def test_a_missing_stream_is_named_at_once(bus: Bus) -> None:
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         with pytest.raises(StreamMissing, match=r"stream NOWHERE: .*cutor streams apply"):
             await bus.last("NOWHERE", "a")
         with pytest.raises(StreamMissing):

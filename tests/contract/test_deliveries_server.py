@@ -94,11 +94,11 @@ async def test_no_heartbeat_follows_an_answer(own_bus: Bus) -> None:
 async def test_who_is_cut_off_is_told_of_each_doubt_and_once_of_the_end(own_server: OwnServer, own_bus: Bus) -> None:
     await appender(own_bus)("a", "submitted", 0)
     said: list[str] = []
-    pulse = Pulse(0.2, 2.0, doubtful=lambda: said.append("doubtful"), cut_off=lambda: said.append("cut off"))
+    pulse = Pulse(0.2, 4.0, doubtful=lambda: said.append("doubtful"), cut_off=lambda: said.append("cut off"))
     async with WeightedQueues(own_bus, "EVENTS", [(CONSUMER, 1)]) as queue:
         delivery = await take(queue)
         async with delivery.kept_alive(pulse):
-            await asyncio.sleep(3)
+            await asyncio.sleep(5)
             assert said == []
             await own_server.kill()
             async with asyncio.timeout(PATIENCE_S):

@@ -113,7 +113,7 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> Cache:
     cache = Cache()
     for where in (module, cache_reach):
         monkeypatch.setattr(where, "CacheSession", cache)
-    monkeypatch.setattr(module, "PAUSE_S", 0.5)  # the first one: more than a busy machine takes from one line to the next
+    monkeypatch.setattr(module, "PAUSE_S", 0.2)  # the first one: more than a busy machine takes from one line to the next
     monkeypatch.setattr(module, "PAUSE_MAX_S", 0.02)
     return cache
 

@@ -25,7 +25,7 @@ from cutor.bus.topology import apply, default_text, parse
 HOST: Final = "127.0.0.1"
 NODES: Final = 3
 REPLICATED: Final = default_text().replace("num_replicas: 1 ", "num_replicas: 3 ")
-READY_S: Final = 60.0
+READY_S: Final = 180.0
 DEPLOYED: Final = Path(__file__).parents[1] / "deploy" / "nats" / "cluster"
 
 

@@ -42,9 +42,9 @@ started again takes all that came meanwhile in a single commit.
 """
 DONE_S: Final = 240.0
 SEEN_S: Final = 120.0
-LETTERS_S: Final = 40.0
+LETTERS_S: Final = 120.0
 """A projector that could not write them tries again after 10 s."""
-UNANSWERED_S: Final = 60.0
+UNANSWERED_S: Final = 180.0
 HANDED_BACK_NS: Final = (LEASE_S - 4) * 1_000_000_000
 """A delivery whose clock ran out comes so long after a kill, or later: the last heartbeat was half a second old."""
 RUNNING_S: Final = 0.2

@@ -32,7 +32,7 @@ from tests.fault.stack import ExtraRole, FaultStack
 from tests.fault.submissions import KINDS
 
 KILLS: Final = 3
-READY_S: Final = 60.0
+READY_S: Final = 180.0
 GOES_ON_S: Final = 10.0
 """The longest pause of work that a kill may cost."""
 APPENDS_AT_LEAST: Final = 50

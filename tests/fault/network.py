@@ -24,7 +24,7 @@ from tests.fault.stack import LEASE_S, ExtraRole, FaultStack
 from tests.fault.submissions import KINDS, LONG
 from tests.fault.views import caught_up
 
-READY_S: Final = 60.0
+READY_S: Final = 180.0
 AWAY_S: Final = 6.0
 SLOW_MS: Final = 150.0
 TAKEN_OVER_S: Final = LEASE_S + 40.0

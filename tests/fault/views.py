@@ -19,7 +19,7 @@ from cutor.projections.rebuilds.compare import PARTS
 from cutor.projections.store import Store
 from tests.integration.projecting import copy_of_the_views
 
-CAUGHT_UP_S: Final = 60.0
+CAUGHT_UP_S: Final = 180.0
 STREAMS: Final = {"EVENTS", "ENVIRONMENTS"}
 """What the projector folds in: one that its checkpoint does not name, it has not begun with."""
 SHOWN: Final = 3

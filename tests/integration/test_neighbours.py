@@ -20,7 +20,7 @@ from tests.integration.live_submissions import PYTHON, containers, document, unt
 from tests.live_stack import Stack
 
 SLOTS: Final = {"builder": Config().builder.slots, "runner": Config().runner.slots}
-ENDED_S: Final = 150
+ENDED_S: Final = 360
 
 NEEDS: Final = "import sys, time\nwhile time.process_time() < float(sys.argv[1]): pass\n"
 PROCESSES: Final = DEFAULT_LIMITS.run.default.processes

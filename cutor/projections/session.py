@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import duckdb
 
 from cutor.errors import CutorError
 from cutor.projections import schema
+from cutor.projections.definitions import DefinedOtherwise, check_definitions
 from cutor.projections.errors import ProjectorBusy, ViewsRejected, ViewsUnwritable
-from cutor.projections.views_paths import beside, literal
+from cutor.projections.views_paths import beside, literal, wal_paths
 
 NEVER_BYTES: Final = 1 << 60
 """DuckDB is told to leave checkpoints to us: none may happen while the file is being copied."""
@@ -25,16 +26,26 @@ FULL: Final = ("No space left", "Disk quota exceeded", "File too large", "Out of
 """What DuckDB says of a file that is well, and cannot be opened all the same."""
 
 
-def connect(path: Path, *, logged: bool = True) -> duckdb.DuckDBPyConnection:
+class Foreign(NamedTuple):
+    """What is to be known of a file that somebody else may have written: its fold ``reads`` what is in these directories."""
+
+    reads: tuple[Path, ...] = ()
+
+
+def connect(path: Path, *, logged: bool = True, foreign: Foreign | None = None) -> duckdb.DuckDBPyConnection:
     """Open a file, or make it where there is none, with all that the fold needs.
 
-    One that is not ``logged`` gets no write-ahead log: it holds what was committed before its last checkpoint.
+    One that is not ``logged`` gets no write-ahead log: it holds what was committed before its last checkpoint. Only such a one
+    can be ``foreign``: nothing in it leads to a file but its own and those that it is said to read, and nothing that it defines
+    is run before that is known to be what views define.
 
-    Raises `ViewsRejected` for one that is damaged or folded by other rules, `ViewsUnwritable` where disk or memory are full,
-    `ProjectorBusy` where another program has it open.
+    Raises `ViewsRejected` for one that is damaged, folded by other rules, or defines anything else, `ViewsUnwritable` where
+    disk or memory are full, `ProjectorBusy` where another program has it open.
     """
     try:
-        connection = _opened(path) if logged else _opened_without_log(path)
+        connection = _opened(path) if logged else _opened_without_log(path, foreign)
+    except DefinedOtherwise as error:
+        raise ViewsRejected(str(error)) from error
     except duckdb.Error as error:
         raise _meaning(path, error) from error
     try:
@@ -54,16 +65,28 @@ def _opened(path: Path | None, **config: str) -> duckdb.DuckDBPyConnection:
     )
 
 
-def _opened_without_log(path: Path) -> duckdb.DuckDBPyConnection:
+def _opened_without_log(path: Path, foreign: Foreign | None) -> duckdb.DuckDBPyConnection:
     """Open a file as a database beside one in memory: how it recovers can be said of such a one only."""
     connection = _opened(None, temp_directory=str(beside(path, "tmp")))
     try:
+        if foreign is not None:
+            _enclose(connection, path, foreign)
         connection.execute(f"ATTACH {literal(path)} AS {UNLOGGED} (RECOVERY_MODE no_wal_writes)")
         connection.execute(f"USE {UNLOGGED}")
+        if foreign is not None:
+            check_definitions(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _enclose(connection: duckdb.DuckDBPyConnection, path: Path, foreign: Foreign) -> None:
+    """Let a database reach nothing but a file, its logs, and what is in the directories that it is to read, for good."""
+    connection.execute("SET autoload_known_extensions = FALSE")
+    connection.execute("SET allowed_paths = $1", [[str(one) for one in (path, *wal_paths(path))]])
+    connection.execute("SET allowed_directories = $1", [[str(one) for one in foreign.reads]])
+    connection.execute("SET enable_external_access = FALSE")
 
 
 def _meaning(path: Path, error: duckdb.Error) -> CutorError | ViewsRejected:

@@ -27,7 +27,7 @@ from cutor.projections.folds.rows import fingerprint
 from cutor.projections.folds.scans import named
 from cutor.projections.folds.small_batch import Plain, read_plain
 from cutor.projections.folds.small_fold import SMALL, SmallFold, TooMuchToRead
-from cutor.projections.session import connect, one_line, writing
+from cutor.projections.session import Foreign, connect, one_line, writing
 from cutor.projections.views_paths import wal_path
 from cutor.projections.write_ahead_log import WriteAheadLog, checkpoint, log_bytes
 
@@ -84,14 +84,16 @@ class Store:
         self._log = WriteAheadLog(path, connection, was_left=was_left) if logged else None
 
     @classmethod
-    def open(cls, path: Path, *, logged: bool = True) -> Self:
+    def open(cls, path: Path, *, logged: bool = True, foreign: Foreign | None = None) -> Self:
         """Open a file, or make it where there is none; one that is not ``logged`` is whole only after `work_all_in`.
+
+        One that is ``foreign`` is believed no more than `connect` says.
 
         Raises `ViewsRejected` for a file that is damaged or folded by other rules, `ViewsUnwritable` where disk or memory are
         full, `ProjectorBusy` where another program has it open.
         """
         was_left = log_bytes(path) > 0
-        connection = connect(path, logged=logged)
+        connection = connect(path, logged=logged, foreign=foreign)
         try:
             return cls(path, connection, logged=logged, was_left=was_left)
         except BaseException:

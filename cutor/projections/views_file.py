@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cutor.model.units import about
 from cutor.projections.errors import ProjectorBusy, RebuildFailed, ViewsRejected, ViewsUnwritable
+from cutor.projections.session import Foreign
 from cutor.projections.store import Store
 from cutor.projections.views_paths import COPIES, beside, wal_paths
 
@@ -62,10 +63,13 @@ def open_or_make_anew(path: Path) -> Store:
         return Store.open(path)
 
 
-def make_unlogged(path: Path) -> Store:
-    """Make an empty file without a write-ahead log, where there is none: it is whole only after `Store.work_all_in`."""
+def make_unlogged(path: Path, foreign: Foreign | None = None) -> Store:
+    """Make an empty file without a write-ahead log, where there is none: it is whole only after `Store.work_all_in`.
+
+    Where there is one, it is opened so; ``foreign`` is for one that somebody else may have written.
+    """
     _remove_wals(path)
-    return Store.open(path, logged=False)
+    return Store.open(path, logged=False, foreign=foreign)
 
 
 def set_aside(path: Path) -> None:

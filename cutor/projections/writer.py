@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -16,6 +17,7 @@ from cutor.bus.bulk.columns import Message
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.gaps import Gap
+from cutor.projections.session import Foreign
 from cutor.projections.store import WAL_BYTES, DeadLetter, Position, Store
 from cutor.projections.views_file import is_same_file, make_unlogged, open_or_make_anew, put_in_place, remove_views, set_aside
 from cutor.undisturbed import to_the_end
@@ -73,9 +75,12 @@ class Writer:
         """Open the file, or make it (anew). Raises `ViewsUnwritable` and `ProjectorBusy`."""
         await self._open(open_or_make_anew)
 
-    async def make(self) -> None:
-        """Make the file, without a write-ahead log: it is whole only after `work_all_in`. Errors as of `open`."""
-        await self._open(make_unlogged)
+    async def make(self, foreign: Foreign | None = None) -> None:
+        """Make the file, without a write-ahead log: it is whole only after `work_all_in`. Errors as of `open`.
+
+        Where there is a copy of one that somebody else may have written, ``foreign`` says so. Raises `ViewsRejected`.
+        """
+        await self._open(partial(make_unlogged, foreign=foreign))
 
     async def _open(self, opening: Callable[[Path], Store]) -> None:
         self._store = await self._call(lambda: opening(self.path))

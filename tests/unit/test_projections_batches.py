@@ -35,8 +35,9 @@ def rows(batch: Batch) -> dict[str, list[tuple[object, ...]]]:
 
 
 def events(count: int) -> Columns:
-    """Some that are read many at a time, and some among them that are not."""
-    columns = Columns.of(lives(count))
+    """Some of all kinds; among them two that are not read with many others."""
+    columns = Columns.of([*lives(40 * count)][::40])
+    columns.sequences[:] = range(1, count + 1)
     if count > 11:
         columns.bodies[7], columns.subjects[11] = b"\xff", "cutor.ev.default.x.unheard"
     return columns

@@ -11,12 +11,13 @@ from typing import Final, NamedTuple
 from cutor.bus.connection import Bus
 from cutor.model.subjects import EVENTS
 from cutor.projections.archive.beginning import Beginning, find, find_other
-from cutor.projections.archive.fold_copy import FoldUnusable, check_copy
+from cutor.projections.archive.fold_copy import FoldUnusable, check_positions
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealed_fold import SealedFold
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.tail import Tail
+from cutor.projections.session import Foreign
 from cutor.projections.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -56,10 +57,10 @@ class Start:
         way = self._way
         if way.archive is not None and not (way.from_events or way.from_bodies):
             beginning, error = await find(self._bus, way.archive, until), None
-            if beginning is not None and (error := await self._copied(beginning, until, tell)) is not None:
+            if beginning is not None and (error := await self._copied(way.archive, beginning, until, tell)) is not None:
                 other = await find_other(self._bus, way.archive, beginning, until)
                 if other is not None:
-                    beginning, error = other, await self._copied(other, until, tell)
+                    beginning, error = other, await self._copied(way.archive, other, until, tell)
             if beginning is not None and error is None:
                 log.info("the new views begin with the sealed fold of %s", beginning.fold.named())
                 return beginning.fold
@@ -68,7 +69,9 @@ class Start:
         await self._writer.make()
         return None
 
-    async def _copied(self, beginning: Beginning, until: Mapping[str, int], tell: Callable[[int], None]) -> str | None:
+    async def _copied(
+        self, archive: Archive, beginning: Beginning, until: Mapping[str, int], tell: Callable[[int], None]
+    ) -> str | None:
         """Make the file as a copy of a fold; return why not, with nothing left of it, where it is not what it should be."""
         fold, loop = beginning.fold, asyncio.get_running_loop()
 
@@ -82,8 +85,8 @@ class Start:
         except FoldUnusable as error:
             return str(error)
         try:
-            await asyncio.to_thread(check_copy, self._writer.path, fold)
-            await self._writer.make()
+            await self._writer.make(Foreign(reads=(archive.directory,)))
+            check_positions(self._writer, fold.streams)
         except (FoldUnusable, ViewsRejected) as error:
             await self._writer.give_up(keep=False)
             return f"{beginning.path}: {error}"

@@ -3,7 +3,8 @@
 # REFRESH              ## `make setup REFRESH=1` takes today's packages of Debian
 # ROUNDS               ## `make bench-env ROUNDS=9` measures so often; else five times
 # EVENTS               ## `make bench-projections EVENTS=100000` measures with so many events; else with a million
-# MINUTES              ## `make soak MINUTES=30` kills for so long; else for 3
+# MINUTES              ## `make soak MINUTES=30` kills for so long; else for 3. `make bench MINUTES=10` streams for so long; else for 20 s
+# COMPARE              ## `make bench COMPARE='A.json B.json'` measures nothing and prints two runs that were kept, side by side
 # WORKERS              ## `make test WORKERS=1` runs one test after the other; else four files of tests at one time
 # PYTHON               ## the Python that .venv is made of, 3.11 or newer; else python3
 # CUTOR_DEBIAN_MIRROR  ## the mirror of Debian's archive that set-up takes packages from; else that of the apt sources
@@ -16,7 +17,7 @@ VENV := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup demo test attacks fault soak bench-env bench-projections bench-fold bench-live bench-queries check docs lock clean purge
+.PHONY: help environment setup demo test attacks fault soak bench bench-env bench-projections bench-fold bench-live bench-queries check docs lock clean purge
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +44,9 @@ fault: setup ## set-up, then processes killed at every point of tests/fault, on 
 
 soak: setup ## set-up, then random kills at random times under load (MINUTES=30; 3 without it)
 	@$(VENV)/python -m tests.fault.soak $(if $(MINUTES),--minutes $(MINUTES))
+
+bench: $(if $(COMPARE),environment,setup) ## set-up, then how fast cutor is beside bare processes, jails and containers: one table, kept in .bench (MINUTES=10, COMPARE='A B')
+	@$(VENV)/python -m tests.bench.performance $(if $(MINUTES),--minutes $(MINUTES)) $(if $(COMPARE),--compare $(COMPARE))
 
 bench-env: setup ## set-up, then what environments cost, and fifty built by two builders at once (ROUNDS=9; 5 without it)
 	@$(VENV)/python -m tests.bench.environments $(ROUNDS)

@@ -1,0 +1,241 @@
+"""What is below cutor, measured by itself: programs and jails in a container, containers, a runner's calls to its container.
+
+All containers carry the stack's label, so that its end removes what an interruption left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, TypeVar
+
+import msgspec
+from aiodocker import Docker
+
+from cutor.containers.child import Child
+from cutor.containers.engine import Engine
+from cutor.containers.host_config import (
+    BOX_DIRECTORY,
+    CODE_DIRECTORY,
+    ContainerSpec,
+    Identity,
+    Resources,
+    RunnerStorage,
+    runner_spec,
+)
+from cutor.containers.seccomp import program_policy
+from cutor.containers.surplus import Surplus
+from cutor.jail import session
+from cutor.jail.protocol import Frame, FrameReader, encode
+from cutor.jail.session import WorkerSession
+from cutor.model.environments import EnvironmentBuilt, pack_variables
+from cutor.model.limits import MIB, Limit
+from cutor.model.request import COMPILE_SCRIPT, RUN_SCRIPT
+from tests.bench.performance.cases import Case
+from tests.bench.performance.figures import Step, step
+from tests.bench.stacks import expect
+
+INSIDE: Final = Path(__file__).with_name("inside.py")
+UID: Final = 280_000
+"""Of what is measured here: no runner's slot has it, and no build."""
+ROOMY: Final = Resources(memory_bytes=1024 * MIB, processes=512, cpus=float(os.cpu_count() or 1))
+"""For programs and jails: all CPUs, as cutor has them in several containers."""
+PATIENCE_S: Final = 120.0
+SLEEP: Final = ["/usr/bin/sleep", "3600"]
+
+T = TypeVar("T")
+
+
+class There(NamedTuple):
+    """Where it is measured: the stack's label, the image, the store, the environment of all cases, the limits of a stage."""
+
+    instance: str
+    image: str
+    store_volume: str
+    environment: EnvironmentBuilt
+    variables: tuple[tuple[bytes, bytes], ...]
+    limit: Limit
+
+    def spec(self, resources: Resources, command: list[str] | None = None) -> ContainerSpec:
+        """Return a container as a runner makes it, with another command in it if there is one."""
+        identity = Identity(self.instance, f"bench-{secrets.token_hex(6)}")
+        storage = RunnerStorage(store_volume=self.store_volume)
+        spec = runner_spec(identity, image=self.image, uid=UID, resources=resources, storage=storage)
+        if command is not None:
+            spec.body["Cmd"] = command
+        return spec
+
+
+class Programs:
+    """A container that holds a case: its stages by fork and exec, or by nsjail, as often as there is time."""
+
+    def __init__(self, there: There, case: Case, child: Child) -> None:
+        self._there = there
+        self._case = case
+        self._child = child
+        self._reader = FrameReader()
+        self._frames: list[Frame] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, engine: Engine, there: There, case: Case) -> AsyncIterator[Programs]:
+        """Start the container, and hand the case over."""
+        text = f"import sys; sys.path[0] = {CODE_DIRECTORY!r}\n{INSIDE.read_text()}"
+        child = await engine.start(there.spec(ROOMY, ["/usr/bin/python3", "-S", "-E", "-c", text]))
+        try:
+            made = cls(there, case, child)
+            await made._hand_over()
+            yield made
+        finally:
+            await child.remove()
+
+    async def _hand_over(self) -> None:
+        files = {name: text.encode() for name, text in self._case.files.items()}
+        environment = self._there.environment
+        closure = "\n".join(environment.closure).encode()
+        header = {
+            "type": "job",
+            "files": [{"name": name, "bytes": len(data)} for name, data in files.items()],
+            "closure_bytes": len(closure),
+            "programs": msgspec.to_builtins(environment.programs),
+            "policy": program_policy(),
+        }
+        await self._child.send(encode(header, b"".join([*files.values(), closure, pack_variables(self._there.variables)])))
+        accepted = await self._next("accepted")
+        expect(accepted["missing"] is None, accepted)
+
+    async def measure(self, way: Literal["fork+exec", "nsjail"], at_once: int, seconds: float) -> tuple[list[float], float]:
+        """Return how long each took, and how long all of them."""
+        compiling = [{"kind": "compile", "script": COMPILE_SCRIPT, "args": [], "printed": ""}] if self._case.compiles else []
+        running = [{"kind": "run", "script": RUN_SCRIPT, "args": args, "printed": said} for args, said in self._case.tests]
+        header = {
+            "type": "measure",
+            "way": way,
+            "at_once": at_once,
+            "seconds": float(seconds),
+            "memory_bytes": ROOMY.memory_bytes,
+            "limit": msgspec.to_builtins(self._there.limit),
+            "stages": compiling + running,
+        }
+        await self._child.send(encode(header))
+        found = await self._next("measured")
+        return found["times_ms"], found["seconds"]
+
+    async def _next(self, kind: str) -> dict[str, Any]:
+        """Return the next frame of a kind; others say that the init is ready or rests."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                while self._frames:
+                    header: dict[str, Any] = msgspec.json.decode(self._frames.pop(0).header)
+                    expect(header["type"] != "fault", header)
+                    if header["type"] == kind:
+                        return header
+                data = await self._child.receive()
+                expect(data, self._child.stderr_tail)
+                self._frames += self._reader.feed(data)
+
+
+class Containers:
+    """Bare containers, made, started and removed; ``parked`` is the one whose network the cheapest ones share."""
+
+    def __init__(self, docker: Docker, there: There, parked: str) -> None:
+        self._docker = docker
+        self._there = there
+        self._parked = parked
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, there: There) -> AsyncIterator[Containers]:
+        """Park a container without a network."""
+        async with Docker() as docker:
+            spec = there.spec(ROOMY, SLEEP)
+            parked = await docker.containers.create(spec.body, name=spec.name)
+            try:
+                await parked.start()
+                yield cls(docker, there, parked.id)
+            finally:
+                await parked.delete(force=True, v=True)
+
+    def own(self) -> ContainerSpec:
+        """Return a container as a runner's, that sleeps."""
+        return self._there.spec(Resources(memory_bytes=128 * MIB, processes=64), SLEEP)
+
+    def cheapest(self) -> ContainerSpec:
+        """Return the same for less: the parked one's network, and one tmpfs."""
+        spec = copy.deepcopy(self.own())
+        host = spec.body["HostConfig"]
+        host["NetworkMode"] = f"container:{self._parked}"
+        host["Tmpfs"] = {BOX_DIRECTORY: host["Tmpfs"][BOX_DIRECTORY]}
+        del spec.body["Hostname"]  # it is that of the namespace that is shared
+        return spec
+
+    async def measure(
+        self, make: Callable[[], ContainerSpec], at_once: int, seconds: float
+    ) -> tuple[list[dict[str, float]], float]:
+        """Make, start and remove so many at once for so long; return what each call of each took, and how long all did."""
+        began = time.perf_counter()
+        lives: list[dict[str, float]] = []
+
+        async def living() -> None:
+            while time.perf_counter() < began + seconds:
+                lives.append(await self._life(make()))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(living())
+        return lives, time.perf_counter() - began
+
+    async def _life(self, spec: ContainerSpec) -> dict[str, float]:
+        took: dict[str, float] = {}
+        container = await timed(took, "create", self._docker.containers.create(spec.body, name=spec.name))
+        try:
+            await timed(took, "start", container.start())
+        finally:
+            await timed(took, "remove", container.delete(force=True, v=True))
+        return took
+
+
+async def runner_calls(engine: Engine, there: There, case: Case, times: int) -> list[Step]:
+    """Return what the calls of a runner to one container take, each by itself: one run, no compile stage."""
+    lives: list[dict[str, float]] = []
+    files = {name: text.encode() for name, text in case.files.items()}
+    submission = session.Submission(files, there.variables, there.environment.programs, there.environment.closure)
+    others = len(pack_variables(there.variables)) + sum(map(len, there.environment.closure))
+    resources = Resources(
+        memory_bytes=session.first_memory_bytes(there.limit, files, others, 0),
+        processes=there.limit.processes + session.OWN_TASKS,
+    )
+    for _ in range(times):
+        took: dict[str, float] = {}
+        child = await timed(took, "create, attach, start", engine.start(there.spec(resources)))
+        worker = WorkerSession(child, resources, None, Surplus.find(child.id))
+        try:
+            await timed(took, "until the init is ready", worker.ready())
+            await timed(took, "hand the submission over", worker.hand_over(submission))
+            args, _ = case.tests[0]
+            report = await timed(took, "run a stage", worker.run_test(0, args=args, stdin=b"", limit=there.limit))
+            expect(report.exit_code == 0, report)
+        finally:
+            await timed(took, "remove", worker.close())
+        lives.append(took)
+    return steps(lives)
+
+
+def steps(lives: Sequence[dict[str, float]]) -> list[Step]:
+    """Return steps of the times that each life had of them."""
+    return [step(name, [life[name] for life in lives if name in life]) for name in lives[0]]
+
+
+async def timed(took: dict[str, float], name: str, call: Awaitable[T]) -> T:
+    """Await a call, and note how long it took, in milliseconds."""
+    began = time.perf_counter()
+    try:
+        return await call
+    finally:
+        took[name] = (time.perf_counter() - began) * 1000

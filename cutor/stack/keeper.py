@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from cutor.errors import CutorError
 from cutor.logs import LogFormat, message_of
+from cutor.stack.bond import HURRY
 from cutor.stack.logs import Log, stamped, taken
-from cutor.stack.process import HURRY, Process, describe_end
+from cutor.stack.process import Process, describe_end
 from cutor.stack.restarts import QUICK_DEATHS, Restarts
 from cutor.stack.stop_times import HURRIED, StopTimes
 from cutor.text import escape

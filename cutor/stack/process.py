@@ -1,25 +1,15 @@
-"""A child process with its output and a readiness pipe, and the bond that ends it when its parent dies."""
+"""A child process with its output and a readiness pipe."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from cutor.errors import CutorError
-
 READY: Final = b"ready\n"
-HURRY: Final = signal.SIGUSR1
-"""Tells a role to stop without its grace, however often it comes: from its supervisor, or from the kernel when that died."""
-_PR_SET_PDEATHSIG: Final = 1
-
-
-class BondFailed(CutorError):
-    """The kernel refused to end this process with its parent: not a Linux that cutor knows."""
 
 
 class _Pipe(NamedTuple):
@@ -120,20 +110,6 @@ def describe_end(code: int) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
-
-
-def end_with_parent(parent_pid: int, number: signal.Signals = HURRY) -> None:
-    """Ask the kernel for a signal, or `HURRY`, when the parent dies; end at once if it died before that.
-
-    See prctl(2), PR_SET_PDEATHSIG.
-
-    The server dies with the parent as well: what would run on in the grace could tell nobody what came of it, and would keep
-    the next life waiting. Raises `BondFailed`.
-    """
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
-        raise BondFailed(f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
-    if os.getppid() != parent_pid:
-        raise SystemExit(0)
 
 
 def announce_ready(descriptor: int) -> None:

@@ -27,11 +27,12 @@ from cutor.errors import DONE, REFUSED, CutorError
 from cutor.roles.context import RoleContext
 from cutor.roles.exposing import exposing
 from cutor.roles.measures import Measures
+from cutor.stack.bond import HURRY, end_with_parent
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable
 from cutor.stack.images import pinned
 from cutor.stack.leftovers import remove_leftovers
 from cutor.stack.lock import Lock
-from cutor.stack.process import HURRY, announce_ready, end_with_parent
+from cutor.stack.process import announce_ready
 from cutor.stack.stop_times import HURRIED, StopTimes
 from cutor.stack.sweep import CONTAINER_ROLES
 

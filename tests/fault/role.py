@@ -16,7 +16,7 @@ if __name__ == "__main__":  # started by its path, as the supervisor starts its 
 
 from cutor.cli.main import run as run_command
 from cutor.stack import current, preflight, restarts, server, supervisor
-from cutor.stack.process import end_with_parent
+from cutor.stack.bond import end_with_parent
 from tests.fault import arming, wraps
 
 ROLES: Final = ("builder", "runner", "projector")

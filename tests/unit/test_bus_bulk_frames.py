@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cutor.bus.bulk.columns import Columns
-from cutor.bus.bulk.frames import Garbled, Parser, message_id_of
+from cutor.bus.bulk.frames import Garbled, Parser, message_id_of, status_of
 from cutor.bus.message import from_delivery, parse_delivery
 from cutor.bus.tolerant import TolerantClient
 
@@ -114,6 +116,40 @@ def test_what_the_server_says_of_a_pull_is_no_delivery() -> None:
     parsed = Parser(STREAM, CONSUMER).parse(b"HMSG inbox.3 1 %d %d\r\n%b\r\n" % (len(block), len(block), block))
     assert len(parsed.columns) == 0
     assert (parsed.told[0].subject, parsed.told[0].headers["Nats-Last-Consumer"]) == ("inbox.3", "7")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 1016\r\nNats-Last-Stream: 1024\r\n\r\n",
+        b"NATS/1.0 409 Batch Completed\r\nNats-Pending-Messages: 0\r\nNats-Pending-Bytes: 6089322\r\n\r\n",
+        b"NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: 12\r\nNats-Pending-Bytes: 0\r\n\r\n",
+        b"NATS/1.0 409 Message Size Exceeds MaxBytes\r\n\r\n",
+        b"NATS/1.0 404 No Messages\r\n\r\n",
+        b"NATS/1.0 503\r\n\r\n",
+        b"NATS/1.0 409 Why: this\r\nA: b\r\n\r\n",
+        b"NATS/1.0 409 Consumer Deleted\r\nA: b: c\r\nA: d\r\n\r\n",
+        b"NATS/1.0 409 Consumer Deleted\r\nA:b\r\n\r\n",
+        b"NATS/1.0 409 Consumer Deleted\r\nA: b",
+        b"NATS/1.0 409  two spaces \r\n\r\n",
+        b"NATS/1.0 \xff\r\n\r\n",
+    ],
+)
+def test_what_the_server_says_of_a_pull_is_read_as_the_client_library_does(block: bytes) -> None:
+    assert status_of(block) == (asyncio.run(TolerantClient()._process_headers(block)) or {})
+
+
+def test_the_client_library_is_not_loaded_for_it() -> None:
+    """It takes a quarter of a second, and a process that reads for a rebuild meets such a message every 10,000."""
+    program = """
+import sys
+from cutor.bus.bulk.frames import Parser
+block = b"NATS/1.0 409 Batch Completed\\r\\nNats-Pending-Messages: 0\\r\\nNats-Pending-Bytes: 6089322\\r\\n\\r\\n"
+[told] = Parser("S", "c").parse(b"HMSG inbox.3 1 %d %d\\r\\n%b\\r\\n" % (len(block), len(block), block)).told
+print(told.headers["Status"], "nats" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["409", "False"]
 
 
 def slowly(data: bytes) -> tuple[Columns, list[bytes]]:

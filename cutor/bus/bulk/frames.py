@@ -35,6 +35,8 @@ _LINE_BYTES: Final = 64 << 10
 _HEADED: Final = re.compile(rb"HMSG ([^ \t\r\n]+) \S+ (?:(\S+) )?(\d+) (\d+)\r\n")
 
 
+_STATUS: Final = re.compile(rb"NATS/1\.0 (\d{3}) ([!-9;-~]+(?: [!-9;-~]+)*)\r\n((?:[A-Za-z-]+: [!-~]+\r\n)*)\r\n")
+"""What the server itself says of a pull: that it goes on, or has ended."""
 _NUMBERS: Final = msgspec.json.Decoder(list[int])
 
 
@@ -193,7 +195,7 @@ def _other(data: bytes, place: int, told: list[Told], lines: list[bytes]) -> int
     start, end = headed.end(), headed.end() + int(total_bytes)
     if end + 2 > len(data):
         return -(end + 2 - place)
-    told.append(Told(subject.decode(errors=LIKE_THE_SERVER), _headers(data[start : start + int(header_bytes)])))
+    told.append(Told(subject.decode(errors=LIKE_THE_SERVER), status_of(data[start : start + int(header_bytes)])))
     return end + 2
 
 
@@ -225,6 +227,16 @@ def _header_reader() -> TolerantClient:
             """Do nothing: what it would report of headers matters to nobody."""
 
     return HeaderReader()
+
+
+def status_of(block: bytes) -> Mapping[str, str]:
+    """Return the headers of what the server says of a pull, as the client library reads them, which is not loaded for it."""
+    found = _STATUS.fullmatch(block)
+    if found is None:
+        return _headers(block)
+    status, description, others = (part.decode() for part in found.groups())
+    named = (line.split(": ", 1) for line in others.splitlines())
+    return {"Status": status, "Description": description, **dict(named)}
 
 
 def _headers(block: bytes) -> Mapping[str, str]:

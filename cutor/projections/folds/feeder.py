@@ -29,7 +29,7 @@ from cutor.bus.bulk.wire import CONNECT_S, Wire, WireFailed
 from cutor.projections.folds.row_groups import Portions
 from cutor.projections.folds.sharing import Alive, Ended, write
 from cutor.projections.folds.streams import INCOMING
-from cutor.stack.process import end_with_parent
+from cutor.stack.bond import end_with_parent
 
 ORDER_BYTES: Final = 64 << 10
 AHEAD: Final = 2

@@ -26,7 +26,7 @@ from cutor.projections.queries.link import LINE_BYTES, Link, LinkClosed, Ready, 
 from cutor.projections.queries.service import QueryService
 from cutor.projections.queries.snapshots import Snapshots
 from cutor.projections.queries.workers import NICE
-from cutor.stack.process import end_with_parent
+from cutor.stack.bond import end_with_parent
 
 log = logging.getLogger("cutor.projections.queries.process")
 

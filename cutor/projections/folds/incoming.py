@@ -118,8 +118,13 @@ class Incoming(OfColumns):
                 readings.versions, *values, *_interrupted(interrupted),
             )
         )  # fmt: skip
-        self.faults += len(readings.faults) - readings.faults.count(None)
-        self.kinds.update(kind for kind, event in zip(readings.kinds, readings.events, strict=True) if event is not None)
+        faults = len(readings.faults) - readings.faults.count(None)
+        self.faults += faults
+        self.kinds.update(readings.kinds if not faults else _kinds_of_events(readings))
+
+
+def _kinds_of_events(readings: Readings) -> set[str | None]:
+    return {kind for kind, event in zip(readings.kinds, readings.events, strict=True) if event is not None}
 
 
 # -- a row a message ---------------------------------------------------------------------------------------------------

@@ -31,8 +31,9 @@ _USUAL_SUBJECTS: Final = re.compile(rf"^{_ADDRESS}\.([^.\n]+)$", re.MULTILINE | 
 _SUBJECT: Final = re.compile(rf"{_ADDRESS}\.(.+)", re.ASCII)
 _STRICT: Final = strict(Event, without=frozenset({"fault"}))
 _DECODE: Final = msgspec.json.Decoder(_STRICT).decode
-_KIND_OF: Final = {shape: str(shape.__struct_config__.tag) for shape in get_args(_STRICT)}
-_TODAY: Final = frozenset((kind, VERSIONS[kind]) for kind in _KIND_OF.values())
+_KINDS: Final = {str(shape.__struct_config__.tag): shape for shape in get_args(_STRICT)}
+_TODAY: Final = frozenset((kind, shape, VERSIONS[kind]) for kind, shape in _KINDS.items())
+"""What a subject and its body may say together: the kind, as what it is read, and the version."""
 
 
 class Readings(NamedTuple):
@@ -98,7 +99,7 @@ def _read_usual(part: Columns) -> Readings | None:
         return None
     tenants, ids, kinds = zip(*addresses, strict=True)
     versions = [event.version for event in events]
-    if [*kinds] != [*map(_KIND_OF.__getitem__, map(type, events))] or not {*zip(kinds, versions, strict=True)} <= _TODAY:
+    if not {*zip(kinds, map(type, events), versions, strict=True)} <= _TODAY:
         return None
     nothing = (None,) * len(part)
     return Readings(part, tenants, ids, kinds, events, versions, nothing, part.bodies, nothing)

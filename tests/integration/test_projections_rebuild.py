@@ -6,14 +6,17 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.service import NobodyServes
 from cutor.projections.errors import ProjectorBusy, RebuildFailed, ViewsUnwritable
+from cutor.projections.folds import batches, tail
+from cutor.projections.folds.batch import Batch
 from cutor.projections.queries.client import query
 from cutor.projections.rebuilds.client import order_rebuild
 from cutor.projections.rebuilds.orders import Report
@@ -90,6 +93,40 @@ async def test_a_rebuild_that_cannot_be_is_one_line_and_leaves_nothing(own_bus: 
     with pytest.raises(Interrupted):
         await rebuild(own_bus, tmp_path / "interrupted.duckdb", tell=interrupt)
     assert names(tmp_path) == ["there.duckdb"]
+
+
+async def test_a_long_stream_is_read_while_the_file_is_made(
+    own_bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "FED_FROM", 10)
+    await happen_to_many(own_bus, MANY, "r")
+    make, read, comes, breaks = Writer.make, tail.read_batches, asyncio.Event(), OSError("no file")
+
+    async def reading(*span: Any) -> AsyncIterator[Batch]:
+        async with aclosing(read(*span)) as found:
+            async for batch in found:
+                comes.set()
+                yield batch
+
+    async def make_once_it_comes(writer: Writer) -> None:
+        async with asyncio.timeout(60):
+            await comes.wait()
+        await make(writer)
+
+    async def break_once_it_comes(writer: Writer) -> None:
+        await make_once_it_comes(writer)
+        raise breaks
+
+    monkeypatch.setattr(tail, "read_batches", reading)
+    monkeypatch.setattr(Writer, "make", make_once_it_comes)
+    done = await rebuild(own_bus, tmp_path / "whole.duckdb")
+    assert done.messages == MANY * len(FINISHED)
+    comes.clear()
+    monkeypatch.setattr(Writer, "make", break_once_it_comes)
+    with pytest.raises(OSError, match="no file"):
+        await rebuild(own_bus, tmp_path / "broken.duckdb")
+    assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("read ")] == []
+    assert names(tmp_path) == ["whole.duckdb"]
 
 
 async def test_without_a_projector_the_file_itself_is_made_anew(own_bus: Bus, tmp_path: Path) -> None:

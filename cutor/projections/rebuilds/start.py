@@ -1,4 +1,4 @@
-"""How views that are made anew begin: empty, or as a copy of the sealed fold; and the stream's tail, read meanwhile."""
+"""How views that are made anew begin: empty, or as a copy of the sealed fold; and streams, or their tails, read meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from cutor.projections.archive.beginning import Beginning, find, find_other
 from cutor.projections.archive.fold_copy import FoldUnusable, check_positions
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealed_fold import SealedFold
+from cutor.projections.archive.sealing import state_of
 from cutor.projections.errors import ViewsRejected
+from cutor.projections.folds import batches
 from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.tail import Tail
 from cutor.projections.session import Foreign
@@ -66,8 +68,17 @@ class Start:
                 return beginning.fold
             if error is not None:
                 log.error("%s: every event is folded in its place", error)
+        if way.archive is None:
+            await self._begin_reading(until)
         await self._writer.make()
         return None
+
+    async def _begin_reading(self, until: Mapping[str, int]) -> None:
+        """Begin to read the streams that a process reads: the file is made while that starts."""
+        for stream, last in until.items():
+            if last > batches.FED_FROM:
+                self.created[stream] = (await state_of(self._bus, stream)).created
+                self._tails[stream] = Tail(self._bus, stream, 1, last)
 
     async def _copied(
         self, archive: Archive, beginning: Beginning, until: Mapping[str, int], tell: Callable[[int], None]

@@ -23,6 +23,7 @@ HAVE_NO_SAY = {
     *(f"projections/{name}.py" for name in ("errors", "views_file", "views_paths", "write_ahead_log")),  # where it is written
     *(f"projections/archive/{name}.py" for name in ("errors", "manifest", "place", "room", "sealing")),  # what is sealed
     *(f"projections/archive/{name}.py" for name in ("decoded", "fold_rules", "rules", "sealed_fold")),  # what may be used
+    "projections/definitions.py",  # which file may be opened
 }
 """Modules that those import, and that decide nothing about what is in the views; nor does how a server is read (bus)."""
 

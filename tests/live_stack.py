@@ -26,7 +26,7 @@ class Stack:
     data: Path
     environment: dict[str, str]
 
-    def cutor(self, *args: str, stdin: bytes = b"", timeout_s: float = 120) -> subprocess.CompletedProcess[bytes]:
+    def cutor(self, *args: str, stdin: bytes = b"", timeout_s: float = 280) -> subprocess.CompletedProcess[bytes]:
         """Run the command as a user of this stack."""
         return commands.run(args, self.environment, stdin=stdin, timeout_s=timeout_s)
 

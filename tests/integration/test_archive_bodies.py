@@ -49,7 +49,7 @@ def cutor(server: OwnServer, archive: Path | None, *args: str) -> subprocess.Com
     config = server.directory / "cutor.toml"
     config.write_text("" if archive is None else f'[archive]\ndirectory = "{archive}"\n')
     arguments = [*args, "--server", server.url, "--config", str(config)]
-    return commands.decoded(commands.run(arguments, os.environ, timeout_s=60))
+    return commands.decoded(commands.run(arguments, os.environ, timeout_s=240))
 
 
 async def test_a_content_is_read_from_stream_and_archive_as_one(brief: tuple[OwnServer, Bus], tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ async def past_the_client(client: Client, request: dict[str, Any]) -> Result:
     """Append a request as a producer does that checks nothing, and return what came of it."""
     valid = msgspec.structs.replace(unchecked(request_from(request)), address=Address("default", secrets.token_hex(8)))
     await client.journal.submit(valid)
-    return await client.result(valid.address.id, wait=True, timeout_s=120)
+    return await client.result(valid.address.id, wait=True, timeout_s=240)
 
 
 def test_a_client_that_does_not_check_is_refused_by_the_builder(stack: Stack) -> None:

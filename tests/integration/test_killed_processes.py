@@ -134,6 +134,6 @@ async def test_a_submission_outlives_a_killed_supervisor_and_ends_after_the_next
     await until(lambda: is_free(lock))
     assert (await asyncio.to_thread(user.up, roles=roles)).returncode == 0
     async with Client(user.stack.server) as client:
-        result = await client.result(receipt.id, wait=True, timeout_s=120)
+        result = await client.result(receipt.id, wait=True, timeout_s=240)
     assert (result.outcome, [stage.outcome for stage in result.run]) == ("OK", ["OK"])
     assert result.attempts.runner == 2

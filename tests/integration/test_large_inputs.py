@@ -50,7 +50,7 @@ async def handed_in(client: Client, request: dict[str, Any]) -> tuple[Result, in
     before = (await stored(client))["BODIES"]
     receipt = await client.submit(request)
     chunks = (await stored(client))["BODIES"] - before
-    return await client.result(receipt.id, wait=True, timeout_s=120), chunks
+    return await client.result(receipt.id, wait=True, timeout_s=240), chunks
 
 
 async def event_sizes(client: Client, identity: str) -> list[int]:

@@ -140,7 +140,7 @@ async def test_a_submission_that_nobody_would_have_taken_up_ends(user: User) -> 
         assert done.returncode == 0, done.stderr
         assert "1 submission waits for somebody, the oldest with event 1 of EVENTS" in done.stdout
         assert "set back: builder-default" in done.stdout
-        assert (await client.result("s", wait=True, timeout_s=120)).outcome == "OK"
+        assert (await client.result("s", wait=True, timeout_s=240)).outcome == "OK"
 
 
 def kill(user: User, *, machine: bool) -> None:
@@ -149,7 +149,7 @@ def kill(user: User, *, machine: bool) -> None:
     holder = read_holder(lock)
     assert holder is not None
     os.kill(holder.pid, signal.SIGKILL)
-    assert wait_free(lock, timeout_s=60)
+    assert wait_free(lock, timeout_s=180)
     if machine:
         lock.write_text(json.dumps(json.loads(lock.read_text()) | {"boot": "another"}))
 
@@ -176,7 +176,7 @@ async def test_a_start_after_a_power_failure_has_lost_deliveries_come_again(user
     started = await asyncio.to_thread(user.up, roles=["builder", "runner"])
     assert started.returncode == 0, started.stderr
     async with Client(user.stack.server) as client:
-        assert (await client.result("s", wait=True, timeout_s=120)).outcome == "OK"
+        assert (await client.result("s", wait=True, timeout_s=240)).outcome == "OK"
     said = supervisor_log(user)
     assert "the machine may have gone down under a former life of this stack" in said
     assert "1 submission waits for somebody, the oldest with event 1 of EVENTS; set back: builder-default" in said

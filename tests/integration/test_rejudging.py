@@ -52,7 +52,7 @@ class Court:
             files = [{"name": "shell.nix", "content": "{}"}, {"name": "cutor-run.sh", "content": run}]
             document = {"files": files, "test_cases": [{}], "labels": labels or {}}
             await asyncio.gather(*(client.submit(document, id=name) for name in names))
-            await asyncio.gather(*(client.result(name, wait=True, timeout_s=60) for name in names))
+            await asyncio.gather(*(client.result(name, wait=True, timeout_s=240) for name in names))
 
     async def work(self, job: Job) -> None:
         if self.verdict == "none":
@@ -170,7 +170,7 @@ async def test_what_cannot_be_judged_again_is_told_and_the_others_go_on(court: C
 async def until_ended(court: Court, *names: str) -> None:
     async with Client(court.server) as client:
         for name in names:
-            await client.result(name, wait=True, timeout_s=60)
+            await client.result(name, wait=True, timeout_s=240)
 
 
 async def remove_bodies(bus: Bus) -> None:

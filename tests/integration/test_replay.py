@@ -86,7 +86,7 @@ class Server:
         return asyncio.run(act())
 
     def replay(self, *args: str) -> subprocess.CompletedProcess[bytes]:
-        return commands.run(["replay", "--server", self.url, *args], os.environ, timeout_s=60)
+        return commands.run(["replay", "--server", self.url, *args], os.environ, timeout_s=240)
 
 
 def lines(done: subprocess.CompletedProcess[bytes]) -> list[dict[str, Any]]:

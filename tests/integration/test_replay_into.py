@@ -59,7 +59,7 @@ class Log:
         self._loop.close()
 
     def replay(self, *args: str) -> subprocess.CompletedProcess[str]:
-        return commands.decoded(commands.run(["replay", "--server", self.url, *args], os.environ, timeout_s=60))
+        return commands.decoded(commands.run(["replay", "--server", self.url, *args], os.environ, timeout_s=240))
 
 
 @pytest.fixture(scope="module")

@@ -165,7 +165,7 @@ def test_a_demanded_port_is_taken(user: User) -> None:
 def test_a_signal_ends_a_stack_in_the_foreground(user: User, number: signal.Signals) -> None:
     with foreground(user, "--roles", "builder") as process:
         process.send_signal(number)
-        assert process.wait(30) == 0
+        assert process.wait(180) == 0
         check_nothing_left(user)
 
 
@@ -398,7 +398,7 @@ def test_a_role_by_itself_serves_against_any_server(user: User) -> None:
         again = user.cutor("builder", "--server", user.stack.server, "--data", str(alone))
         assert f"pid {role.pid}" in one_line(again, 3)
         role.send_signal(signal.SIGTERM)
-        assert role.wait(30) == 0
+        assert role.wait(180) == 0
     finally:
         if role.poll() is None:
             role.kill()
@@ -554,7 +554,7 @@ def test_nobody_reading_its_terminal_does_not_stop_it(user: User) -> None:
         log = user.stack.data / "log" / "builder.log"
         until(lambda: log.read_bytes().count(b"is ready") == 2)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(180) == 0
         check_nothing_left(user)
 
 

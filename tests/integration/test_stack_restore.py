@@ -255,7 +255,7 @@ async def test_a_restored_stack_goes_on_with_what_was_queued_and_ends_everything
 
     async with Client(user.stack.server) as client:
         await client.submit(QUICK, id="s0")
-        await client.result("s0", wait=True, timeout_s=120)
+        await client.result("s0", wait=True, timeout_s=240)
         loading = asyncio.create_task(load(client))
         while len(acknowledged) < 5:
             await asyncio.sleep(0.05)

@@ -83,7 +83,7 @@ def test_a_first_event_that_is_no_request_ends_as_rejected(stack: Stack) -> None
         async with Client(stack.server) as client:
             subject = event_subject(address, "submitted")
             await client.journal.bus.append(subject, b"{}", message_id=address.id, fence=fence(address), expected_sequence=0)
-            return await client.result(address.id, wait=True, timeout_s=120)
+            return await client.result(address.id, wait=True, timeout_s=240)
 
     result = asyncio.run(append())
     assert (result.outcome, result.attempts.builder) == ("REJECTED", 1)

@@ -119,11 +119,6 @@ class Child:
             body["PidsLimit"] = processes
         await self._engine.call(f"update limits of {self.name}", self._engine.post(f"containers/{self.id}/update", body))
 
-    async def rename(self, name: str) -> None:
-        """Give it another name, by which it is listed from then on (5 ms). Raises `EngineFailure`."""
-        await self._engine.call(f"rename {self.name}", self._engine.post(f"containers/{self.id}/rename?name={name}", {}))
-        self.name = name
-
     async def kill(self) -> None:
         """Kill every process in it at once. Nothing happens if it ended or is gone."""
         await self._ignoring(self._container.kill(signal="KILL"), "kill", {404, 409})

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from cutor.containers import seccomp
 
@@ -54,9 +54,6 @@ DATA_LABEL: Final = "cutor.data"
 ROLE_LABEL: Final = "cutor.role"
 USER_LABEL: Final = "cutor.store-user"
 """Whom a store's container serves."""
-SUBMISSION_LABEL: Final = "cutor.submission"
-"""Whom a container serves, as tenant/id, where that is known when it is made."""
-SERVING_WORDS: Final = 3
 UID_LABEL: Final = "cutor.uid"
 """The uid that a runner's container has been lent: Docker's listing tells labels, and not the user."""
 ENVIRONMENT_LABEL: Final = "cutor.environment"
@@ -84,39 +81,6 @@ class Identity:
     token: str
     submission: str | None = None
     data: PurePath | None = None
-
-
-class Serving(NamedTuple):
-    """What a runner's container is used for: a submission as tenant/id, and the key of the environment that it runs in."""
-
-    submission: str
-    environment: str
-
-
-def serving_name(name: str, serving: Serving) -> str:
-    """Return the name that a container of a warm pool is given when it is handed a submission: it has no label for that.
-
-    Labels are for life; a name can be changed, and is listed like them. Neither a tenant nor an id has a dot in it.
-    """
-    return ".".join((name, serving.environment, *serving.submission.split("/")))
-
-
-def served_submission(name: str, labels: Mapping[str, str]) -> str | None:
-    """Return the submission that a container serves, tenant/id, by its label or else its name; null for none."""
-    named = _named(name)
-    return labels.get(SUBMISSION_LABEL) or (named and named.submission)
-
-
-def used_environment(name: str, labels: Mapping[str, str]) -> str | None:
-    """Return the key of the environment that a container uses, by its label or else its name; null for none."""
-    named = _named(name)
-    return labels.get(ENVIRONMENT_LABEL) or (named and named.environment)
-
-
-def _named(name: str) -> Serving | None:
-    """Return what `serving_name` put into a name; null where it did not."""
-    _, *words = name.split(".")
-    return Serving("/".join(words[1:]), words[0]) if len(words) == SERVING_WORDS else None
 
 
 @dataclass(frozen=True)
@@ -368,7 +332,7 @@ def _spec(
 ) -> ContainerSpec:
     labels = {"cutor": identity.instance, ROLE_LABEL: role}
     if identity.submission is not None:
-        labels[SUBMISSION_LABEL] = identity.submission
+        labels["cutor.submission"] = identity.submission
     if identity.data is not None:
         labels[DATA_LABEL] = str(identity.data)
     body = {

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from cutor.containers.engine import ContainerSummary, Engine
-from cutor.containers.host_config import COLLECTS_LABEL, KEEPS_LABEL, KEPT_CHARACTERS, STORE_LABEL, used_environment
+from cutor.containers.host_config import COLLECTS_LABEL, ENVIRONMENT_LABEL, KEEPS_LABEL, KEPT_CHARACTERS, STORE_LABEL
 from cutor.nix.store_session import StoreSession
 from cutor.roles.job import StepFault
 from cutor.roles.sweep import ENDED
@@ -62,8 +62,8 @@ def keeps(collection: ContainerSummary, key: str) -> bool:
 async def runs_in(engine: Engine, store_volume: str) -> dict[str, str]:
     """Return the containers that run in an environment of a store, of whatever stack: by id, with its key."""
     found = await engine.labelled(STORE_LABEL, store_volume)
-    used = {one.id: used_environment(one.name, one.labels) for one in found if one.state not in ENDED}
-    return {one: key for one, key in used.items() if key is not None}
+    labelled = {one.id: one.labels.get(ENVIRONMENT_LABEL) for one in found if one.state not in ENDED}
+    return {one: key for one, key in labelled.items() if key is not None}
 
 
 async def give_up_roots(store: StoreSession, engine: Engine, store_volume: str, keys: Iterable[str]) -> dict[str, str]:

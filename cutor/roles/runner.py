@@ -8,21 +8,22 @@ an end. It may crash anywhere: another lease starts again from the compile stage
 from __future__ import annotations
 
 import asyncio
-import logging
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from cutor.containers.control_group import Watermark
 from cutor.containers.engine import Engine
-from cutor.containers.errors import ContainerError, EngineFailure, SessionFault
-from cutor.containers.host_config import Resources, Serving
+from cutor.containers.errors import ContainerError
+from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
+from cutor.containers.surplus import Surplus
 from cutor.environments import Environments, Known
 from cutor.jail import session as jail
 from cutor.jail.inside.worker_init import LOOK_BYTES
 from cutor.jail.session import EnvironmentMissing, WorkerSession
-from cutor.journal import Journal
 from cutor.model.budget import WallTimeBudget
 from cutor.model.environments import NONE_STOOD, EnvironmentBuilt, unpack_variables
 from cutor.model.events import CacheLost, Compiled, Finished, Role, Stage
@@ -38,12 +39,9 @@ from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault
 from cutor.roles.loop import serve
 from cutor.roles.private import PrivateEnvironments, releasing
 from cutor.roles.results import Results
-from cutor.roles.runner_containers import RunnerContainer, RunnerContainers
 from cutor.roles.slots import Slots
 from cutor.roles.sweep import NOTHING, Stuck, Swept, check_engine, sweeping
 from cutor.undisturbed import to_the_end
-
-log = logging.getLogger(__name__)
 
 
 async def run_runner(context: RoleContext) -> None:
@@ -55,7 +53,7 @@ async def run_runner(context: RoleContext) -> None:
         private = PrivateEnvironments(context.data, "runner", context.worker, releasing(engine, context, "runner"))
         step = RunStep(context, engine, private, swept)
         async with step.fetching.following():
-            await serve(context, step, context.config.runner.slots, swept, beside=step.serving)
+            await serve(context, step, context.config.runner.slots, swept, beside=private.following)
 
 
 @dataclass(frozen=True)
@@ -94,21 +92,13 @@ class RunStep:
         self._engine = engine
         self._private = private
         settings = context.config.runner
-        self._slots = Slots(settings.uid_base, settings.uids)
+        self._slots = Slots(settings.uid_base, settings.slots)
         for one in swept.stuck:
             if one.uid is not None:
                 self._slots.withhold(one.uid)
                 one.removal.add_done_callback(partial(self._let_go, one))
         self.fetching = Fetching(engine, context.config.nix, context.instance, context.data)
-        self._containers = RunnerContainers(
-            engine, context, self._slots, usual_resources(context.config.policy().limits.run.default)
-        )
-
-    @asynccontextmanager
-    async def serving(self, journal: Journal) -> AsyncIterator[None]:
-        """Do what a runner does beside its steps: keep containers ready, and follow private environments."""
-        async with self._private.following(journal), self._containers.keeping():
-            yield
+        self._storage = RunnerStorage(store_volume=context.config.nix.store_volume)
 
     def _let_go(self, stuck: Stuck, _removal: asyncio.Future[None]) -> None:
         if stuck.gone and stuck.uid is not None:
@@ -167,18 +157,19 @@ class RunStep:
     async def _container(self, job: Job, work: Work) -> AsyncIterator[WorkerSession]:
         """Lend a container that holds the submission; it is removed however the block ends.
 
-        Where it misses a part of the environment, that is fetched from the cache, if there is one, and another one is taken.
+        Where it misses a part of the environment, that is fetched from the cache, if there is one, and another one is started.
         """
-        asked_at = time.monotonic()
-        try:
-            container = await self._handed_over(job, work)
-        except EnvironmentMissing as missed:
-            await self._fetch(job, work.environment, missed, asked_at)
-            container = await self._handed_over(job, work)
-        try:
-            yield container.session
-        finally:
-            await to_the_end(container.close())
+        with self._slots.uid() as uid:
+            asked_at = time.monotonic()
+            try:
+                session = await self._handed_over(job, work, uid)
+            except EnvironmentMissing as missed:
+                await self._fetch(job, work.environment, missed, asked_at)
+                session = await self._handed_over(job, work, uid)
+            try:
+                yield session
+            finally:
+                await to_the_end(session.close())
 
     async def _fetch(self, job: Job, environment: EnvironmentBuilt, missed: EnvironmentMissing, asked_at: float) -> None:
         """Fetch what this host's store misses; what is not to be kept goes from it with the submission's end."""
@@ -189,28 +180,29 @@ class RunStep:
             await self.fetching.fetch(environment, missed, asked_at)
             self._private.stands(environment.key)
 
-    async def _handed_over(self, job: Job, work: Work) -> RunnerContainer:
-        """Hand the submission over to a container. Whatever goes wrong, no container is left.
-
-        One that was made ahead may have died since it was looked at: then another one is taken.
-        """
-        resources, key = first_resources(work), work.environment.key
-        while True:
-            container = await self._containers.lend(Serving(str(job.state.address), key), resources)
-            try:
-                async with self._kept(key):
-                    await container.session.ready()
-                await container.session.hand_over(work.hand_over())
-            except (SessionFault, EngineFailure) as error:
-                await to_the_end(container.close())
-                if not container.warm:
-                    raise
-                log.warning("%s: another container is taken: %s", job.state.address, error)
-            except BaseException:
-                await to_the_end(container.close())
-                raise
-            else:
-                return container
+    async def _handed_over(self, job: Job, work: Work, uid: int) -> WorkerSession:
+        """Start a container and hand the submission over. Whatever goes wrong, no container is left."""
+        resources = first_resources(work)
+        config = self._context.config
+        identity = Identity(self._context.instance, secrets.token_hex(6), str(job.state.address), self._context.data)
+        spec = runner_spec(
+            identity,
+            image=config.docker.image,
+            uid=uid,
+            resources=resources,
+            storage=self._storage,
+            environment=work.environment.key,
+        )
+        child = await self._engine.start(spec)
+        session = WorkerSession(child, resources, Watermark.find(child.id), Surplus.find(child.id))
+        try:
+            async with self._kept(work.environment.key):
+                await session.ready()
+            await session.hand_over(work.hand_over())
+        except BaseException:
+            await to_the_end(session.close())
+            raise
+        return session
 
     @asynccontextmanager
     async def _kept(self, key: str) -> AsyncIterator[None]:
@@ -308,11 +300,6 @@ def _key(job: Job) -> str:
 
 def _ms_since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
-
-
-def usual_resources(limit: Limit) -> Resources:
-    """Return what a container is best made with for a run under a limit, before any submission is there."""
-    return Resources(memory_bytes=jail.first_memory_bytes(limit, {}, 0, 0), processes=limit.processes + jail.OWN_TASKS)
 
 
 def first_resources(work: Work) -> Resources:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from cutor.containers.engine import ContainerSummary, Engine
 from cutor.containers.errors import ContainerError
-from cutor.containers.host_config import ROLE_LABEL, UID_LABEL, USER_LABEL, served_submission
+from cutor.containers.host_config import ROLE_LABEL, UID_LABEL, USER_LABEL
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Role
 from cutor.model.subjects import Address, check_address
@@ -104,7 +104,7 @@ def _tried_again(engine: Engine, found: ContainerSummary) -> Stuck:
     removal = asyncio.create_task(engine.discard(found.id, found.name), name=f"sweep {found.name}")
     uid = found.labels.get(UID_LABEL, "")
     known = uid.isascii() and uid.isdigit()
-    return Stuck(_submission(found), int(uid) if known else None, removal)
+    return Stuck(_submission(found.labels.get("cutor.submission", "")), int(uid) if known else None, removal)
 
 
 async def _removed(engine: Engine, found: ContainerSummary) -> bool:
@@ -119,13 +119,13 @@ async def _removed(engine: Engine, found: ContainerSummary) -> bool:
 
 
 def _served(containers: Iterable[ContainerSummary]) -> frozenset[Address]:
-    served = (_submission(found) for found in containers)
+    served = (_submission(found.labels.get("cutor.submission", "")) for found in containers)
     return frozenset(address for address in served if address is not None)
 
 
-def _submission(found: ContainerSummary) -> Address | None:
-    """Return the submission that a container serves; None where it names none, or no name of one."""
-    tenant, _, submission_id = (served_submission(found.name, found.labels) or "").partition("/")
+def _submission(label: str) -> Address | None:
+    """Return the submission that a container's label names; None where it names none."""
+    tenant, _, submission_id = label.partition("/")
     try:
         return check_address(tenant, submission_id)
     except InvalidRequest:

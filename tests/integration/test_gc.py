@@ -24,7 +24,7 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.collection import Collector, Done, Place
 from cutor.containers.engine import Engine
-from cutor.containers.host_config import COLLECTS_LABEL, used_environment
+from cutor.containers.host_config import COLLECTS_LABEL, ENVIRONMENT_LABEL
 from cutor.model.collection import Wish
 from cutor.nix.settings import NixSettings
 from cutor.nix.store_report import Inventory
@@ -48,10 +48,7 @@ var_volume = "{var}"
 slots = 2
 [runner]
 slots = 3
-pool_minimum = 1
-pool_maximum = 2
 """
-"""A collection sees the runs of containers that were made ahead, and of those that were made when they were wanted."""
 SHELL: Final = """
 { pkgs ? import <nixpkgs> { } }:
 let made = pkgs.runCommand "made-@" { } "mkdir $out; TAKES echo @ > $out/token"; in
@@ -154,15 +151,6 @@ class GcStack:
                 return [one.name for one in await engine.list(self.user.stack.instance) if label in one.labels]
 
         return asyncio.run(listed())
-
-    def used(self) -> list[str]:
-        """Return the keys of environments that this stack's containers use."""
-
-        async def listed() -> list[str | None]:
-            async with Engine.connect() as engine:
-                return [used_environment(one.name, one.labels) for one in await engine.list(self.user.stack.instance)]
-
-        return [key for key in asyncio.run(listed()) if key is not None]
 
     @asynccontextmanager
     async def collector(self) -> AsyncIterator[Collector]:
@@ -366,7 +354,7 @@ async def test_a_run_that_begins_under_a_collection_waits_and_sees_what_is_missi
 
     async def begin_a_run(_rooted: Mapping[str, int]) -> list[str]:
         begun.append(await asyncio.to_thread(stack.begin, one))
-        await asyncio.to_thread(until, stack.used, "no container of the run came")
+        await asyncio.to_thread(until, lambda: stack.containers(ENVIRONMENT_LABEL), "no container of the run came")
         for _ in range(20):
             await asyncio.sleep(0.1)
             assert not runs(one)

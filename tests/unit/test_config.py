@@ -66,8 +66,6 @@ REFUSED = [
     (b"[runner]\nslots = 0", "runner.slots"),
     (b"[runner]\nuid_base = 1000", "runner.uid_base"),
     (b"[runner]\nuid_base = 199999", "runner.uid_base: the slots' uids 199999 to 200000 overlap"),
-    (b"[runner]\nslots = 1\nuid_base = 199998\npool_maximum = 2", "runner.uid_base: the slots' uids 199998 to 200000 overlap"),
-    (b"[runner]\npool_minimum = 2", "runner.pool_minimum: 2 are more than runner.pool_maximum, 0"),
     (b"[runner]\nuid_base = 265535", "runner.uid_base: the slots' uids 265535 to 265536 overlap"),
     (b"[server]\nport = 70000", "server.port"),
     (b"max_leases = true", "max_leases"),

@@ -13,14 +13,10 @@ from cutor.containers.host_config import (
     Identity,
     Resources,
     RunnerStorage,
-    Serving,
     Tmpfs,
     builder_spec,
     runner_spec,
-    served_submission,
-    serving_name,
     store_spec,
-    used_environment,
 )
 from cutor.jail.inside.worker_init import TMP_INODES
 
@@ -153,23 +149,6 @@ def test_labels_and_name_say_whose_it_is() -> None:
     assert runner_spec(placed, image="image", uid=1, resources=RESOURCES).body["Labels"]["cutor.data"] == "/srv/data"
     warm = runner_spec(Identity("one", "abc"), image="image", uid=1, resources=RESOURCES)
     assert "cutor.submission" not in warm.body["Labels"]
-
-
-def test_a_name_says_what_a_container_is_used_for_that_was_made_before_that_was_known() -> None:
-    warm = runner_spec(Identity("one", "abc"), image="image", uid=1, resources=RESOURCES)
-    labels = warm.body["Labels"]
-    assert (served_submission(warm.name, labels), used_environment(warm.name, labels)) == (None, None)
-    name = serving_name(warm.name, Serving("tenant-1/Id_-2", "f" * 64))
-    assert name == f"cutor-one-runner-abc.{'f' * 64}.tenant-1.Id_-2"
-    assert (served_submission(name, labels), used_environment(name, labels)) == ("tenant-1/Id_-2", "f" * 64)
-
-
-def test_what_a_label_says_needs_no_name() -> None:
-    spec = runner_spec(IDENTITY, image="image", uid=1, resources=RESOURCES, environment="e" * 64)
-    found = served_submission(spec.name, spec.body["Labels"]), used_environment(spec.name, spec.body["Labels"])
-    assert found == ("default/s1", "e" * 64)
-    for strange in ("", "a.b", "a.b.c", "somebody.else.s.own.name"):
-        assert (served_submission(strange, {}), used_environment(strange, {})) == (None, None)
 
 
 def test_the_command_runs_a_module_of_the_images_and_nothing_of_the_users() -> None:

@@ -24,6 +24,9 @@ STORAGE_ERRORS: Final = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb
 """What a full disk or too little memory comes to; the last two, where it is met by a commit or a checkpoint."""
 FULL: Final = ("No space left", "Disk quota exceeded", "File too large", "Out of Memory")
 """What DuckDB says of a file that is well, and cannot be opened all the same."""
+DAMAGED: Final = "Corrupt database"
+"""What it says of a block that is not what was written. It looks at one when it first reads it, which may be long after the
+file was opened."""
 
 
 class Foreign(NamedTuple):
@@ -99,11 +102,25 @@ def _meaning(path: Path, error: duckdb.Error) -> CutorError | ViewsRejected:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise `ViewsUnwritable` for what a full disk or too little memory comes to in the block."""
+    """Raise `ViewsUnwritable` for what a full disk or too little memory comes to in it, `ViewsRejected` as `reading`."""
+    with reading():
+        try:
+            yield
+        except STORAGE_ERRORS as error:
+            if DAMAGED in str(error):
+                raise
+            raise _unwritable(path, error) from error
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Raise `ViewsRejected` where a block that is read in it is not what was written."""
     try:
         yield
-    except STORAGE_ERRORS as error:
-        raise _unwritable(path, error) from error
+    except duckdb.Error as error:
+        if DAMAGED not in str(error):
+            raise
+        raise ViewsRejected(f"the file is damaged: {one_line(error)}") from error
 
 
 def _unwritable(path: Path, error: duckdb.Error) -> ViewsUnwritable:

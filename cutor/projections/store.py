@@ -27,7 +27,7 @@ from cutor.projections.folds.rows import fingerprint
 from cutor.projections.folds.scans import named
 from cutor.projections.folds.small_batch import Plain, read_plain
 from cutor.projections.folds.small_fold import SMALL, SmallFold, TooMuchToRead
-from cutor.projections.session import Foreign, connect, one_line, writing
+from cutor.projections.session import Foreign, connect, one_line, reading, writing
 from cutor.projections.views_paths import wal_path
 from cutor.projections.write_ahead_log import WriteAheadLog, checkpoint, log_bytes
 
@@ -95,7 +95,8 @@ class Store:
         was_left = log_bytes(path) > 0
         connection = connect(path, logged=logged, foreign=foreign)
         try:
-            return cls(path, connection, logged=logged, was_left=was_left)
+            with reading():
+                return cls(path, connection, logged=logged, was_left=was_left)
         except BaseException:
             connection.close()
             raise
@@ -121,24 +122,27 @@ class Store:
     def first(self, stream: str) -> int | None:
         """Return the first sequence of a stream that is folded in; None where nothing is."""
         table = {EVENTS: "events", ENVIRONMENTS: "environment_events"}[stream]
-        [[first]] = self._connection.execute(f"SELECT min(sequence) FROM {table}").fetchall()  # noqa: S608 - one of two tables
+        with reading():
+            [[first]] = self._connection.execute(f"SELECT min(sequence) FROM {table}").fetchall()  # noqa: S608 - one of two tables
         return None if first is None else int(first)
 
     def dead_letters(self, stream: str, after: int, limit: int) -> list[DeadLetter]:
         """Return the first messages of a stream behind a sequence that are no events, or events that changed nothing."""
         self._planning.be_thorough()
-        found = self._connection.execute(
-            "SELECT sequence, reason FROM dead_letters WHERE stream = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
-            [stream, after, limit],
-        )
-        return [DeadLetter(*row) for row in found.fetchall()]
+        with reading():
+            found = self._connection.execute(
+                "SELECT sequence, reason FROM dead_letters WHERE stream = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
+                [stream, after, limit],
+            )
+            return [DeadLetter(*row) for row in found.fetchall()]
 
     def gaps(self, stream: str) -> list[Gap]:
         """Return what a stream is known to lack."""
-        found = self._connection.execute(
-            "SELECT from_sequence, to_sequence, noticed_ns FROM gaps WHERE stream = $1 ORDER BY ALL", [stream]
-        )
-        return [Gap(*row) for row in found.fetchall()]
+        with reading():
+            found = self._connection.execute(
+                "SELECT from_sequence, to_sequence, noticed_ns FROM gaps WHERE stream = $1 ORDER BY ALL", [stream]
+            )
+            return [Gap(*row) for row in found.fetchall()]
 
     def note_gaps(self, stream: str, gaps: Sequence[Gap]) -> None:
         """Note that a stream lacks something, and commit. Raises `ViewsUnwritable`."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cutor.model.units import about
+from cutor.projections.archive.place import flush
 from cutor.projections.errors import ProjectorBusy, RebuildFailed, ViewsRejected, ViewsUnwritable
 from cutor.projections.session import Foreign
 from cutor.projections.store import Store
@@ -100,11 +101,14 @@ def check_room(path: Path) -> None:
 def put_in_place(draft: Path, path: Path) -> None:
     """Put views that were made anew, closed and whole, in the place of a file that nobody has open. For who holds the file.
 
-    Whoever is killed within leaves the old file or the new one, whole. Raises `RebuildFailed` where the old one has to stay.
+    Whoever is killed within leaves the old file or the new one, whole. It is on the disk before: commits that follow
+    are forced there, and what they rest on is not. Raises `RebuildFailed` where the old one has to stay.
     """
     try:
+        flush(draft)
         _remove_wals(path)
         draft.rename(path)
+        flush(path.parent)
     except OSError as error:
         raise RebuildFailed(f"{path}: the new views cannot be put there: {error.strerror}; the old ones stay") from error
 

@@ -232,6 +232,7 @@ class Writer:
             await self._close_held()
 
     async def _close_held(self) -> None:
+        self._forget_working_in()
         store, self._store = self._store, None
         if store is None:
             return
@@ -239,6 +240,15 @@ class Writer:
             await self._call(store.close)
         except duckdb.Error as error:  # the file is gone or broken: what is to be kept is committed already
             log.warning("%s: closing: %s", self.path, error)
+
+    def _forget_working_in(self) -> None:
+        """What came of the log of a file that is closed is no trouble of the next one."""
+        working_in = self._working_in
+        if working_in is None or not working_in.done():
+            return
+        self._working_in = None
+        if not working_in.cancelled() and (error := working_in.exception()) is not None:
+            log.warning("%s: working the log in: %s", self.path, error)
 
     def _open_store(self) -> Store:
         if self._store is None:

@@ -13,7 +13,7 @@ import pytest
 
 from cutor.bus.bulk.columns import Columns
 from cutor.model.subjects import EVENTS
-from cutor.projections.errors import ViewsUnwritable
+from cutor.projections.errors import ViewsRejected, ViewsUnwritable
 from cutor.projections.folds.batches import batch_of
 from cutor.projections.store import Store
 from cutor.projections.views_paths import wal_path
@@ -127,6 +127,22 @@ async def test_what_hinders_it_is_told_to_who_writes_next(writer: Writer, monkey
     assert writer.position(EVENTS).sequence == 201, "what was to be written is"
     held.error = None
     await finished(by_messages(writer, messages[201:]))
+
+
+async def test_what_hindered_it_in_a_file_that_is_made_anew_hinders_nobody(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    held, messages = Held(monkeypatch), [*lives(200)]
+    held.error = ViewsRejected("the file is damaged")
+    held.go.set()
+    await finished(by_messages(writer, messages))
+    while writer._working_in is not None and not writer._working_in.done():
+        await asyncio.wait([writer._working_in])
+    held.error = None
+    await writer.give_up(keep=False)
+    await writer.open()
+    await finished(by_messages(writer, messages))
+    assert caplog.text.count("the file is damaged") == 1
 
 
 async def test_it_is_not_begun_while_somebody_copies(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,8 @@ class Store:
         """Most messages of a batch that is folded in Python; 0 for tests that want the SQL."""
         self._positions = self._read_positions()
         self._doubtful = dict.fromkeys(self._positions, 0)
-        self._waits: dict[str, str | None] = dict(connection.execute("SELECT stream, reason FROM folds.waits").fetchall())
+        self._waits: dict[str, str | None] = dict.fromkeys(schema.FOLDS)
+        self._waits.update(connection.execute("SELECT stream, reason FROM folds.waits").fetchall())
         self.commits = 0
         self._copies = 0
         self._worked_in = 0

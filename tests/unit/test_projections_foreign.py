@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from cutor.bus.bulk.columns import Columns
-from cutor.model.subjects import EVENTS
+from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.folds.batches import batch_of
 from cutor.projections.session import Foreign, connect
@@ -80,3 +80,11 @@ def test_one_of_our_own_is_asked_for_nothing(views: Path) -> None:
     with duckdb.connect(views) as connection:
         connection.execute("CREATE TABLE other (a INTEGER)")
     Store.open(views, logged=False).close()
+
+
+def test_rows_that_it_lacks_stop_nobody(views: Path) -> None:
+    with duckdb.connect(views) as connection:
+        connection.execute("DELETE FROM folds.waits")
+    store = Store.open(views, logged=False, foreign=Foreign())
+    assert [store.waits_for(stream) for stream in (EVENTS, ENVIRONMENTS)] == [None, None]
+    store.close()

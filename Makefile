@@ -4,6 +4,7 @@
 # ROUNDS               ## `make bench-env ROUNDS=9` measures so often; else five times
 # EVENTS               ## `make bench-projections EVENTS=100000` measures with so many events; else with a million
 # MINUTES              ## `make soak MINUTES=30` kills for so long; else for 3. `make bench MINUTES=10` streams for so long; else for 20 s
+# RUNNER               ## `make bench RUNNER='slots=4'` measures with these settings of the runner; else as shipped
 # COMPARE              ## `make bench COMPARE='A.json B.json'` measures nothing and prints two runs that were kept, side by side
 # WORKERS              ## `make test WORKERS=1` runs one test after the other; else four files of tests at one time
 # PYTHON               ## the Python that .venv is made of, 3.11 or newer; else python3
@@ -46,7 +47,7 @@ soak: setup ## set-up, then random kills at random times under load (MINUTES=30;
 	@$(VENV)/python -m tests.fault.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: $(if $(COMPARE),environment,setup) ## set-up, then how fast cutor is beside bare processes, jails and containers: one table, kept in .bench (MINUTES=10, COMPARE='A B')
-	@$(VENV)/python -m tests.bench.performance $(if $(MINUTES),--minutes $(MINUTES)) $(if $(COMPARE),--compare $(COMPARE))
+	@$(VENV)/python -m tests.bench.performance $(if $(MINUTES),--minutes $(MINUTES)) $(addprefix --runner ,$(RUNNER)) $(if $(COMPARE),--compare $(COMPARE))
 
 bench-env: setup ## set-up, then what environments cost, and fifty built by two builders at once (ROUNDS=9; 5 without it)
 	@$(VENV)/python -m tests.bench.environments $(ROUNDS)

@@ -17,8 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import uvloop
+from aiodocker import DockerError
 
+from cutor.config import parse
 from cutor.containers.engine import Engine
 from cutor.errors import CutorError
 from tests.bench.performance import figures, tables
@@ -35,6 +38,7 @@ EXAMPLES: Final = """\
 examples:
   python -m tests.bench.performance                       all of it, in about four minutes on two idle CPUs
   python -m tests.bench.performance --minutes 10          with a steady stream of ten minutes
+  python -m tests.bench.performance --runner slots=4          with other settings of the runner than those shipped
   python -m tests.bench.performance --quick               whether everything works: its figures mean nothing
   python -m tests.bench.performance --show A.json         print a run that was kept
   python -m tests.bench.performance --compare A.json B.json   two runs beside each other
@@ -51,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--minutes", type=minutes, metavar="N", help="how long the steady stream lasts; a third of one without it"
+    )
+    made.add_argument(
+        "--runner", action="append", default=[], metavar="NAME=VALUE", help="a setting of the runner's, such as slots=4"
     )
     made.add_argument("--quick", action="store_true", help="measure each thing for a second at the most")
     made.add_argument("--output", type=Path, metavar="FILE", help="where the run is kept; without it in .bench")
@@ -71,8 +78,8 @@ def minutes(text: str) -> float:
     return number
 
 
-async def measure(lengths: Lengths) -> Run:
-    """Start a stack, measure, and leave nothing behind."""
+async def measure(lengths: Lengths, settings: list[str]) -> Run:
+    """Start a stack whose runner has these settings, measure, and leave nothing behind."""
     began = time.monotonic()
 
     def say(what: str) -> None:
@@ -85,12 +92,19 @@ async def measure(lengths: Lengths) -> Run:
     with tempfile.TemporaryDirectory(prefix="cutor-bench-") as directory:
         async with Engine.connect() as engine, lent_store_async(copy_store) as store:
             with machine(Path(directory)) as there:
-                write_config(there.config, store)
+                configured(write_config(there.config, store), settings)
                 there.up("builder", "runner", "projector")
                 async with Producers.of(there.stack.server, max(lengths.at_once)) as producers:
                     run = await Bench(there.stack, store, producers, engine, lengths, say).run()
                 say("the stack is stopped")
-    return run
+    return msgspec.structs.replace(run, origin={**run.origin, "runner": " ".join(settings) or "as shipped"})
+
+
+def configured(path: Path, settings: list[str]) -> None:
+    """Add settings of the runner's to a configuration. Raises `InvalidConfig` where it can't work."""
+    with path.open("a") as file:
+        file.write("\n[runner]\n" + "".join(f"{setting}\n" for setting in settings))
+    parse(path.read_bytes(), "--runner")
 
 
 def place(output: Path | None, revision_now: str) -> Path:
@@ -125,7 +139,7 @@ def main() -> int:
             print(tables.whole(read(options.show)))
         else:
             measure_and_keep(options)
-    except (Unexpected, CutorError, TimeoutError, ExceptionGroup) as error:
+    except (Unexpected, CutorError, DockerError, TimeoutError, ExceptionGroup) as error:
         print(f"bench: {said(error)}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -140,7 +154,7 @@ def measure_and_keep(options: argparse.Namespace) -> None:
     if options.minutes is not None:
         lengths = lengths._replace(stream_s=options.minutes * 60)
     path = place(options.output, revision())
-    run = uvloop.run(measure(lengths))
+    run = uvloop.run(measure(lengths, options.runner))
     path.write_bytes(figures.encode(run))
     print(tables.whole(run))
     print(f"\nkept in {path}", file=sys.stderr)

@@ -18,13 +18,15 @@ from tests.bench.performance import cases
 from tests.bench.performance.bare import Containers, Programs, There, runner_calls, steps
 from tests.bench.performance.cases import Case
 from tests.bench.performance.collected import Collected
-from tests.bench.performance.figures import BURST, FORMAT, STREAM, Run, Step, Usage
+from tests.bench.performance.figures import BURST, FORMAT, PAUSED, STREAM, Run, Step, Usage
 from tests.bench.performance.origin import origin
 from tests.bench.performance.producers import Life, Producers, life_steps
 from tests.bench.performance.usage import OTHERS, PROGRAMS, Watch
 from tests.child_image import IMAGE
 from tests.live_stack import Stack
 
+PAUSE_S: Final = 1.0
+"""Between two submissions of one producer: long enough that what cutor does ahead is done, and what it does behind, too."""
 STREAM_SHARE: Final = 0.6
 """Of the most that cutor did a second: what a stack is to bear for as long as it takes."""
 WAYS: Final[tuple[Literal["fork+exec", "nsjail"], ...]] = ("fork+exec", "nsjail")
@@ -40,6 +42,7 @@ class Lengths(NamedTuple):
     program_s: float
     container_s: float
     cutor_s: float
+    paused_s: float
     burst: int
     stream_s: float
     calls: int
@@ -48,10 +51,19 @@ class Lengths(NamedTuple):
 
 
 USUAL: Final = Lengths(
-    turns=3, at_once=(1, 2, 4, 8), program_s=2, container_s=4, cutor_s=8, burst=100, stream_s=20, calls=12, warm_up=5
+    turns=3,
+    at_once=(1, 2, 4, 8),
+    program_s=2,
+    container_s=4,
+    cutor_s=8,
+    paused_s=18,
+    burst=100,
+    stream_s=20,
+    calls=12,
+    warm_up=5,
 )
 QUICK: Final = Lengths(
-    turns=1, at_once=(1, 2), program_s=0.3, container_s=0.8, cutor_s=1, burst=4, stream_s=1, calls=2, warm_up=1
+    turns=1, at_once=(1, 2), program_s=0.3, container_s=0.8, cutor_s=1, paused_s=1, burst=4, stream_s=1, calls=2, warm_up=1
 )
 
 
@@ -78,6 +90,7 @@ class Bench:
         there = await self._warm_up()
         async with self._watch.looking():
             await self._hello(there)
+            await self._paused()
             for case in self._lengths.compiled:
                 await self._compiled(there, case)
             self._say(f"{BURST}: {self._lengths.burst} submissions")
@@ -129,6 +142,12 @@ class Bench:
         self._steps[f"{case.name}, one at a time: cutor's steps"] = life_steps(lives)
         self._steps["one at a time: a runner's calls to a container"] = calls
         self._steps["one at a time: the calls of a container, cheapest"] = steps(made)
+
+    async def _paused(self) -> None:
+        """What somebody waits who comes alone."""
+        self._say(f"{PAUSED}: one at a time, a second between two, for {self._lengths.paused_s:g} s")
+        work = self._producers.with_pauses(cases.PYTHON, PAUSE_S, self._lengths.paused_s)
+        self._steps[f"{PAUSED}: cutor's steps"] = life_steps(await self._through(PAUSED, 1, work))
 
     async def _compiled(self, there: There, case: Case) -> None:
         """A case with a compile stage, one at a time."""

@@ -13,6 +13,7 @@ FORMAT: Final = 1
 
 What = Literal["fork+exec", "nsjail", "container, cheapest", "container, cutor's", "cutor"]
 PYTHON: Final = "Python hello"
+PAUSED: Final = "Python hello, with pauses"
 C: Final = "C hello"
 TESTS: Final = "1 compile + 20 tests"
 BURST: Final = "burst of 100"
@@ -141,14 +142,14 @@ class Target(msgspec.Struct, frozen=True):
 
 def targets(run: Run) -> list[Target]:
     """Return the targets of a run beside their figures."""
-    cutor, jailed = run.find("cutor", PYTHON, 1), run.find("nsjail", PYTHON, 1)
+    cutor, jailed = run.find("cutor", PAUSED, 1), run.find("nsjail", PYTHON, 1)
     most, bare = run.fastest("cutor", PYTHON), run.fastest("container, cheapest", PYTHON)
     p50 = None if cutor is None else cutor.ms.p50
     own = None if p50 is None or jailed is None else p50 - jailed.ms.p50
     rate = None if most is None else most.per_second
     share = None if rate is None or bare is None else rate / bare.per_second
     return [
-        Target("submit to terminal event seen, Python hello, one at a time, p50", p50, 40, " ms", "at most"),
+        Target("submit to terminal event seen, Python hello, one at a time, with pauses, p50", p50, 40, " ms", "at most"),
         Target("cutor's own of that: all but one nsjail with the program", own, 15, " ms", "at most"),
         Target("submissions a second ÷ cheapest bare containers a second", share, 0.8, "", "at least"),
         Target("submissions a second, a container for each", rate, 8, "/s", "at least"),

@@ -129,6 +129,15 @@ class Producers:
                 group.create_task(produce(producer))
         return lives, time.perf_counter() - began
 
+    async def with_pauses(self, case: Case, pause_s: float, seconds: float) -> tuple[list[Life], float]:
+        """Have one of them hand one in after the other, and wait between two; return all lives, and how long that took."""
+        began = time.perf_counter()
+        lives: list[Life] = []
+        while time.perf_counter() < began + seconds or not lives:
+            await asyncio.sleep(pause_s)
+            lives.append(await self.first.live(case))
+        return lives, time.perf_counter() - began
+
     async def burst(self, case: Case, count: int) -> tuple[list[Life], float]:
         """Hand so many in at once."""
         began = time.perf_counter()

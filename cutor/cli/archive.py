@@ -108,7 +108,7 @@ def decode_command(wanted: Wanted, directory: Path | None) -> int:
     is to be ready at once. However it ends, the next one goes on behind it. What hinders one segment hinders no other: it is a
     line, and the exit code is 3. No server is asked.
     """
-    archive = archive_of(wanted, directory)
+    archive = archive_of(wanted, directory, is_there=True)
     with StatusLine() as line:
         found = interruption.run(_decode(archive, line))
     hindered = {one.stream: [str(error) for error in one.hindered] for one in found if one.hindered}
@@ -157,7 +157,7 @@ def status_command(wanted: Wanted, directory: Path | None, offline: bool) -> Non
 
     `chain` is the last link of the hashes: whoever notes it elsewhere can tell whether the end was cut off.
     """
-    archive = archive_of(wanted, directory)
+    archive = archive_of(wanted, directory, is_there=directory is not None)
     reports = interruption.run(_report(None if offline else wanted.find_server(), archive))
     free_bytes, looked = archive.free_bytes(), archive_fold.look(archive)
     if wanted.json:
@@ -192,9 +192,10 @@ def verify_command(wanted: Wanted, directory: Path | None, everything: bool, off
     The chain of hashes, every file's SHA-256, that no message is missing, and that what was decoded is what the bodies say;
     then the first and the last message of every file against the stream, where that still has them. Of the sealed fold its
     SHA-256; with --all a copy of it is opened, it is folded again from the bodies, in a temporary directory (TMPDIR) with room
-    for the views twice, and compared row by row. Exit code 3 if anything differs; each fault is a line.
+    for the views twice, and compared row by row. Exit code 3 if anything differs; each fault is a line. A directory that has
+    not the archive which the stack has there is refused: its disk may not be mounted.
     """
-    server, archive = None if offline else wanted.find_server(), archive_of(wanted, directory)
+    server, archive = None if offline else wanted.find_server(), archive_of(wanted, directory, is_there=True)
     with StatusLine() as line:
         found, of_fold = interruption.run(_verify(server, archive, line, everything=everything))
     faults = [fault for one in found for fault in one.faults] + of_fold.faults
@@ -210,6 +211,8 @@ def verify_command(wanted: Wanted, directory: Path | None, everything: bool, off
             }
         )
         return UNAVAILABLE if faults else DONE
+    if not found:
+        click.echo(f"nothing is sealed in {escape(str(archive.directory))}")
     for one in found:
         said = f"{counted(one.segments, 'file')}, {counted(one.messages, 'message')}"
         click.echo(f"{one.stream}: {said}, {one.compared} of them compared with the stream")
@@ -225,7 +228,7 @@ def verify_command(wanted: Wanted, directory: Path | None, everything: bool, off
 async def _seal(
     server: str, archive: Archive, wanted: Wanted, line: StatusLine, *, everything: bool, begin: bool
 ) -> tuple[dict[str, Manifest], dict[str, ArchiveError]]:
-    from cutor.projections.archive.belonging import check_mark  # noqa: PLC0415 - as above
+    from cutor.projections.archive.belonging import check_mark, check_place  # noqa: PLC0415 - as above
     from cutor.projections.archive.decoding import decode  # noqa: PLC0415 - as above
     from cutor.projections.archive.errors import ArchiveError  # noqa: PLC0415 - as above
     from cutor.projections.archive.sealing import Cut, Progress, seal_each  # noqa: PLC0415 - as above
@@ -236,8 +239,10 @@ async def _seal(
     def tell(at: Progress) -> None:
         line.show(f"sealing {at.stream}: read {at.read:,} of {at.last:,}, sealed up to {at.sealed:,}")
 
-    with archive.held():
-        async with Bus.connect(server, name="cutor archive seal") as bus:
+    async with Bus.connect(server, name="cutor archive seal") as bus:
+        if not begin:
+            await check_place(bus, archive)  # before a directory is made
+        with archive.held():
             warn(await check_mark(bus, archive, begin=begin))
             sealed, hindered = await seal_each(bus, archive, cut.everything() if everything else cut, tell)
         for stream in sealed:
@@ -265,11 +270,12 @@ def _tell_decoding(line: StatusLine, at: Decoding) -> None:
 
 
 async def _acknowledge(server: str, archive: Archive, stream: str, first: int, last: int) -> Manifest:
-    from cutor.projections.archive.belonging import check_mark  # noqa: PLC0415 - as above
+    from cutor.projections.archive.belonging import check_mark, check_place  # noqa: PLC0415 - as above
     from cutor.projections.archive.sealing import acknowledge  # noqa: PLC0415 - as above
 
-    with archive.held():
-        async with Bus.connect(server, name="cutor archive acknowledge-gap") as bus:
+    async with Bus.connect(server, name="cutor archive acknowledge-gap") as bus:
+        await check_place(bus, archive)  # before a directory is made
+        with archive.held():
             warn(await check_mark(bus, archive))
             return await acknowledge(bus, archive, stream, first, last)
 
@@ -285,6 +291,7 @@ async def _report(server: str | None, archive: Archive) -> list[StreamReport]:
 async def _verify(
     server: str | None, archive: Archive, line: StatusLine, *, everything: bool
 ) -> tuple[list[Verified], FoldVerified]:
+    from cutor.projections.archive.belonging import check_place  # noqa: PLC0415 - as above
     from cutor.projections.archive.fold_verification import verify_fold  # noqa: PLC0415 - as above
     from cutor.projections.archive.verification import verify  # noqa: PLC0415 - as above
 
@@ -293,6 +300,8 @@ async def _verify(
 
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(Bus.connect(server, name="cutor archive verify")) if server else None
+        if bus is not None:
+            warn(await check_place(bus, archive))
         found = [await verify(archive, stream, bus, everything=everything, tell=tell) for stream in archive.streams()]
     with tempfile.TemporaryDirectory(prefix="cutor-verify-") as scratch:
         line.show("verifying the sealed fold")

@@ -64,7 +64,7 @@ def expire_command(wanted: Wanted, stream: str, keep_s: int | None, dry_run: boo
     with StatusLine() as line:
         expiry = interruption.run(work(line, most=None if yes and not dry_run else 0))
     if not wanted.json:
-        click.echo(_expiry_text(expiry))
+        click.echo(_expiry_text(expiry, "have gone" if yes and not dry_run else "may go"))
     if asks and expiry.messages:
         click.confirm("let go of them?", abort=True, err=True)
         with StatusLine() as line:
@@ -83,18 +83,18 @@ def _kept_for(wanted: Wanted, stream: str) -> int:
     return days * DAY_S
 
 
-def _expiry_text(expiry: Expiry) -> str:
+def _expiry_text(expiry: Expiry, what: str) -> str:
     why = f"; kept: {escape(expiry.held_by)}" if expiry.held_by else ""
     if not expiry.messages:
         return f"{expiry.stream}: nothing may go{why}"
-    return f"{expiry.stream}: {counted(expiry.messages, 'message')}, {expiry.first:,} to {expiry.last:,}, may go{why}"
+    return f"{expiry.stream}: {counted(expiry.messages, 'message')}, {expiry.first:,} to {expiry.last:,}, {what}{why}"
 
 
 async def _expire(
     server: str, archive: Archive, stream: str, keep_s: float, line: StatusLine, *, announced: bool, most: int | None
 ) -> Expiry:
     """Find out what may go, and let go of it, up to ``most`` (None: all of it; 0: nothing); return what may go."""
-    from cutor.projections.archive.belonging import check_mark  # noqa: PLC0415 - it imports duckdb
+    from cutor.projections.archive.belonging import check_mark, check_place  # noqa: PLC0415 - it imports duckdb
     from cutor.projections.archive.body_retention import announce  # noqa: PLC0415 - as above
     from cutor.projections.archive.body_retention import plan as plan_bodies  # noqa: PLC0415 - as above
     from cutor.projections.archive.mending import mend  # noqa: PLC0415 - as above
@@ -104,8 +104,9 @@ async def _expire(
     def tell(at: int, last: int) -> None:
         line.show(f"comparing {stream}: {at:,} of {last:,}")
 
-    with archive.held():
-        async with Bus.connect(server, name="cutor archive expire") as bus:
+    async with Bus.connect(server, name="cutor archive expire") as bus:
+        await check_place(bus, archive)  # before a directory is made
+        with archive.held():
             warn(await check_mark(bus, archive))
             references = References()
             if stream == EVENTS:

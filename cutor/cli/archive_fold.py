@@ -34,11 +34,7 @@ def fold_command(wanted: Wanted, directory: Path | None) -> None:
     cannot be gone by is removed where there is no room for both. The directory `fold` can be removed at any time. No server is
     asked.
     """
-    from cutor.projections.archive.errors import ArchiveUnusable  # noqa: PLC0415 - it imports duckdb
-
-    archive = archive_of(wanted, directory)
-    if not archive.directory.is_dir():
-        raise ArchiveUnusable(f"{archive.directory}: there is no archive, and so nothing to fold: see --directory")
+    archive = archive_of(wanted, directory, is_there=True)
     with StatusLine() as line:
         found = interruption.run(_seal(archive, line), leaves="what is there is whole: the fold that was there, or the new one")
     if wanted.json:

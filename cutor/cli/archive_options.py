@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,24 +13,37 @@ from cutor.text import escape
 if TYPE_CHECKING:
     from cutor.projections.archive.place import Archive
 
+
+class _Directory(click.Path):
+    """A path, of which an empty one is none: a variable that is not set is not the current directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("an empty name is no directory", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 directory_option = click.option(
     "--directory",
-    type=click.Path(path_type=Path),
+    type=_Directory(path_type=Path),
     metavar="DIR",
     help="Directory of the archive (else `archive.directory`).",
 )
 offline_option = click.option("--offline", is_flag=True, help="Look at the archive alone; no server is asked.")
 
 
-def archive_of(wanted: Wanted, directory: Path | None) -> Archive:
-    """Return the archive that is meant. Raises `ArchiveUnnamed`."""
-    from cutor.projections.archive.errors import ArchiveUnnamed  # noqa: PLC0415 - it imports duckdb
+def archive_of(wanted: Wanted, directory: Path | None, *, is_there: bool = False) -> Archive:
+    """Return the archive that is meant. Raises `ArchiveUnnamed`; `ArchiveUnusable` where its directory must be there."""
+    from cutor.projections.archive.errors import ArchiveUnnamed, ArchiveUnusable  # noqa: PLC0415 - it imports duckdb
     from cutor.projections.archive.place import Archive  # noqa: PLC0415 - as above
 
     configured = wanted.loaded_of_stack.config.archive.directory
     if directory is None and configured is None:
         raise ArchiveUnnamed("no archive is configured: name its directory by --directory, or set [archive] directory")
-    return Archive((directory or Path(str(configured))).absolute())
+    archive = Archive((directory or Path(str(configured))).absolute())
+    if is_there and not archive.directory.is_dir():
+        raise ArchiveUnusable(f"{archive.directory}: there is no such directory, and so no archive: is its disk mounted?")
+    return archive
 
 
 def warn(of: str | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cutor.errors import UNAVAILABLE
 from cutor.projections.archive.place import Archive
 from tests.bare_stack import User, one_line, request
 
@@ -69,7 +68,7 @@ def test_what_users_get_wrong_is_one_line(bare: User, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     said = one_line(bare.cutor("archive", "seal", "--directory", str(blocked)), 3)
-    assert f"{blocked}: the archive cannot be written" in said
+    assert f"{blocked}: the archive cannot be read: Not a directory" in said
     (tmp_path / "archive" / "EVENTS").mkdir(parents=True)
     (tmp_path / "archive" / "EVENTS" / "manifest.json").write_text("{}")
     for command in ("seal", "status"):
@@ -115,7 +114,27 @@ def test_what_expires_is_said(bare: User, tmp_path: Path) -> None:
     assert "set archive.directory, too" in one_line(bare.cutor("archive", "status", "--config", str(config)), 2)
 
 
-def test_nothing_is_folded_where_no_archive_is(bare: User, tmp_path: Path) -> None:
-    done = bare.cutor("archive", "fold", "--directory", str(tmp_path / "typo"))
-    assert "there is no archive" in one_line(done, UNAVAILABLE)
-    assert not (tmp_path / "typo").exists()
+def test_what_is_no_archive_is_not_taken_for_a_sound_one(bare: User, tmp_path: Path) -> None:
+    """A name that is mistyped, a variable that is not set, a disk that is not mounted; and a refusal makes no directory."""
+    nowhere, directory = tmp_path / "typo", tmp_path / "archive"
+    for command in (["verify"], ["verify", "--offline"], ["decode"], ["fold"], ["status"]):
+        refused = bare.cutor("archive", *command, "--directory", str(nowhere))
+        assert f"{nowhere}: there is no such directory, and so no archive: is its disk mounted?" in one_line(refused, 3)
+    for command in (["seal", "--all"], ["verify"], ["status"]):
+        refused = bare.cutor("archive", *command, "--directory", "")
+        assert refused.returncode == 2
+        assert "an empty name is no directory" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert bare.cutor("submit", "-", stdin=request()).returncode == 0
+    assert bare.cutor("archive", "seal", "--all", "--directory", str(directory)).returncode == 0
+    away = directory.rename(tmp_path / "away")
+    for command in (["seal", "--all"], ["expire", "--keep", "30d", "--yes"]):
+        named = ["--config", str(tmp_path / "config.toml")] if command[0] == "expire" else ["--directory", str(directory)]
+        (tmp_path / "config.toml").write_text(f'[archive]\ndirectory = "{directory}"\n')
+        assert "this is not the archive that this stack has there" in one_line(bare.cutor("archive", *command, *named), 2)
+    assert not directory.exists()
+    directory.mkdir()
+    assert "is its disk mounted?" in one_line(bare.cutor("archive", "verify", "--directory", str(directory)), 2)
+    found = bare.cutor("archive", "verify", "--offline", "--directory", str(directory))
+    assert (found.returncode, found.stdout) == (0, f"nothing is sealed in {directory}\n")
+    assert "compared with the stream" in bare.cutor("archive", "verify", "--directory", str(away)).stdout

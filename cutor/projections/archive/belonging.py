@@ -37,19 +37,40 @@ async def check_mark(bus: Bus, archive: Archive, *, begin: bool = False) -> str 
     A new one gets a mark, and ``begin`` takes whatever is there for it. Returns a line to warn with where the stack cannot be
     told of it. Raises `ArchiveElsewhere`, and the archive's errors.
     """
-    subject = f"{SUBJECT}.{hashlib.sha256(str(archive.directory.absolute()).encode()).hexdigest()[:16]}"
+    subject = _subject(archive)
     known, here = await _known(bus, subject), archive.mark()
     if not begin:
-        if known is not None and here != known:
-            raise ArchiveElsewhere(
-                f"{archive.directory}: this is not the archive that this stack has there: is its disk mounted? Nothing is "
-                "sealed or let go of. Is that one on another host, take another path here; is it lost for good, "
-                f"{BEGIN}: {ONE_PLACE}"
-            )
-        if here is None:
-            await _check_beginnings(bus, archive)
+        await _check(bus, archive, known, here)
     here = here or archive.make_mark()
     return None if here == known else await _tell(bus, subject, here)
+
+
+async def check_place(bus: Bus, archive: Archive) -> str | None:
+    """Look whether the stack has another archive under this name; nothing is written, neither there nor to the stack.
+
+    Returns a line to warn with where the stack does not say. Raises `ArchiveElsewhere`, and the archive's errors.
+    """
+    try:
+        known = await _known(bus, _subject(archive))
+    except NotPermitted as error:
+        return f"{error}: whether this is the archive that the stack has there is not known"
+    await _check(bus, archive, known, archive.mark())
+    return None
+
+
+def _subject(archive: Archive) -> str:
+    return f"{SUBJECT}.{hashlib.sha256(str(archive.directory.absolute()).encode()).hexdigest()[:16]}"
+
+
+async def _check(bus: Bus, archive: Archive, known: str | None, here: str | None) -> None:
+    if known is not None and here != known:
+        raise ArchiveElsewhere(
+            f"{archive.directory}: this is not the archive that this stack has there: is its disk mounted? Nothing is "
+            "sealed or let go of. Is that one on another host, take another path here; is it lost for good, "
+            f"{BEGIN}: {ONE_PLACE}"
+        )
+    if here is None:
+        await _check_beginnings(bus, archive)
 
 
 async def _known(bus: Bus, subject: str) -> str | None:

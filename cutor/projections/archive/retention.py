@@ -134,7 +134,10 @@ async def check_limits(bus: Bus, stream: str, keep_s: float) -> None:
             f"{stream} has a max_age of its own: what it takes need not be sealed; write `max_age: unlimited` in streams.yaml"
         )
     if keep_s * NS_PER_S < int(config["duplicate_window"]):
-        raise RetentionRefused(f"{stream}: what is to go may be younger than its duplicate_window: keep it longer than that")
+        window_s = int(config["duplicate_window"]) / NS_PER_S
+        raise RetentionRefused(
+            f"{stream}: what is to go may be younger than its duplicate_window, {window_s:g} s: keep it longer than that"
+        )
 
 
 async def plan(bus: Bus, archive: Archive, keep_s: float, *, tell: Tell = lambda *_: None) -> Expiry:

@@ -270,8 +270,8 @@ def test_a_queued_submission_is_cancelled_and_never_begins(stack: Stack) -> None
         await asyncio.gather(*(seen(client, holder, "leased", "runner") for holder in holders))
         for_runner = (await client.submit(RUNNING)).id
         await seen(client, for_runner, "cache-built")
-        building = (await client.submit(document("true", shell=slow_shell(EVALUATING), cache=False))).id
-        await seen(client, building, "leased", "builder")
+        building = (await client.submit(document("true", shell=slow_shell(REALISING), cache=False))).id
+        await until(lambda: asyncio.to_thread(runs, building, "sleep"))  # a lease alone may be given up on a busy machine
         for_builder = (await client.submit(RUNNING)).id
         waiting = [for_builder, for_runner]
         assert [await client.cancel(identity) for identity in waiting] == [True, True]

@@ -175,7 +175,7 @@ def test_given_a_message_that_breaks_the_fold_then_only_it_is_left_out(
     views.store.small = 0
     monkeypatch.setattr(caplog.handler, "formatter", JsonFormatter({}))
     [poison] = duckdb.extract_statements("SELECT error('boom') FROM incoming WHERE contains(body, 'poison') AND fault IS NULL")
-    views.store._folds[EVENTS].insert(0, (Statement("", frozenset(), finds=False), poison))
+    views.store._statements(EVENTS).insert(0, (Statement("", frozenset(), finds=False), poison))
     views.happen(*BUILT, Cancelled(reason="poison"), leased("runner"), ran(0, "OK"))
     assert views.query("SELECT sequence, fault FROM events WHERE NOT counts") == [
         (4, "cannot be folded: Invalid Input Error: boom")

@@ -263,7 +263,9 @@ def test_a_cancelled_build_keeps_what_nix_printed(stack: Stack) -> None:
 
 
 def test_a_queued_submission_is_cancelled_and_never_begins(stack: Stack) -> None:
-    """Every slot is taken: one waits for a builder, one for a runner. Who receives it in the end only says that it is gone."""
+    """Every slot is taken: one waits for a builder, since nobody has built its environment, one for a runner. Who receives it
+    in the end only says that it is gone.
+    """
 
     async def queued(client: Client) -> tuple[list[Ended], list[Ended]]:
         holders = [(await client.submit(RUNNING)).id for _ in range(2)]
@@ -272,7 +274,7 @@ def test_a_queued_submission_is_cancelled_and_never_begins(stack: Stack) -> None
         await seen(client, for_runner, "cache-built")
         building = (await client.submit(document("true", shell=slow_shell(REALISING), cache=False))).id
         await until(lambda: asyncio.to_thread(runs, building, "sleep"))  # a lease alone may be given up on a busy machine
-        for_builder = (await client.submit(RUNNING)).id
+        for_builder = (await client.submit(document("true", shell=slow_shell(REALISING), cache=False))).id
         waiting = [for_builder, for_runner]
         assert [await client.cancel(identity) for identity in waiting] == [True, True]
         assert [(await client.result(identity)).status for identity in waiting] == ["CANCELLED"] * 2

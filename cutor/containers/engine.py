@@ -10,7 +10,8 @@ import asyncio
 import itertools
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -57,6 +58,7 @@ class Engine:
     def __init__(self, docker: Docker, address: str) -> None:
         self._docker = docker
         self.address = address
+        self._answered_s = float("-inf")
 
     @classmethod
     @asynccontextmanager
@@ -81,7 +83,7 @@ class Engine:
         """Await one request with a deadline, its errors in this module's terms; those of ``keep_status`` stay `DockerError`."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                return await request
+                answer = await request
         except TimeoutError as error:
             raise EngineFailure(f"Docker did not answer within {REQUEST_TIMEOUT_S:.0f} s: {what}") from error
         except DockerError as error:
@@ -92,6 +94,12 @@ class Engine:
             raise EngineRefused(f"Docker could not {what}: {one_line(str(error.message))} (status {error.status})") from error
         except (OSError, aiohttp.ClientError) as error:
             raise self._unreachable(error) from error
+        self._answered_s = time.monotonic()
+        return answer
+
+    def answered_within(self, seconds: float) -> bool:
+        """Return whether the engine did something that it was asked for so short a time ago."""
+        return time.monotonic() - self._answered_s < seconds
 
     def _unreachable(self, error: Exception) -> EngineUnreachable:
         return EngineUnreachable(
@@ -106,6 +114,33 @@ class Engine:
     async def version(self) -> dict[str, Any]:
         """Return Docker's version document (``Version``, ``ApiVersion``, ``Arch``, ``KernelVersion`` …)."""
         return await self.call("say its version", self._docker.version())
+
+    async def ping(self) -> bool:
+        """Return whether what answers is a Docker Engine (0.9 ms; its version takes 11: Docker runs programs to tell it)."""
+
+        async def api_version() -> str | None:
+            async with self._docker._query("_ping", versioned_api=False) as response:
+                await response.read()
+                return response.headers.get("Api-Version")
+
+        return await self.call("say that it is there", api_version()) is not None
+
+    async def notices(self, filters: Mapping[str, Sequence[str]]) -> AsyncGenerator[bytes, None]:
+        """Yield once Docker is listened to, then whenever it tells of something: raw, and of several at once only once.
+
+        It begins with those of Docker's last 256 that pass the filters. Ends with the connection. Raises `EngineFailure`.
+        """
+        parameters = {"filters": json.dumps(filters), "since": "1"}
+        request = self._docker._query("events", params=parameters, timeout=aiohttp.ClientTimeout())
+        response = await self.call("tell of its events", request.__aenter__())
+        try:
+            yield b""
+            async for noticed in response.content.iter_any():
+                yield noticed
+        except (OSError, aiohttp.ClientError) as error:
+            raise self._unreachable(error) from error
+        finally:
+            response.close()
 
     async def start(self, spec: ContainerSpec) -> Child:
         """Create the container, attach its pipes, start it: in this order, so that not a byte is lost (about 250 ms).

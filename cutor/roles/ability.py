@@ -20,24 +20,37 @@ class Ability:
 
     def __init__(self, step: Step) -> None:
         self._step = step
+        self._look: asyncio.Task[None] | None = None
         self.recovery: asyncio.Task[None] | None = None
 
-    async def check(self) -> bool:
-        """Return whether this worker can do its step; where it can't, looking for the moment when it can has begun."""
-        if self.recovery is None:
-            try:
-                await self._step.check()
-            except WorkerUnable as error:
-                self._lost(str(error))
-            except Exception as bug:
-                log.exception("looking whether the %s can work", self._step.role)
-                self._lost(f"a bug: {type(bug).__name__}: {bug}")
+    def begin(self) -> asyncio.Task[None] | None:
+        """Begin to look whether this worker can do its step, beside whatever is read meanwhile: one look for all that come
+        while it lasts. Null where it is known that it can't.
+        """
+        if self.recovery is None and (self._look is None or self._look.done()):
+            self._look = asyncio.create_task(self._looked(), name="look at the worker")
+        return None if self.recovery is not None else self._look
+
+    async def check(self, look: asyncio.Task[None] | None) -> bool:
+        """Return whether this worker can do its step, as a look found; where it can't, looking for when it can has begun."""
+        if look is not None:
+            await asyncio.shield(look)
         return self.recovery is None
 
     def close(self) -> None:
         """Look no more."""
-        if self.recovery is not None:
-            self.recovery.cancel()
+        for task in (self._look, self.recovery):
+            if task is not None:
+                task.cancel()
+
+    async def _looked(self) -> None:
+        try:
+            await self._step.check()
+        except WorkerUnable as error:
+            self._lost(str(error))
+        except Exception as bug:
+            log.exception("looking whether the %s can work", self._step.role)
+            self._lost(f"a bug: {type(bug).__name__}: {bug}")
 
     def _lost(self, reason: str) -> None:
         if self.recovery is None:

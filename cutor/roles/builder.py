@@ -27,6 +27,7 @@ from cutor.bus import horizon
 from cutor.bus.errors import BodyCorrupt, BodyMissing
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
+from cutor.containers.facts import Facts
 from cutor.containers.host_config import NO_NETWORK
 from cutor.environments import Environments, Known
 from cutor.journal import Journal
@@ -64,10 +65,11 @@ async def run_builder(context: RoleContext) -> None:
     """Serve as a builder until the context says stop."""
     async with (
         Engine.connect(context.config.docker.host) as engine,
+        Facts.of(engine) as facts,
         sweeping(engine, context.instance, "builder") as swept,
     ):
         private = PrivateEnvironments(context.data, "builder", context.worker, releasing(engine, context, "builder"))
-        step = BuildStep(context, engine, private)
+        step = BuildStep(context, engine, private, facts)
         async with step.publishing.following():
             await serve(context, step, context.config.builder.slots, swept, beside=private.following)
 
@@ -97,9 +99,10 @@ class BuildStep:
     role: Role = "builder"
     looks = True
 
-    def __init__(self, context: RoleContext, engine: Engine, private: PrivateEnvironments) -> None:
+    def __init__(self, context: RoleContext, engine: Engine, private: PrivateEnvironments, facts: Facts | None = None) -> None:
         self._context = context
         self._engine = engine
+        self._facts = facts or Facts(engine)
         self._private = private
         self._settings = context.config.nix
         self.publishing = Publishing(engine, context.config.nix, context.instance, context.data)
@@ -110,7 +113,7 @@ class BuildStep:
     async def check(self) -> None:
         """Make sure of what no submission brings: an engine that answers, and the image. Raises `WorkerUnable`."""
         await check_engine(self._engine)
-        await check_image(self._engine, self._settings.image)
+        await check_image(self._facts, self._settings.image)
 
     async def approach(self, arrival: Arrival, /) -> LeasedWork | PutOff:
         """Look what the environment needs; wait for who builds it, or for a slot to build it in."""
@@ -189,12 +192,12 @@ class BuildStep:
         await self._report_built(job, known.built, stage, hit=True)
 
     async def _key(self, files: Mapping[str, bytes]) -> str:
-        """Return the environment's key. Image and package set are asked for each time: ``make setup`` may have changed them.
+        """Return the environment's key. Image and package set are those of now: ``make setup`` may have changed them.
 
         Raises `ContainerError`.
         """
         image, packages = await asyncio.gather(
-            self._engine.image_labels(self._settings.image), self._engine.volume_labels(self._settings.packages_volume)
+            self._facts.image_labels(self._settings.image), self._facts.volume_labels(self._settings.packages_volume)
         )
         return environment_key(
             EnvironmentInputs(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
-from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError, ImageMissing
+from cutor.containers.facts import Facts
 from cutor.roles.job import WorkerUnable
 from cutor.roles.sweep import CHECK_S
 
 
-async def check_image(engine: Engine, image: str) -> None:
-    """Make sure that the image of child containers is there, before a lease is spent (1 ms). Raises `WorkerUnable`."""
+async def check_image(facts: Facts, image: str) -> None:
+    """Make sure that the image of child containers is there, before a lease is spent. Raises `WorkerUnable`."""
     try:
         async with asyncio.timeout(CHECK_S):
-            await engine.image_id(image)
+            await facts.image_id(image)
     except TimeoutError as error:
         raise WorkerUnable(f"Docker did not say within {CHECK_S:g} s whether it has the child image") from error
     except ImageMissing as error:

@@ -206,11 +206,12 @@ class Loop:
 
     async def _attend_to(self, delivery: Delivery, subject: EventSubject, running: Running) -> Answer:
         """Decide what a delivery of a submission asks for, and do it."""
+        look = self._ability.begin()
         state = await self._glances.due(delivery.stored, subject)
         if state is None:
             return "done"
         running.known, running.former = state, state.lease
-        if not state.ended and state.fault is None and not await self._ability.check():
+        if not state.ended and state.fault is None and not await self._ability.check(look):
             return "retry"
         if not isinstance(self._wanted(state, running), Leased):
             return await self._take(delivery, running, state)

@@ -18,6 +18,7 @@ from functools import partial
 from cutor.containers.control_group import Watermark
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
+from cutor.containers.facts import Facts
 from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
 from cutor.containers.surplus import Surplus
 from cutor.environments import Environments, Known
@@ -48,10 +49,11 @@ async def run_runner(context: RoleContext) -> None:
     """Serve as a runner until the context says stop."""
     async with (
         Engine.connect(context.config.docker.host) as engine,
+        Facts.of(engine) as facts,
         sweeping(engine, context.instance, "runner") as swept,
     ):
         private = PrivateEnvironments(context.data, "runner", context.worker, releasing(engine, context, "runner"))
-        step = RunStep(context, engine, private, swept)
+        step = RunStep(context, engine, private, swept, facts)
         async with step.fetching.following():
             await serve(context, step, context.config.runner.slots, swept, beside=private.following)
 
@@ -87,9 +89,17 @@ class RunStep:
     role: Role = "runner"
     looks = False
 
-    def __init__(self, context: RoleContext, engine: Engine, private: PrivateEnvironments, swept: Swept = NOTHING) -> None:
+    def __init__(
+        self,
+        context: RoleContext,
+        engine: Engine,
+        private: PrivateEnvironments,
+        swept: Swept = NOTHING,
+        facts: Facts | None = None,
+    ) -> None:
         self._context = context
         self._engine = engine
+        self._facts = facts or Facts(engine)
         self._private = private
         settings = context.config.runner
         self._slots = Slots(settings.uid_base, settings.slots)
@@ -107,7 +117,7 @@ class RunStep:
     async def check(self) -> None:
         """Make sure of what no submission brings: an engine that answers, the image, a uid. Raises `WorkerUnable`."""
         await check_engine(self._engine)
-        await check_image(self._engine, self._context.config.docker.image)
+        await check_image(self._facts, self._context.config.docker.image)
         await self._slots.claim()
 
     async def approach(self, arrival: Arrival, /) -> LeasedWork | PutOff:

@@ -1,7 +1,7 @@
 """What an engine has said of images and volumes, kept for as long as it says that nothing happened to them.
 
-Every submission needs to know that the child image is there, and what image and package set are: 1.5 ms for each question, one of
-them this process's own. They change with ``make setup`` alone. So Docker is asked once, and from then on its notices of images and
+Every submission needs to know that the child image is there, and what image and package set are: 1.5 ms for each question, 1 of
+them this process's own. They change with ``make setup`` alone. So Docker is asked once, and then its notices of images and of
 volumes are listened to: what was said is forgotten with the first notice, whatever it is of.
 
 What makes that wrong, and what comes of it:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from cutor.containers import seccomp
 
-Role = Literal["builder", "runner", "store"]
+Role = Literal["builder", "runner", "store", "parked"]
 StoreUser = Literal["builder", "runner", "command"]
 """Whom a store's container serves: a role of the instance, or a command such as ``cutor gc``."""
 
@@ -28,6 +28,10 @@ CODE_DIRECTORY: Final = "/opt/cutor"
 ENVIRONMENT: Final = ["PATH=/usr/bin", "LANG=C.UTF-8", "MALLOC_MMAP_THRESHOLD_=131072"]
 """Of an init. The threshold keeps glibc's malloc from holding on to large buffers: the kernel gets them back at once."""
 RUNNER_MODULE: Final = "cutor.jail.inside.worker_init"
+PARKED_COMMAND: Final = ["/opt/cutor/bin/busybox", "cat"]
+"""Of a parked container: waits for the end of its standard input, and does nothing else."""
+PARKED_UID: Final = 65_534
+"""As whom a parked container waits: no slot's and no build's."""
 NO_NETWORK: Final = "none"
 """Docker's name of the network that has nothing in it but a loopback."""
 REFUSE_ARGUMENT: Final = "--refuse"
@@ -179,11 +183,13 @@ def runner_spec(
     resources: Resources,
     storage: RunnerStorage = RunnerStorage(),
     environment: str | None = None,
+    network: str = NO_NETWORK,
 ) -> ContainerSpec:
     """Return the container of one submission: unprivileged, one uid of its own, the store read-only.
 
     ``uid`` (and gid) is the slot's: two running containers must not share one, nor may anything else on the host use it, so
     that slots share no per-uid resource of the kernel's. ``environment`` is the key by which a collection sees it in use.
+    ``network`` is that of a parked container (`parked_network`), or none at all, which takes Docker twice as long.
     """
     writable = (
         Tmpfs(BOX_DIRECTORY, storage.box_bytes, storage.box_inodes, uid, executable=True),
@@ -192,11 +198,26 @@ def runner_spec(
         Tmpfs("/tmp", _MIB, 1024, uid),  # noqa: S108 (the container's own: nsjail puts its mount points there)
     )
     host = _host_config(resources, writable, (Volume(storage.store_volume, STORE_DIRECTORY, read_only=True),))
+    host["NetworkMode"] = network
     spec = _spec(identity, "runner", image, f"{uid}:{uid}", entry_command(RUNNER_MODULE), host)
+    if network != NO_NETWORK:
+        del spec.body["Hostname"]  # Docker gives it the parked one's, and refuses another
     spec.body["Labels"] |= {UID_LABEL: str(uid), STORE_LABEL: storage.store_volume}
     if environment is not None:
         spec.body["Labels"][ENVIRONMENT_LABEL] = environment
     return spec
+
+
+def parked_spec(identity: Identity, *, image: str) -> ContainerSpec:
+    """Return a container that does nothing: others join its network namespace, which has a loopback and nothing behind it."""
+    host = _host_config(Resources(memory_bytes=16 * _MIB, processes=4), (), ())
+    _mask_system_paths(host)
+    return _spec(identity, "parked", image, f"{PARKED_UID}:{PARKED_UID}", PARKED_COMMAND, host)
+
+
+def parked_network(container_id: str) -> str:
+    """Return the network of containers that join a parked container's."""
+    return f"container:{container_id}"
 
 
 def builder_spec(
@@ -260,8 +281,7 @@ def store_spec(
     )
     volumes = (Volume(store_volume, STORE_DIRECTORY, read_only=False), Volume(var_volume, "/nix/var", read_only=False))
     host = _host_config(resources, writable, volumes)
-    for unmasked in ("MaskedPaths", "ReadonlyPaths"):
-        del host[unmasked]
+    _mask_system_paths(host)
     host |= {"CapAdd": ["SETUID", "SETGID"], "NetworkMode": network}
     if cache is not None:
         host["Mounts"].append(_cache_mount(cache))
@@ -298,7 +318,7 @@ def _host_config(
         "MemorySwap": resources.memory_bytes,  # the sum of both: no swap
         "Mounts": [_mount(volume) for volume in volumes],
         "NanoCpus": int(resources.cpus * 1_000_000_000),
-        "NetworkMode": "none",
+        "NetworkMode": NO_NETWORK,
         "PidsLimit": resources.processes,
         "ReadonlyPaths": [],
         "ReadonlyRootfs": True,
@@ -309,6 +329,12 @@ def _host_config(
             {"Name": "nofile", "Soft": 1024, "Hard": OPEN_FILES_CEILING},
         ],
     }
+
+
+def _mask_system_paths(host: dict[str, Any]) -> None:
+    """Leave Docker's own masks where they are: in a container that makes no jail."""
+    for unmasked in ("MaskedPaths", "ReadonlyPaths"):
+        del host[unmasked]
 
 
 def _mount(volume: Volume) -> dict[str, Any]:

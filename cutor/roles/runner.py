@@ -20,6 +20,7 @@ from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.facts import Facts
 from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
+from cutor.containers.parked import ParkedNetwork
 from cutor.containers.surplus import Surplus
 from cutor.environments import Environments, Known
 from cutor.jail import session as jail
@@ -54,7 +55,7 @@ async def run_runner(context: RoleContext) -> None:
     ):
         private = PrivateEnvironments(context.data, "runner", context.worker, releasing(engine, context, "runner"))
         step = RunStep(context, engine, private, swept, facts)
-        async with step.fetching.following():
+        async with step.fetching.following(), step.network.kept():
             await serve(context, step, context.config.runner.slots, swept, beside=private.following)
 
 
@@ -108,6 +109,7 @@ class RunStep:
                 self._slots.withhold(one.uid)
                 one.removal.add_done_callback(partial(self._let_go, one))
         self.fetching = Fetching(engine, context.config.nix, context.instance, context.data)
+        self.network = ParkedNetwork(engine, context.config.docker.image, context.instance, context.data)
         self._storage = RunnerStorage(store_volume=context.config.nix.store_volume)
 
     def _let_go(self, stuck: Stuck, _removal: asyncio.Future[None]) -> None:
@@ -195,7 +197,8 @@ class RunStep:
         resources = first_resources(work)
         config = self._context.config
         identity = Identity(self._context.instance, secrets.token_hex(6), str(job.state.address), self._context.data)
-        spec = runner_spec(
+        spec = partial(
+            runner_spec,
             identity,
             image=config.docker.image,
             uid=uid,
@@ -203,7 +206,7 @@ class RunStep:
             storage=self._storage,
             environment=work.environment.key,
         )
-        child = await self._engine.start(spec)
+        child = await self.network.start(lambda network: spec(network=network))
         session = WorkerSession(child, resources, Watermark.find(child.id), Surplus.find(child.id))
         try:
             async with self._kept(work.environment.key):

@@ -105,6 +105,8 @@ def is_left(found: ContainerSummary, role: Role) -> bool:
     if found.labels.get(ROLE_LABEL) == "store":
         user = found.labels.get(USER_LABEL)
         return user == role or (user == "command" and found.state in ENDED)
+    if found.labels.get(ROLE_LABEL) == "parked":
+        return role == "runner"
     return found.labels.get(ROLE_LABEL) == role
 
 

@@ -83,7 +83,8 @@ class Watch:
         self._stack = stack
         self._label = f"label=cutor={stack.instance}"
         self._volumes_before = set(docker("volume", "ls", "-q"))
-        self._made = Notes(stack.home / "containers", self._label, "event=create", form="{{.ID}}")
+        made = '{{.ID}} {{index .Actor.Attributes "cutor.role"}}'
+        self._made = Notes(stack.home / "containers", self._label, "event=create", form=made)
         self._mounted = Notes(
             stack.home / "volumes", "type=volume", "event=mount", form="{{.Actor.ID}} {{.Actor.Attributes.container}}"
         )
@@ -94,8 +95,11 @@ class Watch:
         self._mounted.close()
 
     def ids(self) -> set[str]:
-        """Return the ids of all containers so far."""
-        return set(self._made.lines()) | set(docker("ps", "-aq", "--no-trunc", "--filter", self._label))
+        """Return the ids of all containers so far, but of one that runs because a runner does: another takes its place."""
+        made = {line.split()[0] for line in self._made.lines()}
+        made |= set(docker("ps", "-aq", "--no-trunc", "--filter", self._label))
+        parked = ("--filter", self._label, "--filter", "label=cutor.role=parked")
+        return made - set(docker("ps", "-q", "--no-trunc", *parked))
 
     def volumes(self, ids: set[str]) -> set[str]:
         """Return the volumes that the containers have mounted and that are new since the watch began."""
@@ -107,7 +111,7 @@ class Watch:
         ids = self.ids()
         return Census(
             processes=frozenset(processes(self._stack, ids)),
-            containers=frozenset(docker("ps", "-aq", "--filter", self._label)),
+            containers=frozenset(ids & set(docker("ps", "-aq", "--no-trunc", "--filter", self._label))),
             directories=frozenset(directories(self._stack, ids)),
             mounts=frozenset(named(Path("/proc/self/mountinfo").read_text().splitlines(), ids)),
             cgroups=frozenset(cgroups(ids)),

@@ -154,9 +154,9 @@ SPARE: Final = f"cutor-test-var-{secrets.token_hex(4)}"
 
 
 async def wait_for_no_container(instance: str) -> None:
-    """Wait until no container of a stack is left: a volume in use cannot be removed."""
+    """Wait until no submission of a stack has a container: a volume in use cannot be removed."""
     async with Engine.connect() as engine, asyncio.timeout(PATIENCE_S):
-        while await engine.list(instance):
+        while any("cutor.submission" in one.labels for one in await engine.list(instance)):
             await asyncio.sleep(0.1)
 
 

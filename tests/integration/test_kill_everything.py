@@ -64,8 +64,8 @@ def kill_all(user: User) -> int:
 
 
 def containers(user: User) -> list[str]:
-    """Every container of the stack, running or not."""
-    command = ["docker", "ps", "-aq", "--filter", f"label=cutor={user.stack.instance}"]
+    """Every container of the stack that has served a submission, running or not."""
+    command = ["docker", "ps", "-aq", "--filter", f"label=cutor={user.stack.instance}", "--filter", "label=cutor.submission"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 

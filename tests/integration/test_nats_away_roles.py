@@ -103,11 +103,11 @@ class Roles:
                 await asyncio.sleep(0.05)
 
     async def nothing_left(self) -> None:
-        """Check that there is no container, and that the views are those of a rebuild."""
+        """Check that no submission has a container, and that the views are those of a rebuild."""
         async with Engine.connect() as engine, asyncio.timeout(PATIENCE_S):
             for role in ("builder", "runner"):
                 instance = (self.home / role / "instance").read_text().strip()
-                while await engine.list(instance):
+                while any("cutor.submission" in one.labels for one in await engine.list(instance)):
                     await asyncio.sleep(0.1)
         assert await differences(self.journal.bus, self.home / "projector" / "projections.duckdb") == []
 

@@ -115,6 +115,8 @@ class Containers:
         most = dict.fromkeys(SLOTS, 0)
         for event in sorted(map(json.loads, said.splitlines()), key=lambda event: int(event["timeNano"])):
             role = event["Actor"]["Attributes"]["cutor.role"]
+            if role not in SLOTS:
+                continue
             if event["Action"] == "start":
                 started[role] += 1
                 running[role].add(event["id"])

@@ -54,6 +54,12 @@ def containers(instance: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
+def of_submissions(instance: str) -> list[str]:
+    """Return those of them that serve a submission."""
+    filters = [word for label in (f"cutor={instance}", "cutor.submission") for word in ("--filter", f"label={label}")]
+    return subprocess.run(["docker", "ps", "-aq", *filters], capture_output=True, text=True, check=True).stdout.split()
+
+
 def processes(directory: Path) -> list[str]:
     """Return the command lines that name something beneath a directory."""
     found = []
@@ -113,7 +119,7 @@ def running(user: User) -> list[str]:
 
 def two_run(user: User) -> None:
     """Wait until two submissions are in work, and their containers there."""
-    until(lambda: len(running(user)) == 2 and len(containers(user.stack.instance)) >= 2)
+    until(lambda: len(running(user)) == 2 and len(of_submissions(user.stack.instance)) >= 2)
 
 
 def attempts(user: User) -> dict[str, int]:
@@ -244,7 +250,7 @@ def test_a_killed_runner_by_itself_loses_nothing(user: User) -> None:
     with runner_alone(user, 600) as runner:
         instance = (user.home / "alone" / "instance").read_text().strip()
         submit(user, 5)
-        until(lambda: len(containers(instance)) == 2)
+        until(lambda: len(of_submissions(instance)) == 2)
         runner.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         runner.kill()

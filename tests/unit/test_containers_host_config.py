@@ -15,6 +15,8 @@ from cutor.containers.host_config import (
     RunnerStorage,
     Tmpfs,
     builder_spec,
+    parked_network,
+    parked_spec,
     runner_spec,
     store_spec,
 )
@@ -86,6 +88,30 @@ def test_a_box_is_bounded_in_files_as_a_jails_own_directories_are() -> None:
     inodes = {path: int(options.partition("nr_inodes=")[2].partition(",")[0]) for path, options in writable.items()}
     assert inodes["/box"] == TMP_INODES == 65_536
     assert inodes["/copies"] == TMP_INODES + 16, "a copy of a full box, and the directories that hold it"
+
+
+def test_a_runner_that_joins_a_network_differs_in_nothing_else() -> None:
+    """Docker refuses a host name there: it is that of the container whose network is joined."""
+    joined = runner_spec(IDENTITY, image="image", uid=300_007, resources=RESOURCES, network=parked_network("abc")).body
+    assert joined["HostConfig"]["NetworkMode"] == "container:abc"
+    assert joined["HostConfig"] | {"NetworkMode": "none"} == RUNNER.body["HostConfig"]
+    assert joined | {"Hostname": "cutor", "HostConfig": RUNNER.body["HostConfig"]} == RUNNER.body
+    assert "Hostname" not in joined
+
+
+def test_a_parked_container_waits_and_can_do_nothing_else() -> None:
+    """It has no network, no capability, no volume and nothing to write to, and it is nobody's uid."""
+    body = parked_spec(Identity("one", "abc", data=PurePath("/srv/data")), image="image").body
+    host = body["HostConfig"]
+    assert body["Cmd"] == ["/opt/cutor/bin/busybox", "cat"]
+    assert body["User"] == "65534:65534"
+    assert body["Labels"] == {"cutor": "one", "cutor.role": "parked", "cutor.data": "/srv/data"}
+    assert (host["NetworkMode"], host["IpcMode"], host["CapDrop"], host["ReadonlyRootfs"]) == ("none", "none", ["ALL"], True)
+    assert (host["Memory"], host["MemorySwap"], host["PidsLimit"]) == (16 << 20, 16 << 20, 4)
+    assert (host["Mounts"], host["Tmpfs"]) == ([], {})
+    assert "no-new-privileges" in host["SecurityOpt"]
+    assert any(option.startswith("seccomp={") for option in host["SecurityOpt"])
+    assert not {"CapAdd", "MaskedPaths", "ReadonlyPaths", "Privileged", "Binds"} & set(host), "Docker's own masks hold"
 
 
 def test_a_builders_root_can_only_map_ids() -> None:

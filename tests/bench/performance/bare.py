@@ -23,10 +23,13 @@ from cutor.containers.engine import Engine
 from cutor.containers.host_config import (
     BOX_DIRECTORY,
     CODE_DIRECTORY,
+    NO_NETWORK,
     ContainerSpec,
     Identity,
     Resources,
     RunnerStorage,
+    parked_network,
+    parked_spec,
     runner_spec,
 )
 from cutor.containers.seccomp import program_policy
@@ -62,14 +65,17 @@ class There(NamedTuple):
     variables: tuple[tuple[bytes, bytes], ...]
     limit: Limit
 
-    def spec(self, resources: Resources, command: list[str] | None = None) -> ContainerSpec:
+    def spec(self, resources: Resources, command: list[str] | None = None, network: str = NO_NETWORK) -> ContainerSpec:
         """Return a container as a runner makes it, with another command in it if there is one."""
-        identity = Identity(self.instance, f"bench-{secrets.token_hex(6)}")
         storage = RunnerStorage(store_volume=self.store_volume)
-        spec = runner_spec(identity, image=self.image, uid=UID, resources=resources, storage=storage)
+        spec = runner_spec(self.identity(), image=self.image, uid=UID, resources=resources, storage=storage, network=network)
         if command is not None:
             spec.body["Cmd"] = command
         return spec
+
+    def identity(self) -> Identity:
+        """Return that of another container."""
+        return Identity(self.instance, f"bench-{secrets.token_hex(6)}")
 
 
 class Programs:
@@ -142,37 +148,33 @@ class Programs:
 
 
 class Containers:
-    """Bare containers, made, started and removed; ``parked`` is the one whose network the cheapest ones share."""
+    """Bare containers, made, started and removed; ``network`` is that of a parked one, which they all join."""
 
-    def __init__(self, docker: Docker, there: There, parked: str) -> None:
+    def __init__(self, docker: Docker, there: There, network: str) -> None:
         self._docker = docker
         self._there = there
-        self._parked = parked
+        self.network = network
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, there: There) -> AsyncIterator[Containers]:
-        """Park a container without a network."""
+    async def of(cls, engine: Engine, there: There) -> AsyncIterator[Containers]:
+        """Park a container without a network, as a runner does."""
         async with Docker() as docker:
-            spec = there.spec(ROOMY, SLEEP)
-            parked = await docker.containers.create(spec.body, name=spec.name)
+            parked = await engine.start(parked_spec(there.identity(), image=there.image))
             try:
-                await parked.start()
-                yield cls(docker, there, parked.id)
+                yield cls(docker, there, parked_network(parked.id))
             finally:
-                await parked.delete(force=True, v=True)
+                await parked.remove()
 
     def own(self) -> ContainerSpec:
         """Return a container as a runner's, that sleeps."""
-        return self._there.spec(Resources(memory_bytes=128 * MIB, processes=64), SLEEP)
+        return self._there.spec(Resources(memory_bytes=128 * MIB, processes=64), SLEEP, self.network)
 
     def cheapest(self) -> ContainerSpec:
-        """Return the same for less: the parked one's network, and one tmpfs."""
+        """Return the same for less: one tmpfs."""
         spec = copy.deepcopy(self.own())
         host = spec.body["HostConfig"]
-        host["NetworkMode"] = f"container:{self._parked}"
         host["Tmpfs"] = {BOX_DIRECTORY: host["Tmpfs"][BOX_DIRECTORY]}
-        del spec.body["Hostname"]  # it is that of the namespace that is shared
         return spec
 
     async def measure(
@@ -201,8 +203,8 @@ class Containers:
         return took
 
 
-async def runner_calls(engine: Engine, there: There, case: Case, times: int) -> list[Step]:
-    """Return what the calls of a runner to one container take, each by itself: one run, no compile stage."""
+async def runner_calls(engine: Engine, there: There, network: str, case: Case, times: int) -> list[Step]:
+    """Return what the calls of a runner to one container in a network take, each by itself: one run, no compile stage."""
     lives: list[dict[str, float]] = []
     files = {name: text.encode() for name, text in case.files.items()}
     submission = session.Submission(files, there.variables, there.environment.programs, there.environment.closure)
@@ -213,7 +215,7 @@ async def runner_calls(engine: Engine, there: There, case: Case, times: int) -> 
     )
     for _ in range(times):
         took: dict[str, float] = {}
-        child = await timed(took, "create, attach, start", engine.start(there.spec(resources)))
+        child = await timed(took, "create, attach, start", engine.start(there.spec(resources, network=network)))
         worker = WorkerSession(child, resources, None, Surplus.find(child.id))
         try:
             await timed(took, "until the init is ready", worker.ready())

@@ -127,7 +127,7 @@ class Bench:
         made: list[dict[str, float]] = []
         async with AsyncExitStack() as stack:
             programs = await stack.enter_async_context(Programs.of(self._engine, there, case))
-            containers = await stack.enter_async_context(Containers.of(there))
+            containers = await stack.enter_async_context(Containers.of(self._engine, there))
             for at_once in self._lengths.at_once:
                 for turn in range(self._lengths.turns):
                     self._say(f"{case.name}, {at_once} at once, turn {turn + 1} of {self._lengths.turns}")
@@ -137,8 +137,8 @@ class Bench:
                     if at_once == 1:
                         lives += some
                         made += some_made
-        self._say("what a runner's calls to a container take")
-        calls = await runner_calls(self._engine, there, case, self._lengths.calls)
+            self._say("what a runner's calls to a container take")
+            calls = await runner_calls(self._engine, there, containers.network, case, self._lengths.calls)
         self._steps[f"{case.name}, one at a time: cutor's steps"] = life_steps(lives)
         self._steps["one at a time: a runner's calls to a container"] = calls
         self._steps["one at a time: the calls of a container, cheapest"] = steps(made)

@@ -199,7 +199,7 @@ def runner_spec(
     )
     host = _host_config(resources, writable, (Volume(storage.store_volume, STORE_DIRECTORY, read_only=True),))
     host["NetworkMode"] = network
-    spec = _spec(identity, "runner", image, f"{uid}:{uid}", entry_command(RUNNER_MODULE), host)
+    spec = _spec(identity, "runner", image, f"{uid}:{uid}", entry_command(RUNNER_MODULE, [seccomp.program_policy()]), host)
     if network != NO_NETWORK:
         del spec.body["Hostname"]  # Docker gives it the parked one's, and refuses another
     spec.body["Labels"] |= {UID_LABEL: str(uid), STORE_LABEL: storage.store_volume}

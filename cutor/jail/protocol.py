@@ -13,7 +13,7 @@ import json
 import struct
 from typing import Any, Final, NamedTuple
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 """Of the frames' contents. The child image carries it as its label ``cutor.protocol``, and an init's first frame as a field."""
 
 MAX_HEADER_BYTES: Final = 1 << 20

@@ -19,7 +19,6 @@ from cutor.containers.child import Child
 from cutor.containers.control_group import Watermark
 from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault, one_line
 from cutor.containers.host_config import Resources
-from cutor.containers.seccomp import program_policy
 from cutor.containers.surplus import Surplus
 from cutor.jail.frames import Frames
 from cutor.jail.inside.worker_init import LOOK_BYTES, REST_SLACK_BYTES
@@ -34,14 +33,17 @@ INIT_MEMORY_BYTES: Final = 7 * MIB
 """What a container holds once its init is up (measured: 6.7 MiB): the first estimate of what it rests at."""
 OWN_MEMORY_BYTES: Final = 4 * MIB
 """What comes beside it while a stage runs: nsjail, jail-init, a jail's mounts (1.7 MiB), and what kernels differ in."""
+KEPT_MEMORY_BYTES: Final = 2 * MIB
+"""What the jail that is kept for a run takes while a compile stage has one of its own."""
 ROOM_MEMORY_BYTES: Final = 3 * MIB
 """How much more than needed a container is left with: changing a limit takes Docker 20 ms, and what it rests at varies."""
 NEW_ROOM_BYTES: Final = 2 * MIB
 """How much more than needed a changed limit gives: what comes next may need a little more, or a little less."""
 FILE_BYTES: Final = 5 << 10
 """What a file takes in the box beside its size, at the most: its last page, and what the kernel holds for it."""
-OWN_TASKS: Final = 3
-"""The init, nsjail, jail-init: beside the program's own processes and threads."""
+OWN_TASKS: Final = 5
+"""The init, and nsjail and jail-init of the stage's jail and of one that is kept: beside the program's own processes and
+threads, whose number is bounded in its jail."""
 
 READY_S: Final = 30.0
 HAND_OVER_S: Final = 60.0
@@ -126,6 +128,7 @@ def first_memory_bytes(limit: Limit, files: Mapping[str, bytes], other_bytes: in
     """
     files_bytes = sum(map(len, files.values()))
     resting_bytes = INIT_MEMORY_BYTES + files_bytes + FILE_BYTES * len(files) + 2 * other_bytes
+    resting_bytes += KEPT_MEMORY_BYTES if COMPILE_SCRIPT in files else 0
     stage_bytes = stage_memory_bytes(limit, resting_bytes, stdin_bytes) + NEW_ROOM_BYTES
     return max(stage_bytes, hand_over_memory_bytes(len(files), files_bytes + other_bytes))
 
@@ -180,7 +183,6 @@ class WorkerSession:
             "files": [{"name": name, "bytes": len(data)} for name, data in submission.files.items()],
             "closure_bytes": len(closure),
             "programs": msgspec.to_builtins(submission.programs),
-            "policy": program_policy(),
         }
         needed_bytes = hand_over_memory_bytes(len(submission.files), len(body) + LOOK_BYTES * len(submission.closure))
         if needed_bytes > self._memory_bytes:
@@ -197,16 +199,16 @@ class WorkerSession:
 
         Raises `EnvironmentMissing`, `SessionFault`, `EngineFailure`.
         """
-        report = await self._stage("compile", 0, COMPILE_SCRIPT, (), b"", limit)
+        report = await self._stage("compile", 0, COMPILE_SCRIPT, (), b"", limit, more=True)
         self._box = None
         return report
 
-    async def run_test(self, index: int, *, args: Sequence[str], stdin: bytes, limit: Limit) -> StageReport:
-        """Run ``cutor-run.sh`` for one test case; what it changes is thrown away.
+    async def run_test(self, index: int, *, args: Sequence[str], stdin: bytes, limit: Limit, more: bool = True) -> StageReport:
+        """Run ``cutor-run.sh`` for one test case; what it changes is thrown away. Without ``more`` it is the last one.
 
         Raises `EnvironmentMissing`, `SessionFault`, `EngineFailure`.
         """
-        return await self._stage("run", index, RUN_SCRIPT, args, stdin, limit)
+        return await self._stage("run", index, RUN_SCRIPT, args, stdin, limit, more=more)
 
     async def close(self) -> None:
         """Remove the container, whatever state it is in, and however long Docker takes. Safe to call again."""
@@ -216,12 +218,20 @@ class WorkerSession:
         await self._child.discard()
 
     async def _stage(
-        self, kind: Literal["compile", "run"], index: int, script: str, args: Sequence[str], stdin: bytes, limit: Limit
+        self,
+        kind: Literal["compile", "run"],
+        index: int,
+        script: str,
+        args: Sequence[str],
+        stdin: bytes,
+        limit: Limit,
+        *,
+        more: bool,
     ) -> StageReport:
         await self._rest()
         if self._surplus is not None:
             await self._surplus.take_back(self._held.resting_bytes)
-        held_bytes = self._held.resting_bytes + (self._held.copy_bytes if kind == "run" else 0)
+        held_bytes = self._held.resting_bytes + (self._held.copy_bytes if kind == "run" else KEPT_MEMORY_BYTES)
         memory_bytes = stage_memory_bytes(limit, held_bytes, len(stdin))
         await self._make_room(memory_bytes, limit.processes + OWN_TASKS)
         header = {
@@ -231,7 +241,7 @@ class WorkerSession:
             "script": script,
             "args": list(args),
             "limit": msgspec.to_builtins(limit),
-            "memory_bytes": self._memory_bytes,
+            "more": more,
         }
         seconds = limit.wall_time_ms / 1000 + STAGE_GRACE_S
         self._frames.reader.max_body_bytes = limit.stdout_bytes + limit.stderr_bytes

@@ -285,7 +285,8 @@ class RunStep:
     async def _run(self, work: Work, session: WorkerSession, index: int, budget: WallTimeBudget) -> Stage:
         case, own = work.request.test_cases[index], work.limits["run"]
         limit = budget.limit(own)
-        report = await session.run_test(index, args=case.args, stdin=case.input, limit=limit)
+        more = index + 1 < len(work.request.test_cases)
+        report = await session.run_test(index, args=case.args, stdin=case.input, limit=limit, more=more)
         expected, compare = case.expected_output, work.request.compare
         judged = judge(report, limit, name=case.name, expected_output=expected, compare=compare)
         stage = budget.explained(judged, own)

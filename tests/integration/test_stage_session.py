@@ -161,9 +161,8 @@ async def test_a_program_at_an_odd_path_is_a_fault_with_a_word_and_no_traceback(
         try:
             session = WorkerSession(child, RESOURCES)
             await session.ready()
-            await session.hand_over(Submission(whole.files, whole.variables, odd))
             with pytest.raises(SessionFault, match="init failed: ValueError: not a path that a jail can be given") as caught:
-                await session.run_test(0, args=(), stdin=b"", limit=LIMIT)
+                await session.hand_over(Submission(whole.files, whole.variables, odd))
             assert "\n" not in str(caught.value)
             assert child.stderr_tail == b""
         finally:

@@ -18,6 +18,7 @@ from cutor.jail import session as session_module
 from cutor.jail.inside.worker_init import REST_SLACK_BYTES
 from cutor.jail.protocol import PROTOCOL_VERSION
 from cutor.jail.session import (
+    KEPT_MEMORY_BYTES,
     NEW_ROOM_BYTES,
     OWN_TASKS,
     ROOM_MEMORY_BYTES,
@@ -156,7 +157,7 @@ def check_limits(limits: list[tuple[int, int]]) -> None:
     """
     step_bytes = NEW_ROOM_BYTES + max(more_bytes for _, more_bytes in session_module.LOWERING)
     handed_bytes = max(MADE_WITH.memory_bytes, hand_over_memory_bytes(1, 1000) + NEW_ROOM_BYTES)
-    compiled_bytes = stage_memory_bytes(LIMIT, handed_bytes, 0) + step_bytes
+    compiled_bytes = stage_memory_bytes(LIMIT, handed_bytes + KEPT_MEMORY_BYTES, 0) + step_bytes
     most_bytes = stage_memory_bytes(LIMIT, 2 * (compiled_bytes + REST_SLACK_BYTES), len(b"in")) + step_bytes
     for memory_bytes, processes in limits:
         assert LIMIT.memory_bytes < memory_bytes <= most_bytes
@@ -217,7 +218,8 @@ def test_no_sequence_of_lies_gives_a_container_more_than_its_box_can_need(
 ) -> None:
     """However many test cases it lies in: what it said before the first of them counts, up to what it can have held then."""
     compile_bytes, *runs = asyncio.run(limits_of(box, [handed, compiled, *words]))
-    assert compile_bytes <= stage_memory_bytes(LIMIT, min(handed[0], MADE_WITH.memory_bytes), 0) + ROOM_MEMORY_BYTES
+    handed_bytes = min(handed[0], MADE_WITH.memory_bytes) + KEPT_MEMORY_BYTES
+    assert compile_bytes <= stage_memory_bytes(LIMIT, handed_bytes, 0) + ROOM_MEMORY_BYTES
     resting_bytes = min(compiled[0], compile_bytes)
     copy_bytes = min(compiled[1], resting_bytes) + REST_SLACK_BYTES if box == "copy" else 0
     most_bytes = stage_memory_bytes(LIMIT, resting_bytes + REST_SLACK_BYTES + copy_bytes, 0) + ROOM_MEMORY_BYTES

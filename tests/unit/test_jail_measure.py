@@ -140,7 +140,7 @@ def test_the_programs_own_limits() -> None:
     assert limits[channel.NOFILE] == (64, 64)
     assert limits[channel.FSIZE] == (4096, 4096)
     assert limits[channel.CORE] == (0, 0)
-    assert limits[channel.NPROC] == (13, 13)
+    assert limits[channel.NPROC] == (11, 11)
     assert limits[channel.STACK] == (64 << 20, channel.UNLIMITED)
 
 

@@ -29,6 +29,8 @@ def test_the_command_closes_the_jail_and_leaves_limits_to_jail_init() -> None:
     assert command[0] == "/opt/nsjail/bin/nsjail"
     assert {"--user=1000:300001:1", "--group=1000:300002:1", "--hostname=name", "--seccomp_string=POLICY"} <= set(command)
     assert {"--time_limit=0", "--disable_rlimits", "--nice_level=0", "--log_fd=4", "--pass_fd=3"} <= set(command)
+    assert "--mode=o" in command
+    assert "--mode=r" in nsjail_command(Jail(300_001, 300_002, (), "POLICY", "name"), again=True)
     assert command[-3:] == ["--", "/opt/cutor/bin/jail-init", "3"]
     assert not [
         argument for argument in command if argument.startswith(("--disable_clone", "--keep", "--env", "--chroot", "--rw"))

@@ -16,6 +16,7 @@ from cutor.jail.inside.worker_init import REST_SLACK_BYTES
 from cutor.jail.protocol import PROTOCOL_VERSION, FrameReader, decode_header, encode
 from cutor.jail.session import (
     INIT_MEMORY_BYTES,
+    KEPT_MEMORY_BYTES,
     NEW_ROOM_BYTES,
     OWN_MEMORY_BYTES,
     OWN_TASKS,
@@ -164,7 +165,7 @@ async def test_limits_are_changed_where_they_differ_and_only_there() -> None:
     for index, stdin_bytes in enumerate((0, MIB // 2, MIB)):  # test cases with inputs of any size share a limit
         await session.run_test(index, args=(), stdin=bytes(stdin_bytes), limit=LIMIT)
     assert child.updates == [
-        (stage_memory_bytes(LIMIT, 7 * MIB, 0) + NEW_ROOM_BYTES, TASKS),
+        (stage_memory_bytes(LIMIT, 7 * MIB + KEPT_MEMORY_BYTES, 0) + NEW_ROOM_BYTES, TASKS),
         (stage_memory_bytes(LIMIT, box, 0) + NEW_ROOM_BYTES, TASKS),
     ]
     assert stage_memory_bytes(LIMIT, 5, 6) == LIMIT.memory_bytes + OWN_MEMORY_BYTES + 5 + 6 + 20
@@ -176,7 +177,7 @@ async def test_a_run_has_room_for_its_copy_of_the_box_and_compile_needs_none() -
     await session.run_compile(LIMIT)
     await run(session)
     assert [memory for memory, _ in child.updates] == [
-        stage_memory_bytes(LIMIT, 7 * MIB, 0) + NEW_ROOM_BYTES,
+        stage_memory_bytes(LIMIT, 7 * MIB + KEPT_MEMORY_BYTES, 0) + NEW_ROOM_BYTES,
         stage_memory_bytes(LIMIT, 193 * MIB, 2) + NEW_ROOM_BYTES,
     ]
 
@@ -219,7 +220,7 @@ async def test_compile_may_fill_the_box_up_to_its_limit_and_no_further() -> None
     await session.hand_over(SUBMISSION)
     await session.run_compile(LIMIT)
     await run(session)
-    compiled = stage_memory_bytes(LIMIT, 7 * MIB, 0) + NEW_ROOM_BYTES
+    compiled = stage_memory_bytes(LIMIT, 7 * MIB + KEPT_MEMORY_BYTES, 0) + NEW_ROOM_BYTES
     assert [memory for memory, _ in child.updates] == [compiled, stage_memory_bytes(LIMIT, compiled, 2) + NEW_ROOM_BYTES]
 
 

@@ -1,16 +1,18 @@
-"""Starting nsjail and holding on to the jail it builds: processes and descriptors, no decisions."""
+"""Starting nsjail and holding on to the jails it builds: processes and descriptors, no decisions."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
-from cutor.jail.inside.channel import REPORT_BYTES
+from cutor.jail.inside.channel import REPORT_BYTES, Kind, parse_report
 from cutor.jail.inside.nsjail_args import CHANNEL_FD, LOG_FD
 
 LOG_BYTES: Final = 2048
@@ -47,6 +49,8 @@ class JailProcess:
         os.close(log_end)
         self.nsjail_pidfd = os.pidfd_open(self.nsjail_pid)
         self.jail_pidfd: int | None = None
+        self.served = False
+        """Whether the jail took its job, and is gone: then nothing for it, or of it, is left in the channel."""
 
     def receive(self) -> bytes:
         """Return jail-init's next packet, ``b""`` where there is none now. The first one tells who the jail's process 1 is."""
@@ -70,10 +74,39 @@ class JailProcess:
         finally:
             os.close(memory)
 
+    def stands(self, seconds: float) -> bool:
+        """Wait until the jail stands, before its job is known; false where it does not, or not in time."""
+        poll = select.poll()
+        for fd in (self.channel.fileno(), self.nsjail_pidfd):
+            poll.register(fd, select.POLLIN)
+        if self.jail_pidfd is None and poll.poll(seconds * 1000):
+            packet = self.receive()
+            return bool(packet) and parse_report(packet).kind == Kind.READY
+        return self.jail_pidfd is not None
+
+    def lives(self) -> bool:
+        """Return whether nsjail and the process 1 of a jail that stands are there."""
+        assert self.jail_pidfd is not None, "the jail stands"
+        poll = select.poll()
+        for fd in (self.nsjail_pidfd, self.jail_pidfd):
+            poll.register(fd, select.POLLIN)
+        return not poll.poll(0)
+
+    def pause(self) -> None:
+        """Stop nsjail, while its jail goes on: so it does nothing when that ends, and nothing once a second until then."""
+        _signal(self.nsjail_pidfd, signal.SIGSTOP)
+
+    def build_again(self) -> None:
+        """Have nsjail build another jail in place of the one that served. Its process 1 is told by its first packet."""
+        assert self.jail_pidfd is not None, "the jail stood"
+        os.close(self.jail_pidfd)
+        self.jail_pidfd = None
+        self.served = False
+        _signal(self.nsjail_pidfd, signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill the jail: its process 1, and with it everything in it; nsjail itself while there is no process 1 yet."""
-        target = self.nsjail_pidfd if self.jail_pidfd is None else self.jail_pidfd
-        _kill(target)
+        _signal(self.nsjail_pidfd if self.jail_pidfd is None else self.jail_pidfd, signal.SIGKILL)
 
     def take_log(self) -> str:
         """Return the end of what nsjail logged so far."""
@@ -85,21 +118,20 @@ class JailProcess:
         return self._log.decode("utf-8", "replace").strip()
 
     def close(self) -> None:
-        """Kill what is left, reap nsjail, close every descriptor."""
+        """Kill what is left, reap nsjail, close every descriptor. A jail that nobody knows yet ends with its channel."""
+        _signal(self.nsjail_pidfd, signal.SIGKILL)
         self.kill()
-        _kill(self.nsjail_pidfd)
-        os.waitpid(self.nsjail_pid, 0)
         self.channel.close()
+        with suppress(ChildProcessError):  # it died by itself, and was reaped among orphans
+            os.waitpid(self.nsjail_pid, 0)
         for fd in (self.log_fd, self.nsjail_pidfd, self.jail_pidfd):
             if fd is not None:
                 os.close(fd)
 
 
-def _kill(pidfd: int) -> None:
-    try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    except ProcessLookupError:
-        return  # it has ended by itself
+def _signal(pidfd: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it has ended by itself
+        signal.pidfd_send_signal(pidfd, number)
 
 
 def _become_nsjail(command: Sequence[str], channel_fd: int, log_fd: int, run_as: Ids | None) -> None:

@@ -14,8 +14,8 @@ KilledBy = Literal["wall_time", "cpu_time", "memory", "stdout", "stderr", "store
 
 MIN_CPU_WAIT_NS: Final = 1_000_000
 QUOTA_PERIOD_NS: Final = 100_000_000
-JAIL_TASKS: Final = 3
-"""Tasks in a runner's container beside the program's own: the init, nsjail, jail-init."""
+JAIL_TASKS: Final = 1
+"""Tasks in a jail beside the program's own: jail-init."""
 STACK_BYTES: Final = 64 << 20
 """Soft limit of the stack: deep recursion works, and threads, which reserve as much each, still can be many. No hard limit."""
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -184,7 +184,7 @@ def _peak(before: tuple[int, int] | None, after: int | None) -> int | None:
 def rlimits(limits: Limits) -> dict[int, tuple[int, int]]:
     """Return the program's own limits: resource number → (soft, hard).
 
-    NPROC counts in the jail's user namespace (Linux 5.14), jail-init included; older kernels count the slot's whole uid.
+    NPROC counts in the jail's user namespace (Linux 5.14), jail-init included, and nothing else that the container holds.
     """
     tasks = limits.processes + JAIL_TASKS
     return {

@@ -98,11 +98,14 @@ def check_path(path: str) -> str:
     return path
 
 
-def nsjail_command(jail: Jail) -> list[str]:
-    """Return the command that builds the jail and starts jail-init in it. Raises ValueError for a path with odd characters."""
+def nsjail_command(jail: Jail, *, again: bool = False) -> list[str]:
+    """Return the command that builds the jail and starts jail-init in it. Raises ValueError for a path with odd characters.
+
+    With ``again`` nsjail builds another jail, new in everything, whenever one has ended, until it is killed itself.
+    """
     return [
         NSJAIL,
-        "--mode=o",
+        f"--mode={'r' if again else 'o'}",
         "--quiet",  # warnings and errors, to LOG_FD
         f"--log_fd={LOG_FD}",
         f"--user={JAIL_ID}:{jail.outside_uid}:1",

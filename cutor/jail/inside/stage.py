@@ -4,7 +4,8 @@ Used for compile and run in a runner's container and for evaluation and capture 
 everything: jail-init's reports, the pipes, the host, the end of the jail. What comes out are facts, from the kernel and of
 cutor's own kills; nothing that the program prints decides anything.
 
-    nsjail builds the jail (not counted) ──▶ READY: baselines are read, the job is handed over ──▶ STARTED: the clocks run
+    a jail is built, now or long before (not counted) ──▶ READY: baselines are read, the job is handed over
+    ──▶ STARTED: the clocks run
     ──▶ ENDED, or a kill ──▶ the jail is gone: its process 1 ended, so the kernel has ended everything else in it
     ──▶ what is left in the pipes is read ──▶ the counters are read, ``measure.conclude`` makes the report
 """
@@ -63,7 +64,7 @@ class StageFault(Exception):
 
 
 def run_stage(
-    command: Sequence[str],
+    command: Sequence[str] | JailProcess,
     program: Program,
     limits: Limits,
     stdin: bytes | bytearray,
@@ -75,18 +76,21 @@ def run_stage(
 ) -> Result:
     """Run ``program`` in the jail that ``command`` builds (`nsjail_args.nsjail_command`) and return what was measured.
 
+    A jail that stands already may be given in place of a command: it stays the caller's, who sees by its ``served`` whether
+    another one may be built by it.
     Of output over its limit the beginning is kept; with ``keep_tail`` the end: of a log that is what tells.
     Blocks until the jail is gone; raises nothing for what a program does. A failure of the jail is the result's ``fault``.
     """
     stage = _Stage(limits, stdin, host, cgroup, keep_tail=keep_tail)
     try:
-        stage.start(command, program, run_as)
+        stage.start(program)
+        stage.enter(command if isinstance(command, JailProcess) else JailProcess(command, run_as))
         while not stage.finished:
             stage.step()
     except (StageFault, OSError, ValueError) as error:
         stage.fault(str(error))
     finally:
-        stage.close()
+        stage.close(keep_jail=isinstance(command, JailProcess))
     return stage.result()
 
 
@@ -119,14 +123,20 @@ class _Stage:
         self._fault: str | None = None
         self._make_pipes(stdin, keep_tail=keep_tail)
 
-    def start(self, command: Sequence[str], program: Program, run_as: Ids | None) -> None:
-        """Start nsjail and watch everything. Raises ValueError for a program that no process could be."""
+    def start(self, program: Program) -> None:
+        """Prepare the job. Raises ValueError for a program that no process could be."""
         self._job = channel.pack_job(program, rlimits(self._limits))
-        self._jail = JailProcess(command, run_as)
+
+    def enter(self, jail: JailProcess) -> None:
+        """Watch everything; give the job to a jail that stands already."""
+        self._jail = jail
         self._deadline_ns = time.monotonic_ns() + SETUP_S * _S_NS
-        self._watch(self._jail.channel.fileno(), self._on_report)
-        self._watch(self._jail.nsjail_pidfd, self._on_nsjail_end)
+        self._watch(jail.channel.fileno(), self._on_report)
         self._watch(self._host.fileno(), self._on_host)
+        if jail.jail_pidfd is None:
+            self._watch(jail.nsjail_pidfd, self._on_nsjail_end)
+        else:
+            self._begin(jail, jail.jail_pidfd)
 
     def _make_pipes(self, stdin: bytes | bytearray, *, keep_tail: bool) -> None:
         (stdin_theirs, stdin_ours), (stdout_ours, stdout_theirs), (stderr_ours, stderr_theirs) = (os.pipe() for _ in range(3))
@@ -216,12 +226,16 @@ class _Stage:
         assert self._jail is not None
         assert self._jail.jail_pidfd is not None, "the kernel adds credentials to every packet"
         self._forget(self._jail.nsjail_pidfd)  # from here on the jail's own end counts
-        self._watch(self._jail.jail_pidfd, self._on_jail_end)
+        self._begin(self._jail, self._jail.jail_pidfd)
+
+    def _begin(self, jail: JailProcess, pidfd: int) -> None:
+        """The jail stands: read the baselines, give it the job."""
+        self._watch(pidfd, self._on_jail_end)
         self._cpu_baseline_ns = self._used_cpu_ns()
         self._held_baseline = self._cgroup.held_bytes()
         peak_bytes = self._cgroup.memory_peak_bytes()
         self._memory_baseline = None if peak_bytes is None else (self._cgroup.memory_bytes(), peak_bytes)
-        self._jail.hand_over(self._job, self._theirs)
+        jail.hand_over(self._job, self._theirs)
         self._close_theirs()
 
     def _on_started(self, report: Report) -> None:
@@ -255,6 +269,7 @@ class _Stage:
         self._on_report()  # what it still said before its end
         self._ending(time.monotonic_ns())
         self._jail_gone()
+        self._jail.served = self._started_ns is not None or self._exec_errno is not None
 
     def _ending(self, now_ns: int) -> None:
         """The program ended or was killed: stop the clocks, once."""
@@ -309,8 +324,8 @@ class _Stage:
         while self._theirs:
             os.close(self._theirs.pop())
 
-    def close(self) -> None:
-        """Kill and reap what is left, close every descriptor, let go of the input.
+    def close(self, *, keep_jail: bool) -> None:
+        """Kill and reap what is left, close every descriptor, let go of the input. ``keep_jail`` leaves the jail to its owner.
 
         The handlers are methods of this object: kept, they would keep it, with input and output, until Python looks for cycles.
         """
@@ -322,7 +337,8 @@ class _Stage:
         if self._jail is not None:
             if self._cpu_baseline_ns is None and self._fault is None and self._killed_by is None:
                 self.fault("nsjail ended before the jail stood")
-            self._jail.close()
+            if not keep_jail:
+                self._jail.close()
 
     def result(self) -> Result:
         """Return the report. Call after `close`: nothing runs any more then."""

@@ -3,28 +3,30 @@
 Process 1 of the container, without any privilege. It speaks frames with the host (``protocol``):
 
     ← ready      protocol, cgroup, kernel, box (overlay or copy), store (masked or plain)
-    → job        files, closure_bytes, programs, policy;
+    → job        files, closure_bytes, programs;
                  body: the files' bytes, then the closure's store paths, a line each, then the variables' block
     ← accepted   missing (a path of the closure that the store does not hold)
-    → stage      kind (compile or run), index, script, args, limit, memory_bytes; body: stdin
+    → stage      kind (compile or run), index, script, args, limit, more (whether another stage may follow); body: stdin
     ← report     kind, index, missing (a path that vanished meanwhile) and what `measure.Result` says; body: stdout, then stderr
-    ← rested     after accepted and every report: resting_bytes, copy_bytes. What was received and sent is let go
+    ← rested     after accepted, and every report but one after which nothing follows: resting_bytes, copy_bytes.
+                 What was received and sent is let go, and the jail of the next run stands
     ← fault      message: the init's own failure, after which it ends
 
 The host lowers the container's memory only after `rested`. The init ends when its stdin does. Between stages nothing of the
-user's is left running: that is checked.
+user's is left running: that is checked. nsjail's policy for user's programs is the init's one argument: see ``kept_jail``.
 """
 
 from __future__ import annotations
 
 # Importing pathlib costs an init 8 ms:
-# ruff: noqa: PTH101, PTH102, PTH116, PTH119, PTH120
+# ruff: noqa: PTH101, PTH102, PTH108, PTH116, PTH119, PTH120, PTH211
 import errno
 import os
 import re
 import signal
 import sys
 import time
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
@@ -33,8 +35,9 @@ from cutor.jail.inside.box import BoxError
 from cutor.jail.inside.cgroup import Cgroup, CgroupError
 from cutor.jail.inside.channel import Program
 from cutor.jail.inside.host_link import Command, HostLink
+from cutor.jail.inside.kept_jail import KeptJail
 from cutor.jail.inside.measure import NOT_EXECUTABLE, Limits, Output, Result
-from cutor.jail.inside.nsjail_args import DEVICES, Bind, Jail, Layered, Link, Masked, Mount, Tmpfs, nsjail_command
+from cutor.jail.inside.nsjail_args import DEVICES, Bind, Jail, Layered, Masked, Mount, Tmpfs, check_path, nsjail_command
 from cutor.jail.inside.stage import run_stage
 from cutor.jail.inside.weigh import weigh
 from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
@@ -46,9 +49,15 @@ COPIES: Final = "/copies"
 COPY: Final = "box"
 MASK: Final = "/tmp/mask"  # noqa: S108 (the container's own /tmp, which no jail sees)
 ETC: Final = "/tmp/etc"  # noqa: S108
+BIN: Final = "/tmp/bin"  # noqa: S108
+USR_BIN: Final = "/tmp/usr-bin"  # noqa: S108
+"""What is in every jail's ``/bin`` and ``/usr/bin``: the links to the environment's programs, which come with a submission."""
 SETTLE_S: Final = 5.0
 MASKED_SINCE: Final = (5, 11)
 """The first Linux that mounts an overlay in a user namespace."""
+FILES_BYTES: Final = 1 << 40
+"""Size of a jail's directories in memory, which is built before its submission's limit is known: more than any, so that filling
+them is answered by the OOM killer like any other memory. They die with the jail, and their memory is free again."""
 TMP_INODES: Final = 65_536
 REST_NOISE_BYTES: Final = 1 << 20
 """How much more than expected is not waited for."""
@@ -57,6 +66,8 @@ REST_SLACK_BYTES: Final = 2 << 20
 REST_QUIET_S: Final = 0.02
 REST_S: Final = 1.0
 """How long the kernel is given to free what a stage had, and after how long without a change it is believed to be done."""
+KEPT_BYTES: Final = 3 << 20
+"""What a kept jail may be believed to hold (measured: 1.7 MiB)."""
 MESSAGE_BYTES: Final = 1000
 UNFINISHED: Final = " (it is there, but its time or its owner is not that of a finished store path)"
 STORE_TIME_NS: Final = 1_000_000_000
@@ -82,7 +93,7 @@ FORESEEN: Final = (WorkerFault, ProtocolError, BoxError, CgroupError, OSError)
 class Worker:
     """One submission: its box, its environment, the jails for its stages."""
 
-    def __init__(self, link: HostLink, cgroup: Cgroup) -> None:
+    def __init__(self, link: HostLink, cgroup: Cgroup, policy: str) -> None:
         self._link = link
         self._cgroup = cgroup
         self._masked = kernel_version(os.uname().release) >= MASKED_SINCE
@@ -90,13 +101,17 @@ class Worker:
         self._closure: list[tuple[bytes, int]] = []
         self._variables: list[tuple[bytes, bytes]] = []
         self._programs: dict[str, str] = {}
-        self._policy = ""
+        self._policy = policy
         self._tasks = cgroup.tasks()
         self._box_bytes = 0
         self._own_bytes = cgroup.resting_bytes(cgroup.memory_bytes())  # nothing of the user's was here yet: all of it is held
+        self._kept = KeptJail(nsjail_command(self._jail("run"), again=True)) if self._layered else None
+        self._kept_bytes = 0
 
     def serve(self) -> None:
         """Answer the host's commands until it goes away. Raises `WorkerFault`, `ProtocolError`, `BoxError`."""
+        if self._kept is not None:
+            self._kept.start()
         self._link.send(
             {
                 "type": "ready",
@@ -107,21 +122,29 @@ class Worker:
                 "store": "masked" if self._masked else "plain",
             }
         )
-        while self._answer():
-            self._link.send(self._rested())
+        if self._kept is not None:
+            self._kept.prepare()
+            held_bytes = self._cgroup.resting_bytes(self._cgroup.memory_bytes())
+            self._kept_bytes = min(max(held_bytes - self._own_bytes, 0), KEPT_BYTES)
+        while (more := self._answer()) is not None:
+            if more:
+                self._link.send(self._rested())
 
-    def _answer(self) -> bool:
-        """Answer one command; false once the host has gone. Command and answer die here: a container's memory is small."""
+    def _answer(self) -> bool | None:
+        """Answer one command; return whether another one may follow, null once the host has gone.
+
+        Command and answer die here: a container's memory is small.
+        """
         command = self._link.next()
         if command is None:
-            return False
+            return None
         if command.name == "job":
             self._accept(command)
-        elif command.name == "stage":
+            return True
+        if command.name == "stage":
             self._stage(command)
-        else:
-            raise ProtocolError(f"a command {command.name} that this init does not know")
-        return True
+            return bool(command.field("more", bool))
+        raise ProtocolError(f"a command {command.name} that this init does not know")
 
     def _accept(self, command: Command) -> None:
         """Write the files into the box and keep the environment."""
@@ -138,7 +161,7 @@ class Worker:
         self._own_bytes += len(self._closure) * LOOK_BYTES
         self._box_bytes = weigh(BASE)
         self._programs = command.field("programs", dict)
-        self._policy = command.field("policy", str)
+        put_links(self._programs)
         self._link.send({"type": "accepted", "missing": missing})
 
     def _stage(self, command: Command) -> None:
@@ -163,55 +186,67 @@ class Worker:
             box.remove_tree(COPIES, COPY)
 
     def _run_jailed(self, command: Command, kind: str) -> Result:
-        jail = Jail(os.getuid(), os.getgid(), self._mounts(kind, command.field("memory_bytes", int)), self._policy)
-        return run_stage(
-            nsjail_command(jail),
-            self._program(command),
-            stage_limits(command.field("limit", dict)),
-            command.data,
-            host=self._link,
-            cgroup=self._cgroup,
-        )
+        """Run a stage in the jail that stands, if there is one for its kind, else in one that is built for it."""
+        kept = self._kept.lend() if self._kept is not None and kind == "run" else None
+        try:
+            return run_stage(
+                kept or nsjail_command(self._jail(kind)),
+                self._program(command),
+                stage_limits(command.field("limit", dict)),
+                command.data,
+                host=self._link,
+                cgroup=self._cgroup,
+            )
+        finally:
+            if kept is not None and self._kept is not None:
+                self._kept.take_back()
+
+    def _jail(self, kind: str) -> Jail:
+        return Jail(os.getuid(), os.getgid(), self._mounts(kind), self._policy)
 
     def _program(self, command: Command) -> Program:
         bash = self._programs["bash"].encode()
         arguments = [bash, command.field("script", str).encode(), *(one.encode() for one in command.field("args", list))]
         return Program(arguments, self._variables)
 
-    def _mounts(self, kind: str, memory_bytes: int) -> tuple[Mount, ...]:
-        """Return what a stage sees.
+    def _mounts(self, kind: str) -> tuple[Mount, ...]:
+        """Return what a stage sees: the same for every submission, whose own is in these directories by the time of its job.
 
-        ``memory_bytes`` is the container's own limit: files in memory may grow up to it, so that filling them is answered by
-        the OOM killer like any other memory. They die with the jail, and their memory is free again.
+        So the box of a run is a layer over `BASE`, which may be filled while a jail stands: nothing has looked at it by then.
         """
         store: Mount = Masked(STORE, MASK, STORE) if self._masked else Bind(STORE, STORE)
         working: Mount
         if kind == "compile":
             working = Bind(BASE, "/box", writable=True)
         elif self._layered:
-            working = Layered(BASE, "/box", memory_bytes, TMP_INODES)
+            working = Layered(BASE, "/box", FILES_BYTES, TMP_INODES)
         else:
             working = Bind(f"{COPIES}/{COPY}", "/box", writable=True)
         return (
             store,
             working,
-            Tmpfs("/tmp", memory_bytes, TMP_INODES),  # noqa: S108 (the jail's own)
+            Tmpfs("/tmp", FILES_BYTES, TMP_INODES),  # noqa: S108 (the jail's own)
             Bind(ETC, "/etc"),
-            Link("/bin/sh", self._programs["sh"]),
-            Link("/usr/bin/env", self._programs["env"]),
+            Bind(BIN, "/bin"),
+            Bind(USR_BIN, "/usr/bin"),
             *DEVICES,
-            Tmpfs("/dev/shm", memory_bytes, TMP_INODES),  # noqa: S108 (the jail's own)
+            Tmpfs("/dev/shm", FILES_BYTES, TMP_INODES),  # noqa: S108 (the jail's own)
         )
 
     def _settle(self) -> None:
-        """Make sure that nothing but this process is left. Raises `WorkerFault` where something can't be got rid of."""
+        """Make sure that nothing but this process and the kept jail is left: with anything else, that goes, too.
+
+        Raises `WorkerFault` where something can't be got rid of.
+        """
         deadline = time.monotonic() + SETTLE_S
         while True:
             reap()
-            if self._cgroup.tasks() <= self._tasks:
+            if self._cgroup.tasks() <= self._tasks + (0 if self._kept is None else self._kept.tasks):
                 return
             if time.monotonic() > deadline:
                 raise WorkerFault(f"{self._cgroup.tasks() - self._tasks} processes of a stage did not end")
+            if self._kept is not None:
+                self._kept.drop()
             kill_everything_else()
             time.sleep(0.001)
 
@@ -220,9 +255,13 @@ class Worker:
 
         ``copy_bytes`` is what a copy of the box will take beside that, 0 where none is made. No more is said than can be
         accounted for: a program can fill the control group with what the kernel keeps for want of better (every name that was
-        looked up in vain), and would have all of it as memory in the next stage.
+        looked up in vain), and would have all of it as memory in the next stage. What the kept jail holds is not in it: it is
+        part of what a stage's jail takes.
         """
-        expected = self._own_bytes + self._box_bytes
+        if self._kept is not None:
+            self._kept.prepare()
+        kept_bytes = self._kept_bytes if self._kept is not None and self._kept.stands else 0
+        expected = self._own_bytes + self._box_bytes + kept_bytes
         lowest = self._cgroup.resting_bytes(expected)
         now = time.monotonic()
         quiet, end = now + REST_QUIET_S, now + REST_S
@@ -231,9 +270,17 @@ class Worker:
             now, held = time.monotonic(), self._cgroup.resting_bytes(expected)
             if held < lowest - REST_NOISE_BYTES // 16:
                 lowest, quiet = held, now + REST_QUIET_S
-        lowest = min(lowest, expected + REST_SLACK_BYTES)
+        lowest = max(min(lowest, expected + REST_SLACK_BYTES) - kept_bytes, 0)
         copy_bytes = 0 if self._layered else max(lowest - self._own_bytes, 0)
         return {"type": "rested", "resting_bytes": lowest, "copy_bytes": copy_bytes}
+
+
+def put_links(programs: dict[str, str]) -> None:
+    """Lay the environment's programs out, as every jail shows them, in place of those of another one."""
+    for directory, name in ((BIN, "sh"), (USR_BIN, "env")):
+        with suppress(FileNotFoundError):
+            os.unlink(f"{directory}/{name}")
+        os.symlink(check_path(programs[name]), f"{directory}/{name}")
 
 
 def keeps_attributes(directory: str) -> bool:
@@ -345,7 +392,8 @@ def prepare() -> None:
     os.mkdir(MASK)
     os.mkdir(f"{MASK}/.links", 0)  # where Nix keeps every file of an optimised store under its hash
     os.chmod(MASK, 0o111)  # noqa: S103 (of an empty directory)
-    os.mkdir(ETC, 0o755)
+    for directory in (ETC, BIN, USR_BIN):
+        os.mkdir(directory, 0o755)
     for name, text in ETC_FILES.items():
         box.write_file(ETC, name, text.encode())
 
@@ -355,7 +403,7 @@ def main() -> None:
     link = HostLink()
     try:
         prepare()
-        Worker(link, Cgroup()).serve()
+        Worker(link, Cgroup(), sys.argv[1]).serve()
     except Exception as error:
         # also what nobody thought of: a word that the host can pass on instead of an init that vanished
         link.send({"type": "fault", "message": fault_message(error)})

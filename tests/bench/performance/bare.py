@@ -93,7 +93,7 @@ class Programs:
     async def of(cls, engine: Engine, there: There, case: Case) -> AsyncIterator[Programs]:
         """Start the container, and hand the case over."""
         text = f"import sys; sys.path[0] = {CODE_DIRECTORY!r}\n{INSIDE.read_text()}"
-        child = await engine.start(there.spec(ROOMY, ["/usr/bin/python3", "-S", "-E", "-c", text]))
+        child = await engine.start(there.spec(ROOMY, ["/usr/bin/python3", "-S", "-E", "-c", text, program_policy()]))
         try:
             made = cls(there, case, child)
             await made._hand_over()
@@ -110,7 +110,6 @@ class Programs:
             "files": [{"name": name, "bytes": len(data)} for name, data in files.items()],
             "closure_bytes": len(closure),
             "programs": msgspec.to_builtins(environment.programs),
-            "policy": program_policy(),
         }
         await self._child.send(encode(header, b"".join([*files.values(), closure, pack_variables(self._there.variables)])))
         accepted = await self._next("accepted")
@@ -125,7 +124,6 @@ class Programs:
             "way": way,
             "at_once": at_once,
             "seconds": float(seconds),
-            "memory_bytes": ROOMY.memory_bytes,
             "limit": msgspec.to_builtins(self._there.limit),
             "stages": compiling + running,
         }

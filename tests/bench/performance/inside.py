@@ -3,7 +3,7 @@
 Runs with what the image has, as the init of a runner's container does, of which it is the end that takes a submission. Beyond
 that it answers one frame:
 
-    → measure    way (fork+exec or nsjail), at_once, seconds, memory_bytes, limit,
+    → measure    way (fork+exec or nsjail), at_once, seconds, limit,
                  stages: kind, script, args, printed (what the program must print, all of it)
     ← measured   times_ms, seconds
 
@@ -37,10 +37,10 @@ class Wrong(Exception):
 class Measuring(worker_init.Worker):
     """An init that measures what it was handed over, instead of running it."""
 
-    def _answer(self) -> bool:
+    def _answer(self) -> bool | None:
         command = self._link.next()
         if command is None:
-            return False
+            return None
         if command.name == "job":
             self._accept(command)
         else:
@@ -111,7 +111,7 @@ class Measuring(worker_init.Worker):
     def _jailed(self, command: Command, stage: dict[str, Any]) -> tuple[int, bytes]:
         """Run one stage in an nsjail; return its wait status, and what it printed."""
         job = pack_job(self._program(self._words(stage)), rlimits(worker_init.stage_limits(command.field("limit", dict))))
-        mounts = self._mounts(stage["kind"], command.field("memory_bytes", int))
+        mounts = self._mounts(stage["kind"])
         process = JailProcess(nsjail_command(Jail(os.getuid(), os.getgid(), mounts, self._policy)), None)
         try:
             self._reported(process, Kind.READY)
@@ -155,7 +155,7 @@ def main() -> None:
     link = HostLink()
     try:
         worker_init.prepare()
-        Measuring(link, Cgroup()).serve()
+        Measuring(link, Cgroup(), sys.argv[1]).serve()
     except Exception as error:
         link.send({"type": "fault", "message": worker_init.fault_message(error)})
         sys.exit(1)

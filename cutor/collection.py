@@ -27,7 +27,7 @@ from cutor.model.environments import EnvironmentRemoved
 from cutor.nix.settings import NixSettings
 from cutor.nix.store_report import Collected, Inventory
 from cutor.nix.store_session import OnCount, StoreBusy, StoreSession
-from cutor.roles.collections import AT_WORK, give_up_roots, runs_in, trim_roots
+from cutor.roles.collections import AT_WORK, give_up_roots, keys_in_use, runs_in, trim_roots
 from cutor.roles.sweep import ENDED
 
 WAIT_S: Final = 120.0
@@ -47,7 +47,7 @@ OnWait = Callable[[], None]
 class Unsettled(Exception):
     """A collection must not begin yet: what it was to keep has lost its roots, or runs use what has none.
 
-    ``rooted`` are the keys that have roots now, ``runs`` such runs: containers, each with its key.
+    ``rooted`` are the keys that have roots now, ``runs`` such runs: their marks, each with its key.
     """
 
     def __init__(self, rooted: set[str], runs: Mapping[str, str]) -> None:
@@ -117,11 +117,11 @@ class Collector:
         return Planned(plan(inventory, known, in_use, wish, int(time.time())), inventory)
 
     async def keys_in_use(self) -> set[str]:
-        """Return the keys in which containers of this host run, of whatever stack."""
-        return set((await self._runs()).values())
+        """Return the keys in which something runs on this host, of whatever stack."""
+        return await keys_in_use(self._engine, self._place.settings.store_volume)
 
     async def _runs(self) -> dict[str, str]:
-        """Return the containers that run in an environment of the store, by id, with its key."""
+        """Return the marks of runs in environments of the store, by name, each with its key."""
         return await runs_in(self._engine, self._place.settings.store_volume)
 
     async def collect(

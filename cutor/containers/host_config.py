@@ -54,16 +54,26 @@ class ContainerSpec:
     body: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class VolumeSpec:
+    """A volume to be made, or one that is there: its name, and its labels."""
+
+    name: str
+    labels: dict[str, str]
+
+
 DATA_LABEL: Final = "cutor.data"
 ROLE_LABEL: Final = "cutor.role"
 USER_LABEL: Final = "cutor.store-user"
 """Whom a store's container serves."""
+SUBMISSION_LABEL: Final = "cutor.submission"
+"""Whom a builder's container serves, as tenant/id. A runner's is made before that is known."""
 UID_LABEL: Final = "cutor.uid"
 """The uid that a runner's container has been lent: Docker's listing tells labels, and not the user."""
 ENVIRONMENT_LABEL: Final = "cutor.environment"
-"""The key of the environment that a runner's container uses, whatever stack it is of."""
+"""The key of the environment that a runner uses, on the volume that marks this for all stacks."""
 STORE_LABEL: Final = "cutor.store"
-"""The store volume that a runner's container uses."""
+"""The store volume that a runner's container uses, and in which a mark's environment is."""
 COLLECTS_LABEL: Final = "cutor.collects"
 """The store volume that a store's container deletes from; by it a run that begins knows of a collection."""
 KEEPS_LABEL: Final = "cutor.keeps"
@@ -77,7 +87,7 @@ RELEASES_LABEL: Final = "cutor.releases"
 class Identity:
     """Whose container it is. ``instance`` is the stack's label, ``token`` makes the name unique, ``submission`` is tenant/id.
 
-    A container of a warm pool serves no submission yet: ``submission`` is null and the label is left out. ``data`` is the
+    A runner's container serves no submission yet: ``submission`` is null and the label is left out. ``data`` is the
     directory with the lock of the instance, by which others can tell whether it lives.
     """
 
@@ -182,14 +192,13 @@ def runner_spec(
     uid: int,
     resources: Resources,
     storage: RunnerStorage = RunnerStorage(),
-    environment: str | None = None,
     network: str = NO_NETWORK,
 ) -> ContainerSpec:
     """Return the container of one submission: unprivileged, one uid of its own, the store read-only.
 
-    ``uid`` (and gid) is the slot's: two running containers must not share one, nor may anything else on the host use it, so
-    that slots share no per-uid resource of the kernel's. ``environment`` is the key by which a collection sees it in use.
-    ``network`` is that of a parked container (`parked_network`), or none at all, which takes Docker twice as long.
+    ``uid`` (and gid) is lent to it: two running containers must not share one, nor may anything else on the host use it, so
+    that they share no per-uid resource of the kernel's. ``network`` is that of a parked container (`parked_network`), or none
+    at all, which takes Docker twice as long.
     """
     writable = (
         Tmpfs(BOX_DIRECTORY, storage.box_bytes, storage.box_inodes, uid, executable=True),
@@ -203,9 +212,13 @@ def runner_spec(
     if network != NO_NETWORK:
         del spec.body["Hostname"]  # Docker gives it the parked one's, and refuses another
     spec.body["Labels"] |= {UID_LABEL: str(uid), STORE_LABEL: storage.store_volume}
-    if environment is not None:
-        spec.body["Labels"][ENVIRONMENT_LABEL] = environment
     return spec
+
+
+def use_mark(identity: Identity, store_volume: str, key: str) -> VolumeSpec:
+    """Return the volume that says for as long as it is there: a runner uses the environment of this key. Nothing is in it."""
+    labels = _labels(identity, "runner") | {STORE_LABEL: store_volume, ENVIRONMENT_LABEL: key}
+    return VolumeSpec(f"cutor-{identity.instance}-uses-{identity.token}", labels)
 
 
 def parked_spec(identity: Identity, *, image: str) -> ContainerSpec:
@@ -353,14 +366,19 @@ def _cache_mount(cache: Mount) -> dict[str, Any]:
     return {"Type": "bind", "Source": cache.source, "Target": CACHE_DIRECTORY, "ReadOnly": cache.read_only}
 
 
+def _labels(identity: Identity, role: Role) -> dict[str, str]:
+    labels = {"cutor": identity.instance, ROLE_LABEL: role}
+    if identity.data is not None:
+        labels[DATA_LABEL] = str(identity.data)
+    return labels
+
+
 def _spec(
     identity: Identity, role: Role, image: str, user: str, command: list[str], host_config: dict[str, Any]
 ) -> ContainerSpec:
-    labels = {"cutor": identity.instance, ROLE_LABEL: role}
+    labels = _labels(identity, role)
     if identity.submission is not None:
-        labels["cutor.submission"] = identity.submission
-    if identity.data is not None:
-        labels[DATA_LABEL] = str(identity.data)
+        labels[SUBMISSION_LABEL] = identity.submission
     body = {
         "Image": image,
         "User": user,

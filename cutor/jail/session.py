@@ -158,18 +158,33 @@ class WorkerSession:
         self._frames = Frames(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=0)
         self._held = Held(INIT_MEMORY_BYTES, 0)
         self._box: Held | None = self._held  # what was held when the box had changed last; null until the init says so
+        self._said: Ready | None = None
         self._copied = True  # whether a run has a copy of the box
         self._resting = True  # false from a frame that asks for something until the init has let go of it
         self.interrupted: StageReport | None = None
 
+    @property
+    def name(self) -> str:
+        """The container's name in Docker."""
+        return self._child.name
+
     async def ready(self) -> Ready:
-        """Wait until the init is up, and return what it says of itself. Raises `SessionFault`."""
+        """Wait until the init is up, and return what it says of itself: at once the second time. Raises `SessionFault`."""
+        if self._said is not None:
+            return self._said
         async with self._deadline(READY_S, "the container did not become ready"):
             header, _ = await self._expect(Ready)
         if header.protocol != PROTOCOL_VERSION:
             raise SessionFault(f"the child image speaks protocol {header.protocol}, not {PROTOCOL_VERSION}: run make setup")
         self._copied = header.box == "copy"
+        self._said = header
         return header
+
+    async def failed(self) -> str:
+        """Return, while nothing is asked of an init that is ready, why it can't be used any more: it says nothing by itself."""
+        if await self._child.receive():
+            return f"{self._child.name}: its init said something unasked"
+        return f"{self._child.name}: {await self._lost()}"
 
     async def hand_over(self, submission: Submission) -> None:
         """Send files and environment; they are in the box when this returns.

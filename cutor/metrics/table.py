@@ -99,6 +99,10 @@ IN_HAND: Final = Metric(
     "cutor_submissions_in_hand", "gauge", "submissions in the process: `working`, `looking`, or `waiting` for others",
     BOTH, ("state",),
 )  # fmt: skip
+POOL_CONTAINERS: Final = Metric(
+    "cutor_pool_containers", "gauge", "containers made ahead: `ready`, `starting`, and how many are `wanted` ready",
+    ("runner",), ("state",),
+)  # fmt: skip
 QUEUE: Final = Metric(
     "cutor_queue_depth", "gauge", "submissions whose step no worker has taken up yet", BOTH, ("role", "tenant")
 )
@@ -232,7 +236,7 @@ ARCHIVE_SIZE: Final = Metric("cutor_archive_size_bytes", "gauge", "bytes of the 
 
 METRICS: Final = (
     *(INFO, READY, CONNECTED, DATA_FREE, DATA_SIZE),
-    *(QUEUE, UNACKNOWLEDGED, SLOTS, IN_HAND, LEASES, LEASES_LOST, LEASE_WAIT, EVENTS),
+    *(QUEUE, UNACKNOWLEDGED, SLOTS, IN_HAND, POOL_CONTAINERS, LEASES, LEASES_LOST, LEASE_WAIT, EVENTS),
     *(FINISHED, DURATION, STAGE_WALL, STAGE_CPU, STAGE_MEMORY, KILLS, HITS, BUILDS, LOST),
     *(SEQUENCE, BEHIND, WAITS, COMMIT, BATCH, REBUILDS, VIEWS_BYTES, STREAM_MESSAGES, STREAM_BYTES, USED, LIMIT),
     *(SEALED, UNSEALED, UNSEALED_AGE, ARCHIVE_BYTES, FOLDED, FOLD_BYTES, MISSING, EXPIRED, ROUND_AT, TROUBLES),

@@ -2,12 +2,12 @@
 
 Run and collection see each other in Docker, in whatever order they begin, whatever stacks they are of:
 
-    collection   container there, with the keys that it keeps · looks for containers of runs · deletes, those keys spared
-    run          container there, with its key · looks for containers of collections · checks its closure, begins
+    collection   container there, with the keys that it keeps · looks for marks of runs · deletes, those keys spared
+    run          mark there, with its key · looks for containers of collections · checks its closure, begins
 
-Whichever container is there last, its owner sees the other one. A run whose key a collection keeps goes on at once. Any other
-waits for the end of the collection: then its closure is complete, or it sees what is missing. A collection that sees a run
-keeps its roots, and where it has none, does not begin.
+Whichever is there last, its owner sees the other one. A run whose key a collection keeps goes on at once. Any other waits for
+the end of the collection: then its closure is complete, or it sees what is missing. A collection that sees a run keeps its
+roots, and where it has none, does not begin. A mark serves one run after another (`cutor.roles.uses`).
 
 Roots that the log has given up are removed by `give_up_roots` alone, a collection's own apart: not beside a collection, whose
 label may say that it keeps them, and not under a run.
@@ -17,18 +17,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Final
 
 from cutor.containers.engine import ContainerSummary, Engine
 from cutor.containers.host_config import COLLECTS_LABEL, ENVIRONMENT_LABEL, KEEPS_LABEL, KEPT_CHARACTERS, STORE_LABEL
 from cutor.nix.store_session import StoreSession
 from cutor.roles.job import StepFault
-from cutor.roles.sweep import ENDED
 
 log = logging.getLogger(__name__)
 
 PAUSE_S: Final = 0.5
+LINGERS_S: Final = 1.0
+"""How long the mark of a run stays behind its end, for the next one in the same environment."""
+LOOK_PAUSE_S: Final = 0.1
+LOOKS_S: Final = 2 * LINGERS_S
+"""How long is looked whether a mark only lingers: the runner may be busy, and Docker takes its time to remove it."""
 AT_WORK: Final = frozenset({"running", "paused", "restarting", "removing"})
 """States of a container in which a collection may delete: it is given its job once it runs, and looks for runs after that."""
 
@@ -60,10 +64,20 @@ def keeps(collection: ContainerSummary, key: str) -> bool:
 
 
 async def runs_in(engine: Engine, store_volume: str) -> dict[str, str]:
-    """Return the containers that run in an environment of a store, of whatever stack: by id, with its key."""
-    found = await engine.labelled(STORE_LABEL, store_volume)
-    labelled = {one.id: one.labels.get(ENVIRONMENT_LABEL) for one in found if one.state not in ENDED}
-    return {one: key for one, key in labelled.items() if key is not None}
+    """Return the marks of runs in environments of a store, of whatever stack: by name, each with its key (1 ms)."""
+    found = await engine.labelled_volumes(f"{STORE_LABEL}={store_volume}", ENVIRONMENT_LABEL)
+    return {one.name: one.labels[ENVIRONMENT_LABEL] for one in found}
+
+
+async def keys_in_use(engine: Engine, store_volume: str, keys: Set[str] | None = None) -> set[str]:
+    """Return the keys in which something runs, of all or of some; one whose mark only lingers is waited for (`LOOKS_S`)."""
+    deadline = asyncio.get_running_loop().time() + LOOKS_S
+    while True:
+        used = set((await runs_in(engine, store_volume)).values())
+        wanted = used if keys is None else used & keys
+        if not wanted or asyncio.get_running_loop().time() > deadline:
+            return wanted
+        await asyncio.sleep(LOOK_PAUSE_S)
 
 
 async def give_up_roots(store: StoreSession, engine: Engine, store_volume: str, keys: Iterable[str]) -> dict[str, str]:
@@ -93,9 +107,8 @@ async def trim_roots(store: StoreSession, engine: Engine, store_volume: str, key
     return held.get(key)
 
 
-async def _held(engine: Engine, store_volume: str, keys: set[str]) -> dict[str, str]:
+async def _held(engine: Engine, store_volume: str, keys: Set[str]) -> dict[str, str]:
     """Return why the roots of some of these keys must stay for now, for who has a container that a collection sees."""
     if any(one.state in AT_WORK for one in await engine.labelled(COLLECTS_LABEL, store_volume)):
         return dict.fromkeys(keys, "a collection is at work")
-    in_use = set((await runs_in(engine, store_volume)).values())
-    return dict.fromkeys(keys & in_use, "something runs in it")
+    return dict.fromkeys(await keys_in_use(engine, store_volume, keys), "something runs in it")

@@ -82,8 +82,7 @@ class FormerLife:
     @asynccontextmanager
     async def seeing_off(self, swept: Swept) -> AsyncIterator[None]:
         """While the block lasts, do for each submission that had a stuck container what `settle` left, once that is gone."""
-        stuck = {one.address for one in swept.stuck if one.address is not None}
-        tasks = [asyncio.create_task(self._see_off(address, swept), name=f"see off {address}") for address in stuck]
+        tasks = [asyncio.create_task(self._see_off(one, swept), name=f"see off {one}") for one in swept.may_hold()]
         try:
             yield
         finally:
@@ -92,7 +91,7 @@ class FormerLife:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _see_off(self, address: Address, swept: Swept) -> None:
-        await asyncio.wait([one.removal for one in swept.stuck if one.address == address])
+        await asyncio.wait([one.removal for one in swept.holding(address)])
         if not swept.holds(address):
             await self._one(address, self._unanswered.pop(address, ()), swept)
 

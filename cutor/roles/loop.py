@@ -107,7 +107,7 @@ class Loop:
         Appends and reads wait as long for a server that is away as a lease lasts: a shorter absence costs none.
         ``swept``: what came of the containers that a former life of this role had left.
         """
-        self._swept = swept
+        swept = self._swept = swept._replace(in_hand=frozenset(note.address for note in self._in_hand.left()))
         self._policy = await self._journal.policy()
         self._places.weigh(self._policy.tenants)
         self._lease_s = await lease_times(self._journal.bus, self._step.role, self._policy)

@@ -8,24 +8,22 @@ an end. It may crash anywhere: another lease starts again from the compile stage
 from __future__ import annotations
 
 import asyncio
-import secrets
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from cutor.containers.control_group import Watermark
 from cutor.containers.engine import Engine
-from cutor.containers.errors import ContainerError
+from cutor.containers.errors import ContainerError, EngineFailure, SessionFault
 from cutor.containers.facts import Facts
-from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
-from cutor.containers.parked import ParkedNetwork
-from cutor.containers.surplus import Surplus
+from cutor.containers.host_config import Resources
 from cutor.environments import Environments, Known
 from cutor.jail import session as jail
 from cutor.jail.inside.worker_init import LOOK_BYTES
 from cutor.jail.session import EnvironmentMissing, WorkerSession
+from cutor.journal import Journal
 from cutor.model.budget import WallTimeBudget
 from cutor.model.environments import NONE_STOOD, EnvironmentBuilt, unpack_variables
 from cutor.model.events import CacheLost, Compiled, Finished, Role, Stage
@@ -33,7 +31,6 @@ from cutor.model.limits import Limit, StageKind, resolve_all
 from cutor.model.outcome import StageOutcome, submission_outcome
 from cutor.model.request import COMPILE_SCRIPT, ValidRequest
 from cutor.model.stages import judge, judge_interrupted
-from cutor.roles.collections import until_kept
 from cutor.roles.context import RoleContext
 from cutor.roles.fetching import Fetching
 from cutor.roles.image import check_image
@@ -41,9 +38,13 @@ from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault
 from cutor.roles.loop import serve
 from cutor.roles.private import PrivateEnvironments, releasing
 from cutor.roles.results import Results
+from cutor.roles.runner_containers import MadeAheadFailed, RunnerContainer, RunnerContainers
 from cutor.roles.slots import Slots
 from cutor.roles.sweep import NOTHING, Stuck, Swept, check_engine, sweeping
+from cutor.roles.uses import Use, Uses
 from cutor.undisturbed import to_the_end
+
+log = logging.getLogger(__name__)
 
 
 async def run_runner(context: RoleContext) -> None:
@@ -55,8 +56,8 @@ async def run_runner(context: RoleContext) -> None:
     ):
         private = PrivateEnvironments(context.data, "runner", context.worker, releasing(engine, context, "runner"))
         step = RunStep(context, engine, private, swept, facts)
-        async with step.fetching.following(), step.network.kept():
-            await serve(context, step, context.config.runner.slots, swept, beside=private.following)
+        async with step.fetching.following():
+            await serve(context, step, context.config.runner.slots, swept, beside=step.serving)
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,22 @@ class RunStep:
         self._facts = facts or Facts(engine)
         self._private = private
         settings = context.config.runner
-        self._slots = Slots(settings.uid_base, settings.slots)
+        self._slots = Slots(settings.uid_base, settings.uids)
         for one in swept.stuck:
             if one.uid is not None:
                 self._slots.withhold(one.uid)
                 one.removal.add_done_callback(partial(self._let_go, one))
         self.fetching = Fetching(engine, context.config.nix, context.instance, context.data)
-        self.network = ParkedNetwork(engine, context.config.docker.image, context.instance, context.data)
-        self._storage = RunnerStorage(store_volume=context.config.nix.store_volume)
+        self._uses = Uses(engine, context)
+        self._containers = RunnerContainers(
+            engine, context, self._slots, usual_resources(context.config.policy().limits.run.default)
+        )
+
+    @asynccontextmanager
+    async def serving(self, journal: Journal) -> AsyncIterator[None]:
+        """Do what a runner does beside its steps: keep containers ready and marks, and follow private environments."""
+        async with self._private.following(journal), self._uses.keeping(), self._containers.keeping():
+            yield
 
     def _let_go(self, stuck: Stuck, _removal: asyncio.Future[None]) -> None:
         if stuck.gone and stuck.uid is not None:
@@ -132,14 +141,19 @@ class RunStep:
 
     async def work(self, job: Job) -> None:
         """See the module."""
-        known = await self._environment(job)
-        if known is None:
-            return
+        with self._uses.of(_key(job)) as use:
+            known = await self._environment(job)
+            if known is not None:
+                await self._work_in(job, known, use)
+
+    async def _work_in(self, job: Job, known: Known, use: Use) -> None:
+        """Do the work in an environment, which is marked as used."""
+        use.alone = isinstance(known.built.private_to, str)
         work = await self._load(job, known.built)
         name = None if work.first_stage == "compile" else work.request.test_cases[0].name
         job.at(work.first_stage, judge_interrupted(None, work.first_limit, name=name))
         try:
-            async with self._container(job, work) as session:
+            async with self._container(job, work, use) as session:
                 await self._stages(job, work, session)
         except EnvironmentMissing as error:
             await self._report_lost(job, error.path, known.sequence)
@@ -166,22 +180,22 @@ class RunStep:
         return Work(request=request, environment=environment, variables=unpack_variables(block), limits=limits)
 
     @asynccontextmanager
-    async def _container(self, job: Job, work: Work) -> AsyncIterator[WorkerSession]:
-        """Lend a container that holds the submission; it is removed however the block ends.
+    async def _container(self, job: Job, work: Work, use: Use) -> AsyncIterator[WorkerSession]:
+        """Lend a container that holds the submission, once no collection is in the way; it is given back in any case.
 
-        Where it misses a part of the environment, that is fetched from the cache, if there is one, and another one is started.
+        Where it misses a part of the environment, that is fetched from the cache, if there is one, and another one is taken.
         """
-        with self._slots.uid() as uid:
-            asked_at = time.monotonic()
-            try:
-                session = await self._handed_over(job, work, uid)
-            except EnvironmentMissing as missed:
-                await self._fetch(job, work.environment, missed, asked_at)
-                session = await self._handed_over(job, work, uid)
-            try:
-                yield session
-            finally:
-                await to_the_end(session.close())
+        await use.stands()
+        asked_at = time.monotonic()
+        try:
+            container = await self._handed_over(job, work)
+        except EnvironmentMissing as missed:
+            await self._fetch(job, work.environment, missed, asked_at)
+            container = await self._handed_over(job, work)
+        try:
+            yield container.session
+        finally:
+            await to_the_end(self._containers.give_back(container))
 
     async def _fetch(self, job: Job, environment: EnvironmentBuilt, missed: EnvironmentMissing, asked_at: float) -> None:
         """Fetch what this host's store misses; what is not to be kept goes from it with the submission's end."""
@@ -192,43 +206,28 @@ class RunStep:
             await self.fetching.fetch(environment, missed, asked_at)
             self._private.stands(environment.key)
 
-    async def _handed_over(self, job: Job, work: Work, uid: int) -> WorkerSession:
-        """Start a container and hand the submission over. Whatever goes wrong, no container is left."""
-        resources = first_resources(work)
-        config = self._context.config
-        identity = Identity(self._context.instance, secrets.token_hex(6), str(job.state.address), self._context.data)
-        spec = partial(
-            runner_spec,
-            identity,
-            image=config.docker.image,
-            uid=uid,
-            resources=resources,
-            storage=self._storage,
-            environment=work.environment.key,
-        )
-        child = await self.network.start(lambda network: spec(network=network))
-        session = WorkerSession(child, resources, Watermark.find(child.id), Surplus.find(child.id))
-        try:
-            async with self._kept(work.environment.key):
-                await session.ready()
-            await session.hand_over(work.hand_over())
-        except BaseException:
-            await to_the_end(session.close())
-            raise
-        return session
+    async def _handed_over(self, job: Job, work: Work) -> RunnerContainer:
+        """Hand the submission over to a container. Whatever goes wrong, none is left with it.
 
-    @asynccontextmanager
-    async def _kept(self, key: str) -> AsyncIterator[None]:
-        """Look out for collections of the store beside the block; when it is left, none deletes what the key needs."""
-        nix = self._context.config.nix
-        wait = until_kept(self._engine, nix.store_volume, key, timeout_s=nix.collection_timeout_ms / 1000)
-        looking = asyncio.create_task(wait, name=f"collections {key}")
+        One that was made ahead may have died since it was looked at: then one is started in its place.
+        """
         try:
-            yield
-            await looking
-        finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            return await self._hand_over(job, work, await self._containers.lend(first_resources(work)))
+        except MadeAheadFailed as error:
+            log.warning("%s: another container is started: %s", job.state.address, error)
+            return await self._hand_over(job, work, await self._containers.start(first_resources(work)))
+
+    async def _hand_over(self, job: Job, work: Work, container: RunnerContainer) -> RunnerContainer:
+        log.info("%s: in container %s", job.state.address, container.name)
+        try:
+            await container.session.ready()
+            await container.session.hand_over(work.hand_over())
+        except BaseException as error:
+            await to_the_end(self._containers.give_back(container))
+            if container.made_ahead and isinstance(error, SessionFault | EngineFailure):
+                raise MadeAheadFailed(str(error)) from error
+            raise
+        return container
 
     async def _stages(self, job: Job, work: Work, session: WorkerSession) -> None:
         """Compile, run every test case, finish. Raises `SessionFault` and `LeaseLost`."""
@@ -314,6 +313,11 @@ def _key(job: Job) -> str:
 
 def _ms_since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
+
+
+def usual_resources(limit: Limit) -> Resources:
+    """Return what a container is best made with for a run under a limit, before any submission is there."""
+    return Resources(memory_bytes=jail.first_memory_bytes(limit, {}, 0, 0), processes=limit.processes + jail.OWN_TASKS)
 
 
 def first_resources(work: Work) -> Resources:

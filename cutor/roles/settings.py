@@ -32,11 +32,49 @@ class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             description="lowest uid and gid of running submissions; each takes the next that is free on the host",
         ),
     ] = 300_000
+    pool_minimum: (
+        Annotated[
+            int, Meta(ge=0, le=1024, description="containers that stand ready at the least; as many as `slots` unless set")
+        ]
+        | None
+    ) = None
+    pool_maximum: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=2048,
+                description="containers that stand ready at the most, where many come at once; 0 for no pool;"
+                " twice as many as `slots` unless set",
+            ),
+        ]
+        | None
+    ) = None
+
+    @property
+    def least_ready(self) -> int:
+        """How many containers stand ready at the least."""
+        wanted = self.slots if self.pool_minimum is None else self.pool_minimum
+        return wanted if self.pool_maximum is None else min(wanted, self.pool_maximum)
+
+    @property
+    def most_ready(self) -> int:
+        """How many containers stand ready at the most."""
+        return max(2 * self.slots, self.least_ready) if self.pool_maximum is None else self.pool_maximum
+
+    @property
+    def uids(self) -> int:
+        """How many uids a runner claims: one for each slot, and one for each container that stands ready."""
+        return self.slots + self.most_ready
 
 
 def check_runner(runner: RunnerSettings) -> None:
-    """Raise `InvalidPolicy` where a slot would have the uid of something inside a build container."""
-    first, last = runner.uid_base, runner.uid_base + runner.slots - 1
+    """Raise `InvalidPolicy` where a container would have the uid of something inside a build container, or a pool no size."""
+    if runner.pool_minimum is not None and runner.pool_minimum > runner.most_ready:
+        raise InvalidPolicy(
+            f"runner.pool_minimum: {runner.pool_minimum} are more than runner.pool_maximum, {runner.pool_maximum}"
+        )
+    first, last = runner.uid_base, runner.uid_base + runner.uids - 1
     if first < HOST_ID_BASE + ID_COUNT and last >= HOST_ID_BASE:
         taken = f"{HOST_ID_BASE} to {HOST_ID_BASE + ID_COUNT - 1}"
-        raise InvalidPolicy(f"runner.uid_base: the slots' uids {first} to {last} overlap those of build containers, {taken}")
+        raise InvalidPolicy(f"runner.uid_base: the runner's uids {first} to {last} overlap those of build containers, {taken}")

@@ -82,15 +82,24 @@ class Slots:
             self._claims[uid] = claim
             self._free.add(uid)
 
-    @contextmanager
-    def uid(self) -> Iterator[int]:
-        """Lend the lowest uid that is claimed and free: there is one, where no more run at once than there are slots."""
+    def lend(self) -> int:
+        """Lend the lowest uid that is claimed and free: there is one, where no more are lent than were to be claimed."""
         uid = min(self._free)
         self._free.remove(uid)
+        return uid
+
+    def take_back(self, uid: int) -> None:
+        """Have a uid that was lent: nothing runs as it any more."""
+        self._free.add(uid)
+
+    @contextmanager
+    def uid(self) -> Iterator[int]:
+        """Lend one while the block lasts."""
+        uid = self.lend()
         try:
             yield uid
         finally:
-            self._free.add(uid)
+            self.take_back(uid)
 
     def close(self) -> None:
         """Give every uid back to the host."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 from cutor.containers.engine import ContainerSummary, Engine
 from cutor.containers.errors import ContainerError
-from cutor.containers.host_config import ROLE_LABEL, UID_LABEL, USER_LABEL
+from cutor.containers.host_config import ROLE_LABEL, SUBMISSION_LABEL, UID_LABEL, USER_LABEL, VolumeSpec
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Role
 from cutor.model.subjects import Address, check_address
@@ -48,7 +48,10 @@ async def check_engine(engine: Engine) -> None:
 
 
 class Stuck(NamedTuple):
-    """A container that Docker does not let go: what it served and its uid, as far as it says; ``removal`` ends with it."""
+    """A container that Docker does not let go: what it served and its uid, as far as it says; ``removal`` ends with it.
+
+    A builder's says what it serves, a runner's its uid: it may have served anything that the runner had in hand.
+    """
 
     address: Address | None
     uid: int | None
@@ -61,14 +64,30 @@ class Stuck(NamedTuple):
 
 
 class Swept(NamedTuple):
-    """What came of the containers of a dead life: the submissions of those that are ``gone``, and those that are ``stuck``."""
+    """What came of the containers of a dead life: the submissions of those that are ``gone``, and those that are ``stuck``.
+
+    ``in_hand`` are the submissions that this life had in hand when it died.
+    """
 
     gone: frozenset[Address]
     stuck: tuple[Stuck, ...]
+    in_hand: frozenset[Address] = frozenset()
+
+    def holding(self, address: Address) -> list[Stuck]:
+        """Return the stuck containers that may have served a submission."""
+        unnamed = address in self.in_hand
+        return [
+            one for one in self.stuck if one.address == address or (unnamed and one.address is None and one.uid is not None)
+        ]
 
     def holds(self, address: Address) -> bool:
         """Return whether a container of a submission may still be there."""
-        return any(one.address == address and not one.gone for one in self.stuck)
+        return any(not one.gone for one in self.holding(address))
+
+    def may_hold(self) -> frozenset[Address]:
+        """Return every submission that a stuck container may have served."""
+        named = {one.address for one in self.stuck if one.address is not None}
+        return frozenset(named | {address for address in self.in_hand if self.holding(address)})
 
 
 NOTHING: Final = Swept(frozenset(), ())
@@ -80,7 +99,7 @@ async def sweeping(engine: Engine, instance: str, role: Role) -> AsyncIterator[S
 
     None of them can belong to a living process: an instance is held by a lock, and runs one process of each role. Store
     containers of commands that died are nobody's, whatever instance is on their label. What Docker does not let go keeps nobody
-    from serving: it is said, and tried again while the block lasts.
+    from serving: it is said, and tried again while the block lasts. A runner's marks go once no container is left.
     """
     found = [*await engine.list(instance), *await engine.labelled(USER_LABEL, "command")]
     left = [one for one in {one.id: one for one in found}.values() if is_left(one, role)]
@@ -89,12 +108,30 @@ async def sweeping(engine: Engine, instance: str, role: Role) -> AsyncIterator[S
     if len(left) > len(stuck):
         log.warning("removed %s of a %s or command that died", counted(len(left) - len(stuck), "container"), role)
     tried = tuple(_tried_again(engine, one) for one in stuck)
+    left_to_do: list[asyncio.Future[None]] = [one.removal for one in tried]
+    if role == "runner":
+        marks = await engine.marks(instance)
+        left_to_do.append(unmarking := asyncio.create_task(_unmark(engine, marks, tried), name="sweep marks"))
+        if not tried:
+            await asyncio.wait([unmarking])
     try:
         yield Swept(_served(left) - _served(stuck), tried)
     finally:
-        for one in tried:
-            one.removal.cancel()
-        await asyncio.gather(*(one.removal for one in tried), return_exceptions=True)
+        for one in left_to_do:
+            one.cancel()
+        await asyncio.gather(*left_to_do, return_exceptions=True)
+
+
+async def _unmark(engine: Engine, marks: Sequence[VolumeSpec], stuck: Sequence[Stuck]) -> None:
+    """Remove marks of a dead life once its last container is gone. What Docker does not let go is left to the next start."""
+    await asyncio.gather(*(one.removal for one in stuck))
+    for mark in marks:
+        try:
+            async with asyncio.timeout(REMOVE_S):
+                await engine.remove_volume(mark.name)
+        except (ContainerError, TimeoutError) as error:
+            log.error("the mark of an environment, %s, of a life that died can't be removed: %s", mark.name, error)
+            return
 
 
 def is_left(found: ContainerSummary, role: Role) -> bool:
@@ -114,7 +151,7 @@ def _tried_again(engine: Engine, found: ContainerSummary) -> Stuck:
     removal = asyncio.create_task(engine.discard(found.id, found.name), name=f"sweep {found.name}")
     uid = found.labels.get(UID_LABEL, "")
     known = uid.isascii() and uid.isdigit()
-    return Stuck(_submission(found.labels.get("cutor.submission", "")), int(uid) if known else None, removal)
+    return Stuck(_submission(found), int(uid) if known else None, removal)
 
 
 async def _removed(engine: Engine, found: ContainerSummary) -> bool:
@@ -129,13 +166,13 @@ async def _removed(engine: Engine, found: ContainerSummary) -> bool:
 
 
 def _served(containers: Iterable[ContainerSummary]) -> frozenset[Address]:
-    served = (_submission(found.labels.get("cutor.submission", "")) for found in containers)
+    served = (_submission(found) for found in containers)
     return frozenset(address for address in served if address is not None)
 
 
-def _submission(label: str) -> Address | None:
+def _submission(found: ContainerSummary) -> Address | None:
     """Return the submission that a container's label names; None where it names none."""
-    tenant, _, submission_id = label.partition("/")
+    tenant, _, submission_id = found.labels.get(SUBMISSION_LABEL, "").partition("/")
     try:
         return check_address(tenant, submission_id)
     except InvalidRequest:

@@ -5,6 +5,7 @@ see `cutor.containers.connecting`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from cutor.containers.errors import EngineFailure, EngineUnreachable
@@ -19,31 +20,38 @@ REMOVED_S: Final = 60.0
 
 
 class ContainersStuck(EngineFailure):
-    """Docker does not let go some containers; the others are removed. The message names one, and what Docker said of it."""
+    """Docker does not let go some containers or marks; the others are removed. The message names one, and why."""
 
 
 async def remove_containers(engine: Engine, instance: str, *, within_s: float = REMOVED_S) -> int:
     """Remove every container of an instance, ``within_s`` seconds for each and all at once; return how many there were.
 
+    Then the marks of the environments that its runner used: they keep collections away for as long as a container may run.
     Raises `ContainersStuck` once all were tried, and `EngineUnreachable`.
     """
     found = await engine.list(instance)
-    failures = await asyncio.gather(*(_failure(engine, container.id, within_s) for container in found))
-    stuck = [(container.name, failure) for container, failure in zip(found, failures, strict=True) if failure is not None]
+    await _all_removed("containers", {one.name: engine.remove(one.id) for one in found}, within_s)
+    marks = await engine.marks(instance)
+    await _all_removed("marks of environments", {one.name: engine.remove_volume(one.name) for one in marks}, within_s)
+    return len(found)
+
+
+async def _all_removed(what: str, removals: Mapping[str, Awaitable[bool]], within_s: float) -> None:
+    failures = await asyncio.gather(*(_failure(removal, within_s) for removal in removals.values()))
+    stuck = [(name, failure) for name, failure in zip(removals, failures, strict=True) if failure is not None]
     for _name, failure in stuck:
         if isinstance(failure, EngineUnreachable):
             raise failure
     if stuck:
         name, why = stuck[0]
-        raise ContainersStuck(f"Docker does not let go {len(stuck)} of {len(found)} containers; of {name} it says: {why}")
-    return len(found)
+        raise ContainersStuck(f"Docker does not let go {len(stuck)} of {len(removals)} {what}; of {name} it says: {why}")
 
 
-async def _failure(engine: Engine, container_id: str, within_s: float) -> EngineFailure | None:
-    """Remove a container; return why that failed, None where it did not."""
+async def _failure(removal: Awaitable[bool], within_s: float) -> EngineFailure | None:
+    """Remove something; return why that failed, None where it did not."""
     try:
         async with asyncio.timeout(within_s):
-            await engine.remove(container_id)
+            await removal
     except EngineFailure as error:
         return error
     except TimeoutError:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.attacks.stack import AttackedStack
+from tests.served import idle
 
 SLOT_UIDS: Final = 8192
 PATIENCE_S: Final = 180.0
@@ -95,22 +96,23 @@ class Watch:
         self._mounted.close()
 
     def ids(self) -> set[str]:
-        """Return the ids of all containers so far, but of one that runs because a runner does: another takes its place."""
+        """Return the ids of all containers so far, but of those that run because a runner does: others take their place."""
         made = {line.split()[0] for line in self._made.lines()}
         made |= set(docker("ps", "-aq", "--no-trunc", "--filter", self._label))
         parked = ("--filter", self._label, "--filter", "label=cutor.role=parked")
-        return made - set(docker("ps", "-q", "--no-trunc", *parked))
+        return made - set(docker("ps", "-q", "--no-trunc", *parked)) - idle(self._stack.data)
 
     def volumes(self, ids: set[str]) -> set[str]:
-        """Return the volumes that the containers have mounted and that are new since the watch began."""
+        """Return the volumes that the containers have mounted, and marks, which are new since the watch began."""
         used = {line.split()[0] for line in self._mounted.lines() if line.split()[-1] in ids}
+        used |= set(docker("volume", "ls", "-q", "--filter", self._label))
         return (used & set(docker("volume", "ls", "-q"))) - self._volumes_before
 
     def census(self) -> Census:
         """Look at everything once."""
         ids = self.ids()
         return Census(
-            processes=frozenset(processes(self._stack, ids)),
+            processes=frozenset(processes(self._stack, ids, idle(self._stack.data))),
             containers=frozenset(ids & set(docker("ps", "-aq", "--no-trunc", "--filter", self._label))),
             directories=frozenset(directories(self._stack, ids)),
             mounts=frozenset(named(Path("/proc/self/mountinfo").read_text().splitlines(), ids)),
@@ -142,8 +144,8 @@ def docker(*args: str) -> list[str]:
     return subprocess.run(["docker", *args], capture_output=True, text=True, check=True).stdout.split()
 
 
-def processes(stack: AttackedStack, ids: set[str]) -> Iterator[str]:
-    """Yield the processes of the stack: those with its mark, with a uid of its slots, or in a container of its."""
+def processes(stack: AttackedStack, ids: set[str], idle_ids: set[str]) -> Iterator[str]:
+    """Yield the processes of the stack: those with its mark, with a uid of its slots, or in a container that is not idle."""
     alike = Counter(re.sub(OF_ONE_LIFE, "", line) for line in stack.processes().values())
     yield from (f"{count} of {line}" for line, count in alike.items())  # a role that was started again is the same
     for directory in Path("/proc").glob("[0-9]*"):
@@ -152,7 +154,8 @@ def processes(stack: AttackedStack, ids: set[str]) -> Iterator[str]:
             groups = (directory / "cgroup").read_text()
         except (OSError, IndexError):
             continue  # it has ended
-        if 0 <= uid - stack.uid_base < SLOT_UIDS or any(named([groups], ids)):
+        of_a_slot = 0 <= uid - stack.uid_base < SLOT_UIDS and not any(named([groups], idle_ids))
+        if of_a_slot or any(named([groups], ids)):
             yield f"{directory.name} of uid {uid}"
 
 

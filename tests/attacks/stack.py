@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from cutor.nix.settings import NixSettings
+from tests.served import containers
 from tests.stores import section
 
 MARK: Final = "CUTOR_ATTACKED_STACK"
@@ -137,12 +138,10 @@ class AttackedStack:
         return len(pids)
 
     def _kill_containers(self, submission: str) -> int:
-        labels = (f"label=cutor={self.instance}", f"label=cutor.submission=default/{submission}")
-        filters = [word for label in labels for word in ("--filter", label)]
-        listed = subprocess.run(["docker", "ps", "-q", *filters], capture_output=True, text=True, check=True)
-        for container in listed.stdout.split():
+        found = containers(submission, f"label=cutor={self.instance}", "status=running")
+        for container in found:
             subprocess.run(["docker", "kill", "--signal", "KILL", container], capture_output=True, check=False)
-        return len(listed.stdout.split())
+        return len(found)
 
 
 def free_port() -> int:

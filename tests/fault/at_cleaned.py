@@ -12,6 +12,7 @@ import urllib.parse
 from typing import Any, Final
 
 from tests.fault.invariants import Entry
+from tests.served import serves
 
 SOCKET: Final = "/var/run/docker.sock"
 CLAIM_IT: Final = ("worker", "sweep")
@@ -40,9 +41,9 @@ class AtCleaned:
 
 
 async def _containers(instance: str, identity: str) -> list[str]:
-    labels = [f"cutor={instance}", f"cutor.submission=default/{identity}"]
-    wanted = urllib.parse.quote(json.dumps({"label": labels}))
-    return [str(one["Id"])[:12] for one in await _ask(f"/containers/json?all=1&filters={wanted}")]
+    wanted = urllib.parse.quote(json.dumps({"label": [f"cutor={instance}"]}))
+    found = await _ask(f"/containers/json?all=1&filters={wanted}")
+    return [str(one["Id"])[:12] for one in found if serves(one["Names"][0].lstrip("/"), one["Labels"], identity)]
 
 
 async def _ask(path: str) -> Any:

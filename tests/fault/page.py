@@ -69,6 +69,8 @@ WORDS: Final = {
     "container-sockets": "its memory for sockets is limited",
     "container-limits": "its limits are changed",
     "container-remove": "it is removed",
+    "mark-create": "an environment is marked as used",
+    "mark-remove": "its mark is removed",
     "ready": "its init says that it is ready",
     "hand-over": "the submission is handed over",
     "compile": "the compile stage runs",

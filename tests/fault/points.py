@@ -127,6 +127,8 @@ def _runner() -> Iterator[Point]:
     yield from _appends("runner", "cache-lost", "lost")
     yield from _appends("runner", "body", "big")
     yield from _around("runner.container-limits", "compiles")
+    for what in ("mark-create", "mark-remove"):
+        yield from (Point(f"runner.{what}.{when}", ("plain",)) for when in ANSWERED)
     yield from _around("runner.hand-over")
     yield from _around("runner.compile")
     yield from _around("runner.run", passing=2)

@@ -21,10 +21,10 @@ from typing import Final
 
 from cutor.bus.topology import default_text
 from cutor.nix.settings import NixSettings
-from tests.attacks.leftovers import docker
 from tests.attacks.stack import AttackedStack, StackFailed, free_port
 from tests.fault import role as entry
 from tests.fault.arming import DIRECTORY, Points
+from tests.served import containers
 from tests.stores import copy_store, own_volumes, remove_store, section
 
 ENTRY: Final = str(Path(entry.__file__))
@@ -185,8 +185,7 @@ class FaultStack(AttackedStack):
 
     def containers_of(self, identity: str) -> list[str]:
         """Return the running containers of a submission."""
-        labels = (f"label=cutor={self.instance}", f"label=cutor.submission=default/{identity}")
-        return docker("ps", "-q", *(word for label in labels for word in ("--filter", label)))
+        return containers(identity, f"label=cutor={self.instance}", "status=running")
 
     def runs(self, identity: str, command: bytes) -> bool:
         """Return whether a command, with NUL between its words, runs in a container of a submission."""

@@ -47,6 +47,8 @@ REQUESTS: Final = {
     "update limits": "container-limits",
     "remove a container": "container-remove",
     "list containers": "sweep-list",
+    "make volume": "mark-create",
+    "remove volume": "mark-remove",
 }
 """The beginning of what `Engine.call` says that it does, and the point's word for it."""
 PARKED: Final = "-parked-"

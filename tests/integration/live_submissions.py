@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
@@ -144,13 +143,6 @@ def projected(stack: Stack, sql: str, *, rows: int) -> list[list[Any]]:
         if len(found) == rows:
             return found
         assert time.monotonic() < end, f"{len(found)} rows, not {rows}: {found}"
-
-
-def containers(identity: str) -> list[str]:
-    """Return the containers that serve a submission."""
-    label = f"label=cutor.submission=default/{identity}"
-    listed = subprocess.run(["docker", "ps", "-aq", "--filter", label], capture_output=True, text=True, check=True)
-    return listed.stdout.split()
 
 
 def seconds_between(earlier: str, later: str) -> float:

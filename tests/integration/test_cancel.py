@@ -29,7 +29,6 @@ from tests.integration.live_submissions import (
     PYTHON,
     TERMINAL,
     cleaned,
-    containers,
     document,
     printed,
     projected,
@@ -38,6 +37,7 @@ from tests.integration.live_submissions import (
     with_client,
 )
 from tests.live_stack import Stack
+from tests.served import containers
 
 FASTEST_S: Final = 5.0
 """What is promised is a second; here several are stopped at one time, and other tests have the CPUs meanwhile."""

@@ -40,7 +40,9 @@ var_volume = "{var}"
 slots = 2
 [runner]
 slots = 3
+pool_maximum = 0
 """
+"""Containers that stand ready would keep the volume from being removed."""
 SHELL = """
 { pkgs ? import <nixpkgs> { } }:
 let made = pkgs.runCommand "made-@" { } "mkdir $out; echo @ > $out/token"; in
@@ -156,7 +158,7 @@ SPARE: Final = f"cutor-test-var-{secrets.token_hex(4)}"
 async def wait_for_no_container(instance: str) -> None:
     """Wait until no submission of a stack has a container: a volume in use cannot be removed."""
     async with Engine.connect() as engine, asyncio.timeout(PATIENCE_S):
-        while any("cutor.submission" in one.labels for one in await engine.list(instance)):
+        while any(one.labels["cutor.role"] != "parked" for one in await engine.list(instance)):
             await asyncio.sleep(0.1)
 
 

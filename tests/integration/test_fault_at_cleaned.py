@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +16,17 @@ from tests.fault.invariants import Entry
 INSTANCE = secrets.token_hex(8)
 
 
-@pytest.fixture
-def container() -> Iterator[str]:
-    labels = ("--label", f"cutor={INSTANCE}", "--label", "cutor.submission=default/one")
-    command = ["docker", "create", "--network", "none", *labels, IMAGE]
+@pytest.fixture(params=["builder", "runner"])
+def container(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A builder's container says what it serves; of a runner's its log does."""
+    labels = [f"cutor={INSTANCE}", f"cutor.role={request.param}", f"cutor.data={tmp_path / 'data'}"]
+    if request.param == "builder":
+        labels.append("cutor.submission=default/one")
+    words = [word for label in labels for word in ("--label", label)]
+    name = f"test-{secrets.token_hex(8)}"
+    (tmp_path / "data" / "log").mkdir(parents=True)
+    (tmp_path / "data" / "log" / "runner.log").write_text(f"INFO cutor.roles.runner: default/one: in container {name}\n")
+    command = ["docker", "create", "--network", "none", "--name", name, *words, IMAGE]
     made = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()[:12]
     yield made
     subprocess.run(["docker", "rm", "-f", made], capture_output=True, check=True)

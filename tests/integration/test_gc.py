@@ -48,7 +48,10 @@ var_volume = "{var}"
 slots = 2
 [runner]
 slots = 3
+pool_minimum = 1
+pool_maximum = 2
 """
+"""A collection sees the runs of containers that were made ahead, and of those that were made when they were wanted."""
 SHELL: Final = """
 { pkgs ? import <nixpkgs> { } }:
 let made = pkgs.runCommand "made-@" { } "mkdir $out; TAKES echo @ > $out/token"; in
@@ -149,6 +152,15 @@ class GcStack:
         async def listed() -> list[str]:
             async with Engine.connect() as engine:
                 return [one.name for one in await engine.list(self.user.stack.instance) if label in one.labels]
+
+        return asyncio.run(listed())
+
+    def used(self) -> list[str]:
+        """Return the keys of environments that this stack's runner says it uses."""
+
+        async def listed() -> list[str]:
+            async with Engine.connect() as engine:
+                return [one.labels[ENVIRONMENT_LABEL] for one in await engine.marks(self.user.stack.instance)]
 
         return asyncio.run(listed())
 
@@ -354,7 +366,7 @@ async def test_a_run_that_begins_under_a_collection_waits_and_sees_what_is_missi
 
     async def begin_a_run(_rooted: Mapping[str, int]) -> list[str]:
         begun.append(await asyncio.to_thread(stack.begin, one))
-        await asyncio.to_thread(until, lambda: stack.containers(ENVIRONMENT_LABEL), "no container of the run came")
+        await asyncio.to_thread(until, stack.used, "no mark of the run came")
         for _ in range(20):
             await asyncio.sleep(0.1)
             assert not runs(one)

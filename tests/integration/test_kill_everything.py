@@ -64,9 +64,12 @@ def kill_all(user: User) -> int:
 
 
 def containers(user: User) -> list[str]:
-    """Every container of the stack that has served a submission, running or not."""
-    command = ["docker", "ps", "-aq", "--filter", f"label=cutor={user.stack.instance}", "--filter", "label=cutor.submission"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    """Every container of the stack, running or not, and every mark of an environment."""
+    found: list[str] = []
+    for command in (["ps", "-aq"], ["volume", "ls", "-q"]):
+        words = ["docker", *command, "--filter", f"label=cutor={user.stack.instance}"]
+        found += subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    return found
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -129,7 +132,7 @@ async def test_what_was_acknowledged_ends_once_however_often_everything_is_kille
     async with Bus.connect(user.stack.server, name="test") as bus:
         await check_ended(bus, acknowledged)
         assert await differences(bus, user.stack.data / "projections.duckdb") == []
-    await until(lambda: not containers(user))  # that of the last one may be on its way out
+    assert (await asyncio.to_thread(user.down)).returncode == 0
     assert containers(user) == []
 
 

@@ -18,8 +18,9 @@ from cutor.bus.topology_promises import HEARTBEAT_S
 from cutor.model.events import Cleaned, Leased
 from cutor.model.subjects import Address
 from tests.bare_stack import User
-from tests.integration.live_submissions import cleaned, containers
+from tests.integration.live_submissions import cleaned
 from tests.integration.test_killed_processes import PATIENCE_S, SLOW_RUN, leased, until
+from tests.served import containers
 
 ENDLESS_RUN = SLOW_RUN | {
     "files": [

@@ -9,7 +9,8 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,11 @@ from typing import Any, Final
 
 from cutor.client import Client
 from cutor.config import Config
-from cutor.containers.engine import Engine
+from cutor.containers.engine import ContainerSummary, Engine
 from cutor.journal import Journal
 from cutor.model.limits import Policy
 from cutor.model.subjects import Address
+from cutor.roles.settings import RunnerSettings
 from tests.fault.proxy import Proxy
 from tests.fault.views import differences
 from tests.live_stack import surroundings
@@ -102,12 +104,18 @@ class Roles:
             while "cache-built" not in await self.kinds(identity):
                 await asyncio.sleep(0.05)
 
+    @staticmethod
+    def serving(found: Sequence[ContainerSummary]) -> bool:
+        """Return whether a submission has a container: those of a runner are more then than may stand ready."""
+        roles = Counter(one.labels["cutor.role"] for one in found)
+        return roles["builder"] > 0 or roles["runner"] > RunnerSettings().most_ready
+
     async def nothing_left(self) -> None:
         """Check that no submission has a container, and that the views are those of a rebuild."""
         async with Engine.connect() as engine, asyncio.timeout(PATIENCE_S):
             for role in ("builder", "runner"):
                 instance = (self.home / role / "instance").read_text().strip()
-                while any("cutor.submission" in one.labels for one in await engine.list(instance)):
+                while self.serving(await engine.list(instance)):
                     await asyncio.sleep(0.1)
         assert await differences(self.journal.bus, self.home / "projector" / "projections.duckdb") == []
 

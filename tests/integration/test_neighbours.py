@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import secrets
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from cutor import Client
 from cutor.config import Config
+from cutor.model.events import Finished, Leased
 from cutor.model.limits import DEFAULT_LIMITS
 from cutor.model.result import Result
-from tests.integration.live_submissions import PYTHON, containers, document, until, with_client
+from cutor.model.subjects import Address
+from tests.integration.live_submissions import PYTHON, document, until, with_client
 from tests.live_stack import Stack
+from tests.served import containers
 
 SLOTS: Final = {"builder": Config().builder.slots, "runner": Config().runner.slots}
 ENDED_S: Final = 360
@@ -126,8 +130,19 @@ class Containers:
         return started, most
 
 
+async def most_leased(client: Client, identities: Sequence[str]) -> int:
+    """Return the most of these that a runner had at one time, from a lease to the end, by the stream's times."""
+    changes = []
+    for identity in identities:
+        entries = await client.journal.entries(Address("default", identity))
+        begun = next(one for one in entries if isinstance(one.message, Leased) and one.message.lease.role == "runner")
+        ended = next(one for one in entries if isinstance(one.message, Finished))
+        changes += [(begun.stored.time_ns, 1), (ended.stored.time_ns, -1)]
+    return max(itertools.accumulate(change for _, change in sorted(changes)))
+
+
 def test_no_more_run_at_once_than_there_are_slots(stack: Stack) -> None:
-    """Twelve are queued; four of them need an environment of their own."""
+    """Twelve are queued; four of them need an environment of their own. Containers of the runner stand ready beside them."""
     new = PYTHON.replace("packages", f'NEW = "{secrets.token_hex(8)}-%d"; packages')
     requests = [document("sleep 0.5", shell=new % n if n < 4 else PYTHON) for n in range(12)]
     counted = Containers(stack)
@@ -138,6 +153,8 @@ def test_no_more_run_at_once_than_there_are_slots(stack: Stack) -> None:
     results = with_client(stack, all_ended)
     started, most = counted.peaks()
     assert [result.outcome for result in results] == ["OK"] * len(requests), [result.message for result in results]
-    assert started["runner"] == len(requests)
     assert started["builder"] >= 4
-    assert most == SLOTS
+    assert most["builder"] == SLOTS["builder"]
+    assert with_client(stack, lambda client: most_leased(client, [result.id for result in results])) == SLOTS["runner"]
+    assert started["runner"] >= len(requests) - Config().runner.most_ready, "each has one of its own"
+    assert most["runner"] <= Config().runner.uids

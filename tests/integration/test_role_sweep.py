@@ -11,7 +11,7 @@ import pytest
 from cutor.config import Config
 from cutor.containers.engine import Engine
 from cutor.containers.errors import EngineRefused
-from cutor.containers.host_config import Identity, runner_spec
+from cutor.containers.host_config import Identity, builder_spec, runner_spec, use_mark
 from cutor.containers.settings import DockerSettings
 from cutor.model.subjects import Address
 from cutor.nix.settings import NixSettings
@@ -24,14 +24,15 @@ from cutor.roles.slots import Slots
 from cutor.roles.sweep import NOTHING, sweeping
 from tests.integration.stage_support import IMAGE, RESOURCES, STORAGE, UID, connected
 
-GONE, STUCK = Address("default", "gone"), Address("default", "stuck")
+IN_HAND, OTHER = Address("default", "in-hand"), Address("default", "other")
 
 
-async def leave(engine: Engine, instance: str, *addresses: Address, uid: int = UID) -> None:
-    """Start containers as a runner that dies leaves them."""
-    for address in addresses:
-        identity = Identity(instance, secrets.token_hex(6), str(address))
+async def leave(engine: Engine, instance: str, count: int = 1, uid: int = UID) -> None:
+    """Start containers as a runner that dies leaves them, and mark what it used."""
+    for _ in range(count):
+        identity = Identity(instance, secrets.token_hex(6))
         await engine.start(runner_spec(identity, image=IMAGE, uid=uid, resources=RESOURCES, storage=STORAGE))
+    await engine.make_volume(use_mark(Identity(instance, secrets.token_hex(6)), STORAGE.store_volume, secrets.token_hex(32)))
 
 
 async def test_one_that_cannot_be_removed_keeps_nobody_from_serving(
@@ -40,8 +41,8 @@ async def test_one_that_cannot_be_removed_keeps_nobody_from_serving(
     """It is said, the rest goes on, and it is removed as soon as Docker lets it go."""
     instance = f"sweep-{secrets.token_hex(4)}"
     async with connected() as engine:
-        await leave(engine, instance, GONE, GONE, STUCK, STUCK)
-        held = next(one.id for one in await engine.list(instance) if one.labels["cutor.submission"] == str(STUCK))
+        await leave(engine, instance, 3)
+        held = (await engine.list(instance))[0].id
         remove, holds = engine.remove, True
 
         async def refused(container_id: str) -> bool:
@@ -50,18 +51,23 @@ async def test_one_that_cannot_be_removed_keeps_nobody_from_serving(
             return await remove(container_id)
 
         monkeypatch.setattr(engine, "remove", refused)
-        async with sweeping(engine, instance, "runner") as swept:
-            (stuck,) = swept.stuck
-            assert (swept.gone, stuck.address, stuck.uid) == (frozenset({GONE}), STUCK, UID)
-            assert swept.holds(STUCK)
-            assert not swept.holds(GONE)
+        async with sweeping(engine, instance, "runner") as found:
+            (stuck,) = found.stuck
+            swept = found._replace(in_hand=frozenset({IN_HAND}))
+            assert (swept.gone, stuck.address, stuck.uid) == (frozenset(), None, UID)
+            assert (swept.holds(IN_HAND), swept.holds(OTHER)) == (True, False)
+            assert swept.may_hold() == {IN_HAND}
             assert [one.id for one in await engine.list(instance)] == [held]
+            assert len(await engine.marks(instance)) == 1, "something may run in it"
             holds = False
             async with asyncio.timeout(180):
                 while await engine.list(instance):
                     await asyncio.sleep(0.05)
                 await stuck.removal
-            assert not swept.holds(STUCK)
+            assert not swept.holds(IN_HAND)
+            async with asyncio.timeout(180):
+                while await engine.marks(instance):
+                    await asyncio.sleep(0.05)
     (said,) = [record.message for record in caplog.records if "can't be removed, it is tried again meanwhile" in record.message]
     assert "device or resource busy" in said
 
@@ -70,11 +76,11 @@ async def test_a_runner_lends_the_uid_of_a_stuck_container_only_once_it_is_gone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     instance, uid = f"sweep-{secrets.token_hex(4)}", UID + 20_000
-    runner = RunnerSettings(uid_base=uid, slots=1)
+    runner = RunnerSettings(uid_base=uid, slots=1, pool_maximum=0)
     config = Config(docker=DockerSettings(image=IMAGE), runner=runner)
     context = RoleContext("", instance, "w1", config, lambda: None, asyncio.Event(), data=tmp_path)
     async with connected() as engine:
-        await leave(engine, instance, STUCK, uid=uid)
+        await leave(engine, instance, uid=uid)
         remove, holds = engine.remove, True
 
         async def refused(container_id: str) -> bool:
@@ -111,7 +117,7 @@ async def test_a_removal_without_an_answer_is_left_to_the_next_start(
     monkeypatch.setattr("cutor.roles.sweep.REMOVE_S", 0.2)
     instance = f"sweep-{secrets.token_hex(4)}"
     async with connected() as engine:
-        await leave(engine, instance, STUCK)
+        await leave(engine, instance)
         remove = engine.remove
 
         async def silent(_container_id: str) -> bool:
@@ -119,13 +125,41 @@ async def test_a_removal_without_an_answer_is_left_to_the_next_start(
             return False
 
         monkeypatch.setattr(engine, "remove", silent)
-        async with sweeping(engine, instance, "runner") as swept:
+        async with sweeping(engine, instance, "runner") as found:
+            swept = found._replace(in_hand=frozenset({IN_HAND}))
             assert swept.gone == frozenset()
-            assert swept.holds(STUCK)
-        assert swept.holds(STUCK), "given up is not gone"
+            assert swept.holds(IN_HAND)
+        assert swept.holds(IN_HAND), "given up is not gone"
+        for mark in await engine.marks(instance):
+            await engine.remove_volume(mark.name)
         (left,) = await engine.list(instance)
         await remove(left.id)
     assert any("Docker took more than 0.2 s" in record.message for record in caplog.records)
+
+
+async def test_what_a_builder_left_says_whom_it_served() -> None:
+    instance = f"sweep-{secrets.token_hex(4)}"
+    async with connected() as engine:
+        identity = Identity(instance, secrets.token_hex(6), str(IN_HAND))
+        await engine.start(builder_spec(identity, image=IMAGE, module="cutor.nix.inside.build_init", resources=RESOURCES))
+        async with sweeping(engine, instance, "builder") as swept:
+            assert (swept.gone, swept.stuck) == (frozenset({IN_HAND}), ())
+            assert await engine.list(instance) == []
+
+
+async def test_marks_of_a_life_that_died_go_with_it_and_those_of_others_stay() -> None:
+    instance, other = (f"sweep-{secrets.token_hex(4)}" for _ in range(2))
+    async with connected() as engine:
+        await leave(engine, instance)
+        await leave(engine, other, 0)
+        async with sweeping(engine, instance, "builder"):
+            assert (len(await engine.list(instance)), len(await engine.marks(instance))) == (1, 1)
+        async with sweeping(engine, instance, "runner") as swept:
+            assert swept == NOTHING
+            assert (await engine.list(instance), await engine.marks(instance)) == ([], [])
+        (left,) = await engine.marks(other)
+        assert await engine.remove_volume(left.name)
+        assert not await engine.remove_volume(left.name)
 
 
 async def test_nothing_is_left_of_nothing() -> None:

@@ -54,9 +54,9 @@ def containers(instance: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
-def of_submissions(instance: str) -> list[str]:
-    """Return those of them that serve a submission."""
-    filters = [word for label in (f"cutor={instance}", "cutor.submission") for word in ("--filter", f"label={label}")]
+def of_runner(instance: str) -> list[str]:
+    """Return those of a runner's that serve a submission, or stand ready for one."""
+    filters = [word for label in (f"cutor={instance}", "cutor.role=runner") for word in ("--filter", f"label={label}")]
     return subprocess.run(["docker", "ps", "-aq", *filters], capture_output=True, text=True, check=True).stdout.split()
 
 
@@ -119,7 +119,7 @@ def running(user: User) -> list[str]:
 
 def two_run(user: User) -> None:
     """Wait until two submissions are in work, and their containers there."""
-    until(lambda: len(running(user)) == 2 and len(of_submissions(user.stack.instance)) >= 2)
+    until(lambda: len(running(user)) == 2 and len(of_runner(user.stack.instance)) >= 2)
 
 
 def attempts(user: User) -> dict[str, int]:
@@ -250,7 +250,7 @@ def test_a_killed_runner_by_itself_loses_nothing(user: User) -> None:
     with runner_alone(user, 600) as runner:
         instance = (user.home / "alone" / "instance").read_text().strip()
         submit(user, 5)
-        until(lambda: len(of_submissions(instance)) == 2)
+        until(lambda: len(running(user)) == 2 and len(of_runner(instance)) >= 2)
         runner.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         runner.kill()

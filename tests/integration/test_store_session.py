@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from cutor.config import Config
 from cutor.containers import host_config
 from cutor.containers.errors import SessionFault
-from cutor.containers.host_config import ENVIRONMENT_LABEL, STORE_LABEL, ContainerSpec
+from cutor.containers.host_config import ContainerSpec, Identity, use_mark
 from cutor.jail.protocol import PROTOCOL_VERSION, encode
 from cutor.nix import store_session
 from cutor.nix.inside.store import HALF_MADE, ROOTS
@@ -29,7 +29,7 @@ from cutor.roles.context import RoleContext
 from cutor.roles.private import Release, releasing
 from tests.fault.stack import children, init_of
 from tests.nix_builds import Builds, new_key
-from tests.stores import Fill, builder_container, lent_store
+from tests.stores import Fill, lent_store
 
 SHELL: Final = """
 { pkgs ? import <nixpkgs> { } }:
@@ -200,15 +200,14 @@ async def test_a_role_removes_no_roots_beside_a_collection(store: Store) -> None
 async def test_a_role_removes_no_roots_under_a_run(store: Store) -> None:
     """That of a lease that is over, say, whose runner has not heard of it."""
     built, other = await store.build(token()), await store.build(token())
-    spec = builder_container(["/usr/bin/sleep", "300"], store.settings)
-    spec.body["Labels"] |= {STORE_LABEL: store.settings.store_volume, ENVIRONMENT_LABEL: built.key}
-    run = await store.builds.engine.start(spec)
+    mark = use_mark(Identity("test-session", token()), store.settings.store_volume, built.key)
+    await store.builds.engine.make_volume(mark)
     try:
         assert await role_release(store)([built.key, other.key]) == {built.key: "something runs in it"}
         left = {one.key for one in (await store.inventory()).keys}
         assert (built.key in left, other.key in left) == (True, False)
     finally:
-        await run.remove()
+        await store.builds.engine.remove_volume(mark.name)
     assert await role_release(store)([built.key]) == {}
 
 

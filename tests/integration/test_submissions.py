@@ -18,13 +18,13 @@ from cutor.model.subjects import Address, event_subject, fence
 from tests.integration.live_submissions import (
     PYTHON,
     cleaned,
-    containers,
     events,
     first,
     submit,
     with_client,
 )
 from tests.live_stack import Stack
+from tests.served import containers
 
 ENDINGS = {
     # program: outcome, exit code, signal
@@ -57,20 +57,20 @@ def test_a_finished_submission_leaves_no_container(stack: Stack) -> None:
 
 
 def test_a_hit_starts_no_build_container_and_takes_next_to_no_time(stack: Stack) -> None:
-    """Docker tells of every container that is made, as it is made: for a hit, of the run's alone."""
+    """Docker tells of every container that is made, as it is made: for a hit, of no build's."""
     labels = '{{index .Actor.Attributes "cutor.submission"}} {{index .Actor.Attributes "cutor.role"}}'
     command = ["docker", "events", "--filter", f"label=cutor={stack.instance}", "--filter", "event=create", "--format", labels]
     shell = PYTHON.replace("packages", f'ONLY_FOR = "{secrets.token_hex(4)}"; packages')
     with subprocess.Popen([*command, "--since", str(int(time.time()))], stdout=subprocess.PIPE, text=True) as listening:
         cold, hit = (submit(stack, "true", shell=shell) for _ in range(2))
-        last = submit(stack, "true", shell=shell)
+        last = submit(stack, "true", shell=shell.replace("ONLY_FOR", "ONLY_FOR_LAST"))
         assert listening.stdout is not None
         made = []
-        while f"default/{last['id']} runner" not in made:
+        while f"default/{last['id']} builder" not in made:
             made.append(listening.stdout.readline().strip())
         listening.terminate()
-    assert [line for line in made if cold["id"] in line] == [f"default/{cold['id']} builder", f"default/{cold['id']} runner"]
-    assert [line for line in made if hit["id"] in line] == [f"default/{hit['id']} runner"]
+    assert [line for line in made if cold["id"] in line] == [f"default/{cold['id']} builder"]
+    assert [line for line in made if hit["id"] in line] == []
     stage = hit["dependencies"]
     assert (hit["environment"]["hit"], stage["outcome"], stage["exit_code"], stage["cpu_time_ms"]) == (True, "OK", None, None)
     assert stage["wall_time_ms"] < cold["dependencies"]["wall_time_ms"]

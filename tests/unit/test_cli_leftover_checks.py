@@ -7,7 +7,7 @@ import pytest
 
 from cutor.cli.leftover_checks import Place, judge, labelled_places
 from cutor.containers.engine import ContainerSummary
-from cutor.containers.host_config import DATA_LABEL
+from cutor.containers.host_config import DATA_LABEL, Identity, use_mark
 
 PLACES = {"alive": Place(Path("/a"), lives=True), "dead": Place(Path("/d"), lives=False)}
 
@@ -36,6 +36,14 @@ def test_of_stacks_that_are_not_known_nothing_is_claimed() -> None:
     dead, unknown = judge([container("x"), container("y"), container("x"), container("dead")], PLACES)
     assert "/d" in dead.detail
     assert unknown.detail.startswith("3 containers of 2 instances that are not this user's")
+
+
+def test_marks_of_environments_count_beside_containers() -> None:
+    marks = [use_mark(Identity(instance, "t"), "v", "k") for instance in ("dead", "x")]
+    dead, unknown = judge([container("dead"), *marks], PLACES)
+    assert dead.detail == "1 container and 1 mark of the stack of /d, which is dead"
+    assert unknown.detail.startswith("1 mark of the instance x")
+    assert unknown.remedy.startswith("`docker volume ls --filter label=cutor` shows them")
 
 
 def labelled(data: Path, instance: str = "0123456789ab") -> ContainerSummary:

@@ -65,8 +65,13 @@ REFUSED = [
     (b"[tenants]\n", "tenants"),
     (b"[runner]\nslots = 0", "runner.slots"),
     (b"[runner]\nuid_base = 1000", "runner.uid_base"),
-    (b"[runner]\nuid_base = 199999", "runner.uid_base: the slots' uids 199999 to 200000 overlap"),
-    (b"[runner]\nuid_base = 265535", "runner.uid_base: the slots' uids 265535 to 265536 overlap"),
+    (b"[runner]\nuid_base = 199999", "runner.uid_base: the runner's uids 199999 to 200004 overlap"),
+    (
+        b"[runner]\nslots = 1\nuid_base = 199998\npool_maximum = 2",
+        "runner.uid_base: the runner's uids 199998 to 200000 overlap",
+    ),
+    (b"[runner]\npool_minimum = 2\npool_maximum = 1", "runner.pool_minimum: 2 are more than runner.pool_maximum, 1"),
+    (b"[runner]\nuid_base = 265535", "runner.uid_base: the runner's uids 265535 to 265540 overlap"),
     (b"[server]\nport = 70000", "server.port"),
     (b"max_leases = true", "max_leases"),
     (b"shutdown_grace_s = -1", "shutdown_grace_s"),
@@ -104,7 +109,7 @@ def test_the_file_asked_for_comes_first_then_the_environment_then_the_users(tmp_
 
 
 def test_uids_just_beside_those_of_build_containers_are_fine() -> None:
-    assert parse(b"[runner]\nuid_base = 199998\n", "c").runner.uid_base == 199_998
+    assert parse(b"[runner]\nuid_base = 199994\n", "c").runner.uid_base == 199_994
     assert parse(b"[runner]\nuid_base = 265536\n", "c").runner.uid_base == 265_536
 
 

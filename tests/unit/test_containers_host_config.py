@@ -19,6 +19,7 @@ from cutor.containers.host_config import (
     parked_spec,
     runner_spec,
     store_spec,
+    use_mark,
 )
 from cutor.jail.inside.worker_init import TMP_INODES
 
@@ -175,6 +176,18 @@ def test_labels_and_name_say_whose_it_is() -> None:
     assert runner_spec(placed, image="image", uid=1, resources=RESOURCES).body["Labels"]["cutor.data"] == "/srv/data"
     warm = runner_spec(Identity("one", "abc"), image="image", uid=1, resources=RESOURCES)
     assert "cutor.submission" not in warm.body["Labels"]
+
+
+def test_a_mark_says_whose_it_is_what_it_marks_and_where() -> None:
+    mark = use_mark(Identity("one", "abc", data=PurePath("/srv/data")), "store", "f" * 64)
+    assert mark.name == "cutor-one-uses-abc"
+    assert mark.labels == {
+        "cutor": "one",
+        "cutor.role": "runner",
+        "cutor.data": "/srv/data",
+        "cutor.store": "store",
+        "cutor.environment": "f" * 64,
+    }
 
 
 def test_the_command_runs_a_module_of_the_images_and_nothing_of_the_users() -> None:

@@ -19,6 +19,7 @@ from cutor.containers.host_config import (
     release_labels,
     runner_spec,
     store_spec,
+    use_mark,
 )
 from cutor.roles.collections import AT_WORK, threatened
 
@@ -57,9 +58,10 @@ def test_what_does_not_run_deletes_nothing(state: str) -> None:
 
 def test_run_and_collection_are_found_by_the_volume_that_they_share() -> None:
     storage, resources = RunnerStorage(store_volume="v"), Resources(1, 1)
-    run = runner_spec(Identity("i", "t"), image="x", uid=1, resources=resources, storage=storage, environment=KEY)
+    run = runner_spec(Identity("i", "t"), image="x", uid=1, resources=resources, storage=storage)
     assert run.body["Labels"][STORE_LABEL] == collection().labels[COLLECTS_LABEL] == "v"
-    assert run.body["Labels"][ENVIRONMENT_LABEL] == KEY
+    mark = use_mark(Identity("i", "t"), "v", KEY)
+    assert (mark.labels[STORE_LABEL], mark.labels[ENVIRONMENT_LABEL]) == ("v", KEY)
 
 
 def test_a_job_that_deletes_nothing_is_no_collection() -> None:

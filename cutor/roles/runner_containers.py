@@ -1,0 +1,136 @@
+"""A runner's containers: each serves one submission, and is mostly made before that is there.
+
+    made ahead   started, its init up, limits as the last submission wanted them; nothing of any submission in it
+    lent         handed a submission's files, never taken back into the pool
+    given back   removed, then its uid is free again
+
+Where none stands ready, the one that is being made is waited for, or one is started for whoever wants it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from cutor.containers.control_group import Watermark
+from cutor.containers.engine import Engine
+from cutor.containers.errors import ContainerError, EngineFailure
+from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
+from cutor.containers.parked import ParkedNetwork
+from cutor.containers.pool import Bounds, Pool
+from cutor.containers.surplus import Surplus
+from cutor.jail.session import WorkerSession
+from cutor.metrics import table
+from cutor.metrics.tally import Observation
+from cutor.roles.context import RoleContext
+from cutor.roles.job import WorkerUnable
+from cutor.roles.slots import Slots
+from cutor.undisturbed import to_the_end
+
+
+class MadeAheadFailed(ContainerError):
+    """A container that stood ready took no submission: the fault is its own, and of an earlier time."""
+
+
+class RunnerContainer:
+    """One container with its session, and the uid that it has until it is gone; ``made_ahead``: it stood ready."""
+
+    def __init__(self, session: WorkerSession, uid: int, slots: Slots, *, made_ahead: bool) -> None:
+        self.session = session
+        self.made_ahead = made_ahead
+        self._uid = uid
+        self._slots = slots
+
+    @property
+    def name(self) -> str:
+        """Its name, as `docker ps` shows it."""
+        return self.session.name
+
+    async def failed(self) -> str:
+        """Return once it can't be used any more, with the reason; to be awaited while nothing is asked of it."""
+        return await self.session.failed()
+
+    async def close(self) -> None:
+        """Remove it, and give its uid back."""
+        await self.session.close()
+        self._slots.take_back(self._uid)
+
+
+class RunnerContainers:
+    """Makes and lends the containers of one runner. ``slots`` has a uid for each slot and for each place of the pool."""
+
+    def __init__(self, engine: Engine, context: RoleContext, slots: Slots, resources: Resources) -> None:
+        settings = context.config.runner
+        self._context = context
+        self._slots = slots
+        self._resources = resources  # what the last submission wanted: the next one often wants the same
+        self._network = ParkedNetwork(engine, context.config.docker.image, context.instance, context.data)
+        self._storage = RunnerStorage(store_volume=context.config.nix.store_volume)
+        self._pool = Pool(self._made_ahead, Bounds(settings.least_ready, settings.most_ready))
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncIterator[None]:
+        """Keep containers ready while the block lasts, and count them; then none of them is left."""
+        with self._context.measures.sampling(self._sample, table.POOL_CONTAINERS, local=True):
+            async with self._network.kept(), self._pool.keeping():
+                yield
+
+    async def lend(self, resources: Resources) -> RunnerContainer:
+        """Return a container for one submission: one that stands ready, or is about to; else one is started.
+
+        Raises errors of `cutor.containers`; nothing is left then.
+        """
+        self._resources = resources
+        return await self._pool.take() or await self.start(resources)
+
+    async def start(self, resources: Resources) -> RunnerContainer:
+        """Return a container that was made for this submission; its init may not be ready yet. Raises as `lend`."""
+        container = await self._started(resources, made_ahead=False)
+        self._pool.encourage()
+        return container
+
+    async def give_back(self, container: RunnerContainer) -> None:
+        """Have a container of which its submission is done: it is gone when this returns, however long that takes."""
+        await container.close()
+
+    async def _made_ahead(self) -> RunnerContainer:
+        try:
+            await self._slots.claim()
+        except WorkerUnable as error:
+            raise EngineFailure(str(error)) from error
+        container = await self._started(self._resources, made_ahead=True)
+        try:
+            await container.session.ready()
+        except BaseException:
+            await to_the_end(container.close())
+            raise
+        return container
+
+    async def _started(self, resources: Resources, *, made_ahead: bool) -> RunnerContainer:
+        uid = self._slots.lend()
+        identity = Identity(self._context.instance, secrets.token_hex(6), data=self._context.data)
+        spec = partial(
+            runner_spec,
+            identity,
+            image=self._context.config.docker.image,
+            uid=uid,
+            resources=resources,
+            storage=self._storage,
+        )
+        try:
+            child = await self._network.start(lambda network: spec(network=network))
+        except BaseException:
+            self._slots.take_back(uid)
+            raise
+        session = WorkerSession(child, resources, Watermark.find(child.id), Surplus.find(child.id))
+        return RunnerContainer(session, uid, self._slots, made_ahead=made_ahead)
+
+    async def _sample(self) -> list[Observation]:
+        now = self._pool.census()
+        return [
+            Observation(table.POOL_CONTAINERS, now.ready, ("ready",)),
+            Observation(table.POOL_CONTAINERS, now.making, ("starting",)),
+            Observation(table.POOL_CONTAINERS, now.wanted, ("wanted",)),
+        ]

@@ -9,9 +9,9 @@ decodes headers strictly into typed values besides, because user code runs on th
 
 from __future__ import annotations
 
-import json
 import struct
-from typing import Any, Final, NamedTuple
+
+from cutor.jail.lean import Any, Final, NamedTuple, json_text, json_value
 
 PROTOCOL_VERSION = 5
 """Of the frames' contents. The child image carries it as its label ``cutor.protocol``, and an init's first frame as a field."""
@@ -46,7 +46,7 @@ def encode_prefix(header: dict[str, Any], body_bytes: int) -> bytes:
 
     What UTF-8 can't carry (half a surrogate pair, as in an odd name of a file) becomes a question mark.
     """
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
+    text = json_text(header).encode("utf-8", "replace")
     if len(text) > MAX_HEADER_BYTES or body_bytes > MAX_BODY_BYTES:
         raise ProtocolError(f"a frame with {len(text)} bytes of header and {body_bytes} of body is too large to be sent")
     return _LENGTHS.pack(len(text), body_bytes) + text
@@ -55,16 +55,12 @@ def encode_prefix(header: dict[str, Any], body_bytes: int) -> bytes:
 def decode_header(header: bytes) -> dict[str, Any]:
     """Return a header as an object that has a string ``type``. Raises `ProtocolError` for anything else."""
     try:
-        value = json.loads(header.decode(), parse_constant=_refuse_constant)
+        value = json_value(header.decode())
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"a header is not JSON: {type(error).__name__}") from error
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
         raise ProtocolError("a header is not an object with a type")
     return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 class FrameReader:

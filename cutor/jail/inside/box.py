@@ -13,9 +13,8 @@ import math
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import Final
+
+from cutor.jail.lean import Final, Iterator, suppress
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK

@@ -10,7 +10,8 @@ from __future__ import annotations
 # Importing pathlib costs an init 8 ms:
 # ruff: noqa: PTH110
 import os
-from typing import Final, Literal, NamedTuple
+
+from cutor.jail.lean import Final, Literal, NamedTuple
 
 ROOT: Final = "/sys/fs/cgroup"
 Version = Literal["v1", "v2"]

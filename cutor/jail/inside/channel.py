@@ -6,10 +6,9 @@ as one packet of 16 bytes each. Both ends are on one machine: host byte order.
 
 from __future__ import annotations
 
-import enum
 import struct
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+
+from cutor.jail.lean import Final, Mapping, NamedTuple, Sequence
 
 _JOB: Final = struct.Struct("=IIII")
 _LIMIT: Final = struct.Struct("=QQQ")
@@ -21,7 +20,7 @@ FSIZE, STACK, CORE, NPROC, NOFILE = 1, 3, 4, 6, 7
 UNLIMITED: Final = (1 << 64) - 1
 
 
-class Kind(enum.IntEnum):
+class Kind:
     """What jail-init reports. ``value`` is an errno for EXEC_FAILED and BROKEN, the raw wait status for ENDED, else 0."""
 
     READY = 1
@@ -29,12 +28,13 @@ class Kind(enum.IntEnum):
     EXEC_FAILED = 3
     ENDED = 4
     BROKEN = 5
+    ALL = (READY, STARTED, EXEC_FAILED, ENDED, BROKEN)
 
 
 class Report(NamedTuple):
     """One report; ``monotonic_ns`` is the kernel's monotonic clock when it happened."""
 
-    kind: Kind
+    kind: int
     value: int
     monotonic_ns: int
 
@@ -75,5 +75,7 @@ def parse_report(packet: bytes) -> Report:
     """Return a report. Raises ValueError for a packet of another form."""
     if len(packet) != REPORT_BYTES:
         raise ValueError(f"a report of {len(packet)} bytes")
-    kind, value, monotonic_ns = _REPORT.unpack(packet)
-    return Report(Kind(kind), value, monotonic_ns)
+    report = Report(*_REPORT.unpack(packet))
+    if report.kind not in Kind.ALL:
+        raise ValueError(f"a report of an unknown kind: {report.kind}")
+    return report

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple
 
+from cutor.jail.lean import Any, Final, Literal, NamedTuple, Sequence
 from cutor.jail.protocol import FrameReader, ProtocolError, decode_header, encode_prefix
 
 _READ_BYTES: Final = 1 << 18
@@ -46,7 +44,7 @@ class HostLink:
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._reader = FrameReader()
-        self._waiting: deque[Command] = deque()
+        self._waiting: list[Command] = []
         self._closed = False
         self.cancelled = False
 
@@ -60,7 +58,7 @@ class HostLink:
             if self._closed:
                 return None
             self._read()
-        return self._waiting.popleft()
+        return self._waiting.pop(0)
 
     def interrupted(self) -> Literal["cancel"] | None:
         """Take what can be read now; return what to do where the host has gone. Call when `fileno` is readable."""

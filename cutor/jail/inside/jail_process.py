@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import os
 import select
-import signal
-import socket
 import struct
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Final, NamedTuple
 
 from cutor.jail.inside.channel import REPORT_BYTES, Kind, parse_report
 from cutor.jail.inside.nsjail_args import CHANNEL_FD, LOG_FD
+from cutor.jail.lean import SIGCONT, SIGKILL, SIGSTOP, Final, NamedTuple, Sequence, pidfd_send_signal, suppress
 
 LOG_BYTES: Final = 2048
 _CREDENTIALS: Final = struct.Struct("=3i")
@@ -36,9 +33,9 @@ class JailProcess:
 
     def __init__(self, command: Sequence[str], run_as: Ids | None) -> None:
         """Start nsjail. Its own failures come out of `log`, and its end makes ``nsjail_pidfd`` readable."""
-        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         self.channel.setblocking(False)
-        self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
         self.log_fd, log_end = os.pipe()
         os.set_blocking(self.log_fd, False)
         self._log = b""
@@ -55,11 +52,11 @@ class JailProcess:
     def receive(self) -> bytes:
         """Return jail-init's next packet, ``b""`` where there is none now. The first one tells who the jail's process 1 is."""
         try:
-            packet, ancillary, _, _ = self.channel.recvmsg(REPORT_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size))
+            packet, ancillary, _, _ = self.channel.recvmsg(REPORT_BYTES, _socket.CMSG_SPACE(_CREDENTIALS.size))
         except BlockingIOError:
             return b""
         for level, kind, data in ancillary:
-            if packet and self.jail_pidfd is None and (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+            if packet and self.jail_pidfd is None and (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_CREDENTIALS):
                 self.jail_pidfd = os.pidfd_open(_CREDENTIALS.unpack(data)[0])
         return packet
 
@@ -70,7 +67,8 @@ class JailProcess:
             view = memoryview(job)
             while view:
                 view = view[os.write(memory, view) :]
-            socket.send_fds(self.channel, [b"j"], [memory, *descriptors])
+            rights = struct.pack(f"={1 + len(descriptors)}i", memory, *descriptors)
+            self.channel.sendmsg([b"j"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
         finally:
             os.close(memory)
 
@@ -94,7 +92,7 @@ class JailProcess:
 
     def pause(self) -> None:
         """Stop nsjail, while its jail goes on: so it does nothing when that ends, and nothing once a second until then."""
-        _signal(self.nsjail_pidfd, signal.SIGSTOP)
+        _signal(self.nsjail_pidfd, SIGSTOP)
 
     def build_again(self) -> None:
         """Have nsjail build another jail in place of the one that served. Its process 1 is told by its first packet."""
@@ -102,11 +100,11 @@ class JailProcess:
         os.close(self.jail_pidfd)
         self.jail_pidfd = None
         self.served = False
-        _signal(self.nsjail_pidfd, signal.SIGCONT)
+        _signal(self.nsjail_pidfd, SIGCONT)
 
     def kill(self) -> None:
         """Kill the jail: its process 1, and with it everything in it; nsjail itself while there is no process 1 yet."""
-        _signal(self.nsjail_pidfd if self.jail_pidfd is None else self.jail_pidfd, signal.SIGKILL)
+        _signal(self.nsjail_pidfd if self.jail_pidfd is None else self.jail_pidfd, SIGKILL)
 
     def take_log(self) -> str:
         """Return the end of what nsjail logged so far."""
@@ -119,7 +117,7 @@ class JailProcess:
 
     def close(self) -> None:
         """Kill what is left, reap nsjail, close every descriptor. A jail that nobody knows yet ends with its channel."""
-        _signal(self.nsjail_pidfd, signal.SIGKILL)
+        _signal(self.nsjail_pidfd, SIGKILL)
         self.kill()
         self.channel.close()
         with suppress(ChildProcessError):  # it died by itself, and was reaped among orphans
@@ -129,9 +127,9 @@ class JailProcess:
                 os.close(fd)
 
 
-def _signal(pidfd: int, number: signal.Signals) -> None:
+def _signal(pidfd: int, number: int) -> None:
     with suppress(ProcessLookupError):  # it has ended by itself
-        signal.pidfd_send_signal(pidfd, number)
+        pidfd_send_signal(pidfd, number)
 
 
 def _become_nsjail(command: Sequence[str], channel_fd: int, log_fd: int, run_as: Ids | None) -> None:

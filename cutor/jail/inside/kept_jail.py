@@ -8,10 +8,8 @@ in a container that waits. What can't be relied on any more is thrown away: then
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
-
 from cutor.jail.inside.jail_process import JailProcess
+from cutor.jail.lean import Final, Sequence
 
 BUILD_S: Final = 20
 """How long nsjail may take to build a jail before it is given up."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
-from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple
 
 from cutor.jail.inside import channel
+from cutor.jail.lean import SIGKILL, Any, Final, Literal, NamedTuple, Sequence
 
 KilledBy = Literal["wall_time", "cpu_time", "memory", "stdout", "stderr", "store", "cancel"]
 
@@ -107,7 +105,7 @@ def conclude(seen: Seen, limits: Limits) -> Result:
     exit_code, signal_number, stderr, fault = None, None, seen.stderr, seen.fault
     if seen.status is not None:
         exit_code, signal_number = split_status(seen.status)
-        if seen.oom_kills and signal_number == signal.SIGKILL:
+        if seen.oom_kills and signal_number == SIGKILL:
             signal_number = None
     elif seen.exec_errno in _OUR_ERRORS:
         fault = fault or f"the program could not be started: {os.strerror(seen.exec_errno)}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+
+from cutor.jail.lean import Final
 
 _PIECE_BYTES: Final = 1 << 17
 _PIECE: Final = memoryview(bytearray(_PIECE_BYTES))

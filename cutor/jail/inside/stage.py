@@ -15,8 +15,6 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Sequence
-from typing import Final, Literal, NamedTuple, Protocol
 
 from cutor.jail.inside import channel
 from cutor.jail.inside.cgroup import Cgroup
@@ -24,6 +22,7 @@ from cutor.jail.inside.channel import Kind, Program, Report
 from cutor.jail.inside.jail_process import Ids, JailProcess
 from cutor.jail.inside.measure import MS_NS, KilledBy, Limits, Output, Result, Seen, conclude, cpu_wait_ns, rlimits
 from cutor.jail.inside.pumps import Feed, Sink
+from cutor.jail.lean import Callable, Final, Literal, NamedTuple, Protocol, Sequence
 
 SETUP_S: Final = 20
 """How long nsjail may take to build a jail (10 ms on an idle machine) before that is a fault."""
@@ -359,7 +358,7 @@ class _Stage:
         return conclude(seen, self._limits)
 
 
-_ON_REPORT: Final[dict[Kind, Callable[[_Stage, Report], None]]] = {
+_ON_REPORT: Final[dict[int, Callable[[_Stage, Report], None]]] = {
     Kind.READY: _Stage._on_ready,
     Kind.STARTED: _Stage._on_started,
     Kind.EXEC_FAILED: _Stage._on_exec_failed,

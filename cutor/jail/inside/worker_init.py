@@ -22,13 +22,8 @@ from __future__ import annotations
 # ruff: noqa: PTH101, PTH102, PTH108, PTH116, PTH119, PTH120, PTH211
 import errno
 import os
-import re
-import signal
 import sys
 import time
-from contextlib import suppress
-from functools import lru_cache
-from typing import Any, Final
 
 from cutor.jail.inside import box
 from cutor.jail.inside.box import BoxError
@@ -40,6 +35,7 @@ from cutor.jail.inside.measure import NOT_EXECUTABLE, Limits, Output, Result
 from cutor.jail.inside.nsjail_args import DEVICES, Bind, Jail, Layered, Masked, Mount, Tmpfs, check_path, nsjail_command
 from cutor.jail.inside.stage import run_stage
 from cutor.jail.inside.weigh import weigh
+from cutor.jail.lean import SIGKILL, Any, Final, suppress
 from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
 
 STORE: Final = "/nix/store"
@@ -303,10 +299,11 @@ def not_copied(message: str, limits: Limits) -> Result:
 
 def kernel_version(release: str) -> tuple[int, int]:
     """Return major and minor of a kernel's release: ``6.18.44-x`` is (6, 18)."""
-    found = re.match(r"(\d+)\.(\d+)", release)
-    if found is None:
+    major, _, rest = release.partition(".")
+    minor = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    if not major.isdecimal() or not minor:
         raise WorkerFault(f"the kernel's release is not understood: {release!r}")
-    return int(found[1]), int(found[2])
+    return int(major), int(minor)
 
 
 def parse_variables(block: bytes) -> list[tuple[bytes, bytes]]:
@@ -353,10 +350,14 @@ def identity(path: bytes) -> int | None:
     return hash((facts.st_dev, facts.st_ino, facts.st_ctime_ns))
 
 
-@lru_cache(maxsize=1)
+_owners: Final[dict[bytes, int]] = {}
+
+
 def _owner_of(store: bytes) -> int:
-    """Return whose the store is, and with it all that is finished in it."""
-    return os.stat(store).st_uid
+    """Return whose the store is, and with it all that is finished in it. It is looked at once."""
+    if store not in _owners:
+        _owners[store] = os.stat(store).st_uid
+    return _owners[store]
 
 
 def stage_limits(limit: dict[str, Any]) -> Limits:
@@ -372,7 +373,7 @@ def kill_everything_else() -> None:
     if os.getpid() != 1:
         raise WorkerFault("the init is not process 1 of its container")
     try:
-        os.kill(-1, signal.SIGKILL)
+        os.kill(-1, SIGKILL)
     except ProcessLookupError:
         return  # there is none
 
@@ -399,7 +400,10 @@ def prepare() -> None:
 
 
 def main() -> None:
-    """Serve one submission. Exit code 0 when the host went away, 1 after a fault (which the host was told)."""
+    """Serve one submission. Exit code 0 when the host went away, 1 after a fault (which the host was told).
+
+    The process ends at once: taking an interpreter down in order takes a sixth of what its whole life as an init does.
+    """
     link = HostLink()
     try:
         prepare()
@@ -407,7 +411,8 @@ def main() -> None:
     except Exception as error:
         # also what nobody thought of: a word that the host can pass on instead of an init that vanished
         link.send({"type": "fault", "message": fault_message(error)})
-        sys.exit(1)
+        os._exit(1)
+    os._exit(0)
 
 
 def fault_message(error: Exception) -> str:

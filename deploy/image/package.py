@@ -1,0 +1,1 @@
+"""cutor, as far as it is in the child image: not the Python interface, which loads half of the standard library."""

@@ -29,8 +29,8 @@ from cutor.model.limits import MIB, Limit
 from cutor.model.outcome import StageReport
 from cutor.model.request import COMPILE_SCRIPT, RUN_SCRIPT
 
-INIT_MEMORY_BYTES: Final = 7 * MIB
-"""What a container holds once its init is up (measured: 6.7 MiB): the first estimate of what it rests at."""
+INIT_MEMORY_BYTES: Final = 5 * MIB
+"""What a container holds once its init is up (measured: 4.7 MiB): the first estimate of what it rests at."""
 OWN_MEMORY_BYTES: Final = 4 * MIB
 """What comes beside it while a stage runs: nsjail, jail-init, a jail's mounts (1.7 MiB), and what kernels differ in."""
 KEPT_MEMORY_BYTES: Final = 2 * MIB

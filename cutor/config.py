@@ -30,7 +30,7 @@ from cutor.model.request import RUN_SCRIPT, SHELL_NIX, explain, explain_toml
 from cutor.model.subjects import TENANT
 from cutor.nix.settings import NixSettings, check_settings
 from cutor.projections.settings import ArchiveSettings, ProjectorSettings, check_archive, check_projector
-from cutor.roles.settings import BuilderSettings, RunnerSettings, check_runner
+from cutor.roles.settings import BuilderSettings, RunnerSettings, check_runner, check_slots
 from cutor.stack.settings import ServerSettings, check_server
 
 CONFIG_FILE_BYTES: Final = 1 << 20
@@ -225,6 +225,8 @@ def check(config: Config) -> None:
         if not TENANT.fullmatch(tenant):
             raise InvalidPolicy(f"tenants: the name {tenant!r} must be 1 to 32 characters of a-z, 0-9 and '-'")
     check_runner(config.runner)
+    check_slots("builder", config.builder)
+    check_slots("runner", config.runner)
     check_server(config.server)
     check_projector(config.projector)
     check_archive(config.archive)

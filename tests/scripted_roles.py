@@ -26,6 +26,7 @@ from cutor.model.subjects import Address
 from cutor.roles.context import RoleContext
 from cutor.roles.job import Arrival, Job, WorkerUnable
 from cutor.roles.loop import Loop, serve
+from cutor.roles.settings import BuilderSettings, RunnerSettings
 from cutor.roles.sweep import Stuck, Swept
 from tests.unit.histories import ENVIRONMENT, OK
 
@@ -85,10 +86,16 @@ async def role(
     swept: tuple[Address, ...] = (),
     stuck: tuple[Stuck, ...] = (),
     slots: int = 2,
+    slots_per_tenant: int | None = None,
 ) -> AsyncIterator[None]:
     """Run a loop until the block ends; ``hurried``: it is told to hurry, too."""
     stop, hurry, ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    context = RoleContext("", "test", worker, Config(shutdown_grace_s=grace_s), ready.set, stop, hurry, data)
+    config = Config(
+        shutdown_grace_s=grace_s,
+        builder=BuilderSettings(slots=slots, slots_per_tenant=slots_per_tenant),
+        runner=RunnerSettings(slots=slots, slots_per_tenant=slots_per_tenant),
+    )
+    context = RoleContext("", "test", worker, config, ready.set, stop, hurry, data)
     step = Scripted(name, work)
     step.unable_times = unable_times
     left = Swept(frozenset(swept), stuck)

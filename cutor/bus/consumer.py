@@ -67,13 +67,17 @@ class WeightedQueues:
     slot.
     """
 
-    def __init__(self, bus: Bus, stream: str, weights: Sequence[tuple[str, int]]) -> None:
+    def __init__(
+        self, bus: Bus, stream: str, weights: Sequence[tuple[str, int]], wanted: Callable[[str], bool] = lambda _consumer: True
+    ) -> None:
+        """``wanted`` says of a consumer whether what it has can be used at this moment: else it is not asked (`look_again`)."""
         consumers = [consumer for consumer, _ in weights]
         if len(set(consumers)) != len(consumers):
             raise BusError("a consumer is listed twice")
         self._link = bus.link
         self._stream = stream
         self._turns = Turns.start(dict(weights))
+        self._wanted = wanted
         self._callers: deque[asyncio.Future[Delivery]] = deque()
         self._lanes = {consumer: self._lane(consumer) for consumer in consumers}
         self._shelf: deque[Delivery] = deque()
@@ -104,7 +108,7 @@ class WeightedQueues:
         """
         await self._start()
         if self._shelf:
-            return self._shelf.popleft()
+            return self._given(self._shelf.popleft())
         caller: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         self._callers.append(caller)
         self._changed.set()
@@ -117,6 +121,10 @@ class WeightedQueues:
             self._leave(caller)
             return None
         return caller.result()
+
+    def look_again(self) -> None:
+        """Ask once more which consumers are wanted: one may be that was not."""
+        self._changed.set()
 
     async def aclose(self) -> None:
         """Stop pulling; what the server still sends is handed back at once. Callers of `next` get BusClosed."""
@@ -160,13 +168,19 @@ class WeightedQueues:
         while self._callers and not self._closed:
             caller = self._callers.popleft()
             if not caller.done():
-                caller.set_result(delivery)
+                caller.set_result(self._given(delivery))
                 return
         if self._closed:
             self._hand_back(delivery)
             return
         self._shelf.append(delivery)
         asyncio.get_running_loop().call_later(SHELF_S, self._clear_from_shelf, delivery)
+
+    def _given(self, delivery: Delivery) -> Delivery:
+        """Count a delivery as its lane's turn: one that nobody takes is none."""
+        ready = self._ready(asyncio.get_running_loop().time())
+        self._turns = self._turns.served(delivery.consumer, ready)
+        return delivery
 
     def _clear_from_shelf(self, delivery: Delivery) -> None:
         if delivery in self._shelf:
@@ -235,7 +249,10 @@ class WeightedQueues:
             return
 
     def _ready(self, now: float) -> list[str]:
-        return [name for name, lane in self._lanes.items() if not lane.empty and not lane.window.owed and now >= lane.retry_at]
+        return [name for name, lane in self._lanes.items() if not lane.empty and self._may_ask(lane, now)]
+
+    def _may_ask(self, lane: _Lane, now: float) -> bool:
+        return not lane.window.owed and now >= lane.retry_at and self._wanted(lane.consumer)
 
     async def _plan(self, now: float) -> None:
         if not self._free:
@@ -244,7 +261,7 @@ class WeightedQueues:
             if lane.asking_until is not None and now >= lane.asking_until:
                 lane.lost()
                 lane.empty = True
-            if lane.empty and not lane.window.owed and now >= lane.retry_at:
+            if lane.empty and self._may_ask(lane, now):
                 await self._pull(lane, 1, EXPIRES_S, now)
         if any(lane.asking_until is not None for lane in self._lanes.values()):
             return
@@ -276,8 +293,6 @@ class WeightedQueues:
 
     def _arrived(self, lane: _Lane, arrival: Arrival) -> None:
         """Note what a delivery says about its lane."""
-        ready = self._ready(asyncio.get_running_loop().time())
-        self._turns = self._turns.served(lane.consumer, ready)
         lane.asking_until = None
         lane.empty = arrival.place.pending == 0
 

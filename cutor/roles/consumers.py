@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
@@ -16,9 +17,10 @@ from cutor.model.subjects import EVENTS
 log = logging.getLogger(__name__)
 
 
-def queues(bus: Bus, role: Role, policy: Policy) -> WeightedQueues:
-    """Return the deliveries of a role, in weighted turns."""
-    return WeightedQueues(bus, EVENTS, [(f"{role}-{tenant}", weight) for tenant, weight in sorted(policy.tenants.items())])
+def queues(bus: Bus, role: Role, policy: Policy, full: Callable[[str], bool] = lambda _tenant: False) -> WeightedQueues:
+    """Return the deliveries of a role, in weighted turns; a tenant that is ``full`` has none."""
+    weights = [(f"{role}-{tenant}", weight) for tenant, weight in sorted(policy.tenants.items())]
+    return WeightedQueues(bus, EVENTS, weights, wanted=lambda consumer: not full(consumer.removeprefix(f"{role}-")))
 
 
 async def lease_times(bus: Bus, role: Role, policy: Policy) -> dict[str, float]:

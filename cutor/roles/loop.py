@@ -89,7 +89,8 @@ class Loop:
         self._context = context
         self._journal = journal
         self._step = step
-        self._places = Places(slots, looks=step.looks)
+        settings = context.config.builder if step.role == "builder" else context.config.runner
+        self._places = Places(slots, looks=step.looks, per_tenant=settings.slots_per_tenant)
         self._policy = Policy()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._attention = Attention(journal, step.role, context.worker)
@@ -114,7 +115,8 @@ class Loop:
         self._journal.bus.link.patience_s = max(self._lease_s.values(), default=LEASE_S)
         former = FormerLife(self._journal, self._in_hand, self._step.role, self._context.worker, self._lease_s)
         await former.settle(swept)
-        waiting = queues(self._journal.bus, self._step.role, self._policy)
+        waiting = queues(self._journal.bus, self._step.role, self._policy, self._places.takes_none_of)
+        self._places.on_room = waiting.look_again
         sampling = sampling_the_loop(self._context.measures, self._journal.bus, self._step.role, self._policy, self._places)
         async with self._attention.listening(), former.seeing_off(swept), sampling, waiting as pulled:
             self._context.ready()
@@ -141,6 +143,7 @@ class Loop:
             await asyncio.wait({recovery}, timeout=STOP_CHECK_S)
 
     def _start(self, delivery: Delivery, place: Place) -> None:
+        place.belong(delivery.consumer.removeprefix(f"{self._step.role}-"))
         task = place.task = asyncio.create_task(self._serve(delivery, place), name=f"serve {delivery.stored.subject}")
         self._deliveries.add(task)
         task.add_done_callback(self._deliveries.discard)

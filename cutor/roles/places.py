@@ -4,13 +4,15 @@ What a step needs while it works is a slot: the memory and processes of a contai
 nothing without. One that ``looks`` takes up what comes, a few at a time, to see what it needs: what needs no slot is done
 without, and who needs one, or has to wait for what another submission does, waits outside. So neither is in the way of what can
 go on. Slots go to those who want one by tenant, in weighted turns, and to the oldest of a tenant first: also where more of it
-want one than may wait, because an older one that comes, or comes again, takes the seat of the youngest.
+want one than may wait, because an older one that comes, or comes again, takes the seat of the youngest. A tenant may be kept
+from having all slots: what it has in work may last long, and turns begin when a slot becomes free.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
@@ -59,9 +61,14 @@ class Place:
         self.task: asyncio.Task[None] | None = None
         self.began_s: float | None = None
 
+    def belong(self, tenant: str) -> None:
+        """Be a tenant's from now on."""
+        self._places.belong(self, tenant)
+
     def begin_look(self, tenant: str, sequence: int) -> None:
         """Be the place of a submission of a tenant, by the sequence of its event, which is looked at from now on."""
-        self.tenant, self.sequence, self.began_s = tenant, sequence, time.monotonic()
+        self.belong(tenant)
+        self.sequence, self.began_s = sequence, time.monotonic()
 
     @property
     def passed_on(self) -> int:
@@ -92,7 +99,7 @@ class Place:
         idle, or go to who comes just then.
         """
         places = self._places
-        return self.has_slot or self.may_wait or self.waited_for or places.idle or places.few_want(self.tenant)
+        return self.has_slot or self.may_wait or self.waited_for or places.idle_for(self.tenant) or places.few_want(self.tenant)
 
     def leave(self) -> None:
         """Wait without a slot from now on, and want none. Who does that while the role stops is sent away."""
@@ -134,9 +141,15 @@ class Place:
 class Places:
     """The slots of one role process, and those who are there without one."""
 
-    def __init__(self, slots: int, *, looks: bool = False, weights: Mapping[str, int] | None = None) -> None:
-        """``weights``: of the tenants, by whose turns slots are given away."""
+    def __init__(
+        self, slots: int, *, looks: bool = False, weights: Mapping[str, int] | None = None, per_tenant: int | None = None
+    ) -> None:
+        """``weights``: of the tenants, by whose turns slots are given away; ``per_tenant``: the most that one may have."""
         self._slots = slots
+        self._per_tenant = slots if per_tenant is None else per_tenant
+        self._of_tenant: Counter[str] = Counter()
+        self.on_room: Callable[[], None] = _nobody
+        """Called when something may be taken up again of a tenant of which nothing was."""
         self._looks = looks
         self._taken = 0
         self._looking = 0
@@ -158,6 +171,21 @@ class Places:
     def crowded(self, tenant: str) -> bool:
         """Whether as many of a tenant's wait as may."""
         return sum(place.tenant == tenant for place in self._waiting) >= self._share
+
+    def full(self, tenant: str) -> bool:
+        """Whether a tenant has as many slots as it may."""
+        return self._of_tenant[tenant] >= self._per_tenant
+
+    def takes_none_of(self, tenant: str) -> bool:
+        """Whether nothing of a tenant is to be taken up: it would have a slot at once, and has as many as it may."""
+        return not self._looks and self.full(tenant)
+
+    def belong(self, place: Place, tenant: str) -> None:
+        """See `Place.belong`."""
+        if place.has_slot:
+            self._of_tenant[place.tenant] -= 1
+            self._of_tenant[tenant] += 1
+        place.tenant = tenant
 
     def few_want(self, tenant: str) -> bool:
         """Whether fewer of a tenant's want a slot than there are."""
@@ -195,10 +223,9 @@ class Places:
         """How many may be looked at, at one time."""
         return LOOKING_AT_MOST if self._looks else self._slots
 
-    @property
-    def idle(self) -> bool:
-        """Whether there is a slot that nobody wants."""
-        return self._taken < self._slots
+    def idle_for(self, tenant: str) -> bool:
+        """Whether there is a slot that nobody wants, and a tenant may have."""
+        return self._taken < self._slots and not self.full(tenant)
 
     async def take(self, timeout_s: float) -> Place | None:
         """Return a new place once something may be taken up; None after a while without one."""
@@ -216,8 +243,9 @@ class Places:
         return self._looking < LOOKING_AT_MOST if self._looks else self._taken < self._slots
 
     def taken(self) -> Place:
-        """Return a new place, with a slot in any case."""
+        """Return a new place, with a slot in any case; nobody's as yet."""
         self._taken += 1
+        self._of_tenant[""] += 1
         self._changed()
         return Place(self, has_slot=True, looks=False)
 
@@ -284,7 +312,9 @@ class Places:
 
     def _withdraw(self, place: Place) -> None:
         """Let a place have nothing any more, neither a slot nor a turn."""
-        self._taken -= place.has_slot
+        if place.has_slot:
+            self._taken -= 1
+            self._of_tenant -= Counter((place.tenant,))
         self._looking -= place.looks
         self._waiting.pop(place, None)
         if place in self._wanting:
@@ -293,20 +323,28 @@ class Places:
 
     def _changed(self) -> None:
         """Give slots that are free to those who want them, in turn."""
-        while self._wanting and self._taken < self._slots:
-            place = self._next()
+        while self._taken < self._slots and (place := self._next()) is not None:
             self._withdraw(place)
             self._taken += 1
+            self._of_tenant[place.tenant] += 1
             place.grant()
         if self._room:
             self._free.set()
+            if not self._looks and self._per_tenant < self._slots:
+                self.on_room()
         else:
             self._free.clear()
 
-    def _next(self) -> Place:
-        tenants = {place.tenant for place in self._wanting}
+    def _next(self) -> Place | None:
+        """Return whose turn it is; None where nobody wants a slot who may have one."""
+        wanting = [place for place in self._wanting if not self.full(place.tenant)]
+        tenants = {place.tenant for place in wanting}
         tenant = self._turns.choose(tenants)
         if tenant is None:  # of tenants that nobody has declared
-            return min(self._wanting, key=lambda place: place.sequence)
+            return min(wanting, key=lambda place: place.sequence, default=None)
         self._turns = self._turns.served(tenant, tenants)
-        return min((place for place in self._wanting if place.tenant == tenant), key=lambda place: place.sequence)
+        return min((place for place in wanting if place.tenant == tenant), key=lambda place: place.sequence)
+
+
+def _nobody() -> None:
+    """Nobody is told that there is room."""

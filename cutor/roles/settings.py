@@ -14,16 +14,29 @@ FIRST_FREE_UID: Final = 65536
 """Below it are the uids of the host's own users; the uids of runner slots must not be any of them."""
 
 
+SlotsPerTenant = (
+    Annotated[
+        int,
+        Meta(
+            ge=1, description="slots that one tenant may have at one time; without it all of them, while nobody else wants any"
+        ),
+    ]
+    | None
+)
+
+
 class BuilderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A builder process."""
 
     slots: Annotated[int, Meta(ge=1, le=256, description="environment builds at one time")] = 1
+    slots_per_tenant: SlotsPerTenant = None
 
 
 class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A runner process."""
 
     slots: Annotated[int, Meta(ge=1, le=1024, description="submissions at one time; no more than CPUs keeps times true")] = 2
+    slots_per_tenant: SlotsPerTenant = None
     uid_base: Annotated[
         int,
         Meta(
@@ -66,6 +79,13 @@ class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def uids(self) -> int:
         """How many uids a runner claims: one for each slot, and one for each container that stands ready."""
         return self.slots + self.most_ready
+
+
+def check_slots(name: str, settings: BuilderSettings | RunnerSettings) -> None:
+    """Raise `InvalidPolicy` where a tenant may have more slots than there are: whoever wrote that wanted something else."""
+    most, slots = settings.slots_per_tenant, settings.slots
+    if most is not None and most > slots:
+        raise InvalidPolicy(f"{name}.slots_per_tenant is {most}, and there are {slots} slots ({name}.slots)")
 
 
 def check_runner(runner: RunnerSettings) -> None:

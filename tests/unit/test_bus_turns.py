@@ -34,10 +34,17 @@ def test_nobody_ready_means_nobody_chosen() -> None:
     assert Turns.start({"a": 1}).choose([]) is None
 
 
-def test_an_idle_lane_saves_up_no_claim() -> None:
+def test_an_idle_lane_saves_up_no_claim_but_the_next_turn() -> None:
     _, turns = take(Turns.start({"a": 1, "b": 1}), ["a"], 1000)
     order, _ = take(turns, ["a", "b"], 4)
-    assert order == ["a", "b", "a", "b"]
+    assert order == ["b", "a", "b", "a"]
+
+
+def test_of_fifty_that_are_even_each_newcomer_is_next() -> None:
+    turns = Turns.start({f"lane-{number}": 1 for number in range(50)})
+    for number in range(1, 50):
+        _, turns = take(turns, ["lane-0"], 10)
+        assert turns.choose(["lane-0", f"lane-{number}"]) == f"lane-{number}"
 
 
 @pytest.mark.parametrize("weights", [{}, {"a": 0}, {"a": 1, "b": -2}])

@@ -64,6 +64,8 @@ REFUSED = [
     (b"[tenants]\n'a\\b' = '2'", "tenants.'a\\\\b': the weight '2'"),
     (b"[tenants]\n", "tenants"),
     (b"[runner]\nslots = 0", "runner.slots"),
+    (b"[runner]\nslots_per_tenant = 3", "runner.slots_per_tenant is 3, and there are 2 slots (runner.slots)"),
+    (b"[builder]\nslots_per_tenant = 2", "builder.slots_per_tenant is 2, and there are 1 slots (builder.slots)"),
     (b"[runner]\nuid_base = 1000", "runner.uid_base"),
     (b"[runner]\nuid_base = 199999", "runner.uid_base: the runner's uids 199999 to 200004 overlap"),
     (

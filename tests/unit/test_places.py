@@ -294,3 +294,44 @@ async def test_no_more_than_ten_thousand_that_were_passed_on_are_remembered(monk
     for sequence in (1, 2, 1, 3):
         places.pass_on(sequence, 1000.0)
     assert [places.passed_on(sequence, 1000.0) for sequence in (1, 2, 3)] == [2, 0, 1]
+
+
+async def test_a_tenant_has_no_more_slots_than_it_may_though_one_is_free() -> None:
+    places = Places(2, looks=True, weights={"a": 1, "b": 1}, per_tenant=1)
+    first, second, other = [await taken(places) for _ in range(3)]
+    for number, (place, tenant) in enumerate([(first, "a"), (second, "a"), (other, "b")]):
+        place.begin_look(tenant, number)
+    assert [place.want(lambda: None) for place in (first, second, other)] == [True, False, True]
+    other.end()
+    assert not second.has_slot
+    first.end()
+    assert second.has_slot
+
+
+async def test_of_a_tenant_that_is_full_nothing_is_taken_up_where_all_need_slots_until_one_ends() -> None:
+    places = Places(3, weights={"a": 1, "b": 1}, per_tenant=2)
+    told: list[bool] = []
+    places.on_room = lambda: told.append(places.takes_none_of("a"))
+    first, second = await taken(places), await taken(places)
+    first.belong("a")
+    assert not places.takes_none_of("a")
+    second.belong("a")
+    assert (places.takes_none_of("a"), places.takes_none_of("b")) == (True, False)
+    told.clear()
+    first.end()
+    assert told == [False]
+
+
+async def test_who_waits_for_a_slot_that_its_tenant_may_not_have_is_one_of_few() -> None:
+    """A slot that is free, and not for this tenant, is no reason to let all of it wait."""
+    places = Places(2, looks=True, weights={"a": 1}, per_tenant=1)
+    holder = await taken(places)
+    holder.begin_look("a", 0)
+    assert holder.want(lambda: None)
+    for number in range(1, module.WAITING_AT_MOST + 1):
+        one = await taken(places)
+        one.begin_look("a", number)
+        assert not one.want(lambda: None)
+    late = await taken(places)
+    late.begin_look("a", module.WAITING_AT_MOST + 1)
+    assert not late.has_seat

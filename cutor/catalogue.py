@@ -16,6 +16,7 @@ from cutor.bus.connection import Bus
 from cutor.errors import REFUSED, UNAVAILABLE, CutorError
 from cutor.model.catalogue import KEY_PREFIX, Entry
 from cutor.model.quoting import shown
+from cutor.model.state import TERMINAL
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.queries.client import Table, query
 from cutor.projections.queries.questions import MOST_ROWS
@@ -30,9 +31,11 @@ NAMED_AT_MOST: Final = 5
 KEYS_AT_ONCE: Final = 2000
 """A question of 140 KB, an answer of 1 MB at the most."""
 HISTORY_AT_MOST: Final = 100
+UNENDED: Final = f"status NOT IN {tuple(sorted(TERMINAL))}"
+"""By the status, whose number is in the row itself: by the time of the end, all of every submission would be put together."""
 SQL: Final = """
 WITH unended AS (
-    SELECT environment_key AS key, tenant || '/' || id AS submission FROM submissions WHERE finished_at IS NULL
+    SELECT environment_key AS key, tenant || '/' || id AS submission FROM submissions WHERE {unended}
 ), given AS (
     SELECT key, count(*) AS submissions FROM unended WHERE key IS NOT NULL GROUP BY key
 ), known AS (
@@ -186,7 +189,7 @@ class Catalogue:
 
     async def _known(self, where: str, rows: int) -> list[Entry]:
         """Return what the view says; ``where`` is SQL of this module's own."""
-        sql = SQL.replace("{columns}", ", ".join(COLUMNS)).replace("{where}", where)
+        sql = SQL.replace("{unended}", UNENDED).replace("{columns}", ", ".join(COLUMNS)).replace("{where}", where)
         return _records(await query(self._bus, sql, rows=rows), Entry)
 
     async def _caught_up(self) -> None:

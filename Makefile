@@ -18,7 +18,7 @@ VENV := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup demo test attacks fault soak bench bench-env bench-projections bench-fold bench-live bench-queries check docs lock clean purge
+.PHONY: help environment setup demo test attacks fault soak bench bench-scale bench-env bench-projections bench-fold bench-live bench-queries check docs lock clean purge
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ soak: setup ## set-up, then random kills at random times under load (MINUTES=30;
 
 bench: $(if $(COMPARE),environment,setup) ## set-up, then how fast cutor is beside bare processes, jails and containers: one table, kept in .bench (MINUTES=10, COMPARE='A B')
 	@$(VENV)/python -m tests.bench.performance $(if $(MINUTES),--minutes $(MINUTES)) $(addprefix --runner ,$(RUNNER)) $(if $(COMPARE),--compare $(COMPARE))
+
+bench-scale: setup ## set-up, then what a submission costs with 100 to 100,000 submissions and 1 to 1,000 environments behind it (ONLY='100000x1': some)
+	@$(VENV)/python -m tests.bench.scale $(ONLY)
 
 bench-env: setup ## set-up, then what environments cost, and fifty built by two builders at once (ROUNDS=9; 5 without it)
 	@$(VENV)/python -m tests.bench.environments $(ROUNDS)

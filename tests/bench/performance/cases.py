@@ -29,6 +29,7 @@ class Case(NamedTuple):
     name: str
     files: dict[str, str]
     tests: tuple[tuple[tuple[str, ...], str], ...]
+    shell: str = SHELL
 
     @property
     def compiles(self) -> bool:
@@ -37,7 +38,7 @@ class Case(NamedTuple):
 
     def request(self) -> Request:
         """Return the request of a producer; equal ones are told apart by their ids."""
-        files = {SHELL_NIX: SHELL} | self.files
+        files = {SHELL_NIX: self.shell} | self.files
         tests = tuple(TestCase(args=args, expected_output=printed) for args, printed in self.tests)
         return Request(files=tuple(File(name=name, content=text) for name, text in files.items()), test_cases=tests)
 

@@ -83,12 +83,12 @@ class Producer:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def live(self, case: Case) -> Life:
+    async def live(self, case: Case, tenant: str = "default") -> Life:
         """Hand one in and follow it to its end. Raises `Unexpected` where that is not OK."""
-        address = Address("default", f"bench-{secrets.token_hex(8)}")
+        address = Address(tenant, f"bench-{secrets.token_hex(8)}")
         begun_ns = time.time_ns()
         async with asyncio.timeout(PATIENCE_S):
-            await self._client.submit(case.request(), id=address.id)
+            await self._client.submit(case.request(), id=address.id, tenant=tenant)
             entries = [entry async for entry, _ in self._client.journal.watch(address)]
         seen_ns = time.time_ns()
         events = [(entry.stored.time_ns, entry.message) for entry in entries if isinstance(entry.message, STEPS)]

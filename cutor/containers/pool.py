@@ -22,6 +22,8 @@ from cutor.undisturbed import to_the_end
 
 QUIET_S: Final = 60.0
 """How long what is never needed stays: a pause between two bursts is shorter than that, a night is longer."""
+RESTS_S: Final = 0.1
+"""How long what is lent is left alone by the making of its replacement, while another one stands ready."""
 PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Pauses after failures in a row; the last one stays."""
 
@@ -85,6 +87,7 @@ class Pool(Generic[M]):
         self._open = False
         self._failures = 0
         self._least_ready = 0
+        self._rests_until_s = 0.0
         self._found = self._missed = 0
 
     def census(self) -> Census:
@@ -112,6 +115,7 @@ class Pool(Generic[M]):
         while self._ready:
             waiting = self._ready.popleft()
             self._least_ready = min(self._least_ready, len(self._ready))
+            self._rests_until_s = asyncio.get_running_loop().time() + RESTS_S
             self._changed.set()
             if await self._released(waiting):
                 self._found += 1
@@ -157,15 +161,23 @@ class Pool(Generic[M]):
     async def _fill(self) -> None:
         while True:
             self._changed.clear()
-            while self._lacks():
+            rests_s = self._rests_s()
+            while rests_s is None and self._lacks():
                 self._making.add(task := asyncio.create_task(self._add(), name="pool makes one"))
                 task.add_done_callback(partial(self._ended, self._making))
-            await self._changed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rests_s):
+                    await self._changed.wait()
             if self._failures:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(PAUSES_S[min(self._failures, len(PAUSES_S)) - 1]):
                         await self._works.wait()
                 self._works.clear()
+
+    def _rests_s(self) -> float | None:
+        """Return how long nothing is made, for the sake of who was lent the last one; None where that is over."""
+        left_s = self._rests_until_s - asyncio.get_running_loop().time()
+        return left_s if self._ready and left_s > 0 else None
 
     def _lacks(self) -> bool:
         """Whether another one is to be made. What is being removed still has its place among the most that there may be."""

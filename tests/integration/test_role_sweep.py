@@ -102,6 +102,8 @@ async def test_a_runner_lends_the_uid_of_a_stuck_container_only_once_it_is_gone(
             holds = False
             async with asyncio.timeout(180):
                 await swept.stuck[0].removal
+                while await engine.marks(instance):
+                    await asyncio.sleep(0.05)
             other.close()
             await asyncio.sleep(0)
             await other.claim()

@@ -197,6 +197,15 @@ async def test_a_runner_that_is_killed_leaves_no_container_and_no_mark_and_its_s
         assert not await ready(pooled) & (standing | {container}), "those of its former life"
 
 
+def test_a_stop_while_the_pool_fills_leaves_nothing(user: User) -> None:
+    """A role is ready before its pool is."""
+    for _ in range(2):
+        assert user.up(roles=("runner",)).returncode == 0
+        instance = user.stack.instance
+        assert user.down().returncode == 0
+        assert asyncio.run(left_of(instance)) == ([], [])
+
+
 async def test_a_mark_is_seen_by_who_asks_for_runs_of_its_store(pooled: User, nix_settings: NixSettings) -> None:
     async with client_of(pooled) as client, Engine.connect() as engine:
         identity = (await client.submit(endless())).id

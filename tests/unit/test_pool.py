@@ -140,6 +140,20 @@ async def test_where_none_can_be_made_it_is_tried_again_and_said_once(
     assert "made ready ahead again" in caplog.text
 
 
+async def test_what_was_lent_is_left_alone_for_a_moment_while_another_one_stands_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "RESTS_S", 10_000.0)
+    maker = Maker()
+    pool = Pool(maker, Bounds(2, 2))
+    async with pool.keeping():
+        await until(lambda: pool.census().ready == 2)
+        await pool.take()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert (maker.tries, pool.census().ready) == (2, 1)
+        await pool.take()
+        await until(lambda: pool.census().ready == 2)
+
+
 async def test_who_finds_none_has_the_next_that_is_made_and_who_comes_behind_him_makes_one_himself() -> None:
     maker = Maker()
     maker.gate.clear()

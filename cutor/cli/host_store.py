@@ -18,6 +18,7 @@ from cutor.containers.engine import Engine
 from cutor.errors import CutorError
 from cutor.model.quoting import shown
 from cutor.stack.data import DataDirectory
+from cutor.stack.dead_marks import remove_dead_marks
 
 NO_STACK_HERE: Final = "command"
 """Label of the containers of a command whose stack runs elsewhere: roles here have instances of their own."""
@@ -70,7 +71,7 @@ def warn_of_another_store(wanted: Wanted) -> None:
 
 @asynccontextmanager
 async def collecting(wanted: Wanted, *, wait_s: float = WAIT_S) -> AsyncIterator[Collector]:
-    """Lend a collector of this host's store, for the stack that the command line means.
+    """Lend a collector of this host's store, for the stack that the command line means; what dead stacks marked is free before.
 
     Raises `EngineUnreachable`, `BusUnreachable`, `NoStack` and others that are made for users.
     """
@@ -81,4 +82,5 @@ async def collecting(wanted: Wanted, *, wait_s: float = WAIT_S) -> AsyncIterator
         Bus.connect(wanted.find_server(), name="cutor gc") as bus,
         Engine.connect(host) as engine,
     ):
+        await remove_dead_marks(engine, place.settings.store_volume)
         yield Collector(bus, engine, place, wait_s=wait_s)

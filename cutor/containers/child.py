@@ -96,6 +96,22 @@ class Child:
 
     async def close_stdin(self) -> None:
         """Send end-of-file to its init, which ends then; reading goes on. Nothing happens if it is closed already."""
+        self._end_stdin()
+
+    async def end(self, within_s: float) -> None:
+        """Have its init end by itself, by its standard input's end, and wait for that, ``within_s`` seconds at the most.
+
+        Its removal kills nobody then: for a kill Docker starts a program, which takes as much CPU time as an init's start.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                self._end_stdin()
+                while await self.receive():
+                    pass
+        except TimeoutError:
+            return
+
+    def _end_stdin(self) -> None:
         # aiodocker's Stream.close() would close both directions; half of a connection is closed by its transport.
         transport = self._transport()
         if transport is not None and not transport.is_closing() and transport.can_write_eof():

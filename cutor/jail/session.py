@@ -53,6 +53,8 @@ REST_S: Final = 15.0
 STOP_S: Final = 0.5
 """How long the report of a stage that is stopped is waited for: what it printed is worth half of the second that a stop may
 take, the container's removal has the other half. A jail is gone after some 10 ms."""
+END_S: Final = 0.5
+"""How long an init that has nothing to do may take to end, before it is killed: it takes 5 ms, and Docker 60 to notice."""
 LAST_WORDS: Final = 300
 LOWERING: Final = (
     *((0.0, 0), (0.05, 0), (0.2, 0), (0.5, 0)),
@@ -161,6 +163,7 @@ class WorkerSession:
         self._said: Ready | None = None
         self._copied = True  # whether a run has a copy of the box
         self._resting = True  # false from a frame that asks for something until the init has let go of it
+        self._idle = False  # whether the init is up, and nothing runs in its container
         self.interrupted: StageReport | None = None
 
     @property
@@ -178,6 +181,7 @@ class WorkerSession:
             raise SessionFault(f"the child image speaks protocol {header.protocol}, not {PROTOCOL_VERSION}: run make setup")
         self._copied = header.box == "copy"
         self._said = header
+        self._idle = True
         return header
 
     async def failed(self) -> str:
@@ -206,6 +210,7 @@ class WorkerSession:
         async with self._deadline(HAND_OVER_S, "the container did not take the submission"):
             await self._send(header, body)
             accepted, _ = await self._expect(Accepted)
+        self._idle = True
         if accepted.missing is not None:
             raise EnvironmentMissing(accepted.missing)
 
@@ -226,10 +231,16 @@ class WorkerSession:
         return await self._stage("run", index, RUN_SCRIPT, args, stdin, limit, more=more)
 
     async def close(self) -> None:
-        """Remove the container, whatever state it is in, and however long Docker takes. Safe to call again."""
+        """Remove the container, whatever state it is in, and however long Docker takes. Safe to call again.
+
+        An init that has nothing to do is asked to end before that.
+        """
         if self._watermark is not None:
             self._watermark.close()
             self._watermark = None
+        if self._idle:
+            self._idle = False
+            await self._child.end(END_S)
         await self._child.discard()
 
     async def _stage(
@@ -273,6 +284,7 @@ class WorkerSession:
     async def _reported(self, kind: str, index: int, limit: Limit) -> StageReport:
         """Return the report of the running stage. Raises `SessionFault`, and `EnvironmentMissing` for one that says nothing."""
         report, body = await self._expect(Report)
+        self._idle = True
         if report.missing is not None:
             raise EnvironmentMissing(report.missing)
         return self._with_peak(self._judge(kind, index, report, body, limit))
@@ -349,7 +361,7 @@ class WorkerSession:
         self._memory_bytes, self._processes = memory_bytes, processes
 
     async def _send(self, header: dict[str, Any], body: bytes = b"") -> None:
-        self._resting = False
+        self._resting = self._idle = False
         try:
             await self._child.send(encode(header, body))
         except EngineFailure as error:

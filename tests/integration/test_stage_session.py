@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import msgspec
 import pytest
@@ -14,7 +15,18 @@ from cutor.jail.session import Submission, WorkerSession
 from cutor.model.environments import Programs
 from cutor.model.limits import MIB
 from cutor.model.outcome import classify
-from tests.integration.stage_support import INSTANCE, LIMIT, RESOURCES, connected, facts, scripts, spec, stages, submission
+from tests.integration.stage_support import (
+    INSTANCE,
+    LIMIT,
+    RESOURCES,
+    Stages,
+    connected,
+    facts,
+    scripts,
+    spec,
+    stages,
+    submission,
+)
 
 
 async def test_a_container_killed_in_the_middle_is_a_fault_that_says_so() -> None:
@@ -167,3 +179,37 @@ async def test_a_program_at_an_odd_path_is_a_fault_with_a_word_and_no_traceback(
             assert child.stderr_tail == b""
         finally:
             await child.remove()
+
+
+async def exit_code(running: Stages, how: str) -> str:
+    """Close a session of a stage; return with what Docker says that its container ended."""
+    began = f"{time.time():.3f}"
+    if how == "in the middle":
+        task = asyncio.create_task(running.run("sleep", wall_time_ms=30_000))
+        async with asyncio.timeout(180):
+            while running.session._idle:
+                await asyncio.sleep(0.01)
+    elif how == "deaf":
+        await running.run("hello")
+        await running.engine.call("stop it", running.engine.post(f"containers/{running.child.id}/kill?signal=STOP", {}))
+    else:
+        await running.run("hello")
+    async with asyncio.timeout(180):
+        await running.session.close()
+    if how == "in the middle":
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    filters = (f"container={running.child.id}", "event=die")
+    command = ["docker", "events", "--since", began, "--until", f"{time.time() + 1:.3f}"]
+    command += [word for one in filters for word in ("--filter", one)]
+    asked = await asyncio.create_subprocess_exec(
+        *command, "--format", "{{.Actor.Attributes.exitCode}}", stdout=asyncio.subprocess.PIPE
+    )
+    return (await asked.communicate())[0].decode().strip()
+
+
+@pytest.mark.parametrize(("how", "code"), [("done", "0"), ("in the middle", "137"), ("deaf", "137")])
+async def test_an_init_that_has_nothing_to_do_ends_by_itself_and_any_other_is_killed(how: str, code: str) -> None:
+    """A kill takes Docker another program; who does not end is killed nevertheless."""
+    async with stages(scripts(hello="echo hello", sleep="sleep 30")) as running:
+        assert await exit_code(running, how) == code

@@ -210,5 +210,8 @@ class HostileChild:
     async def state(self) -> ContainerState:
         return ContainerState(exists=True, exit_code=137, oom_killed=True)
 
+    async def end(self, _within_s: float) -> None:
+        """Be asked to end."""
+
     async def discard(self) -> None:
         self.discarded = True

@@ -158,6 +158,32 @@ class Journal:
                 opening = 0
         return folding.state
 
+    async def proven(self, address: Address, stored: Stored) -> Submission | None:
+        """Return the state of a submission up to one of its messages, where the fences tell what its whole history is.
+
+        Before it stored a message under a fence, the server compared what was the newest one. So a ``submitted`` before which
+        nothing was opens its history, without a read. A later message behind one that is behind such an opening has these two
+        before it and nothing else: one round trip. Null for any other history, which is to be read. What stands behind the
+        message is not looked at: an append on the state is refused where there is anything.
+        """
+        own, compared = fence(address), stored.compared
+        if compared is None or compared.fence != own:
+            return None
+        history = [stored]
+        if compared.sequence > 0:
+            between, opening = await asyncio.gather(
+                self.bus.get(EVENTS, compared.sequence), self.bus.oldest(EVENTS, event_subject(address, SUBMITTED))
+            )
+            if between is None or opening is None or between.compared != (own, opening.sequence):
+                return None
+            history = [opening, between, stored]
+        if history[0].compared != (own, 0):
+            return None
+        folding = Folding(address)
+        for one in history:
+            await self.fold_in(folding, one)
+        return folding.state
+
     async def newer(self, state: Submission) -> Submission:
         """Return the state as the stream's leader has it now, from one that was read before: only what is behind is read.
 

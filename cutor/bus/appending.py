@@ -12,9 +12,9 @@ from typing import Final, NoReturn
 from cutor.bus.api import ATTEMPT_S, Api, Deadline
 from cutor.bus.errors import ApiRefused, AppendRefused, AppendUnconfirmed, BusUnreachable, FenceConflict
 from cutor.bus.link import Link
-from cutor.bus.message import MESSAGE_ID
+from cutor.bus.message import EXPECTED, MESSAGE_ID
 from cutor.bus.reading import Reading
-from cutor.bus.verdict import EXPECTED, Appended, Conflict, Passing, Refused, judge
+from cutor.bus.verdict import Appended, Conflict, Passing, Refused, judge
 from cutor.bus.waiting import NoAnswer, NoResponders, NotConnected
 
 DEFAULT_TIMEOUT_S: Final = 15.0

@@ -177,6 +177,10 @@ class Bus:
         read = self._reading.leader if consistent else self._reading.direct
         return await read(stream, {"seq": sequence})
 
+    async def oldest(self, stream: str, subject: str) -> Stored | None:
+        """The oldest message on a subject without wildcards; None if there is none, and the leader was asked, too."""
+        return await self._reading.oldest(stream, subject)
+
     async def next(self, stream: str, sequence: int) -> Stored | None:
         """The first message from a sequence on, from the leader; None if there is none."""
         return await self._reading.leader(stream, {"seq": sequence, "next_by_subj": ">"})

@@ -10,18 +10,29 @@ import base64
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from cutor.bus.errors import BusError
 
 MESSAGE_ID: Final = "Nats-Msg-Id"
+EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
+EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 _SERVER_PREFIX: Final = "Nats-"
 _ACK_PREFIX: Final = "$JS.ACK."
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+_OF_A_FENCE: Final = (MESSAGE_ID, EXPECTED, EXPECTED_SUBJECT)
+_EXPECTED_LOWER: Final = EXPECTED.lower().encode()
 _HEADER_LINE_BYTES: Final = len("NATS/1.0\r\n")
 """The line that a block begins with; the client library skips so much, whatever it says."""
+
+
+class Compared(NamedTuple):
+    """What the server compared before it stored a message: the newest sequence under a fence (0: there was none)."""
+
+    fence: str
+    sequence: int
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -29,6 +40,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
 
     `sequence` counts from 1 within `stream`; `time_ns` is the stream's own timestamp, nanoseconds since 1970 UTC;
     `headers` holds the sender's headers without those of the server (`Nats-…`); `message_id` is the deduplication id.
+    `compared` is null where nothing was compared, or it can't be told, as in what is read in bulk.
     """
 
     stream: str
@@ -38,6 +50,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     message_id: str | None
     headers: Mapping[str, str]
     body: bytes
+    compared: Compared | None = None
 
 
 class DeliveryPlace(msgspec.Struct, frozen=True, gc=False):
@@ -111,6 +124,7 @@ def from_delivery(subject: str, place: DeliveryPlace, headers: Mapping[str, str]
         headers.get(MESSAGE_ID),
         sender_headers(headers),
         body,
+        _compared(headers),
     )
 
 
@@ -130,6 +144,7 @@ def from_direct(stream: str, headers: Mapping[str, str] | None, body: bytes) -> 
         headers.get(MESSAGE_ID),
         sender_headers(headers),
         body,
+        _compared(headers),
     )
 
 
@@ -144,7 +159,29 @@ def from_leader(stream: str, message: LeaderMessage) -> Stored:
         headers.get(MESSAGE_ID),
         sender_headers(headers),
         base64.b64decode(message.data),
+        _compared(headers),
     )
+
+
+def _compared(headers: Mapping[str, str]) -> Compared | None:
+    fence, sequence = headers.get(EXPECTED_SUBJECT), headers.get(EXPECTED, "")
+    if fence is None or not (sequence.isascii() and sequence.isdecimal()):
+        return None
+    return Compared(fence, int(sequence))
+
+
+def without_doubt(block: bytes, headers: dict[str, str]) -> dict[str, str]:
+    """Return the headers of a raw block, without the fence where the server may have read another one than stands among them.
+
+    A sender writes what he likes, and of two headers of a name, say, the server compares the first one. So a fence counts where
+    the block begins as that of a fenced append does (`verdict.fence_headers`), and the headers' names stand nowhere else in it,
+    in whatever case.
+    """
+    if EXPECTED in headers:
+        begins = "NATS/1.0\r\n" + "".join(f"{name}: {headers.get(name)}\r\n" for name in _OF_A_FENCE)
+        if not block.startswith(begins.encode()) or block.lower().count(_EXPECTED_LOWER) != 2:  # it begins both names
+            del headers[EXPECTED]
+    return headers
 
 
 def parse_header_block(block: bytes) -> dict[str, str]:
@@ -154,4 +191,4 @@ def parse_header_block(block: bytes) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if colon:
             headers[name.strip()] = value.strip()
-    return headers
+    return without_doubt(block, headers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from cutor.bus.message import without_doubt
 from cutor.bus.readable import LIKE_THE_SERVER
 
 
@@ -25,7 +26,7 @@ class TolerantClient(Client):
             found: dict[str, str] | None = await super()._process_headers(headers)
         except (IndexError, UnicodeDecodeError):
             return None
-        return found
+        return found and without_doubt(headers, found)
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:

@@ -8,10 +8,7 @@ from typing import Final
 import msgspec
 
 from cutor.bus.errors import BusError
-from cutor.bus.message import MESSAGE_ID
-
-EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
-EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
+from cutor.bus.message import EXPECTED, EXPECTED_SUBJECT, MESSAGE_ID
 
 WRONG_LAST_SEQUENCE: Final = 10071
 NOT_COMPARED_YET: Final = 10164

@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -51,6 +51,7 @@ from cutor.roles.owners import Owners
 from cutor.roles.private import PrivateEnvironments, releasing
 from cutor.roles.publishing import NotPublished, Publishing
 from cutor.roles.room import StoreRoom
+from cutor.roles.standing import Standing
 from cutor.roles.sweep import check_engine, sweeping
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ async def run_builder(context: RoleContext) -> None:
         private = PrivateEnvironments(context.data, "builder", context.worker, releasing(engine, context, "builder"))
         step = BuildStep(context, engine, private, facts)
         async with step.publishing.following():
-            await serve(context, step, context.config.builder.slots, swept, beside=private.following)
+            await serve(context, step, context.config.builder.slots, swept, beside=step.serving)
 
 
 class Wanted(NamedTuple):
@@ -107,8 +108,15 @@ class BuildStep:
         self._settings = context.config.nix
         self.publishing = Publishing(engine, context.config.nix, context.instance, context.data)
         self._room = StoreRoom(engine, context.config.nix, context.instance, context.data, "builder")
+        self.standing = Standing()
         self._owners = Owners()
         self._put_off: dict[int, Remembered] = {}
+
+    @asynccontextmanager
+    async def serving(self, journal: Journal) -> AsyncIterator[None]:
+        """Do what a builder does beside its steps: follow environments, its own and all others."""
+        async with self._private.following(journal), self.standing.following(journal):
+            yield
 
     async def check(self) -> None:
         """Make sure of what no submission brings: an engine that answers, and the image. Raises `WorkerUnable`."""
@@ -152,7 +160,7 @@ class BuildStep:
             log.warning("%s: what its environment is cannot be seen: %s; it is tried again", arrival.state.address, error)
             return "later"
         claim = Claim(arrival, wanted.key, self._owners)
-        found = await self._standing(claim, arrival.state) or await self._turn(arrival, claim, cache=wanted.cache)
+        found = await self._standing(claim, arrival, wanted.key) or await self._turn(arrival, claim, cache=wanted.cache)
         if isinstance(found, Known):
             return partial(self._use, wanted, found, claim.waited_s)
         if found in ("later", "crowded"):
@@ -171,10 +179,13 @@ class BuildStep:
                 return await claim.settle(arrival.place, self._context.worker, tell=tell, may_build=room)
             return await alone(arrival, tell=tell, may_build=room)
 
-    async def _standing(self, claim: Claim, state: Submission) -> Known | PutOff | None:
+    async def _standing(self, claim: Claim, arrival: Arrival, key: str) -> Known | PutOff | None:
         """Return the environment where it stands; what a runner missed is built only for a cache that may take it, if any."""
+        state = arrival.state
+        if state.environment_losses == 0:
+            return await self.standing.find(arrival.journal.bus, key)
         known = await claim.standing()
-        if known is None and state.environment_losses > 0 and not self.publishing.may_try(state.lease):
+        if known is None and not self.publishing.may_try(state.lease):
             return await claim.held_back()
         return known
 

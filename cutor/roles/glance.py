@@ -70,8 +70,12 @@ class Glances:
             return False
         return newer_version(stored.subject, stored.body) is None  # one that there is, is for a newer role: `cutor.versions`
 
-    async def due(self, stored: Stored, subject: EventSubject) -> Submission | None:
-        """Return the state of a submission whose delivered event is the one that is due; None where it asks for nothing."""
+    async def due(self, stored: Stored, subject: EventSubject, *, first: bool = False) -> Submission | None:
+        """Return the state of a submission whose delivered event is the one that is due; None where it asks for nothing.
+
+        ``first``: it was never delivered before, so nothing may have happened since; where the fences tell its history
+        (`Journal.proven`), that is the state up to it, and whatever stands behind it, the next append meets.
+        """
         address, sequence = subject.address, stored.sequence
         known = self._known.get(address)
         if known is not None and sequence != known.step_sequence:
@@ -80,6 +84,8 @@ class Glances:
                 return None
         opening = sequence if subject.kind == SUBMITTED else 0
         state = await self._of_long(address, sequence)
+        if state is None and first:
+            state = await self._journal.proven(address, stored)
         if state is None:
             state = await self._journal.state(address, at_least=sequence, opening=opening)
         if state is None:

@@ -210,7 +210,7 @@ class Loop:
     async def _attend_to(self, delivery: Delivery, subject: EventSubject, running: Running) -> Answer:
         """Decide what a delivery of a submission asks for, and do it."""
         look = self._ability.begin()
-        state = await self._glances.due(delivery.stored, subject)
+        state = await self._glances.due(delivery.stored, subject, first=delivery.delivered_count == 1)
         if state is None:
             return "done"
         running.known, running.former = state, state.lease

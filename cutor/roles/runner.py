@@ -19,13 +19,13 @@ from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError, EngineFailure, SessionFault
 from cutor.containers.facts import Facts
 from cutor.containers.host_config import Resources
-from cutor.environments import Environments, Known
+from cutor.environments import Known
 from cutor.jail import session as jail
 from cutor.jail.inside.worker_init import LOOK_BYTES
 from cutor.jail.session import EnvironmentMissing, WorkerSession
 from cutor.journal import Journal
 from cutor.model.budget import WallTimeBudget
-from cutor.model.environments import NONE_STOOD, EnvironmentBuilt, unpack_variables
+from cutor.model.environments import NONE_STOOD, EnvironmentBuilt
 from cutor.model.events import CacheLost, Compiled, Finished, Role, Stage
 from cutor.model.limits import Limit, StageKind, resolve_all
 from cutor.model.outcome import StageOutcome, submission_outcome
@@ -40,6 +40,7 @@ from cutor.roles.private import PrivateEnvironments, releasing
 from cutor.roles.results import Results
 from cutor.roles.runner_containers import MadeAheadFailed, RunnerContainer, RunnerContainers
 from cutor.roles.slots import Slots
+from cutor.roles.standing import Standing
 from cutor.roles.sweep import NOTHING, Stuck, Swept, check_engine, sweeping
 from cutor.roles.uses import Use, Uses
 from cutor.undisturbed import to_the_end
@@ -110,6 +111,7 @@ class RunStep:
                 self._slots.withhold(one.uid)
                 one.removal.add_done_callback(partial(self._let_go, one))
         self.fetching = Fetching(engine, context.config.nix, context.instance, context.data)
+        self.standing = Standing()
         self._uses = Uses(engine, context)
         self._containers = RunnerContainers(
             engine, context, self._slots, usual_resources(context.config.policy().limits.run.default)
@@ -117,9 +119,10 @@ class RunStep:
 
     @asynccontextmanager
     async def serving(self, journal: Journal) -> AsyncIterator[None]:
-        """Do what a runner does beside its steps: keep containers ready and marks, and follow private environments."""
-        async with self._private.following(journal), self._uses.keeping(), self._containers.keeping():
-            yield
+        """Do what a runner does beside its steps: keep containers ready and marks, and follow environments."""
+        async with self._private.following(journal), self.standing.following(journal):
+            async with self._uses.keeping(), self._containers.keeping():
+                yield
 
     def _let_go(self, stuck: Stuck, _removal: asyncio.Future[None]) -> None:
         if stuck.gone and stuck.uid is not None:
@@ -162,7 +165,7 @@ class RunStep:
 
     async def _environment(self, job: Job) -> Known | None:
         """Return the submission's environment; where the log knows it no more, report that and return None."""
-        known = await Environments(job.journal.bus).find(_key(job))
+        known = await self.standing.find(job.journal.bus, _key(job), anew=job.state.environment_losses > 0)
         if known is None:
             await self._report_lost(job, "removed from the environments", NONE_STOOD)
         return known
@@ -176,8 +179,8 @@ class RunStep:
         contents = job.journal.contents
         request = await contents.load_request(job.state.address, job.state.request)
         limits = resolve_all(request.limits, job.policy.limits)
-        block = await contents.fetch(environment.variables)
-        return Work(request=request, environment=environment, variables=unpack_variables(block), limits=limits)
+        variables = await self.standing.variables(job.journal, environment)
+        return Work(request=request, environment=environment, variables=variables, limits=limits)
 
     @asynccontextmanager
     async def _container(self, job: Job, work: Work, use: Use) -> AsyncIterator[WorkerSession]:

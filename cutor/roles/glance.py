@@ -91,7 +91,7 @@ class Glances:
         if state is None:
             log.error("%s: of no submission that the stream knows; dropped", stored.subject)
             return None
-        self._keep(state)
+        self.keep(state)
         if sequence != state.step_sequence:
             return None
         if state.strays >= STRAYS and len(msgspec.json.encode(state)) <= LONG_BYTES:
@@ -130,10 +130,10 @@ class Glances:
             log.warning("%s: the stream is not the one that was read before; all of it is read anew", known.address)
             self._known.pop(known.address, None)
             return None
-        self._keep(known)
+        self.keep(known)
         return known
 
-    def _keep(self, state: Submission) -> None:
+    def keep(self, state: Submission) -> None:
         """Keep an outline, unless one is there that goes further; that of the submission that was met longest ago goes."""
         known = self._known.pop(state.address, None)
         further = known is not None and known.last_sequence > state.last_sequence

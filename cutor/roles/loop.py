@@ -240,9 +240,11 @@ class Loop:
 
     async def _take(self, delivery: Delivery, running: Running, state: Submission, work: LeasedWork | None = None) -> Answer:
         """Append what the state calls for; where that is a lease, do the work under it. Without work, none is taken."""
-        role, former, token = self._step.role, running.former, running.token
+        role, former, token, read = self._step.role, running.former, running.token, state
 
         def wanted(state: Submission) -> Event | None:
+            if state is not read:  # an append met what came meanwhile, which asks for nothing again
+                self._glances.keep(state)
             if decide_overtaken(state, role, token=token, seen=former) is not None:
                 return None
             event = self._wanted(state, running)

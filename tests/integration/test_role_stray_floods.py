@@ -352,7 +352,7 @@ async def test_an_event_is_due_again_where_the_stream_lost_the_one_that_took_its
     for sequence, event in enumerate(events[len(events) - lost :], known.last_sequence + 1):
         known = evolve(known, event, Stamp(sequence, time.time_ns()))
     assert known.step_sequence == first.step_sequence + 2
-    glances._keep(known)
+    glances.keep(known)
     subject = parse_event_subject(opening.subject)
     assert subject is not None
     assert not glances.old(opening, subject)

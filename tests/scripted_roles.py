@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cutor.bus.connection import Bus
 from cutor.config import Config
 from cutor.journal import Journal
@@ -134,6 +136,15 @@ async def end(job: Job) -> None:
 async def build(job: Job) -> None:
     """Report an environment."""
     await job.report(CacheBuilt(lease=job.lease, environment=ENVIRONMENT, stage=OK))
+
+
+def histories_are_read(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every history be read, also where the fences tell it."""
+
+    async def unproven(*_some: object) -> None:
+        return None
+
+    monkeypatch.setattr(journal, "proven", unproven)
 
 
 class Waiting:

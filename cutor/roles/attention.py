@@ -80,6 +80,24 @@ class Running:
         self.noticed = asyncio.Event()
         self._work: asyncio.Task[Any] | None = None
         self._stopped: EndedMeanwhile | LeaseLost | EventNewer | None = None
+        self._unread_until_s = 0.0
+
+    def begin(self, state: Submission, *, unread_s: float) -> None:
+        """Attend to a state; ``unread_s``: for so long, what stands behind its event may be from before its first delivery."""
+        self.known, self.former = state, state.lease
+        self._unread_until_s = _clock_s() + unread_s
+
+    def meet(self, state: Submission) -> bool:
+        """Meet what stands behind the event, the first time. A lease there is from before the delivery, as after a restore or
+        a crash of the server, which counts deliveries anew: it gives this one to nobody else for as long as a lease lasts.
+
+        Returns whether ``former`` is another one now.
+        """
+        until_s, self._unread_until_s = self._unread_until_s, 0.0
+        if _clock_s() >= until_s or self.former == state.lease:
+            return False
+        self.former = state.lease
+        return True
 
     def stop(self, reason: EndedMeanwhile | LeaseLost | EventNewer) -> None:
         """Cancel the work, once; it cleans up undisturbed."""
@@ -220,9 +238,9 @@ class Attention:
     async def _watch_the_clock(self) -> None:
         """Look at everything after this process stood still for longer than a heartbeat may be late."""
         while True:
-            began = time.clock_gettime(time.CLOCK_BOOTTIME)  # runs on while the host is asleep
+            began = _clock_s()
             await asyncio.sleep(CLOCK_S)
-            late_s = time.clock_gettime(time.CLOCK_BOOTTIME) - began - CLOCK_S
+            late_s = _clock_s() - began - CLOCK_S
             if late_s > HEARTBEAT_S:
                 log.warning("this process stood still for %.0f s: are its leases still its own?", late_s)
                 self._look_at_all()
@@ -309,6 +327,11 @@ class Attention:
             return await self._journal.newer(running.known)
         except SubmissionUnknown:
             return None
+
+
+def _clock_s() -> float:
+    """Return the time by a clock that runs on while the host is asleep."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _complain(task: asyncio.Task[None]) -> None:

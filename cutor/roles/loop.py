@@ -210,10 +210,12 @@ class Loop:
     async def _attend_to(self, delivery: Delivery, subject: EventSubject, running: Running) -> Answer:
         """Decide what a delivery of a submission asks for, and do it."""
         look = self._ability.begin()
-        state = await self._glances.due(delivery.stored, subject, first=delivery.delivered_count == 1)
+        first = delivery.delivered_count == 1
+        state = await self._glances.due(delivery.stored, subject, first=first)
         if state is None:
             return "done"
-        running.known, running.former = state, state.lease
+        unread = first and state.last_sequence == running.sequence
+        running.begin(state, unread_s=self._lease_s.get(delivery.consumer, LEASE_S) / 3 if unread else 0)
         if not state.ended and state.fault is None and not await self._ability.check(look):
             return "retry"
         if not isinstance(self._wanted(state, running), Leased):
@@ -240,18 +242,21 @@ class Loop:
 
     async def _take(self, delivery: Delivery, running: Running, state: Submission, work: LeasedWork | None = None) -> Answer:
         """Append what the state calls for; where that is a lease, do the work under it. Without work, none is taken."""
-        role, former, token, read = self._step.role, running.former, running.token, state
+        role, token, read = self._step.role, running.token, state
 
         def wanted(state: Submission) -> Event | None:
+            unnoted = running.taking is None
             if state is not read:  # an append met what came meanwhile, which asks for nothing again
                 self._glances.keep(state)
+                unnoted |= running.meet(state)
+            former = running.former
             if decide_overtaken(state, role, token=token, seen=former) is not None:
                 return None
             event = self._wanted(state, running)
             if isinstance(event, Leased):
                 if work is None:
                     return None
-                if running.taking is None and former is not None and former.role == role:
+                if unnoted and former is not None and former.role == role:
                     self._in_hand.note(note_of(delivery, running.address, token, seen=former.token), again=True)
                 running.taking = event.lease
                 logs.attempt(event.lease.number)

@@ -34,7 +34,17 @@ from cutor.roles.answers import Answers
 from cutor.roles.claims import WAITS, Claim, alone
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault
 from tests.nats_server import OwnServer
-from tests.scripted_roles import PATIENCE_S, kinds, pending_acks, request, role, set_ack_wait, take_over, until
+from tests.scripted_roles import (
+    PATIENCE_S,
+    histories_are_read,
+    kinds,
+    pending_acks,
+    request,
+    role,
+    set_ack_wait,
+    take_over,
+    until,
+)
 from tests.unit.histories import OK
 from tests.unit.test_environments import BUILT
 
@@ -717,6 +727,7 @@ async def test_a_claim_of_one_whose_history_cannot_be_folded_parks_nobody_who_ne
             raise RecursionError("maximum recursion depth exceeded")
         return await state_of(address, **more)
 
+    histories_are_read(journal, monkeypatch)
     monkeypatch.setattr(journal, "state", broken)
     builder.go_on.set()
     async with role(journal, builder):

@@ -33,7 +33,19 @@ from cutor.roles.in_hand import DIRECTORY, InHand, Note
 from cutor.roles.job import Job
 from cutor.roles.sweep import Stuck
 from tests.nats_server import OwnServer
-from tests.scripted_roles import PATIENCE_S, Waiting, end, kinds, pending_acks, request, role, set_ack_wait, take_over, until
+from tests.scripted_roles import (
+    PATIENCE_S,
+    Waiting,
+    end,
+    histories_are_read,
+    kinds,
+    pending_acks,
+    request,
+    role,
+    set_ack_wait,
+    take_over,
+    until,
+)
 from tests.unit.histories import OK
 
 ACK_WAIT_S = 120.0
@@ -115,6 +127,7 @@ def slow_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> asyncio.Even
             await asyncio.sleep(3600)
         return await state_of(address, **more)
 
+    histories_are_read(journal, monkeypatch)
     monkeypatch.setattr(journal, "state", slow)
     return hangs
 

@@ -28,6 +28,7 @@ from tests.scripted_roles import (
     Scripted,
     build,
     end,
+    histories_are_read,
     kinds,
     pending_acks,
     request,
@@ -203,6 +204,7 @@ def unfoldable(journal: Journal, monkeypatch: pytest.MonkeyPatch, poisoned: Addr
             raise RecursionError("maximum recursion depth exceeded")
         return await state_of(address, **more)
 
+    histories_are_read(journal, monkeypatch)
     monkeypatch.setattr(journal, "state", broken)
 
 

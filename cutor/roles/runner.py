@@ -120,9 +120,13 @@ class RunStep:
     @asynccontextmanager
     async def serving(self, journal: Journal) -> AsyncIterator[None]:
         """Do what a runner does beside its steps: keep containers ready and marks, and follow environments."""
-        async with self._private.following(journal), self.standing.following(journal):
-            async with self._uses.keeping(), self._containers.keeping():
-                yield
+        async with (
+            self._private.following(journal),
+            self.standing.following(journal),
+            self._uses.keeping(),
+            self._containers.keeping(),
+        ):
+            yield
 
     def _let_go(self, stuck: Stuck, _removal: asyncio.Future[None]) -> None:
         if stuck.gone and stuck.uid is not None:

@@ -85,7 +85,12 @@ class Running:
     def begin(self, state: Submission, *, unread_s: float) -> None:
         """Attend to a state; ``unread_s``: for so long, what stands behind its event may be from before its first delivery."""
         self.known, self.former = state, state.lease
-        self._unread_until_s = _clock_s() + unread_s
+        self._unread_until_s = _clock_s() + unread_s if unread_s else 0.0
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether that is so, and nothing was met yet."""
+        return self._unread_until_s > 0
 
     def meet(self, state: Submission) -> bool:
         """Meet what stands behind the event, the first time. A lease there is from before the delivery, as after a restore or

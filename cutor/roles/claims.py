@@ -66,6 +66,7 @@ class Claim:
         """
         journal, state = arrival.journal, arrival.state
         self._journal = journal
+        self._unread = state if arrival.unread else None
         self._tenants = arrival.policy.tenants
         self._key = key
         self._address = state.address
@@ -106,6 +107,8 @@ class Claim:
 
         ``tell`` is given what is waited for, in words; ``may_build`` is asked whether this host has room.
         """
+        if not await self._is_due():
+            return "pass on"
         queue = self._queue
         queue.tell = tell
         async with overhearing(self._journal.bus.link, environment_subject(self._key), lambda _: queue.notice()):
@@ -126,6 +129,14 @@ class Claim:
         place.go_on()
         assert self._environment.built is not None, "so it was decided"
         return Known(self._environment.built, self._environment.built_sequence)
+
+    async def _is_due(self) -> bool:
+        """Read what stands behind the event, where nobody has; return whether it still calls for this step: a claim counts."""
+        if self._unread is None:
+            return True
+        state = await self._journal.newer(self._unread)
+        self._unread, self._number, self._sequence = None, state.attempts.builder + 1, state.last_sequence
+        return not state.ended and state.step_sequence == self._since
 
     @property
     def _owns(self) -> bool:

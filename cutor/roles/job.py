@@ -63,13 +63,17 @@ PutOff = Literal["later", "crowded", "pass on"]
 
 
 class Arrival(NamedTuple):
-    """A submission whose step is due, before its lease, which is taken with ``token``; ``place``: where it may wait."""
+    """A submission whose step is due, before its lease, which is taken with ``token``; ``place``: where it may wait.
+
+    ``unread``: the state is that up to the event, and more may stand behind it; who would wait or claim reads that first.
+    """
 
     journal: Journal
     policy: Policy
     state: Submission
     token: str
     place: Place
+    unread: bool = False
 
 
 class Step(Protocol):

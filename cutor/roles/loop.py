@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
@@ -73,6 +74,9 @@ RETRY_DELAY_S: Final = 2.0
 STOP_CHECK_S: Final = 0.5
 CONFLICTS_BEFORE_LEASE: Final = 5
 """Times that the first append of a delivery is decided anew, about 0.1 s, before its slot serves another submission."""
+FRESH_NS: Final = 60 * 1_000_000_000
+"""How old an event may be whose first delivery this is, so that what may stand behind it is not read. It does where a log was
+restored, or its consumers were made anew."""
 HAND_BACK_TIMEOUT_S: Final = 3.0
 """How long a shutdown waits for a server that is away to take one delivery back."""
 
@@ -108,7 +112,9 @@ class Loop:
         Appends and reads wait as long for a server that is away as a lease lasts: a shorter absence costs none.
         ``swept``: what came of the containers that a former life of this role had left.
         """
-        swept = self._swept = swept._replace(in_hand=frozenset(note.address for note in self._in_hand.left()))
+        if swept.stuck:
+            swept = swept._replace(in_hand=frozenset(note.address for note in self._in_hand.left()))
+        self._swept = swept
         self._policy = await self._journal.policy()
         self._places.weigh(self._policy.tenants)
         self._lease_s = await lease_times(self._journal.bus, self._step.role, self._policy)
@@ -210,7 +216,7 @@ class Loop:
     async def _attend_to(self, delivery: Delivery, subject: EventSubject, running: Running) -> Answer:
         """Decide what a delivery of a submission asks for, and do it."""
         look = self._ability.begin()
-        first = delivery.delivered_count == 1
+        first = delivery.delivered_count == 1 and time.time_ns() - delivery.stored.time_ns < FRESH_NS
         state = await self._glances.due(delivery.stored, subject, first=first)
         if state is None:
             return "done"
@@ -224,7 +230,7 @@ class Loop:
 
     async def _approach(self, delivery: Delivery, running: Running, state: Submission) -> Answer:
         """Do what has to come before a lease, which may be a long wait; then take it."""
-        arrival = Arrival(self._journal, self._policy, state, running.token, running.place)
+        arrival = Arrival(self._journal, self._policy, state, running.token, running.place, running.is_unread)
         try:
             work = await running.do(self._step.approach(arrival))
         except EndedMeanwhile:

@@ -18,11 +18,11 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
 from cutor.bus.connection import Bus
-from cutor.bus.errors import BusError
+from cutor.bus.errors import BusError, NotPermitted
 from cutor.environments import Environments, Known
 from cutor.journal import Journal
 from cutor.model.environments import EnvironmentBuilt, unpack_variables
@@ -62,8 +62,17 @@ class Standing:
 
     @asynccontextmanager
     async def following(self, journal: Journal) -> AsyncIterator[None]:
-        """Hear of what happens to environments while the block lasts. Nothing is kept otherwise."""
-        async with journal.bus.subscribe(environment_subject("*"), on_gap=self._forget_all) as notices:
+        """Hear of what happens to environments while the block lasts. Nothing is kept otherwise, nor where that is not
+        permitted, as to a runner by the accounts of an older cutor.
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                subscribed = journal.bus.subscribe(environment_subject("*"), on_gap=self._forget_all)
+                notices = await stack.enter_async_context(subscribed)
+            except NotPermitted as error:
+                log.warning("environments are asked for each time: %s", error)
+                yield
+                return
 
             async def hear() -> None:
                 async for notice in notices:

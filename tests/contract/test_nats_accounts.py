@@ -270,7 +270,7 @@ async def test_who_follows_submissions_hears_what_their_builds_print(site: Site,
                     pass
 
 
-async def test_builders_hear_what_others_build_and_no_stranger_does(site: Site) -> None:
+async def test_builders_and_runners_hear_what_others_build_and_no_stranger_does(site: Site) -> None:
     hearing = set()
     for user in EVERYBODY:
         async with Bus.connect(site.cluster.url(user), name="test") as bus:
@@ -279,8 +279,8 @@ async def test_builders_hear_what_others_build_and_no_stranger_does(site: Site) 
                     hearing.add(user)
             except NotPermitted:
                 continue
-    assert "builder" in hearing
-    assert not hearing & {*UNTRUSTED, "runner", "projector"}
+    assert {"builder", "runner"} <= hearing
+    assert not hearing & {*UNTRUSTED, "projector"}
 
 
 @pytest.mark.parametrize("user", EVERYBODY)

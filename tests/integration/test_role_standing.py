@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from cutor.bus.connection import Bus
+from cutor.bus.errors import NotPermitted
 from cutor.environments import Environments, Known
 from cutor.journal import Journal
 from cutor.model.environments import EnvironmentRemoved, pack_variables
@@ -150,3 +151,19 @@ async def test_with_the_connection_all_is_forgotten(
         before = reads.requests
         assert await standing.find(own_bus, "k") is not None
         assert reads.requests > before
+
+
+async def test_who_may_not_listen_keeps_nothing_and_goes_on(
+    own_bus: Bus, other: Environments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_some: object, **_more: object) -> None:
+        raise NotPermitted("the server does not let the user 'runner' listen there")
+
+    monkeypatch.setattr(own_bus, "subscribe", refused)
+    standing, reads = Standing(), Reads(own_bus, monkeypatch)
+    await built(other)
+    async with standing.following(Journal(own_bus)):
+        for expected in (1, 2):
+            assert await standing.find(own_bus, "k") is not None
+            assert reads.requests == expected
+    assert "environments are asked for each time" in caplog.text

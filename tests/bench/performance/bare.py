@@ -6,7 +6,6 @@ All containers carry the stack's label, so that its end removes what an interrup
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
 import secrets
 import time
@@ -24,6 +23,7 @@ from cutor.containers.host_config import (
     BOX_DIRECTORY,
     CODE_DIRECTORY,
     NO_NETWORK,
+    PARKED_COMMAND,
     ContainerSpec,
     Identity,
     Resources,
@@ -50,7 +50,7 @@ UID: Final = 280_000
 ROOMY: Final = Resources(memory_bytes=1024 * MIB, processes=512, cpus=float(os.cpu_count() or 1))
 """For programs and jails: all CPUs, as cutor has them in several containers."""
 PATIENCE_S: Final = 120.0
-SLEEP: Final = ["/usr/bin/sleep", "3600"]
+TRUE: Final = ["/opt/cutor/bin/busybox", "true"]
 
 T = TypeVar("T")
 
@@ -146,9 +146,10 @@ class Programs:
 
 
 class Containers:
-    """Bare containers, made, started and removed; ``network`` is that of a parked one, which they all join."""
+    """Bare containers, each made, started, ended by itself and removed; ``network`` is that of a parked one, which all join."""
 
-    def __init__(self, docker: Docker, there: There, network: str) -> None:
+    def __init__(self, engine: Engine, docker: Docker, there: There, network: str) -> None:
+        self._engine = engine
         self._docker = docker
         self._there = there
         self.network = network
@@ -160,45 +161,55 @@ class Containers:
         async with Docker() as docker:
             parked = await engine.start(parked_spec(there.identity(), image=there.image))
             try:
-                yield cls(docker, there, parked_network(parked.id))
+                yield cls(engine, docker, there, parked_network(parked.id))
             finally:
                 await parked.remove()
 
-    def own(self) -> ContainerSpec:
-        """Return a container as a runner's, that sleeps."""
-        return self._there.spec(Resources(memory_bytes=128 * MIB, processes=64), SLEEP, self.network)
+    def _spec(self, command: list[str]) -> ContainerSpec:
+        return self._there.spec(Resources(memory_bytes=128 * MIB, processes=64), command, self.network)
 
-    def cheapest(self) -> ContainerSpec:
-        """Return the same for less: one tmpfs."""
-        spec = copy.deepcopy(self.own())
+    async def own(self) -> dict[str, float]:
+        """Have one as a runner has it, in which a program waits for the end of its input; return what each call took."""
+        took: dict[str, float] = {}
+        child = await timed(took, "create, attach, start", self._engine.start(self._spec(PARKED_COMMAND)))
+        try:
+            await timed(took, "end", child.end(PATIENCE_S))
+        finally:
+            await timed(took, "remove", child.remove())
+        return took
+
+    async def cheapest(self) -> dict[str, float]:
+        """Have one for less, whose program ends at once: nothing attached, and one tmpfs; return what each call took."""
+        spec = self._spec(TRUE)
         host = spec.body["HostConfig"]
         host["Tmpfs"] = {BOX_DIRECTORY: host["Tmpfs"][BOX_DIRECTORY]}
-        return spec
+        for attached in ("OpenStdin", "StdinOnce", "AttachStdin", "AttachStdout", "AttachStderr"):
+            del spec.body[attached]
+        took: dict[str, float] = {}
+        container = await timed(took, "create", self._docker.containers.create(spec.body, name=spec.name))
+        try:
+            await timed(took, "start", container.start())
+            ended = await timed(took, "wait for its end", container.wait())
+            expect(ended["StatusCode"] == 0, ended)
+        finally:
+            await timed(took, "remove", container.delete(force=True, v=True))
+        return took
 
     async def measure(
-        self, make: Callable[[], ContainerSpec], at_once: int, seconds: float
+        self, live: Callable[[], Awaitable[dict[str, float]]], at_once: int, seconds: float
     ) -> tuple[list[dict[str, float]], float]:
-        """Make, start and remove so many at once for so long; return what each call of each took, and how long all did."""
+        """Have so many at once for so long; return what each call of each took, and how long all did."""
         began = time.perf_counter()
         lives: list[dict[str, float]] = []
 
         async def living() -> None:
             while time.perf_counter() < began + seconds:
-                lives.append(await self._life(make()))
+                lives.append(await live())
 
         async with asyncio.TaskGroup() as group:
             for _ in range(at_once):
                 group.create_task(living())
         return lives, time.perf_counter() - began
-
-    async def _life(self, spec: ContainerSpec) -> dict[str, float]:
-        took: dict[str, float] = {}
-        container = await timed(took, "create", self._docker.containers.create(spec.body, name=spec.name))
-        try:
-            await timed(took, "start", container.start())
-        finally:
-            await timed(took, "remove", container.delete(force=True, v=True))
-        return took
 
 
 async def runner_calls(engine: Engine, there: There, network: str, case: Case, times: int) -> list[Step]:

@@ -127,7 +127,7 @@ class Measuring(worker_init.Worker):
             process.close()
         return status, printed
 
-    def _reported(self, process: JailProcess, kind: Kind) -> int:
+    def _reported(self, process: JailProcess, kind: int) -> int:
         """Wait for a report of the jail's helper; return its value."""
         poll = select.poll()
         poll.register(process.channel.fileno(), select.POLLIN)
@@ -138,10 +138,10 @@ class Measuring(worker_init.Worker):
                 if report.kind == kind:
                     return report.value
                 if report.kind not in (Kind.READY, Kind.STARTED):
-                    raise Wrong(f"the jail reported {report.kind.name} {report.value}")
+                    raise Wrong(f"the jail reported {report.kind} {report.value}")
             if select.select([process.nsjail_pidfd], [], [], 0)[0]:
                 break
-        raise Wrong(f"the jail did not report {kind.name}: {process.take_log()}")
+        raise Wrong(f"the jail did not report {kind}: {process.take_log()}")
 
 
 def read_all(fd: int) -> bytes:

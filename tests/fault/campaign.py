@@ -34,6 +34,8 @@ from tests.fault.stack import LEASE_S, FaultStack
 from tests.fault.submissions import BASIC, KINDS, LONG, SHELL, TWINS, Kind, fresh_id
 from tests.fault.wraps import BUG, POISONED
 
+STEPS: Final = ("builder.container-create.before", "runner.run.before", "runner.compile.before")
+"""Where steps are let fail: a runner's containers are made before any submission is there."""
 ACKNOWLEDGED_S: Final = 90.0
 FIRED_S: Final = 180.0
 AGAIN_S: Final = 15.0
@@ -192,8 +194,8 @@ class Campaign:
         handed: dict[str, list[Handed]] = {name: [] for name in rows}
         self.redelivered = 0
         if self.strict:
-            for role in ("builder", "runner"):
-                self.stack.points.arm(f"{role}.container-create.before", Order("fail", always=True))
+            for step in STEPS:
+                self.stack.points.arm(step, Order("fail", always=True))
         async with asyncio.TaskGroup() as tasks:
             for chain in chains:
                 tasks.create_task(self._chain(chain, rows, handed))
@@ -243,7 +245,7 @@ class Campaign:
 
     def _arm(self, point: Point) -> None:
         if point.deed == "fail":
-            self.stack.points.arm(f"{point.role}.container-create.before", Order("fail"))
+            self.stack.points.arm(next(step for step in STEPS if step.startswith(point.role)), Order("fail"))
         if point.deed == "poison":
             self.stack.points.arm(f"{point.role}.{POISONED}", Order("fail", always=True))
         if point.deed == "bug":

@@ -17,7 +17,7 @@ from typing import Any, Final
 from cutor.bus import link
 from cutor.containers import engine
 from cutor.containers.child import Child
-from cutor.containers.errors import EngineFailure
+from cutor.containers.errors import EngineFailure, SessionFault
 from cutor.jail import session as jail
 from cutor.journal import Journal
 from cutor.model.subjects import Address
@@ -212,8 +212,27 @@ def _wrap_call(owner: Any, name: str, what: str) -> None:
 
 
 def _wrap_worker_session(role: str) -> None:
-    for name, word in (("ready", "ready"), ("hand_over", "hand-over"), ("run_compile", "compile"), ("run_test", "run")):
+    for name, word in (("ready", "ready"), ("hand_over", "hand-over")):
         _wrap_method(jail.WorkerSession, name, f"{role}.{word}")
+    for name, word in (("run_compile", "compile"), ("run_test", "run")):
+        _wrap_stage(name, f"{role}.{word}")
+
+
+def _wrap_stage(name: str, what: str) -> None:
+    """Put a point before and after a stage; where it is to fail, its container does."""
+    stage = getattr(jail.WorkerSession, name)
+
+    @wraps(stage)
+    async def wrapped(*args: Any, **more: Any) -> Any:
+        try:
+            passed(f"{what}.before")
+        except Injected as error:
+            raise SessionFault(str(error)) from error
+        result = await stage(*args, **more)
+        passed(f"{what}.after")
+        return result
+
+    setattr(jail.WorkerSession, name, wrapped)
 
 
 def _wrap_build_session(role: str) -> None:

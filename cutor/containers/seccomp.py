@@ -118,6 +118,12 @@ OPEN_FILE_LOCKS: Final = 0x24
 ``/proc/locks`` lists such a lock to every process of the host, whatever its namespaces: its range is a message to anybody.
 The jail's policy answers as a kernel that does not know them (EINVAL); locks of processes and flock are as they were."""
 
+LIMITS_OF: Final = 1
+"""Whose limits the user's program does not set: those of process 1 of its jail, which is of the same user (EPERM).
+
+With a limit of CPU time of one second the kernel kills jail-init once it has reaped some 165,000 orphans, and cutor would
+be told of a fault of its own, which is tried again, in place of the program's end."""
+
 EPERM: Final = 1
 EINVAL: Final = 22
 ENOMEM: Final = 12
@@ -207,6 +213,7 @@ def program_policy() -> str:
         f"ERRNO({EPERM}) {{ {listed}, "
         f"clone {{ (clone_flags & {_NAMESPACE_FLAGS:#x}) != 0 }}, "
         f"ioctl {{ (cmd & 0xffffffff) == {_TIOCSTI:#x} }}, "
+        f"prlimit64 {{ (pid & 0xffffffff) == {LIMITS_OF} }}, "
         f"setsockopt {{ (level & 0xffffffff) == {_SOL_SOCKET} && ({filters}) }} }} "
         f"ERRNO({EAFNOSUPPORT}) {{ socket {{ !({families}) }} }} "
         f"ERRNO({ENOMEM}) {{ {huge} }} "

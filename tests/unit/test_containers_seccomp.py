@@ -99,6 +99,7 @@ def test_the_program_sets_no_attributes_and_no_socket_filters_and_has_no_netlink
     policy = program_policy()
     assert "ERRNO(97) { socket { !(family == 1 || family == 2 || family == 10) } }" in policy
     assert "ERRNO(0) { sync }" in policy
+    assert "prlimit64 { (pid & 0xffffffff) == 1 }" in policy
     huge = "mmap { (flags & 0x40000) != 0 }, shmget { (shmflg & 0x800) != 0 }, memfd_create { (flags & 0x4) != 0 }"
     assert f"ERRNO(12) {{ {huge} }}" in policy
     assert "ERRNO(95) { setxattr, lsetxattr, fsetxattr }" in policy

@@ -1,4 +1,4 @@
-//: what = "a better priority than others, real time, and locked memory without end"
+//: what = "a better priority than others, real time, locked memory without end, and limits for process 1"
 //: has = ["refused"]
 //: lacks = ["REACHED"]
 #define _GNU_SOURCE
@@ -20,6 +20,9 @@ int main(void)
     for (int n = 0; n < 4; n++)
         if (setrlimit(limits[n], &more) == 0)
             puts("REACHED limits");
+    struct rlimit second = {1, 1}; /* process 1 is of this user, and would be killed after that */
+    if (prlimit(1, RLIMIT_CPU, &second, NULL) == 0)
+        puts("REACHED the limits of process 1");
     puts("refused");
     return 0;
 }

@@ -2,7 +2,8 @@
 
 Every submission needs to know that the child image is there, and what image and package set are: 1.5 ms for each question, 1 of
 them this process's own. They change with ``make setup`` alone. So Docker is asked once, and then its notices of images and of
-volumes are listened to: what was said is forgotten with the first notice, whatever it is of.
+volumes are listened to: what was said of a volume is forgotten with the first notice of it, all that was said with any other.
+Others' volumes come and go: each submission may have one (`cutor.roles.uses`).
 
 What makes that wrong, and what comes of it:
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -36,6 +38,7 @@ NOTICES: Final = {
     "event": ["create", "destroy", "delete", "tag", "untag", "prune", "pull", "load", "import"],
 }
 """Not those of mounts: each container has some."""
+OF_VOLUME: Final = "labels of volume"
 LASTS_S: Final = 30.0
 """How long an answer counts, whatever is heard."""
 PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -84,7 +87,7 @@ class Facts:
 
     async def volume_labels(self, name: str) -> dict[str, str] | None:
         """As `Engine.volume_labels`."""
-        return await self._known("labels of volume", name, self._engine.volume_labels)
+        return await self._known(OF_VOLUME, name, self._engine.volume_labels)
 
     async def _known(self, what: str, name: str, ask: Callable[[str], Awaitable[T]]) -> T:
         kept = self._kept.get((what, name))
@@ -97,6 +100,19 @@ class Facts:
             self._kept[what, name] = _Kept(answer, asked_s + LASTS_S)
         return answer
 
+    def _noticed(self, notice: bytes) -> None:
+        """Forget what a notice, a line of JSON, may be about."""
+        try:
+            event = json.loads(notice)
+            kind, name = event["Type"], event["Actor"]["ID"]
+        except (ValueError, KeyError, TypeError):
+            kind, name = "", ""
+        if kind == "volume" and name:
+            self._kept.pop((OF_VOLUME, name), None)
+            self.changes += 1
+        else:
+            self._changed(listening=True)
+
     def _changed(self, *, listening: bool) -> None:
         self._kept.clear()
         self.changes += 1
@@ -107,8 +123,12 @@ class Facts:
         for pause_s in itertools.chain(PAUSES_S, itertools.repeat(PAUSES_S[-1])):
             try:
                 async with aclosing(self._engine.notices(NOTICES)) as notices:
-                    async for _ in notices:
-                        self._changed(listening=True)
+                    async for said in notices:
+                        *whole, part = said.split(b"\n")
+                        for notice in whole:
+                            self._noticed(notice)
+                        if part or not said:
+                            self._changed(listening=True)
             except ContainerError as error:
                 log.debug("images and volumes are not listened to: %s", error)
             except Exception:

@@ -97,6 +97,25 @@ async def test_an_answer_is_kept_and_forgotten_as_soon_as_something_happens(engi
                     await asyncio.sleep(0)
 
 
+async def test_what_happens_to_other_volumes_makes_nobody_ask_again(engine: Counting, volume: str) -> None:
+    """As marks of environments do, for each submission."""
+    async with Facts.of(engine) as facts:
+        await until(lambda: facts.listening)
+        await made(volume, "one")
+        async with asyncio.timeout(PATIENCE_S):  # images may be made meanwhile, which makes it ask again
+            while True:
+                while await facts.volume_labels(volume) is None:
+                    await asyncio.sleep(0)
+                asked, changes = engine.asked, facts.changes
+                for number in range(3):
+                    await made(f"{volume}-{number}", "other")
+                    await removed(f"{volume}-{number}")
+                await until(lambda changes=changes: facts.changes >= changes + 6)
+                assert await facts.volume_labels(volume) == {"cutor.packages": "one"}
+                if engine.asked == asked:
+                    break
+
+
 async def test_nothing_is_kept_while_nobody_listens(engine: Counting, volume: str) -> None:
     facts = Facts(engine)
     for _ in range(3):

@@ -103,19 +103,25 @@ class Child:
 
         Its removal kills nobody then: for a kill Docker starts a program, which takes as much CPU time as an init's start.
         """
+        if not self._end_stdin():
+            return
         try:
             async with asyncio.timeout(within_s):
-                self._end_stdin()
                 while await self.receive():
                     pass
         except TimeoutError:
             return
 
-    def _end_stdin(self) -> None:
-        # aiodocker's Stream.close() would close both directions; half of a connection is closed by its transport.
+    def _end_stdin(self) -> bool:
+        """Close this half of the connection, by its transport: aiodocker's Stream.close() would close both directions.
+
+        False where that can't be had: over TLS, or once the connection is gone.
+        """
         transport = self._transport()
-        if transport is not None and not transport.is_closing() and transport.can_write_eof():
-            transport.write_eof()
+        if transport is None or transport.is_closing() or not transport.can_write_eof():
+            return False
+        transport.write_eof()
+        return True
 
     def _transport(self) -> asyncio.WriteTransport | None:
         """Return the attached connection's transport, null once the connection is gone; aiodocker has no public way to it."""

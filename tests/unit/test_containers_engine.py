@@ -95,3 +95,21 @@ async def test_a_container_that_docker_does_not_let_go_is_removed_until_it_is_go
     ]
     await child.discard()  # safe to call again: Docker is not asked
     assert docker.removals == ["abc"] * 6
+
+
+class WholeTransport:
+    """A connection that can't be closed by half, as over TLS."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def can_write_eof(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("connection", [None, SimpleNamespace(transport=WholeTransport())])
+async def test_an_init_that_can_not_be_told_to_end_is_not_waited_for(connection: SimpleNamespace | None) -> None:
+    """Reading from it would fail here: there is nothing to read by."""
+    stream = SimpleNamespace(_resp=SimpleNamespace(connection=connection))
+    child = Child(Engine(FakeDocker(None), "unix:///x"), SimpleNamespace(id="abc"), stream, "cutor-one")  # type: ignore[arg-type]
+    await child.end(60)

@@ -18,7 +18,7 @@ VENV := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup demo test attacks fault soak bench bench-scale bench-env bench-projections bench-fold bench-live bench-queries check docs lock clean purge
+.PHONY: help environment setup demo test attacks fault soak bench bench-scale bench-server bench-env bench-projections bench-fold bench-live bench-queries check docs lock clean purge
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: $(if $(COMPARE),environment,setup) ## set-up, then how fast cutor is besi
 
 bench-scale: setup ## set-up, then what a submission costs with 100 to 100,000 submissions and 1 to 1,000 environments behind it (ONLY='100000x1': some)
 	@$(VENV)/python -m tests.bench.scale $(ONLY)
+
+bench-server: environment ## what a server bears: submissions' messages without roles, one server and three, and roles that wait
+	@$(VENV)/python -m tests.bench.scale.server
 
 bench-env: setup ## set-up, then what environments cost, and fifty built by two builders at once (ROUNDS=9; 5 without it)
 	@$(VENV)/python -m tests.bench.environments $(ROUNDS)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cutor.bus.embedded import RECOVERY_BYTES_PER_S, recovery_s
 from cutor.bus.errors import BusError
 from cutor.bus.server_file import SYNC, ServerSettings, quoted, server_configuration, sync_interval_of
 from cutor.stack.settings import SYNC_INTERVAL
@@ -58,3 +59,15 @@ def test_a_path_is_quoted_and_cannot_end_its_string() -> None:
     assert quoted('/a "b" \\c') == '"/a \\"b\\" \\\\c"'
     with pytest.raises(BusError, match="control character"):
         quoted("/a\nport: 1")
+
+
+def test_a_server_has_time_for_what_its_streams_hold(tmp_path: Path) -> None:
+    """A hundred million events of 400 bytes are more than any fixed time is enough for; what is no message counts not."""
+    assert recovery_s(tmp_path) == 0
+    blocks = tmp_path / "jetstream" / "$G" / "streams" / "EVENTS" / "msgs"
+    blocks.mkdir(parents=True)
+    for number in range(4):
+        with (blocks / f"{number}.blk").open("wb") as block:
+            block.truncate(10 << 30)
+    (blocks / "index.db").write_bytes(bytes(1000))
+    assert recovery_s(tmp_path) == (40 << 30) / RECOVERY_BYTES_PER_S

@@ -78,13 +78,18 @@ async def busy(url: str, pids: Sequence[int], seconds: float) -> Busy:
             nonlocal done
             while time.perf_counter() < began + seconds:
                 address = Address("default", f"life-{next(names)}")
-                ended[address.id] = asyncio.Event()
+                end = ended[address.id] = asyncio.Event()
                 await append(bus, address, "submitted", 0)
-                await ended.pop(address.id).wait()
+                await end.wait()
                 done += 1
 
         before = [cpu_s(pid) for pid in pids]
-        await asyncio.gather(*(produce() for _ in range(AT_ONCE)))
+        producing = asyncio.gather(*(produce() for _ in range(AT_ONCE)))
+        await asyncio.wait([producing, *slots], return_when=asyncio.FIRST_COMPLETED)
+        for failed in slots:
+            if failed.done():
+                failed.result()
+        await producing
         spent = [cpu_s(pid) - then for pid, then in zip(pids, before, strict=True)]
         took = time.perf_counter() - began
         for slot in slots:
@@ -104,7 +109,7 @@ async def serve(bus: Bus, queue: WeightedQueues, role: str, ended: dict[str, asy
             sequence = await append(bus, address, kind, sequence)
         await delivery.ack()
         if role == "runner":
-            ended[address.id].set()
+            ended.pop(address.id).set()
 
 
 async def read(bus: Bus, address: Address, delivery: Delivery) -> int:

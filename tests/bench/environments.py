@@ -51,7 +51,7 @@ NIX_SHELL: Final = """
 import os, sys
 sys.path[0] = "/opt/cutor"
 from cutor.jail.inside.cgroup import Cgroup
-from cutor.jail.inside.channel import Program
+from cutor.jail.inside.channel import Program, pack_variables
 from cutor.jail.inside.host_link import HostLink
 from cutor.jail.inside.nsjail_args import nsjail_command
 from cutor.jail.inside.stage import run_stage
@@ -65,7 +65,7 @@ def measure():
     running = daemon.start(job.daemon_configuration, job.limits.file_size_bytes, job.limits.open_files)
     command = ["/usr/bin/nix-shell", "--pure", "/box/shell.nix", *job.options, "--run", "true"]
     given = daemon.CLIENT_VARIABLES | {"HOME": "/tmp", "NIX_PATH": job.nix_path, "NIX_CONFIG": f"cores = {job.cores}"}
-    program = Program([word.encode() for word in command], [(n.encode(), v.encode()) for n, v in given.items()])
+    program = Program([word.encode() for word in command], pack_variables({n.encode(): v.encode() for n, v in given.items()}))
     jail = nsjail_command(jails.evaluation_jail(job.policy, network=False))
     for _ in range(6):
         result = run_stage(jail, program, job.limits, b"", host=link, cgroup=cgroup, run_as=build_init.JAILED)

@@ -20,7 +20,7 @@ REFERENCE: Final = """
 import os, sys
 sys.path[0] = "/opt/cutor"
 from cutor.jail.inside.cgroup import Cgroup
-from cutor.jail.inside.channel import Program
+from cutor.jail.inside.channel import Program, pack_variables
 from cutor.jail.inside.host_link import HostLink
 from cutor.jail.inside.nsjail_args import Bind, nsjail_command
 from cutor.jail.inside.stage import run_stage
@@ -37,7 +37,7 @@ def reference():
     dump = f"exec {shell.DUMP_PROGRAM} -p -c {shell.quote(shell._DUMP)} dump /home/variables"
     command = ["/usr/bin/nix-shell", "--pure", "/box/shell.nix", *job.options, "--run", dump]
     given = daemon.CLIENT_VARIABLES | {"HOME": "/tmp", "NIX_PATH": job.nix_path, "NIX_CONFIG": f"cores = {job.cores}"}
-    program = Program([word.encode() for word in command], [(n.encode(), v.encode()) for n, v in given.items()])
+    program = Program([word.encode() for word in command], pack_variables({n.encode(): v.encode() for n, v in given.items()}))
     jail = jails.evaluation_jail(job.policy, network=False)
     jail = jail._replace(mounts=(*jail.mounts, Bind("/opt/cutor/bin", "/opt/cutor/bin")))
     result = run_stage(nsjail_command(jail), program, job.limits, b"", host=link, cgroup=cgroup, run_as=build_init.JAILED)

@@ -137,7 +137,7 @@ def run(text, cancels):
     jail = kept.lend()
     if cancels: signal.pidfd_send_signal(jail.jail_pidfd, signal.SIGSTOP)
     limits = Limits(20000, 5000, 16, 100, 100, 1 << 20, 64, 1 << 26)
-    program = Program([BASH, b"-c", text], [])
+    program = Program([BASH, b"-c", text], b"")
     result = run_stage(jail, program, limits, b"", host=Host(cancels), cgroup=Cgroup())
     kept.take_back()
     print(result.killed_by, result.exit_code, kept.tasks, flush=True)

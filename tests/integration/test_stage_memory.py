@@ -10,10 +10,11 @@ import pytest
 from cutor.containers.control_group import PLACES, ROOT
 from cutor.containers.errors import SessionFault
 from cutor.containers.host_config import Resources
-from cutor.jail.session import OWN_TASKS, first_memory_bytes
+from cutor.jail.session import OWN_TASKS, Submission, WorkerSession, first_memory_bytes
+from cutor.model.environments import Programs
 from cutor.model.limits import MIB
 from cutor.model.outcome import classify
-from tests.integration.stage_support import LIMIT, Stages, facts, limit, scripts, stages
+from tests.integration.stage_support import LIMIT, RESOURCES, Stages, connected, facts, limit, packages, scripts, spec, stages
 
 HOLD = "exec python3 -c 'import sys; x = bytearray(int(sys.argv[1])); x[::4096] = bytes(len(x[::4096]))' $1"
 EMPTY_FILES = "exec python3 -c 'for number in range(60_000): open(str(number), \"w\").close()'"
@@ -44,6 +45,26 @@ async def test_large_inputs_one_after_the_other(sizes: tuple[int, ...], memory_b
             report = await running.run("count", stdin=bytes(size), memory_bytes=memory_bytes)
             assert (report.stdout, facts(report)) == (f"{size}\n".encode(), EXIT_0)
         await limits_hold(running, memory_bytes)
+
+
+async def test_a_hundred_thousand_variables_are_held_as_they_came() -> None:
+    """An object for each, in the init, would be many times what they are, and no part of what the container is given.
+
+    The program is none that looks at them: bash takes minutes for so many.
+    """
+    async with connected() as engine:
+        child = await engine.start(spec())
+        try:
+            session = WorkerSession(child, RESOURCES)
+            await session.ready()
+            path = f"{(await packages(engine))['coreutils']}/bin/true"
+            variables = tuple((b"V%05d" % number, b"") for number in range(100_000))
+            await session.hand_over(Submission({}, variables, Programs(bash=path, sh=path, env=path)))
+            for index in range(2):
+                report = await session.run_test(index, args=(), stdin=b"", limit=limit(memory_bytes=16 * MIB))
+                assert facts(report) == EXIT_0
+        finally:
+            await child.remove()
 
 
 async def test_sixty_thousand_empty_files_of_compile_do_not_count_for_the_runs() -> None:

@@ -218,18 +218,18 @@ plain = st.binary(max_size=20).filter(lambda text: 0 not in text)
 
 @given(
     st.lists(plain, min_size=1, max_size=5),
-    st.lists(st.tuples(names, plain), max_size=5),
+    st.dictionaries(names, plain, max_size=5),
     st.dictionaries(st.integers(0, 15), st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), max_size=5),
 )
 def test_a_job_can_be_taken_apart_again(
-    arguments: list[bytes], variables: list[tuple[bytes, bytes]], limits: dict[int, tuple[int, int]]
+    arguments: list[bytes], variables: dict[bytes, bytes], limits: dict[int, tuple[int, int]]
 ) -> None:
-    job = channel.pack_job(channel.Program(arguments, variables), limits)
+    job = channel.pack_job(channel.Program(arguments, channel.pack_variables(variables)), limits)
     limit_count, argc, envc, _ = struct.unpack_from("=IIII", job)
     triples = [struct.unpack_from("=QQQ", job, 16 + 24 * number) for number in range(limit_count)]
     strings = job[16 + 24 * limit_count :].split(b"\0")
     assert {resource: (soft, hard) for resource, soft, hard in triples} == limits
-    assert strings == [b"/box", *arguments, *(name + b"=" + value for name, value in variables), b""]
+    assert strings == [b"/box", *arguments, *(name + b"=" + value for name, value in variables.items()), b""]
     assert (argc, envc) == (len(arguments), len(variables))
 
 

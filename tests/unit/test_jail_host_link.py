@@ -11,7 +11,7 @@ import pytest
 from cutor.jail.inside.box import BoxError
 from cutor.jail.inside.host_link import Command, HostLink
 from cutor.jail.inside.nsjail_args import check_path
-from cutor.jail.inside.worker_init import fault_message, kernel_version, parse_variables, stage_limits
+from cutor.jail.inside.worker_init import fault_message, kernel_version, stage_limits, variables_of
 from cutor.jail.protocol import FrameReader, ProtocolError, decode_header, encode
 from cutor.model.environments import pack_variables
 from cutor.model.limits import UNITS
@@ -90,10 +90,11 @@ def test_fields_of_commands_are_checked() -> None:
 
 def test_variables_of_any_bytes() -> None:
     variables = ((b"A", b"multi\nline = \xff"), (b"EMPTY", b""), (b"BASH_FUNC_x%%", b"() { :; }"))
-    assert parse_variables(pack_variables(variables)) == list(variables)
-    assert parse_variables(b"") == []
+    block = pack_variables(variables)
+    assert variables_of(memoryview(block)) == block
+    assert variables_of(memoryview(b"")) == b""
     with pytest.raises(ProtocolError, match="does not end with a NUL byte"):
-        parse_variables(b"A=1")
+        variables_of(memoryview(b"A=1"))
 
 
 def test_limits_of_a_stage_command() -> None:

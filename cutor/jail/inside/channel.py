@@ -40,35 +40,47 @@ class Report(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What is executed: ``arguments[0]`` is its absolute path in the jail; variables are exactly these."""
+    """What is executed: ``arguments[0]`` is its absolute path in the jail.
+
+    ``variables`` are exactly these, as one block (`pack_variables`): an object for each would take many times their size.
+    """
 
     arguments: Sequence[bytes]
-    variables: Sequence[tuple[bytes, bytes]]
+    variables: bytes
     directory: bytes = b"/box"
 
 
 def pack_job(program: Program, limits: Mapping[int, tuple[int, int]]) -> bytes:
     """Return a job: the program, and its rlimits as resource → (soft, hard).
 
-    Raises ValueError for a NUL byte in a string, or a variable's name that is empty or holds ``=``: no process can have those.
+    Raises ValueError for a NUL byte in an argument, which no process can have, or variables that do not end with one.
     """
-    variables = [_variable(name, value) for name, value in program.variables]
-    strings = [program.directory, *program.arguments, *variables]
+    strings = [program.directory, *program.arguments]
     if any(b"\0" in string for string in strings):
-        raise ValueError("a NUL byte in an argument or a variable")
+        raise ValueError("a NUL byte in an argument")
+    if program.variables and not program.variables.endswith(b"\0"):
+        raise ValueError("the block of variables does not end with a NUL byte")
     return b"".join(
         (
-            _JOB.pack(len(limits), len(program.arguments), len(variables), 0),
+            _JOB.pack(len(limits), len(program.arguments), program.variables.count(b"\0"), 0),
             *(_LIMIT.pack(resource, soft, hard) for resource, (soft, hard) in limits.items()),
             *(string + b"\0" for string in strings),
+            program.variables,
         )
     )
 
 
-def _variable(name: bytes, value: bytes) -> bytes:
-    if not name or b"=" in name:
-        raise ValueError(f"not a name of a variable: {name[:40]!r}")
-    return name + b"=" + value
+def pack_variables(variables: Mapping[bytes, bytes]) -> bytes:
+    """Return variables as one block: ``NAME=VALUE`` and a NUL byte, each.
+
+    Raises ValueError for a NUL byte, or a name that is empty or holds ``=``: no process can have those.
+    """
+    for name, value in variables.items():
+        if not name or b"=" in name:
+            raise ValueError(f"not a name of a variable: {name[:40]!r}")
+        if b"\0" in name + value:
+            raise ValueError("a NUL byte in a variable")
+    return b"".join(name + b"=" + value + b"\0" for name, value in variables.items())
 
 
 def parse_report(packet: bytes) -> Report:

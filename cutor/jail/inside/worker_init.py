@@ -95,7 +95,7 @@ class Worker:
         self._masked = kernel_version(os.uname().release) >= MASKED_SINCE
         self._layered = self._masked and keeps_attributes(BASE)
         self._closure: list[tuple[bytes, int]] = []
-        self._variables: list[tuple[bytes, bytes]] = []
+        self._variables = b""
         self._programs: dict[str, str] = {}
         self._policy = policy
         self._tasks = cgroup.tasks()
@@ -152,7 +152,7 @@ class Worker:
             position += size
         closure_end = position + command.field("closure_bytes", int)
         self._closure, missing = look_at(bytes(body[position:closure_end]))
-        self._variables = parse_variables(bytes(body[closure_end:]))
+        self._variables = variables_of(body[closure_end:])
         self._own_bytes += 2 * (len(body) - position)  # both are kept, as objects
         self._own_bytes += len(self._closure) * LOOK_BYTES
         self._box_bytes = weigh(BASE)
@@ -306,12 +306,12 @@ def kernel_version(release: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def parse_variables(block: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the variables of a block of ``NAME=VALUE`` and a NUL byte, each. Raises `ProtocolError` for another form."""
-    if block and not block.endswith(b"\0"):
+def variables_of(block: memoryview) -> bytes:
+    """Return a block of ``NAME=VALUE`` and a NUL byte, each. Raises `ProtocolError` for one that does not end so."""
+    variables = bytes(block)
+    if variables and not variables.endswith(b"\0"):
         raise ProtocolError("the block of variables does not end with a NUL byte")
-    pairs = (entry.partition(b"=") for entry in block.split(b"\0")[:-1])
-    return [(name, value) for name, _, value in pairs]
+    return variables
 
 
 def look_at(closure: bytes) -> tuple[list[tuple[bytes, int]], str | None]:

@@ -29,7 +29,7 @@ from typing import Final, Literal, NamedTuple
 from cutor.jail.inside import box
 from cutor.jail.inside.box import BoxError
 from cutor.jail.inside.cgroup import Cgroup, CgroupError
-from cutor.jail.inside.channel import Program
+from cutor.jail.inside.channel import Program, pack_variables
 from cutor.jail.inside.host_link import HostLink
 from cutor.jail.inside.jail_process import Ids
 from cutor.jail.inside.measure import Limits, Result
@@ -206,7 +206,7 @@ class Build:
         variables = daemon.CLIENT_VARIABLES | {"HOME": "/home", "NIX_PATH": job.nix_path, "IN_NIX_SHELL": "pure"}
         program = Program(
             [argument.encode() for argument in arguments],
-            [(name.encode(), value.encode()) for name, value in variables.items()],
+            pack_variables({name.encode(): value.encode() for name, value in variables.items()}),
         )
         command = nsjail_command(jails.evaluation_jail(job.policy, network=job.network))
         if job.network:
@@ -278,7 +278,7 @@ class Build:
         for name, data in shell.files.items():
             box.write_file(jails.ATTRIBUTES, name, data)
         arguments = [bash or DUMP_PROGRAM, "-c", script(bash, jails.CAPTURE_FILE)]
-        program = Program([argument.encode() for argument in arguments], tuple(shell.variables.items()))
+        program = Program([argument.encode() for argument in arguments], pack_variables(shell.variables))
         command = nsjail_command(self._capture_jail(realised))
         limits = remaining(job.limits, first, elapsed_ms)
         second = run_stage(

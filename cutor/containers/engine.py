@@ -11,7 +11,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -72,6 +72,7 @@ class Engine:
             docker = Docker(url=address)
         except ValueError as error:
             raise EngineUnreachable(f"Docker's address {address!r} is not understood: {error}") from error
+        docker.connector._limit = 0  # attached containers hold a connection each; of a hundred, none was left for a request
         try:
             engine = cls(docker, address)
             await engine.version()
@@ -262,15 +263,22 @@ class Engine:
 
     async def discard(self, container_id: str, name: str) -> None:
         """Kill and remove a container, trying again for as long as Docker fails. Said in the log once."""
+        await self._until_gone(f"container {name}", lambda: self.remove(container_id))
+
+    async def discard_volume(self, name: str) -> None:
+        """Remove a volume, as `discard` does a container."""
+        await self._until_gone(f"volume {name}", lambda: self.remove_volume(name))
+
+    async def _until_gone(self, what: str, remove: Callable[[], Awaitable[object]]) -> None:
         for tried, pause_s in enumerate(itertools.chain(GONE_PAUSES_S, itertools.repeat(GONE_PAUSES_S[-1]))):
             try:
-                await self.remove(container_id)
+                await remove()
             except EngineFailure as error:
                 if not tried:
-                    log.warning("container %s can't be removed, which is tried until it can: %s", name, error)
+                    log.warning("%s can't be removed, which is tried until it can: %s", what, error)
             else:
                 if tried:
-                    log.info("container %s is removed at last", name)
+                    log.info("%s is removed at last", what)
                 return
             await asyncio.sleep(pause_s)
 

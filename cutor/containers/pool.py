@@ -242,8 +242,8 @@ class Pool(Generic[M]):
             await asyncio.sleep(self._quiet_s)
             unused = min(self._least_ready, len(self._ready), max(self._wanted - self._bounds.minimum, 0))
             self._wanted -= unused
-            for waiting in [self._ready.popleft() for _ in range(unused)]:
-                if await self._released(waiting):
+            for _ in range(unused):
+                if self._ready and await self._released(waiting := self._ready.popleft()):
                     self._close(waiting.member)
 
     def _close(self, member: M) -> None:

@@ -113,7 +113,7 @@ async def sweeping(engine: Engine, instance: str, role: Role) -> AsyncIterator[S
         marks = await engine.marks(instance)
         left_to_do.append(unmarking := asyncio.create_task(_unmark(engine, marks, tried), name="sweep marks"))
         if not tried:
-            await asyncio.wait([unmarking])
+            await asyncio.wait([unmarking], timeout=REMOVE_S)
     try:
         yield Swept(_served(left) - _served(stuck), tried)
     finally:
@@ -123,15 +123,11 @@ async def sweeping(engine: Engine, instance: str, role: Role) -> AsyncIterator[S
 
 
 async def _unmark(engine: Engine, marks: Sequence[VolumeSpec], stuck: Sequence[Stuck]) -> None:
-    """Remove marks of a dead life once its last container is gone. What Docker does not let go is left to the next start."""
+    """Remove marks of a dead life once its last container is gone, however long Docker takes: until then nothing collects what
+    they mark, since their instance lives.
+    """
     await asyncio.gather(*(one.removal for one in stuck))
-    for mark in marks:
-        try:
-            async with asyncio.timeout(REMOVE_S):
-                await engine.remove_volume(mark.name)
-        except (ContainerError, TimeoutError) as error:
-            log.error("the mark of an environment, %s, of a life that died can't be removed: %s", mark.name, error)
-            return
+    await asyncio.gather(*(engine.discard_volume(mark.name) for mark in marks))
 
 
 def is_left(found: ContainerSummary, role: Role) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from aiodocker.volumes import DockerVolume
 
 from cutor.containers.engine import Engine
 from cutor.containers.facts import Facts
+from cutor.containers.host_config import Identity, parked_spec
 from tests.child_image import IMAGE
 from tests.integration.stage_support import connected
 
@@ -170,6 +171,20 @@ async def test_a_connection_that_ends_makes_it_ask_again_and_listening_begins_an
         await made(volume, "new")
         assert await facts.volume_labels(volume) == {"cutor.packages": "new"}
         await until(lambda: facts.listening)
+
+
+async def test_an_engine_has_more_containers_attached_than_a_connection_pool_holds(engine: Counting) -> None:
+    identity = Identity(f"0{secrets.token_hex(5)}0", secrets.token_hex(6))
+    child = await engine.start(parked_spec(identity, image=IMAGE))
+    try:
+        async with AsyncExitStack() as attached, asyncio.timeout(PATIENCE_S):
+            for _ in range(120):
+                stream = child._container.attach(stdin=True, stdout=True, stderr=True)
+                await stream.__aenter__()
+                attached.push_async_callback(stream.close)
+            assert await engine.ping()
+    finally:
+        await child.discard()
 
 
 async def test_docker_says_that_it_is_there_without_its_version(engine: Engine) -> None:

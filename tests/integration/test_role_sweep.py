@@ -164,6 +164,31 @@ async def test_marks_of_a_life_that_died_go_with_it_and_those_of_others_stay() -
         assert not await engine.remove_volume(left.name)
 
 
+async def test_a_mark_that_docker_does_not_remove_is_tried_again_while_the_role_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else takes it for dead meanwhile: its instance lives."""
+    monkeypatch.setattr("cutor.roles.sweep.REMOVE_S", 0.2)
+    instance = f"sweep-{secrets.token_hex(4)}"
+    async with connected() as engine:
+        await leave(engine, instance, 0)
+        await leave(engine, instance, 0)
+        held = (await engine.marks(instance))[0].name
+        remove, holds = engine.remove_volume, True
+
+        async def refused(name: str) -> bool:
+            if holds and name == held:
+                raise EngineRefused("Docker could not remove volume: device or resource busy (status 500)")
+            return await remove(name)
+
+        monkeypatch.setattr(engine, "remove_volume", refused)
+        async with sweeping(engine, instance, "runner") as swept, asyncio.timeout(180):
+            assert swept == NOTHING
+            while [one.name for one in await engine.marks(instance)] != [held]:
+                await asyncio.sleep(0.05)
+            holds = False
+            while await engine.marks(instance):
+                await asyncio.sleep(0.05)
+
+
 async def test_nothing_is_left_of_nothing() -> None:
     async with connected() as engine, sweeping(engine, f"sweep-{secrets.token_hex(4)}", "builder") as swept:
         assert swept == NOTHING

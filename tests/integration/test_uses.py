@@ -181,6 +181,32 @@ async def test_a_use_that_ends_while_its_mark_is_made_leaves_none(tmp_path: Path
 
 
 @pytest.mark.usefixtures("lingering")
+async def test_who_is_cancelled_while_a_mark_is_made_takes_it_from_nobody_else(tmp_path: Path) -> None:
+    one = key()
+    async with site(tmp_path) as at:
+
+        async def used(then: asyncio.Event) -> None:
+            with at.uses.of(one) as use:
+                await use.stands()
+                await then.wait()
+
+        release = asyncio.Event()
+        async with at.collection():
+            users = [asyncio.create_task(used(release)) for _ in range(3)]
+            async with asyncio.timeout(PATIENCE_S):
+                while not await at.marks(one):
+                    await asyncio.sleep(0.02)
+            users[0].cancel()
+            await asyncio.wait([users[0]])
+            assert users[0].cancelled()
+        with at.uses.of(one) as use:
+            await use.stands()
+            assert len(await at.marks()) == 1
+        release.set()
+        await asyncio.gather(*users[1:])
+
+
+@pytest.mark.usefixtures("lingering")
 async def test_no_mark_is_trusted_for_ever_though_its_users_keep_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uses_module, "TRUSTED_S", 0.0)
     one = key()

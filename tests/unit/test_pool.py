@@ -246,6 +246,34 @@ async def test_what_is_never_needed_is_given_up_down_to_the_minimum() -> None:
         assert pool.census().ready == 1
 
 
+async def test_an_end_in_the_midst_of_giving_up_leaves_nothing() -> None:
+    class Held(Made):
+        """A member whose watch takes its time to end."""
+
+        async def failed(self) -> str:
+            try:
+                return await super().failed()
+            finally:
+                ending.set()
+                await asyncio.wait([release])
+
+    ending, release = asyncio.Event(), asyncio.get_running_loop().create_future()
+    made: list[Held] = []
+
+    async def make() -> Held:
+        made.append(one := Held(len(made)))
+        return one
+
+    pool = Pool(make, Bounds(0, 3), quiet_s=0.02)
+    async with pool.keeping():
+        lent = [await pool.take() for _ in range(3)]
+        await until(lambda: pool.census().ready == 3)
+        async with asyncio.timeout(PATIENCE_S):
+            await ending.wait()
+        asyncio.get_running_loop().call_later(0.02, release.set_result, None)
+    assert [one.closed for one in made if one not in lent] == [1] * 3
+
+
 async def test_an_end_in_the_midst_of_making_leaves_nothing() -> None:
     maker = Maker()
     maker.gate.clear()

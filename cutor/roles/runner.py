@@ -36,6 +36,7 @@ from cutor.roles.fetching import Fetching
 from cutor.roles.image import check_image
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault
 from cutor.roles.loop import serve
+from cutor.roles.open_files import allow_files_of
 from cutor.roles.private import PrivateEnvironments, releasing
 from cutor.roles.results import Results
 from cutor.roles.runner_containers import MadeAheadFailed, RunnerContainer, RunnerContainers
@@ -50,6 +51,7 @@ log = logging.getLogger(__name__)
 
 async def run_runner(context: RoleContext) -> None:
     """Serve as a runner until the context says stop."""
+    allow_files_of(context.config.runner.uids)
     async with (
         Engine.connect(context.config.docker.host) as engine,
         Facts.of(engine) as facts,

@@ -261,7 +261,7 @@ async def test_without_an_engine_who_waits_has_its_fault_and_the_next_one_tries_
             for waiting in (use, beside):
                 with pytest.raises(EngineUnreachable):
                     await waiting.stands()
-        away = False
-        with at.uses.of(one) as use:
-            await use.stands()
-            assert len(await at.marks(one)) == 1
+            away = False
+            with at.uses.of(one) as behind:
+                await behind.stands()
+                assert len(await at.marks(one)) == 1

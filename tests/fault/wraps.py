@@ -259,18 +259,23 @@ def _wrap_in_hand(role: str) -> None:
 
 def _wrap_state(role: str) -> None:
     """A bug that meets one submission alone, wherever its state is asked for."""
-    state = Journal.state
+    for name in ("state", "proven"):
+        _wrap_reading(role, name)
 
-    @wraps(state)
-    async def asking(self: Journal, address: Address, **more: Any) -> Any:
+
+def _wrap_reading(role: str, name: str) -> None:
+    read = getattr(Journal, name)
+
+    @wraps(read)
+    async def asking(self: Journal, address: Address, *args: Any, **more: Any) -> Any:
         if address.id.startswith(f"{POISON}{role}-"):
             try:
                 passed(f"{role}.{POISONED}")
             except Injected as error:
                 raise RuntimeError(str(error)) from error
-        return await state(self, address, **more)
+        return await read(self, address, *args, **more)
 
-    Journal.state = asking  # type: ignore[method-assign]
+    setattr(Journal, name, asking)
 
 
 def _wrap_attending(role: str) -> None:

@@ -1,4 +1,4 @@
-"""Things that take long to make, made ahead: each is lent to one user, and never again.
+"""Things that take long to make, made ahead: each is lent to one user, and stays with it unless that has made it new.
 
 A pool has between ``minimum`` and ``maximum`` of them. It begins with the minimum; who comes and finds none makes it one
 larger, and has the next one that is being made, if nobody else waits for that. What stood unused for a whole `QUIET_S` makes
@@ -73,7 +73,10 @@ class _Waiting(NamedTuple, Generic[M]):
 class Pool(Generic[M]):
     """Members made by ``make``, while `keeping` lasts. ``make`` raises `ContainerError` where it fails, and leaves nothing."""
 
-    def __init__(self, make: Callable[[], Awaitable[M]], bounds: Bounds, *, quiet_s: float = QUIET_S) -> None:
+    def __init__(
+        self, make: Callable[[], Awaitable[M]], bounds: Bounds, *, quiet_s: float = QUIET_S, returning: bool = False
+    ) -> None:
+        """``returning`` says that what is lent mostly comes back (`admit`, else `gone`): until then it has its place here."""
         self._make = make
         self._bounds = bounds
         self._quiet_s = quiet_s
@@ -84,6 +87,8 @@ class Pool(Generic[M]):
         self._takers: deque[asyncio.Future[M | None]] = deque()
         self._changed = asyncio.Event()
         self._works = asyncio.Event()
+        self._returning = returning
+        self._lent: set[M] = set()
         self._open = False
         self._failures = 0
         self._least_ready = 0
@@ -114,6 +119,7 @@ class Pool(Generic[M]):
             return None
         while self._ready:
             waiting = self._ready.popleft()
+            self._lend(waiting.member)
             self._least_ready = min(self._least_ready, len(self._ready))
             self._rests_until_s = asyncio.get_running_loop().time() + RESTS_S
             self._changed.set()
@@ -134,11 +140,34 @@ class Pool(Generic[M]):
             return await taker
         except asyncio.CancelledError:
             if taker.done() and not taker.cancelled() and (member := taker.result()) is not None:
+                self._lent.discard(member)
                 self._admit(member)
             raise
         finally:
             with suppress(ValueError):
                 self._takers.remove(taker)
+
+    def admit(self, member: M) -> bool:
+        """Have a member that is as new, whoever made it; false where there is no place for it."""
+        self._lent.discard(member)
+        if not self._open or self._there + len(self._closing) >= self._bounds.maximum:
+            return False
+        self._admit(member)
+        return True
+
+    def _lend(self, member: M) -> None:
+        if self._returning:
+            self._lent.add(member)
+
+    def gone(self, member: M) -> None:
+        """Hear that a member will not come back: its place is free."""
+        self._lent.discard(member)
+        self._changed.set()
+
+    @property
+    def _there(self) -> int:
+        """How many members there are, or will be soon, that can be used sometime."""
+        return len(self._ready) + len(self._making) + len(self._lent)
 
     def encourage(self) -> None:
         """Hear that somebody else made one: where it failed here, it is tried again without a pause."""
@@ -181,7 +210,7 @@ class Pool(Generic[M]):
 
     def _lacks(self) -> bool:
         """Whether another one is to be made. What is being removed still has its place among the most that there may be."""
-        there = len(self._ready) + len(self._making)
+        there = self._there
         at_once = 1 if self._failures else self._bounds.making
         return there < self._wanted and there + len(self._closing) < self._bounds.maximum and len(self._making) < at_once
 
@@ -211,6 +240,7 @@ class Pool(Generic[M]):
         while self._takers:
             taker = self._takers.popleft()
             if not taker.done():
+                self._lend(member)
                 taker.set_result(member)
                 return
         waiting = _Waiting(member, asyncio.create_task(member.failed(), name="pool watches one"))
@@ -240,13 +270,15 @@ class Pool(Generic[M]):
         while True:
             self._least_ready = len(self._ready)
             await asyncio.sleep(self._quiet_s)
-            unused = min(self._least_ready, len(self._ready), max(self._wanted - self._bounds.minimum, 0))
-            self._wanted -= unused
+            surplus = max(self._wanted, self._there) - self._bounds.minimum
+            unused = min(self._least_ready, len(self._ready), max(surplus, 0))
+            self._wanted = max(self._wanted - unused, self._bounds.minimum)
             for _ in range(unused):
                 if self._ready and await self._released(waiting := self._ready.popleft()):
                     self._close(waiting.member)
 
     def _close(self, member: M) -> None:
+        self._lent.discard(member)
         self._closing.add(task := asyncio.create_task(member.close(), name="pool removes one"))
         task.add_done_callback(partial(self._ended, self._closing))
 

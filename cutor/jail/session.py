@@ -1,4 +1,4 @@
-"""The host's end of a runner's child container: one submission handed over, its stages run one after the other.
+"""The host's end of a runner's child container: a submission handed over, its stages run one after the other.
 
 Everything that comes back is hostile until decoded; every wait has a deadline. Whatever goes wrong with the container is a
 `SessionFault`: the step is tried again elsewhere, and the container is thrown away.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from cutor.containers.child import Child
 from cutor.containers.control_group import Watermark
 from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault, one_line
 from cutor.containers.host_config import Resources
+from cutor.containers.occupancy import Occupancy
 from cutor.containers.surplus import Surplus
 from cutor.jail.frames import Frames
 from cutor.jail.inside.worker_init import LOOK_BYTES, REST_SLACK_BYTES
@@ -29,8 +31,9 @@ from cutor.model.limits import MIB, Limit
 from cutor.model.outcome import StageReport
 from cutor.model.request import COMPILE_SCRIPT, RUN_SCRIPT
 
-INIT_MEMORY_BYTES: Final = 5 * MIB
-"""What a container holds once its init is up (measured: 4.7 MiB): the first estimate of what it rests at."""
+INIT_MEMORY_BYTES: Final = 6 * MIB
+"""What a container holds between stages but for the jail that waits (measured: 4.7 MiB once its init is up, 6.4 to 7.1 after
+many runs): the first estimate of what it rests at."""
 OWN_MEMORY_BYTES: Final = 4 * MIB
 """What comes beside it while a stage runs: nsjail, jail-init, a jail's mounts (1.7 MiB), and what kernels differ in."""
 KEPT_MEMORY_BYTES: Final = 2 * MIB
@@ -50,6 +53,12 @@ HAND_OVER_S: Final = 60.0
 STAGE_GRACE_S: Final = 45.0
 """Beyond a stage's wall time: a jail may take 20 s to stand and 10 to vanish on a busy machine, then its report is sent."""
 REST_S: Final = 15.0
+RESET_S: Final = 10.0
+"""How long clearing a container away may take before it is removed instead."""
+LEFT_BYTES: Final = 4 * MIB
+"""How much more than before its first submission a container's processes and files may hold once it is cleared away."""
+IDLE_TASKS: Final = 3
+"""The init, nsjail, and the jail-init of a jail that waits: all that there is where nothing runs."""
 STOP_S: Final = 0.5
 """How long the report of a stage that is stopped is waited for: what it printed is worth half of the second that a stop may
 take, the container's removal has the other half. A jail is gone after some 10 ms."""
@@ -114,6 +123,16 @@ def believed(rested: Rested, box: Held | None, memory_bytes: int) -> Held:
     return Held(resting_bytes, min(rested.copy_bytes, most_copy_bytes, resting_bytes))
 
 
+def ended_by_itself(report: StageReport) -> bool:
+    """Return whether a stage's program ended without anybody's help, so that its container may serve another submission.
+
+    What was killed, by the kernel for memory or by cutor for a limit or a cancel, left its end to others; what was killed for a
+    system call (SIGSYS) tried the walls. Nothing is known of a stage with a fault.
+    """
+    killed = report.killed_by is not None or report.oom_kills > 0 or report.signal_number == signal.SIGSYS
+    return not killed and report.fault is None and (report.exit_code is not None or report.signal_number is not None)
+
+
 def stage_memory_bytes(limit: Limit, resting_bytes: int, stdin_bytes: int) -> int:
     """Return the container's memory limit for a stage: what the stage may take, and beside it what is there without it.
 
@@ -143,6 +162,8 @@ def hand_over_memory_bytes(files: int, body_bytes: int) -> int:
 class WorkerSession:
     """One submission in one started container. In order: `ready`, `hand_over`, `run_compile`, `run_test` …, `close`.
 
+    In place of `close`, `reset` makes a container fit for another submission's `hand_over`, where ``clean`` says that all ended
+    well (and runs had no copies of the box): as far as its init, and with an ``occupancy`` the host, can tell.
     One task at a time; only `close` may come from another one. ``resources`` is what the container was made with; without a
     ``watermark`` only a stage that needs more memory than those before it has a peak; without a ``surplus`` the kernel may not
     have freed what it keeps of a stage when the next one needs it. Where the task is cancelled while a stage runs, the init is
@@ -150,9 +171,15 @@ class WorkerSession:
     """
 
     def __init__(
-        self, child: Child, resources: Resources, watermark: Watermark | None = None, surplus: Surplus | None = None
+        self,
+        child: Child,
+        resources: Resources,
+        watermark: Watermark | None = None,
+        surplus: Surplus | None = None,
+        occupancy: Occupancy | None = None,
     ) -> None:
         self._child = child
+        self._occupancy = occupancy
         self._watermark = watermark
         self._surplus = surplus
         self._memory_bytes = resources.memory_bytes
@@ -164,6 +191,8 @@ class WorkerSession:
         self._copied = True  # whether a run has a copy of the box
         self._resting = True  # false from a frame that asks for something until the init has let go of it
         self._idle = False  # whether the init is up, and nothing runs in its container
+        self._over = False  # whether the last run was said to be it
+        self.clean = False
         self.interrupted: StageReport | None = None
 
     @property
@@ -182,6 +211,8 @@ class WorkerSession:
         self._copied = header.box == "copy"
         self._said = header
         self._idle = True
+        if self._occupancy is not None:
+            self._occupancy.remember()
         return header
 
     async def failed(self) -> str:
@@ -213,6 +244,7 @@ class WorkerSession:
         self._idle = True
         if accepted.missing is not None:
             raise EnvironmentMissing(accepted.missing)
+        self.clean = True
 
     async def run_compile(self, limit: Limit) -> StageReport:
         """Run ``cutor-compile.sh``; what it changes in the box stays.
@@ -230,11 +262,34 @@ class WorkerSession:
         """
         return await self._stage("run", index, RUN_SCRIPT, args, stdin, limit, more=more)
 
+    async def reset(self) -> None:
+        """Have everything of the submission cleared away, and look whether it is; `hand_over` may come next.
+
+        Raises `SessionFault` where it is not, not in time, or not to be tried: then the container is to be closed.
+        """
+        if not self.clean:
+            raise SessionFault("the container is of no more use: its submission did not end well")
+        self.clean = False
+        async with self._deadline(RESET_S, "the container could not be cleared away"):
+            if not self._over:
+                await self._rest()
+            await self._send({"type": "reset"})
+            self._box, self._over = Held(INIT_MEMORY_BYTES, 0), False
+            await self._rest()
+            self._idle = True
+            if self._surplus is not None:
+                await self._surplus.take_back(self._held.resting_bytes)
+        if self._occupancy is not None and (found := self._occupancy.found(IDLE_TASKS, LEFT_BYTES)):
+            raise SessionFault(f"a container that was cleared away is not empty: {found}")
+
     async def close(self) -> None:
         """Remove the container, whatever state it is in, and however long Docker takes. Safe to call again.
 
         An init that has nothing to do is asked to end before that.
         """
+        if self._occupancy is not None:
+            self._occupancy.close()
+            self._occupancy = None
         if self._watermark is not None:
             self._watermark.close()
             self._watermark = None
@@ -254,6 +309,8 @@ class WorkerSession:
         *,
         more: bool,
     ) -> StageReport:
+        if self._over:
+            raise SessionFault(f"the {kind} stage comes after the last run")
         await self._rest()
         if self._surplus is not None:
             await self._surplus.take_back(self._held.resting_bytes)
@@ -270,16 +327,20 @@ class WorkerSession:
             "more": more,
         }
         seconds = limit.wall_time_ms / 1000 + STAGE_GRACE_S
+        clean, self.clean = self.clean, False
         self._frames.reader.max_body_bytes = limit.stdout_bytes + limit.stderr_bytes
         if self._watermark is not None:
             self._watermark.reset()
         try:
             async with self._deadline(seconds, f"the container did not report the {kind} stage"):
                 await self._send(header, stdin)
-                return await self._reported(kind, index, limit)
+                self._over = not more
+                report = await self._reported(kind, index, limit)
         except asyncio.CancelledError:
             self.interrupted = await self._stopped(kind, index, limit)
             raise
+        self.clean = clean and not self._copied and ended_by_itself(report)
+        return report
 
     async def _reported(self, kind: str, index: int, limit: Limit) -> StageReport:
         """Return the report of the running stage. Raises `SessionFault`, and `EnvironmentMissing` for one that says nothing."""

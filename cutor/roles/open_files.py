@@ -6,8 +6,8 @@ import logging
 import resource
 from typing import Final
 
-EACH: Final = 5
-"""Open files for a container: its pipes' connection, its uid's socket, two counters of its control group, and a request."""
+EACH: Final = 7
+"""Open files for a container: its pipes' connection, its uid's socket, four counters of its control group, and a request."""
 BESIDE: Final = 256
 """Of the process itself: connections to the server, its log, its metrics."""
 

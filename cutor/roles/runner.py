@@ -201,10 +201,12 @@ class RunStep:
         except EnvironmentMissing as missed:
             await self._fetch(job, work.environment, missed, asked_at)
             container = await self._handed_over(job, work)
+        whole = False
         try:
             yield container.session
+            whole = True
         finally:
-            await to_the_end(self._containers.give_back(container))
+            await to_the_end(self._containers.give_back(container, whole=whole))
 
     async def _fetch(self, job: Job, environment: EnvironmentBuilt, missed: EnvironmentMissing, asked_at: float) -> None:
         """Fetch what this host's store misses; what is not to be kept goes from it with the submission's end."""

@@ -1,14 +1,15 @@
-"""A runner's containers: each serves one submission, and is mostly made before that is there.
+"""A runner's containers: each serves one submission, or as many as it is set to, and is mostly made before that is there.
 
     made ahead   started, its init up, limits as the last submission wanted them; nothing of any submission in it
-    lent         handed a submission's files, never taken back into the pool
-    given back   removed, then its uid is free again
+    lent         handed a submission's files
+    given back   removed, then its uid is free again; or cleared away and ready again, where it may serve more than one
 
 Where none stands ready, the one that is being made is waited for, or one is started for whoever wants it.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from cutor.containers.control_group import Watermark
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError, EngineFailure
 from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
+from cutor.containers.occupancy import Occupancy
 from cutor.containers.parked import ParkedNetwork
 from cutor.containers.pool import Bounds, Pool
 from cutor.containers.surplus import Surplus
@@ -29,6 +31,8 @@ from cutor.roles.job import WorkerUnable
 from cutor.roles.slots import Slots
 from cutor.undisturbed import to_the_end
 
+log = logging.getLogger(__name__)
+
 
 class MadeAheadFailed(ContainerError):
     """A container that stood ready took no submission: the fault is its own, and of an earlier time."""
@@ -39,6 +43,8 @@ class RunnerContainer:
 
     def __init__(self, session: WorkerSession, uid: int, slots: Slots, *, made_ahead: bool) -> None:
         self.session = session
+        self.served = 0
+        """How many submissions are done with it."""
         self.made_ahead = made_ahead
         self._uid = uid
         self._slots = slots
@@ -68,7 +74,7 @@ class RunnerContainers:
         self._resources = resources  # what the last submission wanted: the next one often wants the same
         self._network = ParkedNetwork(engine, context.config.docker.image, context.instance, context.data)
         self._storage = RunnerStorage(store_volume=context.config.nix.store_volume)
-        self._pool = Pool(self._made_ahead, Bounds(settings.least_ready, settings.most_ready))
+        self._pool = Pool(self._made_ahead, Bounds(settings.least_ready, settings.most_ready), returning=settings.reuses)
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
@@ -91,9 +97,26 @@ class RunnerContainers:
         self._pool.encourage()
         return container
 
-    async def give_back(self, container: RunnerContainer) -> None:
-        """Have a container of which its submission is done: it is gone when this returns, however long that takes."""
-        await container.close()
+    async def give_back(self, container: RunnerContainer, *, whole: bool = False) -> None:
+        """Have a container of which its submission is done: it is gone when this returns, however long that takes.
+
+        One that is ``whole``, since all that the submission did ended by itself, is cleared away instead, and stands ready for
+        another one, up to `submissions_per_container`.
+        """
+        container.served += 1
+        more = container.served < self._context.config.runner.submissions_per_container
+        if not (whole and more and container.session.clean and await self._cleared(container) and self._pool.admit(container)):
+            await container.close()
+            self._pool.gone(container)
+
+    async def _cleared(self, container: RunnerContainer) -> bool:
+        try:
+            await container.session.reset()
+        except ContainerError as error:
+            log.warning("%s is removed, and serves no other submission: %s", container.name, error)
+            return False
+        container.made_ahead = True
+        return True
 
     async def _made_ahead(self) -> RunnerContainer:
         try:
@@ -124,7 +147,8 @@ class RunnerContainers:
         except BaseException:
             self._slots.take_back(uid)
             raise
-        session = WorkerSession(child, resources, Watermark.find(child.id), Surplus.find(child.id))
+        occupancy = Occupancy.find(child.id) if self._context.config.runner.reuses else None
+        session = WorkerSession(child, resources, Watermark.find(child.id), Surplus.find(child.id), occupancy)
         return RunnerContainer(session, uid, self._slots, made_ahead=made_ahead)
 
     async def _sample(self) -> list[Observation]:

@@ -64,6 +64,20 @@ class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         | None
     ) = None
 
+    submissions_per_container: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="submissions that a container serves in turn, while all end well; 1: each has one of its own",
+        ),
+    ] = 1
+
+    @property
+    def reuses(self) -> bool:
+        """Whether a container may serve more than one submission."""
+        return self.submissions_per_container > 1
+
     @property
     def least_ready(self) -> int:
         """How many containers stand ready at the least."""
@@ -93,6 +107,11 @@ def check_runner(runner: RunnerSettings) -> None:
     if runner.pool_minimum is not None and runner.pool_minimum > runner.most_ready:
         raise InvalidPolicy(
             f"runner.pool_minimum: {runner.pool_minimum} are more than runner.pool_maximum, {runner.pool_maximum}"
+        )
+    if runner.reuses and not runner.most_ready:
+        raise InvalidPolicy(
+            f"runner.submissions_per_container: {runner.submissions_per_container} need a pool to wait in between, and"
+            " runner.pool_maximum is 0"
         )
     first, last = runner.uid_base, runner.uid_base + runner.uids - 1
     if first < HOST_ID_BASE + ID_COUNT and last >= HOST_ID_BASE:

@@ -396,3 +396,82 @@ async def test_a_container_that_reports_nothing_of_a_cancelled_stage_is_not_wait
     child.at_end = at_end
     await cancelled(session)
     assert session.interrupted is None
+
+
+async def served(*answers: bytes, **ended: object) -> tuple[WorkerSession, Scripted]:
+    """Return a session whose only test case ended so, and its container, which goes on to say ``answers``."""
+    session, child = made(encode(READY), encode(ACCEPTED), rested(), report(**ended), *answers)
+    await session.ready()
+    await session.hand_over(SUBMISSION)
+    await session.run_test(0, args=(), stdin=b"", limit=LIMIT, more=False)
+    return session, child
+
+
+async def test_a_container_that_is_cleared_away_takes_another_submission() -> None:
+    session, child = await served(rested(), encode(ACCEPTED), rested(), report())
+    for _ in range(2):
+        with pytest.raises(SessionFault, match="comes after the last run"):
+            await run(session)
+    assert session.clean
+    await session.reset()
+    assert not session.clean
+    await session.hand_over(SUBMISSION)
+    await run(session)
+    assert [command["type"] for command in child.commands] == ["job", "stage", "reset", "job", "stage"]
+    assert len(child.updates) == 1, "the second has the same limits"
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        {"exit_code": None, "killed_by": "wall_time"},
+        {"killed_by": "stdout"},
+        {"oom_kills": 1},
+        {"exit_code": None, "signal_number": 31},
+        {"exit_code": None, "fault": "the jail did not end"},
+        {"exit_code": None},
+    ],
+)
+async def test_a_container_whose_program_did_not_end_by_itself_is_of_no_more_use(ended: dict[str, object]) -> None:
+    session, child = await served(rested(), **ended)
+    with pytest.raises(SessionFault, match="its submission did not end well"):
+        await session.reset()
+    assert child.commands[-1]["type"] == "stage"
+
+
+async def test_an_early_end_counts_as_well_and_one_bad_stage_is_enough() -> None:
+    session, _ = made(encode(READY), encode(ACCEPTED), rested(), report(oom_kills=1), rested(), report(index=1), rested())
+    await session.ready()
+    await session.hand_over(SUBMISSION)
+    await run(session)
+    await run(session, 1)
+    assert not session.clean
+    session, child = made(encode(READY), encode(ACCEPTED), rested(), report(exit_code=3), rested(), rested())
+    await session.ready()
+    await session.hand_over(SUBMISSION)
+    await run(session)
+    await session.reset()
+    assert child.commands[-1]["type"] == "reset"
+
+
+@pytest.mark.parametrize("answer", [encode(ACCEPTED), report(index=0), encode({"type": "fault", "message": "a file is left"})])
+async def test_a_container_that_answers_anything_else_is_not_used_again(answer: bytes) -> None:
+    session, _ = await served(answer)
+    with pytest.raises(SessionFault):
+        await session.reset()
+
+
+async def test_a_reset_that_takes_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "RESET_S", 0.01)
+    session, _ = await served()
+    with pytest.raises(SessionFault, match="could not be cleared away in time"):
+        await session.reset()
+
+
+async def test_a_lost_environment_or_a_cancel_leaves_nothing_to_be_used_again() -> None:
+    session, _ = made(encode(READY), encode(ACCEPTED), rested(), report(missing="/nix/store/gone"))
+    await session.ready()
+    await session.hand_over(SUBMISSION)
+    with pytest.raises(EnvironmentMissing):
+        await run(session)
+    assert not session.clean

@@ -282,3 +282,33 @@ async def test_an_end_in_the_midst_of_making_leaves_nothing() -> None:
         await until(lambda: maker.at_once == 2)
     assert maker.at_once == 0
     assert maker.made == []
+
+
+async def test_what_comes_back_keeps_its_place_and_is_lent_again() -> None:
+    maker = Maker()
+    pool = Pool(maker, Bounds(1, 2), returning=True)
+    async with pool.keeping():
+        first = await taken(pool)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert pool.census() == (0, 0, 1, 1, 0)  # none is made in its place
+        assert pool.admit(first)
+        assert await pool.take() is first
+        pool.gone(first)
+        second = await taken(pool)
+        assert second is not first
+        assert pool.admit(second)
+        assert pool.admit(Made(99))  # one that somebody made for himself
+        assert not pool.admit(Made(100))  # as many as there may be
+    assert second.closed == 1
+    assert not pool.admit(second)
+
+
+async def taken(pool: Pool[Made]) -> Made:
+    """Return a member once one is ready."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not pool.census().ready:
+            await asyncio.sleep(0)
+    member = await pool.take()
+    assert member is not None
+    return member

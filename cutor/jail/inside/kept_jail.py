@@ -73,6 +73,12 @@ class KeptJail:
         self.drop()
         return None
 
+    def give_up_standing(self) -> None:
+        """Let go of a jail that stands, since what it was built on goes: the next one takes its place."""
+        if self._process is not None and self.stands:
+            self._process.kill()
+            self._process.served = True
+
     def take_back(self) -> None:
         """Throw nsjail away where its jail took no job, or did not end: the next one could meet what was meant for it."""
         if self._process is not None and not self._process.served:

@@ -1,4 +1,4 @@
-"""The init of a runner's container: takes one submission from the host, runs its stages in jails, reports each at once.
+"""The init of a runner's container: takes a submission from the host, runs its stages in jails, reports each at once.
 
 Process 1 of the container, without any privilege. It speaks frames with the host (``protocol``):
 
@@ -8,7 +8,8 @@ Process 1 of the container, without any privilege. It speaks frames with the hos
     ← accepted   missing (a path of the closure that the store does not hold)
     → stage      kind (compile or run), index, script, args, limit, more (whether another stage may follow); body: stdin
     ← report     kind, index, missing (a path that vanished meanwhile) and what `measure.Result` says; body: stdout, then stderr
-    ← rested     after accepted, and every report but one after which nothing follows: resting_bytes, copy_bytes.
+    → reset      everything of the submission is to go: another one comes
+    ← rested     after reset, accepted, and every report but one after which nothing follows: resting_bytes, copy_bytes.
                  What was received and sent is let go, and the jail of the next run stands
     ← fault      message: the init's own failure, after which it ends
 
@@ -34,6 +35,7 @@ from cutor.jail.inside.kept_jail import KeptJail
 from cutor.jail.inside.measure import NOT_EXECUTABLE, Limits, Output, Result
 from cutor.jail.inside.nsjail_args import DEVICES, Bind, Jail, Layered, Masked, Mount, Tmpfs, check_path, nsjail_command
 from cutor.jail.inside.stage import run_stage
+from cutor.jail.inside.traces import Traces, left_behind, traces
 from cutor.jail.inside.weigh import weigh
 from cutor.jail.lean import SIGKILL, Any, Final, suppress
 from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
@@ -48,6 +50,9 @@ ETC: Final = "/tmp/etc"  # noqa: S108
 BIN: Final = "/tmp/bin"  # noqa: S108
 USR_BIN: Final = "/tmp/usr-bin"  # noqa: S108
 """What is in every jail's ``/bin`` and ``/usr/bin``: the links to the environment's programs, which come with a submission."""
+LINKS: Final = ((BIN, "sh"), (USR_BIN, "env"))
+CLEAR_S: Final = 3.0
+"""How long clearing a box away may take: 65,000 files take a tenth of it."""
 SETTLE_S: Final = 5.0
 MASKED_SINCE: Final = (5, 11)
 """The first Linux that mounts an overlay in a user namespace."""
@@ -87,7 +92,7 @@ FORESEEN: Final = (WorkerFault, ProtocolError, BoxError, CgroupError, OSError)
 
 
 class Worker:
-    """One submission: its box, its environment, the jails for its stages."""
+    """One submission at a time: its box, its environment, the jails for its stages."""
 
     def __init__(self, link: HostLink, cgroup: Cgroup, policy: str) -> None:
         self._link = link
@@ -103,6 +108,8 @@ class Worker:
         self._own_bytes = cgroup.resting_bytes(cgroup.memory_bytes())  # nothing of the user's was here yet: all of it is held
         self._kept = KeptJail(nsjail_command(self._jail("run"), again=True)) if self._layered else None
         self._kept_bytes = 0
+        self._bare_bytes = self._own_bytes
+        self._pristine: Traces | None = None
 
     def serve(self) -> None:
         """Answer the host's commands until it goes away. Raises `WorkerFault`, `ProtocolError`, `BoxError`."""
@@ -122,6 +129,7 @@ class Worker:
             self._kept.prepare()
             held_bytes = self._cgroup.resting_bytes(self._cgroup.memory_bytes())
             self._kept_bytes = min(max(held_bytes - self._own_bytes, 0), KEPT_BYTES)
+        self._pristine = traces()
         while (more := self._answer()) is not None:
             if more:
                 self._link.send(self._rested())
@@ -140,6 +148,9 @@ class Worker:
         if command.name == "stage":
             self._stage(command)
             return bool(command.field("more", bool))
+        if command.name == "reset":
+            self._reset()
+            return True
         raise ProtocolError(f"a command {command.name} that this init does not know")
 
     def _accept(self, command: Command) -> None:
@@ -159,6 +170,32 @@ class Worker:
         self._programs = command.field("programs", dict)
         put_links(self._programs)
         self._link.send({"type": "accepted", "missing": missing})
+
+    def _reset(self) -> None:
+        """Clear everything of the submission away. Raises `WorkerFault` where something of it stays, or that takes too long.
+
+        The box is a new directory, on which the next jail is built: one that stands on the old one already goes with it. The
+        kernel lets go of what an ended jail had mounted a little later: that is waited for.
+        """
+        deadline = time.monotonic() + CLEAR_S
+        self._settle()
+        self._closure, self._variables, self._programs = [], b"", {}
+        self._own_bytes = self._bare_bytes
+        remove_links()
+        if self._kept is not None:
+            self._kept.give_up_standing()
+        if not box.remove_tree(os.path.dirname(BASE), os.path.basename(BASE), CLEAR_S):
+            raise WorkerFault("the box of a submission could not be cleared away in time")
+        os.mkdir(BASE, 0o755)
+        self._box_bytes = 0
+        if self._kept is not None:
+            self._kept.prepare()
+        self._settle()
+        assert self._pristine is not None, "it was looked at before the first submission came"
+        while left := left_behind(self._pristine, traces()):
+            if time.monotonic() > deadline:
+                raise WorkerFault(f"a submission left something behind: {left}")
+            time.sleep(0.001)
 
     def _stage(self, command: Command) -> None:
         kind = command.field("kind", str)
@@ -272,11 +309,16 @@ class Worker:
 
 
 def put_links(programs: dict[str, str]) -> None:
-    """Lay the environment's programs out, as every jail shows them, in place of those of another one."""
-    for directory, name in ((BIN, "sh"), (USR_BIN, "env")):
+    """Lay the environment's programs out, as every jail shows them."""
+    for directory, name in LINKS:
+        os.symlink(check_path(programs[name]), f"{directory}/{name}")
+
+
+def remove_links() -> None:
+    """Take them away, as far as they are there."""
+    for directory, name in LINKS:
         with suppress(FileNotFoundError):
             os.unlink(f"{directory}/{name}")
-        os.symlink(check_path(programs[name]), f"{directory}/{name}")
 
 
 def keeps_attributes(directory: str) -> bool:
@@ -400,7 +442,7 @@ def prepare() -> None:
 
 
 def main() -> None:
-    """Serve one submission. Exit code 0 when the host went away, 1 after a fault (which the host was told).
+    """Serve one submission after the other. Exit code 0 when the host went away, 1 after a fault (which the host was told).
 
     The process ends at once: taking an interpreter down in order takes a sixth of what its whole life as an init does.
     """

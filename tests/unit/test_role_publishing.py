@@ -368,6 +368,11 @@ async def looked(publishing: Publishing) -> None:
         await publishing._reach._look
 
 
+def arrived(state: Submission) -> Arrival:
+    """Return as much of an arrival as tells of a submission."""
+    return cast("Arrival", SimpleNamespace(state=state, journal=SimpleNamespace(bus=None)))
+
+
 async def test_a_builder_does_not_promise_again_what_a_runner_missed_and_the_cache_does_not_take(
     cache: Cache, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,23 +380,24 @@ async def test_a_builder_does_not_promise_again_what_a_runner_missed_and_the_cac
     cache.away = True
     builder, lost = step(publishing), submission(losses=1)
     claim = cast("Claim", SimpleNamespace(standing=nothing, held_back=held_back))
-    assert await builder._standing(claim, lost) is None, "the cache is well, as far as is known"
+    monkeypatch.setattr(builder, "standing", SimpleNamespace(find=lambda _bus, _key: nothing()))
+    assert await builder._standing(claim, arrived(lost), "k") is None, "the cache is well, as far as is known"
     job = Job(cast("Journal", None), cast("Policy", None), lost, Lease(role="builder", worker="w", token="t", number=2))
     with pytest.raises(StepFault, match="does not answer"):
         await builder._record(job, "a" * 64, Built(report=cast("Any", None), environment=built("a")), private=False)
     assert not job.place.has_slot, "the try was off the slot"
-    assert await builder._standing(claim, lost) == "crowded", "no lease is spent while the cache is left alone"
-    assert await builder._standing(claim, submission(losses=0)) is None, "who lost nothing builds"
+    assert await builder._standing(claim, arrived(lost), "k") == "crowded", "no lease is spent while the cache is left alone"
+    assert await builder._standing(claim, arrived(submission(losses=0)), "k") is None, "who lost nothing builds"
     monkeypatch.setattr(publishing, "_held_until_s", time.monotonic())
     assert publishing.away
     await looked(publishing)
-    assert await builder._standing(claim, lost) is None, "tries are bounded by leases, not held back for ever"
+    assert await builder._standing(claim, arrived(lost), "k") is None, "tries are bounded by leases, not held back for ever"
     with pytest.raises(StepFault):
         await builder._record(job, "a" * 64, Built(report=cast("Any", None), environment=built("a")), private=False)
-    assert await builder._standing(claim, lost) == "crowded"
+    assert await builder._standing(claim, arrived(lost), "k") == "crowded"
     cache.away = False
     await publishing.publish(built("b"), missed=True)
-    assert await builder._standing(claim, lost) is None, "the cache takes something again"
+    assert await builder._standing(claim, arrived(lost), "k") is None, "the cache takes something again"
 
 
 async def test_who_is_held_back_is_not_read_again_for_that(

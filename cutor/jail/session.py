@@ -31,9 +31,9 @@ from cutor.model.limits import MIB, Limit
 from cutor.model.outcome import StageReport
 from cutor.model.request import COMPILE_SCRIPT, RUN_SCRIPT
 
-INIT_MEMORY_BYTES: Final = 6 * MIB
-"""What a container holds between stages but for the jail that waits (measured: 4.7 MiB once its init is up, 6.4 to 7.1 after
-many runs): the first estimate of what it rests at."""
+INIT_MEMORY_BYTES: Final = 5 * MIB
+"""What a container holds between stages but for the jail that waits (measured: 4.4 to 5.5 MiB): the first estimate of what it
+rests at."""
 OWN_MEMORY_BYTES: Final = 4 * MIB
 """What comes beside it while a stage runs: nsjail, jail-init, a jail's mounts (1.7 MiB), and what kernels differ in."""
 KEPT_MEMORY_BYTES: Final = 2 * MIB

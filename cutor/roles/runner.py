@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError, EngineFailure, SessionFault
@@ -47,6 +48,9 @@ from cutor.roles.uses import Use, Uses
 from cutor.undisturbed import to_the_end
 
 log = logging.getLogger(__name__)
+
+STANDS_STILL_S: Final = 5.0
+"""How long a container that was made ahead has for taking a submission (1 ms), before another one is started."""
 
 
 async def run_runner(context: RoleContext) -> None:
@@ -231,12 +235,13 @@ class RunStep:
     async def _hand_over(self, job: Job, work: Work, container: RunnerContainer) -> RunnerContainer:
         log.info("%s: in container %s", job.state.address, container.name)
         try:
-            await container.session.ready()
-            await container.session.hand_over(work.hand_over())
+            async with asyncio.timeout(STANDS_STILL_S if container.made_ahead else None):
+                await container.session.ready()
+                await container.session.hand_over(work.hand_over())
         except BaseException as error:
             await to_the_end(self._containers.give_back(container))
-            if container.made_ahead and isinstance(error, SessionFault | EngineFailure):
-                raise MadeAheadFailed(str(error)) from error
+            if container.made_ahead and isinstance(error, SessionFault | EngineFailure | TimeoutError):
+                raise MadeAheadFailed(str(error) or f"{container.name} took nothing in {STANDS_STILL_S:.0f} s") from error
             raise
         return container
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -165,6 +166,31 @@ async def test_what_dies_while_it_waits_is_replaced_and_costs_no_submission_anyt
         ended = await client.result((await client.submit(document("echo alive"))).id, wait=True, timeout_s=PATIENCE_S)
         assert (ended.outcome, ended.attempts.runner) == ("OK", 1), ended
         assert not await ready(pooled) & dead
+
+
+async def paused(user: User) -> set[str]:
+    """Make all containers of a runner that serves nothing stand still; return their ids."""
+    async with Engine.connect() as engine:
+
+        async def all_of_them() -> set[str]:
+            runners = [one for one in await engine.list(user.stack.instance) if one.labels["cutor.role"] == "runner"]
+            for one in runners:
+                if one.state == "running":  # it may be about to be removed
+                    await asyncio.to_thread(subprocess.run, ["docker", "pause", one.id], check=False, capture_output=True)
+            return {one.id for one in runners} if {one.state for one in runners} == {"paused"} else set()
+
+        return await until(all_of_them)
+
+
+async def test_what_stands_still_while_it_waits_costs_a_submission_seconds_and_no_attempt(pooled: User) -> None:
+    """The five that it is given: nothing else tells it from one that works."""
+    async with client_of(pooled) as client, Engine.connect() as engine:
+        await ready(pooled)
+        still = await paused(pooled)
+        ended = await client.result((await client.submit(document("echo alive"))).id, wait=True, timeout_s=PATIENCE_S)
+        assert (ended.outcome, ended.attempts.runner) == ("OK", 1), ended
+        await asyncio.gather(*(engine.remove(one) for one in still))
+        assert not await ready(pooled) & still
 
 
 async def test_more_at_once_than_stand_ready_are_all_served(pooled: User) -> None:

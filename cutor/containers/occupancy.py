@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cutor.containers.control_group import PLACES, ROOT
-from cutor.jail.inside.cgroup import Version, parse_held_bytes, parse_number
+from cutor.jail.inside.cgroup import CgroupError, Version, parse_held_bytes, parse_number
 
 _READ_BYTES: Final = 16_384
 
@@ -42,7 +42,7 @@ class Occupancy:
 
     def remember(self) -> None:
         """Note what processes and files in memory hold now. Nothing happens where the container is gone."""
-        with suppress(OSError):
+        with suppress(OSError, CgroupError):
             self._before_bytes = self._held_bytes()
 
     def found(self, tasks: int, more_bytes: int) -> str:
@@ -51,6 +51,8 @@ class Occupancy:
             now, held = parse_number(os.pread(self._tasks, _READ_BYTES, 0)), self._held_bytes()
         except OSError as error:
             return f"its control group is gone ({error.strerror})"
+        except CgroupError as error:
+            return f"its control group can't be read: {error}"
         if now > tasks:
             return f"{now} tasks, where {tasks} are cutor's own"
         if held > self._before_bytes + more_bytes:

@@ -37,5 +37,15 @@ def test_more_than_was_there_is_found(layout: str, tmp_path: Path) -> None:
     occupancy.close()
 
 
+def test_what_cannot_be_read_is_no_empty_container(tmp_path: Path) -> None:
+    lay_out(tmp_path, "v2", 2, 1000)
+    occupancy = Occupancy.find("c", tmp_path)
+    assert occupancy is not None
+    occupancy.remember()
+    (tmp_path / "docker/c/pids.current").write_text("max\n")
+    assert occupancy.found(3, 500) == "its control group can't be read: not a number: b'max'"
+    occupancy.close()
+
+
 def test_a_container_elsewhere_is_not_looked_at(tmp_path: Path) -> None:
     assert Occupancy.find("c", tmp_path) is None

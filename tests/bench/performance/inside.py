@@ -97,7 +97,7 @@ class Measuring(worker_init.Worker):
         pid = os.posix_spawn(
             program.arguments[0],
             list(program.arguments),
-            dict(program.variables),
+            dict(one.split(b"=", 1) for one in program.variables.split(b"\0")[:-1]),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, theirs, 1),

@@ -9,7 +9,7 @@ from cutor.nix.settings import NixSettings
 from tests.bench.performance import tables
 from tests.bench.performance.bench import Bench, Lengths
 from tests.bench.performance.cases import C
-from tests.bench.performance.figures import BURST, PAUSED, PYTHON, STREAM, decode, encode, targets
+from tests.bench.performance.figures import BURST, PAUSED, PYTHON, REUSED, STREAM, decode, encode, targets
 from tests.bench.performance.producers import Producers
 from tests.bench.performance.usage import BUILDER, CLIENT, ENGINE, PROGRAMS, RUNNER, SERVER
 from tests.live_stack import Stack
@@ -42,7 +42,9 @@ async def test_everything_is_measured_and_nothing_is_left(stack: Stack, nix_sett
         ("cutor", PAUSED, 1),
         *(("cutor", case, 0) for case in (BURST, STREAM)),
     }
-    assert all(one.figure is not None for one in targets(run))
+    *single, of_reuse = targets(run)
+    assert all(one.figure is not None for one in single)
+    assert of_reuse.figure is None
     compiled = {step.name: step.p50 for step in run.steps["C hello, one at a time: cutor's steps"]}
     programs = compiled.pop("of all that, programs running")
     assert list(compiled) == [
@@ -57,3 +59,15 @@ async def test_everything_is_measured_and_nothing_is_left(stack: Stack, nix_sett
     assert decode(encode(run)) == run
     assert PYTHON in tables.whole(run)
     assert said
+
+
+async def test_containers_that_are_reused_are_measured_beside_bare_programs(stack: Stack, nix_settings: NixSettings) -> None:
+    async with Engine.connect() as engine, Producers.of(stack.server, 1) as producers:
+        run = await Bench(stack, nix_settings, producers, engine, ONCE, lambda _: None).reused()
+    ways = {(one.what, one.case, one.at_once) for one in run.measured}
+    assert ways == {(what, REUSED, 1) for what in ("fork+exec", "nsjail", "cutor")}
+    assert list(run.steps) == [f"{REUSED}, one at a time: cutor's steps"]
+    *others, of_reuse = targets(run)
+    assert {one.figure for one in others} == {None}
+    assert of_reuse.figure is not None
+    assert decode(encode(run)) == run

@@ -12,6 +12,7 @@ from tests.bench.performance.figures import (
     FORMAT,
     PAUSED,
     PYTHON,
+    REUSED,
     Measured,
     Memory,
     Run,
@@ -81,24 +82,39 @@ def test_targets_stand_beside_their_figures() -> None:
         measured("cutor", 35, 1, case=PAUSED),
         measured("cutor", 50, 6),
         measured("cutor", 60, 8.5, at_once=2),
+        measured("fork+exec", 12, 80, case=REUSED),
+        measured("cutor", 30, 30, case=REUSED),
+        measured("fork+exec", 12, 160, case=REUSED, at_once=2),
+        measured("cutor", 30, 120, case=REUSED, at_once=2),
+        measured("fork+exec", 12, 180, case=REUSED, at_once=4),
     )
-    seen, own, share, rate = targets(run)
+    seen, own, share, rate, of_reuse = targets(run)
     assert (seen.figure, seen.met) == (35, True)
     assert (own.figure, own.met) == (13, True)
     assert share.figure == pytest.approx(0.85)
     assert share.met
     assert rate.met
+    assert (of_reuse.figure, of_reuse.met) == (0.75, True), "where most of them end a second"
 
 
 def test_a_target_just_missed_is_missed() -> None:
     cheapest = measured("container, cheapest", 1, 10)
     cutor = [measured("cutor", 40.1, 1, case=PAUSED), measured("cutor", 1, 7.9)]
-    missed = targets(run_of(measured("nsjail", 25, 40), *cutor, cheapest))
-    assert [one.met for one in missed] == [False, False, False, False]
+    reused = [measured("fork+exec", 12, 100, case=REUSED), measured("cutor", 30, 69, case=REUSED)]
+    missed = targets(run_of(measured("nsjail", 25, 40), *cutor, cheapest, *reused))
+    assert [one.met for one in missed] == [False] * 5
 
 
 def test_what_was_not_measured_meets_no_target() -> None:
-    assert [(one.figure, one.met) for one in targets(run_of())] == [(None, False)] * 4
+    assert [(one.figure, one.met) for one in targets(run_of())] == [(None, False)] * 5
+
+
+def test_two_stacks_of_a_run_stand_in_one() -> None:
+    first, second = run_of(measured("cutor", 35, 6)), run_of(measured("cutor", 30, 60, case=REUSED), p50=3.0)
+    whole = first.plus(msgspec.structs.replace(second, steps={"reused": second.steps["steps"]}, memory=[]))
+    assert whole.measured == [*first.measured, *second.measured]
+    assert whole.steps == {"steps": first.steps["steps"], "reused": second.steps["steps"]}
+    assert (len(whole.usage), whole.memory) == (2, first.memory)
 
 
 def test_a_run_is_read_as_it_was_kept() -> None:

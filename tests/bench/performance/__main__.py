@@ -1,8 +1,9 @@
 """How fast cutor is beside what the machine can do at all: `python -m tests.bench.performance`, or `make bench`.
 
-Starts a stack of its own on a copy of this machine's store, measures, stops it, and prints one table after the other: bare
-fork and exec, bare nsjail, bare containers and cutor, case by case; the targets; where the time of a submission goes; who used
-CPUs and memory. What it means, and how it is measured: docs/explanation/performance.md. The run is kept as JSON.
+Starts a stack of its own on a copy of this machine's store, measures, stops it, does so once more with one whose containers
+serve many submissions each, and prints one table after the other: bare fork and exec, bare nsjail, bare containers and cutor,
+case by case; the targets; where the time of a submission goes; who used CPUs and memory. What it means, and how it is measured:
+docs/explanation/performance.md. The run is kept as JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +27,9 @@ from aiodocker import DockerError
 from cutor.config import parse
 from cutor.containers.engine import Engine
 from cutor.errors import CutorError
+from cutor.nix.settings import NixSettings
 from tests.bench.performance import figures, tables
-from tests.bench.performance.bench import QUICK, USUAL, Bench, Lengths
+from tests.bench.performance.bench import QUICK, USUAL, Bench, Lengths, Say
 from tests.bench.performance.figures import Run
 from tests.bench.performance.origin import ROOT, revision
 from tests.bench.performance.producers import Producers
@@ -33,6 +37,8 @@ from tests.bench.stacks import Unexpected, machine
 from tests.stores import copy_store, lent_store_async, write_config
 
 KEPT: Final = ROOT / ".bench"
+REUSING: Final = ("slots=4", "submissions_per_container=100")
+"""Settings of the runner of the second stack."""
 LONGEST_MINUTES: Final = 24 * 60
 EXAMPLES: Final = """\
 examples:
@@ -79,7 +85,7 @@ def minutes(text: str) -> float:
 
 
 async def measure(lengths: Lengths, settings: list[str]) -> Run:
-    """Start a stack whose runner has these settings, measure, and leave nothing behind."""
+    """Start a stack whose runner has these settings, measure, then another one that reuses containers; leave nothing behind."""
     began = time.monotonic()
 
     def say(what: str) -> None:
@@ -91,13 +97,38 @@ async def measure(lengths: Lengths, settings: list[str]) -> Run:
     say("a copy of the store is made, and a stack started")
     with tempfile.TemporaryDirectory(prefix="cutor-bench-") as directory:
         async with Engine.connect() as engine, lent_store_async(copy_store) as store:
-            with machine(Path(directory)) as there:
-                configured(write_config(there.config, store), settings)
-                there.up("builder", "runner", "projector")
-                async with Producers.of(there.stack.server, max(lengths.at_once)) as producers:
-                    run = await Bench(there.stack, store, producers, engine, lengths, say).run()
-                say("the stack is stopped")
+            made = partial(of_a_stack, store=store, engine=engine, lengths=lengths, say=say)
+            run = await made(Path(directory) / "single", settings, Bench.run)
+            say("another stack is started, whose containers serve many submissions each")
+            reused = await made(Path(directory) / "reused", [*settings, *reusing(settings)], Bench.reused)
+    run = run.plus(reused)
     return msgspec.structs.replace(run, origin={**run.origin, "runner": " ".join(settings) or "as shipped"})
+
+
+async def of_a_stack(
+    directory: Path,
+    settings: list[str],
+    measured: Callable[[Bench], Awaitable[Run]],
+    *,
+    store: NixSettings,
+    engine: Engine,
+    lengths: Lengths,
+    say: Say,
+) -> Run:
+    """Start a stack whose runner has these settings, measure something of it, and stop it."""
+    with machine(directory) as there:
+        configured(write_config(there.config, store), settings)
+        there.up("builder", "runner", "projector")
+        async with Producers.of(there.stack.server, max(lengths.at_once)) as producers:
+            run = await measured(Bench(there.stack, store, producers, engine, lengths, say))
+        say("the stack is stopped")
+    return run
+
+
+def reusing(settings: list[str]) -> list[str]:
+    """Return what makes a runner reuse containers, but for what is set already."""
+    names = {setting.partition("=")[0].strip() for setting in settings}
+    return [setting for setting in REUSING if setting.partition("=")[0] not in names]
 
 
 def configured(path: Path, settings: list[str]) -> None:

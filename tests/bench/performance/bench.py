@@ -18,7 +18,7 @@ from tests.bench.performance import cases
 from tests.bench.performance.bare import Containers, Programs, There, runner_calls, steps
 from tests.bench.performance.cases import Case
 from tests.bench.performance.collected import Collected
-from tests.bench.performance.figures import BURST, FORMAT, PAUSED, STREAM, Run, Step, Usage
+from tests.bench.performance.figures import BURST, FORMAT, PAUSED, REUSED, STREAM, Memory, Run, Step, Usage
 from tests.bench.performance.origin import origin
 from tests.bench.performance.producers import Life, Producers, life_steps
 from tests.bench.performance.usage import OTHERS, PROGRAMS, Watch
@@ -97,6 +97,24 @@ class Bench:
             await self._through(BURST, 0, self._producers.burst(cases.PYTHON, self._lengths.burst))
             await self._stream()
             memory = self._watch.memory()
+        return self._all(measured_of, memory)
+
+    async def reused(self) -> Run:
+        """Measure the simplest of all where a container serves many submissions, beside bare programs."""
+        there = await self._warm_up(only=(cases.PYTHON,))
+        case = cases.PYTHON._replace(name=REUSED)
+        lives: list[Life] = []
+        async with self._watch.looking(), Programs.of(self._engine, there, case) as programs:
+            for at_once in self._lengths.at_once:
+                for turn in range(self._lengths.turns):
+                    self._say(f"{case.name}, {at_once} at once, turn {turn + 1} of {self._lengths.turns}")
+                    await self._bare(programs, case, at_once)
+                    some = await self._one_after_the_other(case, at_once)
+                    lives += some if at_once == 1 else []
+        self._steps[f"{case.name}, one at a time: cutor's steps"] = life_steps(lives)
+        return self._all(await origin(), [])
+
+    def _all(self, measured_of: dict[str, str], memory: list[Memory]) -> Run:
         return Run(
             format=FORMAT,
             origin=measured_of,
@@ -106,10 +124,11 @@ class Bench:
             memory=memory,
         )
 
-    async def _warm_up(self) -> There:
+    async def _warm_up(self, *, only: tuple[Case, ...] = ()) -> There:
         """Have the environment built, and everything done once; return where it is measured."""
         self._say("the environment is built, and a few submissions go ahead")
-        lives = [await self._producers.first.live(case) for case in (cases.PYTHON, *self._lengths.compiled)]
+        some = only or (cases.PYTHON, *self._lengths.compiled)
+        lives = [await self._producers.first.live(case) for case in some]
         for _ in range(self._lengths.warm_up):
             await self._producers.first.live(cases.PYTHON)
         [key] = {event.environment.key for life in lives for _, event in life.events if isinstance(event, CacheBuilt)}

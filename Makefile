@@ -37,8 +37,8 @@ demo: setup ## set-up, then the examples on an embedded stack
 test: setup ## set-up, then the whole test-suite on real parts
 	@$(VENV)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25
 
-attacks: setup ## set-up, then every attack of tests/attacks on a stack of its own (ONLY='kernel/*': some)
-	@$(VENV)/python -m tests.attacks.runner $(if $(ONLY),'$(ONLY)')
+attacks: setup ## set-up, then every attack of tests/attacks on a stack of its own (ONLY='kernel/*': some; REUSE=100)
+	@$(VENV)/python -m tests.attacks.runner $(if $(ONLY),'$(ONLY)') $(if $(REUSE),--reuse $(REUSE))
 
 fault: setup ## set-up, then processes killed at every point of tests/fault, on stacks of their own (ONLY='runner.*': some)
 	@$(VENV)/python -m tests.fault.runner $(if $(ONLY),'$(ONLY)')

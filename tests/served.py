@@ -35,11 +35,14 @@ def said_by_runner(data: Path) -> list[str]:
     return [line for log in logs if log.exists() for line in log.read_text(errors="replace").splitlines()]
 
 
-def idle(data: Path) -> set[str]:
-    """Return the running containers that a runner has made ahead, in which no submission was, by its data directory."""
+def idle(data: Path, *, reused: bool = False) -> set[str]:
+    """Return the running containers that a runner has made ahead, in which no submission was, by its data directory.
+
+    With ``reused`` those in which some were, too: then nothing may be served at the moment.
+    """
     used = {line.rpartition(" in container ")[2].strip() for line in said_by_runner(data) if ": in container " in line}
     found = listed(f"label={DATA}={data}", f"label={ROLE}=runner", "status=running")
-    return {one["ID"] for one in found if one["Names"] not in used}
+    return {one["ID"] for one in found if reused or one["Names"] not in used}
 
 
 def listed(*filters: str) -> list[dict[str, Any]]:

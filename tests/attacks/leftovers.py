@@ -20,6 +20,8 @@ from tests.attacks.stack import AttackedStack
 from tests.served import idle
 
 SLOT_UIDS: Final = 8192
+IDLE_PROCESSES: Final = 3
+"""Of a container that waits: its init, nsjail, and jail-init."""
 PATIENCE_S: Final = 180.0
 """How long what is being removed may still be there."""
 OF_ONE_LIFE: Final = re.compile(r" --[a-z]+-fd \d+|(?<=queries\.process) \d+|(?<=/worker\.py) \d+")
@@ -100,7 +102,11 @@ class Watch:
         made = {line.split()[0] for line in self._made.lines()}
         made |= set(docker("ps", "-aq", "--no-trunc", "--filter", self._label))
         parked = ("--filter", self._label, "--filter", "label=cutor.role=parked")
-        return made - set(docker("ps", "-q", "--no-trunc", *parked)) - idle(self._stack.data)
+        return made - set(docker("ps", "-q", "--no-trunc", *parked)) - self._idle()
+
+    def _idle(self) -> set[str]:
+        """Return the containers that wait for a submission: nothing is handed in while it is looked what is left."""
+        return idle(self._stack.data, reused=self._stack.reuse > 1)
 
     def volumes(self, ids: set[str]) -> set[str]:
         """Return the volumes that the containers have mounted, and marks, which are new since the watch began."""
@@ -112,7 +118,7 @@ class Watch:
         """Look at everything once."""
         ids = self.ids()
         return Census(
-            processes=frozenset(processes(self._stack, ids, idle(self._stack.data))),
+            processes=frozenset(processes(self._stack, ids, self._idle())),
             containers=frozenset(ids & set(docker("ps", "-aq", "--no-trunc", "--filter", self._label))),
             directories=frozenset(directories(self._stack, ids)),
             mounts=frozenset(named(Path("/proc/self/mountinfo").read_text().splitlines(), ids)),
@@ -145,18 +151,27 @@ def docker(*args: str) -> list[str]:
 
 
 def processes(stack: AttackedStack, ids: set[str], idle_ids: set[str]) -> Iterator[str]:
-    """Yield the processes of the stack: those with its mark, with a uid of its slots, or in a container that is not idle."""
+    """Yield the processes of the stack: those with its mark, with a uid of its slots, or in a container that is not idle.
+
+    Of one that is idle they are yielded where there are more than cutor's own.
+    """
     alike = Counter(re.sub(OF_ONE_LIFE, "", line) for line in stack.processes().values())
     yield from (f"{count} of {line}" for line, count in alike.items())  # a role that was started again is the same
+    waiting: dict[str, list[str]] = {}
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             uid = int((directory / "status").read_text().split("\nUid:\t")[1].split()[0])
             groups = (directory / "cgroup").read_text()
         except (OSError, IndexError):
             continue  # it has ended
-        of_a_slot = 0 <= uid - stack.uid_base < SLOT_UIDS and not any(named([groups], idle_ids))
-        if of_a_slot or any(named([groups], ids)):
-            yield f"{directory.name} of uid {uid}"
+        name = f"{directory.name} of uid {uid}"
+        of_idle = next((identity for identity in idle_ids if identity in groups), None)
+        if of_idle is not None:
+            waiting.setdefault(of_idle, []).append(f"{name} in a container that waits")
+        elif 0 <= uid - stack.uid_base < SLOT_UIDS or any(named([groups], ids)):
+            yield name
+    for some in waiting.values():
+        yield from some if len(some) > IDLE_PROCESSES else ()
 
 
 def named(lines: Iterable[str], ids: set[str]) -> Iterator[str]:

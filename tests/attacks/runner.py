@@ -69,11 +69,14 @@ class Reporter:
 
 
 class Scale(NamedTuple):
-    """How large a run is: attacks at one time in the pass without neighbours, which are in the other, the crowd's size."""
+    """How large a run is: attacks at one time in the pass without neighbours, which are in the other, the crowd's size, and how
+    many submissions a container serves.
+    """
 
     at_once: int = 1
     beside: Sequence[str] = ("*",)
     crowd: int = 100
+    reuse: int = 1
 
 
 def run(attacks: Sequence[Attack], passes: Sequence[str], reporter: Reporter, scale: Scale) -> None:
@@ -83,7 +86,7 @@ def run(attacks: Sequence[Attack], passes: Sequence[str], reporter: Reporter, sc
     """
     home = Path(tempfile.mkdtemp(prefix="cutor-attacks-"))
     try:
-        with lent_store(copy_store) as store, attacked_stack(home, store) as stack:
+        with lent_store(copy_store) as store, attacked_stack(home, store, scale.reuse) as stack:
             asyncio.run(warm(stack))
             with watching(stack) as watch:
                 before = watch.census()
@@ -140,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--crowd", type=int, default=Scale().crowd, help="normal submissions at once with the attack in a crowd"
     )
+    parser.add_argument("--reuse", type=int, default=Scale().reuse, help="submissions that a container serves in turn")
     wanted = parser.parse_args(arguments)
     attacks = matching(load_attacks(), wanted.attacks or ("*",))
     if not attacks:
@@ -148,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits it ignored
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        run(attacks, wanted.passes or PASSES, reporter, Scale(wanted.at_once, crowd=wanted.crowd))
+        run(attacks, wanted.passes or PASSES, reporter, Scale(wanted.at_once, crowd=wanted.crowd, reuse=wanted.reuse))
     except KeyboardInterrupt:
         print("attacks: interrupted; the stack is stopped", file=sys.stderr)
         return INTERRUPTED

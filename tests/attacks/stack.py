@@ -42,7 +42,7 @@ slots = 2
 [runner]
 slots = 2
 uid_base = {uid_base}
-
+{reuse}
 {nix}
 [bounds]
 request_bytes = {request_bytes}
@@ -68,6 +68,8 @@ class AttackedStack:
     home: Path
     mark: str
     uid_base: int
+    reuse: int = 1
+    """How many submissions a container serves."""
 
     @property
     def data(self) -> Path:
@@ -151,14 +153,20 @@ def free_port() -> int:
 
 
 @contextmanager
-def attacked_stack(home: Path, settings: NixSettings) -> Iterator[AttackedStack]:
-    """Run a stack beneath a directory, on these volumes; it is stopped in the end, also when its start was interrupted."""
-    stack = AttackedStack(home, secrets.token_hex(8), 1_000_000 + 8192 * secrets.randbelow(100_000))
+def attacked_stack(home: Path, settings: NixSettings, submissions_per_container: int = 1) -> Iterator[AttackedStack]:
+    """Run a stack beneath a directory, on these volumes; it is stopped in the end, also when its start was interrupted.
+
+    With more than one submission a container, whatever is normal runs where an attack was before.
+    """
+    uid_base = 1_000_000 + 8192 * secrets.randbelow(100_000)
+    stack = AttackedStack(home, secrets.token_hex(8), uid_base, submissions_per_container)
     stack.temporary.mkdir()
     config = home / "config.toml"
     wide = 112 << 20
     nix = section(settings, store_bytes=STORE_BYTES)
-    config.write_text(CONFIG.format(port=free_port(), uid_base=stack.uid_base, nix=nix, request_bytes=wide, stdout_bytes=wide))
+    reuse = f"submissions_per_container = {submissions_per_container}\n" if submissions_per_container > 1 else ""
+    text = CONFIG.format(port=free_port(), uid_base=stack.uid_base, nix=nix, reuse=reuse, request_bytes=wide, stdout_bytes=wide)
+    config.write_text(text)
     try:
         stack.cutor("up", "--detach", "--data", str(stack.data), "--config", str(config), timeout_s=UP_S)
         yield stack

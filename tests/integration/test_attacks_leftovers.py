@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.attacks import leftovers
-from tests.attacks.leftovers import Census, Watch, left, watching
+from tests.attacks.leftovers import IDLE_PROCESSES, Census, Watch, left, watching
 from tests.attacks.stack import MARK, AttackedStack
 from tests.child_image import IMAGE
 
@@ -70,6 +71,21 @@ def test_a_process_is_left(stack: AttackedStack, watch: Watch, known_by: str) ->
     finally:
         process.communicate()
     assert found(watch, before) == set()
+
+
+def test_a_process_is_left_in_a_container_that_waits(stack: AttackedStack) -> None:
+    """Where containers are reused, one may wait that served somebody: with its own three processes, and no more."""
+    stack = replace(stack, reuse=2)
+    labels = [f"--label=cutor.data={stack.data}", "--label=cutor.role=runner"]
+    with watching(stack) as watch, container(stack, *labels) as identity:
+        subprocess.run(["docker", "start", identity], capture_output=True, check=True)
+        before = watch.census()
+        sleeping = ["docker", "exec", "--detach", identity, "/usr/bin/sleep", "60"]
+        for _ in range(IDLE_PROCESSES - 1):
+            subprocess.run(sleeping, capture_output=True, check=True)
+        assert found(watch, before) == set()
+        subprocess.run(sleeping, capture_output=True, check=True)
+        assert found(watch, before) == {"processes"}
 
 
 def test_a_container_is_left_and_its_directories_with_it(stack: AttackedStack, watch: Watch) -> None:

@@ -102,13 +102,15 @@ class Watermark:
     def added_bytes(self) -> int | None:
         """Return how much more than at the reset the container held at the most: with a jail's own memory, up to 2 MiB.
 
-        None where nothing is known: the container is gone.
+        A stage may stay below that: the kernel still frees what an earlier one had (2 MiB, else it is taken back before). Then
+        this is what was freed meanwhile, than which it held no more. None where nothing is known: the container is gone.
         """
         try:
-            added = _number(self._watermark) - self._before_bytes
+            added, freed = _number(self._watermark) - self._before_bytes, self._before_bytes - _number(self._usage)
         except OSError:
             return None
-        return added if self._before_bytes and added > 0 else None
+        known = added if added > 0 else freed
+        return known if self._before_bytes and known > 0 else None
 
     def close(self) -> None:
         """Let go of the group."""

@@ -253,7 +253,7 @@ async def test_every_stage_has_its_own_memory_peak() -> None:
     assert medium is not None
     assert 15 * MIB < medium < 25 * MIB
     assert small is not None
-    assert 0 < small < 2 * MIB
+    assert 0 < small < 3 * MIB, "what the kernel frees beside it counts for it, up to 2 MiB"
 
 
 async def test_a_runner_that_may_not_set_the_watermark_back_knows_the_peaks_that_rise() -> None:

@@ -58,6 +58,17 @@ def test_nothing_added_is_nothing_known(tmp_path: Path) -> None:
     watermark.close()
 
 
+def test_what_was_freed_meanwhile_is_what_a_stage_below_that_held_at_the_most(tmp_path: Path) -> None:
+    counter = made(tmp_path, 2)
+    watermark = Watermark.find(ID, tmp_path)
+    assert watermark is not None
+    watermark.reset()
+    counter.write_text("7000000\n")
+    (counter.parent / PLACES[2].usage).write_text("6400000\n")
+    assert watermark.added_bytes() == 600_000
+    watermark.close()
+
+
 def test_sockets_are_limited_where_they_count_apart(tmp_path: Path) -> None:
     counter = made(tmp_path, 2)
     (counter.parent / SOCKETS).write_text("9223372036854771712\n")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -68,7 +68,7 @@ class AttackedStack:
     home: Path
     mark: str
     uid_base: int
-    reuse: int = 1
+    reuse: int = field(default=1, kw_only=True)
     """How many submissions a container serves."""
 
     @property
@@ -159,7 +159,7 @@ def attacked_stack(home: Path, settings: NixSettings, submissions_per_container:
     With more than one submission a container, whatever is normal runs where an attack was before.
     """
     uid_base = 1_000_000 + 8192 * secrets.randbelow(100_000)
-    stack = AttackedStack(home, secrets.token_hex(8), uid_base, submissions_per_container)
+    stack = AttackedStack(home, secrets.token_hex(8), uid_base, reuse=submissions_per_container)
     stack.temporary.mkdir()
     config = home / "config.toml"
     wide = 112 << 20

@@ -115,6 +115,9 @@ class RunnerContainers:
         except ContainerError as error:
             log.warning("%s is removed, and serves no other submission: %s", container.name, error)
             return False
+        except Exception:
+            log.exception("a bug in clearing %s away: it is removed", container.name)
+            return False
         container.made_ahead = True
         return True
 

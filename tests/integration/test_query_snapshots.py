@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import os
 import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -64,6 +70,66 @@ async def test_a_holder_says_whether_it_is_shut_in(tmp_path: Path, monkeypatch: 
         started.end()
 
 
+@asynccontextmanager
+async def copied(database: Path, held: Callable[[], Held]) -> AsyncIterator[Snapshots]:
+    """Copies of a file of views, made beside a projector that lets its log be copied as ``held`` says."""
+    ours, theirs = socket.socketpair()
+    link = Link(*await asyncio.open_connection(sock=ours, limit=LINE_BYTES))
+    projector = Link(*await asyncio.open_connection(sock=theirs, limit=LINE_BYTES))
+
+    async def hold() -> None:
+        while True:
+            if isinstance(await projector.hear(), Hold):
+                await projector.send(held())
+
+    holding = asyncio.create_task(hold())
+    snapshots = Snapshots(link, database)
+    try:
+        async with asyncio.timeout(180):
+            yield snapshots
+    finally:
+        holding.cancel()
+        await snapshots.close()
+        link.close()
+        projector.close()
+
+
+ROWS: Final = 300_000
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["later", "in the same tick of the clock"])
+@pytest.mark.parametrize("reused", [False, True], ids=["behind the file's end", "in its gaps"])
+async def test_a_copy_has_what_a_large_commit_wrote_past_the_log(tmp_path: Path, reused: bool, at_once: bool) -> None:
+    """DuckDB writes whole groups of rows to the file itself, before the next checkpoint, and names their blocks in the log."""
+    database = tmp_path / "views.duckdb"
+    store = Store.open(database)
+    change = store._connection.execute
+    versions = itertools.count(1)
+
+    def held() -> Held:
+        wal_bytes = store.begin_copy()
+        store.end_copy()  # nothing is committed while this copy is made
+        return Held(version=(0, next(versions)), inode=database.stat().st_ino, wal_bytes=wal_bytes)
+
+    if reused:
+        change(f"CREATE TABLE gone AS SELECT hash(i) AS number FROM range({ROWS}) AS _(i)")
+        change("CHECKPOINT")
+        change("DROP TABLE gone")
+        change("CHECKPOINT")
+    changed_ns = time.time_ns() if at_once else 10**18
+    os.utime(database, ns=(changed_ns, changed_ns))
+    async with copied(database, held) as snapshots:
+        await snapshots.current(0.0)
+        change(f"CREATE TABLE large AS SELECT hash(i + 1) AS number FROM range({ROWS}) AS _(i)")
+        if at_once:
+            os.utime(database, ns=(changed_ns, changed_ns))
+        holder = await snapshots.current(0.0)
+        question = "SELECT count(*), sum(number)::VARCHAR FROM large"
+        answer = await holder.ask(question, {}, rows=1, time_s=60)
+        assert json.loads(answer)["rows"] == [list(change(question).fetchall()[0])]
+    store.close()
+
+
 async def test_a_copy_whose_holder_always_dies_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program, database = tmp_path / "dies.py", tmp_path / "views.duckdb"
     program.write_text(DIES)
@@ -78,27 +144,14 @@ async def test_a_copy_whose_holder_always_dies_is_given_up(tmp_path: Path, monke
 
     monkeypatch.setattr(Workers, "hold", hold_and_die)
     Store.open(database).close()
-    ours, theirs = socket.socketpair()
-    link = Link(*await asyncio.open_connection(sock=ours, limit=LINE_BYTES))
-    projector = Link(*await asyncio.open_connection(sock=theirs, limit=LINE_BYTES))
     holds = 0
 
-    async def hold() -> None:
+    def held() -> Held:
         nonlocal holds
-        while True:
-            if isinstance(await projector.hear(), Hold):
-                holds += 1
-                await projector.send(Held(inode=database.stat().st_ino))
+        holds += 1
+        return Held(inode=database.stat().st_ino)
 
-    holding = asyncio.create_task(hold())
-    snapshots = Snapshots(link, database)
-    try:
-        async with asyncio.timeout(180):
-            with pytest.raises(WorkersGone, match="dies again and again"):
-                await snapshots.current(0.0)
+    async with copied(database, held) as snapshots:
+        with pytest.raises(WorkersGone, match="dies again and again"):
+            await snapshots.current(0.0)
         assert holds == ATTEMPTS
-    finally:
-        holding.cancel()
-        await snapshots.close()
-        link.close()
-        projector.close()

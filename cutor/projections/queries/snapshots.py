@@ -1,9 +1,9 @@
 """Copies of the views that questions read while the projector writes. In the process of the query service.
 
-DuckDB lets no second process open a file that one writes, so questions are answered on a copy: of the file as the last
-checkpoint left it, which is copied again only after the next one, and of the write-ahead log, which is short. The writer does
-nothing for a copy but to leave its log alone while that is copied. Where the file system can share blocks between files, the
-file is not copied but shared.
+DuckDB lets no second process open a file that one writes, so questions are answered on a copy: of the file, which is copied
+again only after a checkpoint, or a commit so large that DuckDB wrote its rows past the log, and of the log, which is short. The
+writer does nothing for a copy but to leave its log alone while that is copied. Where the file system can share blocks between
+files, the file is not copied but shared.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
@@ -31,6 +32,27 @@ ATTEMPTS: Final = 4
 """Copies that are waited for until one is new enough and open: two, unless processes die meanwhile."""
 HEADER_BYTES: Final = 3 * 4096
 """What DuckDB writes at every checkpoint, and at no other time: file and log belong together where it is the same."""
+NEW_NS: Final = 100_000_000
+"""A time of last change that is no older may be that of a later change, too: the kernel's clock for it steps by up to 10 ms."""
+
+
+class Base(NamedTuple):
+    """What a file of views holds beside its log, by what shows of it: equal ones are equal copies."""
+
+    life: int
+    inode: int
+    header: bytes
+    changed_ns: int
+    """Blocks come between two checkpoints, too: a large commit writes its rows to the file, and to the log where they are."""
+    is_settled: bool
+    """Whether any further change would show."""
+
+    @classmethod
+    def of(cls, descriptor: int, held: Held) -> Base:
+        """Look at an open file, while it is held."""
+        changed_ns = os.fstat(descriptor).st_mtime_ns
+        is_settled = abs(time.time_ns() - changed_ns) > NEW_NS
+        return cls(held.version[0], held.inode, os.pread(descriptor, HEADER_BYTES, 0), changed_ns, is_settled)
 
 
 class Snapshots:
@@ -44,7 +66,7 @@ class Snapshots:
         self._holder: Holder | None = None
         self._holder_of_files: Holder | None = None
         self._version: tuple[int, int] | None = None
-        self._base: tuple[int, int, bytes] | None = None
+        self._base: Base | None = None
         self._true_at_s = float("-inf")
         self._has_told = False
         self._refreshing: asyncio.Task[None] | None = None
@@ -128,7 +150,7 @@ class Snapshots:
         self._version = version
 
     def _copy(self, held: Held) -> tuple[int, int]:
-        """Copy the file, where its last checkpoint is another than that of the copy, and its log.
+        """Copy the file, where it has changed since it was copied last, and its log.
 
         Returns the size of both, and how much of the file was copied.
         """
@@ -136,12 +158,12 @@ class Snapshots:
         with self._database.open("rb") as source:
             if os.fstat(source.fileno()).st_ino != held.inode:
                 raise ViewsRejected("the file was replaced while it was to be copied")
-            base = held.version[0], held.inode, os.pread(source.fileno(), HEADER_BYTES, 0)
+            base = Base.of(source.fileno(), held)
             if base != self._base or not self._path.exists():
                 self._base = None
                 file_bytes = os.fstat(source.fileno()).st_size
                 copy(source.fileno(), self._path, file_bytes)
-                self._base = base
+                self._base = base if base.is_settled else None
             size_bytes = os.fstat(source.fileno()).st_size
         wal_path(self._path).unlink(missing_ok=True)
         if held.wal_bytes:

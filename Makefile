@@ -34,8 +34,9 @@ setup: environment ## all that submissions need: engine, child image, Nix volume
 demo: setup ## set-up, then the examples on an embedded stack
 	@$(VENV)/python deploy/demo.py
 
-test: setup ## set-up, then the whole test-suite on real parts
-	@$(VENV)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25
+test: setup ## set-up, then the whole test-suite on real parts; three failures at the most are looked at again
+	@$(VENV)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25 || \
+		$(VENV)/python -m tests.second_look $$?
 
 attacks: setup ## set-up, then every attack of tests/attacks on a stack of its own (ONLY='kernel/*': some; REUSE=100)
 	@$(VENV)/python -m tests.attacks.runner $(if $(ONLY),'$(ONLY)') $(if $(REUSE),--reuse $(REUSE))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -49,6 +50,38 @@ async def waking(environment: str) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the processes that a process has started, and those that they have; who ends meanwhile has none."""
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                for child in (task / "children").read_text().split():
+                    yield int(child)
+                    yield from descendants(int(child))
+
+
+def command_of(pid: int) -> list[str]:
+    """Return the arguments of a process, its program first; none where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def name_of(pid: int) -> str:
+    """Return the name of a process; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def init_of(container: str) -> int:
+    """Return the first process of a container, as the host numbers it; 0 where there is none any more."""
+    command = ["docker", "inspect", "-f", "{{.State.Pid}}", container]
+    return int(subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or 0)
 
 
 def _processes() -> Iterator[tuple[int, bytes, bytes]]:

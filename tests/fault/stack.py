@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from cutor.nix.settings import NixSettings
 from tests.attacks.stack import AttackedStack, StackFailed, free_port
 from tests.fault import role as entry
 from tests.fault.arming import DIRECTORY, Points
+from tests.processes import descendants, init_of
 from tests.served import containers
 from tests.stores import copy_store, own_volumes, remove_store, section
 
@@ -190,7 +191,7 @@ class FaultStack(AttackedStack):
     def runs(self, identity: str, command: bytes) -> bool:
         """Return whether a command, with NUL between its words, runs in a container of a submission."""
         for container in self.containers_of(identity):
-            for pid in children(init_of(container)):
+            for pid in descendants(init_of(container)):
                 try:
                     if command in Path(f"/proc/{pid}/cmdline").read_bytes():
                         return True
@@ -319,16 +320,10 @@ class ExtraRole:
             self.process.wait()
 
 
-def init_of(container: str) -> int:
-    """Return the first process of a container, as the host numbers it; 0 where there is none any more."""
-    command = ["docker", "inspect", "-f", "{{.State.Pid}}", container]
-    return int(subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or 0)
-
-
 def jails_of(container: str) -> list[int]:
     """Return the outermost nsjails of a container, the oldest first: not what they are before they become a program."""
     found: dict[int, tuple[int, int]] = {}
-    for child in children(init_of(container)):
+    for child in descendants(init_of(container)):
         try:
             name, _, fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")
         except OSError:
@@ -336,15 +331,3 @@ def jails_of(container: str) -> list[int]:
         if name.endswith("(nsjail"):
             found[child] = int(fields.split()[1]), int(fields.split()[19])  # its parent, and when it began
     return sorted((child for child, (parent, _) in found.items() if parent not in found), key=lambda child: found[child][1])
-
-
-def children(pid: int) -> Iterator[int]:
-    """Yield the processes beneath one, at any depth."""
-    for task in Path(f"/proc/{pid}/task").glob("*"):
-        try:
-            found = [int(one) for one in (task / "children").read_text().split()]
-        except OSError:
-            continue
-        for child in found:
-            yield child
-            yield from children(child)

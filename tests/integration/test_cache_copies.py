@@ -24,8 +24,8 @@ from cutor.nix.report import BuiltEnvironment
 from cutor.nix.settings import NixSettings
 from cutor.nix.store_session import Full, GaveWay, Gone, Refused, StoreSession
 from tests.cache_server import cache_server
-from tests.fault.stack import children, init_of
 from tests.nix_builds import Builds
+from tests.processes import descendants, init_of
 from tests.stores import lent_store, make_store, own_volumes, remove_store, run_in_store
 
 SHELL: Final = """
@@ -417,7 +417,7 @@ async def test_the_secret_key_is_in_no_argument_variable_or_description(hosts: H
 def arguments_and_variables(container: str) -> bytes:
     """Return what any user of the host may see, and what processes hand on, of all processes of a container."""
     init = init_of(container)
-    files = [Path(f"/proc/{pid}/{file}") for pid in (init, *children(init)) for file in ("cmdline", "environ")]
+    files = [Path(f"/proc/{pid}/{file}") for pid in (init, *descendants(init)) for file in ("cmdline", "environ")]
     assert len(files) >= 6, "process 1, the init and Nix"
     return b"\0".join(file.read_bytes() for file in files)
 

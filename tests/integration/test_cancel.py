@@ -13,8 +13,6 @@ import secrets
 import statistics
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -24,7 +22,6 @@ from cutor.client import REASON_BYTES
 from cutor.model.events import Stage
 from cutor.model.subjects import Address
 from tests.bare_stack import User, one_line
-from tests.fault.stack import children, init_of
 from tests.integration.live_submissions import (
     PYTHON,
     TERMINAL,
@@ -37,6 +34,7 @@ from tests.integration.live_submissions import (
     with_client,
 )
 from tests.live_stack import Stack
+from tests.processes import command_of, descendants, init_of
 from tests.served import containers
 
 FASTEST_S: Final = 5.0
@@ -195,11 +193,9 @@ async def cancelled_at(client: Client, identity: str, command: str) -> Ended:
 
 def runs(identity: str, command: str) -> bool | None:
     """Return true where such a process runs in a container of a submission, else null."""
-    for pid in (pid for container in containers(identity) for pid in children(init_of(container))):
-        with suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-            if any(word.startswith((command, f": {command}")) for word in words):
-                return True
+    for pid in (pid for container in containers(identity) for pid in descendants(init_of(container))):
+        if any(word.startswith((command, f": {command}")) for word in command_of(pid)):
+            return True
     return None
 
 

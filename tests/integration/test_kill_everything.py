@@ -13,7 +13,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tests.bare_stack import User
 from tests.fault.history import EVENTS, History
 from tests.fault.invariants import Expected, check, check_ids
 from tests.fault.views import differences
+from tests.processes import descendants
 
 KILLS = 3
 SEED = 20
@@ -40,15 +41,6 @@ RUN = {
 }
 MAX_LEASES = 3 + KILLS
 ENDED = Expected(runs=("OK",) * 3, max_leases=MAX_LEASES)
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """Yield the processes that a process has started, and those that they have."""
-    with suppress(OSError):  # it has ended meanwhile
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                yield child
-                yield from descendants(child)
 
 
 def kill_all(user: User) -> int:

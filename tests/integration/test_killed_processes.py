@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
@@ -20,6 +19,7 @@ from cutor.stack.lock import is_free, read_holder
 from tests.bare_stack import User
 from tests.integration.projecting import projector
 from tests.nats_server import OwnServer
+from tests.processes import command_of, descendants, name_of
 
 PATIENCE_S = 180.0
 ENDLESS = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r"
@@ -38,32 +38,6 @@ async def until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"
         await asyncio.sleep(0.05)
-
-
-def name_of(pid: int) -> str:
-    """Return the name of a process; empty where it has ended."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
-
-
-def command_of(pid: int) -> bytes:
-    """Return the command line of a process; empty where it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the pids of the processes that a process has started, and of those that they have."""
-    found = []
-    with contextlib.suppress(OSError):  # it has ended
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):
-                found += [int(child) for child in (task / "children").read_text().split()]
-    return found + [further for child in found for further in descendants(child)]
 
 
 def processes(name: str) -> list[int]:
@@ -92,7 +66,7 @@ async def test_a_killed_query_service_comes_back_and_leaves_no_process(
     async with projector(own_server.url, tmp_path / "views" / "views.duckdb"):
         asked = asyncio.create_task(query(own_bus, ENDLESS, timeout_s=PATIENCE_S))
         await until(lambda: processes("query"))
-        [service] = [pid for pid in descendants(os.getpid()) if b"queries.process" in command_of(pid)]
+        [service] = [pid for pid in descendants(os.getpid()) if any("queries.process" in word for word in command_of(pid))]
         former = [service, *descendants(service)]
         assert len(former) == len(["the service", "query-start", "query-views", "query"])
         os.kill(service, signal.SIGKILL)

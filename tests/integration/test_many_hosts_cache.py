@@ -9,7 +9,7 @@ import secrets
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +24,10 @@ from cutor.model.subjects import Address
 from cutor.nix.cache_session import CacheSession
 from cutor.nix.settings import NixSettings
 from tests.cache_server import cache_server
-from tests.fault.stack import children, init_of
 from tests.integration.test_cache_copies import open_directory, run
 from tests.integration.test_many_hosts import PATIENCE_S, Host, publish, request, result, seen, workers
 from tests.nats_server import OwnServer, server_in
+from tests.processes import command_of, descendants, init_of
 from tests.stores import lent_store, lent_store_async, run_in_store
 
 SLOW: Final = """
@@ -380,18 +380,14 @@ async def at_work(engine: Engine, host: Host) -> str | None:
 
 
 def sleeps(container: str) -> bool:
-    for pid in children(init_of(container)):
-        with suppress(OSError):
-            if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return True
-    return False
+    return any("sleep" in word for pid in descendants(init_of(container)) for word in command_of(pid))
 
 
 def processes_with(secret: bytes, container: str) -> tuple[int, list[str]]:
     """Return how many processes of a container were looked at, and which have the secret in memory they may read."""
     having, looked = [], 0
     init = init_of(container)
-    for pid in (init, *children(init)):
+    for pid in (init, *descendants(init)):
         try:
             if memory_has(pid, secret):
                 having.append(Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace"))

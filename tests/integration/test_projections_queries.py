@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import duckdb
@@ -21,6 +20,7 @@ from cutor.projections.queries.questions import Question
 from cutor.projections.queries.service import AT_ONCE
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, happen_to_many, projector, until
 from tests.nats_server import OwnServer
+from tests.processes import descendants, name_of
 from tests.raw_nats import connected_raw, pub, send_raw
 
 
@@ -246,17 +246,8 @@ async def test_two_that_sleep_do_not_keep_others_from_their_answers(served: Bus)
 async def questions_at_work(count: int) -> None:
     """Wait until so many processes of this test's projector run a question."""
     async with asyncio.timeout(PATIENCE_S):
-        while sum(name == "query" for name in descendants(os.getpid())) != count:
+        while sum(name_of(pid) == "query" for pid in descendants(os.getpid())) != count:
             await asyncio.sleep(0.01)
-
-
-def descendants(pid: int) -> Iterator[str]:
-    """Yield the names of the processes that came of one."""
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            for child in children.read_text().split():
-                yield Path(f"/proc/{child}/comm").read_text().strip()
-                yield from descendants(int(child))
 
 
 async def test_values_beside_a_statement_stay_values(served: Bus) -> None:

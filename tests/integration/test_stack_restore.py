@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from cutor.bus.server_file import sync_interval_of
 from cutor.bus.topology import apply, default_text, parse
 from cutor.stack.lock import read_holder
 from tests.bare_stack import User, one_line, request
+from tests.processes import descendants, name_of
 
 QUICK = {
     "files": [
@@ -205,7 +206,7 @@ def test_a_durable_stack_stays_durable_when_its_server_is_killed(user: User) -> 
     assert sync_interval_of(store) == "always"
     assert "on the disk before it is acknowledged" in user.cutor("doctor").stdout
     old = (store / "nats-server.conf").stat().st_mtime_ns
-    [server] = [pid for pid in children(user) if b"nats-server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    [server] = [pid for pid in started_by(user) if name_of(pid) == "nats-server"]
     os.kill(server, signal.SIGKILL)
     deadline = time.monotonic() + 180
     while user.cutor("status", "nobody").returncode == 3:  # nothing answers: it is started again
@@ -230,12 +231,11 @@ def test_a_configured_interval_is_the_servers(user: User) -> None:
     assert said.endswith("server.sync_interval: 'sometimes' is neither `always` nor a time such as 2m or 500ms\n")
 
 
-def children(user: User) -> list[int]:
-    """The processes that the supervisor of a stack has started."""
+def started_by(user: User) -> Iterator[int]:
+    """The processes that the supervisor of a stack has started, and those that they have."""
     holder = read_holder(user.stack.data / "lock")
     assert holder is not None
-    tasks = Path(f"/proc/{holder.pid}/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    return descendants(holder.pid)
 
 
 async def test_a_restored_stack_goes_on_with_what_was_queued_and_ends_everything_once(user: User) -> None:

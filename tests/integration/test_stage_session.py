@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Final
 
 import msgspec
 import pytest
@@ -27,12 +28,15 @@ from tests.integration.stage_support import (
     stages,
     submission,
 )
+from tests.processes import command_of, descendants, init_of
+
+LONG_MS: Final = 110_000
 
 
 async def test_a_container_killed_in_the_middle_is_a_fault_that_says_so() -> None:
-    async with stages(scripts(sleep="sleep 30")) as running:
-        task = asyncio.create_task(running.run("sleep", wall_time_ms=30_000))
-        await asyncio.sleep(0.3)
+    async with stages(scripts(sleep="sleep 110")) as running:
+        task = asyncio.create_task(running.run("sleep", wall_time_ms=LONG_MS))
+        await sleeping(running)
         await running.child.kill()
         with pytest.raises(SessionFault, match="the container ended with 137"):
             await task
@@ -44,9 +48,9 @@ async def test_a_container_killed_in_the_middle_is_a_fault_that_says_so() -> Non
 
 
 async def test_the_init_ends_when_the_host_goes_away() -> None:
-    async with stages(scripts(sleep="sleep 30")) as running:
-        task = asyncio.create_task(running.run("sleep", wall_time_ms=30_000))
-        await asyncio.sleep(0.3)
+    async with stages(scripts(sleep="sleep 110")) as running:
+        task = asyncio.create_task(running.run("sleep", wall_time_ms=LONG_MS))
+        await sleeping(running)
         await running.child.close_stdin()
         assert classify(await task) == "CANCELLED"
         async with asyncio.timeout(180):
@@ -181,14 +185,20 @@ async def test_a_program_at_an_odd_path_is_a_fault_with_a_word_and_no_traceback(
             await child.remove()
 
 
+async def sleeping(running: Stages) -> None:
+    """Wait until the program of a stage sleeps."""
+    async with asyncio.timeout(180):
+        init = await asyncio.to_thread(init_of, running.child.id)
+        while not any(command_of(pid)[:1] == ["sleep"] for pid in descendants(init)):
+            await asyncio.sleep(0.01)
+
+
 async def exit_code(running: Stages, how: str) -> str:
     """Close a session of a stage; return with what Docker says that its container ended."""
     began = f"{time.time():.3f}"
     if how == "in the middle":
-        task = asyncio.create_task(running.run("sleep", wall_time_ms=30_000))
-        async with asyncio.timeout(180):
-            while running.session._idle:
-                await asyncio.sleep(0.01)
+        task = asyncio.create_task(running.run("sleep", wall_time_ms=LONG_MS))
+        await sleeping(running)
     elif how == "deaf":
         await running.run("hello")
         await running.engine.call("stop it", running.engine.post(f"containers/{running.child.id}/kill?signal=STOP", {}))
@@ -211,5 +221,5 @@ async def exit_code(running: Stages, how: str) -> str:
 @pytest.mark.parametrize(("how", "code"), [("done", "0"), ("in the middle", "137"), ("deaf", "137")])
 async def test_an_init_that_has_nothing_to_do_ends_by_itself_and_any_other_is_killed(how: str, code: str) -> None:
     """A kill takes Docker another program; who does not end is killed nevertheless."""
-    async with stages(scripts(hello="echo hello", sleep="sleep 30")) as running:
+    async with stages(scripts(hello="echo hello", sleep="sleep 110")) as running:
         assert await exit_code(running, how) == code

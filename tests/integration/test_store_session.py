@@ -27,8 +27,8 @@ from cutor.nix.store_report import Inventory, RootedKey
 from cutor.nix.store_session import Choose, StoreBusy, StoreSession
 from cutor.roles.context import RoleContext
 from cutor.roles.private import Release, releasing
-from tests.fault.stack import children, init_of
 from tests.nix_builds import Builds, new_key
+from tests.processes import descendants, init_of
 from tests.stores import Fill, lent_store
 
 SHELL: Final = """
@@ -278,7 +278,7 @@ async def test_a_container_ends_with_its_host_even_while_it_waits(store: Store) 
 
 def waits_for_lock(container: str) -> bool:
     """Return whether a process of a container waits for a file lock: Linux tells in which call a process sleeps."""
-    for pid in children(init_of(container)):
+    for pid in descendants(init_of(container)):
         with suppress(OSError):
             if Path(f"/proc/{pid}/syscall").read_text().split()[0] == FLOCK:
                 return True

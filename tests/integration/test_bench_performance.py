@@ -6,10 +6,11 @@ import pytest
 
 from cutor.containers.engine import Engine
 from cutor.nix.settings import NixSettings
+from tests.bench.kept import encode
 from tests.bench.performance import tables
 from tests.bench.performance.bench import Bench, Lengths
 from tests.bench.performance.cases import C
-from tests.bench.performance.figures import BURST, PAUSED, PYTHON, REUSED, STREAM, decode, encode, targets
+from tests.bench.performance.figures import BURST, PAUSED, PYTHON, REUSED, STREAM, decode, targets
 from tests.bench.performance.producers import Producers
 from tests.bench.performance.usage import BUILDER, CLIENT, ENGINE, PROGRAMS, RUNNER, SERVER
 from tests.live_stack import Stack

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from cutor.model.events import CacheBuilt, Compiled, EnvironmentRef, Event, Finished, Lease, Leased, Ran, Role, Stage
+from tests.bench.kept import encode
 from tests.bench.performance import tables
 from tests.bench.performance.collected import Collected
 from tests.bench.performance.figures import (
@@ -21,7 +22,6 @@ from tests.bench.performance.figures import (
     Usage,
     What,
     decode,
-    encode,
     percentile,
     spread,
     targets,

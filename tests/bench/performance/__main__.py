@@ -28,6 +28,7 @@ from cutor.config import parse
 from cutor.containers.engine import Engine
 from cutor.errors import CutorError
 from cutor.nix.settings import NixSettings
+from tests.bench import kept
 from tests.bench.performance import figures, tables
 from tests.bench.performance.bench import QUICK, USUAL, Bench, Lengths, Say
 from tests.bench.performance.figures import Run
@@ -186,7 +187,7 @@ def measure_and_keep(options: argparse.Namespace) -> None:
         lengths = lengths._replace(stream_s=options.minutes * 60)
     path = place(options.output, revision())
     run = uvloop.run(measure(lengths, options.runner))
-    path.write_bytes(figures.encode(run))
+    path.write_bytes(kept.encode(run))
     print(tables.whole(run))
     print(f"\nkept in {path}", file=sys.stderr)
 

@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from tests.bench import kept
+
 FORMAT: Final = 1
 """Of the file: two files of different formats are not compared."""
 
@@ -171,17 +173,6 @@ def targets(run: Run) -> list[Target]:
     ]
 
 
-def encode(run: Run) -> bytes:
-    """Return a run as the JSON document that is kept of it."""
-    return msgspec.json.format(msgspec.json.encode(run)) + b"\n"
-
-
 def decode(raw: bytes) -> Run:
     """Return the run in a document. Raises ValueError for what is none, or of another format."""
-    try:
-        run = msgspec.json.decode(raw, type=Run)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"not what a run of make bench has kept: {error}") from error
-    if run.format != FORMAT:
-        raise ValueError(f"of format {run.format}, and this reads {FORMAT}")
-    return run
+    return kept.decode(raw, Run, FORMAT, "make bench")

@@ -26,6 +26,7 @@ from cutor.environments import Environments
 from cutor.errors import CutorError
 from cutor.model.subjects import ENVIRONMENTS, Address, environment_subject
 from cutor.nix.settings import NixSettings
+from tests.bench import kept
 from tests.bench.performance.__main__ import place, said
 from tests.bench.performance.origin import origin, revision
 from tests.bench.performance.producers import Producers
@@ -210,7 +211,7 @@ def main() -> int:
         path = place(options.output, f"scale-{revision()}")
         lengths = (QUICK if options.quick else USUAL)._replace(fair=not options.unfair)
         run = uvloop.run(measure(lengths, points_of(options.points) or POINTS, say))
-        path.write_bytes(figures.encode(run))
+        path.write_bytes(kept.encode(run))
         print(tables.whole(run))
         print(f"\nkept in {path}", file=sys.stderr)
     except (Unexpected, CutorError, DockerError, TimeoutError, ExceptionGroup, OSError, ValueError) as error:

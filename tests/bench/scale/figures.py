@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from tests.bench import kept
 from tests.bench.performance.figures import Memory, percentile
 
 FORMAT: Final = 1
@@ -77,17 +78,6 @@ def step_of(name: str, times_ms: list[float]) -> Step:
     return Step(name, round(percentile(ordered, 50), 3), round(percentile(ordered, 99), 3))
 
 
-def encode(run: Run) -> bytes:
-    """Return a run as the JSON document that is kept of it."""
-    return msgspec.json.format(msgspec.json.encode(run)) + b"\n"
-
-
 def decode(raw: bytes) -> Run:
     """Return the run in a document. Raises ValueError for what is none, or of another format."""
-    try:
-        run = msgspec.json.decode(raw, type=Run)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"not what a run of make bench-scale has kept: {error}") from error
-    if run.format != FORMAT:
-        raise ValueError(f"of format {run.format}, and this reads {FORMAT}")
-    return run
+    return kept.decode(raw, Run, FORMAT, "make bench-scale")

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import find_binary, free_port
+from cutor.bus.embedded import find_binary
 from cutor.bus.errors import BusError
 from cutor.bus.topology import apply, default_text, parse
+from tests.ports import free_port
 
 HOST: Final = "127.0.0.1"
 NODES: Final = 3

@@ -13,6 +13,7 @@ import pytest
 from aiodocker import DockerError
 from hypothesis import HealthCheck, settings
 
+from cutor.projections.queries.client import query
 from tests.stores import RUN, remove_stores_of
 
 pytest_plugins = ["tests.live_stack", "tests.bare_stack", "tests.nats_server", "tests.nix_builds"]
@@ -21,6 +22,7 @@ ENDED = pytest.StashKey[int]()
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how long an example takes says how busy the machine is
+query.__defaults__ = (30.0,)  # as does how long an answer takes
 
 
 def pytest_configure(config: pytest.Config) -> None:

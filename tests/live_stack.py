@@ -17,6 +17,16 @@ from tests import commands
 from tests.stores import write_config
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+PATIENT = """
+[limits.run.default]
+wall_time_ms = 60000
+
+[limits.run.maximum]
+wall_time_ms = 600000
+"""
+"""Settings that give a run time on a machine that does much else: what is to run into its wall time says so, and what is to go
+on until it is cancelled does.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, nix_settings: NixSettings) -
     """One stack for the whole run of tests, on their own store."""
     directory = tmp_path_factory.mktemp("stack")
     stack = Stack(directory / "data", surroundings(directory))
-    write_config(Path(stack.environment["XDG_CONFIG_HOME"]) / "cutor" / "config.toml", nix_settings)
+    config = write_config(Path(stack.environment["XDG_CONFIG_HOME"]) / "cutor" / "config.toml", nix_settings)
+    config.write_text(config.read_text() + PATIENT)
     started = stack.cutor("up", "--detach", "--data", str(stack.data))
     assert started.returncode == 0, started.stderr.decode()
     try:

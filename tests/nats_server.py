@@ -20,8 +20,9 @@ from typing import Final
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.topology import apply, default_text, parse
+from tests.ports import free_port
 
 TENANTS: Final = ["default", "batch"]
 _numbers: Final = itertools.count(1)

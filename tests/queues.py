@@ -30,10 +30,12 @@ def _messages(role: Role, counts: Mapping[str, int], name: str) -> Iterator[Made
                 yield Made(0, event_subject(address, kind), EPOCH_NS, f"{address}/{kind}/{step}", body)
 
 
-async def taken_up(bus: Bus, role: Role) -> list[Address]:
-    """Return the submissions that a role has leased, in order."""
+async def taken_up(bus: Bus, role: Role, *, before: int | None = None) -> list[Address]:
+    """Return the submissions that a role has leased, in order; of all, or before a place in the log."""
     found = []
     async for stored in bus.read(EVENTS, filter="cutor.ev.*.*.leased"):
+        if before is not None and stored.sequence > before:
+            continue
         event, subject = read_message(stored.subject, stored.body), parse_event_subject(stored.subject)
         if isinstance(event, Leased) and event.lease.role == role and event.lease.worker != "w" and subject is not None:
             found.append(subject.address)

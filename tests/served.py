@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.files import text_of
+
 DATA, ROLE, SUBMISSION = "cutor.data", "cutor.role", "cutor.submission"
 
 
@@ -32,7 +34,7 @@ def named(data: Path, identity: str) -> set[str]:
 def said_by_runner(data: Path) -> list[str]:
     """Return the lines of a runner's log: that of a stack is in its data directory, that of a role by itself beside it."""
     logs = [*(data / "log").glob("runner.log*"), data.with_name(f"{data.name}.log")]
-    return [line for log in logs if log.exists() for line in log.read_text(errors="replace").splitlines()]
+    return [line for log in logs for line in text_of(log).splitlines()]
 
 
 def idle(data: Path, *, reused: bool = False) -> set[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.attacks.stack import AttackedStack
+from tests.files import beneath
 from tests.served import idle
 
 SLOT_UIDS: Final = 8192
@@ -185,7 +186,7 @@ def directories(stack: AttackedStack, ids: set[str]) -> Iterator[str]:
     """Yield the directories of the containers, and what the stack keeps outside of its streams, views and logs."""
     for kind in ("containers", "image/overlay2/layerdb/mounts"):
         yield from (f"{kind}/{identity}" for identity in sorted(ids) if (DOCKER_ROOT / kind / identity).exists())
-    yield from (str(path) for path in stack.temporary.rglob("*"))
+    yield from map(str, beneath(stack.temporary))
     yield from (str(path) for path in stack.data.iterdir() if not path.name.startswith("projections."))
 
 

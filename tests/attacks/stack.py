@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from cutor.nix.settings import NixSettings
+from tests.ports import free_port
+from tests.processes import kill
 from tests.served import containers
 from tests.stores import section
 
@@ -134,22 +134,13 @@ class AttackedStack:
         if process == "container":
             return self._kill_containers(submission)
         word = "nats-server" if process == "server" else f" {process} --data"
-        pids = [pid for pid, line in self.processes().items() if word in line]
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        return len(pids)
+        return sum([kill(pid) for pid, line in self.processes().items() if word in line])
 
     def _kill_containers(self, submission: str) -> int:
         found = containers(submission, f"label=cutor={self.instance}", "status=running")
         for container in found:
             subprocess.run(["docker", "kill", "--signal", "KILL", container], capture_output=True, check=False)
         return len(found)
-
-
-def free_port() -> int:
-    """Return a port of this machine that nothing listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextmanager

@@ -126,7 +126,7 @@ async def test_with_an_older_file_it_works_and_says_once_what_it_cannot_notice(
     [warned] = [one for one in caplog.records if said in one.getMessage()]
     assert (warned.levelname, "will not be noticed" in warned.getMessage()) == ("WARNING", True)
     command = ["archive", "seal", "--all", "--directory", str(archive.directory), "--server", addresses.archiver, "--json"]
-    done = await asyncio.to_thread(commands.run, command, os.environ, timeout_s=60)
+    done = await asyncio.to_thread(commands.run, command, os.environ, timeout_s=240)
     assert (done.returncode, json.loads(done.stdout)["hindered"]) == (0, {})
     [line] = done.stderr.decode().splitlines()
     assert line.startswith("cutor: warning: ")

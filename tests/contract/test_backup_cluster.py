@@ -16,12 +16,13 @@ from cutor.bus.backup_manifest import RestoreRefused
 from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import BusError
 from cutor.bus.message import Stored
 from cutor.bus.topology import default_text, parse, plan
 from tests.cluster import NODES, REPLICATED, Cluster, start_cluster
 from tests.nats_server import appender
+from tests.ports import free_port
 
 THREE = parse(REPLICATED, ["default"])
 ONE = parse(default_text(), ["default"])

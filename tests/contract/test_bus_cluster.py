@@ -19,6 +19,7 @@ from cutor.bus.consumer import WeightedQueues
 from cutor.bus.errors import FenceConflict, Leaderless
 from cutor.bus.topology import parse, plan
 from tests.cluster import REPLICATED, Cluster, start_cluster
+from tests.files import text_of
 from tests.live_stack import surroundings
 from tests.nats_server import appender
 
@@ -86,8 +87,8 @@ async def test_one_reads_ones_own_writes(bus: Bus) -> None:
 
 def stands_still(pid: int) -> bool:
     """Whether every thread of a process is stopped: on a busy machine a signal takes its time."""
-    states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
-    return set(states) == {"T"}
+    texts = [text_of(path) for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return {text.rpartition(")")[2].split()[0] for text in texts if text} == {"T"}
 
 
 async def test_a_follower_waits_for_what_passed_before_it_was_stored(

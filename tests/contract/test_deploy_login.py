@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import find_binary, free_port
+from cutor.bus.embedded import find_binary
 from cutor.bus.errors import BusUnreachable
+from tests.ports import free_port
 
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "nats"
 HOST = "127.0.0.1"

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from tests.bare_stack import User, request
 from tests.cluster import DeployedCluster
 from tests.live_stack import EXAMPLES, Stack, surroundings
 from tests.parking import park
+from tests.ports import free_port
 from tests.stores import write_config
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,11 @@ def test_a_configuration_is_one(page: Path, text: str) -> None:
     parse(text.encode(), page.name)
 
 
-def run(script: str, environment: dict[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+PATIENCE_S = 500
+"""How long a page's commands may take on a busy machine: none of them waits for anything else."""
+
+
+def run(script: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run commands as a user of this checkout whose PATH has its environment."""
     path = f"{ROOT / '.venv' / 'bin'}:{environment['PATH']}"
     return subprocess.run(
@@ -85,14 +89,14 @@ def run(script: str, environment: dict[str, str], timeout_s: float) -> subproces
         env=environment | {"PATH": path},
         capture_output=True,
         text=True,
-        timeout=timeout_s,
+        timeout=PATIENCE_S,
         check=False,
     )
 
 
 def test_the_commands_of_the_readme(tmp_path: Path) -> None:
     script = "".join(one.text for one in snippets(README, "sh"))
-    done = run(f"trap 'cutor down > /dev/null' EXIT\n{script}", surroundings(tmp_path), 150)
+    done = run(f"trap 'cutor down > /dev/null' EXIT\n{script}", surroundings(tmp_path))
     assert done.returncode == 0, (done.stdout, done.stderr)
     for said in ("is ready at", "with an argument", "cache-built", "(1 row)", "is stopped"):
         assert said in done.stdout
@@ -100,7 +104,7 @@ def test_the_commands_of_the_readme(tmp_path: Path) -> None:
 
 def test_the_program_of_the_readme(stack: Stack) -> None:
     [program] = snippets(README, "python")
-    done = run('exec python -c "$PROGRAM"', stack.environment | {"PROGRAM": program.text}, 120)
+    done = run('exec python -c "$PROGRAM"', stack.environment | {"PROGRAM": program.text})
     assert re.fullmatch(r"OK \[\d+, \d+, \d+\]\n", done.stdout), (done.stdout, done.stderr)
 
 
@@ -119,9 +123,7 @@ def test_roles_by_themselves_on_a_server_of_ones_own(tmp_path: Path) -> None:
     config.parent.mkdir(parents=True)
     [settings] = snippets(OWN_NATS, "toml")
     config.write_text(settings.text)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     deployed = tmp_path / "deployed"
     shutil.copytree(ROOT / "deploy" / "nats", deployed, ignore=shutil.ignore_patterns("secrets", "store"))
     for name in ("single.conf", "users.conf"):
@@ -130,7 +132,7 @@ def test_roles_by_themselves_on_a_server_of_ones_own(tmp_path: Path) -> None:
     script = "".join(one.text for one in snippets(OWN_NATS, "sh"))
     script = script.replace("$PWD/deploy/nats", str(deployed)).replace("deploy/nats", str(deployed)).replace("4222", port)
     end = "trap 'kill $(jobs -p) && wait' EXIT"
-    done = run(f"{end}\n{script}", environment, 300)
+    done = run(f"{end}\n{script}", environment)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "batch/own-user OK" in done.stdout
     assert "does not let the user" not in done.stderr
@@ -150,7 +152,7 @@ def test_parked_submissions_are_looked_at_and_decided(stack: Stack) -> None:
                 await park(client, EXAMPLES / "python-three-tests", named=name)
 
     asyncio.run(prepare())
-    done = run("".join(one.text for one in snippets(PARKED, "sh")), stack.environment, 150)
+    done = run("".join(one.text for one in snippets(PARKED, "sh")), stack.environment)
     assert done.returncode == 0, (done.stdout, done.stderr)
     for said in (
         "6f1c2a would be retried as 6f1c2a-r2",
@@ -162,14 +164,14 @@ def test_parked_submissions_are_looked_at_and_decided(stack: Stack) -> None:
     ):
         assert said in done.stdout, (said, done.stdout)
     [program] = snippets(PARKED, "python")
-    done = run('exec python -c "$PROGRAM"', stack.environment | {"PROGRAM": program.text}, 120)
+    done = run('exec python -c "$PROGRAM"', stack.environment | {"PROGRAM": program.text})
     assert done.stdout == "a01c55-r2 OK\n", (done.stdout, done.stderr)
 
 
 def test_the_log_is_replayed(stack: Stack, tmp_path: Path) -> None:
     assert stack.result(str(EXAMPLES / "python-three-tests"), "--label", "course=introduction")["outcome"] == "OK"
     script = "".join(one.text for one in snippets(REPLAY, "sh"))
-    done = run(f"cd {tmp_path}\n{script}", stack.environment, 150)
+    done = run(f"cd {tmp_path}\n{script}", stack.environment)
     assert done.returncode == 0, (done.stdout, done.stderr)
     for said in ('"kind":"submitted"', '"subject":"cutor.env.', "Counter({", "then.duckdb: ", "first_sequence", "outcome"):
         assert said in done.stdout, (said, done.stdout)
@@ -187,7 +189,7 @@ def test_the_views_are_taken_away(tmp_path: Path) -> None:
     try:
         assert user.up(roles=["projector"]).returncode == 0
         script = "".join(one.text for one in snippets(SNAPSHOTS, "sh"))
-        done = run(f"cd '{tmp_path}'\n{script}", user.stack.environment, 60)
+        done = run(f"cd '{tmp_path}'\n{script}", user.stack.environment)
     finally:
         assert user.down().returncode == 0
     assert done.returncode == 0, (done.stdout, done.stderr)
@@ -198,7 +200,7 @@ def test_the_views_are_taken_away(tmp_path: Path) -> None:
 def test_a_stack_is_observed(tmp_path: Path) -> None:
     """On a stack of its own, in the user's default data directory."""
     script = "".join(one.text for one in snippets(OBSERVE, "sh"))
-    done = run(f"trap 'cutor down > /dev/null' EXIT\n{script}", surroundings(tmp_path), 150)
+    done = run(f"trap 'cutor down > /dev/null' EXIT\n{script}", surroundings(tmp_path))
     assert done.returncode == 0, (done.stdout, done.stderr)
     for said in ("1 runner, 1 projector", '"workers":[{', '"cutor_role":"projector"', 'behind_messages{stream="EVENTS"} 0.0'):
         assert said in done.stdout, (said, done.stdout)
@@ -207,7 +209,7 @@ def test_a_stack_is_observed(tmp_path: Path) -> None:
 def test_a_report_is_written(stack: Stack, tmp_path: Path) -> None:
     assert stack.result(str(EXAMPLES / "python-three-tests"), "--id", "6f1c2a-reported")["outcome"] == "OK"
     script = f"cd {tmp_path}\n" + "".join(one.text for one in snippets(REPORT, "sh"))
-    done = run(script, stack.environment, 150)
+    done = run(script, stack.environment)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "week.html: " in done.stdout
     written = {path.stem for path in tmp_path.glob("*.html")}
@@ -219,7 +221,7 @@ def test_the_archive_is_sealed_and_verified(bare: User, tmp_path: Path) -> None:
     script = "".join(one.text for one in snippets(ARCHIVE, "sh"))
     archive, config = tmp_path / "archive", tmp_path / "config.toml"
     config.write_text(f'[archive]\ndirectory = "{archive}"\n')
-    done = run(script, bare.stack.environment | {"ARCHIVE": str(archive), "CUTOR_CONFIG": str(config)}, 60)
+    done = run(script, bare.stack.environment | {"ARCHIVE": str(archive), "CUTOR_CONFIG": str(config)})
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "nothing is sealed" in done.stdout
     assert re.search(r"EVENTS: 1 to \d+ are sealed, 1 file", done.stdout), done.stdout
@@ -232,7 +234,7 @@ def test_environments_are_seen_kept_and_given_up(tmp_path: Path, nix_settings: N
     environment = surroundings(tmp_path)
     write_config(Path(environment["XDG_CONFIG_HOME"]) / "cutor" / "config.toml", nix_settings)
     script = "".join(one.text for one in snippets(ENVIRONMENTS, "sh"))
-    done = run(f"trap 'cutor down > /dev/null' EXIT\ncutor up --detach\n{script}", environment, 400)
+    done = run(f"trap 'cutor down > /dev/null' EXIT\ncutor up --detach\n{script}", environment)
     assert done.returncode == 0, (done.stdout, done.stderr)
     for said in (
         " not selected",  # of whatever else is in the store of this machine
@@ -262,7 +264,7 @@ def test_a_cluster_of_three_and_many_hosts(tmp_path: Path) -> None:
     script = "".join(one.text for one in snippets(CLUSTER, "sh"))
     script += 'export CUTOR_SERVER="$(cat $secrets/analyst.url)"\n' + "".join(one.text for one in snippets(MANY_HOSTS, "sh"))
     script = script.replace("$PWD/deploy/nats/cluster", str(copy.home)).replace("deploy/nats/cluster", str(copy.home))
-    done = run(f"trap 'kill $(jobs -p) && wait' EXIT\n{script}", environment, 400)
+    done = run(f"trap 'kill $(jobs -p) && wait' EXIT\n{script}", environment)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "(2 rows)" in done.stdout
     assert "FAIL" not in done.stdout, done.stdout

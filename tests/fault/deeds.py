@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import signal
 import time
@@ -17,6 +16,7 @@ from cutor.projections.queries.client import query
 from tests.fault.invariants import Finding
 from tests.fault.points import Deed, Point
 from tests.fault.wraps import BUG, POISONED
+from tests.processes import kill
 
 if TYPE_CHECKING:
     from tests.fault.campaign import Campaign
@@ -161,10 +161,7 @@ def _of_kind(handed: Sequence[Handed], kind: str) -> str:
 
 def _signal(held: Campaign, role: str, number: signal.Signals) -> int:
     """Send a signal to the process of a role; return how many there were."""
-    pids = held.stack.pids(role)
-    for pid in pids:
-        os.kill(pid, number)
-    return len(pids)
+    return sum([kill(pid, number) for pid in held.stack.pids(role)])
 
 
 Doing = Callable[["Campaign", Point, "Row", "list[Handed]"], Awaitable[None]]

@@ -9,6 +9,7 @@ from typing import Final
 
 from tests.attacks.leftovers import Census, Watch, docker, left
 from tests.fault.stack import ExtraRole, FaultStack
+from tests.files import beneath
 
 ROOTS: Final = Path("/var/lib/docker/volumes/cutor-nix-var/_data/nix/gcroots/cutor")
 HALF_MADE: Final = ".half-made-"
@@ -62,7 +63,7 @@ def left_by(extra: ExtraRole) -> list[str]:
 def files(data: Path) -> Iterator[str]:
     """Yield every file and directory of a data directory beside those that a stack keeps."""
     kept = OWN | {f"projections.duckdb{ending}" for ending in VIEWS}
-    for path in data.rglob("*"):
+    for path in beneath(data):
         first = path.relative_to(data).parts[0]
         if first not in kept and path.is_file():
             yield f"{path.relative_to(data)}"

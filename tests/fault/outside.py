@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
 import subprocess
@@ -19,20 +18,12 @@ from tests.fault.campaign import FIVE, Campaign
 from tests.fault.invariants import Finding
 from tests.fault.points import Point
 from tests.fault.rows import Handed, Row
-from tests.fault.stack import FaultStack, init_of, jails_of
+from tests.fault.stack import FaultStack, jails_of
 from tests.fault.submissions import KINDS
+from tests.processes import init_of, kill
 
 SEEN_S: Final = 120.0
 DEAD_S: Final = 120.0
-
-
-def shoot(pid: int) -> bool:
-    """SIGKILL; False where it has ended."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 async def start_round(held: Campaign, points: list[Point]) -> list[Row]:
@@ -180,7 +171,7 @@ async def _process(stack: FaultStack, what: str) -> int:
 
 def shoot_all(stack: FaultStack, role: str) -> int:
     """SIGKILL to the process of a role; returns whether there was one."""
-    return sum(map(shoot, stack.pids(role)))
+    return sum(map(kill, stack.pids(role)))
 
 
 async def _inside(held: Campaign, handed: list[Handed], role: str, what: str) -> int:
@@ -199,7 +190,7 @@ async def _inside(held: Campaign, handed: list[Handed], role: str, what: str) ->
             if containers:
                 return len(containers)
         pids = [pid for container in containers for pid in await asyncio.to_thread(find, container)]
-        if any(shoot(pid) for pid in pids):
+        if any(kill(pid) for pid in pids):
             return 1
         await asyncio.sleep(0.05)
     raise StackFailed(f"there was no {what} of {identity} to kill")

@@ -21,10 +21,11 @@ from typing import Final
 
 from cutor.bus.topology import default_text
 from cutor.nix.settings import NixSettings
-from tests.attacks.stack import AttackedStack, StackFailed, free_port
+from tests.attacks.stack import AttackedStack, StackFailed
 from tests.fault import role as entry
 from tests.fault.arming import DIRECTORY, Points
-from tests.processes import descendants, init_of
+from tests.ports import free_port
+from tests.processes import command_of, descendants, init_of, kill
 from tests.served import containers
 from tests.stores import copy_store, own_volumes, remove_store, section
 
@@ -191,18 +192,14 @@ class FaultStack(AttackedStack):
     def runs(self, identity: str, command: bytes) -> bool:
         """Return whether a command, with NUL between its words, runs in a container of a submission."""
         for container in self.containers_of(identity):
-            for pid in descendants(init_of(container)):
-                try:
-                    if command in Path(f"/proc/{pid}/cmdline").read_bytes():
-                        return True
-                except OSError:
-                    continue  # it has ended
+            if any(command.decode() in "\0".join(command_of(pid)) for pid in descendants(init_of(container))):
+                return True
         return False
 
     def kill_all(self) -> None:
         """SIGKILL to every process of the stack at once."""
         for pid in self.processes():
-            _kill(pid)
+            kill(pid)
 
     def finish(self) -> None:
         """Let nothing of it be left, whatever state it is in. Not in an event loop."""
@@ -240,14 +237,6 @@ class RolePlace(FaultStack):
     @property
     def temporary(self) -> Path:
         return self.stack_temporary
-
-
-def _kill(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @asynccontextmanager

@@ -138,7 +138,7 @@ def projected(stack: Stack, sql: str, *, rows: int) -> list[list[Any]]:
     """Return the rows of a question to the views, once they are so many: the projector may still be behind."""
     end = time.monotonic() + PATIENCE_S
     while True:
-        asked = stack.cutor("query", sql, "--json")
+        asked = stack.cutor("query", sql, "--json", "--timeout", "100")
         found: list[list[Any]] = json.loads(asked.stdout)["rows"]
         if len(found) == rows:
             return found

@@ -18,7 +18,7 @@ import pytest
 from cutor import backup
 from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.message import Stored
 from cutor.bus.topology import default_text, parse
 from cutor.model.events import Cancelled
@@ -40,6 +40,7 @@ from cutor.projections.archive.verification import Verified, verify
 from tests.garbage import SUBJECTS
 from tests.integration.projecting import FINISHED, happen, happen_to_many
 from tests.nats_server import TENANTS, OwnServer
+from tests.ports import free_port
 from tests.raw_nats import hpub, pub, send_raw
 from tests.unit.histories import RUNNING
 

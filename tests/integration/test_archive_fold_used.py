@@ -15,7 +15,7 @@ import pytest
 
 from cutor import backup
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import find_binary, free_port
+from cutor.bus.embedded import find_binary
 from cutor.model.events import Cancelled
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.archive import beginning, fold_rules
@@ -38,6 +38,7 @@ from tests.integration.projecting import PATIENCE_S, context_of, copy_of_the_vie
 from tests.integration.test_archive import SMALL, loose_server, loose_url, seal_all, set_up
 from tests.integration.test_archive_fold import EVERYTHING, Folded, folded, sealed
 from tests.integration.test_archive_views import differing
+from tests.ports import free_port
 from tests.unit.histories import RUNNING
 
 __all__ = ["folded", "sealed"]

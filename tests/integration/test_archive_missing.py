@@ -139,7 +139,7 @@ async def test_status_of_views_that_wait_is_not_0(expired: Expired, tmp_path: Pa
     async with projector(expired.url, tmp_path / "views.duckdb", archive=expired.archive.directory):
         await until(expired.bus, WAITS, True)
         command = ["projections", "status", "--server", expired.url, "--json"]
-        said = await asyncio.to_thread(commands.run, command, os.environ, timeout_s=60)
+        said = await asyncio.to_thread(commands.run, command, os.environ, timeout_s=240)
         assert said.returncode == 1
         events = json.loads(said.stdout)["streams"][0]
         assert (events["checkpoint"], events["behind"]) == (0, 84)
@@ -202,7 +202,7 @@ async def test_views_made_anew_that_begin_late_say_so_wherever_they_are_made(
 
     async def cutor(*args: str) -> str:
         command = ["projections", *args, "--server", expired.url]
-        done = await asyncio.to_thread(commands.run, command, os.environ, timeout_s=60)
+        done = await asyncio.to_thread(commands.run, command, os.environ, timeout_s=240)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode()
 
@@ -221,7 +221,7 @@ async def test_views_made_anew_that_begin_late_say_so_wherever_they_are_made(
     part = await rebuild(expired.bus, tmp_path / "part.duckdb")
     assert (whole.begins, part.begins) == ({}, begins)
     command = ["projections", "verify", "--database", str(tmp_path / "whole.duckdb"), "--server", expired.url]
-    more = await asyncio.to_thread(commands.run, command, os.environ, timeout_s=60)
+    more = await asyncio.to_thread(commands.run, command, os.environ, timeout_s=240)
     assert (more.returncode, more.stderr) == (1, b"")
     differs, note = more.stdout.decode().splitlines()
     assert "; it may be what came before: name the archive that has it by [archive] directory" in differs

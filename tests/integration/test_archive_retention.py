@@ -11,7 +11,7 @@ import pytest
 from cutor import backup
 from cutor.bus.address import with_user
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import BusUnreachable, NotPermitted
 from cutor.bus.letting_go import PurgeDenied, let_go
 from cutor.bus.server_file import RETENTION_USER, USER
@@ -34,6 +34,7 @@ from tests.integration.projecting import FINISHED, happen, happen_to_many
 from tests.integration.test_archive import held, seal_all
 from tests.integration.test_archive_views import IN_PIECES, differing
 from tests.nats_server import TENANTS
+from tests.ports import free_port
 from tests.scripted_roles import request
 from tests.unit.histories import RUNNING
 

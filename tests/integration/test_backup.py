@@ -26,7 +26,7 @@ from cutor.bus.backup_manifest import RestoreRefused
 from cutor.bus.bodies import Bodies, BodyRef
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import BusUnreachable, StreamMissing
 from cutor.bus.message import Stored
 from cutor.bus.topology import default_text, parse, plan
@@ -35,6 +35,7 @@ from tests.bare_stack import one_line
 from tests.integration.projecting import FINISHED, happen, projector, until
 from tests.live_stack import surroundings
 from tests.nats_server import TENANTS, OwnServer, appender
+from tests.ports import free_port
 
 NOISE = os.urandom(1 << 20)
 WANTED = parse(default_text(), TENANTS)

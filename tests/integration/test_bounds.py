@@ -89,7 +89,8 @@ def test_all_stages_together_have_a_time(user: User) -> None:
     config = user.home / "config.toml"
     config.write_text("[bounds]\nsubmission_wall_time_ms = 8000\n")
     assert user.up("--config", str(config), roles=("builder", "runner")).returncode == 0
-    result = submit(user.stack, "sleep 3", test_cases=[{}, {}, {}, {}], stop_on_failure=False)
+    cases = [{"args": [seconds]} for seconds in ("0.1", "0.1", "100", "0.1")]
+    result = submit(user.stack, 'sleep "$1"', test_cases=cases, stop_on_failure=False)
     assert [stage["outcome"] for stage in result["run"]] == ["OK", "OK", "TLE_WALL", "SKIPPED"]
     assert result["run"][2]["message"] == "the submission's compile and run stages together took longer than 8000 ms"
     assert result["run"][2]["limits"]["wall_time_ms"] < 8000 - sum(stage["wall_time_ms"] for stage in result["run"][:2])

@@ -10,6 +10,8 @@ import re
 import secrets
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,7 @@ from cutor.model.build_progress import PIECE_CHARACTERS, BuildProgress, decode_p
 from cutor.model.subjects import Address, progress_subject
 from tests.live_stack import Stack
 from tests.nats_server import OwnServer
+from tests.processes import SLEEP, sleepers, wake
 
 SHELL: Final = """
 { pkgs ? import <nixpkgs> { } }:
@@ -39,8 +42,13 @@ def request(token: str) -> bytes:
     return json.dumps({"files": files, "test_cases": [{}]}).encode()
 
 
-def on_terminal(stack: Stack, *arguments: str, stdin: bytes) -> tuple[str, int]:
-    """Run a command whose stdout and stderr are one terminal; return what it was sent, and the exit code."""
+def on_terminal(
+    stack: Stack, *arguments: str, stdin: bytes, at: bytes = b"", then: Callable[[], None] = lambda: None
+) -> tuple[str, int]:
+    """Run a command whose stdout and stderr are one terminal; return what it was sent, and the exit code.
+
+    ``then`` is done from the moment on at which that holds what ``at`` says, as often as more comes.
+    """
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "cutor", *arguments]
     with subprocess.Popen(command, env=stack.environment, stdin=subprocess.PIPE, stdout=slave, stderr=slave) as process:
@@ -52,6 +60,8 @@ def on_terminal(stack: Stack, *arguments: str, stdin: bytes) -> tuple[str, int]:
         try:
             while data := os.read(master, 1 << 16):
                 shown += data
+                if at in shown:
+                    then()
         except OSError:  # EIO: the terminal has no other end any more
             pass
         code = process.wait(120)
@@ -72,8 +82,13 @@ def test_waiting_shows_the_newest_line_of_nix_and_obeys_nothing(stack: Stack) ->
 
 def test_watching_shows_every_line_of_nix_among_the_events(stack: Stack) -> None:
     token = secrets.token_hex(4)
-    assert stack.cutor("submit", "-", "--id", token, stdin=request(token)).returncode == 0
-    shown, code = on_terminal(stack, "watch", token, stdin=b"")
+    waits = request(token).replace(b"sleep 1; echo first", f"{SLEEP}; echo first".encode())
+    assert stack.cutor("submit", "-", "--id", token, stdin=waits).returncode == 0
+    deadline = time.monotonic() + 180
+    while not sleepers(f"name=told-{token}"):
+        assert time.monotonic() < deadline, "the builder did not begin"
+        time.sleep(0.05)
+    shown, code = on_terminal(stack, "watch", token, stdin=b"", at=b"leased", then=lambda: wake(f"name=told-{token}"))
     assert code == 0, shown
     lines = [re.sub(r"\x1b\[[0-9]*[mK]|\r", "", line) for line in shown.splitlines()]
     first, last = lines.index(f"    first-{token}"), lines.index(f"    last-{token}")

@@ -8,9 +8,10 @@ import time
 import pytest
 
 from cutor.bus.connection import CONNECT_TIMEOUT_S, Bus
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import BusError, BusUnreachable
 from tests.nats_server import Append, OwnServer
+from tests.ports import free_port
 
 SOON_S = CONNECT_TIMEOUT_S / 2
 """Far less than what is waited for where nothing else is asked for, far more than a busy machine takes."""

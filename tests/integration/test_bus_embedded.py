@@ -17,27 +17,21 @@ from typing import Any
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, find_binary, free_port, last_port
+from cutor.bus.embedded import EmbeddedServer, find_binary, last_port
 from cutor.bus.errors import BusUnreachable, ServerFailed
 from cutor.bus.server_file import sync_interval_of
+from tests.ports import free_port
+from tests.processes import alive
 
 HOST = "127.0.0.1"
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def command_line_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text()
 
 
-async def gone(pid: int, within_s: float = 5.0) -> bool:
-    deadline = time.monotonic() + within_s
+async def gone(pid: int) -> bool:
+    deadline = time.monotonic() + 180
     while alive(pid) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     return not alive(pid)
@@ -202,7 +196,7 @@ def start_parent(directory: Path) -> subprocess.Popen[str]:
         from cutor.bus.embedded import EmbeddedServer
         server = asyncio.run(EmbeddedServer.start(pathlib.Path(sys.argv[1]), port=int(sys.argv[2])))
         print(server.pid, flush=True)
-        time.sleep(60)
+        time.sleep(600)
         """
     )
     arguments = [sys.executable, "-c", program, str(directory), str(free_port(HOST))]

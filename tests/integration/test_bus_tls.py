@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, find_binary, free_port
+from cutor.bus.embedded import EmbeddedServer, find_binary
 from cutor.bus.errors import BusError, TlsFileInvalid
 from tests.bare_stack import one_line
 from tests.cluster import DEPLOYED
 from tests.live_stack import Stack, surroundings
+from tests.ports import free_port
 
 HOST = "127.0.0.1"
 

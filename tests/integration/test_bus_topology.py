@@ -5,10 +5,11 @@ import asyncio
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import BusError, TopologyError
 from cutor.bus.topology import Change, apply, default_text, parse, plan
 from tests.nats_server import TENANTS, appender
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import secrets
 import statistics
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import pytest
@@ -39,17 +40,18 @@ from tests.served import containers
 
 FASTEST_S: Final = 5.0
 """What is promised is a second; here several are stopped at one time, and other tests have the CPUs meanwhile."""
-BUSY_S: Final = 20.0
+BUSY_S: Final = 60.0
 """Far less than what is stopped would go on, far more than a busy machine takes."""
-LONG_MS: Final = 110_000
-LONG: Final = {"run": {"wall_time_ms": LONG_MS}, "compile": {"wall_time_ms": LONG_MS}}
+LONG_MS: Final = 300_000
+"""Longer than anything is waited for."""
+LONG: Final = {kind: {"wall_time_ms": LONG_MS} for kind in ("dependencies", "compile", "run")}
 
 EVALUATING: Final = "SLOW = builtins.foldl' (a: b: a + b) 0 (builtins.genList (n: n) 400000000); packages"
-REALISING: Final = 'SLOW = pkgs.runCommand "slow-@" { } "sleep 100; echo > $out"; packages'
+REALISING: Final = 'SLOW = pkgs.runCommand "slow-@" { } "sleep 1000; echo > $out"; packages'
 STUBBORN: Final = """
 trap '' TERM INT HUP
-for n in 1 2 3; do python3 -c 'import os, time; os.setsid(); time.sleep(100)' < /dev/null > /dev/null & done
-sleep 100
+for n in 1 2 3; do python3 -c 'import os, time; os.setsid(); time.sleep(1000)' < /dev/null > /dev/null & done
+sleep 1000
 """
 
 
@@ -102,26 +104,38 @@ async def seen(client: Client, identity: str, kind: str, what: str = "") -> None
     raise AssertionError(f"{identity} ended before {kind}")
 
 
-async def stopped(client: Client, request: dict[str, Any], role: str, after_s: float) -> Ended:
-    """Hand in, cancel some time after a role's lease, and return what became of it."""
+@asynccontextmanager
+async def handed_in(client: Client, request: dict[str, Any]) -> AsyncIterator[str]:
+    """Hand in, and yield the id; in the end it is cancelled, if it was not before: no slot is kept from the next test."""
     identity = (await client.submit(request)).id
-    await seen(client, identity, "leased", role)
-    await asyncio.sleep(after_s)
-    assert await client.cancel(identity, reason="enough")
-    return await outcome(client, identity)
+    try:
+        yield identity
+    finally:
+        await client.cancel(identity)
+
+
+async def stopped(client: Client, request: dict[str, Any], role: str, after_s: float | None) -> Ended:
+    """Hand in, cancel some time after a role's lease, or once a program sleeps, and return what became of it."""
+    async with handed_in(client, request) as identity:
+        if after_s is None:
+            return await cancelled_at(client, identity, "sleep")
+        await seen(client, identity, "leased", role)
+        await asyncio.sleep(after_s)
+        assert await client.cancel(identity, reason="enough")
+        return await outcome(client, identity)
 
 
 RUNNING: Final = document(STUBBORN, limits=LONG)
 COMPILING: Final = document("true", files={"cutor-compile.sh": STUBBORN}, limits=LONG)
 
-PHASES: Final[dict[str, tuple[str, float, str]]] = {
-    # what: the role whose lease is waited for, seconds after it, the stage that is interrupted
+PHASES: Final[dict[str, tuple[str, float | None, str]]] = {
+    # what: the role whose lease is waited for, seconds after it, or none for a program, the stage that is interrupted
     "evaluating, just begun": ("builder", 0.0, "dependencies"),
     "evaluating": ("builder", 1.0, "dependencies"),
-    "realising": ("builder", 4.0, "dependencies"),
+    "realising": ("builder", None, "dependencies"),
     "running, just begun": ("runner", 0.0, "run"),
-    "running": ("runner", 1.5, "run"),
-    "compiling": ("runner", 1.5, "compile"),
+    "running": ("runner", None, "run"),
+    "compiling": ("runner", None, "compile"),
 }
 
 
@@ -130,7 +144,7 @@ def in_phase(what: str) -> dict[str, Any]:
     phase = what.partition(",")[0]
     slow = {"evaluating": EVALUATING, "realising": REALISING}
     if phase in slow:
-        return document("true", shell=slow_shell(slow[phase]), cache=False)
+        return document("true", shell=slow_shell(slow[phase]), cache=False, limits=LONG)
     return RUNNING if phase == "running" else COMPILING
 
 
@@ -174,14 +188,15 @@ def assert_nothing_is_delivered_again(stack: Stack) -> None:
 
 BUSY: Final = "echo begun; echo error >&2; printf '\\0\\377'; exec bash -c ': goes-on; while :; do :; done'"
 LOUD_BYTES: Final = 300_000
-LOUD: Final = f"head -c {LOUD_BYTES} /dev/zero | tr '\\0' x; exec bash -c ': goes-on; sleep 100; true'"
-PATIENT: Final = {kind: {"wall_time_ms": LONG_MS, "cpu_time_ms": LONG_MS} for kind in ("run", "compile")}
+LOUD: Final = f"head -c {LOUD_BYTES} /dev/zero | tr '\\0' x; exec bash -c ': goes-on; sleep 1000; true'"
+CPU_MS: Final = 110_000
+PATIENT: Final = {kind: {"wall_time_ms": LONG_MS, "cpu_time_ms": CPU_MS} for kind in ("run", "compile")}
 
 
 async def interrupted(client: Client, run: str, **more: Any) -> Ended:
     """Hand in what prints at once and then goes on for long, as a process whose command says so; cancel it then."""
-    identity = (await client.submit(document(run, limits=PATIENT, **more))).id
-    return await cancelled_at(client, identity, "goes-on")
+    async with handed_in(client, document(run, limits=PATIENT, **more)) as identity:
+        return await cancelled_at(client, identity, "goes-on")
 
 
 async def cancelled_at(client: Client, identity: str, command: str) -> Ended:
@@ -206,7 +221,7 @@ def check_measured(stage: Stage | None) -> Stage:
     assert stage.cpu_time_ms is not None
     assert (stage.wall_time_ms or 0) > 0
     assert stage.limits is not None
-    assert (stage.limits.wall_time_ms, stage.limits.cpu_time_ms) == (LONG_MS, LONG_MS)
+    assert (stage.limits.wall_time_ms, stage.limits.cpu_time_ms) == (LONG_MS, CPU_MS)
     return stage
 
 
@@ -242,11 +257,11 @@ def check_shown(stack: Stack, identity: str) -> None:
 
 
 def test_a_cancelled_build_keeps_what_nix_printed(stack: Stack) -> None:
-    shell = PYTHON.replace("packages", f"shellHook = ''echo hooked {secrets.token_hex(4)}; sleep 100''; packages")
+    shell = PYTHON.replace("packages", f"shellHook = ''echo hooked {secrets.token_hex(4)}; sleep 1000''; packages")
 
     async def building(client: Client) -> Ended:
-        identity = (await client.submit(document("true", shell=shell, cache=False))).id
-        return await cancelled_at(client, identity, "sleep")
+        async with handed_in(client, document("true", shell=shell, cache=False, limits=LONG)) as identity:
+            return await cancelled_at(client, identity, "sleep")
 
     one = with_client(stack, building)
     one.check()
@@ -264,19 +279,21 @@ def test_a_queued_submission_is_cancelled_and_never_begins(stack: Stack) -> None
     """
 
     async def queued(client: Client) -> tuple[list[Ended], list[Ended]]:
-        holders = [(await client.submit(RUNNING)).id for _ in range(2)]
-        await asyncio.gather(*(seen(client, holder, "leased", "runner") for holder in holders))
-        for_runner = (await client.submit(RUNNING)).id
-        await seen(client, for_runner, "cache-built")
-        building = (await client.submit(document("true", shell=slow_shell(REALISING), cache=False))).id
-        await until(lambda: asyncio.to_thread(runs, building, "sleep"))  # a lease alone may be given up on a busy machine
-        for_builder = (await client.submit(document("true", shell=slow_shell(REALISING), cache=False))).id
-        waiting = [for_builder, for_runner]
-        assert [await client.cancel(identity) for identity in waiting] == [True, True]
-        assert [(await client.result(identity)).status for identity in waiting] == ["CANCELLED"] * 2
-        for holder in [building, *holders]:
-            assert await client.cancel(holder)
-        return [await outcome(client, one) for one in waiting], [await outcome(client, one) for one in [building, *holders]]
+        async with AsyncExitStack() as handed:
+            holders = [await handed.enter_async_context(handed_in(client, RUNNING)) for _ in range(2)]
+            await asyncio.gather(*(seen(client, holder, "leased", "runner") for holder in holders))
+            for_runner = await handed.enter_async_context(handed_in(client, RUNNING))
+            await seen(client, for_runner, "cache-built")
+            building = await handed.enter_async_context(handed_in(client, in_phase("realising")))
+            await until(lambda: asyncio.to_thread(runs, building, "sleep"))  # a lease alone may be given up on a busy machine
+            for_builder = await handed.enter_async_context(handed_in(client, in_phase("realising")))
+            waiting = [for_builder, for_runner]
+            assert [await client.cancel(identity) for identity in waiting] == [True, True]
+            assert [(await client.result(identity)).status for identity in waiting] == ["CANCELLED"] * 2
+            for holder in [building, *holders]:
+                assert await client.cancel(holder), (await client.result(holder)).message
+            ended = [await outcome(client, one) for one in (*waiting, building, *holders)]
+            return ended[:2], ended[2:]
 
     (for_builder, for_runner), holders = with_client(stack, queued)
     for one in (for_builder, for_runner, *holders):
@@ -330,15 +347,15 @@ def test_a_cancel_that_races_with_the_natural_end_leaves_one_end(stack: Stack) -
 
 def test_of_many_who_cancel_one_learns_that_it_was_him(stack: Stack) -> None:
     async def many(client: Client) -> tuple[list[bool], bool, Ended]:
-        identity = (await client.submit(RUNNING)).id
-        await seen(client, identity, "leased", "runner")
-        commands = [asyncio.to_thread(stack.cutor, "cancel", identity, "--json") for _ in range(3)]
-        said, done = await asyncio.gather(
-            asyncio.gather(*(client.cancel(identity) for _ in range(10))), asyncio.gather(*commands)
-        )
-        assert [one.returncode for one in done] == [0, 0, 0]
-        said += [json.loads(one.stdout)["cancelled"] for one in done]
-        return said, await client.cancel(identity), await outcome(client, identity)
+        async with handed_in(client, RUNNING) as identity:
+            await seen(client, identity, "leased", "runner")
+            commands = [asyncio.to_thread(stack.cutor, "cancel", identity, "--json") for _ in range(3)]
+            said, done = await asyncio.gather(
+                asyncio.gather(*(client.cancel(identity) for _ in range(10))), asyncio.gather(*commands)
+            )
+            assert [one.returncode for one in done] == [0, 0, 0]
+            said += [json.loads(one.stdout)["cancelled"] for one in done]
+            return said, await client.cancel(identity), await outcome(client, identity)
 
     said, again, one = with_client(stack, many)
     assert (Counter(said), again) == (Counter({False: 12, True: 1}), False)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -15,6 +13,7 @@ import duckdb
 import pytest
 
 from tests.bare_stack import User, one_line, request
+from tests.processes import kill, naming, outermost
 
 
 @pytest.fixture(scope="module")
@@ -172,18 +171,10 @@ def test_doctor_asks_the_projector(projected: User, bare: User) -> None:
 def test_a_killed_projector_whose_file_is_gone_comes_back_with_the_same_views(projected: User) -> None:
     before = projected.cutor("query", "select * exclude (time) from events order by sequence", "--json").stdout
     data = projected.stack.data
-    (pid,) = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if is_projector(path, data)]
-    os.kill(pid, signal.SIGKILL)
+    (pid,) = outermost([pid for pid, line in naming(data).items() if f"projector --data {data}" in line])
+    kill(pid)
     for file in data.glob("projections.duckdb*"):
         file.unlink()
     assert projected.cutor("status", "s0").returncode == 0
     wait_for(projected, 3)
     assert projected.cutor("query", "select * exclude (time) from events order by sequence", "--json").stdout == before
-
-
-def is_projector(cmdline: Path, data: Path) -> bool:
-    try:
-        command = cmdline.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return False
-    return f"projector --data {data}" in command

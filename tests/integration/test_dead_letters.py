@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.message import Stored
 from cutor.logs import JsonFormatter
 from cutor.model.codec import encode
@@ -27,6 +27,7 @@ from tests.garbage import MIB, garbage
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, happen_to_many, projector, until
 from tests.integration.test_projections_projector import differences, projector_process
 from tests.nats_server import OwnServer, apply_streams, apply_streams_but
+from tests.ports import free_port
 from tests.raw_nats import pub, send_raw
 
 ENDED = Address("default", "ended")

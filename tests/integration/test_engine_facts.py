@@ -18,7 +18,7 @@ from cutor.containers.host_config import Identity, parked_spec
 from tests.child_image import IMAGE
 from tests.integration.stage_support import connected
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 class Counting(Engine):

@@ -32,7 +32,7 @@ from cutor.nix.store_session import StoreSession
 from tests.bare_stack import User
 from tests.integration.live_submissions import document, ended, hand_in, kinds, submit_all
 from tests.integration.test_cache_copies import open_directory
-from tests.processes import SLEEP, pids, sleepers, wake
+from tests.processes import SLEEP, command_of, descendants, init_of, kill, pids, sleepers, wake
 from tests.stores import Fill, lent_store, run_in_store, store_container
 
 pytestmark = pytest.mark.timeout(1200)  # the first build makes the package set, on a machine that may be busy
@@ -184,12 +184,12 @@ def token() -> str:
     return f"t{secrets.token_hex(4)}"
 
 
-def until(holds: Callable[[], object], what: str) -> None:
+def until(holds: Callable[[], object], what: str, *, every_s: float = 0.05) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+        time.sleep(every_s)
 
 
 @pytest.fixture(scope="module")
@@ -573,7 +573,7 @@ def test_a_collection_that_is_stopped_while_it_deletes_leaves_log_and_store_soun
     many = "mkdir $out/many; for n in $(seq 4000); do echo $n > $out/many/$n; done;"
     keys = stack.keys(*tokens, takes=many)
     with collection(stack, "--all") as process:
-        until(lambda: collects_now() or process.poll() is not None, "nothing is deleted")
+        deleting(stack, process)
         process.send_signal(stop)
         out, _ = process.communicate(timeout=PATIENCE_S)
         assert process.returncode in (0, -stop if stop == signal.SIGKILL else 130)
@@ -590,9 +590,7 @@ def test_a_collection_that_fails_says_what_it_has_given_up_by_then(stack: GcStac
     one = token()
     key = stack.key(one, takes="mkdir $out/many; for n in $(seq 4000); do echo $n > $out/many/$n; done;")
     with collection(stack, "--all") as process:
-        until(lambda: collects_now() or process.poll() is not None, "nothing is deleted")
-        [container] = running_collections(stack)
-        subprocess.run(["docker", "kill", container], check=True, stdout=subprocess.DEVNULL)
+        assert kill(deleting(stack, process))
         out, err = process.communicate(timeout=PATIENCE_S)
     document = json.loads(out)
     assert (process.returncode, document["error"]["exit_code"]) == (3, 3), (out, err)
@@ -604,9 +602,16 @@ def test_a_collection_that_fails_says_what_it_has_given_up_by_then(stack: GcStac
     assert stack.there(one) == [False]
 
 
-def collects_now() -> bool:
-    """Return whether Nix deletes on this machine."""
-    return bool(pids(command=b"nix-store\x00--gc"))
+def deleting(stack: GcStack, process: subprocess.Popen[bytes]) -> int:
+    """Wait until Nix deletes in the container of this collection, or it has ended; return the container's first process."""
+    until(lambda: running_collections(stack) or process.poll() is not None, "no collection runs")
+    init = next((init_of(one) for one in running_collections(stack)), 0)
+
+    def deletes() -> bool:
+        return any("nix-store\0--gc" in "\0".join(command_of(pid)) for pid in descendants(init))
+
+    until(lambda: deletes() or process.poll() is not None, "nothing is deleted", every_s=0.005)
+    return init
 
 
 # -- stacks that share a store ------------------------------------------------------------------------------------------

@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import random
 import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from cutor import Client, CutorError
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import free_port
 from cutor.stack.lock import is_free, read_holder
 from tests.bare_stack import User
 from tests.fault.history import EVENTS, History
 from tests.fault.invariants import Expected, check, check_ids
 from tests.fault.views import differences
-from tests.processes import descendants
+from tests.ports import free_port
+from tests.processes import descendants, kill
 
 KILLS = 3
 SEED = 20
@@ -50,8 +48,7 @@ def kill_all(user: User) -> int:
     pids = [holder.pid, *descendants(holder.pid)]
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+            kill(pid, number)
     return len(pids)
 
 

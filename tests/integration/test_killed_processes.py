@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from cutor.stack.lock import is_free, read_holder
 from tests.bare_stack import User
 from tests.integration.projecting import projector
 from tests.nats_server import OwnServer
-from tests.processes import command_of, descendants, name_of
+from tests.processes import command_of, descendants, kill, name_of
 
 PATIENCE_S = 180.0
 ENDLESS = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r"
@@ -52,8 +51,7 @@ async def test_who_asked_is_told_of_a_killed_query_and_the_next_is_answered(
     async with projector(own_server.url, tmp_path / "views.duckdb"):
         asked = asyncio.create_task(query(own_bus, ENDLESS, timeout_s=PATIENCE_S))
         await until(lambda: processes("query"))
-        for pid in processes(name):
-            os.kill(pid, signal.SIGKILL)
+        assert [kill(pid) for pid in processes(name)]
         with pytest.raises(QueryError, match="the query was stopped"):
             await asked
         assert (await query(own_bus, "SELECT 6 * 7")).rows == [[42]]
@@ -69,7 +67,7 @@ async def test_a_killed_query_service_comes_back_and_leaves_no_process(
         [service] = [pid for pid in descendants(os.getpid()) if any("queries.process" in word for word in command_of(pid))]
         former = [service, *descendants(service)]
         assert len(former) == len(["the service", "query-start", "query-views", "query"])
-        os.kill(service, signal.SIGKILL)
+        kill(service)
         await until(lambda: not any(map(command_of, former)))
         asked.cancel()
         await answered(own_bus)
@@ -104,7 +102,7 @@ async def test_a_submission_outlives_a_killed_supervisor_and_ends_after_the_next
         await leased(client, receipt.id)
         supervisor = read_holder(lock)
     assert supervisor is not None
-    os.kill(supervisor.pid, signal.SIGKILL)
+    kill(supervisor.pid)
     await until(lambda: is_free(lock))
     assert (await asyncio.to_thread(user.up, roles=roles)).returncode == 0
     async with Client(user.stack.server) as client:

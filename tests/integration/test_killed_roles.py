@@ -20,6 +20,7 @@ from cutor.model.subjects import Address
 from tests.bare_stack import User
 from tests.integration.live_submissions import cleaned
 from tests.integration.test_killed_processes import PATIENCE_S, SLOW_RUN, leased, until
+from tests.processes import outermost, pids
 from tests.served import containers
 
 ENDLESS_RUN = SLOW_RUN | {
@@ -33,16 +34,7 @@ ENDLESS_RUN = SLOW_RUN | {
 
 def process_of(role: str, data: Path) -> int | None:
     """Return the pid of a stack's role process."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if role.encode() in words and str(data).encode() in words:
-            return int(entry.name)
-    return None
+    return next(iter(outermost(pids(command=f"\0{role}\0--data\0{data}\0".encode()))), None)
 
 
 @asynccontextmanager

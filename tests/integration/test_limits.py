@@ -170,7 +170,7 @@ def results(stack: Stack) -> dict[str, Result]:
 
 
 def check(stage: Stage | None, outcome: str, kind: StageKind, asked: dict[str, int]) -> Stage:
-    """Check how a stage ended, and that it names the limits asked for and the stack's defaults; return it."""
+    """Check how a stage ended, and that it names the limits asked for, wall time among them, and the defaults; return it."""
     assert stage is not None
     assert stage.outcome == outcome, stage
     assert stage.limits is not None

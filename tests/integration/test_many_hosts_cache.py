@@ -24,6 +24,7 @@ from cutor.model.subjects import Address
 from cutor.nix.cache_session import CacheSession
 from cutor.nix.settings import NixSettings
 from tests.cache_server import cache_server
+from tests.files import beneath
 from tests.integration.test_cache_copies import open_directory, run
 from tests.integration.test_many_hosts import PATIENCE_S, Host, publish, request, result, seen, workers
 from tests.nats_server import OwnServer, server_in
@@ -125,7 +126,9 @@ async def test_what_is_not_to_be_kept_goes_from_the_host_that_built_it_and_from_
         async with asyncio.timeout(PATIENCE_S), Engine.connect() as engine:
             for host in hosts:
                 script = f"ls -d /nix/var/nix/gcroots/cutor/{ended.environment.key} || true"
-                while await run_in_store(engine, script, host.volumes) or [*host.home.rglob("private-*/*")]:
+                while await run_in_store(engine, script, host.volumes) or any(
+                    path.parent.name.startswith("private-") for path in beneath(host.home)
+                ):
                     await asyncio.sleep(0.2)
 
 
@@ -390,7 +393,7 @@ def processes_with(secret: bytes, container: str) -> tuple[int, list[str]]:
     for pid in (init, *descendants(init)):
         try:
             if memory_has(pid, secret):
-                having.append(Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace"))
+                having.append(" ".join(command_of(pid)))
             looked += 1
         except OSError:
             continue  # it has ended

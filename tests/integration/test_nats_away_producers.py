@@ -19,7 +19,6 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import free_port
 from cutor.bus.errors import AppendUnconfirmed, BusUnreachable
 from cutor.client import Client
 from cutor.errors import CutorError
@@ -32,6 +31,7 @@ from tests.fault.proxy import Proxy
 from tests.live_stack import surroundings
 from tests.nats_away import PATIENCE_S, TERMINAL, frozen, nobody, request
 from tests.nats_server import OwnServer
+from tests.ports import free_port
 
 SUBMITTED: Final = rb"cutor\.ev\.\S+\.submitted "
 BODY: Final = rb"cutor\.body\."

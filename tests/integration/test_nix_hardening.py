@@ -6,6 +6,7 @@ And what builds of every bad end leave behind is the store that Nix's database d
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import secrets
 import struct
@@ -23,6 +24,7 @@ from cutor.model.outcome import classify
 from cutor.nix.inside.namespace import ID_COUNT, NOBODY
 from cutor.nix.session import encode_job
 from tests.nix_builds import LIMIT, Builds, new_key
+from tests.processes import Sleep
 from tests.stores import builder_container
 
 CLIENT: Final = """
@@ -151,25 +153,28 @@ async def users_of(builds: Builds) -> list[tuple[int, int, str]]:
 
 
 SLEEPERS: Final = {
-    "builder": 'A = pkgs.runCommand "seen-@" { } "echo ready; sleep 6; touch $out";',
-    "hook": 'B = "@"; shellHook = "sleep 6";',
+    "builder": 'A = pkgs.runCommand "seen-@" { } "SLEEP; touch $out";',
+    "hook": 'B = "@"; shellHook = "SLEEP";',
 }
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may wake what runs in a container")
 @pytest.mark.parametrize("who", SLEEPERS)
 async def test_nobody_in_a_build_container_is_root_on_the_host(builds: Builds, who: str) -> None:
-    attributes = SLEEPERS[who].replace("@", secrets.token_hex(4))
+    sleep = Sleep()
+    attributes = SLEEPERS[who].replace("@", secrets.token_hex(4)).replace("SLEEP", sleep.script)
     task = asyncio.create_task(builds.build(f"{{ pkgs ? import <nixpkgs> {{ }} }}: pkgs.mkShell {{ {attributes} }}"))
-    everybody: list[tuple[int, int, str]] = []
-    while not any("sleep 6" in command for _, _, command in everybody):
+    while not sleep.pids:
         assert not task.done(), await task
         await asyncio.sleep(0.2)
-        everybody = await users_of(builds) if await builds.containers() else []
+    everybody = await users_of(builds)
+    sleep.wake()
     await task
     mapped = range(BUILD_UID, BUILD_UID + ID_COUNT)
     outside = [(uid, gid) for uid, gid, _ in everybody if uid not in mapped or gid not in mapped]
     assert outside == [(NOBODY, NOBODY)], everybody  # the parent that only waits
-    own = {uid for uid, _, command in everybody if "sleep 6" in command}
+    own = {uid for uid, _, command in everybody if command.startswith("sleep ")}
+    assert own
     assert BUILD_UID not in own, "what is a user's is not the owner of the store, either"
 
 

@@ -14,7 +14,7 @@ import pytest
 from cutor import AlreadyDecided, Client, InvalidRequest, NotParked, SubmissionUnknown
 from cutor.bus.bodies import body_subject, reference_of
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import StreamMissing
 from cutor.journal import Journal
 from cutor.model.codec import encode
@@ -26,6 +26,7 @@ from cutor.model.subjects import Address, parked_subject
 from cutor.parked import NoIdLeft, ParkedSubmissions
 from tests.nats_server import TENANTS, OwnServer, apply_streams_but
 from tests.parking import MESSAGE, park, stray
+from tests.ports import free_port
 from tests.raw_nats import pub, send_raw
 
 POLICY = Policy(tenants=dict.fromkeys(TENANTS, 1))

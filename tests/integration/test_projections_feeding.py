@@ -31,7 +31,7 @@ from tests.bench.lives import lives, publish
 from tests.integration.test_bus_bulk import consumers
 from tests.integration.test_bus_poison import POISON
 from tests.nats_server import OwnServer
-from tests.processes import pids
+from tests.processes import pids, state_of
 from tests.raw_nats import send_raw
 
 SOME = PORTION + 1
@@ -177,8 +177,7 @@ async def waits_for_room(bus: Bus, pid: int) -> None:
     async with asyncio.timeout(180):
         while True:
             consumer = await bus.api.call("look", f"CONSUMER.INFO.EVENTS.{name}")
-            state = await asyncio.to_thread(Path(f"/proc/{pid}/stat").read_text)
-            if consumer["num_pending"] and not consumer["num_waiting"] and state.rpartition(")")[2].split()[0] == "S":
+            if consumer["num_pending"] and not consumer["num_waiting"] and state_of(pid) == "S":
                 return
             await asyncio.sleep(0.02)
 

@@ -19,7 +19,7 @@ from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.following import as_it_comes
 from cutor.bus.bulk.reader import Wanted
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import find_binary, free_port
+from cutor.bus.embedded import find_binary
 from cutor.bus.errors import BusUnreachable
 from cutor.bus.topology import apply, default_text, parse
 from cutor.bus.topology_diff import Topology
@@ -38,6 +38,7 @@ from cutor.projections.rebuilds.rebuild import FreshViews, rebuild
 from cutor.projections.status import read_status
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, projector, until
 from tests.integration.test_projections_projector import VIEWS, differences
+from tests.ports import free_port
 
 GAPS = "SELECT from_sequence, to_sequence FROM gaps WHERE stream = 'EVENTS' ORDER BY ALL"
 FORGIVING = {"deny_delete": False, "deny_purge": False}

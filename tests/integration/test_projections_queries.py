@@ -155,6 +155,8 @@ async def test_where_the_copy_lies_is_nowhere_to_be_read(served: Bus, tmp_path: 
         assert str(Path.home()) not in str(rows), told
 
 
+LONG_S = 110.0
+"""Longer than anything else takes; what a question may take is little more."""
 NEVER_ENDING = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r"
 HEAVY = (
     "SELECT count(*) FROM (SELECT DISTINCT hash(range) FROM range(2000000000))",
@@ -218,29 +220,31 @@ async def test_who_does_not_take_an_answer_hinders_nobody(
 
 
 async def test_who_only_waited_is_not_told_of_a_slow_query(served: Bus) -> None:
-    running = [asyncio.create_task(query(served, NEVER_ENDING, timeout_s=5.0)) for _ in range(AT_ONCE)]
+    with pytest.raises(QueryTimeout, match="took longer than 1 s"):
+        await query(served, NEVER_ENDING, timeout_s=1.0)
+    await questions_at_work(0)
+    running = [asyncio.create_task(query(served, NEVER_ENDING, timeout_s=LONG_S)) for _ in range(AT_ONCE)]
     await questions_at_work(AT_ONCE)
     with pytest.raises(QueryTimeout, match=r"waited 0\.5 s for its turn"):
         await query(served, "SELECT 1", timeout_s=0.5)
-    for end in await asyncio.gather(*running, return_exceptions=True):
-        assert "took longer than 5 s" in str(end)
+    assert not any(one.done() for one in running)
+    for one in running:
+        one.cancel()
 
 
 async def test_two_that_sleep_do_not_keep_others_from_their_answers(served: Bus) -> None:
     """Some seconds for who waits; the one that came last is stopped, its process ends, and the other goes on."""
     sleeping = "SELECT sleep_ms(600000)"
-    first = asyncio.create_task(query(served, sleeping, timeout_s=20.0))
+    first = asyncio.create_task(query(served, sleeping, timeout_s=LONG_S))
     await questions_at_work(1)
-    second = asyncio.create_task(query(served, sleeping, timeout_s=60.0))
+    second = asyncio.create_task(query(served, sleeping, timeout_s=LONG_S))
     await questions_at_work(2)
-    assert (await query(served, "SELECT 42", timeout_s=30.0)).rows == [[42]]
+    assert (await query(served, "SELECT 42", timeout_s=LONG_S)).rows == [[42]]
     with pytest.raises(QueryUnavailable, match="2 long ones ran, and others waited: ask again later"):
         await second
     await questions_at_work(1)
     assert not first.done()
-    with pytest.raises(QueryTimeout, match="took longer than 20 s"):
-        await first
-    await questions_at_work(0)
+    first.cancel()
 
 
 async def questions_at_work(count: int) -> None:

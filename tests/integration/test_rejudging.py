@@ -80,7 +80,7 @@ class Court:
 async def rejudge(server: str, *args: str) -> subprocess.CompletedProcess[str]:
     """Run the command against a server."""
     command = ["rejudge", "--server", server, *args]
-    return commands.decoded(await asyncio.to_thread(commands.run, command, os.environ, timeout_s=60))
+    return commands.decoded(await asyncio.to_thread(commands.run, command, os.environ, timeout_s=240))
 
 
 @pytest.fixture

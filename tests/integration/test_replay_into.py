@@ -186,7 +186,7 @@ def test_somebody_else_makes_the_file_meanwhile(log: Log, tmp_path: Path) -> Non
 def test_interrupted_it_leaves_nothing(log: Log, tmp_path: Path, end: signal.Signals) -> None:
     """The signal comes while the draft is being written: its directory is there."""
     command = [sys.executable, "-m", "cutor", "replay", "--server", log.url, "--into", str(tmp_path / "views.duckdb")]
-    for _ in range(5):
+    for _ in range(20):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         while process.poll() is None and not any(tmp_path.iterdir()):
             os.sched_yield()

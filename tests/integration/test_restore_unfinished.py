@@ -19,7 +19,7 @@ from cutor.bus.backup import RestoreFailed, check_whole
 from cutor.bus.backup_manifest import ORDER
 from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import ApiRefused, RestoreUnfinished, StreamMissing
 from cutor.bus.restoring import MARKED, marked
 from cutor.bus.topology import apply, default_text, parse, plan
@@ -30,6 +30,7 @@ from tests.bare_stack import one_line
 from tests.integration.projecting import FINISHED, happen
 from tests.live_stack import surroundings
 from tests.nats_server import TENANTS, appender
+from tests.ports import free_port
 
 WANTED = parse(default_text(), TENANTS)
 PART = "holds part of a backup: a restore into it did not end, or still runs: nothing of it may be used"

@@ -383,6 +383,7 @@ async def test_a_stopped_process_that_goes_on_stops_its_work_and_appends_nothing
         async with role(journal, work, worker="w2"):
             async with asyncio.timeout(PATIENCE_S):
                 await work.began.wait()
+            await set_ack_wait(journal.bus, 60.0)  # the event is to come to nobody a third time
             process.send(signal.SIGCONT)
             await process.mark("stopped-1")
             work.go_on.set()

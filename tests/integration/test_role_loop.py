@@ -504,15 +504,18 @@ async def test_nothing_is_pulled_while_the_worker_is_unable_and_errors_of_lookin
 ) -> None:
     monkeypatch.setattr("cutor.roles.ability.PAUSES_S", (3.0, 0.05))
     checks: list[str] = []
+    looked = asyncio.Event()
 
     async def check(step: Scripted) -> None:
         checks.append("")
+        looked.set()
         if len(checks) < 4:
             raise WorkerUnable("no Docker Engine answers") if len(checks) != 2 else ValueError("what is that?")
 
     monkeypatch.setattr(Scripted, "check", check)
     addresses = [(await journal.submit(request(f"pull-{n}"))).address for n in range(5)]
     async with role(journal, end):
+        await looked.wait()
         await asyncio.sleep(0.15)
         assert len(checks) == 1, "one look, and then none for each delivery"
         assert await pending_acks(journal) <= 2

@@ -23,6 +23,7 @@ from tests import served
 from tests.bare_stack import User
 from tests.integration.live_submissions import PATIENCE_S, cleaned, document
 from tests.integration.test_killed_roles import process_of
+from tests.live_stack import PATIENT
 from tests.stores import section
 
 CONFIG: Final = """
@@ -43,7 +44,7 @@ def pooled(tmp_path_factory: pytest.TempPathFactory, nix_settings: NixSettings) 
     """A stack whose runner has a pool; its uids and port are its own."""
     user = User(tmp_path_factory.mktemp("pooled"))
     config = user.home / "config.toml"
-    config.write_text(CONFIG + section(nix_settings))
+    config.write_text(CONFIG + section(nix_settings) + PATIENT)
     started = user.up("--config", str(config), roles=("builder", "runner", "projector"))
     assert started.returncode == 0, started.stderr
     try:

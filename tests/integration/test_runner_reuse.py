@@ -14,6 +14,7 @@ from cutor.nix.settings import NixSettings
 from tests import served
 from tests.bare_stack import User
 from tests.integration.live_submissions import PATIENCE_S, cleaned, document, printed
+from tests.live_stack import PATIENT
 from tests.stores import section
 
 CONFIG: Final = """
@@ -38,7 +39,7 @@ def reusing(tmp_path_factory: pytest.TempPathFactory, nix_settings: NixSettings)
     """A stack whose runner has one slot; its uids and port are its own."""
     user = User(tmp_path_factory.mktemp("reusing"))
     config = user.home / "config.toml"
-    config.write_text(CONFIG + section(nix_settings))
+    config.write_text(CONFIG + section(nix_settings) + PATIENT)
     started = user.up("--config", str(config), roles=("builder", "runner", "projector"))
     assert started.returncode == 0, started.stderr
     try:

@@ -27,6 +27,8 @@ from cutor.stack.restarts import QUICK_DEATHS
 from tests.bare_stack import User, one_line, request
 from tests.child_image import IMAGE
 from tests.live_stack import EXAMPLES
+from tests.ports import free_port
+from tests.processes import naming, outermost, state_of
 
 
 def until(true: Callable[[], bool], timeout_s: float = 180.0) -> None:
@@ -39,21 +41,12 @@ def until(true: Callable[[], bool], timeout_s: float = 180.0) -> None:
 
 def processes(user: User) -> dict[int, str]:
     """Return pid and command line of every process that works in this user's data directory."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if str(user.stack.data) in command:
-                found[int(entry.name)] = command
-    return found
+    return naming(user.stack.data)
 
 
 def pid_of(user: User, word: str) -> int:
     """Return the pid of the one process whose command line holds a word."""
-    (pid,) = [pid for pid, command in processes(user).items() if word in command]
+    (pid,) = outermost([pid for pid, command in processes(user).items() if word in command])
     return pid
 
 
@@ -156,8 +149,7 @@ def test_a_demanded_port_that_is_busy_starts_nothing(user: User) -> None:
 
 
 def test_a_demanded_port_is_taken(user: User) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     assert f"127.0.0.1:{port}," in user.up("--port", str(port)).stdout
 
 
@@ -189,7 +181,7 @@ def test_a_third_interrupt_ends_it_at_once(user: User) -> None:
         role = pid_of(user, " builder --data")
         os.kill(role, signal.SIGSTOP)  # it can't obey SIGTERM any more
         process.send_signal(signal.SIGINT)
-        until(lambda: b"State:\tT" in Path(f"/proc/{role}/status").read_bytes())
+        until(lambda: state_of(role) == "T")
         time.sleep(0.2)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)  # it can't hurry either
@@ -257,11 +249,6 @@ def attempt(act: Callable[[], None]) -> bool:
     except OSError:
         return False
     return True
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def kill_server_and_take_its_port(user: User) -> socket.socket:

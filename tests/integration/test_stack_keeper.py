@@ -16,6 +16,7 @@ from cutor.stack.keeper import Keeper, Orders, RoleGivenUp
 from cutor.stack.logs import Log
 from cutor.stack.process import Process
 from cutor.stack.stop_times import StopTimes
+from tests.processes import alive
 
 SERVING = """
 import os, signal, sys, time
@@ -63,10 +64,6 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(120):  # of a busy machine
         while not true():
             await asyncio.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
 
 
 async def test_a_killed_role_comes_back_by_itself(tmp_path: Path) -> None:
@@ -139,7 +136,7 @@ async def test_stop_ends_it_in_an_orderly_way(tmp_path: Path) -> None:
         pid = keeper.process.pid
         orders.stop.set()
         await asyncio.wait_for(task, 180)
-        assert not is_alive(pid)
+        assert not alive(pid)
 
 
 async def test_halt_ends_one_that_does_not_listen(tmp_path: Path) -> None:
@@ -149,10 +146,10 @@ async def test_halt_ends_one_that_does_not_listen(tmp_path: Path) -> None:
         pid = keeper.process.pid
         orders.stop.set()
         await asyncio.sleep(0.1)
-        assert is_alive(pid)
+        assert alive(pid)
         orders.halt.set()
         await asyncio.wait_for(task, 180)
-        assert not is_alive(pid)
+        assert not alive(pid)
 
 
 async def test_a_role_that_finishes_its_work_is_hurried_in_an_orderly_way(tmp_path: Path) -> None:
@@ -162,7 +159,7 @@ async def test_a_role_that_finishes_its_work_is_hurried_in_an_orderly_way(tmp_pa
         process = keeper.process
         orders.stop.set()
         await asyncio.sleep(0.3)
-        assert is_alive(process.pid)
+        assert alive(process.pid)
         orders.hurry.set()
         await asyncio.wait_for(task, 180)
         assert await process.wait() == 0
@@ -175,7 +172,7 @@ async def test_cancelling_the_keeper_leaves_no_process(tmp_path: Path) -> None:
         pid = keeper.process.pid
         task.cancel()
         await asyncio.wait([task])
-        assert not is_alive(pid)
+        assert not alive(pid)
 
 
 async def test_another_environment_is_given_by_a_new_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

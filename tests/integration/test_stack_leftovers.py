@@ -21,6 +21,7 @@ from cutor.stack.leftovers import remove_drafts
 from cutor.stack.lock import Lock, is_free
 from tests.bare_stack import User, one_line
 from tests.integration.test_stack import containers, make_container, processes, until
+from tests.processes import kill
 
 DRAFTS = (
     ".instance.0123abcd",
@@ -46,7 +47,7 @@ def plant(data: Path, names: tuple[str, ...]) -> list[Path]:
 def kill_everything(user: User) -> None:
     """SIGKILL every process of a stack at once, the server too."""
     for pid in processes(user):
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
     until(lambda: not processes(user) and is_free(user.stack.data / "lock"))
 
 

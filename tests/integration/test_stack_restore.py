@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,13 @@ import pytest
 from cutor import Client, backup
 from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.server_file import sync_interval_of
 from cutor.bus.topology import apply, default_text, parse
 from cutor.stack.lock import read_holder
 from tests.bare_stack import User, one_line, request
-from tests.processes import descendants, name_of
+from tests.ports import free_port
+from tests.processes import descendants, kill, name_of
 
 QUICK = {
     "files": [
@@ -206,8 +207,10 @@ def test_a_durable_stack_stays_durable_when_its_server_is_killed(user: User) -> 
     assert sync_interval_of(store) == "always"
     assert "on the disk before it is acknowledged" in user.cutor("doctor").stdout
     old = (store / "nats-server.conf").stat().st_mtime_ns
-    [server] = [pid for pid in started_by(user) if name_of(pid) == "nats-server"]
-    os.kill(server, signal.SIGKILL)
+    holder = read_holder(user.stack.data / "lock")
+    assert holder is not None
+    [server] = [pid for pid in descendants(holder.pid) if name_of(pid) == "nats-server"]
+    kill(server)
     deadline = time.monotonic() + 180
     while user.cutor("status", "nobody").returncode == 3:  # nothing answers: it is started again
         assert time.monotonic() < deadline
@@ -229,13 +232,6 @@ def test_a_configured_interval_is_the_servers(user: User) -> None:
     config.write_text('[server]\nsync_interval = "sometimes"\n')
     said = one_line(user.up("--config", str(config)), 2)
     assert said.endswith("server.sync_interval: 'sometimes' is neither `always` nor a time such as 2m or 500ms\n")
-
-
-def started_by(user: User) -> Iterator[int]:
-    """The processes that the supervisor of a stack has started, and those that they have."""
-    holder = read_holder(user.stack.data / "lock")
-    assert holder is not None
-    return descendants(holder.pid)
 
 
 async def test_a_restored_stack_goes_on_with_what_was_queued_and_ends_everything_once(user: User) -> None:

@@ -17,6 +17,7 @@ from cutor.stack import server as module
 from cutor.stack.keeper import Orders
 from cutor.stack.restarts import QUICK_DEATHS
 from cutor.stack.server import KeptServer, ServerGivenUp, StoppedAtItsStart
+from tests.ports import free_port
 
 SERVER_LOCK = "nats-server.lock"
 
@@ -187,8 +188,7 @@ async def test_a_port_that_is_free_again_in_time_is_kept(tmp_path: Path, monkeyp
 
 async def test_a_demanded_port_that_was_lost_ends_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cutor.stack.restarts.FIRST_PAUSE_S", 0.01)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
+    port = free_port()
     async with kept(tmp_path, served=True, port=port) as (server, _, task, said):
         with kill_and_take_port(server):
             with pytest.raises(ServerGivenUp, match=f"port {port} of 127.0.0.1 is in use: choose another one"):

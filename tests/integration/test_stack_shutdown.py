@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,11 +24,14 @@ from cutor.stack.lock import is_free, read_holder
 from tests.bare_stack import User
 from tests.integration.live_submissions import TERMINAL, document, hand_in
 from tests.integration.live_submissions import ended as cleaned_up
+from tests.processes import Sleep, descendants, name_of, naming
 
 PATIENCE_S = 240.0
 SHELL = "{ pkgs ? import <nixpkgs> { } }: pkgs.mkShell { }"
 NAMES = ("first", "second", "third", "fourth")
 """Two run at one time, two wait."""
+LONG_MS = 600_000
+"""Longer than a test lasts."""
 
 
 @pytest.fixture
@@ -54,29 +58,14 @@ def containers(instance: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
-def of_runner(instance: str) -> list[str]:
-    """Return those of a runner's that serve a submission, or stand ready for one."""
-    filters = [word for label in (f"cutor={instance}", "cutor.role=runner") for word in ("--filter", f"label={label}")]
-    return subprocess.run(["docker", "ps", "-aq", *filters], capture_output=True, text=True, check=True).stdout.split()
-
-
 def processes(directory: Path) -> list[str]:
     """Return the command lines that name something beneath a directory."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if str(directory) in command:
-                found.append(command)
-    return found
+    return [*naming(directory).values()]
 
 
 def configure(user: User, grace_s: float) -> list[str]:
     file = user.home / "config.toml"
-    file.write_text(f"shutdown_grace_s = {grace_s}\n[runner]\nslots = 2\n")
+    file.write_text(f"shutdown_grace_s = {grace_s}\n[runner]\nslots = 2\n[limits.run.maximum]\nwall_time_ms = {LONG_MS}\n")
     return ["--config", str(file)]
 
 
@@ -89,11 +78,14 @@ def up(user: User, grace_s: float, *roles: str) -> int:
     return holder.pid
 
 
-def submit(user: User, sleep_s: float, names: tuple[str, ...] = NAMES) -> None:
-    """Hand in one submission a name: each sleeps so long."""
-    for name in names:
-        script = f"sleep {sleep_s}; echo done"
-        hand_in(user.stack, document(script, shell=SHELL, test_cases=[{"expected_output": "done\n"}]), name=name)
+def submit(user: User) -> Sleep:
+    """Hand in one submission a name: each sleeps until it is woken."""
+    sleep, limits = Sleep(), {"run": {"wall_time_ms": LONG_MS}}
+    for name in NAMES:
+        script = f"{sleep.script}; echo done"
+        cases = [{"expected_output": "done\n"}]
+        hand_in(user.stack, document(script, shell=SHELL, test_cases=cases, limits=limits), name=name)
+    return sleep
 
 
 def kinds(user: User) -> dict[str, list[str]]:
@@ -117,21 +109,47 @@ def running(user: User) -> list[str]:
     return [name for name, events in kinds(user).items() if events[-1] == "leased(runner)"]
 
 
-def two_run(user: User) -> None:
-    """Wait until two submissions are in work, and their containers there."""
-    until(lambda: len(running(user)) == 2 and len(of_runner(user.stack.instance)) >= 2)
+def two_run(user: User, sleep: Sleep) -> list[str]:
+    """Wait until the programs of two submissions run; return which."""
+    until(lambda: len(sleep.pids) == 2 and len(running(user)) == 2)
+    return running(user)
 
 
-def attempts(user: User) -> dict[str, int]:
-    """Wait until every submission has ended; check that each has once, and well; return a runner's attempts at it."""
+@contextmanager
+def awake(sleep: Sleep) -> Iterator[None]:
+    """Wake whoever sleeps while the block lasts."""
+    over = threading.Event()
+
+    def go_on() -> None:
+        while not over.wait(0.1):
+            sleep.wake()
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def attempts(user: User, sleep: Sleep) -> dict[str, int]:
+    """Let every submission end; check that each does once, and well; return a runner's attempts at it."""
     found = {}
     for name in NAMES:
-        result = cleaned_up(user.stack, name, timeout_s=PATIENCE_S)
+        with awake(sleep):
+            result = cleaned_up(user.stack, name, timeout_s=PATIENCE_S)
         assert (result["outcome"], [stage["outcome"] for stage in result["run"]]) == ("OK", ["OK"]), name
         found[name] = result["attempts"]["runner"]
     told = kinds(user)
     assert [sum(kind in TERMINAL for kind in told[name]) for name in NAMES] == [1] * len(NAMES)
     return found
+
+
+def stops(user: User) -> None:
+    """Wait until a stack has heard that it is to end: signals that come at one time are one."""
+    log = user.stack.data / "log" / "supervisor.log"
+    until(lambda: "stopping" in log.read_text())
 
 
 def ended(user: User) -> None:
@@ -160,32 +178,31 @@ def runner_alone(user: User, grace_s: float) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_stack_finishes_what_runs_within_its_grace(user: User) -> None:
     supervisor = up(user, 600)
-    submit(user, 3)
-    two_run(user)
-    before = running(user)
+    sleep = submit(user)
+    before = two_run(user, sleep)
     os.kill(supervisor, signal.SIGTERM)
-    ended(user)
+    stops(user)
+    with awake(sleep):
+        ended(user)
     assert "stopping: what runs may finish within 600 s" in (user.stack.data / "log" / "supervisor.log").read_text()
     up(user, 600)
-    assert attempts(user) == dict.fromkeys(NAMES, 1), before
+    assert attempts(user, sleep) == dict.fromkeys(NAMES, 1), before
 
 
 @pytest.mark.parametrize(("grace_s", "signals"), [(0, 1), (600, 2)])
 def test_a_stack_that_may_not_wait_hands_back_what_runs(user: User, grace_s: float, signals: int) -> None:
     supervisor = up(user, grace_s)
-    submit(user, 7)
-    two_run(user)
-    before = running(user)
+    sleep = submit(user)
+    before = two_run(user, sleep)
     for _ in range(signals):
         os.kill(supervisor, signal.SIGTERM)
-        time.sleep(1)
+        stops(user)
     ended(user)
     said = (user.stack.data / "log" / "supervisor.log").read_text()
     assert ("stopping now: what runs is handed back" in said) == (signals == 2)
     assert all("2 in work: stopped and handed back" in line for line in said_by(user, "runner", "stopped and handed back"))
     up(user, grace_s)
-    until(lambda: len(running(user)) == 2)
-    assert attempts(user) == {name: 2 if name in before else 1 for name in NAMES}
+    assert attempts(user, sleep) == {name: 2 if name in before else 1 for name in NAMES}
 
 
 def said_by(user: User, role: str, words: str) -> list[str]:
@@ -197,30 +214,31 @@ def said_by(user: User, role: str, words: str) -> list[str]:
 
 def test_a_stack_that_is_killed_while_it_finishes_loses_nothing(user: User) -> None:
     supervisor = up(user, 600)
-    submit(user, 8)
-    two_run(user)
+    sleep = submit(user)
+    two_run(user, sleep)
     os.kill(supervisor, signal.SIGTERM)
-    time.sleep(1)
+    stops(user)
     os.kill(supervisor, signal.SIGKILL)
     until(lambda: is_free(user.stack.data / "lock") and not processes(user.stack.data))
     up(user, 600)
-    assert set(attempts(user).values()) <= {1, 2}
+    assert set(attempts(user, sleep).values()) <= {1, 2}
 
 
 def test_a_runner_by_itself_finishes_what_runs_within_its_grace(user: User) -> None:
     up(user, 600, "builder")
     with runner_alone(user, 600) as runner:
         instance = (user.home / "alone" / "instance").read_text().strip()
-        submit(user, 5)
-        until(lambda: len(running(user)) == 2)
+        sleep = submit(user)
+        two_run(user, sleep)
         runner.send_signal(signal.SIGTERM)
-        _, said = runner.communicate(timeout=PATIENCE_S)
+        with awake(sleep):
+            _, said = runner.communicate(timeout=PATIENCE_S)
         assert (runner.returncode, "in work may finish within 600 s" in said) == (0, True), said
         assert containers(instance) == []
         assert {events[-1] for events in kinds(user).values()} <= {"cleaned", "submitted", "leased(builder)", "cache-built"}
         assert running(user) == []
     with runner_alone(user, 600):
-        assert attempts(user) == dict.fromkeys(NAMES, 1)
+        assert attempts(user, sleep) == dict.fromkeys(NAMES, 1)
 
 
 @pytest.mark.parametrize(
@@ -232,25 +250,26 @@ def test_a_runner_by_itself_that_may_not_wait_hands_back_what_runs(
     up(user, 600, "builder")
     with runner_alone(user, grace_s) as runner:
         instance = (user.home / "alone" / "instance").read_text().strip()
-        submit(user, 7)
-        until(lambda: len(running(user)) == 2)
-        before = running(user)
-        for _ in range(times):
+        sleep = submit(user)
+        before = two_run(user, sleep)
+        runner.send_signal(number)
+        for _ in range(times - 1):
+            assert runner.stderr is not None
+            assert any("in work may finish" in line for line in runner.stderr)
             runner.send_signal(number)
-            time.sleep(1)
         _, said = runner.communicate(timeout=PATIENCE_S)
         assert (runner.returncode, "2 in work: stopped and handed back" in said) == (0, True), said
         assert containers(instance) == []
     with runner_alone(user, grace_s):
-        assert attempts(user) == {name: 2 if name in before else 1 for name in NAMES}
+        assert attempts(user, sleep) == {name: 2 if name in before else 1 for name in NAMES}
 
 
 def test_a_killed_runner_by_itself_loses_nothing(user: User) -> None:
     up(user, 600, "builder")
     with runner_alone(user, 600) as runner:
         instance = (user.home / "alone" / "instance").read_text().strip()
-        submit(user, 5)
-        until(lambda: len(running(user)) == 2 and len(of_runner(instance)) >= 2)
+        sleep = submit(user)
+        two_run(user, sleep)
         runner.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         runner.kill()
@@ -258,7 +277,7 @@ def test_a_killed_runner_by_itself_loses_nothing(user: User) -> None:
         left = containers(instance)
     with runner_alone(user, 600):
         assert not set(left) & set(containers(instance)), "what a dead life left behind is removed before a role is ready"
-        assert set(attempts(user).values()) <= {1, 2}
+        assert set(attempts(user, sleep).values()) <= {1, 2}
 
 
 def test_a_projector_ends_soon_while_it_answers(user: User) -> None:
@@ -281,24 +300,4 @@ def test_a_projector_ends_soon_while_it_answers(user: User) -> None:
 
 def runs_a_query(data: Path) -> bool:
     """Tell whether a process that runs a question is beneath the projector of a data directory."""
-    running = [stat.parent.name for stat in Path("/proc").glob("[0-9]*/stat") if name_of(stat) == "query"]
-    return any(is_beneath(pid, data) for pid in running)
-
-
-def name_of(stat: Path) -> str:
-    try:
-        return (stat.parent / "comm").read_text().strip()
-    except OSError:
-        return ""
-
-
-def is_beneath(pid: str, data: Path) -> bool:
-    """Tell whether a process, its parent, or one of theirs names a directory in its command line."""
-    while pid not in ("0", "1"):
-        try:
-            if str(data) in Path(f"/proc/{pid}/cmdline").read_text():
-                return True
-            pid = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-        except OSError:
-            return False
-    return False
+    return any(name_of(pid) == "query" for one in naming(data) for pid in descendants(one))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-from pathlib import Path
 
 from cutor.containers.child import Child
 from cutor.containers.control_group import PLACES, ROOT
 from cutor.containers.host_config import CODE_DIRECTORY
 from tests.integration.stage_support import LIMIT, Stages, connected, packages, scripts, spec, stages
+from tests.processes import alive, kill, name_of, state_of
 
 PATIENCE_S = 60
 SCRIPTS = scripts(hello="echo hello", change="ls; echo x > changed; mkdir deep; echo y > /tmp/z; ls /tmp")
@@ -21,10 +19,10 @@ def jails(child: Child) -> dict[str, dict[int, str]]:
     found: dict[str, dict[int, str]] = {"nsjail": {}, "jail-init": {}}
     directories = (ROOT / files.directory.format(child.id) for files in PLACES)
     (directory,) = (one for one in directories if one.exists())
-    for pid in (directory / "cgroup.procs").read_text().split():
-        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition(" (")[2].rpartition(") ")
-        if name != "python3":
-            found[name if name == "nsjail" else "jail-init"][int(pid)] = rest.split()[0]
+    for pid in map(int, (directory / "cgroup.procs").read_text().split()):
+        name, state = name_of(pid), state_of(pid)
+        if name != "python3" and state not in {"", "Z", "X"}:
+            found[name if name == "nsjail" else "jail-init"][pid] = state
     return found
 
 
@@ -35,25 +33,25 @@ async def at_rest(running: Stages) -> dict[str, dict[int, str]]:
 
 
 async def stopped(child: Child) -> dict[str, dict[int, str]]:
-    """Return `jails` once nsjail does nothing."""
+    """Return `jails` once nsjail does nothing, nor does what waits for a job."""
+
+    def does_nothing() -> bool:
+        return set(found["nsjail"].values()) == {"T"} and set(found["jail-init"].values()) <= {"S"}
+
     async with asyncio.timeout(PATIENCE_S):
-        while set((found := jails(child))["nsjail"].values()) != {"T"}:
+        found = jails(child)
+        while not does_nothing():
             await asyncio.sleep(0.01)
+            found = jails(child)
     return found
 
 
 async def killed(pid: int) -> None:
     """Kill a process, and wait until it is one no more, and so for its death to be known to its parent."""
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     async with asyncio.timeout(PATIENCE_S):
         while alive(pid):
             await asyncio.sleep(0.01)
-
-
-def alive(pid: int) -> bool:
-    """Return whether there is such a process, and no mere zombie."""
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" not in status.read_text()
 
 
 async def test_one_nsjail_builds_the_jails_of_all_runs_and_does_nothing_between_them() -> None:

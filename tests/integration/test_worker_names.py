@@ -97,20 +97,21 @@ async def test_a_worker_of_another_host_with_the_same_name_keeps_what_it_holds(j
 
 async def test_nobody_sweeps_what_another_of_the_same_name_had(journal: Journal, tmp_path: Path) -> None:
     names = {host: worker_name("same", instance(tmp_path / host)) for host in "ab"}
-    work = Waiting(end)
+    work, looked_at = Waiting(end), asyncio.Event()
     submitted = await journal.submit(request("swept"))
 
     async def removes_slowly(job: object) -> None:
         try:
             await work(job)  # type: ignore[arg-type]
         finally:
-            await asyncio.shield(asyncio.sleep(1))
+            await looked_at.wait()
 
     async with role(journal, removes_slowly, worker=names["b"], data=tmp_path / "b"):
         await work.began.wait()
         await journal.settle(await journal.known(submitted.address), lambda state: decide_cancel(state, None))
         async with role(journal, end, worker=names["a"], data=tmp_path / "a", swept=(submitted.address,)):
             assert "cleaned" not in await kinds(journal, submitted.address)
+        looked_at.set()
         state = await until(journal, submitted.address, cleaned)
     assert state.lease is not None
     assert state.lease.worker == names["b"]

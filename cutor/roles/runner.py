@@ -150,7 +150,11 @@ class RunStep:
         Many may wait for that; those that need neither have slots between them.
         """
         environment, lease = arrival.state.environment, arrival.state.lease
-        return self.work if environment is None or await self.fetching.may_begin(environment.key, lease) else "crowded"
+        if environment is not None:
+            if not await self.fetching.may_begin(environment.key, lease):
+                return "crowded"
+            self._uses.foresee(environment.key)
+        return self.work
 
     async def work(self, job: Job) -> None:
         """See the module."""

@@ -1,6 +1,7 @@
 """What a runner uses of the store, as every collection sees it in Docker: one labelled volume, a mark, for each environment.
 
     first use of a key     the mark is made · a look for collections (`until_kept`) · the closure is checked, the stages begin
+    a use is foreseen      the mark is made, and lingers like one whose use has ended, until the use begins
     a use beside or soon   the mark stands, and has been looked past: nothing is asked of Docker
     the last use ends      the mark stays for `LINGERS_S`, then it is removed; at once where the environment is the user's alone
 
@@ -101,6 +102,17 @@ class Uses:
             if not mark.users:
                 self._unused(key, mark, alone=use.alone)
 
+    def foresee(self, key: str) -> None:
+        """Have a mark made for a use that is about to begin (4 ms), which need not wait for it then. It may never begin.
+
+        While all slots are taken who comes has to wait for one, perhaps for longer than a mark lingers: then none is made.
+        """
+        slots_taken = sum(mark.users for mark in self._marks.values())
+        if slots_taken >= self._context.config.runner.slots or self._closing.is_set():
+            return
+        if not (mark := self._standing(key)).users:
+            self._linger(key, mark)
+
     def _standing(self, key: str) -> _Mark:
         """Return the mark of a key that who comes may rely on, or one that is being made."""
         mark = self._marks.get(key)
@@ -125,7 +137,12 @@ class Uses:
         """See to a mark that nobody uses any more: it lingers, if somebody may come to use it."""
         if alone or self._closing.is_set() or self._marks.get(key) is not mark or not _set_well(mark):
             self._give_back(key, mark)
-            return
+        else:
+            self._linger(key, mark)
+
+    def _linger(self, key: str, mark: _Mark) -> None:
+        """Let a mark without a user stay for a while, and for as long as it is used within that."""
+        self._linger_no_more(mark)
         mark.lingering = asyncio.get_running_loop().call_later(LINGERS_S, self._give_back, key, mark)
         self._lingering[mark] = key
         if len(self._lingering) > LINGERING_MOST:

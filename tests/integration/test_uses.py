@@ -114,6 +114,41 @@ async def test_what_lingers_goes_and_who_asks_waits_for_that(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("lingering")
+async def test_a_use_that_was_foreseen_has_the_mark_that_was_made_for_it(tmp_path: Path) -> None:
+    one = key()
+    async with site(tmp_path) as at:
+        at.uses.foresee(one)
+        async with asyncio.timeout(PATIENCE_S):
+            while not (mark := await at.marks(one)):
+                await asyncio.sleep(0.02)
+        at.uses.foresee(one)
+        with at.uses.of(one) as use:
+            at.uses.foresee(one)
+            await use.stands()
+            assert await at.marks() == mark
+            with at.uses.of(one):
+                at.uses.foresee(other := key())  # which has to wait for a slot
+                assert other not in at.uses._marks
+
+
+@pytest.mark.usefixtures("lingering")
+async def test_a_use_that_was_foreseen_and_never_begins_leaves_no_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = key()
+    async with site(tmp_path) as at:
+        at.uses.foresee(one)
+        async with asyncio.timeout(PATIENCE_S):
+            while not (mark := await at.marks(one)):
+                await asyncio.sleep(0.02)
+        monkeypatch.setattr(uses_module, "LINGERS_S", 0.0)
+        at.uses.foresee(one)  # which is the last word on how long it stays
+        await at.until_none(mark)
+        with at.uses.of(one) as use:
+            await use.stands()
+            assert not mark & await at.marks(one)
+        at.uses.foresee(key())  # nor where the runner ends meanwhile
+
+
+@pytest.mark.usefixtures("lingering")
 async def test_the_mark_of_what_is_one_submissions_alone_goes_at_once(tmp_path: Path) -> None:
     async with site(tmp_path) as at:
         with at.uses.of(key()) as use:

@@ -381,12 +381,14 @@ async def test_what_waits_for_a_fetch_leaves_turns_to_what_needs_none(monkeypatc
     fetching, _ = made(monkeypatch, Away("no answer"))
     with pytest.raises(Away):
         await fetching.fetch(environment(), MISSED, time.monotonic())
-    step = cast("RunStep", SimpleNamespace(fetching=fetching, work="work"))
+    foreseen: list[str] = []
+    step = cast("RunStep", SimpleNamespace(fetching=fetching, work="work", _uses=SimpleNamespace(foresee=foreseen.append)))
 
     def arrival(key: str) -> Arrival:
         return cast("Arrival", SimpleNamespace(state=SimpleNamespace(environment=SimpleNamespace(key=key), lease=None)))
 
     assert [await RunStep.approach(step, arrival(key)) for key in (KEY, OTHER)] == ["crowded", "work"]
+    assert foreseen == [OTHER]
 
 
 def test_leases_that_are_known_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

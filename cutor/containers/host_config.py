@@ -27,7 +27,9 @@ CACHE_DIRECTORY: Final = "/cache"
 CODE_DIRECTORY: Final = "/opt/cutor"
 ENVIRONMENT: Final = ["PATH=/usr/bin", "LANG=C.UTF-8", "MALLOC_MMAP_THRESHOLD_=131072"]
 """Of an init. The threshold keeps glibc's malloc from holding on to large buffers: the kernel gets them back at once."""
-RUNNER_MODULE: Final = "cutor.jail.inside.worker_init"
+RUNNER_COMMAND: Final = ["/usr/bin/python3", "-I", "-S", f"{CODE_DIRECTORY}/worker_init.pyc"]
+"""Of a runner's container: all modules of its init in one file (``deploy/image/bundle.py``). ``-I -S`` leave out the site
+module, the environment and the directory."""
 PARKED_COMMAND: Final = ["/opt/cutor/bin/busybox", "cat"]
 """Of a parked container: waits for the end of its standard input, and does nothing else."""
 PARKED_UID: Final = 65_534
@@ -208,7 +210,7 @@ def runner_spec(
     )
     host = _host_config(resources, writable, (Volume(storage.store_volume, STORE_DIRECTORY, read_only=True),))
     host["NetworkMode"] = network
-    spec = _spec(identity, "runner", image, f"{uid}:{uid}", entry_command(RUNNER_MODULE, [seccomp.program_policy()]), host)
+    spec = _spec(identity, "runner", image, f"{uid}:{uid}", [*RUNNER_COMMAND, seccomp.program_policy()], host)
     if network != NO_NETWORK:
         del spec.body["Hostname"]  # Docker gives it the parked one's, and refuses another
     spec.body["Labels"] |= {UID_LABEL: str(uid), STORE_LABEL: storage.store_volume}

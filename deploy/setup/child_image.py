@@ -46,7 +46,9 @@ NIX_CONFIGURATION = "/etc/nix/nix.conf"
 """What is in it decides what an environment is: its digest is a label, and part of every environment's key."""
 COMPILER_FLAGS = ("-static", "-O2", "-Wall", "-Wextra", "-Werror")
 LABELS = ("cutor.inputs", "cutor.base", "cutor.protocol", "cutor.nix-configuration")
-PRECOMPILE = f"{base_image.COMPILE} /opt/cutor"
+BUNDLE = "python3 -S -E /opt/cutor/bundle.py cutor.jail.inside.worker_init /opt/cutor/worker_init.pyc"
+"""The init that is started for every container of a runner's, in one file."""
+PRECOMPILE = f"{base_image.COMPILE} /opt/cutor && {BUNDLE}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 import pytest
 
+from cutor.containers import seccomp
 from cutor.containers.host_config import (
     REFUSE_ARGUMENT,
     BuilderStorage,
@@ -15,6 +16,7 @@ from cutor.containers.host_config import (
     RunnerStorage,
     Tmpfs,
     builder_spec,
+    entry_command,
     parked_network,
     parked_spec,
     runner_spec,
@@ -192,8 +194,11 @@ def test_a_mark_says_whose_it_is_what_it_marks_and_where() -> None:
 
 def test_the_command_runs_a_module_of_the_images_and_nothing_of_the_users() -> None:
     command = RUNNER.body["Cmd"]
-    assert command[:4] == ["/usr/bin/python3", "-S", "-E", "-c"]
-    assert command[4] == "import sys; sys.path[0] = '/opt/cutor'; from cutor.jail.inside.worker_init import main; main()"
+    assert command[:-1] == ["/usr/bin/python3", "-I", "-S", "/opt/cutor/worker_init.pyc"]
+    assert command[-1] == seccomp.program_policy()
+    module = entry_command("m")
+    assert module[:4] == ["/usr/bin/python3", "-S", "-E", "-c"]
+    assert module[4:] == ["import sys; sys.path[0] = '/opt/cutor'; from m import main; main()"]
     assert RUNNER.body["Entrypoint"] == []
     assert (RUNNER.body["OpenStdin"], RUNNER.body["StdinOnce"]) == (True, True)
     json.dumps(RUNNER.body)

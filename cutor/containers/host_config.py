@@ -42,8 +42,10 @@ REFUSE_ARGUMENT: Final = "--refuse"
 BUILD_UID: Final = 200_000
 """Root of a builder's user namespace, as the host sees it; it owns the store volumes."""
 
+OPEN_FILES: Final = 1024
 OPEN_FILES_CEILING: Final = 16_384
-"""Hard limit of a container; the jail's helper lowers it to the stage's own."""
+"""Hard limit of a container; the jail's helper lowers it to the stage's own. A runner's init has all of it: it is also how many
+descriptors may be on their way in sockets, of the uid's stages, before it can send one itself."""
 
 _MIB: Final = 1 << 20
 
@@ -208,7 +210,8 @@ def runner_spec(
         Tmpfs(COPIES_DIRECTORY, storage.box_bytes + _MIB, storage.box_inodes + 16, uid, executable=True),
         Tmpfs("/tmp", _MIB, 1024, uid),  # noqa: S108 (the container's own: nsjail puts its mount points there)
     )
-    host = _host_config(resources, writable, (Volume(storage.store_volume, STORE_DIRECTORY, read_only=True),))
+    store = Volume(storage.store_volume, STORE_DIRECTORY, read_only=True)
+    host = _host_config(resources, writable, (store,), open_files=OPEN_FILES_CEILING)
     host["NetworkMode"] = network
     spec = _spec(identity, "runner", image, f"{uid}:{uid}", [*RUNNER_COMMAND, seccomp.program_policy()], host)
     if network != NO_NETWORK:
@@ -320,7 +323,12 @@ def release_labels(store_volume: str) -> dict[str, str]:
 
 
 def _host_config(
-    resources: Resources, writable: tuple[Tmpfs, ...], volumes: tuple[Volume, ...], *, packet_filter: bool = False
+    resources: Resources,
+    writable: tuple[Tmpfs, ...],
+    volumes: tuple[Volume, ...],
+    *,
+    packet_filter: bool = False,
+    open_files: int = OPEN_FILES,
 ) -> dict[str, Any]:
     """Return what both kinds share; see facts in the module's docstring."""
     return {
@@ -341,7 +349,7 @@ def _host_config(
         "Tmpfs": {tmpfs.path: tmpfs.options() for tmpfs in writable},
         "Ulimits": [
             {"Name": "core", "Soft": 0, "Hard": 0},
-            {"Name": "nofile", "Soft": 1024, "Hard": OPEN_FILES_CEILING},
+            {"Name": "nofile", "Soft": open_files, "Hard": OPEN_FILES_CEILING},
         ],
     }
 

@@ -118,6 +118,12 @@ OPEN_FILE_LOCKS: Final = 0x24
 ``/proc/locks`` lists such a lock to every process of the host, whatever its namespaces: its range is a message to anybody.
 The jail's policy answers as a kernel that does not know them (EINVAL); locks of processes and flock are as they were."""
 
+WRITE_HINTS: Final = (0x40C, 0x40E)
+"""``F_SET_RW_HINT`` and ``F_SET_FILE_RW_HINT`` of fcntl: refused with EINVAL to the user's program, as by a kernel before 4.13.
+
+The hint stays with a file, also with one that may only be read: on ``/etc/passwd`` and the like a submission could leave a word
+for the next one in its container, and before Linux 6.13 on any file of the store."""
+
 LIMITS_OF: Final = 1
 """Whose limits the user's program does not set: those of process 1 of its jail, which is of the same user (EPERM).
 
@@ -208,6 +214,7 @@ def program_policy() -> str:
     absent = ", ".join(sorted({"clone3", "seccomp", *ABSENT.split()}))
     families = " || ".join(f"family == {family}" for family in SOCKETS)
     filters = " || ".join(f"(optname & 0xffffffff) == {option}" for option in SOCKET_FILTERS)
+    commands = " || ".join(f"(cmd & 0xffffffff) == {command:#x}" for command in WRITE_HINTS)
     huge = ", ".join(f"{call} {{ ({argument} & {bit:#x}) != 0 }}" for call, (argument, bit) in HUGE_PAGES.items())
     return (
         f"ERRNO({EPERM}) {{ {listed}, "
@@ -217,7 +224,7 @@ def program_policy() -> str:
         f"setsockopt {{ (level & 0xffffffff) == {_SOL_SOCKET} && ({filters}) }} }} "
         f"ERRNO({EAFNOSUPPORT}) {{ socket {{ !({families}) }} }} "
         f"ERRNO({ENOMEM}) {{ {huge} }} "
-        f"ERRNO({EINVAL}) {{ fcntl {{ (cmd & 0xfffffffc) == {OPEN_FILE_LOCKS:#x} }}, "
+        f"ERRNO({EINVAL}) {{ fcntl {{ (cmd & 0xfffffffc) == {OPEN_FILE_LOCKS:#x} || {commands} }}, "
         f"prctl {{ (option & 0xffffffff) == {FILTER_OPTION} }} }} "
         f"ERRNO({ENOSYS}) {{ {absent} }} ERRNO({EOPNOTSUPP}) {{ {', '.join(ATTRIBUTES.split())} }} "
         f"ERRNO(0) {{ {DONE_ALREADY} }} DEFAULT ALLOW"

@@ -58,20 +58,25 @@ class Surplus:
                 return cls(directory, place.usage, files)
         return None
 
-    async def take_back(self, held_bytes: int) -> None:
+    async def take_back(self, held_bytes: int) -> int:
         """Make the kernel give up what it keeps beyond `held_bytes`, what is known to be held, and wait until it has.
 
-        Costs a read where there is none (20 µs), a quarter of a second for 60 MiB of names, `TAKE_BACK_S` at the most. Raises
-        nothing where the container is gone.
+        Return how much of it stays, 0 where that is no more than `SURPLUS_BYTES`. Costs a read where there is none (20 µs), a
+        quarter of a second for 60 MiB of names, `TAKE_BACK_S` at the most. Raises nothing where the container is gone.
         """
         with suppress(OSError):
             deadline = asyncio.get_running_loop().time() + TAKE_BACK_S
             while (surplus_bytes := self._beyond(held_bytes)) > self._staying_bytes + SURPLUS_BYTES:
                 if asyncio.get_running_loop().time() > deadline:
                     self._staying_bytes = surplus_bytes
-                    return
+                    break
                 await asyncio.to_thread(self._ask, surplus_bytes)
                 await asyncio.sleep(_LOOK_S)
+        return self._staying_bytes
+
+    def forget(self) -> None:
+        """Ask for all of it again, also for what stayed before: another submission's memory is not to be less for that."""
+        self._staying_bytes = 0
 
     def _beyond(self, held_bytes: int) -> int:
         """Return how much more than this the container holds, page cache left out; it is looked at only where it counts."""

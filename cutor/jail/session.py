@@ -277,10 +277,21 @@ class WorkerSession:
             self._box, self._over = Held(INIT_MEMORY_BYTES, 0), False
             await self._rest()
             self._idle = True
-            if self._surplus is not None:
-                await self._surplus.take_back(self._held.resting_bytes)
+            stays_bytes = await self._all_taken_back()
+        if stays_bytes:
+            raise SessionFault(f"a container that was cleared away is not empty: the kernel keeps {stays_bytes} bytes for it")
         if self._occupancy is not None and (found := self._occupancy.found(IDLE_TASKS, LEFT_BYTES)):
             raise SessionFault(f"a container that was cleared away is not empty: {found}")
+
+    async def _all_taken_back(self) -> int:
+        """Have the kernel give back what it keeps for a former submission; return how much of it stays, in bytes.
+
+        A program can make it keep tens of MiB for seconds after its end: what is in a chain of sockets on their way in sockets.
+        """
+        if self._surplus is None:
+            return 0
+        self._surplus.forget()
+        return await self._surplus.take_back(self._held.resting_bytes)
 
     async def close(self) -> None:
         """Remove the container, whatever state it is in, and however long Docker takes. Safe to call again.

@@ -19,6 +19,11 @@
  * /proc/1/fd and /proc/1/mem are closed to it), and ptrace and pidfd_getfd are denied. Signals from inside don't reach
  * process 1.
  *
+ * Where its uid is nobody else's (a second argument says so), the jail stands only once no descriptor of that uid is on its way in a
+ * socket any more. The kernel counts those by uid, refuses more to who has as many as it may open files, and frees what a
+ * program left in a chain of such sockets bit by bit, for seconds after its end: memory, files and the count would be met by
+ * who comes next.
+ *
  * The job, in host byte order: struct job, then `limits` times struct limit, then NUL-terminated strings: the directory, `argc`
  * arguments, `envc` variables. argv[0] is the program's path. Built statically: a jail holds no C library of ours.
  */
@@ -88,6 +93,40 @@ static _Noreturn void broken(int error)
 {
     report(BROKEN, error);
     _exit(1);
+}
+
+/* Waits until nothing of this uid is on its way: of more than no descriptor the kernel refuses the next one (ETOOMANYREFS). */
+static void await_arrivals(void)
+{
+    int ends[2];
+    const int any = STDIN_FILENO;
+    struct rlimit files, no_files;
+    char byte = 0;
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof any)];
+    } control = {0};
+    struct iovec data = {&byte, 1};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    const struct timespec pause = {0, 1000000};
+
+    if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) < 0 || getrlimit(RLIMIT_NOFILE, &files) < 0)
+        broken(errno);
+    *head = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof any)};
+    memcpy(CMSG_DATA(head), &any, sizeof any);
+    no_files = (struct rlimit){0, files.rlim_max};
+    if (setrlimit(RLIMIT_NOFILE, &no_files) < 0)
+        broken(errno);
+    while (sendmsg(ends[0], &message, 0) < 0) {
+        if (errno != ETOOMANYREFS)
+            broken(errno);
+        nanosleep(&pause, NULL);
+    }
+    if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+        broken(errno);
+    close(ends[0]);
+    close(ends[1]);
 }
 
 /* Waits for the job. Returns its memfd, and fills in the program's three descriptors. */
@@ -198,11 +237,13 @@ int main(int argc, char **argv)
     volatile struct beginning beginning = {0};
     int status;
 
-    if (argc != 2)
+    if (argc != 2 && argc != 3)
         return 2;
     channel = atoi(argv[1]);
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || fcntl(channel, F_SETFD, FD_CLOEXEC) < 0)
         return 2;
+    if (argc == 3)
+        await_arrivals();
     report(READY, 0);
     load(receive(&program), &program);
 

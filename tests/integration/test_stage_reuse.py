@@ -233,3 +233,91 @@ async def test_a_process_that_cutor_did_not_start_is_seen_from_outside() -> None
         await session.reset()
         assert occupancy.found(IDLE_TASKS, LEFT_BYTES) == ""
         occupancy.close()
+
+
+DEEP = r"""
+import array, fcntl, os, socket, sys
+depth, pipes, more = map(int, sys.argv[1:])
+def send(end, held): end.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", held))])
+held = []
+for _ in range(pipes):
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
+    os.set_blocking(writing, False)
+    os.write(writing, b"x" * (1 << 20))
+    os.close(writing)
+    held.append(reading)
+first, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+for _ in range(depth):
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    send(here, held + [0] * more)
+    for one in held: os.close(one)
+    held = [there.detach()]
+    here.close()
+send(first, [other.fileno(), *held])  # the other's own queue holds it: nobody but the kernel's search for such rings finds it
+os._exit(0)
+"""
+"""Pipes of 1 MiB each at the end of a chain of sockets, each on its way in the next: the kernel frees one in two ticks."""
+
+
+async def test_what_the_kernel_frees_bit_by_bit_is_no_memory_of_the_next_submission() -> None:
+    """It was killed for want of memory. Freeing takes 5 s here; where it takes longer, nobody comes next."""
+    async with container() as (_, session, engine):
+        await hand_over(session, engine, {"cutor-run.sh": "exec python3 deep.py 600 40 0", "deep.py": DEEP})
+        report = await run(session, open_files=1024)
+        assert (report.exit_code, report.stderr) == (0, b"")
+        try:
+            await session.reset()
+        except SessionFault:
+            return
+        await hand_over(session, engine, {"cutor-run.sh": "exec python3 -c 'bytearray(50 << 20)'"})
+        assert (await run(session)).exit_code == 0
+
+
+async def test_descriptors_that_a_compile_stage_left_on_their_way_keep_no_run_from_beginning() -> None:
+    """The kernel counts them by uid: of more than an init may open files, it could hand no program its input and output."""
+    files: Files = {"cutor-compile.sh": "exec python3 deep.py 100 1 20", "cutor-run.sh": "exit 0", "deep.py": DEEP}
+    async with container() as (_, session, engine):
+        await hand_over(session, engine, files)
+        report = await session.run_compile(limit(open_files=4096))
+        assert (report.exit_code, report.stderr) == (0, b"")
+        report = await run(session)
+        assert (report.exit_code, report.fault) == (0, None)
+
+
+async def test_a_jail_stands_only_once_nothing_of_its_uid_is_on_its_way() -> None:
+    """Else a program that sends a descriptor could be told that it has too many on their way, which were another one's."""
+    sends = """
+import array, resource, socket
+resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))
+here, there = socket.socketpair()
+for _ in range(8): here.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])
+"""
+    files: Files = {"cutor-run.sh": 'exec python3 "$@"', "deep.py": DEEP, "sends.py": sends}
+    async with container() as (_, session, engine):
+        await hand_over(session, engine, files)
+        for arguments in (("deep.py", "60", "1", "3"), ("sends.py",)):
+            report = await session.run_test(0, args=arguments, stdin=b"", limit=limit(open_files=512), more=True)
+            assert (report.exit_code, report.stderr) == (0, b"")
+
+
+HINTS = """
+import fcntl, os, struct
+for place in ("/etc", "/bin", "/usr/bin", "/etc/passwd", "/etc/group", "/etc/hosts", "/dev/null", os.path.realpath("/bin/sh")):
+    file = os.open(place, os.O_RDONLY)
+    print(place, *struct.unpack("Q", fcntl.fcntl(file, 1035, bytes(8))))
+    for command in (1036, 1038):
+        try: fcntl.fcntl(file, command, struct.pack("Q", 4))
+        except OSError: continue
+        print("set")
+"""
+
+
+async def test_no_hint_stays_with_a_file_that_the_next_submission_reads() -> None:
+    async with container() as (_, session, engine):
+        for _ in range(2):
+            await hand_over(session, engine, {"cutor-run.sh": "exec python3 hints.py", "hints.py": HINTS})
+            report = await run(session)
+            assert (report.exit_code, report.stderr) == (0, b"")
+            assert [line.split()[-1] for line in report.stdout.decode().splitlines()] == ["0"] * 8
+            await session.reset()

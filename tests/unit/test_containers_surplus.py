@@ -78,12 +78,25 @@ async def test_what_stays_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.
     group.uses(HELD_BYTES + 60 * MIB)
     found = Surplus.find(ID, tmp_path)
     assert found is not None
-    await found.take_back(HELD_BYTES)
+    assert await found.take_back(HELD_BYTES) == 60 * MIB
     group.reclaim.write_text(UNASKED)
-    await found.take_back(HELD_BYTES)
+    assert await found.take_back(HELD_BYTES) == 60 * MIB
     assert group.reclaim.read_text() == UNASKED
     group.uses(HELD_BYTES + 80 * MIB)
     assert await asked(group, found, HELD_BYTES + 61 * MIB) == str(80 * MIB)
+
+
+async def test_what_stayed_is_asked_for_again_once_it_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surplus_module, "TAKE_BACK_S", 0.3)
+    group = Group(tmp_path)
+    group.uses(HELD_BYTES + 60 * MIB)
+    found = Surplus.find(ID, tmp_path)
+    assert found is not None
+    assert await found.take_back(HELD_BYTES)
+    group.reclaim.write_text(UNASKED)
+    found.forget()
+    assert await asked(group, found, HELD_BYTES + MIB) == str(60 * MIB)
+    assert await found.take_back(HELD_BYTES) == 0
 
 
 async def test_a_container_that_is_gone_is_nobody_to_ask(tmp_path: Path) -> None:

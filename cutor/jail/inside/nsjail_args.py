@@ -88,6 +88,8 @@ class Jail(NamedTuple):
     mounts: tuple[Mount, ...]
     policy: str
     hostname: str = "cutor"
+    sole: bool = False
+    """Whether nobody but the container has ``outside_uid``: then a jail stands once no descriptor of that is on its way."""
 
 
 def check_path(path: str) -> str:
@@ -121,6 +123,7 @@ def nsjail_command(jail: Jail, *, again: bool = False) -> list[str]:
         "--",
         JAIL_INIT,
         str(CHANNEL_FD),
+        *(["sole"] if jail.sole else []),
     ]
 
 

@@ -235,7 +235,7 @@ class Worker:
                 self._kept.take_back()
 
     def _jail(self, kind: str) -> Jail:
-        return Jail(os.getuid(), os.getgid(), self._mounts(kind), self._policy)
+        return Jail(os.getuid(), os.getgid(), self._mounts(kind), self._policy, sole=True)
 
     def _program(self, command: Command) -> Program:
         bash = self._programs["bash"].encode()

@@ -66,7 +66,7 @@ bench-projections: environment ## what a rebuild of the views from the log costs
 bench-fold: environment ## what a commit costs by the size of its batch, in both ways to fold
 	@$(VENV)/python -m tests.bench.fold
 
-bench-live: environment ## how old events are when the views hold them, at 100 and 5,000 events a second
+bench-live: environment ## how old events are when the views hold them, and what an event costs at 10 to 1,000 a second
 	@$(VENV)/python -m tests.bench.live
 
 bench-queries: environment ## what questions and snapshots cost the projector that writes the views (EVENTS=100000; 400,000 without it)

@@ -12,7 +12,7 @@ from cutor.bus.appending import DEFAULT_TIMEOUT_S, Appending
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.following import as_it_comes
 from cutor.bus.bulk.reader import BATCH as BULK_BATCH
-from cutor.bus.bulk.reader import BulkReader, P, Way, in_a_thread
+from cutor.bus.bulk.reader import BulkReader, P, Pace, Way, in_a_thread
 from cutor.bus.following import Followed, Follower
 from cutor.bus.link import Link
 from cutor.bus.message import Stored
@@ -256,15 +256,21 @@ class Bus:
                 yield columns
 
     async def follow_columns(
-        self, stream: str, *, from_sequence: int, batch: int, anew: Callable[[], None] | None = None
+        self,
+        stream: str,
+        *,
+        from_sequence: int,
+        batch: int,
+        anew: Callable[[], None] | None = None,
+        pace: Pace | None = None,
     ) -> AsyncGenerator[Columns, None]:
         """What a stream holds from a sequence on, and what comes: all that is there whenever it is asked for, up to ``batch``
         messages; it is not touched meanwhile. Never ends. Errors as `read_batches`.
 
         ``anew`` is called when it goes on over another connection, and all that came over the last one was taken: of a server
-        that died, that may be what it lost.
+        that died, that may be what it lost. Where a ``pace`` is given, it is asked before more is read.
         """
-        reader = BulkReader(self.link, self.api, stream, from_sequence, None, as_it_comes, anew)
+        reader = BulkReader(self.link, self.api, stream, from_sequence, None, as_it_comes, anew, pace)
         async with aclosing(reader.parts()) as parts:
             async for columns in parts:
                 for start in range(0, len(columns), batch):

@@ -71,7 +71,7 @@ def command(
 ) -> None:
     """Ask the projections in SQL.
 
-    The projector answers, in DuckDB's SQL, from everything that it had committed when the question came (or `snapshot_age_ms`
+    The projector answers, in DuckDB's SQL, from everything that had come to it when the question did (or `snapshot_age_ms`
     before, where it is configured so); nothing can be changed. `show tables` and `describe submissions` say what there is. A
     dashboard that asks often costs less with --max-age. With --json the answer says up to where the views held each stream
     (`as_of`), and how many messages each held beyond that (`behind`).

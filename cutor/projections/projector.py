@@ -32,6 +32,7 @@ from cutor.projections.interpreter import undisturbed
 from cutor.projections.letters import Letters
 from cutor.projections.measuring import committing, measured
 from cutor.projections.origin import Origin
+from cutor.projections.pace import Paces
 from cutor.projections.queries.keeper import answering
 from cutor.projections.queries.link import Settings
 from cutor.projections.rebuilds.rebuild import FreshViews, Rebuilt
@@ -50,7 +51,7 @@ STREAMS: Final = (EVENTS, ENVIRONMENTS)
 SOON: Final = 20_000
 """Views that are no further behind will have caught up soon: then the role is ready, and not before."""
 FOLLOWED: Final = SMALL
-"""Most messages of one transaction while following; an idle projector commits each message at once."""
+"""Most messages of one transaction while following."""
 BULK_FROM: Final = 50_000
 """So far behind a stream's end, the projector reads in bulk until it is there: at its start, and where it cannot keep pace."""
 WATCH_S: Final = 1.0
@@ -78,7 +79,7 @@ async def run_projector(context: RoleContext) -> None:
             try:
                 await writer.open()
                 measuring = measured(context, bus, writer, STREAMS)
-                queries = answering(_query_settings(context), writer, context.measures)
+                queries = answering(_query_settings(context), writer, context.measures, projector.paces.look)
                 async with measuring, queries, RebuildService(bus, path, projector.swap, archive):
                     await projector.run()
             finally:
@@ -118,6 +119,7 @@ class Projector:
         self._context = context
         self._bus = bus
         self._writer = writer
+        self.paces = Paces(context.config.projector.commit_interval_ms / 1000, STREAMS, self._is_behind)
         self._letters = {stream: Letters(bus, writer, stream) for stream in STREAMS}
         self._verified = asyncio.Event()
         self._followed_anew: set[str] = set()
@@ -209,6 +211,7 @@ class Projector:
                 work.append(tasks.create_task(self._watch_file(), name="watch the file"))
                 work.append(tasks.create_task(self._watch_streams(), name="watch the streams"))
                 await self._end()
+                await self.paces.settle()
                 for task in work:
                     task.cancel()
         except ExceptionGroup as errors:
@@ -259,8 +262,9 @@ class Projector:
     async def _keep_pace(self, stream: str) -> None:
         """Follow a stream as long as that is not far ahead."""
         start = self._writer.position(stream).sequence + 1
-        anew = partial(self._followed_anew.add, stream)
-        async with aclosing(self._bus.follow_columns(stream, from_sequence=start, batch=FOLLOWED, anew=anew)) as batches:
+        anew, pace = partial(self._followed_anew.add, stream), self.paces.of(stream)
+        follow = self._bus.follow_columns(stream, from_sequence=start, batch=FOLLOWED, anew=anew, pace=pace)
+        async with aclosing(follow) as batches:
             async for columns in batches:
                 apply = partial(self._writer.apply, stream, columns.each(stream))
                 await self._fold(stream, columns.sequences, columns.times_ns, apply)
@@ -304,6 +308,9 @@ class Projector:
         if all(behind <= 0 for behind in self._behind.values()):
             self._rejected_in_a_row = 0
             self._began_with_fold = False
+
+    def _is_behind(self, stream: str) -> bool:
+        return self._behind[stream] > 0
 
     def _waits(self, stream: str) -> None:
         """A stream that waits for its archive keeps nobody from serving: answers say that it does."""

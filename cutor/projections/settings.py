@@ -16,6 +16,15 @@ class ProjectorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     database: Annotated[
         str, Meta(min_length=1, description="the DuckDB file; a relative path starts at the data directory")
     ] = "projections.duckdb"
+    commit_interval_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="how long a commit rests behind another while nobody asks; a question has all committed that has come, "
+            "and for 3 s behind it no commit rests; 0: none ever does",
+        ),
+    ] = 200
     snapshot_age_ms: Annotated[
         int,
         Meta(

@@ -1,9 +1,12 @@
-"""How old an event is when the views hold it: `python -m tests.bench.live [SECONDS]`, or `make bench-live`.
+"""How old an event is when the views hold it, and what that costs: `python -m tests.bench.live [ages|cpu] [SECONDS]`.
 
-An embedded server, a projector in a process of its own, and this process, which publishes whole lives of submissions (`lives`)
-at a steady rate. The age of an event is the time from the stream's own timestamp of it to the end of the commit that has it;
-what a publisher waits for its acknowledgement is not in it. Of the commits, half took as long as is shown or less. CPU time is
-that of the projector's process, all its threads.
+Or `make bench-live`, for both. An embedded server, a projector in a process of its own, and this process, which publishes whole
+lives of submissions (`lives`) at a steady rate. The age of an event is the time from the stream's own timestamp of it to the
+end of the commit that has it; what a publisher waits for its acknowledgement is not in it. Of the commits, half took as long as
+is shown or less. CPU time is that of the projector's process, all its threads; not of those that answer questions.
+
+Ages are measured while somebody asks a question each second, for whom commits do not rest (`cutor.projections.pace`); what an
+event costs, while nobody does, and beside it with commits that never rest.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,24 +30,33 @@ from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer, free_port
 from cutor.bus.topology import apply, default_text, parse
 from cutor.model.subjects import EVENTS
+from cutor.projections.queries.client import query
+from cutor.projections.settings import ProjectorSettings
 from cutor.projections.writer import Writer
 from tests.bench.lives import Made, lives, publishing
 from tests.integration.projecting import projector
 
-SECONDS: Final = 20
+SECONDS: Final = {"ages": 20, "cpu": 10}
+"""What can be measured, and for how long each rate is."""
 TARGETS: Final = {100: (8, 12), 5000: (25, 50)}
 """For every rate, in events a second, what half of the events and 99 of 100 are to be below, in milliseconds."""
+RATES: Final = (10, 40, 100, 250, 1000)
+"""Events a second whose CPU time is measured."""
+IDLE_S: Final = 20.0
 TICK_S: Final = 0.001
 WARM_UP: Final = 500
 """Events that come before it is measured: what runs for the first time takes longer."""
+WARM_UP_RATE: Final = 250
+ASK_S: Final = 1.0
+"""Between two questions of who looks."""
 PATIENCE_S: Final = 60.0
 
 
-async def project(url: str, database: str, count: int) -> None:
-    """Be the projector until so many events are committed; print what was measured as one line of JSON."""
+async def project(url: str, database: str, count: int, commit_interval_ms: int) -> None:
+    """Be the projector until so many events are committed, for none `IDLE_S`; print what was measured as one line of JSON."""
     ages_ms: list[float] = []
     commits_ms: list[float] = []
-    done = asyncio.Event()
+    warm, done = asyncio.Event(), asyncio.Event()
     apply_to_views = Writer.apply
 
     async def measured(self: Writer, stream: str, messages: Sequence[Message]) -> None:
@@ -53,21 +66,24 @@ async def project(url: str, database: str, count: int) -> None:
         if stream == EVENTS:
             commits_ms.append((now_ns - began_ns) / 1e6)
             ages_ms.extend((now_ns - message.time_ns) / 1e6 for message in messages)
-            if len(ages_ms) >= count:
+            if len(ages_ms) >= WARM_UP:
+                warm.set()
+            if len(ages_ms) >= WARM_UP + count:
                 done.set()
 
     Writer.apply = measured  # type: ignore[method-assign]
-    async with projector(url, Path(database)):
+    async with projector(url, Path(database), ProjectorSettings(commit_interval_ms=commit_interval_ms)):
         print("ready", flush=True)
-        while len(ages_ms) < WARM_UP:
-            await asyncio.sleep(0.01)
+        await warm.wait()
+        print("warm", flush=True)
         cpu_s, began, before = time.process_time(), time.monotonic(), len(commits_ms)
-        await done.wait()
-        share = (time.process_time() - cpu_s) / (time.monotonic() - began)
-    ages_ms = sorted(ages_ms[WARM_UP:])
-    taken_ms = commits_ms[before:]
-    found = {"commits": len(taken_ms), "commit": statistics.median(taken_ms), "cpu_share": share, "max": ages_ms[-1]}
-    found |= {f"p{per}": statistics.quantiles(ages_ms, n=100)[per - 1] for per in (50, 90, 99)}
+        await (done.wait() if count else asyncio.sleep(IDLE_S))
+        cpu_s, wall_s = time.process_time() - cpu_s, time.monotonic() - began
+    found: dict[str, float] = {"cpu_s": cpu_s, "wall_s": wall_s}
+    if count:
+        ages_ms, taken_ms = sorted(ages_ms[WARM_UP:]), commits_ms[before:]
+        found |= {"commits": len(taken_ms), "commit": statistics.median(taken_ms), "max": ages_ms[-1]}
+        found |= {f"p{per}": statistics.quantiles(ages_ms, n=100)[per - 1] for per in (50, 90, 99)}
     print(json.dumps(found), flush=True)
 
 
@@ -86,22 +102,51 @@ async def paced(url: str, messages: Iterable[Made], rate: int) -> None:
             await asyncio.sleep(max(TICK_S, 1 / rate / 2))
 
 
-async def measure(rate: int, seconds: int) -> dict[str, Any]:
-    """Return what a projector of its own process measured at a rate."""
-    count = WARM_UP + rate * seconds
+@asynccontextmanager
+async def asking(bus: Bus, *, wanted: bool) -> AsyncIterator[None]:
+    """Have somebody look at the views meanwhile, where that is wanted."""
+
+    async def ask() -> None:
+        while True:
+            await query(bus, "SELECT max(sequence) FROM events")
+            await asyncio.sleep(ASK_S)
+
+    if not wanted:
+        yield
+        return
+    await query(bus, "SELECT 1")
+    task = asyncio.create_task(ask())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def measure(rate: int, seconds: int, *, looks: bool = False, commit_interval_ms: int | None = None) -> dict[str, Any]:
+    """Return what a projector of its own process measured at a rate; of 0, while nothing happens."""
+    count = rate * seconds
+    interval_ms = ProjectorSettings().commit_interval_ms if commit_interval_ms is None else commit_interval_ms
     with tempfile.TemporaryDirectory(prefix="cutor-bench-") as directory:
         server = await EmbeddedServer.start(Path(directory) / "nats", port=free_port("127.0.0.1"))
         async with server, Bus.connect(server.url, name="bench") as bus:
             await apply(bus, parse(default_text(), ["default"]))
-            command = ["-m", "tests.bench.live", "project", server.url, f"{directory}/views.duckdb", str(count)]
-            child = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
+            arguments = ["project", server.url, f"{directory}/views.duckdb", str(count), str(interval_ms)]
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.bench.live", *arguments, stdout=asyncio.subprocess.PIPE
+            )
             assert child.stdout is not None
+            messages = lives(WARM_UP + count)
             try:
                 assert (await child.stdout.readline()) == b"ready\n"
-                began = time.monotonic()
-                await paced(server.url, lives(count), rate)
-                came = count / (time.monotonic() - began)
-                line = await asyncio.wait_for(child.stdout.readline(), PATIENCE_S)
+                async with asking(bus, wanted=looks):
+                    await paced(server.url, itertools.islice(messages, WARM_UP), WARM_UP_RATE)
+                    assert (await asyncio.wait_for(child.stdout.readline(), PATIENCE_S)) == b"warm\n"
+                    began = time.monotonic()
+                    if rate:
+                        await paced(server.url, messages, rate)
+                    came = count / (time.monotonic() - began)
+                    line = await asyncio.wait_for(child.stdout.readline(), PATIENCE_S)
             finally:
                 if child.returncode is None:
                     child.terminate()
@@ -110,26 +155,51 @@ async def measure(rate: int, seconds: int) -> dict[str, Any]:
     return found | {"came": came}
 
 
-async def run(seconds: int) -> None:
-    """Measure every rate, and print a table."""
+async def ages(seconds: int) -> None:
+    """Measure how old events are while somebody looks, and print a table."""
     print(
         "| events/s, as they came | half within, ms (target) | 99 % within, ms (target) | 90 % | longest | commits, ms | CPU |"
     )
     print("|---|---|---|---|---|---|---|")
     for rate, (half, most) in TARGETS.items():
-        found = await measure(rate, seconds)
-        ages = f"{found['p50']:.1f} ({half}) | {found['p99']:.1f} ({most}) | {found['p90']:.1f} | {found['max']:.1f}"
+        found = await measure(rate, seconds, looks=True)
+        times = f"{found['p50']:.1f} ({half}) | {found['p99']:.1f} ({most}) | {found['p90']:.1f} | {found['max']:.1f}"
         commits = f"{found['commits']:,}, {found['commit']:.1f}"
-        print(f"| {rate:,}, {found['came']:,.0f} | {ages} | {commits} | {found['cpu_share']:.0%} |", flush=True)
+        share = found["cpu_s"] / found["wall_s"]
+        print(f"| {rate:,}, {found['came']:,.0f} | {times} | {commits} | {share:.0%} |", flush=True)
+
+
+async def cpu(seconds: int) -> None:
+    """Measure what events cost while nobody looks, and print a table."""
+    print("| events/s | ms of CPU an event | no commit rests | % of a CPU | no commit rests | events a commit | half, ms |")
+    print("|---|---|---|---|---|---|---|")
+    for rate in RATES:
+        found = [await measure(rate, seconds, commit_interval_ms=interval_ms) for interval_ms in (None, 0)]
+        each = " | ".join(f"{one['cpu_s'] / (rate * seconds) * 1000:.2f}" for one in found)
+        share = " | ".join(f"{one['cpu_s'] / one['wall_s']:.1%}" for one in found)
+        rest = f"{rate * seconds / found[0]['commits']:.1f} | {found[0]['p50']:.0f}"
+        print(f"| {rate:,} | {each} | {share} | {rest} |", flush=True)
+    idle = await measure(0, seconds)
+    print(f"\nWhile nothing happens: {idle['cpu_s'] / idle['wall_s'] * 60_000:.0f} ms of CPU a minute", flush=True)
+
+
+async def run(wanted: str | None, seconds: int | None) -> None:
+    """Measure one thing, or both."""
+    for name, measured in {"ages": ages, "cpu": cpu}.items():
+        if wanted in (None, name):
+            await measured(seconds or SECONDS[name])
+            print(flush=True)
 
 
 def main() -> None:
-    """Run with the command line's seconds, or as the projector."""
-    if sys.argv[1:2] == ["project"]:
-        url, database, count = sys.argv[2:]
-        uvloop.run(project(url, database, int(count)))
-    else:
-        uvloop.run(run(int(sys.argv[1]) if len(sys.argv) > 1 else SECONDS))
+    """Run as the command line says, or as the projector."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["project"]:
+        url, database, count, interval_ms = arguments[1:]
+        uvloop.run(project(url, database, int(count), int(interval_ms)))
+        return
+    wanted = arguments.pop(0) if arguments and arguments[0] in SECONDS else None
+    uvloop.run(run(wanted, int(arguments[0]) if arguments else None))
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def _runner() -> Iterator[Point]:
 
 
 def _projector() -> Iterator[Point]:
-    yield from (Point(f"projector.commit.{when}", passing=4) for when in ("before", "within", "during", "after"))
+    yield from (Point(f"projector.commit.{when}", passing=2) for when in ("before", "within", "during", "after"))
     yield from (Point(f"projector.checkpoint.{when}", passing=2) for when in ("before", "during", "after"))
     yield from (Point(f"projector.snapshot.{when}", deed="query") for when in ("before", "within", "after"))
     yield from (Point(f"projector.set-aside.{when}", deed="spoil-views") for when in ("before", "within", "after"))

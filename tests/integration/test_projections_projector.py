@@ -24,14 +24,17 @@ from cutor.environments import Environments
 from cutor.model.content import pack
 from cutor.model.environments import EnvironmentBuilt, EnvironmentRemoved, Programs
 from cutor.model.subjects import EVENTS
+from cutor.projections import pace
 from cutor.projections.errors import ProjectorBusy
 from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.batches import read_batches
 from cutor.projections.queries.client import query
+from cutor.projections.settings import ProjectorSettings
 from tests.integration.projecting import FINISHED, PATIENCE_S, copy_of_the_views, happen, happen_to_many, projector, until
 from tests.nats_server import OwnServer
 from tests.unit.histories import RUNNING
 
+RESTS_MS = 10 * int(PATIENCE_S * 1000)
 VIEWS = ("events", "submissions", "stages", "environments", "environment_events", "dead_letters", "gaps")
 
 
@@ -205,6 +208,43 @@ async def test_what_a_dead_server_lost_is_not_kept(
         await own_bus.publish("cutor.ev.default.s.leased", b"{}")
         await until(own_bus, lost, f"{last + 1} 0")
     assert f"holds another message at {last}" in caplog.text
+
+
+async def test_a_question_has_all_that_has_come_though_commits_rest(
+    own_server: OwnServer, own_bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than this test has patience; whoever has asked before has no advantage here."""
+    monkeypatch.setattr(pace, "LOOKED_AT_S", 0.0)
+    async with projector(own_server.url, tmp_path / "views.duckdb", ProjectorSettings(commit_interval_ms=RESTS_MS)):
+        for name in ("one", "two", "three"):
+            last = await happen(own_bus, name, *FINISHED)
+            await until(own_bus, "SELECT max(sequence) FROM events", last)
+
+
+async def test_one_that_ends_while_commits_rest_has_committed_what_had_come(
+    own_server: OwnServer, own_bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened, resting = asyncio.Event(), asyncio.Event()
+
+    async def in_two_pieces(wanted: Wanted) -> AsyncGenerator[Columns, None]:
+        assert wanted.pace is not None
+        if wanted.stream == EVENTS:
+            await happened.wait()
+            sent = Columns.of([stored async for stored in own_bus.read(EVENTS)])
+            for piece in (sent.part(0, 1), sent.part(1, len(sent))):
+                yield piece
+                resting.set()
+                await wanted.pace.rest(piece)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(connection, "as_it_comes", in_two_pieces)
+    async with projector(own_server.url, tmp_path / "views.duckdb", ProjectorSettings(commit_interval_ms=RESTS_MS)):
+        last = await happen(own_bus, "s", *FINISHED)
+        happened.set()
+        async with asyncio.timeout(PATIENCE_S):
+            await resting.wait()
+    with duckdb.connect(tmp_path / "views.duckdb") as views:
+        assert views.execute("SELECT max(sequence) FROM events").fetchall() == [(last,)]
 
 
 async def test_one_that_falls_far_behind_while_it_follows_goes_on_in_bulk(

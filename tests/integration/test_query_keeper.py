@@ -60,6 +60,10 @@ time.sleep(600)
 SETTINGS = Settings(server="", name="", database="", snapshot_age_ms=0, snapshot_interval_s=0.0, snapshot_path="")
 
 
+async def nothing_has_come() -> None:
+    """All is committed."""
+
+
 @pytest.fixture
 async def writer(tmp_path: Path) -> AsyncIterator[Writer]:
     writer = Writer(tmp_path / "views.duckdb")
@@ -75,7 +79,7 @@ async def test_a_service_that_hangs_is_ended_and_lets_the_views_go(
     monkeypatch.setattr(keeper, "PROGRAM", ["-c", program, str(tmp_path)])
     monkeypatch.setattr(keeper, "HOLD_S", 0.1)
     monkeypatch.setattr(keeper, "READY_S", 0.0)
-    async with answering(SETTINGS, writer, Measures()):
+    async with answering(SETTINGS, writer, Measures(), nothing_has_come):
         deadline = time.monotonic() + PATIENCE_S
         while "the query service ended" not in caplog.text:
             assert time.monotonic() < deadline
@@ -89,7 +93,7 @@ async def test_a_question_that_comes_before_the_service_is_ready_does_not_end_it
     tmp_path: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(keeper, "PROGRAM", ["-c", ASKED_BEFORE_IT_IS_READY, str(tmp_path)])
-    async with answering(SETTINGS, writer, Measures()):
+    async with answering(SETTINGS, writer, Measures(), nothing_has_come):
         async with asyncio.timeout(PATIENCE_S):
             while not (tmp_path / "held").exists():
                 await asyncio.sleep(0.02)
@@ -101,7 +105,7 @@ async def test_a_service_that_has_to_be_killed_leaves_no_copies(
 ) -> None:
     monkeypatch.setattr(keeper, "PROGRAM", ["-c", DOES_NOT_END, str(tmp_path)])
     monkeypatch.setattr(keeper, "END_S", 0.1)
-    async with answering(msgspec.structs.replace(SETTINGS, database=str(writer.path)), writer, Measures()):
+    async with answering(msgspec.structs.replace(SETTINGS, database=str(writer.path)), writer, Measures(), nothing_has_come):
         copies = [beside(writer.path, name) for name in ("snapshot", "snapshot.wal", "export")]
         assert all(path.exists() for path in copies)
     assert not any(path.exists() for path in copies)

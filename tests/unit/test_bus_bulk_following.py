@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 
 from cutor.bus.bulk import following, pulling
+from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.pulling import DeliveryLost, LostLater
 from cutor.bus.bulk.reader import Wanted
 from cutor.bus.bulk.wire import Wire, WireFailed
@@ -38,6 +39,39 @@ async def test_pulls_that_end_while_nothing_comes_are_followed_by_others_at_once
             asked += await loop.sock_recv(server, 4096)
         await loop.sock_sendall(server, DELIVERY)
         assert (await coming).sequences == [7]
+    server.close()
+
+
+class Noted:
+    """A pace that notes how it is asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+        self.is_quiet = asyncio.Event()
+
+    async def rest(self, taken: Columns) -> None:
+        self.calls.append(taken.sequences)
+
+    def quiet(self) -> None:
+        self.calls.append("quiet")
+        self.is_quiet.set()
+
+
+async def test_a_pace_is_asked_behind_each_piece_and_told_that_there_is_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, server = socket.socketpair()
+    monkeypatch.setattr(Wire, "open", lambda *_: Wire(ours, "inbox"))
+    server.sendall(DELIVERY)
+    pace = Noted()
+    async with asyncio.timeout(PATIENCE_S), aclosing(following.as_it_comes(Wanted("", "S", "c", 0, pace))) as parts:
+        assert (await anext(parts)).sequences == [7]
+        assert not pace.calls
+        coming = asyncio.ensure_future(anext(parts))
+        await pace.is_quiet.wait()
+        assert pace.calls[:2] == [[7], "quiet"]
+        server.sendall(DELIVERY.replace(b".1.7.1.", b".1.8.2."))
+        assert (await coming).sequences == [8]
+        pace.calls.clear()
+    assert pace.calls == ["quiet"]
     server.close()
 
 

@@ -22,6 +22,7 @@ LOOK_S: Final = 0.5
 
 async def as_it_comes(wanted: Wanted) -> AsyncGenerator[Columns, None]:
     """Read without end: columns of what is there, hardly more than a MiB but for a larger message. A `Way` of reading."""
+    pace = wanted.pace
     wire = await asyncio.to_thread(Wire.open, wanted.server_url, "cutor follower", CONNECT_S)
     pulling = Pulling(wire, wanted.stream, wanted.consumer)
     try:
@@ -29,14 +30,20 @@ async def as_it_comes(wanted: Wanted) -> AsyncGenerator[Columns, None]:
             pulling.pull()
             if columns := pulling.receive(0):
                 yield columns
+                if pace is not None:
+                    await pace.rest(columns)
             else:
                 pulling.pull()  # for what came may have been the ends of pulls: nothing would come any more
+                if pace is not None:
+                    pace.quiet()
                 await _readable(wire)
     except LOST as error:
         if pulling.served:
             raise LostLater(str(error)) from error
         raise
     finally:
+        if pace is not None:
+            pace.quiet()
         wire.close()
 
 

@@ -48,13 +48,27 @@ class Part(Protocol):
 P = TypeVar("P", bound=Part)
 
 
+class Pace(Protocol):
+    """How soon who follows a stream wants more of it."""
+
+    async def rest(self, taken: Columns) -> None:
+        """Return when more is wanted: all of these has been taken. It is not called while who follows is busy."""
+
+    def quiet(self) -> None:
+        """Hear that all that came has been taken, or that no more of it comes."""
+
+
 class Wanted(NamedTuple):
-    """What is to be read: all that a consumer delivers, up to and with a sequence; none behind it. 0: all that comes."""
+    """What is to be read: all that a consumer delivers, up to and with a sequence; none behind it. 0: all that comes.
+
+    Where it is followed, at a ``pace``; None: as it comes.
+    """
 
     server_url: str
     stream: str
     consumer: str
     until: int
+    pace: Pace | None = None
 
 
 Way = Callable[[Wanted], AsyncGenerator[P, None]]
@@ -79,6 +93,7 @@ class BulkReader(Generic[P]):
         until_sequence: int | None,
         way: Way[P],
         anew: Callable[[], None] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._link = link
         self._api = api
@@ -87,6 +102,7 @@ class BulkReader(Generic[P]):
         self._until = until_sequence
         self._way = way
         self._anew = anew
+        self._pace = pace
         self._created: str | None = None
         self._ended = until_sequence is not None and from_sequence > until_sequence
 
@@ -119,7 +135,7 @@ class BulkReader(Generic[P]):
                 return
             if self._anew is not None:
                 self._anew()
-            wanted = Wanted(self._link.server_url, self._stream, consumer, self._until or 0)
+            wanted = Wanted(self._link.server_url, self._stream, consumer, self._until or 0, self._pace)
             async with aclosing(self._way(wanted)) as parts:
                 async for part in parts:
                     self._position = part.last

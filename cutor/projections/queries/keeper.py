@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -45,9 +45,14 @@ LONGEST_PAUSE_S: Final = 15.0
 
 
 @asynccontextmanager
-async def answering(settings: Settings, writer: Writer, measures: Measures) -> AsyncIterator[None]:
-    """Have queries answered as long as this lasts, by a process that is started again where it ends."""
-    keeper = _Keeper(settings, writer, measures)
+async def answering(
+    settings: Settings, writer: Writer, measures: Measures, look: Callable[[], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Have queries answered as long as this lasts, by a process that is started again where it ends.
+
+    ``look`` is called before the views are copied for one, and has committed what has come.
+    """
+    keeper = _Keeper(settings, writer, measures, look)
     measures.note(*(Observation(table.QUESTIONS, 0.0, (result,)) for result in table.QUESTION_RESULTS))
     task = asyncio.create_task(keeper.keep(), name="keep the query service")
     try:
@@ -61,8 +66,9 @@ async def answering(settings: Settings, writer: Writer, measures: Measures) -> A
 
 
 class _Keeper:
-    def __init__(self, settings: Settings, writer: Writer, measures: Measures) -> None:
+    def __init__(self, settings: Settings, writer: Writer, measures: Measures, look: Callable[[], Awaitable[None]]) -> None:
         self.ready = asyncio.Event()
+        self._look = look
         self._measures = measures
         self._settings = settings
         self._writer = writer
@@ -124,6 +130,7 @@ class _Keeper:
     async def _hold(self, link: Link, wanted: Hold, served: asyncio.Event) -> None:
         """Hold the views until the service has copied them, or has ended."""
         try:
+            await self._look()
             if wanted.known == await self._writer.steady_version():
                 await link.send(Held(known=True))
                 return

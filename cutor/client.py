@@ -26,6 +26,7 @@ from cutor.build_progress import with_progress
 from cutor.bus.connection import Bus
 from cutor.bus.errors import AddressInvalid, AppendUnconfirmed
 from cutor.config import Config, Surroundings, load
+from cutor.errors import WaitedTooLong
 from cutor.journal import Journal
 from cutor.model.build_progress import BuildProgress
 from cutor.model.content import decode_request_text
@@ -167,10 +168,7 @@ class Client:
         """
         address = address_of(tenant, id)
         check_timeout(timeout_s)
-        state = await self.journal.known(address)
-        if wait and not state.ended:
-            async with waiting_for(address, timeout_s):
-                state = await self._ended(address)
+        state = await (self._ended(address, timeout_s) if wait else self.journal.known(address))
         return await self._document(state)
 
     async def watch(self, id: str, tenant: str = "default") -> AsyncGenerator[Update, None]:  # noqa: A002
@@ -263,14 +261,16 @@ class Client:
     def _parked(self) -> ParkedSubmissions:
         return ParkedSubmissions(self.journal)
 
-    async def _ended(self, address: Address) -> Submission:
-        """Return the state after the terminal event."""
-        watching = self.journal.watch(address)
-        async with aclosing(watching):
-            async for _, state in watching:
-                if state.ended:
-                    return state
-        raise AssertionError("watching ends with a terminal event")
+    async def _ended(self, address: Address, timeout_s: float | None) -> Submission:
+        """Return the state after the terminal event. What has ended, or is unknown, is found in no time at all."""
+        seen: list[Submission] = []
+        try:
+            async with waiting_for(address, timeout_s):
+                return await self.journal.end_of(address, seen.append)
+        except WaitedTooLong:
+            if not seen and (state := await self.journal.known(address)).ended:
+                return state
+            raise
 
     async def _document(self, state: Submission) -> Result:
         return await self.journal.contents.resolve(result(state))

@@ -32,7 +32,7 @@ from cutor.journal_errors import (
 from cutor.model.codec import EventError, decode_policy, encode
 from cutor.model.content import INLINE_BYTES
 from cutor.model.decide import decide_submit, event_message_id
-from cutor.model.events import Event, StoredRequest, Submitted, kind_of
+from cutor.model.events import PASSING_KINDS, Event, StoredRequest, Submitted, kind_of
 from cutor.model.limits import Policy
 from cutor.model.messages import SUBMITTED, Message, Unreadable, is_malformed, read_message
 from cutor.model.request import ValidRequest, digest, size_bytes
@@ -412,14 +412,30 @@ class Journal:
             expected_sequence=expected_sequence,
         )
 
-    async def watch(self, address: Address) -> AsyncGenerator[tuple[Entry, Submission], None]:
+    async def end_of(self, address: Address, seen: Callable[[Submission], None] = lambda _state: None) -> Submission:
+        """Return the state of a submission after its terminal event; ``seen`` is given every state that is read before.
+
+        What happens on the way is read with the end. Raises as `watch` does.
+        """
+        async with aclosing(self.watch(address, wakes=_may_end)) as watching:
+            async for _, state in watching:
+                if state.ended:
+                    return state
+                seen(state)
+        raise AssertionError("watching ends with a terminal event")
+
+    async def watch(
+        self, address: Address, *, wakes: Callable[[str], bool] = lambda _subject: True
+    ) -> AsyncGenerator[tuple[Entry, Submission], None]:
         """Yield every message of a submission with the state after it, from the first on, until its terminal event.
 
-        Needs no consumer: see `Bus.follow`. Raises `SubmissionUnknown`; `BusUnreachable` where the server stays away for
+        Needs no consumer: see `Bus.follow`, also for ``wakes``.
+        Raises `SubmissionUnknown`; `BusUnreachable` where the server stays away for
         `WATCH_PATIENCE_S`; `StreamRewound`.
         """
         folding = Folding(address)
-        messages = self.bus.follow(fence(address), event_subject(address, SUBMITTED), patience_s=WATCH_PATIENCE_S)
+        first = event_subject(address, SUBMITTED)
+        messages = self.bus.follow(fence(address), first, patience_s=WATCH_PATIENCE_S, wakes=wakes)
         async with aclosing(messages):
             async for stored in messages:
                 entry = await self._entry(stored)
@@ -449,6 +465,11 @@ class _Attempt:
     def see(self, entry: Entry) -> None:
         """Look whether an entry is this event: its own append, whose answer was lost."""
         self.seen = self.seen or (entry.stored.message_id == self.message_id and entry.message == self._event)
+
+
+def _may_end(subject: str) -> bool:
+    """Return whether a submission may end with a message on a subject: of all kinds but those that are known not to."""
+    return subject.rpartition(".")[2] not in PASSING_KINDS
 
 
 def _same(state: Submission, wanted_digest: str) -> Submission:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing
 from typing import Final, NamedTuple
 
 import msgspec
@@ -179,9 +178,4 @@ class Rejudging:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _outcome(self, address: Address) -> str:
-        watching = self._journal.watch(address)
-        async with aclosing(watching):
-            async for _, state in watching:
-                if state.ended:
-                    return str(state.outcome)
-        raise AssertionError("watching ends with a terminal event")
+        return str((await self._journal.end_of(address)).outcome)

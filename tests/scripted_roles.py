@@ -54,19 +54,25 @@ def request(
 
 
 class Scripted:
-    """A step whose work is a function of the test; one that has an ``approach`` is asked before the lease, without a slot."""
+    """A step whose work is a function of the test; one that has an ``approach`` is asked before the lease, without a slot.
+
+    One that has a ``check`` makes sure of what it needs by itself.
+    """
 
     def __init__(self, role: Role, work: Work) -> None:
         self.role: Role = role
         self._work = work
         self._approach: Approach | None = getattr(work, "approach", None)
         self.looks = self._approach is not None
+        self._check: Callable[[], Awaitable[None]] | None = getattr(work, "check", None)
         self.unable_times = 0
 
     async def check(self) -> None:
         if self.unable_times:
             self.unable_times -= 1
             raise WorkerUnable("no Docker Engine answers")
+        if self._check is not None:
+            await self._check()
 
     async def approach(self, arrival: Arrival, /) -> Any:
         return self.work if self._approach is None else await self._approach(arrival)

@@ -289,14 +289,16 @@ class Bus:
         *,
         stream: str = EVENTS,
         patience_s: float,
+        wakes: Callable[[str], bool] = lambda _subject: True,
     ) -> AsyncGenerator[Stored, None]:
         """The `history` of a few messages, and what comes behind it, each once and in order; without a consumer.
 
+        What comes on a subject of which ``wakes`` is false comes with the next message of which it is true, or within seconds.
         Ends at once where there is nothing on the subject `first`, and else never: leave with `contextlib.aclosing`.
         Survives restarts of the server; BusUnreachable once none has answered for `patience_s`. StreamRewound if the stream
         loses what was read; StreamMissing.
         """
-        wanted = Followed(stream, filter, first, patience_s)
+        wanted = Followed(stream, filter, first, patience_s, wakes)
         async with aclosing(Follower(self.link, self.api, self._reading, wanted).batches()) as batches:
             async for messages in batches:
                 for message in messages:

@@ -6,6 +6,10 @@ consumers and pull from them may drain those of the roles as well: NATS permissi
 A notice may pass before the stream has stored its message, may be that of a message the stream refused, and may be missed. So
 it only makes this process look: until the message it told of is there, for as long as `LOOKS_AFTER_S` says; and without any
 notice after `LOOK_EVERY_S`, after a lost connection and when it is there again.
+
+Who waits for some messages alone need not look at every notice: those that `wakes` says nothing of are counted, so that one
+read brings all of them with the message that was waited for. A count is a guess, whatever passed by: one that is too small
+costs another read, one that is too large a search of the server's through the rest of the stream, once for each look.
 """
 
 from __future__ import annotations
@@ -37,13 +41,15 @@ AWAITED: Final = 1024
 class Followed:
     """What to follow: `matching` (a subject with wildcards) from the oldest message on the subject `first` on.
 
-    `patience_s` is how long a server that does not answer is waited for.
+    `patience_s` is how long a server that does not answer is waited for; `wakes` says of a subject whether a message on it is
+    to be read at once: others come with it, or within `LOOK_EVERY_S`.
     """
 
     stream: str
     matching: str
     first: str
     patience_s: float
+    wakes: Callable[[str], bool] = lambda _subject: True
 
 
 class Follower:
@@ -56,6 +62,7 @@ class Follower:
         self._wanted = wanted
         self._woken = asyncio.Event()
         self._awaited: set[tuple[str, str | None]] = set()
+        self._passed: set[tuple[str, str | None]] = set()
         self._last: Stored | None = None
         self._pending = 0
         self._doubted = False
@@ -130,13 +137,17 @@ class Follower:
         assert self._last is not None, "begun"
         if self._doubted:
             await self._check_same_stream(self._last)
-        stream, matching, count = self._wanted.stream, self._wanted.matching, max(1, self._pending)
+        stream, matching = self._wanted.stream, self._wanted.matching
+        count = max(1, self._pending, len(self._awaited | self._passed) if self._passed else 0)
+        self._passed.clear()
         found, self._pending = await self._reading.batch(stream, self._last.sequence + 1, matching, count)
         return self._took(found)
 
     def _took(self, messages: list[Stored]) -> list[Stored]:
         for message in messages:
-            self._awaited.discard((message.subject, message.message_id))
+            told = message.subject, message.message_id
+            self._awaited.discard(told)
+            self._passed.discard(told)
             self._last = message
         return messages
 
@@ -155,6 +166,9 @@ class Follower:
         self._woken.set()
 
     def _noticed(self, message: Msg) -> None:
-        if len(self._awaited) < AWAITED:
-            self._awaited.add((message.subject, (message.headers or {}).get(MESSAGE_ID)))
-        self._woken.set()
+        wakes = self._wanted.wakes(message.subject)
+        told = self._awaited if wakes else self._passed
+        if len(told) < AWAITED:
+            told.add((message.subject, (message.headers or {}).get(MESSAGE_ID)))
+        if wakes:
+            self._woken.set()

@@ -98,6 +98,11 @@ class Engine:
         self._answered_s = time.monotonic()
         return answer
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is asked over a socket of this host: then the end of its process ends every connection at once."""
+        return self.address.startswith("unix://")
+
     def answered_within(self, seconds: float) -> bool:
         """Return whether the engine did something that it was asked for so short a time ago."""
         return time.monotonic() - self._answered_s < seconds

@@ -77,6 +77,11 @@ class Facts:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
 
+    @property
+    def hears_its_end(self) -> bool:
+        """Whether the end of Docker's process would have been heard by now (1 ms). One that stands still is not."""
+        return self.listening and self._engine.is_local
+
     async def image_id(self, image: str) -> str:
         """As `Engine.image_id`."""
         return await self._known("image", image, self._engine.image_id)

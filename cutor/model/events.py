@@ -235,6 +235,8 @@ EVENT_TYPES: Final[tuple[type[_Event], ...]] = (
     CacheLost,
     Cleaned,
 )
+PASSING_KINDS: Final = frozenset({"submitted", "leased", "cache-built", "cache-lost", "compiled", "ran"})
+"""Kinds of events with which no submission ends."""
 TERMINAL_KINDS: Final = frozenset({"finished", "cancelled", "rejected", "parked"})
 
 

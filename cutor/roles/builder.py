@@ -44,7 +44,7 @@ from cutor.nix.session import BuildSession, NoRoomLeft
 from cutor.roles.claims import Claim, Tell, Turn, alone
 from cutor.roles.context import RoleContext
 from cutor.roles.image import check_image
-from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault
+from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault, WorkerUnable
 from cutor.roles.loop import serve
 from cutor.roles.own_addresses import own_addresses
 from cutor.roles.owners import Owners
@@ -119,24 +119,32 @@ class BuildStep:
             yield
 
     async def check(self) -> None:
-        """Make sure of what no submission brings: an engine that answers, and the image. Raises `WorkerUnable`."""
-        await check_engine(self._engine)
+        """Make sure of what no submission brings: an engine that is there, and the image. Raises `WorkerUnable`.
+
+        Whether it answers, too, is asked before a build: what stands needs nothing of it.
+        """
+        if not self._facts.hears_its_end:
+            await check_engine(self._engine, self._facts)
         await check_image(self._facts, self._settings.image)
 
     async def approach(self, arrival: Arrival, /) -> LeasedWork | PutOff:
         """Look what the environment needs; wait for who builds it, or for a slot to build it in."""
         sequence = arrival.state.step_sequence
         known = self._put_off.get(sequence)
-        if known is not None and (again := await self._put_off_again(arrival, known)) is not None:
-            return again
-        self._put_off.pop(sequence, None)
-        return await self._look(arrival)
+        try:
+            if known is not None and (again := await self._put_off_again(arrival, known)) is not None:
+                return again
+            self._put_off.pop(sequence, None)
+            return await self._look(arrival)
+        except WorkerUnable as error:
+            log.warning("%s: it cannot be built now: %s; it is tried again", arrival.state.address, error)
+            return "later"
 
     async def _put_off_again(self, arrival: Arrival, known: Remembered) -> PutOff | None:
         """Return how who was put off is so once more, for which its request is not read; null where it is to be looked at."""
         claim, state = Claim(arrival, known.key, self._owners), arrival.state
         async with self._telling(arrival) as tell:
-            again = await claim.put_off_again(arrival.place, shares=known.cache, tell=tell, may_build=self._room.suffices)
+            again = await claim.put_off_again(arrival.place, shares=known.cache, tell=tell, may_build=self._may_build)
         if again is not None:
             return again
         if state.environment_losses == 0 or not self.publishing.holds_back(state.lease) or await claim.standing() is not None:
@@ -173,11 +181,15 @@ class BuildStep:
 
     async def _turn(self, arrival: Arrival, claim: Claim, *, cache: bool) -> Known | Turn:
         """Wait for the environment, or for the turn to build it; with ``cache`` false for nobody else's build."""
-        room = self._room.suffices
         async with self._telling(arrival) as tell:
             if cache:
-                return await claim.settle(arrival.place, self._context.worker, tell=tell, may_build=room)
-            return await alone(arrival, tell=tell, may_build=room)
+                return await claim.settle(arrival.place, self._context.worker, tell=tell, may_build=self._may_build)
+            return await alone(arrival, tell=tell, may_build=self._may_build)
+
+    async def _may_build(self) -> bool:
+        """Return whether this host has room for a build. Raises `WorkerUnable` where its engine does not answer."""
+        await check_engine(self._engine, self._facts)
+        return await self._room.suffices()
 
     async def _standing(self, claim: Claim, arrival: Arrival, key: str) -> Known | PutOff | None:
         """Return the environment where it stands; what a runner missed is built only for a cache that may take it, if any."""

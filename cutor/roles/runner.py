@@ -140,7 +140,7 @@ class RunStep:
 
     async def check(self) -> None:
         """Make sure of what no submission brings: an engine that answers, the image, a uid. Raises `WorkerUnable`."""
-        await check_engine(self._engine)
+        await check_engine(self._engine, self._facts)
         await check_image(self._facts, self._context.config.docker.image)
         await self._slots.claim()
 

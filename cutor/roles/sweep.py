@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from cutor.containers.engine import ContainerSummary, Engine
 from cutor.containers.errors import ContainerError
+from cutor.containers.facts import Facts
 from cutor.containers.host_config import ROLE_LABEL, SUBMISSION_LABEL, UID_LABEL, USER_LABEL, VolumeSpec
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Role
@@ -21,20 +22,22 @@ log = logging.getLogger(__name__)
 
 CHECK_S: Final = 5.0
 ANSWERED_S: Final = 0.5
-"""How long an answer of the engine counts for the question whether it answers."""
+"""How long an answer of the engine counts for the question whether it answers, while it is listened to."""
+ANSWERED_HERE_S: Final = 5.0
+"""Likewise of one on this host, whose end would be heard: what stands still is left, and fails no sooner than after that."""
 ENDED: Final = frozenset({"exited", "dead"})
 """States of containers, as Docker lists them, in which nothing runs any more."""
 REMOVE_S: Final = 20.0
 """How long a role's start waits for Docker to remove what is left; its supervisor waits a minute for the role."""
 
 
-async def check_engine(engine: Engine) -> None:
+async def check_engine(engine: Engine, facts: Facts) -> None:
     """Make sure that the engine answers, before a lease is spent on it (1 ms). Raises `WorkerUnable`.
 
-    Where it did something within `ANSWERED_S`, it is not asked: should it be gone since, a lease is spent that is counted, as
-    where it goes right behind its answer.
+    Where it did something a short time ago, and its connection has not ended since, it is not asked: should it be gone all the
+    same, a lease is spent that is counted, as where it goes right behind its answer.
     """
-    if engine.answered_within(ANSWERED_S):
+    if facts.listening and engine.answered_within(ANSWERED_HERE_S if facts.hears_its_end else ANSWERED_S):
         return
     try:
         async with asyncio.timeout(CHECK_S):

@@ -11,6 +11,7 @@ import pytest
 from cutor.bus.api import Api
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusClosed, BusUnreachable, StreamMissing, StreamRewound
+from cutor.bus.message import Stored
 from tests.nats_server import Append, OwnServer, appender, apply_streams
 
 PATIENCE_S = 180.0
@@ -71,6 +72,42 @@ async def test_a_thousand_events_as_fast_as_they_can_come(bus: Bus, fresh_id: st
 async def consumers(bus: Bus) -> set[str]:
     """Return the names of the consumers of EVENTS; one of a reader that has gone stays for a while."""
     return {*(await bus.api.call("consumers", "CONSUMER.NAMES.EVENTS", {}))["consumers"]}
+
+
+async def test_what_wakes_nobody_comes_with_what_does_by_one_read(
+    bus: Bus, fresh_id: str, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutor.bus.following.LOOK_EVERY_S", 1000.0)
+    asked: list[int] = []
+    seen: list[int] = []
+    batch = bus._reading.batch
+
+    def ends(subject: str) -> bool:
+        return subject.endswith(".finished")
+
+    async def counted(stream: str, sequence: int, matching: str, count: int) -> tuple[list[Stored], int]:
+        found = await batch(stream, sequence, matching, count)
+        asked.append(count)
+        return found
+
+    async def ended() -> None:
+        subjects = f"cutor.ev.default.{fresh_id}.>", f"cutor.ev.default.{fresh_id}.submitted"
+        async with aclosing(bus.follow(*subjects, patience_s=PATIENCE_S, wakes=ends)) as following:
+            async for stored in following:
+                seen.append(stored.sequence)
+                if ends(stored.subject):
+                    return
+
+    monkeypatch.setattr(bus._reading, "batch", counted)
+    sequences = [await append(fresh_id, "submitted", 0)]
+    task = asyncio.create_task(ended())
+    await seen_so_far(asked, 1)
+    for kind in ("leased", "cache-built", "leased", "ran"):
+        sequences.append(await append(fresh_id, kind, sequences[-1]))
+    assert (asked, seen) == ([1], sequences[:1])
+    sequences.append(await append(fresh_id, "finished", sequences[-1]))
+    await asyncio.wait_for(task, 180)
+    assert (asked[:2], seen) == ([1, 5], sequences)
 
 
 async def test_it_makes_no_consumer(bus: Bus, fresh_id: str, append: Append) -> None:

@@ -81,6 +81,9 @@ class Builder:
     def __init__(self, step: BuildStep) -> None:
         self._step = step
 
+    async def check(self) -> None:
+        await self._step.check()
+
     async def approach(self, arrival: Arrival) -> LeasedWork | PutOff:
         return await self._step.approach(arrival)
 

@@ -22,7 +22,7 @@ from cutor.model.codec import (
     encode,
 )
 from cutor.model.environments import EnvironmentRemoved
-from cutor.model.events import EVENT_TYPES, KINDS, Leased, kind_of
+from cutor.model.events import EVENT_TYPES, KINDS, PASSING_KINDS, TERMINAL_KINDS, Leased, kind_of
 from cutor.model.limits import Bounds, Policy
 from tests.unit.histories import RUNNING, ran
 
@@ -184,3 +184,7 @@ def test_bodies_are_json_with_kind_and_version() -> None:
     assert msgspec.json.decode(encode(ran(0, "OK")))["kind"] == "ran"
     assert msgspec.json.decode(encode(RUNNING[1]))["version"] == 1
     assert isinstance(RUNNING[1], Leased)
+
+
+def test_every_kind_of_event_is_known_to_end_a_submission_or_to_leave_it_open_but_for_what_comes_behind_an_end() -> None:
+    assert sorted((*PASSING_KINDS, *TERMINAL_KINDS, "cleaned")) == sorted(KINDS)

@@ -68,7 +68,12 @@ def judge(found: Sequence[Left], places: Mapping[str, Place]) -> Iterator[Findin
             if any(isinstance(one, kind) for one in all_of_them)
         )
         many = f"{_many(all_of_them)} of {_named(sorted(unknown))}: {who}"
-        yield warn(WHAT, many, f"{shows} shows them; remove those of no stack that runs")
+        old = (
+            "; `cutor gc` removes a mark once it is a day old"
+            if any(isinstance(one, VolumeSpec) for one in all_of_them)
+            else ""
+        )
+        yield warn(WHAT, many, f"{shows} shows them; remove those of no stack that runs{old}")
     hidden = {places[instance].data: left for instance, left in there.items() if places[instance].lives is None}
     if hidden:
         where = ", ".join(map(str, sorted(hidden)))

@@ -12,8 +12,9 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -234,7 +235,10 @@ class Engine:
         """Return every volume that has all of these labels, each as ``name`` or ``name=value`` (1 ms)."""
         filters = json.dumps({"label": labels})
         found = await self.call("list volumes", self._docker._query_json("volumes", params={"filters": filters}))
-        return [VolumeSpec(str(one["Name"]), dict(one["Labels"] or {})) for one in found["Volumes"] or ()]
+        return [
+            VolumeSpec(str(one["Name"]), dict(one["Labels"] or {}), _seconds(one.get("CreatedAt")))
+            for one in found["Volumes"] or ()
+        ]
 
     async def marks(self, instance: str | None = None) -> list[VolumeSpec]:
         """Return the marks of environments that the runner of ``instance``, or of any, uses or used (`use_mark`)."""
@@ -331,6 +335,13 @@ class Engine:
             self.call("say where its files are", self._docker._query_json("info")),
         )
         return str(shown["Mountpoint"]), str(info["DockerRootDir"])
+
+
+def _seconds(moment: object) -> float | None:
+    """Return a moment as Docker writes it in seconds since 1970; null where it is none."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(str(moment)).timestamp()
+    return None
 
 
 def _reason(error: BaseException) -> str:

@@ -60,10 +60,14 @@ class ContainerSpec:
 
 @dataclass(frozen=True)
 class VolumeSpec:
-    """A volume to be made, or one that is there: its name, and its labels."""
+    """A volume to be made, or one that is there: its name, and its labels.
+
+    ``made_s``: when Docker made it, in seconds since 1970; null for one that is to be made, and where Docker does not say.
+    """
 
     name: str
     labels: dict[str, str]
+    made_s: float | None = field(default=None, compare=False)
 
 
 DATA_LABEL: Final = "cutor.data"

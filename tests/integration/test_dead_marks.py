@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import secrets
+import time
 from pathlib import Path
 
 from cutor.containers.engine import Engine
 from cutor.containers.host_config import Identity, RunnerStorage, VolumeSpec, runner_spec, use_mark
 from cutor.roles.collections import runs_in
 from cutor.stack.data import DataDirectory
-from cutor.stack.dead_marks import remove_dead_marks
+from cutor.stack.dead_marks import NOBODYS_S, remove_dead_marks
 from tests.child_image import IMAGE
 from tests.integration.stage_support import RESOURCES, UID, connected
 
@@ -42,13 +43,21 @@ async def test_only_marks_of_dead_instances_go(tmp_path: Path) -> None:
             assert of_dead.name not in await runs_in(engine, volume)
         assert await remove_dead_marks(engine, volume) == 1, "its lock is free now"
         assert await remove_dead_marks(engine, elsewhere.labels["cutor.store"]) == 1
-        for one in stay[1:]:
-            assert await engine.remove_volume(one.name)
+        assert set(await runs_in(engine, volume)) == {one.name for one in stay[1:]}
+        with living.lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            of_living = await marked(engine, volume, living.make_instance(), living.path)
+            assert await remove_dead_marks(engine, volume, time.time() + NOBODYS_S + 60) == len(stay[1:])
+            assert set(await runs_in(engine, volume)) == {of_living.name}
+        assert await engine.remove_volume(of_living.name)
 
 
 async def test_a_mark_stays_while_a_container_of_its_instance_runs(tmp_path: Path) -> None:
-    """User code may be in it: its runner was killed a moment ago, and Docker has not ended it."""
-    volume = "cutor-nix-store"
+    """User code may be in it: its runner was killed a moment ago, and Docker has not ended it.
+
+    Or its runner lives, in a container that has the data directory.
+    """
+    volume = f"no-store-{secrets.token_hex(4)}"
     data = DataDirectory(tmp_path / "data")
     data.prepare()
     instance = data.make_instance()
@@ -58,9 +67,11 @@ async def test_a_mark_stays_while_a_container_of_its_instance_runs(tmp_path: Pat
         child = await engine.start(runner_spec(identity, image=IMAGE, uid=UID + 40_000, resources=RESOURCES, storage=storage))
         try:
             mark = await marked(engine, volume, instance, data.path)
-            await remove_dead_marks(engine, volume)
-            assert mark.name in await runs_in(engine, volume)
+            elsewhere = await marked(engine, volume, instance, tmp_path / "of another")
+            await remove_dead_marks(engine, volume, time.time() + NOBODYS_S + 60)
+            assert {mark.name, elsewhere.name} <= set(await runs_in(engine, volume))
         finally:
             await child.remove()
-        await remove_dead_marks(engine, volume)
-        assert mark.name not in await runs_in(engine, volume)
+        await remove_dead_marks(engine, volume, time.time() + NOBODYS_S + 60)
+        assert not {mark.name, elsewhere.name} & set(await runs_in(engine, volume))
+        assert await engine.remove_volume(volume)

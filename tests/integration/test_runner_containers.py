@@ -20,7 +20,7 @@ from cutor.roles.runner_containers import RunnerContainer, RunnerContainers
 from cutor.roles.settings import RunnerSettings
 from cutor.roles.slots import Slots
 from tests.child_image import IMAGE
-from tests.integration.stage_support import RESOURCES, UID, connected
+from tests.integration.stage_support import RESOURCES, UID, connected, submission
 
 PATIENCE_S: Final = 180.0
 
@@ -70,9 +70,11 @@ async def engine_by(line: Line, path: Path) -> AsyncIterator[Engine]:
         yield engine
 
 
-def context_of(data: Path, **runner: int) -> RoleContext:
+def context_of(data: Path, *, most: int, submissions: int = 1) -> RoleContext:
     """Return the context of a runner of an instance of its own."""
-    settings = RunnerSettings(uid_base=UID + 50_000, slots=2, pool_minimum=2, pool_maximum=runner["most"])
+    settings = RunnerSettings(
+        uid_base=UID + 50_000, slots=2, pool_minimum=2, pool_maximum=most, submissions_per_container=submissions
+    )
     config = Config(docker=DockerSettings(image=IMAGE), runner=settings)
     return RoleContext("", f"pool-{secrets.token_hex(4)}", "w1", config, lambda: None, asyncio.Event(), data=data)
 
@@ -145,4 +147,29 @@ async def test_without_a_pool_each_is_made_when_it_is_wanted(tmp_path: Path) -> 
                 await containers.give_back(one)
             assert [one.labels["cutor.role"] for one in await engine.list(context.instance)] == ["parked"]
         assert await engine.list(context.instance) == []
+    slots.close()
+
+
+async def test_a_container_whose_clearing_meets_a_bug_is_removed_and_its_place_and_uid_are_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def bug() -> None:
+        raise ZeroDivisionError("a bug")
+
+    context = context_of(tmp_path, most=2, submissions=100)
+    slots = Slots(context.config.runner.uid_base, context.config.runner.uids)
+    await slots.claim()
+    async with connected() as engine:
+        containers = RunnerContainers(engine, context, slots, RESOURCES)
+        async with containers.keeping():
+            await ready(containers, 2)
+            served = [await containers.lend(RESOURCES) for _ in range(2)]
+            for one in served:
+                await one.session.hand_over(await submission(engine, {"cutor-run.sh": "exit 0"}))
+                monkeypatch.setattr(one.session, "reset", bug)
+                await containers.give_back(one, whole=True)
+            assert not {one.name for one in served} & {one.name for one in await engine.list(context.instance)}
+            assert caplog.text.count("ZeroDivisionError: a bug") == 2
+            await ready(containers, 2)
+    assert len({slots.lend() for _ in range(context.config.runner.uids)}) == context.config.runner.uids, "all are free again"
     slots.close()

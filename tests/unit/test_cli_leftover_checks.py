@@ -44,6 +44,7 @@ def test_marks_of_environments_count_beside_containers() -> None:
     assert dead.detail == "1 container and 1 mark of the stack of /d, which is dead"
     assert unknown.detail.startswith("1 mark of the instance x")
     assert unknown.remedy.startswith("`docker volume ls --filter label=cutor` shows them")
+    assert unknown.remedy.endswith("`cutor gc` removes a mark once it is a day old")
 
 
 def labelled(data: Path, instance: str = "0123456789ab") -> ContainerSummary:

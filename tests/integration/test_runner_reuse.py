@@ -10,11 +10,13 @@ import pytest
 
 from cutor import Client
 from cutor.containers.engine import Engine
+from cutor.model.subjects import Address
 from cutor.nix.settings import NixSettings
 from tests import served
 from tests.bare_stack import User
-from tests.integration.live_submissions import PATIENCE_S, cleaned, document, printed
+from tests.integration.live_submissions import PATIENCE_S, cleaned, document, printed, until
 from tests.live_stack import PATIENT
+from tests.queues import taken_up
 from tests.stores import section
 
 CONFIG: Final = """
@@ -24,7 +26,11 @@ slots = 1
 slots = 1
 uid_base = 530000
 submissions_per_container = 3
+[tenants]
+default = 1
+flood = 1
 """
+QUEUED: Final = 6
 LEAVES: Final = """
 mkdir /tmp/left /dev/shm/left left; echo secret > left/A; chmod 000 left /tmp/left
 (trap '' TERM; while :; do sleep 1; done) > /dev/null 2>&1 &
@@ -101,3 +107,30 @@ async def test_a_container_whose_submission_was_cancelled_serves_no_other(reusin
         await client.cancel(identity)
         await cleaned(client, identity)
         assert (await served_in(reusing, client, LOOKS))[2] not in names
+
+
+async def test_a_single_submission_has_a_turn_before_another_tenants_queue_is_through(reusing: User) -> None:
+    """The one slot is held until all of them wait for the runner, so nothing depends on who is quick."""
+    async with Client(reusing.stack.server) as client:
+
+        async def waiting(address: Address) -> None:
+            async def built() -> bool | None:
+                state = await client.journal.state(address)
+                return True if state is not None and state.environment is not None else None
+
+            await until(built)
+
+        holds = (await client.submit(document("sleep 100", limits={"run": {"wall_time_ms": 110_000}}))).id
+        async with asyncio.timeout(PATIENCE_S):
+            while not served.named(reusing.stack.data, holds):
+                await asyncio.sleep(0.05)
+        queued = [Address("flood", (await client.submit(document("true", tenant="flood"))).id) for _ in range(QUEUED)]
+        single = Address("default", (await client.submit(document("true"))).id)
+        for one in (*queued, single):
+            await waiting(one)
+        await client.cancel(holds)
+        for one in (*queued, single):
+            assert (await client.result(one.id, one.tenant, wait=True, timeout_s=PATIENCE_S)).outcome == "OK"
+        leased = await taken_up(client.journal.bus, "runner")
+        order = [one for one in dict.fromkeys(leased) if one in {*queued, single}]
+        assert order.index(single) <= 2, order

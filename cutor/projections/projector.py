@@ -25,6 +25,7 @@ from cutor.metrics.table import REBUILDS
 from cutor.metrics.tally import Observation
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.archive.place import Archive
+from cutor.projections.cpu_pressure import CpuPressure
 from cutor.projections.errors import LeftOut, StreamLetGo, ViewsRejected
 from cutor.projections.folds.batches import read_batches
 from cutor.projections.folds.small_fold import SMALL
@@ -119,7 +120,8 @@ class Projector:
         self._context = context
         self._bus = bus
         self._writer = writer
-        self.paces = Paces(context.config.projector.commit_interval_ms / 1000, STREAMS, self._is_behind)
+        interval_s = context.config.projector.commit_interval_ms / 1000
+        self.paces = Paces(interval_s, STREAMS, self._is_behind, CpuPressure().is_high)
         self._letters = {stream: Letters(bus, writer, stream) for stream in STREAMS}
         self._verified = asyncio.Event()
         self._followed_anew: set[str] = set()

@@ -21,8 +21,8 @@ class ProjectorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         Meta(
             ge=0,
             le=1000,
-            description="how long a commit rests behind another while nobody asks; a question has all committed that has come, "
-            "and for 3 s behind it no commit rests; 0: none ever does",
+            description="how long a commit rests behind another while nobody asks and programs wait for CPUs; a question has "
+            "all committed that has come, and for 3 s behind it no commit rests; 0: none ever does",
         ),
     ] = 200
     snapshot_age_ms: Annotated[

@@ -5,8 +5,8 @@ lives of submissions (`lives`) at a steady rate. The age of an event is the time
 end of the commit that has it; what a publisher waits for its acknowledgement is not in it. Of the commits, half took as long as
 is shown or less. CPU time is that of the projector's process, all its threads; not of those that answer questions.
 
-Ages are measured while somebody asks a question each second, for whom commits do not rest (`cutor.projections.pace`); what an
-event costs, while nobody does, and beside it with commits that never rest.
+Ages are measured as they are while nobody asks, and while somebody does each second; what an event costs, while all CPUs are
+busy with something else, for which commits rest (`cutor.projections.pace`), and beside it with commits that never rest.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,17 +104,14 @@ async def paced(url: str, messages: Iterable[Made], rate: int) -> None:
 
 
 @asynccontextmanager
-async def asking(bus: Bus, *, wanted: bool) -> AsyncIterator[None]:
-    """Have somebody look at the views meanwhile, where that is wanted."""
+async def asking(bus: Bus) -> AsyncIterator[None]:
+    """Have somebody look at the views meanwhile."""
 
     async def ask() -> None:
         while True:
             await query(bus, "SELECT max(sequence) FROM events")
             await asyncio.sleep(ASK_S)
 
-    if not wanted:
-        yield
-        return
     await query(bus, "SELECT 1")
     task = asyncio.create_task(ask())
     try:
@@ -123,7 +121,22 @@ async def asking(bus: Bus, *, wanted: bool) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def measure(rate: int, seconds: int, *, looks: bool = False, commit_interval_ms: int | None = None) -> dict[str, Any]:
+@asynccontextmanager
+async def busy_cpus() -> AsyncIterator[None]:
+    """Have somebody want all CPUs meanwhile."""
+    command = [sys.executable, "-S", "-c", "while True: pass"]
+    busy = [await asyncio.create_subprocess_exec(*command) for _ in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            await process.wait()
+
+
+async def measure(
+    rate: int, seconds: int, *, looks: bool = False, busy: bool = False, commit_interval_ms: int | None = None
+) -> dict[str, Any]:
     """Return what a projector of its own process measured at a rate; of 0, while nothing happens."""
     count = rate * seconds
     interval_ms = ProjectorSettings().commit_interval_ms if commit_interval_ms is None else commit_interval_ms
@@ -139,7 +152,7 @@ async def measure(rate: int, seconds: int, *, looks: bool = False, commit_interv
             messages = lives(WARM_UP + count)
             try:
                 assert (await child.stdout.readline()) == b"ready\n"
-                async with asking(bus, wanted=looks):
+                async with asking(bus) if looks else nullcontext(), busy_cpus() if busy else nullcontext():
                     await paced(server.url, itertools.islice(messages, WARM_UP), WARM_UP_RATE)
                     assert (await asyncio.wait_for(child.stdout.readline(), PATIENCE_S)) == b"warm\n"
                     began = time.monotonic()
@@ -156,25 +169,27 @@ async def measure(rate: int, seconds: int, *, looks: bool = False, commit_interv
 
 
 async def ages(seconds: int) -> None:
-    """Measure how old events are while somebody looks, and print a table."""
+    """Measure how old events are, and print a table."""
     print(
-        "| events/s, as they came | half within, ms (target) | 99 % within, ms (target) | 90 % | longest | commits, ms | CPU |"
+        "| events/s, as they came | asked | half within, ms (target) | 99 % within, ms (target) "
+        "| 90 % | longest | commits, ms | CPU |"
     )
-    print("|---|---|---|---|---|---|---|")
-    for rate, (half, most) in TARGETS.items():
-        found = await measure(rate, seconds, looks=True)
+    print("|---|---|---|---|---|---|---|---|")
+    for (rate, (half, most)), looks in itertools.product(TARGETS.items(), (False, True)):
+        found = await measure(rate, seconds, looks=looks)
         times = f"{found['p50']:.1f} ({half}) | {found['p99']:.1f} ({most}) | {found['p90']:.1f} | {found['max']:.1f}"
         commits = f"{found['commits']:,}, {found['commit']:.1f}"
         share = found["cpu_s"] / found["wall_s"]
-        print(f"| {rate:,}, {found['came']:,.0f} | {times} | {commits} | {share:.0%} |", flush=True)
+        asked = "each second" if looks else "never"
+        print(f"| {rate:,}, {found['came']:,.0f} | {asked} | {times} | {commits} | {share:.0%} |", flush=True)
 
 
 async def cpu(seconds: int) -> None:
-    """Measure what events cost while nobody looks, and print a table."""
+    """Measure what events cost while nobody looks and all CPUs are busy, and print a table."""
     print("| events/s | ms of CPU an event | no commit rests | % of a CPU | no commit rests | events a commit | half, ms |")
     print("|---|---|---|---|---|---|---|")
     for rate in RATES:
-        found = [await measure(rate, seconds, commit_interval_ms=interval_ms) for interval_ms in (None, 0)]
+        found = [await measure(rate, seconds, busy=True, commit_interval_ms=interval_ms) for interval_ms in (None, 0)]
         each = " | ".join(f"{one['cpu_s'] / (rate * seconds) * 1000:.2f}" for one in found)
         share = " | ".join(f"{one['cpu_s'] / one['wall_s']:.1%}" for one in found)
         rest = f"{rate * seconds / found[0]['commits']:.1f} | {found[0]['p50']:.0f}"

@@ -25,6 +25,7 @@ from cutor.model.content import pack
 from cutor.model.environments import EnvironmentBuilt, EnvironmentRemoved, Programs
 from cutor.model.subjects import EVENTS
 from cutor.projections import pace
+from cutor.projections.cpu_pressure import CpuPressure
 from cutor.projections.errors import ProjectorBusy
 from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.batches import read_batches
@@ -215,6 +216,7 @@ async def test_a_question_has_all_that_has_come_though_commits_rest(
 ) -> None:
     """For longer than this test has patience; whoever has asked before has no advantage here."""
     monkeypatch.setattr(pace, "LOOKED_AT_S", 0.0)
+    monkeypatch.setattr(CpuPressure, "is_high", lambda _: True)
     async with projector(own_server.url, tmp_path / "views.duckdb", ProjectorSettings(commit_interval_ms=RESTS_MS)):
         for name in ("one", "two", "three"):
             last = await happen(own_bus, name, *FINISHED)
@@ -238,6 +240,7 @@ async def test_one_that_ends_while_commits_rest_has_committed_what_had_come(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(connection, "as_it_comes", in_two_pieces)
+    monkeypatch.setattr(CpuPressure, "is_high", lambda _: True)
     async with projector(own_server.url, tmp_path / "views.duckdb", ProjectorSettings(commit_interval_ms=RESTS_MS)):
         last = await happen(own_bus, "s", *FINISHED)
         happened.set()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from cutor.bus.bulk.columns import Columns
 from cutor.projections import pace
+from cutor.projections.cpu_pressure import PRESSURE, CpuPressure
 from cutor.projections.pace import FEW, FEW_BYTES, Paces, StreamPace
 
 PATIENCE_S = 60.0
@@ -20,7 +22,7 @@ def columns(count: int = 1, size_bytes: int = 2) -> Columns:
 
 def paced(interval_s: float, *streams: str) -> Paces:
     """Return paces of streams that are not ahead."""
-    return Paces(interval_s, streams or ["S"], lambda _: False)
+    return Paces(interval_s, streams or ["S"], lambda _: False, lambda: True)
 
 
 def resting(of: StreamPace) -> asyncio.Task[None]:
@@ -68,7 +70,7 @@ async def test_there_is_no_rest_where_none_is_wanted_or_more_is_to_come(interval
 
 
 async def test_there_is_no_rest_while_a_stream_is_known_to_be_ahead() -> None:
-    paces = Paces(NEVER_S, ["A", "B"], lambda stream: stream == "A")
+    paces = Paces(NEVER_S, ["A", "B"], lambda stream: stream == "A", lambda: True)
     async with asyncio.timeout(PATIENCE_S):
         await paces.of("A").rest(columns())
     rest = resting(paces.of("B"))
@@ -112,3 +114,68 @@ async def test_somebody_has_looked_for_a_while_only(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(pace, "LOOKED_AT_S", 0.0)
     await paces.look()
     assert not paces.is_looked_at
+
+
+async def test_there_is_no_rest_while_there_are_cpus_enough() -> None:
+    paces = Paces(NEVER_S, ["S"], lambda _: False, lambda: False)
+    async with asyncio.timeout(PATIENCE_S):
+        await paces.of("S").rest(columns())
+
+
+async def test_there_is_no_rest_while_much_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "RATE_S", 0.0)
+    monkeypatch.setattr(pace, "FAST_PER_S", 0.0)
+    of = paced(NEVER_S).of("S")
+    async with asyncio.timeout(PATIENCE_S):
+        rest = resting(of)  # since it is the first, nobody knows how fast they come
+        await asyncio.sleep(0.01)
+        assert not rest.done()
+        of.hurry()
+        await rest
+        await of.rest(columns())
+
+
+class Kernel:
+    """A clock, and an account of who waited for a CPU."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.now_s = 5.0
+        self.waited_s = 700.0
+        self.passes(0.0, 0.0)
+
+    def passes(self, seconds: float, waited_s: float) -> None:
+        self.now_s += seconds
+        self.waited_s += waited_s
+        self.path.write_text(f"some avg10=0.00 avg300=0.00 total={self.waited_s * 1e6:.0f}\nfull avg10=0.00 total=0\n")
+
+    def clock(self) -> float:
+        return self.now_s
+
+
+def test_pressure_is_of_the_last_seconds(tmp_path: Path) -> None:
+    kernel = Kernel(tmp_path / "cpu")
+    pressure = CpuPressure(kernel.path, kernel.clock)
+    assert not pressure.is_high()
+    kernel.passes(0.1, 0.09)
+    assert pressure.is_high()
+    kernel.passes(1.5, 0.6)
+    assert not pressure.is_high()
+    kernel.passes(1.5, 1.05)
+    assert pressure.is_high()
+    kernel.passes(1.5, 0.6)
+    assert not pressure.is_high()
+    kernel.passes(0.5, 0.5)
+    assert pressure.is_high()
+
+
+@pytest.mark.parametrize("text", [None, "", "nonsense\n"])
+def test_where_the_kernel_keeps_no_account_no_pressure_is_high(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "cpu").write_text(text)
+    pressure = CpuPressure(tmp_path / "cpu")
+    assert not pressure.is_high()
+
+
+def test_the_kernel_of_this_machine_keeps_one() -> None:
+    assert PRESSURE.read_text().startswith("some ")

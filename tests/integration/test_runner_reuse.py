@@ -120,15 +120,18 @@ async def test_a_single_submission_has_a_turn_before_another_tenants_queue_is_th
 
             await until(built)
 
-        holds = (await client.submit(document("sleep 100", limits={"run": {"wall_time_ms": 110_000}}))).id
-        async with asyncio.timeout(PATIENCE_S):
-            while not served.named(reusing.stack.data, holds):
-                await asyncio.sleep(0.05)
-        queued = [Address("flood", (await client.submit(document("true", tenant="flood"))).id) for _ in range(QUEUED)]
-        single = Address("default", (await client.submit(document("true"))).id)
-        for one in (*queued, single):
-            await waiting(one)
-        await client.cancel(holds)
+        holds = (await client.submit(document("sleep 1000", limits={"run": {"wall_time_ms": 600_000}}))).id
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not served.named(reusing.stack.data, holds):
+                    await asyncio.sleep(0.05)
+            queued = [Address("flood", (await client.submit(document("true", tenant="flood"))).id) for _ in range(QUEUED)]
+            single = Address("default", (await client.submit(document("true"))).id)
+            for one in (*queued, single):
+                await waiting(one)
+        finally:
+            held = await client.cancel(holds)
+        assert held, "it had the slot until all of them waited"
         for one in (*queued, single):
             assert (await client.result(one.id, one.tenant, wait=True, timeout_s=PATIENCE_S)).outcome == "OK"
         leased = await taken_up(client.journal.bus, "runner")

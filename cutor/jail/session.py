@@ -9,44 +9,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
 from cutor.containers.child import Child
 from cutor.containers.control_group import Watermark
-from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault, one_line
+from cutor.containers.errors import EngineFailure, SessionFault, one_line
 from cutor.containers.host_config import Resources
 from cutor.containers.occupancy import Occupancy
 from cutor.containers.surplus import Surplus
 from cutor.jail.frames import Frames
-from cutor.jail.inside.worker_init import LOOK_BYTES, REST_SLACK_BYTES
+from cutor.jail.inside.closure import LOOK_BYTES
+from cutor.jail.memory import (
+    INIT_MEMORY_BYTES,
+    KEPT_MEMORY_BYTES,
+    Held,
+    believed,
+    hand_over_memory_bytes,
+    stage_memory_bytes,
+)
 from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError, encode
 from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, Rested, WorkerFrame, decode_frame, report_of
-from cutor.model.environments import Programs, pack_variables
+from cutor.jail.room import OWN_TASKS, Room
+from cutor.jail.submission import EnvironmentMissing, Submission
+from cutor.model.environments import pack_variables
 from cutor.model.limits import MIB, Limit
 from cutor.model.outcome import StageReport
 from cutor.model.request import COMPILE_SCRIPT, RUN_SCRIPT
-
-INIT_MEMORY_BYTES: Final = 5 * MIB
-"""What a container holds between stages but for the jail that waits (measured: 4.4 to 5.5 MiB): the first estimate of what it
-rests at."""
-OWN_MEMORY_BYTES: Final = 4 * MIB
-"""What comes beside it while a stage runs: nsjail, jail-init, a jail's mounts (1.7 MiB), and what kernels differ in."""
-KEPT_MEMORY_BYTES: Final = 2 * MIB
-"""What the jail that is kept for a run takes while a compile stage has one of its own."""
-ROOM_MEMORY_BYTES: Final = 3 * MIB
-"""How much more than needed a container is left with: changing a limit takes Docker 20 ms, and what it rests at varies."""
-NEW_ROOM_BYTES: Final = 2 * MIB
-"""How much more than needed a changed limit gives: what comes next may need a little more, or a little less."""
-FILE_BYTES: Final = 5 << 10
-"""What a file takes in the box beside its size, at the most: its last page, and what the kernel holds for it."""
-OWN_TASKS: Final = 5
-"""The init, and nsjail and jail-init of the stage's jail and of one that is kept: beside the program's own processes and
-threads, whose number is bounded in its jail."""
 
 READY_S: Final = 30.0
 HAND_OVER_S: Final = 60.0
@@ -65,62 +57,10 @@ take, the container's removal has the other half. A jail is gone after some 10 m
 END_S: Final = 0.5
 """How long an init that has nothing to do may take to end, before it is killed: it takes 5 ms, and Docker 60 to notice."""
 LAST_WORDS: Final = 300
-LOWERING: Final = (
-    *((0.0, 0), (0.05, 0), (0.2, 0), (0.5, 0)),
-    *((0.5, 4 * MIB), (0.5, 8 * MIB), (0.5, 12 * MIB), (0.5, 16 * MIB)),
-)
-"""How a refused lowering of the memory limit is tried again: after how many seconds, with how much more.
-
-The kernel refuses where it could take nothing back any more, so what is over the limit is held: a stage that is given a step
-more gets less than that step of it. Over the last step a container is given up: its stages would not have the limits that their
-reports name."""
 
 F = TypeVar("F", Ready, Accepted, Report, Rested)
 
 log = logging.getLogger(__name__)
-
-
-class EnvironmentMissing(Exception):
-    """The store of this host does not hold the whole environment, or did not until the end of a stage; ``path`` is the first
-    of it that is missing. Whatever else the stage reported says nothing of the submission.
-    """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(f"{path} is not in the store")
-        self.path = path
-
-
-@dataclass(frozen=True)
-class Submission:
-    """What a runner's container is given: the files by name, the exact variables of every stage, and where its programs are.
-
-    ``closure`` is every store path of the environment: the init looks whether they are there before anything runs.
-    """
-
-    files: Mapping[str, bytes]
-    variables: Sequence[tuple[bytes, bytes]]
-    programs: Programs
-    closure: Sequence[str] = ()
-
-
-class Held(NamedTuple):
-    """What a container holds between two stages, and what a run needs for its copy of the box beside it."""
-
-    resting_bytes: int
-    copy_bytes: int
-
-
-def believed(rested: Rested, box: Held | None, memory_bytes: int) -> Held:
-    """Return what a container is believed to hold: user code may have taken over the init that says so.
-
-    ``box`` is what it held before its first run: no run leaves anything but noise, so every later word is believed up to
-    that, with the slack that an init gives itself. Null says that the box has changed since the last word: there it is
-    ``memory_bytes``, what the container was allowed while that happened. A copy is no more than what it is made from.
-    """
-    most_bytes = memory_bytes if box is None else box.resting_bytes + REST_SLACK_BYTES
-    most_copy_bytes = memory_bytes if box is None else box.copy_bytes + REST_SLACK_BYTES
-    resting_bytes = min(rested.resting_bytes, most_bytes, memory_bytes)
-    return Held(resting_bytes, min(rested.copy_bytes, most_copy_bytes, resting_bytes))
 
 
 def ended_by_itself(report: StageReport) -> bool:
@@ -131,32 +71,6 @@ def ended_by_itself(report: StageReport) -> bool:
     """
     killed = report.killed_by is not None or report.oom_kills > 0 or report.signal_number == signal.SIGSYS
     return not killed and report.fault is None and (report.exit_code is not None or report.signal_number is not None)
-
-
-def stage_memory_bytes(limit: Limit, resting_bytes: int, stdin_bytes: int) -> int:
-    """Return the container's memory limit for a stage: what the stage may take, and beside it what is there without it.
-
-    That is what the container holds between stages (the init, the box, the kernel's own for it; and a copy of the box where a
-    run needs one), `OWN_MEMORY_BYTES`, the stage's input, and its output up to the caps.
-    """
-    return limit.memory_bytes + OWN_MEMORY_BYTES + resting_bytes + stdin_bytes + limit.stdout_bytes + limit.stderr_bytes
-
-
-def first_memory_bytes(limit: Limit, files: Mapping[str, bytes], other_bytes: int, stdin_bytes: int) -> int:
-    """Return the memory limit that a container is best made with: enough to take a submission, and to run its first stage.
-
-    ``other_bytes`` are its variables and its closure's paths.
-    """
-    files_bytes = sum(map(len, files.values()))
-    resting_bytes = INIT_MEMORY_BYTES + files_bytes + FILE_BYTES * len(files) + 2 * other_bytes
-    resting_bytes += KEPT_MEMORY_BYTES if COMPILE_SCRIPT in files else 0
-    stage_bytes = stage_memory_bytes(limit, resting_bytes, stdin_bytes) + NEW_ROOM_BYTES
-    return max(stage_bytes, hand_over_memory_bytes(len(files), files_bytes + other_bytes))
-
-
-def hand_over_memory_bytes(files: int, body_bytes: int) -> int:
-    """Return what it takes to take a submission: the frame once, and once more in the box and as variables."""
-    return INIT_MEMORY_BYTES + OWN_MEMORY_BYTES + 3 * FILE_BYTES * files + 2 * body_bytes + body_bytes // 8
 
 
 class WorkerSession:
@@ -182,8 +96,7 @@ class WorkerSession:
         self._occupancy = occupancy
         self._watermark = watermark
         self._surplus = surplus
-        self._memory_bytes = resources.memory_bytes
-        self._processes = resources.processes
+        self._room = Room(child, resources)
         self._frames = Frames(max_header_bytes=MAX_HEADER_BYTES, max_body_bytes=0)
         self._held = Held(INIT_MEMORY_BYTES, 0)
         self._box: Held | None = self._held  # what was held when the box had changed last; null until the init says so
@@ -235,8 +148,8 @@ class WorkerSession:
             "programs": msgspec.to_builtins(submission.programs),
         }
         needed_bytes = hand_over_memory_bytes(len(submission.files), len(body) + LOOK_BYTES * len(submission.closure))
-        if needed_bytes > self._memory_bytes:
-            await self._make_room(needed_bytes, self._processes)
+        if needed_bytes > self._room.memory_bytes:
+            await self._room.make(needed_bytes, self._room.processes)
         self._box = None
         async with self._deadline(HAND_OVER_S, "the container did not take the submission"):
             await self._send(header, body)
@@ -327,7 +240,7 @@ class WorkerSession:
             await self._surplus.take_back(self._held.resting_bytes)
         held_bytes = self._held.resting_bytes + (self._held.copy_bytes if kind == "run" else KEPT_MEMORY_BYTES)
         memory_bytes = stage_memory_bytes(limit, held_bytes, len(stdin))
-        await self._make_room(memory_bytes, limit.processes + OWN_TASKS)
+        await self._room.make(memory_bytes, limit.processes + OWN_TASKS)
         header = {
             "type": "stage",
             "kind": kind,
@@ -394,43 +307,10 @@ class WorkerSession:
         if not self._resting:
             async with self._deadline(REST_S, "the container did not come to rest"):
                 rested, _ = await self._expect(Rested)
-            held = believed(rested, self._box, self._memory_bytes)
+            held = believed(rested, self._box, self._room.memory_bytes)
             self._held = held if self._copied else held._replace(copy_bytes=0)
             self._box = self._box or self._held
             self._resting = True
-
-    async def _make_room(self, memory_bytes: int, processes: int) -> None:
-        """Give the container the limits of what comes next (20 ms), unless its own are as good."""
-        enough = memory_bytes <= self._memory_bytes <= memory_bytes + ROOM_MEMORY_BYTES
-        if enough and processes == self._processes:
-            return
-        target_bytes = self._memory_bytes if enough else memory_bytes + NEW_ROOM_BYTES
-        if target_bytes < self._memory_bytes:
-            await self._lower(target_bytes, processes)
-        else:
-            await self._update(target_bytes, processes)
-
-    async def _lower(self, memory_bytes: int, processes: int) -> None:
-        """Lower the memory limit; on version 1 the kernel takes back what it can, and refuses where that is not enough.
-
-        It may refuse while it still frees what an earlier stage had: no fault of anybody's. Raises `SessionFault` where it
-        keeps refusing more than `LOWERING` allows.
-        """
-        refused: EngineRefused | None = None
-        for pause_s, more_bytes in LOWERING:
-            await asyncio.sleep(pause_s)
-            try:
-                await self._update(min(memory_bytes + more_bytes, self._memory_bytes), processes)
-            except EngineRefused as error:
-                refused = error
-                log.warning("%s: its memory limit stays for now: %s", self._child.name, error)
-            else:
-                return
-        raise SessionFault(f"the container's memory limit could not be lowered to {memory_bytes} bytes: {refused}")
-
-    async def _update(self, memory_bytes: int, processes: int) -> None:
-        await self._child.update(memory_bytes=memory_bytes, processes=processes)
-        self._memory_bytes, self._processes = memory_bytes, processes
 
     async def _send(self, header: dict[str, Any], body: bytes = b"") -> None:
         self._resting = self._idle = False

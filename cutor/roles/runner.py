@@ -21,9 +21,11 @@ from cutor.containers.errors import ContainerError, EngineFailure, SessionFault
 from cutor.containers.facts import Facts
 from cutor.containers.host_config import Resources
 from cutor.environments import Known
-from cutor.jail import session as jail
-from cutor.jail.inside.worker_init import LOOK_BYTES
-from cutor.jail.session import EnvironmentMissing, WorkerSession
+from cutor.jail.inside.closure import LOOK_BYTES
+from cutor.jail.memory import first_memory_bytes
+from cutor.jail.room import OWN_TASKS
+from cutor.jail.session import WorkerSession
+from cutor.jail.submission import EnvironmentMissing, Submission
 from cutor.journal import Journal
 from cutor.model.budget import WallTimeBudget
 from cutor.model.environments import NONE_STOOD, EnvironmentBuilt
@@ -76,10 +78,10 @@ class Work:
     variables: tuple[tuple[bytes, bytes], ...]
     limits: dict[StageKind, Limit]
 
-    def hand_over(self) -> jail.Submission:
+    def hand_over(self) -> Submission:
         """Return what the container is given."""
         environment = self.environment
-        return jail.Submission(self.request.files, self.variables, environment.programs, environment.closure)
+        return Submission(self.request.files, self.variables, environment.programs, environment.closure)
 
     @property
     def first_stage(self) -> StageKind:
@@ -337,7 +339,7 @@ def _ms_since(began: float) -> int:
 
 def usual_resources(limit: Limit) -> Resources:
     """Return what a container is best made with for a run under a limit, before any submission is there."""
-    return Resources(memory_bytes=jail.first_memory_bytes(limit, {}, 0, 0), processes=limit.processes + jail.OWN_TASKS)
+    return Resources(memory_bytes=first_memory_bytes(limit, {}, 0, 0), processes=limit.processes + OWN_TASKS)
 
 
 def first_resources(work: Work) -> Resources:
@@ -345,5 +347,5 @@ def first_resources(work: Work) -> Resources:
     limit, stdin = work.first_limit, 0 if COMPILE_SCRIPT in work.request.files else len(work.request.test_cases[0].input)
     variables_bytes = sum(len(name) + len(value) + 2 for name, value in work.variables)
     closure_bytes = sum(len(path) + 1 + LOOK_BYTES for path in work.environment.closure)
-    memory_bytes = jail.first_memory_bytes(limit, work.request.files, variables_bytes + closure_bytes, stdin)
-    return Resources(memory_bytes=memory_bytes, processes=limit.processes + jail.OWN_TASKS)
+    memory_bytes = first_memory_bytes(limit, work.request.files, variables_bytes + closure_bytes, stdin)
+    return Resources(memory_bytes=memory_bytes, processes=limit.processes + OWN_TASKS)

@@ -11,7 +11,7 @@ from cutor.cli.limit_checks import WALL_FACTOR, Machine, check_limits
 from cutor.cli.limits_table import LIMIT_WORDS, shown_limits, value_text
 from cutor.config import LIMIT_CEILINGS, Config
 from cutor.containers.host_config import RunnerStorage
-from cutor.jail.inside.worker_init import TMP_INODES
+from cutor.jail.inside.layout import TMP_INODES
 from cutor.model.limits import BOUND_CEILINGS, DEFAULT_LIMITS, HANDED_TEXT_BYTES, STAGE_KINDS, UNITS, Bounds, Policy
 from cutor.model.request import ARG_BYTES
 

@@ -21,7 +21,8 @@ from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import ContainerSpec, Identity, Resources, RunnerStorage, runner_spec
 from cutor.containers.surplus import Surplus
-from cutor.jail.session import Submission, WorkerSession
+from cutor.jail.session import WorkerSession
+from cutor.jail.submission import Submission
 from cutor.model.environments import Programs
 from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
 from cutor.model.outcome import StageReport

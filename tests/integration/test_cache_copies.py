@@ -41,7 +41,7 @@ LOOK: Final = """
 /usr/bin/python3 -S -E - <<'END'
 import sys
 sys.path.insert(0, "/opt/cutor")
-from cutor.jail.inside.worker_init import look_at
+from cutor.jail.inside.closure import look_at
 print(look_at(b"@")[1] or "whole")
 END
 """

@@ -122,7 +122,7 @@ from cutor.jail.inside.kept_jail import KeptJail
 from cutor.jail.inside.measure import Limits
 from cutor.jail.inside.nsjail_args import Bind, Jail, nsjail_command
 from cutor.jail.inside.stage import run_stage
-from cutor.jail.inside.worker_init import prepare
+from cutor.jail.inside.layout import prepare
 
 class Host:
     def __init__(self, cancels):

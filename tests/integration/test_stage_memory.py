@@ -10,7 +10,10 @@ import pytest
 from cutor.containers.control_group import PLACES, ROOT
 from cutor.containers.errors import SessionFault
 from cutor.containers.host_config import Resources
-from cutor.jail.session import OWN_TASKS, Submission, WorkerSession, first_memory_bytes
+from cutor.jail.memory import first_memory_bytes
+from cutor.jail.room import OWN_TASKS
+from cutor.jail.session import WorkerSession
+from cutor.jail.submission import Submission
 from cutor.model.environments import Programs
 from cutor.model.limits import MIB
 from cutor.model.outcome import classify
@@ -176,7 +179,7 @@ async def test_a_limit_that_docker_lowers_a_little_later_holds() -> None:
         session._held = session._held._replace(resting_bytes=held_bytes)
         report = await running.run("count", memory_bytes=16 * MIB, stdout_bytes=10, stderr_bytes=10)
         assert (report.stdout, facts(report)) == (b"150000000\n", EXIT_0)
-        assert session._memory_bytes < 150_000_000 + 20 * MIB
+        assert session._room.memory_bytes < 150_000_000 + 20 * MIB
         await limits_hold(running, 32 * MIB)
 
 

@@ -15,19 +15,12 @@ from hypothesis import strategies as st
 from cutor.containers.errors import EngineRefused, SessionFault
 from cutor.containers.host_config import Resources
 from cutor.jail import session as session_module
-from cutor.jail.inside.worker_init import REST_SLACK_BYTES
+from cutor.jail.inside.resting import REST_SLACK_BYTES
+from cutor.jail.memory import KEPT_MEMORY_BYTES, NEW_ROOM_BYTES, hand_over_memory_bytes, stage_memory_bytes
 from cutor.jail.protocol import PROTOCOL_VERSION
-from cutor.jail.session import (
-    KEPT_MEMORY_BYTES,
-    NEW_ROOM_BYTES,
-    OWN_TASKS,
-    ROOM_MEMORY_BYTES,
-    EnvironmentMissing,
-    Submission,
-    WorkerSession,
-    hand_over_memory_bytes,
-    stage_memory_bytes,
-)
+from cutor.jail.room import LOWERING, OWN_TASKS, ROOM_MEMORY_BYTES
+from cutor.jail.session import WorkerSession
+from cutor.jail.submission import EnvironmentMissing, Submission
 from cutor.model.codec import decode, encode
 from cutor.model.environments import Programs
 from cutor.model.events import Lease, Ran
@@ -111,7 +104,7 @@ def waits(seconds: float) -> Iterator[None]:
 def _short_waits() -> Iterator[None]:
     """Whoever is silent is waited for so long; who is not has sent everything before."""
     with waits(SILENCE_S), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session_module, "LOWERING", tuple((0.0, more) for _, more in session_module.LOWERING))
+        patch.setattr("cutor.jail.room.LOWERING", tuple((0.0, more) for _, more in LOWERING))
         yield
 
 
@@ -155,7 +148,7 @@ def check_limits(limits: list[tuple[int, int]]) -> None:
 
     The box can hold all that the compile stage had, which had all that the hand-over left. Runs add nothing.
     """
-    step_bytes = NEW_ROOM_BYTES + max(more_bytes for _, more_bytes in session_module.LOWERING)
+    step_bytes = NEW_ROOM_BYTES + max(more_bytes for _, more_bytes in LOWERING)
     handed_bytes = max(MADE_WITH.memory_bytes, hand_over_memory_bytes(1, 1000) + NEW_ROOM_BYTES)
     compiled_bytes = stage_memory_bytes(LIMIT, handed_bytes + KEPT_MEMORY_BYTES, 0) + step_bytes
     most_bytes = stage_memory_bytes(LIMIT, 2 * (compiled_bytes + REST_SLACK_BYTES), len(b"in")) + step_bytes

@@ -23,7 +23,7 @@ from cutor.containers.host_config import (
     store_spec,
     use_mark,
 )
-from cutor.jail.inside.worker_init import TMP_INODES
+from cutor.jail.inside.layout import TMP_INODES
 
 IDENTITY = Identity("one", "abc", "default/s1")
 RESOURCES = Resources(memory_bytes=256 << 20, processes=64, cpus=1.5)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutor.jail.inside import worker_init
-from cutor.jail.inside.worker_init import STORE_TIME_NS, UNFINISHED, look_at, vanished
+from cutor.jail.inside.closure import STORE_TIME_NS, UNFINISHED, look_at, vanished
 
 
 @pytest.fixture
@@ -82,5 +81,5 @@ def test_what_a_builder_made_and_nix_did_not_take_is_not_there(
     paths: list[Path], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have the time of a finished path, which its builder set before it failed; its owner is the builder's user."""
-    monkeypatch.setattr(worker_init, "_owner_of", lambda _: paths[number].lstat().st_uid + 1)
+    monkeypatch.setattr("cutor.jail.inside.closure._owner_of", lambda _: paths[number].lstat().st_uid + 1)
     assert look_at(closure([paths[number]])) == ([], f"{paths[number]}{UNFINISHED}")

@@ -12,21 +12,19 @@ from cutor.containers.child import ContainerState
 from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault
 from cutor.containers.host_config import Resources
 from cutor.jail import session as session_module
-from cutor.jail.inside.worker_init import REST_SLACK_BYTES
-from cutor.jail.protocol import PROTOCOL_VERSION, FrameReader, decode_header, encode
-from cutor.jail.session import (
+from cutor.jail.inside.resting import REST_SLACK_BYTES
+from cutor.jail.memory import (
     INIT_MEMORY_BYTES,
     KEPT_MEMORY_BYTES,
     NEW_ROOM_BYTES,
     OWN_MEMORY_BYTES,
-    OWN_TASKS,
-    ROOM_MEMORY_BYTES,
-    EnvironmentMissing,
-    Submission,
-    WorkerSession,
     first_memory_bytes,
     stage_memory_bytes,
 )
+from cutor.jail.protocol import PROTOCOL_VERSION, FrameReader, decode_header, encode
+from cutor.jail.room import LOWERING, OWN_TASKS, ROOM_MEMORY_BYTES
+from cutor.jail.session import WorkerSession
+from cutor.jail.submission import EnvironmentMissing, Submission
 from cutor.model.environments import Programs
 from cutor.model.limits import DEFAULT_LIMITS, HANDED_TEXT_BYTES, MIB, Limit
 from cutor.model.request import handed_names_bytes
@@ -241,7 +239,7 @@ async def test_what_a_header_holds_is_no_command_to_a_terminal() -> None:
 
 @pytest.fixture
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "LOWERING", tuple((0.0, more) for _, more in session_module.LOWERING))
+    monkeypatch.setattr("cutor.jail.room.LOWERING", tuple((0.0, more) for _, more in LOWERING))
 
 
 @pytest.mark.usefixtures("_no_pauses")
@@ -258,7 +256,7 @@ async def test_a_refused_lowering_is_tried_again_with_a_little_more_and_is_no_fa
 @pytest.mark.usefixtures("_no_pauses")
 async def test_a_container_whose_limit_can_not_be_lowered_is_given_up() -> None:
     session, child = made(encode(ACCEPTED), rested(), report())
-    child.refusals = len(session_module.LOWERING)
+    child.refusals = len(LOWERING)
     await session.hand_over(SUBMISSION)
     with pytest.raises(SessionFault, match="memory limit could not be lowered"):
         await run(session)

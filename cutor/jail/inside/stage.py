@@ -21,6 +21,7 @@ from cutor.jail.inside.cgroup import Cgroup
 from cutor.jail.inside.channel import Kind, Program, Report
 from cutor.jail.inside.jail_process import Ids, JailProcess
 from cutor.jail.inside.measure import MS_NS, KilledBy, Limits, Output, Result, Seen, conclude, cpu_wait_ns, rlimits
+from cutor.jail.inside.meter import Meter
 from cutor.jail.inside.pumps import Feed, Sink
 from cutor.jail.lean import Callable, Final, Literal, NamedTuple, Protocol, Sequence
 
@@ -99,7 +100,7 @@ class _Stage:
     def __init__(self, limits: Limits, stdin: bytes | bytearray, host: Host, cgroup: Cgroup, *, keep_tail: bool) -> None:
         self._limits = limits
         self._host = host
-        self._cgroup = cgroup
+        self._meter = Meter(cgroup)
         self._cpus = len(os.sched_getaffinity(0))
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
@@ -108,11 +109,7 @@ class _Stage:
         self._gone = False
         self._deadline_ns = 0  # of the phase: the jail's making, its end, draining
         self._clocks: Clocks | None = None  # while the program runs
-        self._oom_baseline = cgroup.oom_kills()
         self._oom_seen = False
-        self._held_baseline = 0
-        self._memory_baseline: tuple[int, int] | None = None
-        self._cpu_baseline_ns: int | None = None
         self._cpu_ns: int | None = None
         self._started_ns: int | None = None
         self._ended_ns: int | None = None
@@ -186,32 +183,20 @@ class _Stage:
             self._look_at_memory(now_ns, clocks)
 
     def _look_at_cpu(self, now_ns: int, clocks: Clocks) -> None:
-        remaining_ns = self._limits.cpu_time_ms * MS_NS - self._used_cpu_ns()
+        remaining_ns = self._limits.cpu_time_ms * MS_NS - self._meter.cpu_ns()
         if remaining_ns <= 0:
             self._kill("cpu_time")
         else:
-            wait_ns = cpu_wait_ns(remaining_ns, self._cpus, self._cgroup.quota_cpus)
+            wait_ns = cpu_wait_ns(remaining_ns, self._cpus, self._meter.quota_cpus)
             self._clocks = clocks._replace(cpu_look_ns=now_ns + wait_ns)
 
     def _look_at_memory(self, now_ns: int, clocks: Clocks) -> None:
-        if self._oom_seen or self._program_bytes() > self._limits.memory_bytes + MEMORY_SLACK_BYTES:
+        kept_bytes = len(self._stdout.kept) + len(self._stderr.kept)
+        if self._oom_seen or self._meter.program_bytes(kept_bytes) > self._limits.memory_bytes + MEMORY_SLACK_BYTES:
             self._kill("memory")
         else:
-            self._oom_seen = self._cgroup.oom_kills() > self._oom_baseline
+            self._oom_seen = self._meter.oom_kills() > 0
             self._clocks = clocks._replace(memory_look_ns=now_ns + MEMORY_LOOK_NS)
-
-    def _used_cpu_ns(self) -> int:
-        """Return the CPU time of the control group since READY, without this process's own."""
-        own_ns = time.process_time_ns()  # first: it makes the kernel account for our running slice
-        return self._cgroup.cpu_ns() - own_ns - (self._cpu_baseline_ns or 0)
-
-    def _program_bytes(self) -> int:
-        """Return what the program's processes and files hold, without the output that is kept here (buffers grow by eighths).
-
-        Page cache and the kernel's own memory are left out: the control group's limit is for them, and takes back what it can.
-        """
-        kept_bytes = len(self._stdout.kept) + len(self._stderr.kept)
-        return self._cgroup.held_bytes() - self._held_baseline - kept_bytes - kept_bytes // 8
 
     # Reports of jail-init
 
@@ -230,10 +215,7 @@ class _Stage:
     def _begin(self, jail: JailProcess, pidfd: int) -> None:
         """The jail stands: read the baselines, give it the job."""
         self._watch(pidfd, self._on_jail_end)
-        self._cpu_baseline_ns = self._used_cpu_ns()
-        self._held_baseline = self._cgroup.held_bytes()
-        peak_bytes = self._cgroup.memory_peak_bytes()
-        self._memory_baseline = None if peak_bytes is None else (self._cgroup.memory_bytes(), peak_bytes)
+        self._meter.begin()
         jail.hand_over(self._job, self._theirs)
         self._close_theirs()
 
@@ -276,8 +258,8 @@ class _Stage:
         self._deadline_ns = time.monotonic_ns() + GONE_S * _S_NS
         if self._ended_ns is None:
             self._ended_ns = now_ns
-        if self._cpu_ns is None and self._cpu_baseline_ns is not None:
-            self._cpu_ns = self._used_cpu_ns()
+        if self._cpu_ns is None and self._meter.began:
+            self._cpu_ns = self._meter.cpu_ns()
 
     def _jail_gone(self) -> None:
         self._gone = True
@@ -334,7 +316,7 @@ class _Stage:
         for pipe in (self._feed, self._stdout, self._stderr):
             pipe.close()
         if self._jail is not None:
-            if self._cpu_baseline_ns is None and self._fault is None and self._killed_by is None:
+            if not self._meter.began and self._fault is None and self._killed_by is None:
                 self.fault("nsjail ended before the jail stood")
             if not keep_jail:
                 self._jail.close()
@@ -346,11 +328,11 @@ class _Stage:
             status=self._status,
             exec_errno=self._exec_errno,
             killed_by=self._killed_by,
-            oom_kills=self._cgroup.oom_kills() - self._oom_baseline,
+            oom_kills=self._meter.oom_kills(),
             cpu_ns=self._cpu_ns,
             wall_ns=wall_ns,
-            memory_before=self._memory_baseline,
-            peak_after_bytes=self._cgroup.memory_peak_bytes(),
+            memory_before=self._meter.memory_before,
+            peak_after_bytes=self._meter.peak_bytes(),
             stdout=Output([self._stdout.kept], self._stdout.total_bytes),
             stderr=Output([self._stderr.kept], self._stderr.total_bytes),
             fault=self._fault,

@@ -20,7 +20,7 @@ user's is left running: that is checked. nsjail's policy for user's programs is 
 from __future__ import annotations
 
 # Importing pathlib costs an init 8 ms:
-# ruff: noqa: PTH101, PTH102, PTH108, PTH116, PTH119, PTH120, PTH211
+# ruff: noqa: PTH102, PTH119, PTH120
 import errno
 import os
 import sys
@@ -30,58 +30,27 @@ from cutor.jail.inside import box
 from cutor.jail.inside.box import BoxError
 from cutor.jail.inside.cgroup import Cgroup, CgroupError
 from cutor.jail.inside.channel import Program
+from cutor.jail.inside.closure import LOOK_BYTES, look_at, vanished
 from cutor.jail.inside.host_link import Command, HostLink
 from cutor.jail.inside.kept_jail import KeptJail
+from cutor.jail.inside.layout import BASE, COPIES, COPY, mounts_of, prepare, put_links, remove_links
 from cutor.jail.inside.measure import NOT_EXECUTABLE, Limits, Output, Result
-from cutor.jail.inside.nsjail_args import DEVICES, Bind, Jail, Layered, Masked, Mount, Tmpfs, check_path, nsjail_command
+from cutor.jail.inside.nsjail_args import Jail, nsjail_command
+from cutor.jail.inside.resting import resting_bytes
 from cutor.jail.inside.stage import run_stage
 from cutor.jail.inside.traces import Traces, left_behind, traces
 from cutor.jail.inside.weigh import weigh
-from cutor.jail.lean import SIGKILL, Any, Final, suppress
+from cutor.jail.lean import SIGKILL, Any, Final
 from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
 
-STORE: Final = "/nix/store"
-BASE: Final = "/box/base"
-"""What the submission brought and its compile stage left: the box of the compile stage, the lower layer of every run."""
-COPIES: Final = "/copies"
-COPY: Final = "box"
-MASK: Final = "/tmp/mask"  # noqa: S108 (the container's own /tmp, which no jail sees)
-ETC: Final = "/tmp/etc"  # noqa: S108
-BIN: Final = "/tmp/bin"  # noqa: S108
-USR_BIN: Final = "/tmp/usr-bin"  # noqa: S108
-"""What is in every jail's ``/bin`` and ``/usr/bin``: the links to the environment's programs, which come with a submission."""
-LINKS: Final = ((BIN, "sh"), (USR_BIN, "env"))
 CLEAR_S: Final = 3.0
 """How long clearing a box away may take: 65,000 files take a tenth of it."""
 SETTLE_S: Final = 5.0
 MASKED_SINCE: Final = (5, 11)
 """The first Linux that mounts an overlay in a user namespace."""
-FILES_BYTES: Final = 1 << 40
-"""Size of a jail's directories in memory, which is built before its submission's limit is known: more than any, so that filling
-them is answered by the OOM killer like any other memory. They die with the jail, and their memory is free again."""
-TMP_INODES: Final = 65_536
-REST_NOISE_BYTES: Final = 1 << 20
-"""How much more than expected is not waited for."""
-REST_SLACK_BYTES: Final = 2 << 20
-"""How much more than expected is believed to be held: the rest, a program made the kernel keep, and it can be had back."""
-REST_QUIET_S: Final = 0.02
-REST_S: Final = 1.0
-"""How long the kernel is given to free what a stage had, and after how long without a change it is believed to be done."""
 KEPT_BYTES: Final = 3 << 20
 """What a kept jail may be believed to hold (measured: 1.7 MiB)."""
 MESSAGE_BYTES: Final = 1000
-UNFINISHED: Final = " (it is there, but its time or its owner is not that of a finished store path)"
-STORE_TIME_NS: Final = 1_000_000_000
-"""When every path of a Nix store was changed last, as Nix has it: a second after the beginning of 1970."""
-LOOK_BYTES: Final = 160
-"""What is kept of each path of a closure, beside the path itself: two objects, a pair, its place in a list."""
-
-ETC_FILES: Final = {
-    "passwd": "cutor:x:1000:1000::/tmp:/bin/sh\n",
-    "group": "cutor:x:1000:\n",
-    "hosts": "127.0.0.1 localhost\n::1 localhost\n",
-}
-"""What programs look up about themselves; the image's own files are not in the jail."""
 
 
 class WorkerFault(Exception):
@@ -235,36 +204,13 @@ class Worker:
                 self._kept.take_back()
 
     def _jail(self, kind: str) -> Jail:
-        return Jail(os.getuid(), os.getgid(), self._mounts(kind), self._policy, sole=True)
+        mounts = mounts_of(kind, masked=self._masked, layered=self._layered)
+        return Jail(os.getuid(), os.getgid(), mounts, self._policy, sole=True)
 
     def _program(self, command: Command) -> Program:
         bash = self._programs["bash"].encode()
         arguments = [bash, command.field("script", str).encode(), *(one.encode() for one in command.field("args", list))]
         return Program(arguments, self._variables)
-
-    def _mounts(self, kind: str) -> tuple[Mount, ...]:
-        """Return what a stage sees: the same for every submission, whose own is in these directories by the time of its job.
-
-        So the box of a run is a layer over `BASE`, which may be filled while a jail stands: nothing has looked at it by then.
-        """
-        store: Mount = Masked(STORE, MASK, STORE) if self._masked else Bind(STORE, STORE)
-        working: Mount
-        if kind == "compile":
-            working = Bind(BASE, "/box", writable=True)
-        elif self._layered:
-            working = Layered(BASE, "/box", FILES_BYTES, TMP_INODES)
-        else:
-            working = Bind(f"{COPIES}/{COPY}", "/box", writable=True)
-        return (
-            store,
-            working,
-            Tmpfs("/tmp", FILES_BYTES, TMP_INODES),  # noqa: S108 (the jail's own)
-            Bind(ETC, "/etc"),
-            Bind(BIN, "/bin"),
-            Bind(USR_BIN, "/usr/bin"),
-            *DEVICES,
-            Tmpfs("/dev/shm", FILES_BYTES, TMP_INODES),  # noqa: S108 (the jail's own)
-        )
 
     def _settle(self) -> None:
         """Make sure that nothing but this process and the kept jail is left: with anything else, that goes, too.
@@ -284,41 +230,18 @@ class Worker:
             time.sleep(0.001)
 
     def _rested(self) -> dict[str, Any]:
-        """Return what the container holds between two stages, once the kernel has let go of what the last one had.
+        """Return what the container holds between two stages.
 
-        ``copy_bytes`` is what a copy of the box will take beside that, 0 where none is made. No more is said than can be
-        accounted for: a program can fill the control group with what the kernel keeps for want of better (every name that was
-        looked up in vain), and would have all of it as memory in the next stage. What the kept jail holds is not in it: it is
-        part of what a stage's jail takes.
+        ``copy_bytes`` is what a copy of the box will take beside that, 0 where none is made. What the kept jail holds is not in
+        it: it is part of what a stage's jail takes.
         """
         if self._kept is not None:
             self._kept.prepare()
         kept_bytes = self._kept_bytes if self._kept is not None and self._kept.stands else 0
-        expected = self._own_bytes + self._box_bytes + kept_bytes
-        lowest = self._cgroup.resting_bytes(expected)
-        now = time.monotonic()
-        quiet, end = now + REST_QUIET_S, now + REST_S
-        while lowest > expected + REST_NOISE_BYTES and now < min(quiet, end):
-            time.sleep(0.002)
-            now, held = time.monotonic(), self._cgroup.resting_bytes(expected)
-            if held < lowest - REST_NOISE_BYTES // 16:
-                lowest, quiet = held, now + REST_QUIET_S
-        lowest = max(min(lowest, expected + REST_SLACK_BYTES) - kept_bytes, 0)
+        held_bytes = resting_bytes(self._cgroup, self._own_bytes + self._box_bytes + kept_bytes)
+        lowest = max(held_bytes - kept_bytes, 0)
         copy_bytes = 0 if self._layered else max(lowest - self._own_bytes, 0)
         return {"type": "rested", "resting_bytes": lowest, "copy_bytes": copy_bytes}
-
-
-def put_links(programs: dict[str, str]) -> None:
-    """Lay the environment's programs out, as every jail shows them."""
-    for directory, name in LINKS:
-        os.symlink(check_path(programs[name]), f"{directory}/{name}")
-
-
-def remove_links() -> None:
-    """Take them away, as far as they are there."""
-    for directory, name in LINKS:
-        with suppress(FileNotFoundError):
-            os.unlink(f"{directory}/{name}")
 
 
 def keeps_attributes(directory: str) -> bool:
@@ -356,52 +279,6 @@ def variables_of(block: memoryview) -> bytes:
     return variables
 
 
-def look_at(closure: bytes) -> tuple[list[tuple[bytes, int]], str | None]:
-    """Return these store paths, a line each, with what each one is, and the first that the store does not hold (2 µs a path).
-
-    A path that is being fetched, or whose fetch was refused or cut short, is on the disk and not held: see `identity`.
-    """
-    looked: list[tuple[bytes, int]] = []
-    for path in closure.split(b"\n"):
-        if path:
-            found = identity(path)
-            if found is None:
-                return [], path.decode() + (UNFINISHED if os.path.lexists(path) else "")
-            looked.append((path, found))
-    return looked, None
-
-
-def vanished(closure: list[tuple[bytes, int]]) -> str | None:
-    """Return the first path that is gone, or another than when it was looked at: then a stage may have met it half removed."""
-    return next((path.decode() for path, found in closure if identity(path) != found), None)
-
-
-def identity(path: bytes) -> int | None:
-    """Return a number for what is at a store path; None for nothing, and for what is not whole.
-
-    Nothing in the store changes: a new file has a new number. Nix gives a path its time only once all of it is written and its
-    digest is the one that was signed; until then it has that of its writing. A builder can give its output that time, but not
-    the store's owner, and Nix gives it neither where the builder fails.
-    """
-    try:
-        facts = os.lstat(path)
-    except FileNotFoundError:
-        return None
-    if facts.st_mtime_ns != STORE_TIME_NS or facts.st_uid != _owner_of(os.path.dirname(path)):
-        return None
-    return hash((facts.st_dev, facts.st_ino, facts.st_ctime_ns))
-
-
-_owners: Final[dict[bytes, int]] = {}
-
-
-def _owner_of(store: bytes) -> int:
-    """Return whose the store is, and with it all that is finished in it. It is looked at once."""
-    if store not in _owners:
-        _owners[store] = os.stat(store).st_uid
-    return _owners[store]
-
-
 def stage_limits(limit: dict[str, Any]) -> Limits:
     """Return the limits of a stage command: the fields of the model's Limit, of which memory is the control group's."""
     try:
@@ -427,18 +304,6 @@ def reap() -> None:
             pass
     except ChildProcessError:
         return  # there is none left
-
-
-def prepare() -> None:
-    """Make the directories of the container's own memory that jails are built from."""
-    os.mkdir(BASE, 0o755)
-    os.mkdir(MASK)
-    os.mkdir(f"{MASK}/.links", 0)  # where Nix keeps every file of an optimised store under its hash
-    os.chmod(MASK, 0o111)  # noqa: S103 (of an empty directory)
-    for directory in (ETC, BIN, USR_BIN):
-        os.mkdir(directory, 0o755)
-    for name, text in ETC_FILES.items():
-        box.write_file(ETC, name, text.encode())
 
 
 def main() -> None:

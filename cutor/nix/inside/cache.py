@@ -2,7 +2,7 @@
 
 Nix refuses what is not signed by a trusted key and what is not what its signature says. A path that was refused halfway stays
 on the disk as garbage, and is no valid path; whoever looks at a store from outside knows one by its time
-(`worker_init.look_at`).
+(`closure.look_at`).
 """
 
 from __future__ import annotations

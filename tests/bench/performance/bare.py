@@ -34,9 +34,11 @@ from cutor.containers.host_config import (
 )
 from cutor.containers.seccomp import program_policy
 from cutor.containers.surplus import Surplus
-from cutor.jail import session
+from cutor.jail.memory import first_memory_bytes
 from cutor.jail.protocol import Frame, FrameReader, encode
+from cutor.jail.room import OWN_TASKS
 from cutor.jail.session import WorkerSession
+from cutor.jail.submission import Submission
 from cutor.model.environments import EnvironmentBuilt, pack_variables
 from cutor.model.limits import MIB, Limit
 from cutor.model.request import COMPILE_SCRIPT, RUN_SCRIPT
@@ -216,11 +218,11 @@ async def runner_calls(engine: Engine, there: There, network: str, case: Case, t
     """Return what the calls of a runner to one container in a network take, each by itself: one run, no compile stage."""
     lives: list[dict[str, float]] = []
     files = {name: text.encode() for name, text in case.files.items()}
-    submission = session.Submission(files, there.variables, there.environment.programs, there.environment.closure)
+    submission = Submission(files, there.variables, there.environment.programs, there.environment.closure)
     others = len(pack_variables(there.variables)) + sum(map(len, there.environment.closure))
     resources = Resources(
-        memory_bytes=session.first_memory_bytes(there.limit, files, others, 0),
-        processes=there.limit.processes + session.OWN_TASKS,
+        memory_bytes=first_memory_bytes(there.limit, files, others, 0),
+        processes=there.limit.processes + OWN_TASKS,
     )
     for _ in range(times):
         took: dict[str, float] = {}

@@ -19,13 +19,13 @@ import sys
 import time
 from typing import Any, Final
 
-from cutor.jail.inside import worker_init
+from cutor.jail.inside import layout, worker_init
 from cutor.jail.inside.cgroup import Cgroup
 from cutor.jail.inside.channel import Kind, pack_job, parse_report
 from cutor.jail.inside.host_link import Command, HostLink
 from cutor.jail.inside.jail_process import JailProcess
 from cutor.jail.inside.measure import rlimits
-from cutor.jail.inside.nsjail_args import Jail, nsjail_command
+from cutor.jail.inside.nsjail_args import nsjail_command
 
 PATIENCE_MS: Final = 30_000
 
@@ -74,7 +74,7 @@ class Measuring(worker_init.Worker):
         os._exit(0)
 
     def _times_ms(self, command: Command) -> list[float]:
-        os.chdir(worker_init.BASE)
+        os.chdir(layout.BASE)
         run = self._spawned if command.field("way", str) == "fork+exec" else self._jailed
         stages = command.field("stages", list)
         found: list[float] = []
@@ -111,8 +111,7 @@ class Measuring(worker_init.Worker):
     def _jailed(self, command: Command, stage: dict[str, Any]) -> tuple[int, bytes]:
         """Run one stage in an nsjail; return its wait status, and what it printed."""
         job = pack_job(self._program(self._words(stage)), rlimits(worker_init.stage_limits(command.field("limit", dict))))
-        mounts = self._mounts(stage["kind"])
-        process = JailProcess(nsjail_command(Jail(os.getuid(), os.getgid(), mounts, self._policy)), None)
+        process = JailProcess(nsjail_command(self._jail(stage["kind"])), None)
         try:
             self._reported(process, Kind.READY)
             (nothing, end), (ours, theirs) = os.pipe(), os.pipe()
@@ -154,7 +153,7 @@ def main() -> None:
     """Serve until the host goes away."""
     link = HostLink()
     try:
-        worker_init.prepare()
+        layout.prepare()
         Measuring(link, Cgroup(), sys.argv[1]).serve()
     except Exception as error:
         link.send({"type": "fault", "message": worker_init.fault_message(error)})

@@ -219,8 +219,11 @@ async def exit_code(running: Stages, how: str) -> str:
     return (await asked.communicate())[0].decode().strip()
 
 
-@pytest.mark.parametrize(("how", "code"), [("done", "0"), ("in the middle", "137"), ("deaf", "137")])
-async def test_an_init_that_has_nothing_to_do_ends_by_itself_and_any_other_is_killed(how: str, code: str) -> None:
-    """A kill takes Docker another program; who does not end is killed nevertheless."""
+@pytest.mark.parametrize(("how", "codes"), [("done", {"0"}), ("in the middle", {"0", "137"}), ("deaf", {"137"})])
+async def test_an_init_that_has_nothing_to_do_ends_by_itself_and_any_other_is_killed(how: str, codes: set[str]) -> None:
+    """A kill takes Docker another program; who does not end is killed nevertheless.
+
+    In the middle of a stage the init hears of its host's end, too, and ends first where Docker has much to do.
+    """
     async with stages(scripts(hello="echo hello", sleep="sleep 110")) as running:
-        assert await exit_code(running, how) == code
+        assert await exit_code(running, how) in codes

@@ -9,16 +9,13 @@ from the stream, loudly.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
-from pathlib import Path
 from typing import Final
 
-from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusUnreachable, StreamRewound
 from cutor.metrics.table import REBUILDS
@@ -29,18 +26,14 @@ from cutor.projections.cpu_pressure import CpuPressure
 from cutor.projections.errors import LeftOut, StreamLetGo, ViewsRejected
 from cutor.projections.folds.batches import read_batches
 from cutor.projections.folds.small_fold import SMALL
-from cutor.projections.interpreter import undisturbed
 from cutor.projections.letters import Letters
-from cutor.projections.measuring import committing, measured
+from cutor.projections.measuring import committing
 from cutor.projections.origin import Origin
 from cutor.projections.pace import Paces
-from cutor.projections.queries.keeper import answering
-from cutor.projections.queries.link import Settings
+from cutor.projections.progress import SOON, Progress
 from cutor.projections.rebuilds.rebuild import FreshViews, Rebuilt
-from cutor.projections.rebuilds.service import RebuildService
 from cutor.projections.rereading import Rereading
 from cutor.projections.sealed_past import SealedPast
-from cutor.projections.views_file import held, remove_leftovers
 from cutor.projections.wholeness import Wholeness
 from cutor.projections.writer import Writer
 from cutor.roles.context import RoleContext
@@ -49,8 +42,6 @@ from cutor.undisturbed import to_the_end
 log = logging.getLogger(__name__)
 
 STREAMS: Final = (EVENTS, ENVIRONMENTS)
-SOON: Final = 20_000
-"""Views that are no further behind will have caught up soon: then the role is ready, and not before."""
 FOLLOWED: Final = SMALL
 """Most messages of one transaction while following."""
 BULK_FROM: Final = 50_000
@@ -61,56 +52,6 @@ COMPARE_S: Final = 10.0
 """Between two looks at whether the streams are still those that the views were folded from: an idle one says nothing itself."""
 RETRY_S: Final = 1.0
 LONGEST_RETRY_S: Final = 60.0
-
-
-async def run_projector(context: RoleContext) -> None:
-    """Keep the views and answer queries until the context says stop.
-
-    Raises `RestoreUnfinished` where the server holds part of a backup: of such a log no views are made.
-    """
-    path = Path(context.config.projector.database)
-    with held(path), _undisturbed():
-        remove_leftovers(path)
-        async with Bus.connect(context.server, name=f"cutor projector {context.worker}") as bus:
-            await check_whole(bus)
-            writer = Writer(path)
-            directory = context.config.archive.directory
-            archive = Archive(Path(directory)) if directory else None
-            projector = Projector(context, bus, writer, archive)
-            try:
-                await writer.open()
-                measuring = measured(context, bus, writer, STREAMS)
-                queries = answering(_query_settings(context), writer, context.measures, projector.paces.look)
-                async with measuring, queries, RebuildService(bus, path, projector.swap, archive):
-                    await projector.run()
-            finally:
-                await writer.close()
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Have the interpreter undisturbed, and keep the garbage collector from what lives as long as the process."""
-    gc.freeze()
-    try:
-        with undisturbed():
-            yield
-    finally:
-        gc.unfreeze()
-
-
-def _query_settings(context: RoleContext) -> Settings:
-    projector = context.config.projector
-    return Settings(
-        server=context.server,
-        name=f"cutor projector {context.worker} queries",
-        database=projector.database,
-        snapshot_age_ms=projector.snapshot_age_ms,
-        snapshot_interval_s=projector.snapshot_interval_s,
-        snapshot_path=str(Path(projector.database).parent / projector.snapshot_path),
-        log_format=context.config.log.format,
-        worker=context.worker,
-        instance=context.instance,
-    )
 
 
 class Projector:
@@ -130,8 +71,7 @@ class Projector:
         self._origin = Origin(bus, writer, self._sealed)
         self._rereading = Rereading(writer)
         self._from_scratch_to = dict.fromkeys(STREAMS, 0)
-        self._ends: dict[str, int] = {}
-        self._behind: dict[str, int] = {}
+        self._progress = Progress()
         self._is_ready = False
         self._rejected_in_a_row = 0
         self._began_with_fold = False
@@ -270,15 +210,15 @@ class Projector:
             async for columns in batches:
                 apply = partial(self._writer.apply, stream, columns.each(stream))
                 await self._fold(stream, columns.sequences, columns.times_ns, apply)
-                if self._behind[stream] >= BULK_FROM:
+                if self._progress.behind(stream) >= BULK_FROM:
                     return
 
     async def _catch_up(self, stream: str) -> None:
         """Fold in what lies far behind the stream's end, as a rebuild does."""
         position = self._writer.position(stream).sequence
-        if self._ends[stream] - position < BULK_FROM:
+        if self._progress.ends[stream] - position < BULK_FROM:
             return
-        reading = read_batches(self._bus, stream, position + 1, self._ends[stream])
+        reading = read_batches(self._bus, stream, position + 1, self._progress.ends[stream])
         async with aclosing(reading) as batches:
             async for batch in batches:
                 await self._fold(stream, batch.sequences, batch.times_ns, partial(self._writer.apply_batch, stream, batch))
@@ -306,17 +246,17 @@ class Projector:
         self._tell_ready()
 
     def _note_behind(self, stream: str) -> None:
-        self._behind[stream] = self._ends[stream] - self._writer.position(stream).sequence
-        if all(behind <= 0 for behind in self._behind.values()):
+        self._progress.fold(stream, self._writer.position(stream).sequence)
+        if self._progress.has_caught_up():
             self._rejected_in_a_row = 0
             self._began_with_fold = False
 
     def _is_behind(self, stream: str) -> bool:
-        return self._behind[stream] > 0
+        return self._progress.behind(stream) > 0
 
     def _waits(self, stream: str) -> None:
         """A stream that waits for its archive keeps nobody from serving: answers say that it does."""
-        self._behind[stream] = sys.maxsize
+        self._progress.wait(stream)
         self._tell_ready()
 
     def _tell_ready(self, least_behind: int = SOON) -> None:
@@ -324,10 +264,11 @@ class Projector:
 
         Where readings leave something out again and again, answers say so, as of a stream that waits for its archive.
         """
-        if not self._is_ready and all(
-            behind <= 0 or behind > least_behind or self._rereading.reason(stream) is not None
-            for stream, behind in self._behind.items()
-        ):
+
+        def cannot(stream: str) -> bool:
+            return self._rereading.reason(stream) is not None
+
+        if not self._is_ready and self._progress.is_to_serve(cannot, least_behind):
             self._is_ready = True
             self._context.ready()
 
@@ -343,7 +284,7 @@ class Projector:
                 for stream in STREAMS:
                     reach = await self._origin.check(stream)
                     if self._is_ready:
-                        self._ends[stream] = reach.newest
+                        self._progress.ends[stream] = reach.newest
 
     async def _verify(self) -> None:
         """Check that the streams are the ones that the views were folded from: at the start, and after any lost connection."""
@@ -354,7 +295,6 @@ class Projector:
     async def _verify_stream(self, stream: str) -> None:
         reach = await self._origin.check(stream)
         position = self._writer.position(stream).sequence
-        self._ends[stream] = reach.newest
-        self._behind[stream] = reach.newest - position
+        self._progress.compare(stream, reach.newest, position)
         if position == 0:
             self._from_scratch_to[stream] = reach.last

@@ -18,8 +18,8 @@ from cutor.model.codec import encode
 from cutor.model.events import Cleaned, Event, kind_of
 from cutor.model.subjects import Address, event_subject, fence
 from cutor.projections.errors import QueryTimeout, QueryUnavailable
-from cutor.projections.projector import run_projector
 from cutor.projections.queries.client import query
+from cutor.projections.role import run_projector
 from cutor.projections.settings import ArchiveSettings, ProjectorSettings
 from cutor.projections.views_paths import beside, wal_path
 from cutor.roles.context import RoleContext

@@ -10,7 +10,7 @@ import sys
 import msgspec
 
 from cutor.config import Config
-from cutor.projections.projector import run_projector
+from cutor.projections.role import run_projector
 from cutor.projections.settings import ProjectorSettings
 from cutor.roles.context import RoleContext
 

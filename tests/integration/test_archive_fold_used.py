@@ -26,12 +26,12 @@ from cutor.projections.archive.sealed_fold import Looked, SealedFold
 from cutor.projections.archive.sealing import acknowledge, seal
 from cutor.projections.errors import RebuildFailed
 from cutor.projections.folds.tail import Tail
-from cutor.projections.projector import run_projector
 from cutor.projections.rebuilds.client import order_rebuild
 from cutor.projections.rebuilds.compare import Compared, Difference
 from cutor.projections.rebuilds.range_file import fold_range
 from cutor.projections.rebuilds.rebuild import Progress, rebuild, rebuild_in_place
 from cutor.projections.rebuilds.start import Start
+from cutor.projections.role import run_projector
 from cutor.projections.views_paths import beside
 from cutor.replay import Span
 from tests.integration.projecting import PATIENCE_S, context_of, copy_of_the_views, happen, happen_to_many, projector, until

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+from aiodocker import Docker
 from aiodocker.containers import DockerContainer
 from aiodocker.exceptions import DockerError
 from aiodocker.stream import Stream
+from yarl import URL
 
 from cutor.containers.errors import EngineFailure, one_line
 
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
 
 STDERR_TAIL_BYTES: Final = 4096
 _STDOUT, _STDERR = 1, 2
+
+
+def pipes_of(docker: Docker, container_id: str) -> Stream:
+    """Return the pipes of a container without a terminal; aiodocker's own way asks Docker first whether it has one."""
+
+    async def attaching() -> tuple[URL, None, bool]:
+        return URL(f"containers/{container_id}/attach").with_query(stdin=1, stdout=1, stderr=1, stream=1), None, False
+
+    return Stream(docker, attaching)
 
 
 @dataclass(frozen=True)

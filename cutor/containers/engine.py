@@ -22,7 +22,7 @@ from aiodocker import Docker
 from aiodocker.containers import DockerContainer
 from aiodocker.exceptions import DockerError
 
-from cutor.containers.child import Child
+from cutor.containers.child import Child, pipes_of
 from cutor.containers.control_group import limit_sockets
 from cutor.containers.errors import EngineFailure, EngineRefused, EngineUnreachable, ImageMissing, one_line
 from cutor.containers.host_config import ENVIRONMENT_LABEL, ContainerSpec, VolumeSpec
@@ -156,7 +156,7 @@ class Engine:
         made is removed before this ends, however long Docker fails to.
         """
         container = await self._create_or_discard(spec)
-        stream = container.attach(stdin=True, stdout=True, stderr=True)
+        stream = pipes_of(self._docker, container.id)
         try:
             await self.call(f"attach to {spec.name}", stream.__aenter__())
             await self.call(f"start {spec.name}", container.start())

@@ -7,8 +7,11 @@ import secrets
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+from aiodocker import Docker
+from yarl import URL
 
 from cutor.containers.child import Child
 from cutor.containers.engine import Engine
@@ -102,6 +105,25 @@ async def networked() -> AsyncIterator[Network]:
         finally:
             for one in await engine.list(instance):
                 await engine.remove(one.id)
+
+
+async def test_docker_is_asked_for_a_container_four_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To make it, attach to it, start it and remove it: docs/explanation/path.md."""
+    asked: list[str] = []
+    query = Docker._do_query
+
+    async def counted(docker: Docker, path: str | URL, method: str, **more: Any) -> Any:
+        asked.append(f"{method} {str(path).partition('?')[0].rpartition('/')[2]}")
+        return await query(docker, path, method, **more)
+
+    async with networked() as network:
+        await (await network.start()).remove()
+        monkeypatch.setattr(Docker, "_do_query", counted)
+        child = await network.start()
+        await child.end(PATIENCE_S)
+        await child.remove()
+        monkeypatch.undo()
+    assert asked == ["POST create", "POST attach", "POST start", f"DELETE {child.id}"]
 
 
 async def test_nothing_listens_in_it_and_it_leads_nowhere() -> None:

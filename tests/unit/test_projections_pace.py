@@ -177,5 +177,6 @@ def test_where_the_kernel_keeps_no_account_no_pressure_is_high(tmp_path: Path, t
     assert not pressure.is_high()
 
 
-def test_the_kernel_of_this_machine_keeps_one() -> None:
-    assert PRESSURE.read_text().startswith("some ")
+@pytest.mark.skipif(not PRESSURE.exists(), reason="this kernel keeps no account of who waits for a CPU (CONFIG_PSI)")
+def test_the_account_of_a_real_kernel_is_understood() -> None:
+    assert CpuPressure()._look().waited_s > 0

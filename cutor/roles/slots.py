@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -32,7 +32,7 @@ class Slots:
         self._candidates = range(uid_base, uid_base + count + SPARE_UIDS)
         self._count = count
         self._claims: dict[int, socket.socket] = {}
-        self._free: set[int] = set()
+        self._free: deque[int] = deque()
         self._claiming = asyncio.Lock()
         self._withheld: Counter[int] = Counter()
         self._aside: dict[int, socket.socket] = {}
@@ -80,17 +80,18 @@ class Slots:
             return  # ours already, of a container that is stuck, or of build containers
         if (claim := _bound(uid)) is not None:
             self._claims[uid] = claim
-            self._free.add(uid)
+            self._free.append(uid)
 
     def lend(self) -> int:
-        """Lend the lowest uid that is claimed and free: there is one, where no more are lent than were to be claimed."""
-        uid = min(self._free)
-        self._free.remove(uid)
-        return uid
+        """Lend the uid that has been free longest: there is one, where no more are lent than were to be claimed.
+
+        What the kernel counts by uid, it may still be taking down behind a program's death.
+        """
+        return self._free.popleft()
 
     def take_back(self, uid: int) -> None:
         """Have a uid that was lent: nothing runs as it any more."""
-        self._free.add(uid)
+        self._free.append(uid)
 
     @contextmanager
     def uid(self) -> Iterator[int]:

@@ -25,7 +25,7 @@ def slow(entries: Sequence[Entry], instance: str, kills_ns: Mapping[str, Sequenc
 
     ``kills_ns``: when the roles were killed, by the clock that the stream's times are of. Where there was more than one between
     two leases nothing is said: what was handed back after the first can have been on its way to the life that the second ended,
-    which had not noted it yet, and then its clock has to run out.
+    which had not noted it yet, and then its clock has to run out. A lease may be stored right behind the kill of its life.
     """
     for at, first in _leases(entries, instance):
         role = first.body["lease"]["role"]
@@ -33,7 +33,7 @@ def slow(entries: Sequence[Entry], instance: str, kills_ns: Mapping[str, Sequenc
         if behind is None or entries[behind].kind != "leased":
             continue
         after = entries[behind]
-        killed = [kill for kill in kills_ns.get(role, ()) if first.time_ns <= kill < after.time_ns]
+        killed = [kill for kill in kills_ns.get(role, ()) if first.time_ns - UNDER_WAY_NS <= kill < after.time_ns]
         if len(killed) == 1 and after.time_ns - killed[0] >= bound_ns:
             took = (after.time_ns - killed[0]) / 1e9
             yield f"the {role} took it up again {took:.1f} s after it was killed: what it had in hand was not handed back"

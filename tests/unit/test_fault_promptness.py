@@ -49,6 +49,9 @@ def test_one_kill_alone_tells_and_only_of_that_role() -> None:
     assert list(slow(AGAIN, STACK, {"runner": [10 * S, 39 * S]}, BOUND_NS)) == []
     assert list(slow(AGAIN, STACK, {"runner": [10 * S, 11 * S]}, BOUND_NS)) == []
     assert len(list(slow(AGAIN, STACK, {"runner": [1 * S, 10 * S, 50 * S]}, BOUND_NS))) == 1
+    under_way = 2 * S - UNDER_WAY_NS // 2  # the lease of the life that was killed, stored right behind that
+    assert list(slow(AGAIN, STACK, {"runner": [under_way, 10 * S]}, BOUND_NS)) == []
+    assert len(list(slow(AGAIN, STACK, {"runner": [under_way]}, BOUND_NS))) == 1
     assert list(slow(AGAIN, STACK, {"builder": [10 * S]}, BOUND_NS)) == []
 
 

@@ -113,14 +113,20 @@ async def test_what_lingers_goes_and_who_asks_waits_for_that(tmp_path: Path) -> 
             assert await keys_in_use(at.engine, at.volume) == {one}
 
 
+async def foreseen(at: Site, one: str) -> set[str]:
+    """Foresee a use, and return the mark that is made for it."""
+    at.uses.foresee(one)
+    async with asyncio.timeout(PATIENCE_S):
+        while not (mark := await at.marks(one)):
+            await asyncio.sleep(0.02)
+    return mark
+
+
 @pytest.mark.usefixtures("lingering")
 async def test_a_use_that_was_foreseen_has_the_mark_that_was_made_for_it(tmp_path: Path) -> None:
     one = key()
     async with site(tmp_path) as at:
-        at.uses.foresee(one)
-        async with asyncio.timeout(PATIENCE_S):
-            while not (mark := await at.marks(one)):
-                await asyncio.sleep(0.02)
+        mark = await foreseen(at, one)
         at.uses.foresee(one)
         with at.uses.of(one) as use:
             at.uses.foresee(one)
@@ -135,10 +141,7 @@ async def test_a_use_that_was_foreseen_has_the_mark_that_was_made_for_it(tmp_pat
 async def test_a_use_that_was_foreseen_and_never_begins_leaves_no_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = key()
     async with site(tmp_path) as at:
-        at.uses.foresee(one)
-        async with asyncio.timeout(PATIENCE_S):
-            while not (mark := await at.marks(one)):
-                await asyncio.sleep(0.02)
+        mark = await foreseen(at, one)
         monkeypatch.setattr(uses_module, "LINGERS_S", 0.0)
         at.uses.foresee(one)  # which is the last word on how long it stays
         await at.until_none(mark)

@@ -52,5 +52,5 @@ def listed(*filters: str) -> list[dict[str, Any]]:
     words = [word for one in ("label=cutor", *filters) for word in ("--filter", one)]
     command = ["docker", "ps", "-a", "--no-trunc", "--format", "{{json .}}", *words]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = [json.loads(line) for line in shown.splitlines()]
+    found = [one for line in shown.splitlines() if (one := json.loads(line))["Names"]]  # see `container_ids`
     return [one | {"Labels": dict(pair.partition("=")[::2] for pair in one["Labels"].split(","))} for one in found]

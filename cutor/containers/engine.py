@@ -200,14 +200,18 @@ class Engine:
             raise _missing(image) from error
 
     async def labelled(self, label: str, value: str | None = None) -> list[ContainerSummary]:
-        """Return every container with a label, of a certain value where one is given, running or not (1 ms)."""
+        """Return every container with a label, of a certain value where one is given, running or not (1 ms).
+
+        One that has no name any more is none: Docker takes the names with the container, and where an event of the container
+        (its end, the kernel's kill for memory) is worked in just then, 20.10 goes on listing it without, until it starts anew.
+        Nothing else knows of it: each request for its id is answered 404.
+        """
         filters = json.dumps({"label": [label if value is None else f"{label}={value}"]})
         found = await self.call("list containers", self._docker.containers.list(all=1, filters=filters))
         return [
-            ContainerSummary(
-                id=one.id, name=str(one["Names"][0]).lstrip("/"), state=str(one["State"]), labels=dict(one["Labels"] or {})
-            )
+            ContainerSummary(one.id, str(names[0]).lstrip("/"), state=str(one["State"]), labels=dict(one["Labels"] or {}))
             for one in found
+            if (names := one["Names"])
         ]
 
     async def make_volume(self, spec: VolumeSpec) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.attacks.stack import AttackedStack
+from tests.containers import container_ids
 from tests.files import beneath
 from tests.served import idle
 
@@ -101,9 +102,9 @@ class Watch:
     def ids(self) -> set[str]:
         """Return the ids of all containers so far, but of those that run because a runner does: others take their place."""
         made = {line.split()[0] for line in self._made.lines()}
-        made |= set(docker("ps", "-aq", "--no-trunc", "--filter", self._label))
-        parked = ("--filter", self._label, "--filter", "label=cutor.role=parked")
-        return made - set(docker("ps", "-q", "--no-trunc", *parked)) - self._idle()
+        made |= set(container_ids(self._label, full=True))
+        parked = container_ids(self._label, "label=cutor.role=parked", "status=running", full=True)
+        return made - set(parked) - self._idle()
 
     def _idle(self) -> set[str]:
         """Return the containers that wait for a submission: nothing is handed in while it is looked what is left."""
@@ -120,7 +121,7 @@ class Watch:
         ids = self.ids()
         return Census(
             processes=frozenset(processes(self._stack, ids, self._idle())),
-            containers=frozenset(ids & set(docker("ps", "-aq", "--no-trunc", "--filter", self._label))),
+            containers=frozenset(ids & set(container_ids(self._label, full=True))),
             directories=frozenset(directories(self._stack, ids)),
             mounts=frozenset(named(Path("/proc/self/mountinfo").read_text().splitlines(), ids)),
             cgroups=frozenset(cgroups(ids)),

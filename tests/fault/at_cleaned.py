@@ -43,7 +43,8 @@ class AtCleaned:
 async def _containers(instance: str, identity: str) -> list[str]:
     wanted = urllib.parse.quote(json.dumps({"label": [f"cutor={instance}"]}))
     found = await _ask(f"/containers/json?all=1&filters={wanted}")
-    return [str(one["Id"])[:12] for one in found if serves(one["Names"][0].lstrip("/"), one["Labels"], identity)]
+    named = [(one, one["Names"][0].lstrip("/")) for one in found if one["Names"]]  # without: `Engine.labelled`
+    return [str(one["Id"])[:12] for one, name in named if serves(name, one["Labels"], identity)]
 
 
 async def _ask(path: str) -> Any:

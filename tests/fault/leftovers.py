@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.attacks.leftovers import Census, Watch, docker, left
+from tests.attacks.leftovers import Census, Watch, left
+from tests.containers import container_ids
 from tests.fault.stack import ExtraRole, FaultStack
 from tests.files import beneath
 
@@ -49,7 +50,7 @@ def left_by(extra: ExtraRole) -> list[str]:
     """Return what a role that has ended left, after some patience: processes, containers whatever they do, notes, files."""
 
     def look() -> list[str]:
-        containers = docker("ps", "-aq", "--filter", f"label=cutor={extra.instance}")
+        containers = container_ids(f"label=cutor={extra.instance}")
         found = [f"containers of {extra.data.name}: {', '.join(containers)}"] if containers else []
         found += [f"files of {extra.data.name}: {name}" for name in files(extra.data)]
         return [*found, f"processes of {extra.data.name}"] if extra.alive else found

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
 
-from tests.attacks.leftovers import docker
+from tests.containers import container_ids
 from tests.fault import role as entry
 from tests.fault.arming import Order
 from tests.fault.campaign import FIVE, Campaign
@@ -256,7 +256,7 @@ async def _there(containers: list[str]) -> bool:
 
 async def _still(containers: list[str]) -> list[str]:
     """Return those of some containers that Docker has still, whatever state they are in."""
-    found = await asyncio.to_thread(docker, "ps", "-aq")
+    found = await asyncio.to_thread(container_ids)
     return [one for one in containers if one in found]
 
 

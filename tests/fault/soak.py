@@ -20,7 +20,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from tests.attacks.leftovers import docker
+from tests.containers import container_ids
 from tests.fault import table
 from tests.fault.campaign import Campaign, campaign
 from tests.fault.network import routed, send_signal
@@ -187,7 +187,7 @@ async def _hit(stack: FaultStack, target: str) -> bool:
 
 
 def _kill_container(stack: FaultStack) -> bool:
-    containers = docker("ps", "-q", "--filter", f"label=cutor={stack.instance}")
+    containers = container_ids(f"label=cutor={stack.instance}", "status=running")
     if not containers:
         return False
     return not subprocess.run(["docker", "kill", random.choice(containers)], capture_output=True, check=False).returncode

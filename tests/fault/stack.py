@@ -22,6 +22,7 @@ from typing import Final
 from cutor.bus.topology import default_text
 from cutor.nix.settings import NixSettings
 from tests.attacks.stack import AttackedStack, StackFailed
+from tests.containers import container_ids
 from tests.fault import role as entry
 from tests.fault.arming import DIRECTORY, Points
 from tests.ports import free_port
@@ -217,9 +218,7 @@ class FaultStack(AttackedStack):
 
 
 def _remove_containers(instance: str) -> None:
-    listed = ["docker", "ps", "-aq", "--filter", f"label=cutor={instance}"]
-    ids = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
-    if ids:
+    if ids := container_ids(f"label=cutor={instance}"):
         subprocess.run(["docker", "rm", "-f", *ids], capture_output=True, check=False)
 
 

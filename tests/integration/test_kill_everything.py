@@ -21,6 +21,7 @@ from cutor import Client, CutorError
 from cutor.bus.connection import Bus
 from cutor.stack.lock import is_free, read_holder
 from tests.bare_stack import User
+from tests.containers import container_ids
 from tests.fault.history import EVENTS, History
 from tests.fault.invariants import Expected, check, check_ids
 from tests.fault.views import differences
@@ -54,11 +55,9 @@ def kill_all(user: User) -> int:
 
 def containers(user: User) -> list[str]:
     """Every container of the stack, running or not, and every mark of an environment."""
-    found: list[str] = []
-    for command in (["ps", "-aq"], ["volume", "ls", "-q"]):
-        words = ["docker", *command, "--filter", f"label=cutor={user.stack.instance}"]
-        found += subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-    return found
+    mine = f"label=cutor={user.stack.instance}"
+    volumes = ["docker", "volume", "ls", "-q", "--filter", mine]
+    return container_ids(mine) + subprocess.run(volumes, capture_output=True, text=True, check=True).stdout.split()
 
 
 async def until(true: Callable[[], bool]) -> None:

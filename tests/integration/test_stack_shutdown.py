@@ -22,6 +22,7 @@ from cutor.bus.message import Stored
 from cutor.model.subjects import EVENTS, parse_event_subject
 from cutor.stack.lock import is_free, read_holder
 from tests.bare_stack import User
+from tests.containers import container_ids
 from tests.integration.live_submissions import TERMINAL, document, hand_in
 from tests.integration.live_submissions import ended as cleaned_up
 from tests.processes import Sleep, descendants, name_of, naming
@@ -41,7 +42,7 @@ def user(user: User) -> Iterator[User]:
     for data in (user.home / "alone", user.stack.data):
         if data.exists():
             assert user.cutor("down", "--data", str(data)).returncode == 0
-            assert containers((data / "instance").read_text().strip()) == []
+            assert container_ids(f"label=cutor={(data / 'instance').read_text().strip()}") == []
 
 
 def until(true: Callable[[], Any]) -> None:
@@ -50,12 +51,6 @@ def until(true: Callable[[], Any]) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
-
-
-def containers(instance: str) -> list[str]:
-    """Return the containers of an instance, running or not."""
-    command = ["docker", "ps", "-aq", "--filter", f"label=cutor={instance}"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
 def processes(directory: Path) -> list[str]:
@@ -155,7 +150,7 @@ def stops(user: User) -> None:
 def ended(user: User) -> None:
     """Wait until no process of the stack is left; then no container may be."""
     until(lambda: is_free(user.stack.data / "lock") and not processes(user.stack.data))
-    assert containers(user.stack.instance) == []
+    assert container_ids(f"label=cutor={user.stack.instance}") == []
 
 
 @contextmanager
@@ -234,7 +229,7 @@ def test_a_runner_by_itself_finishes_what_runs_within_its_grace(user: User) -> N
         with awake(sleep):
             _, said = runner.communicate(timeout=PATIENCE_S)
         assert (runner.returncode, "in work may finish within 600 s" in said) == (0, True), said
-        assert containers(instance) == []
+        assert container_ids(f"label=cutor={instance}") == []
         assert {events[-1] for events in kinds(user).values()} <= {"cleaned", "submitted", "leased(builder)", "cache-built"}
         assert running(user) == []
     with runner_alone(user, 600):
@@ -259,7 +254,7 @@ def test_a_runner_by_itself_that_may_not_wait_hands_back_what_runs(
             runner.send_signal(number)
         _, said = runner.communicate(timeout=PATIENCE_S)
         assert (runner.returncode, "2 in work: stopped and handed back" in said) == (0, True), said
-        assert containers(instance) == []
+        assert container_ids(f"label=cutor={instance}") == []
     with runner_alone(user, grace_s):
         assert attempts(user, sleep) == {name: 2 if name in before else 1 for name in NAMES}
 
@@ -274,9 +269,10 @@ def test_a_killed_runner_by_itself_loses_nothing(user: User) -> None:
         time.sleep(0.5)
         runner.kill()
         runner.wait()
-        left = containers(instance)
+        left = container_ids(f"label=cutor={instance}")
     with runner_alone(user, 600):
-        assert not set(left) & set(containers(instance)), "what a dead life left behind is removed before a role is ready"
+        there = container_ids(f"label=cutor={instance}")
+        assert not set(left) & set(there), "what a dead life left behind is removed before a role is ready"
         assert set(attempts(user, sleep).values()) <= {1, 2}
 
 

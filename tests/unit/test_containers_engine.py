@@ -11,7 +11,7 @@ from aiodocker.exceptions import DockerError
 
 from cutor.containers import engine as engine_module
 from cutor.containers.child import Child
-from cutor.containers.engine import Engine
+from cutor.containers.engine import ContainerSummary, Engine
 from cutor.containers.errors import EngineFailure, EngineRefused, EngineUnreachable
 from cutor.containers.host_config import ContainerSpec
 
@@ -97,6 +97,14 @@ async def test_a_container_that_docker_does_not_let_go_is_removed_until_it_is_go
     assert docker.removals == ["abc"] * 6
 
 
+class Listed(dict[str, Any]):
+    """A container as the client of Docker lists it."""
+
+    def __init__(self, container_id: str, **said: object) -> None:
+        super().__init__(said)
+        self.id = container_id
+
+
 class WholeTransport:
     """A connection that can't be closed by half, as over TLS."""
 
@@ -113,3 +121,13 @@ async def test_an_init_that_can_not_be_told_to_end_is_not_waited_for(connection:
     stream = SimpleNamespace(_resp=SimpleNamespace(connection=connection))
     child = Child(Engine(FakeDocker(None), "unix:///x"), SimpleNamespace(id="abc"), stream, "cutor-one")  # type: ignore[arg-type]
     await child.end(60)
+
+
+async def test_a_container_without_a_name_is_none() -> None:
+    """Docker lists one that it has removed for ever, `removing`, when its end was worked in meanwhile (seen with 20.10)."""
+
+    async def found(**_: object) -> list[Listed]:
+        return [Listed("one", Names=["/cutor-one"], State="running", Labels=None), Listed("gone", Names=[], State="removing")]
+
+    docker = SimpleNamespace(containers=SimpleNamespace(list=found))
+    assert await Engine(docker, "unix:///x").list() == [ContainerSummary("one", "cutor-one", "running", {})]  # type: ignore[arg-type]

@@ -1,0 +1,16 @@
+"""Which containers Docker has, for tests that look at what is there and what is left."""
+
+from __future__ import annotations
+
+import subprocess
+
+
+def container_ids(*filters: str, full: bool = False) -> list[str]:
+    """Return the ids, short or ``full``, of all containers that match every filter (``label=…``), running or not.
+
+    Without those that have no name any more: Docker may go on listing one that it has removed (`Engine.labelled`).
+    """
+    words = [word for one in filters for word in ("--filter", one)]
+    shape = ["--format", "{{.ID}} {{.Names}}", *(["--no-trunc"] if full else [])]
+    shown = subprocess.run(["docker", "ps", "-a", *shape, *words], capture_output=True, text=True, check=True).stdout
+    return [words[0] for line in shown.splitlines() if len(words := line.split()) > 1]

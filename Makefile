@@ -6,6 +6,7 @@
 # MINUTES              ## `make soak MINUTES=30` kills for so long; else for 3. `make bench MINUTES=10` streams for so long; else for 20 s
 # RUNNER               ## `make bench RUNNER='slots=4'` measures with these settings of the runner; else as shipped
 # COMPARE              ## `make bench COMPARE='A.json B.json'` measures nothing and prints two runs that were kept, side by side
+# UPGRADE              ## `make lock UPGRADE=1` takes the newest of every dependency; else those that are locked stay
 # WORKERS              ## `make test WORKERS=1` runs one test after the other; else four files of tests at one time
 # PYTHON               ## the Python that .venv is made of, 3.11 or newer; else python3
 # CUTOR_DEBIAN_MIRROR  ## the mirror of Debian's archive that set-up takes packages from; else that of the apt sources
@@ -81,10 +82,10 @@ docs: environment ## write the pages that are made from code anew
 	@$(VENV)/python -m cutor.cli.reference
 	@$(VENV)/python docs/generate.py
 
-lock: ## choose dependencies anew and write requirements.lock
+lock: ## write requirements.lock for what pyproject.toml asks for; what was chosen stays (UPGRADE=1: the newest of all)
 	@$(PYTHON) -m venv .setup/lock
 	@.setup/lock/bin/pip install --quiet pip-tools
-	@.setup/lock/bin/pip-compile --quiet --no-config --upgrade --extra dev --build-deps-for editable --strip-extras \
+	@.setup/lock/bin/pip-compile --quiet --no-config $(if $(UPGRADE),--upgrade) --extra dev --build-deps-for editable --strip-extras \
 	  --allow-unsafe --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host \
 	  --no-emit-find-links --output-file requirements.lock pyproject.toml
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cutor.model.request import File, Request, TestCase
     from cutor.model.result import Result
     from cutor.parked import AlreadyDecided, Drop, NotParked, Retry
+    from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
+    from cutor.projections.queries.client import Table
     from cutor.stack.finding import NoStack
 
 __version__ = "0.1.0"
@@ -44,6 +46,9 @@ _HOMES: Final = {
     "ParkedSubmission": "cutor.model.parked",
     "Policy": "cutor.model.limits",
     "PolicyMissing": "cutor.journal_errors",
+    "QueryError": "cutor.projections.errors",
+    "QueryTimeout": "cutor.projections.errors",
+    "QueryUnavailable": "cutor.projections.errors",
     "Receipt": "cutor.client",
     "Request": "cutor.model.request",
     "RequestedLimit": "cutor.model.limits",
@@ -55,6 +60,7 @@ _HOMES: Final = {
     "SubmissionConflict": "cutor.journal_errors",
     "SubmissionUnconfirmed": "cutor.journal_errors",
     "SubmissionUnknown": "cutor.journal_errors",
+    "Table": "cutor.projections.queries.client",
     "TestCase": "cutor.model.request",
     "Update": "cutor.client",
     "WaitedTooLong": "cutor.errors",
@@ -79,6 +85,9 @@ __all__ = [
     "ParkedSubmission",
     "Policy",
     "PolicyMissing",
+    "QueryError",
+    "QueryTimeout",
+    "QueryUnavailable",
     "Receipt",
     "Request",
     "RequestedLimit",
@@ -90,6 +99,7 @@ __all__ = [
     "SubmissionConflict",
     "SubmissionUnconfirmed",
     "SubmissionUnknown",
+    "Table",
     "TestCase",
     "Update",
     "WaitedTooLong",

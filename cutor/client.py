@@ -1,4 +1,4 @@
-"""The Python client: submit requests, follow them, read their results.
+"""The Python client: submit requests, follow them, read their results, ask the views.
 
 ```
 async with cutor.Client() as client:
@@ -40,6 +40,8 @@ from cutor.model.state import Status, Submission
 from cutor.model.subjects import Address, check_address, parse_event_subject
 from cutor.parked import LIST_DEFAULT, Drop, ParkedSubmissions, Retry
 from cutor.progress import progress, summarize
+from cutor.projections.queries.client import Table, query
+from cutor.projections.queries.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, Parameters
 from cutor.sealed import Sealed
 from cutor.stack.current import CurrentStack
 from cutor.stack.finding import find_server, named_server
@@ -256,6 +258,22 @@ class Client:
         """
         check_reason(reason)
         return await self._parked.drop(address_of(tenant, id), reason)
+
+    async def query(
+        self,
+        sql: str,
+        parameters: Parameters | None = None,
+        *,
+        rows: int = DEFAULT_ROWS,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> Table:
+        """Ask the views in DuckDB's SQL; ``$name`` there stands for the parameter of that name: what others wrote goes there.
+
+        The answer has ``columns`` (name, type), ``rows`` (a list of values each; ``truncated`` where there are more than asked
+        for), of what the projector has committed, a moment behind the stream. Raises `QueryError`, `QueryTimeout` after
+        ``timeout_s`` seconds, `QueryUnavailable` where no projector answers.
+        """
+        return await query(self.journal.bus, sql, timeout_s, rows=rows, parameters=parameters)
 
     @property
     def _parked(self) -> ParkedSubmissions:

@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from cutor import Client, QueryError, QueryUnavailable
 from tests.bare_stack import User, one_line, request
 from tests.processes import kill, naming, outermost
 
@@ -52,6 +53,24 @@ def test_a_table_for_people(projected: User) -> None:
     lines = done.stdout.splitlines()
     assert [line.split() for line in (lines[0], *lines[2:5])] == [["id", "status"], *([f"s{n}", "SUBMITTED"] for n in range(3))]
     assert lines[5] == "(3 rows)"
+
+
+async def test_the_python_client_asks_with_parameters_and_a_bound_on_rows(projected: User) -> None:
+    sql = "select id, labels['number']::int as number from submissions where labels['quote'] = $quote order by id"
+    async with Client(projected.stack.server) as client:
+        answer = await client.query(sql, {"quote": "a,\"b'\n"})
+        assert [column.name for column in answer.columns] == ["id", "number"]
+        assert (answer.rows, answer.truncated) == ([["s0", 0], ["s1", 1], ["s2", 2]], False)
+        answer = await client.query(sql, {"quote": "a,\"b'\n"}, rows=2)
+        assert (len(answer.rows), answer.truncated) == (2, True)
+        with pytest.raises(QueryError, match="nowhere"):
+            await client.query("from nowhere")
+
+
+async def test_the_python_client_says_that_nobody_answers(bare: User) -> None:
+    async with Client(bare.stack.server) as client:
+        with pytest.raises(QueryUnavailable, match="no projector answers"):
+            await client.query("select 1")
 
 
 def test_one_json_document(projected: User) -> None:

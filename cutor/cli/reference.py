@@ -150,7 +150,8 @@ warns of unwise ones; how to choose them is explained in [limits](../explanation
 def cli_page() -> str:
     """Return the page of the command line."""
     context = click.Context(cli, info_name="cutor")
-    lines = ["# Command line", "", MADE_BY, "", "```", "cutor [OPTIONS] COMMAND [ARGS]...", "```", "", *_options(cli, context)]
+    lines = ["# Command line", "", MADE_BY, "", "```text", "cutor [OPTIONS] COMMAND [ARGS]...", "```", ""]
+    lines += [*_options(cli, context)]
     lines += ["", " ".join(str(cli.epilog).split()), ""]
     lines += ["Errors are one plain line on standard error. With `--json`, an error is a document on standard output, too:"]
     lines += [
@@ -170,7 +171,7 @@ def cli_page() -> str:
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     """Yield the section of a command, and of those beneath it."""
     usage = " ".join(command.collect_usage_pieces(context))
-    yield from ("", f"## {context.command_path}", "", "```", f"{context.command_path} {usage}", "```", "")
+    yield from ("", f"## {context.command_path}", "", "```text", f"{context.command_path} {usage}", "```", "")
     for paragraph in str(command.help).split("\n\n"):
         yield from (" ".join(paragraph.split()), "")
     yield from _options(command, context)

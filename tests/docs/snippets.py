@@ -1,9 +1,15 @@
-"""The snippets of the documents, and how tests run them."""
+"""The snippets of the documents, and how tests run them.
+
+Every page of the repository counts. A fence says what it holds. What is ``sh``, ``console``, ``python`` or ``sql`` is run by a
+test of its page (``RUN``), or says why not in the line before: ``<!-- not run: … -->``. ``text`` is output or a picture;
+``toml`` is a configuration, which is read.
+"""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,28 +27,42 @@ REPORT = ROOT / "docs" / "how-to" / "report.md"
 REPLAY = ROOT / "docs" / "how-to" / "replay.md"
 OBSERVE = ROOT / "docs" / "how-to" / "observe.md"
 SNAPSHOTS = ROOT / "docs" / "how-to" / "snapshots.md"
-PAGES = [README, REQUEST, *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
-FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = sorted(
+    page
+    for page in ROOT.rglob("*.md")
+    if not any(part.startswith(".") or part in {"build", "dist", "site"} for part in page.relative_to(ROOT).parts)
+)
+FENCE = re.compile(
+    r"(?:^ *<!-- not run: (?P<reason>[^>]+?) -->\n)?^(?P<indent> *)```(?P<kind>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 class Snippet(NamedTuple):
-    """A fenced block with a language; one without is a picture."""
+    """A fenced block."""
 
     kind: str
+    """Its language; empty if it has none."""
     text: str
+    reason: str | None = None
+    """Why it is not run, if it says so."""
+
+
+def fences(page: Path) -> list[Snippet]:
+    """Return all blocks of a page."""
+    return [Snippet(one["kind"], textwrap.dedent(one["text"]), one["reason"]) for one in FENCE.finditer(page.read_text())]
 
 
 def snippets(page: Path, *kinds: str) -> list[Snippet]:
-    """Return the snippets of a page that are to be run."""
-    found = [Snippet(one["kind"], one["text"]) for one in FENCE.finditer(page.read_text()) if not one["reason"]]
-    return [one for one in found if not kinds or one.kind in kinds]
+    """Return the snippets of a page that are to be run; ``kinds`` are the languages that are asked for, else all."""
+    return [one for one in fences(page) if one.reason is None and (not kinds or one.kind in kinds)]
 
 
 RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
 RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}, ENVIRONMENTS: {"sh", "toml"}, REPLAY: {"sh"}}
 RUN |= {OBSERVE: {"sh", "toml"}, SNAPSHOTS: {"sh", "toml"}}
 RUN |= {ARCHIVE: {"sh", "toml"}, REPORT: {"sh"}, ASK: {"sql"}}
-"""Kinds of snippets that a test in this directory runs (of ASK: test_ask_page.py); TOML anywhere else is a configuration."""
+"""Kinds of snippets of a page that a test runs, in this directory (of ASK: test_ask_page.py)."""
 
 PATIENCE_S = 500
 """How long a page's commands may take on a busy machine: none of them waits for anything else."""

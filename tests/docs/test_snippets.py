@@ -1,4 +1,4 @@
-"""Every snippet of README, how-tos and the page on requests is run, or says why not: ``<!-- not run: … -->`` in front of it."""
+"""The snippets of README, how-tos and the page on requests, run as a reader would. That none is left out: test_fences.py."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import re
 import shutil
 from pathlib import Path
 
-import pytest
-
 from cutor import Client
 from cutor.bus.permission import Violation, describe
-from cutor.config import parse
 from cutor.nix.settings import NixSettings
 from tests.bare_stack import User, request
 from tests.cluster import DeployedCluster
@@ -23,14 +20,12 @@ from tests.docs.snippets import (
     MANY_HOSTS,
     OBSERVE,
     OWN_NATS,
-    PAGES,
     PARKED,
     README,
     REPLAY,
     REPORT,
     REQUEST,
     ROOT,
-    RUN,
     SNAPSHOTS,
     run,
     snippets,
@@ -39,21 +34,6 @@ from tests.live_stack import EXAMPLES, Stack, surroundings
 from tests.parking import park
 from tests.ports import free_port
 from tests.stores import write_config
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_snippet_is_run_or_says_why_not(page: Path) -> None:
-    assert {one.kind for one in snippets(page)} <= RUN.get(page, {"toml"})
-
-
-CONFIGURATIONS = [(page, one.text) for page in PAGES if page != REQUEST for one in snippets(page, "toml")]
-
-
-@pytest.mark.parametrize(
-    ("page", "text"), CONFIGURATIONS, ids=[f"{page.name}-{n}" for n, (page, _) in enumerate(CONFIGURATIONS)]
-)
-def test_a_configuration_is_one(page: Path, text: str) -> None:
-    parse(text.encode(), page.name)
 
 
 def test_the_commands_of_the_readme(tmp_path: Path) -> None:

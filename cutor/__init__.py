@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from cutor.release import RELEASE
+
 if TYPE_CHECKING:
     from cutor.bus.errors import BusError, BusUnreachable
     from cutor.client import Client, Receipt, Update
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from cutor.projections.queries.client import Table
     from cutor.stack.finding import NoStack
 
-__version__ = "0.1.0"
+__version__ = RELEASE
 
 _HOMES: Final = {
     "AlreadyDecided": "cutor.parked",

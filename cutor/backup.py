@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from cutor import __version__
 from cutor.bus import backup as transfer
 from cutor.bus.backup_manifest import (
     SUFFIX,
@@ -39,7 +38,8 @@ from cutor.bus.backup_manifest import (
 from cutor.bus.connection import EVENTS, Bus
 from cutor.bus.restoring import MARKED
 from cutor.errors import REFUSED, CutorError
-from cutor.stack.data import write_privately
+from cutor.private_files import write_privately
+from cutor.release import RELEASE
 
 MANIFEST: Final = "manifest.json"
 MANIFEST_BYTES: Final = 16 << 20
@@ -78,7 +78,7 @@ async def make(bus: Bus, directory: Path, tell: Tell = tell_nobody) -> Manifest:
         manifest = Manifest(
             version=VERSION,
             made_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-            cutor_version=__version__,
+            cutor_version=RELEASE,
             server_version=bus.link.server_version,
             streams=streams,
         )

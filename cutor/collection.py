@@ -28,7 +28,6 @@ from cutor.nix.settings import NixSettings
 from cutor.nix.store_report import Collected, Inventory
 from cutor.nix.store_session import OnCount, StoreBusy, StoreSession
 from cutor.roles.collections import AT_WORK, give_up_roots, keys_in_use, runs_in, trim_roots
-from cutor.roles.sweep import ENDED
 
 WAIT_S: Final = 120.0
 """How long a collection waits for builds, and for runs that nothing would protect from it; builds wait for it meanwhile."""
@@ -208,7 +207,7 @@ class Collector:
     async def _sweep(self) -> None:
         """Remove the store containers of commands that were killed: they have ended with them, and are nobody's."""
         for one in await self._engine.labelled(USER_LABEL, "command"):
-            if one.state in ENDED:
+            if one.has_ended:
                 await self._engine.remove(one.id)
 
     async def _stays(self, one: Taken, *, told: bool) -> str | None:

@@ -25,7 +25,7 @@ from cutor.model.messages import Unreadable
 from cutor.model.request import ValidRequest, request_from, validate
 from cutor.model.state import Submission
 from cutor.model.subjects import Address
-from cutor.roles.context import RoleContext
+from cutor.process.context import RoleContext
 from cutor.roles.job import Arrival, Job, WorkerUnable
 from cutor.roles.loop import Loop, serve
 from cutor.roles.settings import BuilderSettings, RunnerSettings

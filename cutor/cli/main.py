@@ -14,13 +14,13 @@ from typing import Final, NamedTuple
 import click
 import msgspec
 
-from cutor import __version__
 from cutor.bus.lean import import_without_websockets
 from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.interruption import Interrupted
 from cutor.cli.options import Wanted, server_option, traceback_option
 from cutor.errors import DONE, INTERRUPTED, UNAVAILABLE, CutorError
 from cutor.logs import last_words
+from cutor.release import RELEASE
 
 
 class Entry(NamedTuple):
@@ -84,7 +84,7 @@ class Commands(click.Group):
     epilog="Exit codes: 0 done and OK; 1 the submission's outcome is not OK; 2 bad usage, invalid request, unknown id, or "
     "REJECTED; 3 a service cannot be reached or failed; 4 waited too long; 130 ended by Ctrl-C.",
 )
-@click.version_option(__version__, prog_name="cutor", message="%(prog)s %(version)s")
+@click.version_option(RELEASE, prog_name="cutor", message="%(prog)s %(version)s")
 @server_option
 @traceback_option
 def cli() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from cutor.cli.findings import Finding, ok, warn
 from cutor.metrics.settings import MetricsSettings
-from cutor.roles.exposing import addresses
+from cutor.process.exposing import addresses
 
 ASK_S: Final = 2.0
 _QUESTION: Final = b"GET /healthz HTTP/1.1\r\nHost: cutor\r\n\r\n"

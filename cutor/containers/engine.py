@@ -52,6 +52,11 @@ class ContainerSummary:
     state: str
     labels: dict[str, str]
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing runs in it any more, by the state with which Docker lists it."""
+        return self.state in {"exited", "dead"}
+
 
 class Engine:
     """A connection to one Docker Engine: ``async with Engine.connect() as engine``."""

@@ -13,10 +13,10 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from cutor import __version__
 from cutor.metrics import table
 from cutor.metrics.table import Metric
 from cutor.metrics.tally import Tally
+from cutor.release import RELEASE
 
 SUBJECT: Final = "cutor.stats"
 EVERYBODY: Final = f"{SUBJECT}.*.*"
@@ -75,7 +75,7 @@ def statistics_of(tally: Tally, *, role: RoleName, worker: str, instance: str, s
         role=role,
         worker=worker,
         instance=instance,
-        version=__version__,
+        version=RELEASE,
         started_ms=started_ms,
         ready=ready,
         slots=busy + int(slots.get(("free",), 0)),

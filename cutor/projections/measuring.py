@@ -14,11 +14,11 @@ from cutor.bus.errors import StreamMissing
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
 from cutor.model.subjects import BODIES, DEADLETTERS, ENVIRONMENTS, EVENTS, PARKED
+from cutor.process.context import RoleContext
+from cutor.process.measures import Measures, connection
+from cutor.process.telling import telling
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.writer import Writer
-from cutor.roles.context import RoleContext
-from cutor.roles.measures import Measures, connection
-from cutor.roles.telling import telling
 
 LOOKED_AT: Final = (EVENTS, BODIES, ENVIRONMENTS, PARKED, DEADLETTERS)
 

@@ -21,6 +21,7 @@ from cutor.bus.errors import BusUnreachable, StreamRewound
 from cutor.metrics.table import REBUILDS
 from cutor.metrics.tally import Observation
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
+from cutor.process.context import RoleContext
 from cutor.projections.archive.place import Archive
 from cutor.projections.cpu_pressure import CpuPressure
 from cutor.projections.errors import LeftOut, StreamLetGo, ViewsRejected
@@ -36,7 +37,6 @@ from cutor.projections.rereading import Rereading
 from cutor.projections.sealed_past import SealedPast
 from cutor.projections.wholeness import Wholeness
 from cutor.projections.writer import Writer
-from cutor.roles.context import RoleContext
 from cutor.undisturbed import to_the_end
 
 log = logging.getLogger(__name__)

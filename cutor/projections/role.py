@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
+from cutor.process.context import RoleContext
 from cutor.projections.archive.place import Archive
 from cutor.projections.interpreter import undisturbed
 from cutor.projections.measuring import measured
@@ -18,7 +19,6 @@ from cutor.projections.queries.link import Settings
 from cutor.projections.rebuilds.service import RebuildService
 from cutor.projections.views_file import held, remove_leftovers
 from cutor.projections.writer import Writer
-from cutor.roles.context import RoleContext
 
 
 async def run_projector(context: RoleContext) -> None:

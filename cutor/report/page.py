@@ -14,7 +14,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cutor import __version__
+from cutor.release import RELEASE
 from cutor.report import listings, sections
 from cutor.report.facts import Facts
 from cutor.report.question import Scope
@@ -53,7 +53,7 @@ def render(facts: Facts, scope: Scope, *, title: str, source: str, at: datetime)
             title=fit(title, TITLE_COLUMNS),
             source=fit(source, TITLE_COLUMNS),
             at=f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
-            version=__version__,
+            version=RELEASE,
             facts=facts,
             chosen=listings.chosen(scope),
             first=moment(facts.totals.first_us),

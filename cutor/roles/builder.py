@@ -41,8 +41,8 @@ from cutor.model.state import Submission
 from cutor.nix.key import EnvironmentInputs, environment_key, private_key
 from cutor.nix.report import Built
 from cutor.nix.session import BuildSession, NoRoomLeft
+from cutor.process.context import RoleContext
 from cutor.roles.claims import Claim, Tell, Turn, alone
-from cutor.roles.context import RoleContext
 from cutor.roles.image import check_image
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault, WorkerUnable
 from cutor.roles.loop import serve

@@ -51,21 +51,21 @@ from cutor.model.events import Cleaned, Event, Leased
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import EventSubject, parse_event_subject
+from cutor.process.context import RoleContext
+from cutor.process.telling import telling
 from cutor.roles.ability import Ability
 from cutor.roles.answers import Answers
 from cutor.roles.attention import Attention, EndedMeanwhile, Running
 from cutor.roles.consumers import lease_times, queues
-from cutor.roles.context import RoleContext
 from cutor.roles.draining import cut_short, grace
 from cutor.roles.former_life import FormerLife
 from cutor.roles.glance import Glances
 from cutor.roles.in_hand import InHand, note_of
 from cutor.roles.job import Arrival, Job, LeasedWork, LeaseLost, Step, StepFault
-from cutor.roles.measures import sampling_the_loop
 from cutor.roles.places import Place, Places
 from cutor.roles.poison import Poison
+from cutor.roles.sampling import sampling_the_loop
 from cutor.roles.sweep import NOTHING, Swept
-from cutor.roles.telling import telling
 from cutor.versions import EventNewer
 
 log = logging.getLogger(__name__)

@@ -36,9 +36,9 @@ from cutor.model.subjects import Address, check_address, parse_event_subject
 from cutor.model.units import counted
 from cutor.nix.key import KEY_CHARACTERS
 from cutor.nix.store_session import StoreSession
+from cutor.process.context import RoleContext
 from cutor.roles import notes
 from cutor.roles.collections import give_up_roots
-from cutor.roles.context import RoleContext
 from cutor.roles.in_hand import DIRECTORY
 from cutor.text import escape
 

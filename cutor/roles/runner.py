@@ -34,7 +34,7 @@ from cutor.model.limits import Limit, StageKind, resolve_all
 from cutor.model.outcome import StageOutcome, submission_outcome
 from cutor.model.request import COMPILE_SCRIPT, ValidRequest
 from cutor.model.stages import judge, judge_interrupted
-from cutor.roles.context import RoleContext
+from cutor.process.context import RoleContext
 from cutor.roles.fetching import Fetching
 from cutor.roles.image import check_image
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault

@@ -26,7 +26,7 @@ from cutor.containers.surplus import Surplus
 from cutor.jail.session import WorkerSession
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
-from cutor.roles.context import RoleContext
+from cutor.process.context import RoleContext
 from cutor.roles.job import WorkerUnable
 from cutor.roles.slots import Slots
 from cutor.undisturbed import to_the_end

@@ -25,8 +25,6 @@ ANSWERED_S: Final = 0.5
 """How long an answer of the engine counts for the question whether it answers, while it is listened to."""
 ANSWERED_HERE_S: Final = 5.0
 """Likewise of one on this host, whose end would be heard: what stands still is left, and fails no sooner than after that."""
-ENDED: Final = frozenset({"exited", "dead"})
-"""States of containers, as Docker lists them, in which nothing runs any more."""
 REMOVE_S: Final = 20.0
 """How long a role's start waits for Docker to remove what is left; its supervisor waits a minute for the role."""
 
@@ -140,7 +138,7 @@ def is_left(found: ContainerSummary, role: Role) -> bool:
     """
     if found.labels.get(ROLE_LABEL) == "store":
         user = found.labels.get(USER_LABEL)
-        return user == role or (user == "command" and found.state in ENDED)
+        return user == role or (user == "command" and found.has_ended)
     if found.labels.get(ROLE_LABEL) == "parked":
         return role == "runner"
     return found.labels.get(ROLE_LABEL) == role

@@ -23,8 +23,8 @@ from typing import Final
 from cutor.containers.engine import GONE_PAUSES_S, Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import Identity, VolumeSpec, use_mark
+from cutor.process.context import RoleContext
 from cutor.roles.collections import LINGERS_S, until_kept
-from cutor.roles.context import RoleContext
 from cutor.undisturbed import to_the_end
 
 TRUSTED_S: Final = 60.0

@@ -14,7 +14,8 @@ import msgspec
 from msgspec.structs import replace
 
 from cutor.errors import CutorError
-from cutor.stack.data import PRIVATE, write_privately
+from cutor.private_files import write_privately
+from cutor.stack.data import PRIVATE
 from cutor.stack.leftovers import remove_drafts
 from cutor.stack.lock import POLL_S, is_free
 

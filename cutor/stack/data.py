@@ -10,7 +10,7 @@
 <data>/restoring     there while a backup is being restored (`restoring`)
 <data>/power-failed  there until deliveries that a power failure may have taken are seen to (`cutor.redelivery`)
 <data>/in-hand/      what each role has in hand, and environments that are to go, for its next life
-<data>/metrics/      where each role has its metrics, for a scraper (`cutor.roles.exposing`)
+<data>/metrics/      where each role has its metrics, for a scraper (`cutor.process.exposing`)
 <data>/log/          one log a process
 ```
 """
@@ -28,6 +28,7 @@ from typing import Final
 import msgspec
 
 from cutor.errors import REFUSED, CutorError
+from cutor.private_files import write_privately
 from cutor.stack import place
 from cutor.stack.ownership import objection
 from cutor.stack.place import Place
@@ -127,31 +128,6 @@ class DataDirectory:
         return name
 
 
-def _force_names(directory: Path) -> None:
-    """Have the disk know what was put in place, before what comes next is written."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def command_for(command: str, data: Path) -> str:
     """Return the command that does something with the stack of this data directory, whichever was started last."""
     return f"cutor {command} --data {shlex.quote(str(data))}"
-
-
-def write_privately(path: Path, content: bytes) -> None:
-    """Replace a file at once with one that only its owner can read: readers see the old content or the new, never a part."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb") as opened:  # noqa: PTH123 - a descriptor, not a path
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        fresh.replace(path)
-        _force_names(path.parent)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise

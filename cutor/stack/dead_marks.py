@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from cutor.containers.host_config import DATA_LABEL, ENVIRONMENT_LABEL, STORE_LABEL, VolumeSpec
 from cutor.errors import CutorError
-from cutor.roles.sweep import ENDED
 from cutor.stack.data import DataDirectory
 from cutor.stack.lock import is_free
 
@@ -42,7 +41,7 @@ async def remove_dead_marks(engine: Engine, store_volume: str, now_s: float | No
     if not dead:
         return 0
     containers = await engine.labelled(STORE_LABEL, store_volume)
-    alive = {one.labels.get("cutor") for one in containers if one.state not in ENDED}
+    alive = {one.labels.get("cutor") for one in containers if not one.has_ended}
     return sum(await asyncio.gather(*(engine.remove_volume(one.name) for one in dead if one.labels.get("cutor") not in alive)))
 
 

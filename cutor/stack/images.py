@@ -12,7 +12,8 @@ import msgspec
 
 from cutor.config import Config
 from cutor.errors import CutorError
-from cutor.stack.data import DataDirectory, write_privately
+from cutor.private_files import write_privately
+from cutor.stack.data import DataDirectory
 
 if TYPE_CHECKING:
     from cutor.containers.engine import Engine

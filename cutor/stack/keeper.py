@@ -14,9 +14,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cutor.bond import HURRY
 from cutor.errors import CutorError
 from cutor.logs import LogFormat, message_of
-from cutor.stack.bond import HURRY
 from cutor.stack.logs import Log, stamped, taken
 from cutor.stack.process import Process, describe_end
 from cutor.stack.restarts import QUICK_DEATHS, Restarts

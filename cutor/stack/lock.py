@@ -26,7 +26,8 @@ from typing import Final
 import msgspec
 
 from cutor.errors import CutorError
-from cutor.stack.data import DataDirectory, DataDirectoryUnusable, command_for, write_privately
+from cutor.private_files import write_privately
+from cutor.stack.data import DataDirectory, DataDirectoryUnusable, command_for
 from cutor.stack.holding import holders, holds, leader
 from cutor.stack.place import boot
 from cutor.stack.stop_times import ORPHANS_S

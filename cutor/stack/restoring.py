@@ -20,8 +20,9 @@ from cutor.bus.backup_manifest import Manifest
 from cutor.bus.connection import EVENTS, Bus
 from cutor.bus.errors import BusError
 from cutor.errors import REFUSED, CutorError
+from cutor.private_files import write_privately
 from cutor.stack import current
-from cutor.stack.data import DataDirectory, DataDirectoryUnusable, command_for, write_privately
+from cutor.stack.data import DataDirectory, DataDirectoryUnusable, command_for
 from cutor.stack.keeper import Orders, first_of
 from cutor.stack.server import KeptServer, StoppedAtItsStart
 

@@ -21,13 +21,13 @@ import msgspec
 import uvloop
 
 from cutor import logs
+from cutor.bond import HURRY, end_with_parent
 from cutor.config import Config
 from cutor.containers.connecting import connected
 from cutor.errors import DONE, REFUSED, CutorError
-from cutor.roles.context import RoleContext
-from cutor.roles.exposing import exposing
-from cutor.roles.measures import Measures
-from cutor.stack.bond import HURRY, end_with_parent
+from cutor.process.context import RoleContext
+from cutor.process.exposing import exposing
+from cutor.process.measures import Measures
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable
 from cutor.stack.images import pinned
 from cutor.stack.leftovers import remove_leftovers

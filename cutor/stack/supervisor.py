@@ -28,8 +28,9 @@ from cutor.containers.connecting import connected
 from cutor.containers.errors import ContainerError
 from cutor.errors import CutorError
 from cutor.journal import Journal
+from cutor.private_files import write_privately
 from cutor.stack import current, images, restoring, streams
-from cutor.stack.data import DataDirectory, command_for, write_privately
+from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.keeper import Keeper, Orders, first_of
 from cutor.stack.leftovers import remove_leftovers
 from cutor.stack.lock import Lock, read_holder

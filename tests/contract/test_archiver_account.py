@@ -21,6 +21,8 @@ from cutor.config import Config
 from cutor.model.codec import encode
 from cutor.model.events import Cancelled
 from cutor.model.subjects import STACK
+from cutor.process.context import RoleContext
+from cutor.process.measures import Measures
 from cutor.projections.archive.archiver import Rounds, run_archiver
 from cutor.projections.archive.belonging import SUBJECT
 from cutor.projections.archive.measuring import Sealed
@@ -29,8 +31,6 @@ from cutor.projections.archive.retention import expire, plan
 from cutor.projections.archive.sealing import STREAMS, Cut, seal
 from cutor.projections.archive.verification import verify
 from cutor.projections.settings import ArchiveSettings
-from cutor.roles.context import RoleContext
-from cutor.roles.measures import Measures
 from tests import commands
 from tests.contract.test_deploy_login import DEPLOYED, HOST, serving
 from tests.integration.projecting import happen

@@ -14,9 +14,9 @@ from typing import Any, Final
 if __name__ == "__main__":  # started by its path, as the supervisor starts its roles, from whatever directory
     sys.path[:0] = [str(Path(__file__).parents[2])]
 
+from cutor.bond import end_with_parent
 from cutor.cli.main import run as run_command
 from cutor.stack import current, preflight, restarts, server, supervisor
-from cutor.stack.bond import end_with_parent
 from tests.fault import arming, wraps
 
 ROLES: Final = ("builder", "runner", "projector")

@@ -17,13 +17,13 @@ from cutor.config import Config
 from cutor.model.codec import encode
 from cutor.model.events import Cleaned, Event, kind_of
 from cutor.model.subjects import Address, event_subject, fence
+from cutor.process.context import RoleContext
+from cutor.process.measures import Measures
 from cutor.projections.errors import QueryTimeout, QueryUnavailable
 from cutor.projections.queries.client import query
 from cutor.projections.role import run_projector
 from cutor.projections.settings import ArchiveSettings, ProjectorSettings
 from cutor.projections.views_paths import beside, wal_path
-from cutor.roles.context import RoleContext
-from cutor.roles.measures import Measures
 from tests.unit.histories import RUNNING, finished, ran
 
 FINISHED = (*RUNNING, ran(0, "OK", "WA"), finished("WRONG_ANSWER"), Cleaned(worker="w", by="worker"))

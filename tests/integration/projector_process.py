@@ -10,9 +10,9 @@ import sys
 import msgspec
 
 from cutor.config import Config
+from cutor.process.context import RoleContext
 from cutor.projections.role import run_projector
 from cutor.projections.settings import ProjectorSettings
-from cutor.roles.context import RoleContext
 
 
 async def main(server: str, database: str) -> None:

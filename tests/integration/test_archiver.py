@@ -14,6 +14,8 @@ from cutor.bus.letting_go import let_go
 from cutor.config import Config
 from cutor.metrics import table
 from cutor.model.events import Cancelled
+from cutor.process.context import RoleContext
+from cutor.process.measures import Measures
 from cutor.projections.archive import archiver
 from cutor.projections.archive.archiver import Rounds, pause_s, run_archiver
 from cutor.projections.archive.belonging import ArchiveElsewhere, check_mark
@@ -24,8 +26,6 @@ from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealed_fold import FoldPlace
 from cutor.projections.archive.sealing import Cut, acknowledge, seal_each
 from cutor.projections.settings import ArchiveSettings
-from cutor.roles.context import RoleContext
-from cutor.roles.measures import Measures
 from tests.integration.projecting import FINISHED, happen, happen_to_many
 from tests.integration.test_archive import SMALL, loose_url, seal_all, set_up
 from tests.nats_server import OwnServer

@@ -28,6 +28,7 @@ from cutor.model.limits import Policy
 from cutor.model.rejudgement import Rejudged
 from cutor.model.subjects import BODIES, Address, environment_subject
 from cutor.parked import ParkedSubmissions
+from cutor.process.measures import Measures
 from cutor.projections.archive import segment_file
 from cutor.projections.archive.archiver import Rounds
 from cutor.projections.archive.body_retention import announce, plan
@@ -42,7 +43,6 @@ from cutor.projections.archive.sealing import state_of
 from cutor.projections.settings import ArchiveSettings
 from cutor.rejudging import Rejudging
 from cutor.roles.builder import _checked_request
-from cutor.roles.measures import Measures
 from cutor.sealed import Sealed
 from tests.fault.proxy import Proxy
 from tests.integration.letting_go import BRIEF, let_go, seal_everything

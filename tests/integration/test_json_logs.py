@@ -16,8 +16,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from cutor.metrics.table import METRICS
 from cutor.nix.settings import NixSettings
+from cutor.process.exposing import addresses
 from cutor.projections.queries.link import Settings
-from cutor.roles.exposing import addresses
 from tests.bare_stack import User
 from tests.live_stack import EXAMPLES
 from tests.stores import section

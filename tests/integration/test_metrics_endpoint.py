@@ -22,8 +22,8 @@ from cutor.metrics import table
 from cutor.metrics.endpoint import CONNECTIONS_AT_MOST, REQUEST_BYTES, Endpoint, EndpointTaken
 from cutor.metrics.settings import MetricsSettings
 from cutor.model.limits import Policy
-from cutor.roles.context import RoleContext
-from cutor.roles.exposing import addresses, exposing
+from cutor.process.context import RoleContext
+from cutor.process.exposing import addresses, exposing
 from cutor.roles.loop import Loop
 from cutor.stack.data import DataDirectory
 from cutor.stack.leftovers import remove_leftovers

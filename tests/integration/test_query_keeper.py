@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cutor.process.measures import Measures
 from cutor.projections.queries import keeper
 from cutor.projections.queries.keeper import answering
 from cutor.projections.queries.link import Settings
 from cutor.projections.views_paths import beside
 from cutor.projections.writer import Writer
-from cutor.roles.measures import Measures
 from tests.integration.projecting import PATIENCE_S
 
 HANGS = """

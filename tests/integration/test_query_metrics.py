@@ -12,11 +12,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from cutor.bus.connection import Bus
 from cutor.metrics import table
 from cutor.metrics.exposition import exposed
+from cutor.process.measures import Measures
 from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
 from cutor.projections.exports.client import fetch_snapshot
 from cutor.projections.queries.client import query
 from cutor.projections.queries.service import AT_ONCE, WAITING
-from cutor.roles.measures import Measures
 from tests.integration.projecting import FINISHED, PATIENCE_S, happen, projector
 from tests.nats_server import OwnServer
 from tests.unit.histories import SUBMITTED

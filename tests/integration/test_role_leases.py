@@ -23,7 +23,7 @@ from cutor.model.events import Cancelled, Event, Finished, Lease, Leased, Ran, S
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import event_subject
-from cutor.roles.context import RoleContext
+from cutor.process.context import RoleContext
 from cutor.roles.job import Job, LeaseLost
 from cutor.roles.loop import Loop
 from cutor.roles.results import Results

@@ -28,7 +28,7 @@ from tests.integration.test_role_claims import built, built_elsewhere, hand_in
 from tests.scripted_roles import PATIENCE_S, Waiting, end, request, role, set_ack_wait, until
 
 if TYPE_CHECKING:
-    from cutor.roles.context import RoleContext
+    from cutor.process.context import RoleContext
     from cutor.roles.private import PrivateEnvironments
 
 WAITERS = 2

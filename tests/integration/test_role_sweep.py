@@ -16,7 +16,7 @@ from cutor.containers.settings import DockerSettings
 from cutor.model.subjects import Address
 from cutor.nix.settings import NixSettings
 from cutor.nix.store_session import StoreSession
-from cutor.roles.context import RoleContext
+from cutor.process.context import RoleContext
 from cutor.roles.private import PrivateEnvironments, releasing
 from cutor.roles.runner import RunStep
 from cutor.roles.settings import RunnerSettings

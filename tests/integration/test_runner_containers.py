@@ -15,7 +15,7 @@ from cutor.config import Config
 from cutor.containers.engine import DEFAULT_SOCKET, Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.settings import DockerSettings
-from cutor.roles.context import RoleContext
+from cutor.process.context import RoleContext
 from cutor.roles.runner_containers import RunnerContainer, RunnerContainers
 from cutor.roles.settings import RunnerSettings
 from cutor.roles.slots import Slots

@@ -25,7 +25,7 @@ from cutor.nix.report import BuiltEnvironment
 from cutor.nix.settings import NixSettings
 from cutor.nix.store_report import Inventory, RootedKey
 from cutor.nix.store_session import Choose, StoreBusy, StoreSession
-from cutor.roles.context import RoleContext
+from cutor.process.context import RoleContext
 from cutor.roles.private import Release, releasing
 from tests.nix_builds import Builds, new_key
 from tests.processes import descendants, init_of

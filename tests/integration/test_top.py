@@ -30,7 +30,7 @@ from cutor.journal import Journal
 from cutor.metrics.heard import Heard
 from cutor.metrics.statistics import EVERYBODY
 from cutor.model.limits import Policy
-from cutor.roles.context import RoleContext
+from cutor.process.context import RoleContext
 from cutor.roles.loop import serve
 from tests.bare_stack import User, one_line
 from tests.scripted_roles import Scripted, Waiting, build, request

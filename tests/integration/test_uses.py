@@ -16,9 +16,9 @@ from cutor.containers.engine import Engine
 from cutor.containers.errors import EngineUnreachable
 from cutor.containers.host_config import ENVIRONMENT_LABEL, Identity, VolumeSpec, collection_labels, runner_spec
 from cutor.nix.settings import NixSettings
+from cutor.process.context import RoleContext
 from cutor.roles import uses as uses_module
 from cutor.roles.collections import keys_in_use, runs_in
-from cutor.roles.context import RoleContext
 from cutor.roles.job import StepFault
 from cutor.roles.uses import Uses
 from tests.child_image import IMAGE

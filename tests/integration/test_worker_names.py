@@ -25,7 +25,7 @@ ROLE = """
 import sys
 from pathlib import Path
 from cutor.config import Config
-from cutor.roles.context import RoleContext
+from cutor.process.context import RoleContext
 from cutor.stack.role_process import RoleSettings, run_role
 
 async def role(context: RoleContext) -> None:

@@ -35,8 +35,8 @@ from tests.unit.test_nix_cache import SECRET
 if TYPE_CHECKING:
     from cutor.journal import Journal
     from cutor.model.limits import Policy
+    from cutor.process.context import RoleContext
     from cutor.roles.claims import Claim
-    from cutor.roles.context import RoleContext
     from cutor.roles.private import PrivateEnvironments
 
 ENGINE = cast("Engine", None)

@@ -15,9 +15,10 @@ import pytest
 
 from cutor.bus.topology import default_text
 from cutor.config import Config, Surroundings
+from cutor.private_files import write_privately
 from cutor.stack import current, place
 from cutor.stack.current import CurrentStack, CurrentStackDamaged
-from cutor.stack.data import DataDirectory, DataDirectoryUnusable, write_privately
+from cutor.stack.data import DataDirectory, DataDirectoryUnusable
 from cutor.stack.finding import NoStack, find_server, named_server
 from cutor.stack.lock import (
     AlreadyRunning,

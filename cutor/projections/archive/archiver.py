@@ -17,6 +17,7 @@ from typing import Final
 from cutor.bus.backup import check_whole
 from cutor.bus.connection import Bus
 from cutor.errors import CutorError
+from cutor.process.context import RoleContext
 from cutor.projections.archive.belonging import check_mark
 from cutor.projections.archive.body_retention import announce, plan
 from cutor.projections.archive.decoding import decode_each
@@ -31,7 +32,6 @@ from cutor.projections.archive.retention import Expiry, Retention, expire
 from cutor.projections.archive.sealed_bodies import SealedBodies
 from cutor.projections.archive.sealing import STREAMS, Cut, seal_each
 from cutor.projections.settings import ArchiveSettings
-from cutor.roles.context import RoleContext
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import StreamMissing
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
+from cutor.process.measures import Measures, connection, disk
 from cutor.projections.archive.fold_sealing import Progress as Folding
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import NS_PER_S, Progress, state_of
-from cutor.roles.measures import Measures, connection, disk
 
 
 class Sealed:

@@ -22,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from cutor.bond import end_with_parent
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.frames import Garbled
 from cutor.bus.bulk.pulling import DeliveryLost, Pulling
@@ -29,7 +30,6 @@ from cutor.bus.bulk.wire import CONNECT_S, Wire, WireFailed
 from cutor.projections.folds.row_groups import Portions
 from cutor.projections.folds.sharing import Alive, Ended, write
 from cutor.projections.folds.streams import INCOMING
-from cutor.stack.bond import end_with_parent
 
 ORDER_BYTES: Final = 64 << 10
 AHEAD: Final = 2

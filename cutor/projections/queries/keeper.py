@@ -23,12 +23,12 @@ import msgspec
 
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
+from cutor.process.measures import Measures
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.exports.exports import remove_copies
 from cutor.projections.queries.link import LINE_BYTES, Held, Hold, Link, LinkClosed, Ready, Release, Said, Settings, Told
 from cutor.projections.queries.measuring import memory_of_session, told_observations
 from cutor.projections.writer import Writer
-from cutor.roles.measures import Measures
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Final
 from cutor.metrics import table
 from cutor.metrics.table import Metric
 from cutor.metrics.tally import Observation
+from cutor.process.measures import Sampler
 from cutor.projections.queries.link import Told
-from cutor.roles.measures import Sampler
 
 OF_THE_SERVICE: Final[dict[str, Metric]] = {
     metric.name: metric

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from cutor import logs
+from cutor.bond import end_with_parent
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.projections.exports.exports import Exports, remove_copies
@@ -26,7 +27,6 @@ from cutor.projections.queries.link import LINE_BYTES, Link, LinkClosed, Ready, 
 from cutor.projections.queries.service import QueryService
 from cutor.projections.queries.snapshots import Snapshots
 from cutor.projections.queries.workers import NICE
-from cutor.stack.bond import end_with_parent
 
 log = logging.getLogger("cutor.projections.queries.process")
 

@@ -16,7 +16,7 @@ from cutor.config import Config
 from cutor.environments import Environments
 from cutor.model.events import Finished, Ran, Role, Stage
 from cutor.model.limits import resolve_all
-from cutor.roles.context import RoleContext
+from cutor.process.context import RoleContext
 from cutor.roles.job import Arrival, Job, LeasedWork
 from cutor.roles.loop import serve
 

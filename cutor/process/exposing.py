@@ -13,12 +13,12 @@ from typing import Final
 
 import msgspec
 
-from cutor import __version__
 from cutor.metrics import table
 from cutor.metrics.endpoint import Endpoint, EndpointTaken
 from cutor.metrics.tally import Observation
-from cutor.roles.context import RoleContext
-from cutor.roles.measures import disk
+from cutor.process.context import RoleContext
+from cutor.process.measures import disk
+from cutor.release import RELEASE
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ async def exposing(context: RoleContext, role: str, data: Path) -> AsyncIterator
         return exposed(await measures.sampled(), role), CONTENT_TYPE
 
     endpoint = Endpoint(settings.listen, settings.port(role), metrics=metrics, serves=serves)
-    measures.note(Observation(table.INFO, 1.0, (role, __version__)))
+    measures.note(Observation(table.INFO, 1.0, (role, RELEASE)))
     try:
         await endpoint.__aenter__()
     except EndpointTaken as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cutor.config import Config
-from cutor.roles.measures import Measures
+from cutor.process.measures import Measures
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import msgspec
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.metrics.statistics import HEARTBEAT_S, RoleName, Statistics, statistics_of, subject_of
-from cutor.roles.context import RoleContext
+from cutor.process.context import RoleContext
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -22,10 +22,7 @@ from cutor.metrics import table
 from cutor.metrics.observing import observed
 from cutor.metrics.tally import Observation, Tally
 from cutor.model.events import Event, Role, kind_of
-from cutor.model.limits import Policy
 from cutor.model.state import Submission
-from cutor.model.subjects import EVENTS
-from cutor.roles.places import Places
 
 log = logging.getLogger(__name__)
 events = logging.getLogger(EVENTS_LOGGER)
@@ -109,35 +106,6 @@ class Measures:
     def _forget(self, metrics: tuple[table.Metric, ...]) -> None:
         for metric in metrics:
             self.tally.forget(metric)
-
-
-@asynccontextmanager
-async def sampling_the_loop(measures: Measures, bus: Bus, role: Role, policy: Policy, places: Places) -> AsyncIterator[None]:
-    """Have slots, queues and the connection of a builder or runner sampled while the block lasts."""
-
-    async def slots() -> list[Observation]:
-        now = places.census()
-        states = {"working": now.busy, "looking": now.looking, "waiting": now.waiting}
-        return [
-            Observation(table.SLOTS, now.busy, ("busy",)),
-            Observation(table.SLOTS, max(0, now.slots - now.busy), ("free",)),
-            *(Observation(table.IN_HAND, number, (state,)) for state, number in states.items()),
-        ]
-
-    async def queues() -> list[Observation]:
-        depths = await asyncio.gather(*(bus.api.queue(EVENTS, f"{role}-{tenant}") for tenant in policy.tenants))
-        pairs = [*zip(policy.tenants, depths, strict=True)]
-        return [
-            *(Observation(table.QUEUE, depth.pending, (role, tenant)) for tenant, depth in pairs),
-            *(Observation(table.UNACKNOWLEDGED, depth.unacknowledged, (role, tenant)) for tenant, depth in pairs),
-        ]
-
-    with (
-        measures.sampling(slots, table.SLOTS, table.IN_HAND, local=True),
-        measures.sampling(queues, table.QUEUE, table.UNACKNOWLEDGED),
-        measures.sampling(connection(bus), table.CONNECTED),
-    ):
-        yield
 
 
 def connection(bus: Bus) -> Sampler:

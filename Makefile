@@ -78,9 +78,11 @@ check: environment ## lint, format and types
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 
-docs: environment ## write the pages that are made from code anew
+docs: environment ## write the pages that are made from code anew, then the site of all pages into .docs/site
 	@$(VENV)/python -m cutor.cli.reference
 	@$(VENV)/python docs/generate.py
+	@$(VENV)/python -m sphinx -b html -c docs -d .docs/doctrees --fresh-env --jobs auto --fail-on-warning --keep-going --quiet . .docs/site
+	@printf 'the site: .docs/site/index.html\n'
 
 lock: ## write requirements.lock for what pyproject.toml asks for; what was chosen stays (UPGRADE=1: the newest of all)
 	@$(PYTHON) -m venv .setup/lock
@@ -90,7 +92,7 @@ lock: ## write requirements.lock for what pyproject.toml asks for; what was chos
 	  --no-emit-find-links --output-file requirements.lock pyproject.toml
 
 clean: ## remove the Python environment and the caches of tools
-	@rm -rf .venv .setup .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@rm -rf .venv .setup .docs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 purge: environment ## remove what set-up made outside the repository, for all checkouts: images, Nix volumes, downloads
 	@$(VENV)/python -m deploy.setup --purge

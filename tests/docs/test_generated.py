@@ -40,12 +40,6 @@ def test_the_map_holds_every_part() -> None:
     assert named == parts | {"deploy", "docs", "examples", "streams.yaml", "tests"}
 
 
-def test_the_readme_leads_to_every_page() -> None:
-    page = (ROOT / "README.md").read_text()
-    pages = [path.relative_to(ROOT) for path in (ROOT / "docs").rglob("*.md") if "decisions" not in path.parts]
-    assert [str(path) for path in pages if f"({path})" not in page] == []
-
-
 def test_make_docs_runs_both_generators() -> None:
     rules = (ROOT / "Makefile").read_text().partition("\ndocs:")[2].partition("\n\n")[0]
     assert "-m cutor.cli.reference" in rules

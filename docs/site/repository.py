@@ -1,0 +1,103 @@
+"""Links to files and directories of the repository that are no pages: the site has a view of each, under ``source/``.
+
+A directory's view lists it; its files have views, too. A link to something that is not there is left to Sphinx, which warns.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from docutils import nodes
+from pygments.lexers import get_lexer_for_filename
+from pygments.util import ClassNotFound
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+
+VIEWS: Final = "source/"
+KEY: Final = "repository"
+"""Of a page's metadata: the paths that it links to."""
+
+
+class RepositoryLinks(SphinxTransform):
+    """Turn a page's links to files and directories into links to their views, or to the index page of a directory."""
+
+    default_priority = 210
+
+    def apply(self, **_: Any) -> None:
+        """Replace them, and note what is to have a view."""
+        page, builder = self.env.current_document.docname, self.app.builder
+        noted = self.env.metadata[page].setdefault(KEY, set())
+        for link in list(self.document.findall(is_link)):
+            name = self.target(link)
+            if name is None or not (self.env.srcdir / name).exists():
+                continue
+            index = next((page for page in (f"{name}/index", f"{name}/README") if page in self.env.found_docs), None)
+            if index is None:
+                noted.add(name)
+            uri = builder.get_relative_uri(page, index or VIEWS + name)
+            link.replace_self(nodes.reference("", "", *link.children, refuri=uri, internal=True))
+
+    def target(self, link: nodes.Node) -> str | None:
+        """Return the path that a link leads to, from the root; None where that is a page, or out of the repository."""
+        if link["refdomain"] == "doc":
+            page = link["reftarget"]
+            return None if page in self.env.found_docs else f"{page}.md"
+        path = os.path.normpath(Path(self.env.current_document.docname).parent / link["reftarget"])
+        return None if path.startswith("..") else path
+
+
+def is_link(node: nodes.Node) -> bool:
+    """Tell whether a node is a link of a page to something in the repository."""
+    return isinstance(node, (addnodes.pending_xref, addnodes.download_reference)) and node.get("reftype") == "myst"
+
+
+def views(app: Sphinx) -> Iterator[tuple[str, dict[str, str], str]]:
+    """Yield the views: name of the page, what its template takes, its template."""
+    root = Path(app.srcdir)
+    linked = {name for metadata in app.env.metadata.values() for name in metadata.get(KEY, ())}
+    inside = {
+        f"{name}/{entry.name}" for name in linked if (root / name).is_dir() for entry in entries(root / name) if entry.is_file()
+    }
+    shown = linked | inside
+    for name in sorted(shown):
+        path = root / name
+        body = listing(app, name, shown) if path.is_dir() else text(app, path)
+        yield VIEWS + name, {"title": name, "body": f"<h1><code>{html.escape(name)}</code></h1>{body}"}, "page.html"
+
+
+def entries(directory: Path) -> list[Path]:
+    """Return what a directory holds, without what tools leave there."""
+    return sorted(entry for entry in directory.iterdir() if not entry.name.startswith((".", "__pycache__")))
+
+
+def text(app: Sphinx, path: Path) -> str:
+    """Return a file as HTML."""
+    try:
+        language = get_lexer_for_filename(path.name).aliases[0]
+    except ClassNotFound:
+        language = "text"
+    return str(app.builder.highlighter.highlight_block(path.read_text(), language, opts={}, force=True))
+
+
+def listing(app: Sphinx, name: str, shown: set[str]) -> str:
+    """Return a directory as HTML: what has a view is a link."""
+    lines = []
+    for entry in entries(Path(app.srcdir) / name):
+        inner, label = f"{name}/{entry.name}", html.escape(entry.name + "/" * entry.is_dir())
+        uri = app.builder.get_relative_uri(VIEWS + name, VIEWS + inner)
+        lines.append(
+            f'<li><a href="{uri}"><code>{label}</code></a></li>' if inner in shown else f"<li><code>{label}</code></li>"
+        )
+    return f"<ul>{''.join(lines)}</ul>"
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the transform and the views."""
+    app.add_transform(RepositoryLinks)
+    app.connect("html-collect-pages", views)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,146 @@
+"""The site of the docs is built without a warning, every link in it leads somewhere, and it needs no network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+LOADED = {("link", "href"), ("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("object", "data")}
+"""What a browser fetches by itself when it shows a page."""
+
+
+@dataclass
+class Page(HTMLParser):
+    """Links, loaded resources and anchors of a page."""
+
+    links: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+    anchors: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id" and value:
+                self.anchors.add(value)
+            elif (tag, name) == ("a", "href"):
+                self.links.append(value or "")
+            elif (tag, name) in LOADED:
+                self.loaded.append(value or "")
+
+
+@cache
+def page(path: Path) -> Page:
+    found = Page()
+    found.feed(path.read_text())
+    return found
+
+
+def built(source: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    """Build a site as `make docs` does."""
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-c", str(source / "docs"), "-d", str(site.parent / "doctrees")]
+    options = ["--jobs", "auto", "--fail-on-warning", "--keep-going", "--quiet"]
+    return subprocess.run([*command, *options, str(source), str(site)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    site = tmp_path_factory.mktemp("docs") / "site"
+    done = built(ROOT, site)
+    assert done.returncode == 0, done.stderr
+    return site
+
+
+def pages(site: Path) -> Iterator[tuple[Path, Page]]:
+    for path in sorted(site.rglob("*.html")):
+        yield path, page(path)
+
+
+def test_every_page_of_the_docs_is_in_the_site(site: Path) -> None:
+    sources = [path.relative_to(ROOT) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]]
+    assert len(sources) > 100
+    assert [str(path) for path in sources if not (site / path.with_suffix(".html")).exists()] == []
+
+
+def broken(path: Path, link: str) -> bool:
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc:
+        return False
+    target = path if not parts.path else (path.parent / unquote(parts.path)).resolve()
+    if not target.is_file():
+        return True
+    return bool(parts.fragment) and target.suffix == ".html" and unquote(parts.fragment) not in page(target).anchors
+
+
+def test_no_link_is_broken(site: Path) -> None:
+    links = {(path, link) for path, found in pages(site) for link in found.links}
+    assert len(links) > 1000
+    assert sorted(f"{path.relative_to(site)}: {link}" for path, link in links if broken(path, link)) == []
+
+
+def test_links_to_sources_lead_to_a_view_of_them(site: Path) -> None:
+    view = (site / "source/cutor/model/state.py.html").read_text()
+    assert "TRANSITIONS" in view
+    listing = page(site / "source/cutor/model.html")
+    assert "model/state.py.html" in listing.links
+    assert "source/cutor/model.html" in page(site / "README.html").links
+
+
+def test_a_browser_fetches_nothing_from_elsewhere(site: Path) -> None:
+    loaded = {(path, urlsplit(link)) for path, found in pages(site) for link in found.loaded}
+    assert loaded
+    assert {path.name for path, parts in loaded if parts.scheme not in {"", "data"} or parts.netloc} == set()
+    styles = [
+        path for path in site.rglob("*.css") if any(word in path.read_text() for word in ("url(http", "url(//", "@import"))
+    ]
+    assert styles == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[a page](gone.md)", "gone.md"),
+        ("[an anchor](docs/index.md#gone)", "gone"),
+        ("[a file](cutor/gone.py)", "cutor/gone.py"),
+        ("[a directory](cutor/gone/)", "cutor/gone"),
+    ],
+)
+def test_a_broken_link_fails_the_build(tmp_path: Path, text: str, said: str) -> None:
+    source = small(tmp_path, text)
+    done = built(source, tmp_path / "site")
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_a_page_that_no_index_lists_fails_the_build(tmp_path: Path) -> None:
+    source = small(tmp_path, "[the start](docs/index.md), [a file](file.txt), [a directory](part)")
+    assert built(source, tmp_path / "site").returncode == 0
+    (source / "alone.md").write_text("# Alone\n")
+    done = built(source, tmp_path / "site")
+    assert done.returncode != 0
+    assert "alone.md: WARNING: document isn't included in any toctree" in done.stderr
+
+
+def small(directory: Path, text: str) -> Path:
+    """Make a repository of two pages, built with the settings of ours; the second one has a text."""
+    source = directory / "repository"
+    (source / "docs").mkdir(parents=True)
+    for name in ("conf.py", "site", "_static"):
+        (source / "docs" / name).symlink_to(ROOT / "docs" / name)
+    (source / "part").mkdir()
+    (source / "part/inside.txt").write_text("inside\n")
+    (source / "file.txt").write_text("text\n")
+    (source / "docs/index.md").write_text("# Start\n\n- [Second](../second.md)\n")
+    (source / "second.md").write_text(f"# Second\n\n{text}\n")
+    return source

@@ -56,22 +56,34 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a `Client.submit`: where the submission is, and its status (a known id and body: that of now)."""
 
     id: str
+    """also one that was made up"""
     tenant: str
+    """whose it is"""
     status: Status
+    """where it stands"""
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True):
     """One event of a submission, and where the submission stands after it."""
 
     id: str
+    """of the submission"""
     tenant: str
+    """whose it is"""
     sequence: int
+    """of the event in the stream EVENTS"""
     time: str
+    """the stream's own, RFC 3339 in UTC"""
     kind: str
+    """of the event: [events](events.md)"""
     what: str
+    """what the event says, in a few words"""
     status: Status
+    """after the event: [states](states.md)"""
     summary: str
+    """where the submission stands after the event, in a few words"""
     ended: bool
+    """whether this is the last update"""
 
 
 REASON_BYTES: Final = 1024

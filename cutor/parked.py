@@ -81,18 +81,26 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """What a retry came to: the new submission. ``new`` is false where it was retried before; that one is named then."""
 
     id: str
+    """of the parked submission"""
     tenant: str
+    """whose it is"""
     submission: str
+    """id of the new submission"""
     new: bool
+    """false where it had been retried before"""
 
 
 class Drop(msgspec.Struct, frozen=True, kw_only=True):
     """A parked submission that is dropped; ``new`` is false where it was dropped before, for the reason that is named."""
 
     id: str
+    """of the parked submission"""
     tenant: str
+    """whose it is"""
     reason: str | None
+    """why, or null"""
     new: bool
+    """false where it had been dropped before"""
 
 
 class Listing(NamedTuple):

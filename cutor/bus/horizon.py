@@ -25,7 +25,9 @@ class Horizon(msgspec.Struct, frozen=True):
     """Nobody refers anew to what BODIES has up to ``until``; up to ``settled`` nobody has for `GRACE_S`, and so it may go."""
 
     until: int = 0
+    """sequence in BODIES up to which nobody refers to a message anew"""
     settled: int = 0
+    """sequence up to which nobody has for an hour: these may go"""
 
 
 class Told(NamedTuple):

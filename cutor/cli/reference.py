@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from cutor.cli.field_docs import field_docs
 from cutor.cli.main import COMMANDS, cli
 from cutor.config import Config, LogSettings, parse
 from cutor.containers.settings import DockerSettings
@@ -38,51 +39,6 @@ SECTIONS: Final[tuple[tuple[str, type[msgspec.Struct]], ...]] = (
     ("nix", NixSettings),
 )
 """Tables of the file with keys of their own; `limits` and `tenants` have sections of the page."""
-
-WORDS: Final[dict[str, dict[str, str]]] = {
-    "bounds": {
-        "request_bytes": "bytes of a request's contents, names, arguments and labels together, decoded",
-        "files": "files of a request",
-        "file_name_bytes": "bytes of a file's name, directories included",
-        "test_cases": "test cases of a request",
-        "test_case_name_bytes": "bytes of a test case's name",
-        "args": "arguments of a test case",
-        "arg_bytes": "bytes of a test case's arguments together",
-        "labels": "labels of a request",
-        "label_bytes": "bytes of a label, key and value together",
-        "submission_wall_time_ms": "milliseconds of wall time of a submission's compile and run stages together",
-    },
-    "nix": {
-        "image": "image of build containers; `docker.image` unless set",
-        "store_volume": "Docker volume with the Nix store; one that is not there is made; to be set with `var_volume`",
-        "var_volume": "Docker volume with Nix's database; made as the store's",
-        "packages_volume": "Docker volume with the offline package set; it must be there",
-        "nix_path": "`NIX_PATH` of evaluations",
-        "system": "system that environments are built for",
-        "network": "Docker network of build containers, in which they reach nothing private; must be there; `none` is none",
-        "refused_networks": "networks or addresses that builds must not reach either, such as `198.51.100.0/24`",
-        "restrict_eval": "whether evaluations see nothing but `nix_path`, their own files and `allowed_uris`",
-        "allow_import_from_derivation": "whether evaluations may import what they build",
-        "allowed_uris": "prefixes of addresses that evaluations may fetch",
-        "substituters": "binary caches that builds may fetch from",
-        "trusted_public_keys": "keys whose signatures on fetched paths count",
-        "cores": "CPUs of a build container",
-        "build_directory_bytes": "bytes of the directory in which builds work; it is memory",
-        "store_bytes": "bytes that one build may add to the store",
-        "min_free_bytes": "bytes free on the store's volume with fewer of which no build and no fetch begins",
-        "start_timeout_ms": "milliseconds that a build container has to start",
-        "collection_timeout_ms": "milliseconds that a collection of garbage has",
-        "cache_url": "binary cache from which runners fetch environments of other hosts: `volume:NAME` (a Docker volume), "
-        "`file:///DIRECTORY` of the host, or an `http` or `https` address",
-        "cache_upload_url": "where builders publish environments, in the same forms; `cache_url` unless set",
-        "cache_secret_key_file": "file with the key by which builders sign what they publish; absolute, mode 0600; without one "
-        "they publish nothing",
-        "cache_public_keys": "keys whose signatures on what runners fetch count; without one they fetch nothing",
-        "cache_network": "Docker network over which a cache on HTTP is reached; it must be there",
-        "cache_timeout_ms": "milliseconds that publishing or fetching one environment may take",
-    },
-}
-"""What the keys of structs mean that do not say so themselves."""
 
 _WORDS_OF_TYPES: Final = {"StrType": "text", "BoolType": "true or false", "VarTupleType": "list of texts"}
 
@@ -199,14 +155,14 @@ def configuration_page() -> str:
     lines += [
         "## Top level",
         "",
-        *_keys("", Config, only=("data_directory", "max_leases", "shutdown_grace_s")),
+        *_keys(Config, only=("data_directory", "max_leases", "shutdown_grace_s")),
         "",
         *TENANTS.splitlines(),
         "",
         *_limits(),
     ]
     for name, section in SECTIONS:
-        lines += ["", f"## [{name}]", "", *_keys(name, section)]
+        lines += ["", f"## [{name}]", "", *_keys(section)]
     lines += ["", "## Environment", "", "| variable | |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in ENVIRONMENT]
     return "\n".join(lines) + "\n"
@@ -223,13 +179,13 @@ def _limits() -> Iterator[str]:
         yield f"| `{name}` | {unit} | " + " | ".join(cells) + " |"
 
 
-def _keys(section: str, struct: type[msgspec.Struct], only: tuple[str, ...] = ()) -> Iterator[str]:
+def _keys(struct: type[msgspec.Struct], only: tuple[str, ...] = ()) -> Iterator[str]:
     """Yield the table of a struct's keys."""
     yield from ("| key | type | built in | |", "|---|---|---|---|")
     for field in msgspec.inspect.type_info(struct).fields:  # type: ignore[attr-defined]
         if only and field.name not in only:
             continue
-        text = _description(field.type) or WORDS[section][field.name]
+        text = _description(field.type) or field_docs(struct)[field.name]
         ceiling = BOUND_CEILINGS.get(field.name) if struct is Bounds else None
         kind = _type(field.type) if ceiling is None else f"integer up to {ceiling}"
         yield f"| `{field.name}` | {kind} | {_default(field.default)} | {text} |"

@@ -40,26 +40,47 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     role: RoleName
+    """as in the subject"""
     worker: Name
+    """name of the process, as in the subject but for its dots"""
     instance: Name
+    """which stack it belongs to"""
     version: Name
+    """of cutor"""
     started_ms: Count
+    """milliseconds since 1970 by its own clock: tells lives of one worker apart"""
     ready: bool
+    """whether it can work"""
     slots: Count = 0
+    """submissions that it can have at one time"""
     busy: Count = 0
+    """slots that are taken"""
     looking: Count = 0
+    """submissions that it looks at, before it takes a slot"""
     waiting: Count = 0
+    """submissions that wait for others, such as one that builds the same environment"""
     leases: Count = 0
+    """taken so far"""
     leases_lost: Count = 0
+    """of those, lost to others"""
     hits: Count = 0
+    """submissions whose environment stood already"""
     builds: Count = 0
+    """environments that were built, or failed to be"""
     kills: Count = 0
+    """stages that were stopped, at a limit or by a cancel"""
     submissions: dict[Name, Count] = {}
+    """that it has ended, by outcome"""
     durations: tuple[Count, ...] = ()
+    """of submissions, as numbers by bucket"""
     waits: tuple[Count, ...] = ()
+    """of steps for a worker, as numbers by bucket"""
     sequences: dict[Name, Count] = {}
+    """up to where a projector has folded, by stream"""
     commits: Count = 0
+    """of a projector"""
     commit_ms: Count = 0
+    """milliseconds that these took together"""
 
 
 def subject_of(role: str, worker: str) -> str:

@@ -28,8 +28,11 @@ class BuildProgress(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     lease: int
+    """number of the builder's lease"""
     text: str
+    """what Nix printed, up to 4096 characters"""
     left_out: bool = False
+    """whether there was more in front of it"""
 
 
 _DECODER: Final = msgspec.json.Decoder(BuildProgress)

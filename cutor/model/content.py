@@ -23,17 +23,24 @@ class BodyRef(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     """
 
     sha256: str
+    """of the whole content, 64 hexadecimal digits"""
     size_bytes: int
+    """bytes of the whole content"""
     chunks: int
+    """number of chunks, each of 524288 bytes but the last"""
     salt: str | None = None
+    """16 hexadecimal digits, where its usual name was taken; else left out"""
 
 
 class Content(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Bytes in an event: ``data`` in ``encoding``, or ``body`` where they are stored apart."""
 
     encoding: StoredEncoding = "utf8"
+    """`base64` where the bytes are not UTF-8"""
     data: str = ""
+    """the bytes, in that encoding; left out where there are none, or where they are a `body`"""
     body: BodyRef | None = None
+    """where the bytes are, over 64 KiB; else left out"""
 
 
 class BodyNotResolvedError(LookupError):

@@ -30,12 +30,16 @@ class Programs(msgspec.Struct, frozen=True, kw_only=True):
     """Store paths of what every stage needs: ``bash`` runs the scripts; ``sh`` and ``env`` are links in the jail."""
 
     bash: str
+    """runs the scripts"""
     sh: str
+    """`/bin/sh` of the jail"""
     env: str
+    """`/usr/bin/env` of the jail"""
 
 
 class _EnvironmentEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     version: int = 1
+    """of this kind's shape; 1 where it is left out"""
 
 
 class EnvironmentBuilding(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-building"):
@@ -46,12 +50,19 @@ class EnvironmentBuilding(_EnvironmentEvent, frozen=True, kw_only=True, tag="env
     """
 
     key: str
+    """of the environment, as in the subject"""
     tenant: str
+    """of the submission that builds it"""
     id: str
+    """of the submission that builds it"""
     lease_token: str
+    """of the builder's lease"""
     worker: str
+    """name of the builder"""
     lease_number: int | msgspec.UnsetType = msgspec.UNSET
+    """of the builder's lease; left out in older claims"""
     submission_sequence: int | msgspec.UnsetType = msgspec.UNSET
+    """of the submission's newest message, as the builder read it; left out in older claims"""
 
     @property
     def owner(self) -> Address:
@@ -67,34 +78,48 @@ class EnvironmentBuilt(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-bu
     """
 
     key: str
+    """of the environment, as in the subject"""
     derivation: str
+    """store path of its derivation"""
     closure: tuple[str, ...]
+    """store paths that it needs, sorted"""
     closure_bytes: int
+    """bytes of these paths together"""
     variables: Content
+    """the captured variables: `NAME=VALUE` and a NUL byte, each"""
     programs: Programs
+    """store paths of what every stage needs"""
     worker: str
+    """name of the builder"""
     private_to: str | msgspec.UnsetType = msgspec.UNSET
+    """`TENANT/ID` of the one submission that uses it (`cache: false`); left out where it is kept"""
 
 
 class EnvironmentRemoved(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-removed"):
     """The environment is gone from the store, or must not be trusted to be there."""
 
     key: str
+    """of the environment, as in the subject"""
     reason: str
+    """why, in one line"""
 
 
 class EnvironmentPinned(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-pinned"):
     """An operator wants the environment to be kept, or a refresh while it runs (``passing``): no collection takes it."""
 
     key: str
+    """of the environment, as in the subject"""
     passing: bool | msgspec.UnsetType = msgspec.UNSET
+    """true for the pin that a command takes back itself; else left out"""
 
 
 class EnvironmentUnpinned(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-unpinned"):
     """All pins are taken back, or the one of the ``env-pinned`` at ``pin_sequence`` alone."""
 
     key: str
+    """of the environment, as in the subject"""
     pin_sequence: int | msgspec.UnsetType = msgspec.UNSET
+    """of the `env-pinned` that is taken back; left out: all are"""
 
 
 EnvironmentEvent = EnvironmentBuilding | EnvironmentBuilt | EnvironmentRemoved | EnvironmentPinned | EnvironmentUnpinned

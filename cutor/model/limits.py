@@ -53,13 +53,21 @@ class Limit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
 
     wall_time_ms: int
+    """milliseconds from the program's start on"""
     cpu_time_ms: int
+    """milliseconds of CPU of the whole process tree"""
     memory_bytes: int
+    """bytes of memory of the whole process tree, with the files in its box and in `/tmp`"""
     processes: int
+    """processes and threads at one time"""
     stdout_bytes: int
+    """bytes of standard output"""
     stderr_bytes: int
+    """bytes of standard error"""
     file_size_bytes: int
+    """bytes of a file that it writes"""
     open_files: int
+    """open files of a process"""
 
 
 class RequestedLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -79,30 +87,45 @@ class RequestedLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """The ``limits`` of a request: one optional `RequestedLimit` a stage kind."""
 
     dependencies: RequestedLimit = RequestedLimit()
+    """of the build of the environment"""
     compile: RequestedLimit = RequestedLimit()
+    """of the compile script"""
     run: RequestedLimit = RequestedLimit()
+    """of the run script, in each test case by itself"""
 
 
 class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """The deployer's default and maximum for one stage kind."""
 
     default: Limit
+    """what holds where a request asks for nothing"""
     maximum: Limit
+    """what a request may ask for at the most"""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one request may hold at the most, whatever its limits. Strict, because the configuration is read as this too."""
 
-    request_bytes: int = 32 * MIB  # contents, names, arguments and labels, decoded, together
+    request_bytes: int = 32 * MIB
+    """bytes of a request's contents, names, arguments and labels together, decoded"""
     files: int = 256
+    """files of a request"""
     file_name_bytes: int = 255
+    """bytes of a file's name, directories included"""
     test_cases: int = 1000
+    """test cases of a request"""
     test_case_name_bytes: int = 256
+    """bytes of a test case's name"""
     args: int = 256
-    arg_bytes: int = 64 << 10  # all arguments of a test case together
+    """arguments of a test case"""
+    arg_bytes: int = 64 << 10
+    """bytes of a test case's arguments together"""
     labels: int = 32
-    label_bytes: int = 256  # a key and its value together
-    submission_wall_time_ms: int = 15 * 60_000  # of compile and runs together, in one attempt
+    """labels of a request"""
+    label_bytes: int = 256
+    """bytes of a label, key and value together"""
+    submission_wall_time_ms: int = 15 * 60_000
+    """milliseconds of wall time of a submission's compile and run stages together"""
 
 
 BOUND_CEILINGS: Final[dict[str, int]] = {
@@ -117,8 +140,11 @@ class LimitPolicies(msgspec.Struct, frozen=True, kw_only=True):
     """One `LimitPolicy` a stage kind."""
 
     dependencies: LimitPolicy
+    """of the build of the environment"""
     compile: LimitPolicy
+    """of the compile script"""
     run: LimitPolicy
+    """of the run script"""
 
 
 def _limit(  # the eight numbers of one row of the table of defaults below
@@ -160,11 +186,17 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     limits: LimitPolicies = DEFAULT_LIMITS
+    """default and maximum of every limit, by stage"""
     bounds: Bounds = Bounds()
+    """what one request may hold at the most"""
     tenants: dict[str, int] = msgspec.field(default_factory=lambda: {"default": 1})
-    max_leases: int = 3  # of one role and submission, before it is parked
+    """the declared tenants, each with its weight, from 1 on"""
+    max_leases: int = 3
+    """leases of one role and submission, before it is parked"""
     versions: dict[str, int] = {}
+    """of events written in another version than the first: by kind the newest that the stack has"""
     version: int = 1
+    """of this document's shape"""
 
 
 def resolve(kind: StageKind, requested: RequestedLimit, policy: LimitPolicy) -> Limit:

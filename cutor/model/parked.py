@@ -19,9 +19,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a parked submission: ``submission`` is the id of its retry, ``at`` the stream's time of the record."""
 
     action: Action
+    """what was decided"""
     submission: str | None
+    """id of the retry, or null"""
     reason: str | None
+    """the operator's words, or null"""
     at: str
+    """when, RFC 3339 in UTC"""
 
 
 class ParkedSubmission(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,15 +35,25 @@ class ParkedSubmission(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
+    """of the submission"""
     tenant: str
+    """whose it is"""
     parked_at: str
+    """when, RFC 3339 in UTC"""
     stage: StageKind | None
+    """the stage that it did not get past, or null"""
     role: Role
+    """whose leases are used up"""
     leases: Attempts
+    """that were taken"""
     reason: str
+    """why it was parked, in one line"""
     caused_by: str | None
+    """id of the submission that it repeats, or null"""
     decision: Decision | None = None
+    """what became of it; null where nobody has decided"""
     unreadable_records: int = 0
+    """messages about it that are no decisions"""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,8 +33,11 @@ class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A source file; ``name`` is a relative path with ``/`` between its segments."""
 
     name: str
+    """relative path, with `/` between its segments"""
     content: str
+    """its bytes, in `encoding`"""
     encoding: RequestEncoding = "utf8"
+    """of `content`"""
 
 
 class TestCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,25 +46,40 @@ class TestCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     __test__ = False  # pytest collects classes by this prefix
 
     name: str | None = None
+    """comes back in the stage's `name`"""
     input: str | None = None
+    """standard input; without it, it is empty"""
     args: tuple[str, ...] = ()
+    """arguments of the run script"""
     expected_output: str | None = None
+    """what standard output is compared with; without it, nothing is compared"""
     encoding: RequestEncoding = "utf8"
+    """of `input` and `expected_output`"""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a producer sends. Field by field in ``docs/reference/request.md``."""
 
     files: tuple[File, ...]
+    """`shell.nix` and `cutor-run.sh` must be there; `cutor-compile.sh` is run if it is there"""
     test_cases: tuple[TestCase, ...]
+    """one at least; the run script runs once for each"""
     id: str | None = None
+    """the idempotency key: the same id and body is the same submission; made up where there is none"""
     tenant: str = "default"
+    """must be declared in the stack's configuration"""
     environment_files: tuple[str, ...] = ()
+    """names of files that `shell.nix` imports: they go to the build and into the environment's key"""
     cache: bool = True
+    """keep the built environment for later submissions"""
     limits: RequestedLimits = RequestedLimits()
+    """what is left out takes the stack's defaults"""
     compare: Compare = "trailing_whitespace"
+    """`trailing_whitespace` ignores white space at line ends and at the end"""
     stop_on_failure: bool = True
+    """skip the test cases after the first that is not OK"""
     labels: dict[str, str] = {}
+    """come back in the result, and stand in the views"""
 
 
 class ValidTestCase(msgspec.Struct, frozen=True, kw_only=True):

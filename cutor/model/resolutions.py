@@ -22,9 +22,13 @@ class Resolution(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
     """An operator's decision about a parked submission. ``submission`` is the id of the new one, where it was retried."""
 
     version: int = 1
+    """of this kind's shape; 1 where it is left out"""
     action: Action
+    """what was decided"""
     submission: str | None = None
+    """id of the new submission, where it was retried; else null"""
     reason: str | None = None
+    """the operator's words, up to 1024 bytes, or null"""
 
 
 _GENERATION: Final = re.compile(r"(?P<base>.+)-r(?P<number>[0-9]{1,6})", re.ASCII)

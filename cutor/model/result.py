@@ -16,20 +16,35 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is known of a submission. ``run`` has one stage a test case once the submission has ended."""
 
     id: str
+    """of the submission"""
     tenant: str
+    """whose it is"""
     status: Status
+    """how far it is: [states](states.md)"""
     outcome: SubmissionOutcome | None
+    """how it ended; null until then"""
     dependencies: Stage | None
+    """the build of the environment, or the look-up of one that stands; null before its end"""
     compile: Stage | None
+    """the compile script; null before its end, and without one"""
     run: tuple[Stage, ...]
+    """a stage for each test case; after the end, those that were not run are `SKIPPED`"""
     environment: EnvironmentRef | None
+    """null until it stands"""
     attempts: Attempts
+    """leases that were taken"""
     caused_by: str | None
+    """id of the submission that this one repeats, or null"""
     labels: dict[str, str]
+    """as in the request"""
     submitted_at: str
+    """when the stream took the first event, RFC 3339 in UTC, to the microsecond"""
     finished_at: str | None
+    """when it took the terminal event; null before"""
     cleaned_at: str | None
+    """when it took `cleaned`; null before"""
     message: str | None
+    """what there is to say in one line, or null"""
 
 
 def result(state: Submission) -> Result:

@@ -100,7 +100,9 @@ class Attempts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Leases of each role, ever."""
 
     builder: int = 0
+    """leases of builders, from 0 on"""
     runner: int = 0
+    """leases of runners, from 0 on"""
 
     def of(self, role: Role) -> int:
         """Return the leases of a role."""

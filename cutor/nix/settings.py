@@ -30,41 +30,61 @@ _NUMBERS: Final = (
 class NixSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How environments are built; every field has a default that works without a network.
 
-    ``nix_path`` is NIX_PATH of the evaluation, ``network`` a Docker network for build containers (``none``: no network), in
-    which a build reaches nothing private, and nothing of ``refused_networks`` (networks or addresses).
-    ``restrict_eval`` keeps an evaluation to ``nix_path``, its own files and ``allowed_uris``: it can't list the store.
-    ``substituters`` are binary caches, whose paths must be signed by one of ``trusted_public_keys``; both need a network.
-    ``cores`` is the CPUs of a build container, and NIX_BUILD_CORES. ``build_directory_bytes`` bounds the directory in which
-    builders work; it is memory, and should be smaller than the memory limit. ``store_bytes`` is what one build may add to the
-    store; with less than ``min_free_bytes`` left on its volume, none begins, and no fetch. Times are milliseconds.
-    ``cache_…`` are of the binary cache by which environments get to other hosts (`cutor.nix.cache`).
+    ``restrict_eval`` keeps an evaluation from listing the store. ``cores`` is NIX_BUILD_CORES, too. ``build_directory_bytes``
+    should be smaller than the memory limit. ``cache_…`` are of the binary cache by which environments get to other hosts
+    (`cutor.nix.cache`).
     """
 
     image: str = "cutor-child:latest"
+    """image of build containers; `docker.image` unless set"""
     store_volume: str = "cutor-nix-store"
+    """Docker volume with the Nix store; one that is not there is made; to be set with `var_volume`"""
     var_volume: str = "cutor-nix-var"
+    """Docker volume with Nix's database; made as the store's"""
     packages_volume: str = "cutor-nix-packages"
+    """Docker volume with the offline package set; it must be there"""
     nix_path: str = "nixpkgs=/packages/nixpkgs"
+    """`NIX_PATH` of evaluations"""
     system: str = "x86_64-linux"
+    """system that environments are built for"""
     network: str = "none"
+    """Docker network of build containers, in which they reach nothing private; must be there; `none` is none"""
     refused_networks: tuple[str, ...] = ()
+    """networks or addresses that builds must not reach either, such as `198.51.100.0/24`"""
     restrict_eval: bool = True
+    """whether evaluations see nothing but `nix_path`, their own files and `allowed_uris`"""
     allow_import_from_derivation: bool = True
+    """whether evaluations may import what they build"""
     allowed_uris: tuple[str, ...] = ()
+    """prefixes of addresses that evaluations may fetch"""
     substituters: tuple[str, ...] = ()
+    """binary caches that builds may fetch from"""
     trusted_public_keys: tuple[str, ...] = ()
+    """keys whose signatures on fetched paths count"""
     cores: int = 2
+    """CPUs of a build container"""
     build_directory_bytes: int = 512 * MIB
+    """bytes of the directory in which builds work; it is memory"""
     store_bytes: int = 8 * GIB
+    """bytes that one build may add to the store"""
     min_free_bytes: int = 1 * GIB
+    """bytes free on the store's volume with fewer of which no build and no fetch begins"""
     start_timeout_ms: int = 30_000
+    """milliseconds that a build container has to start"""
     collection_timeout_ms: int = 600_000
+    """milliseconds that a collection of garbage has"""
     cache_url: str | None = None
+    """binary cache from which runners fetch environments: `volume:NAME`, `file:///DIRECTORY`, an `http(s)` address"""
     cache_upload_url: str | None = None
+    """where builders publish environments, in the same forms; `cache_url` unless set"""
     cache_secret_key_file: str | None = None
+    """file with the key by which builders sign what they publish; absolute, mode 0600; without it, nothing is"""
     cache_public_keys: tuple[str, ...] = ()
+    """keys whose signatures on what runners fetch count; without one they fetch nothing"""
     cache_network: str = "none"
+    """Docker network over which a cache on HTTP is reached; it must be there"""
     cache_timeout_ms: int = 600_000
+    """milliseconds that publishing or fetching one environment may take"""
 
 
 def check_settings(settings: NixSettings) -> None:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from cutor.cli.main import COMMANDS
-from cutor.cli.reference import PAGES, SECTIONS, WORDS, configuration_page
+from cutor.cli.reference import PAGES, SECTIONS, configuration_page
 from cutor.config import Config, Surroundings
 from cutor.errors import DONE, INTERRUPTED, NOT_OK, REFUSED, UNAVAILABLE, WAITED_TOO_LONG
 
@@ -42,12 +42,6 @@ def test_every_key_of_the_configuration_is_documented() -> None:
     assert {name for name, _ in SECTIONS} | {"data_directory", "max_leases", "shutdown_grace_s", "tenants", "limits"} == set(
         Config.__struct_fields__
     )
-
-
-def test_no_word_is_about_a_key_that_is_gone() -> None:
-    structs = dict(SECTIONS)
-    for section, words in WORDS.items():
-        assert set(words) == set(structs[section].__struct_fields__)
 
 
 def test_every_variable_of_the_environment_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:

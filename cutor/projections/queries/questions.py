@@ -37,18 +37,26 @@ class Question(msgspec.Struct, kw_only=True):
     """
 
     sql: str
+    """one statement in DuckDB's SQL, up to 100000 characters"""
     parameters: dict[str, str | int | float | bool | None] = {}
+    """values that it names as `$NAME`, 100 at the most"""
     timeout_s: float = DEFAULT_TIMEOUT_S
+    """seconds that it may take, 120 at the most"""
     rows: int = DEFAULT_ROWS
+    """most rows that are wanted, 1000000 at the most; what goes beyond is left out"""
     max_age_s: float | None = None
+    """seconds that the copy of the views may be old; null leaves it to the projector"""
 
 
 class AsOf(msgspec.Struct, kw_only=True):
     """The last message of a stream that is in the views, 0 for none, and its time, UTC; what they wait for to go on."""
 
     sequence: int
+    """of the last message in the views, 0 for none"""
     time: str | None
+    """of that message, UTC, or null"""
     waits_for: str | None = None
+    """what the views wait for to go on, or null"""
 
 
 class Standing(msgspec.Struct, kw_only=True):
@@ -58,12 +66,17 @@ class Standing(msgspec.Struct, kw_only=True):
     """
 
     as_of: dict[str, AsOf]
+    """up to where the views hold each stream"""
     behind: dict[str, int] | None
+    """messages that each stream has beyond that; null where the server could not be asked"""
     views_bytes: int
+    """size of the views on the projector's disk, with their log"""
 
 
 class Failure(msgspec.Struct, kw_only=True):
     """Why there is no answer; ``error`` is one line."""
 
     error: str
+    """why there is no answer, in one line"""
     kind: FailureKind = "query"
+    """`query`: the question is at fault; else the projector is"""

@@ -8,10 +8,13 @@ test of its page (``RUN``), or says why not in the line before: ``<!-- not run: 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -32,6 +35,7 @@ PAGES = sorted(
     for page in ROOT.rglob("*.md")
     if not any(part.startswith(".") or part in {"build", "dist", "site"} for part in page.relative_to(ROOT).parts)
 )
+HOW_TO = ROOT / "docs" / "how-to"
 FENCE = re.compile(
     r"(?:^ *<!-- not run: (?P<reason>[^>]+?) -->\n)?^(?P<indent> *)```(?P<kind>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
@@ -64,6 +68,8 @@ RUN |= {OBSERVE: {"sh", "toml"}, SNAPSHOTS: {"sh", "toml"}}
 RUN |= {ARCHIVE: {"sh", "toml"}, REPORT: {"sh"}, ASK: {"sql"}}
 """Kinds of snippets of a page that a test runs, in this directory (of ASK: test_ask_page.py)."""
 
+RUN |= {HOW_TO / name: {"sh"} for name in ("backup.md", "tenants.md", "set-up.md")} | {HOW_TO / "event-versions.md": {"python"}}
+
 PATIENCE_S = 500
 """How long a page's commands may take on a busy machine: none of them waits for anything else."""
 
@@ -80,3 +86,21 @@ def run(script: str, environment: dict[str, str]) -> subprocess.CompletedProcess
         timeout=PATIENCE_S,
         check=False,
     )
+
+
+def script_of(page: Path, **elsewhere: str) -> str:
+    """Return the commands of a page; ``srv="/tmp/x"`` puts what they have in ``/srv/`` there."""
+    script = "".join(one.text for one in snippets(page, "sh"))
+    for name, directory in elsewhere.items():
+        script = script.replace(f"/{name}/", f"{directory}/")
+    return script
+
+
+def on_another_port(script: str, directory: Path) -> str:
+    """Have commands use a copy of the configurations of servers, on a free port and with a store of its own."""
+    deployed, port = directory / "deployed", str(free_port())
+    shutil.copytree(ROOT / "deploy" / "nats", deployed, ignore=shutil.ignore_patterns("secrets", "store"))
+    for name in ("single.conf", "users.conf"):
+        server = (deployed / name).read_text()
+        (deployed / name).write_text(server.replace("4222", port).replace("/var/lib/nats", str(directory / "nats")))
+    return script.replace("$PWD/deploy/nats", str(deployed)).replace("deploy/nats", str(deployed)).replace("4222", port)

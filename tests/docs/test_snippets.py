@@ -27,12 +27,13 @@ from tests.docs.snippets import (
     REQUEST,
     ROOT,
     SNAPSHOTS,
+    on_another_port,
     run,
+    script_of,
     snippets,
 )
 from tests.live_stack import EXAMPLES, Stack, surroundings
 from tests.parking import park
-from tests.ports import free_port
 from tests.stores import write_config
 
 
@@ -65,14 +66,7 @@ def test_roles_by_themselves_on_a_server_of_ones_own(tmp_path: Path) -> None:
     config.parent.mkdir(parents=True)
     [settings] = snippets(OWN_NATS, "toml")
     config.write_text(settings.text)
-    port = str(free_port())
-    deployed = tmp_path / "deployed"
-    shutil.copytree(ROOT / "deploy" / "nats", deployed, ignore=shutil.ignore_patterns("secrets", "store"))
-    for name in ("single.conf", "users.conf"):
-        server = (deployed / name).read_text()
-        (deployed / name).write_text(server.replace("4222", port).replace("/var/lib/nats", str(tmp_path / "nats")))
-    script = "".join(one.text for one in snippets(OWN_NATS, "sh"))
-    script = script.replace("$PWD/deploy/nats", str(deployed)).replace("deploy/nats", str(deployed)).replace("4222", port)
+    script = on_another_port(script_of(OWN_NATS), tmp_path)
     end = "trap 'kill $(jobs -p) && wait' EXIT"
     done = run(f"{end}\n{script}", environment)
     assert done.returncode == 0, (done.stdout, done.stderr)

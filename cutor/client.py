@@ -40,9 +40,9 @@ from cutor.model.state import Status, Submission
 from cutor.model.subjects import Address, check_address, parse_event_subject
 from cutor.parked import LIST_DEFAULT, Drop, ParkedSubmissions, Retry
 from cutor.progress import progress, summarize
+from cutor.projections.archive.sealed import Sealed
 from cutor.projections.queries.client import Table, query
 from cutor.projections.queries.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, Parameters
-from cutor.sealed import Sealed
 from cutor.stack.current import CurrentStack
 from cutor.stack.finding import find_server, named_server
 from cutor.submission_directory import read_directory, shown_path

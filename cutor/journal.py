@@ -39,8 +39,7 @@ from cutor.model.request import ValidRequest, digest, size_bytes
 from cutor.model.state import Folding, Stamp, Submission, evolve, initial
 from cutor.model.subjects import EVENTS, POLICY_SUBJECT, STACK, Address, event_subject, fence
 from cutor.model.versions import announcing
-from cutor.past import Past
-from cutor.sealed import Sealed
+from cutor.past import NothingSealed, Past, Sealed
 from cutor.versions import Versions
 
 CONFLICTS_AT_MOST: Final = 100
@@ -95,7 +94,7 @@ class Journal:
         self.bus = bus
         self._appended = appended
         self.versions = Versions(bus)
-        self.sealed = sealed or Sealed(None)
+        self.sealed: Sealed = sealed or NothingSealed()
         self.contents = Contents(Bodies(bus, sealed))
 
     async def policy(self) -> Policy:
@@ -252,7 +251,7 @@ class Journal:
         Raises the errors of the archive.
         """
         lives = await self.sealed.lives_of(self.bus, addresses)
-        return None if lives is None else Past(self, lives)
+        return None if lives is None else Past(self.bus, lives, self.fold_in)
 
     async def ever_known(self, address: Address) -> Submission:
         """Return the state of a submission, also of one whose events are in the archive alone.

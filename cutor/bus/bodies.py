@@ -107,7 +107,7 @@ class _Ageing(Exception):
 
 
 class Elsewhere(Protocol):
-    """Where contents are that the stream has let go of; `cutor.sealed.Sealed` is one."""
+    """Where contents are that the stream has let go of; such as an archive."""
 
     async def chunks(self, subjects: Sequence[str]) -> Mapping[str, Sequence[bytes]]:
         """Return what was under subjects, for each what may be the content of its chunk. Raises `BodyCorrupt`."""

@@ -10,10 +10,10 @@ from cutor.cli.failures import line_of
 from cutor.cli.findings import Finding, fail, ok, warn
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
-from cutor.nix.cache import CachePlace, download_from, public_half, upload_setting, upload_to
+from cutor.nix.cache import CachePlace, public_half
 from cutor.nix.cache_session import CacheSession, DirectoryMissing, directory_remedy
 from cutor.nix.secret_key import SecretKeyUnusable, read_secret_key
-from cutor.nix.settings import NixSettings
+from cutor.nix.settings import NixSettings, download_from, upload_setting, upload_to
 from cutor.nix.store_session import Away, Refused
 
 WHAT: Final = "binary cache"

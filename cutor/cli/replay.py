@@ -21,8 +21,8 @@ from cutor.model.errors import InvalidRequest
 from cutor.model.moments import Place, parse_place
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, check_address
 from cutor.model.units import counted
+from cutor.projections.archive.sealed import Sealed
 from cutor.replay import BeginningGone, Past, begins_late, check_reached, lines, span_of, spans_of
-from cutor.sealed import Sealed
 from cutor.text import escape
 
 if TYPE_CHECKING:

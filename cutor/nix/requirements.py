@@ -14,10 +14,9 @@ from typing import Final, NamedTuple
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import BUILD_UID, NO_NETWORK
-from cutor.nix.cache import download_from, upload_to
 from cutor.nix.cache_session import CacheSession, DirectoryMissing, directory_remedy
 from cutor.nix.secret_key import SecretKeyUnusable, read_secret_key
-from cutor.nix.settings import NixSettings
+from cutor.nix.settings import NixSettings, download_from, upload_to
 from cutor.nix.store_session import StoreSession
 
 STORE_SETTINGS: Final = ("store_volume", "var_volume")

@@ -9,7 +9,7 @@ import msgspec
 
 from cutor.model.errors import InvalidPolicy
 from cutor.model.limits import GIB, MIB, check_number
-from cutor.nix.cache import check_cache
+from cutor.nix.cache import CachePlace, place_of, public_key_name
 from cutor.nix.inside.refused_networks import parse
 
 REQUIRED: Final = (2, 34, 5)
@@ -121,6 +121,57 @@ def _check_store(settings: NixSettings) -> None:
             f"nix.store_volume is {store_volume!r} and nix.var_volume {var_volume!r}: a store and its database go together,"
             " each in a volume of its own; set both, or none"
         )
+
+
+def check_cache(settings: NixSettings) -> None:
+    """Raise `InvalidPolicy` for the first setting of the cache that can't work, alone or with the others."""
+    for name, url in (("nix.cache_url", settings.cache_url), ("nix.cache_upload_url", settings.cache_upload_url)):
+        if url is not None:
+            place_of(name, url, settings.cache_network)
+    for key in settings.cache_public_keys:
+        if public_key_name(key) is None:
+            name = key.partition(":")[0][:80]  # the rest may be a secret
+            raise InvalidPolicy(
+                f"nix.cache_public_keys holds {name!r}…: a public key is NAME:BASE64, as `cutor env cache-key` prints it"
+            )
+    file = settings.cache_secret_key_file
+    if file is not None and (not file.startswith("/") or "\0" in file):
+        raise InvalidPolicy(f"nix.cache_secret_key_file is {file!r}: it must be an absolute path")
+    if settings.cache_url is None and settings.cache_public_keys:
+        raise InvalidPolicy("nix.cache_public_keys has no use without nix.cache_url")
+    if upload_setting(settings)[1] is None and file is not None:
+        raise InvalidPolicy("nix.cache_secret_key_file has no use without nix.cache_url or nix.cache_upload_url")
+    if settings.cache_upload_url is not None and file is None:
+        raise InvalidPolicy(
+            "nix.cache_upload_url has no use without nix.cache_secret_key_file: what is not signed is not fetched"
+        )
+    if settings.cache_url is not None and file is None and not settings.cache_public_keys:
+        raise InvalidPolicy(
+            "nix.cache_url needs nix.cache_public_keys (a host with a runner), nix.cache_secret_key_file (one with a builder),"
+            " or both"
+        )
+
+
+def download_from(settings: NixSettings) -> CachePlace | None:
+    """Return where runners fetch environments; None where no cache is configured, or no key is."""
+    if settings.cache_url is None or not settings.cache_public_keys:
+        return None
+    return place_of("nix.cache_url", settings.cache_url, settings.cache_network)
+
+
+def upload_to(settings: NixSettings) -> CachePlace | None:
+    """Return where builders publish environments; None where they have no key to sign with."""
+    name, url = upload_setting(settings)
+    if settings.cache_secret_key_file is None or url is None:
+        return None
+    return place_of(name, url, settings.cache_network)
+
+
+def upload_setting(settings: NixSettings) -> tuple[str, str | None]:
+    """Return the setting that says where to publish, and its value."""
+    if settings.cache_upload_url is not None:
+        return "nix.cache_upload_url", settings.cache_upload_url
+    return "nix.cache_url", settings.cache_url
 
 
 def evaluation_options(settings: NixSettings) -> tuple[str, ...]:

@@ -14,11 +14,10 @@ from cutor.containers.engine import Engine
 from cutor.jail.submission import EnvironmentMissing
 from cutor.model.environments import EnvironmentBuilt
 from cutor.model.events import Lease
-from cutor.nix.cache import download_from
 from cutor.nix.cache_session import CacheSession, DirectoryMissing
 from cutor.nix.messages import fetch_advised
 from cutor.nix.session import NoRoomLeft
-from cutor.nix.settings import NixSettings
+from cutor.nix.settings import NixSettings, download_from
 from cutor.nix.store_session import Away, Full, Refused
 from cutor.roles.cache_reach import CacheReach
 from cutor.roles.known_leases import HELD_S, KnownLeases

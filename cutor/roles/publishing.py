@@ -31,11 +31,10 @@ from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.errors import CutorError
 from cutor.model.events import Lease
-from cutor.nix.cache import upload_to
 from cutor.nix.cache_session import CacheSession, DirectoryMissing, directory_remedy
 from cutor.nix.report import BuiltEnvironment
 from cutor.nix.secret_key import SecretKeyUnusable, read_secret_key
-from cutor.nix.settings import NixSettings
+from cutor.nix.settings import NixSettings, upload_to
 from cutor.nix.store_session import GaveWay, Gone, Refused
 from cutor.roles.cache_reach import CacheReach
 from cutor.roles.known_leases import HELD_S, KnownLeases

@@ -20,7 +20,7 @@ from cutor.bus.topology import apply
 from cutor.model.content import BodyRef as ModelRef
 from cutor.model.events import Output, Ran
 from cutor.model.subjects import BODIES, ENVIRONMENTS, EVENTS
-from cutor.sealed import Sealed
+from cutor.projections.archive.sealed import Sealed
 from tests import commands
 from tests.bare_stack import one_line
 from tests.integration.letting_go import BRIEF, let_go, seal_everything

@@ -38,12 +38,12 @@ from cutor.projections.archive.mending import mend
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.references import References, references_in
 from cutor.projections.archive.retention import Expiry, RetentionRefused, expire
+from cutor.projections.archive.sealed import Sealed
 from cutor.projections.archive.sealed_bodies import SealedBodies
 from cutor.projections.archive.sealing import state_of
 from cutor.projections.settings import ArchiveSettings
 from cutor.rejudging import Rejudging
 from cutor.roles.builder import _checked_request
-from cutor.sealed import Sealed
 from tests.fault.proxy import Proxy
 from tests.integration.letting_go import BRIEF, let_go, seal_everything
 from tests.integration.projecting import FINISHED, happen

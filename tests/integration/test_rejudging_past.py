@@ -22,8 +22,8 @@ from cutor.model.limits import Policy
 from cutor.model.rejudgement import Rejudged
 from cutor.model.subjects import BODIES, EVENTS, Address
 from cutor.parked import ParkedSubmissions
+from cutor.projections.archive.sealed import Sealed
 from cutor.rejudging import Rejudging
-from cutor.sealed import Sealed
 from tests.bare_stack import one_line
 from tests.integration.letting_go import BRIEF, let_go, seal_everything
 from tests.integration.projecting import happen, projector, until

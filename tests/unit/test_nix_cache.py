@@ -11,9 +11,9 @@ import pytest
 
 from cutor.config import InvalidConfig, parse
 from cutor.model.errors import InvalidPolicy
-from cutor.nix.cache import CachePlace, check_cache, download_from, place_of, public_half, public_key_name, upload_to
+from cutor.nix.cache import CachePlace, place_of, public_half, public_key_name
 from cutor.nix.secret_key import SecretKeyUnusable, read_secret_key
-from cutor.nix.settings import NixSettings
+from cutor.nix.settings import NixSettings, check_cache, download_from, upload_to
 
 PAIR = bytes(range(64))
 SECRET = f"cache-1:{base64.b64encode(PAIR).decode()}"

@@ -16,5 +16,6 @@ In reading order: ``manifest`` (what an archive says of itself), ``place`` (dire
 and ``fold_verification`` (the views of what is sealed), ``beginning`` (new views that begin with them), ``sealed_bodies``
 (contents by their names), ``verification``, ``reports``, ``belonging`` (is it the stack's own?), ``unended`` and ``retention``
 (what may go), ``references`` and ``body_retention`` (which bodies may), ``mending`` (which are put back), ``lives``
-(submissions by their ids), ``measuring`` (its metrics), ``archiver`` (the role that does all this on a schedule), ``errors``.
+(submissions by their ids), ``sealed`` (for whoever misses what a stream has let go of), ``measuring`` (its metrics),
+``archiver`` (the role that does all this on a schedule), ``errors``.
 """

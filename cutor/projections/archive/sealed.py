@@ -1,4 +1,7 @@
-"""The archive on this host, for whoever misses what a stream has let go of; DuckDB is imported once there is one to ask."""
+"""The archive on this host, for whoever misses what a stream has let go of (`cutor.past.Sealed`).
+
+DuckDB is imported once there is one to ask.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BodyCorrupt
 from cutor.model.subjects import EVENTS, Address
+from cutor.past import NO_ARCHIVE, first_kept
 
 if TYPE_CHECKING:
     from cutor.projections.archive.joined import Joined
@@ -38,7 +42,7 @@ class Sealed:
     def lacks(self) -> str:
         """Return why what is wanted is not found here, and what to do, as the end of a sentence."""
         if self.directory is None:
-            return "and no archive is configured: set [archive] directory to where it was sealed"
+            return NO_ARCHIVE
         if not self.directory.is_dir():
             return f"and the archive {self.directory} is not on this host: is it mounted? See [archive] directory"
         return f"and not in the archive {self.directory}: `cutor archive status` shows what is"
@@ -85,8 +89,3 @@ class Sealed:
                 return await asyncio.to_thread(self._bodies.chunks, subjects)
             except ArchiveError as error:
                 raise BodyCorrupt(str(error)) from error
-
-
-async def first_kept(bus: Bus) -> int:
-    """Return the first sequence that EVENTS still has."""
-    return int((await bus.stream_info(EVENTS))["state"]["first_seq"])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cutor.bus.errors import BusError, BusUnreachable
     from cutor.client import Client, Receipt, Update
     from cutor.errors import CutorError, WaitedTooLong
-    from cutor.journal_errors import PolicyMissing, SubmissionConflict, SubmissionUnconfirmed, SubmissionUnknown
+    from cutor.journal_errors import SubmissionConflict, SubmissionUnconfirmed, SubmissionUnknown
     from cutor.model.build_progress import BuildProgress
     from cutor.model.errors import InvalidRequest
     from cutor.model.events import EnvironmentRef, Output, Signal, Stage
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
     from cutor.projections.queries.client import Table
     from cutor.stack.finding import NoStack
+    from cutor.stack_policy import PolicyMissing
 
 __version__ = RELEASE
 
@@ -47,7 +48,7 @@ _HOMES: Final = {
     "Output": "cutor.model.events",
     "ParkedSubmission": "cutor.model.parked",
     "Policy": "cutor.model.limits",
-    "PolicyMissing": "cutor.journal_errors",
+    "PolicyMissing": "cutor.stack_policy",
     "QueryError": "cutor.projections.errors",
     "QueryTimeout": "cutor.projections.errors",
     "QueryUnavailable": "cutor.projections.errors",

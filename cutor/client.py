@@ -45,6 +45,7 @@ from cutor.projections.queries.client import Table, query
 from cutor.projections.queries.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, Parameters
 from cutor.stack.current import CurrentStack
 from cutor.stack.finding import find_server, named_server
+from cutor.stack_policy import read_policy
 from cutor.submission_directory import read_directory, shown_path
 from cutor.waiting import waiting_for
 
@@ -137,7 +138,7 @@ class Client:
 
     async def policy(self) -> Policy:
         """Return the limits, bounds and tenants that the stack publishes."""
-        return await self.journal.policy()
+        return await read_policy(self.journal.bus)
 
     async def submit(
         self,

@@ -25,12 +25,6 @@ class SubmissionUnknown(CutorError):
     exit_code = 2
 
 
-class PolicyMissing(CutorError):
-    """The stack has published no policy: it was not set up by ``cutor up`` or ``cutor streams apply``."""
-
-    exit_code = 3
-
-
 class JournalBusy(CutorError):
     """Others append to one submission faster than this process can read: nothing of cutor's does that."""
 

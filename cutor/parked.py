@@ -50,6 +50,7 @@ from cutor.model.subjects import (
     parse_event_subject,
     parse_parked_subject,
 )
+from cutor.stack_policy import read_policy
 
 AT_ONCE: Final = 16
 """Submissions that are read at one time."""
@@ -196,7 +197,7 @@ class ParkedSubmissions:
 
     async def _checked_request(self, parked: Submission) -> ValidRequest:
         """Return a stored request, after a look at all of it with the eyes of today's policy."""
-        policy = await self._journal.policy()
+        policy = await read_policy(self._journal.bus)
         try:
             request = await self._journal.contents.load_request(parked.address, parked.request, policy.bounds)
             check(request, policy)

@@ -73,7 +73,7 @@ class Past:
     """Submissions by archive and stream: those of which the stream has not the beginning any more."""
 
     def __init__(self, bus: Bus, lives: Lives, fold_in: Callable[[Folding, Stored], Awaitable[None]]) -> None:
-        """``fold_in`` takes a message into a fold: `Journal.fold_in`."""
+        """``fold_in`` takes a message into a fold: `Histories.fold_in`."""
         self._bus = bus
         self._lives = lives
         self._fold_in = fold_in

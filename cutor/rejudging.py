@@ -25,6 +25,7 @@ from cutor.model.state import Submission
 from cutor.model.subjects import SUBMISSION_ID, TENANT, Address
 from cutor.projections.queries.client import query
 from cutor.projections.queries.questions import LONGEST_TIMEOUT_S
+from cutor.stack_policy import read_policy
 
 AT_ONCE: Final = 8
 """Submissions that are read and handed in at one time."""
@@ -92,7 +93,7 @@ class Rejudging:
         await self._each(addresses, tell, submit=True)
 
     async def _each(self, addresses: Sequence[Address], tell: Tell, *, submit: bool) -> None:
-        policy = await self._journal.policy()
+        policy = await read_policy(self._journal.bus)
         past = await self._journal.past([*addresses, *map(self._new, addresses)])
         lacks = "" if past is not None else await self._journal.sealed.lacks_of(self._journal.bus)
         for start in range(0, len(addresses), READ_AHEAD):

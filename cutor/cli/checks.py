@@ -44,7 +44,6 @@ from cutor.containers.engine import Engine
 from cutor.containers.errors import ImageMissing
 from cutor.errors import CutorError
 from cutor.jail.protocol import PROTOCOL_VERSION
-from cutor.journal import Journal
 from cutor.model.limits import Policy
 from cutor.model.spill import EVENT_BYTES
 from cutor.model.subjects import EVENTS
@@ -58,6 +57,7 @@ from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.finding import NoStack
 from cutor.stack.preflight import NIX_VERSION_LABEL, PROTOCOL_LABEL
 from cutor.stack.streams import wanted as wanted_streams
+from cutor.stack_policy import read_policy
 
 OLDEST_PYTHON: Final = (3, 11)
 DISK_WARNING_PERCENT: Final = 80
@@ -346,7 +346,7 @@ def _copies(number: int) -> str:
 async def check_policy(bus: Bus, config: Config) -> Finding:
     """Check that the stack publishes the limits of this configuration; the finding holds those that it publishes."""
     try:
-        published: Policy = await Journal(bus).policy()
+        published: Policy = await read_policy(bus)
     except CutorError as error:
         return fail("limits", line_of(error), "", shown_limits("configuration", config.policy()))
     shown = shown_limits("stack", published)

@@ -17,7 +17,8 @@ from cutor.cli.options import Wanted, examples, json_option, named_submission, s
 from cutor.cli.output import print_json
 from cutor.cli.render import print_table
 from cutor.errors import INTERRUPTED
-from cutor.journal import WATCH_PATIENCE_S, Journal
+from cutor.history import WATCH_PATIENCE_S
+from cutor.journal import Journal
 from cutor.journal_errors import SubmissionUnknown
 from cutor.model.messages import read_message
 from cutor.model.nesting import check_nesting

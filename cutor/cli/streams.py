@@ -20,13 +20,12 @@ from cutor.cli.changes import change_text, fields_text, policy_changes
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.cli.streams_backup import backup_command, redeliver_command, restore_command
-from cutor.journal import Journal
-from cutor.journal_errors import PolicyMissing
 from cutor.model.codec import EventError
 from cutor.model.limits import Policy
 from cutor.model.subjects import STACK
 from cutor.model.versions import announcing
 from cutor.stack.streams import wanted as wanted_topology
+from cutor.stack_policy import PolicyMissing, publish_policy, read_policy
 
 
 class Difference(NamedTuple):
@@ -102,14 +101,14 @@ async def _apply(server: str, topology: Topology, policy: Policy) -> Difference:
     async with Bus.connect(server, name="cutor streams apply") as bus:
         published = await _published(bus)
         changes = await apply(bus, topology)
-        await Journal(bus).publish_policy(policy)
+        await publish_policy(bus, policy)
         return Difference(changes, policy_changes(published, announcing(policy, published)), published is not None)
 
 
 async def _published(bus: Bus) -> Policy | None:
     """Return the policy that the stack publishes, or None where there is none that can be read."""
     try:
-        return await Journal(bus).policy()
+        return await read_policy(bus)
     except (PolicyMissing, StreamMissing, EventError):
         return None
 

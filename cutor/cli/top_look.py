@@ -17,6 +17,7 @@ from cutor.errors import CutorError
 from cutor.journal import Journal
 from cutor.model.subjects import DEADLETTERS, ENVIRONMENTS, EVENTS
 from cutor.parked import ParkedSubmissions
+from cutor.stack_policy import read_policy
 
 LOOK_S: Final = 2.0
 """How long one look may take; what is not answered by then is not known."""
@@ -43,7 +44,7 @@ class Looking:
 
     async def begin(self) -> None:
         """Find out which tenants there are. Raises `PolicyMissing`, and what the bus raises where one may not ask."""
-        policy = await Journal(self.bus).policy()
+        policy = await read_policy(self.bus)
         self._tenants = sorted(policy.tenants)[:TENANTS_AT_MOST]
         await self.look(wait=True)
 

@@ -6,15 +6,14 @@ from contextlib import suppress
 
 from cutor.bus.connection import Bus
 from cutor.cli.findings import Finding, fail
-from cutor.journal import Journal
-from cutor.journal_errors import PolicyMissing
 from cutor.model.versions import ahead
+from cutor.stack_policy import PolicyMissing, read_policy
 
 
 async def check_versions(bus: Bus) -> Finding | None:
     """Check whether a newer cutor has written on this stack; None where this one can read all that there may be."""
     with suppress(PolicyMissing):
-        if unknown := ahead(await Journal(bus).policy()):
+        if unknown := ahead(await read_policy(bus)):
             told = ", ".join(map(str, unknown))
             return fail("versions", f"events of the stack cannot be read here: {told}", "upgrade cutor on this host")
     return None

@@ -66,6 +66,7 @@ from cutor.roles.places import Place, Places
 from cutor.roles.poison import Poison
 from cutor.roles.sampling import sampling_the_loop
 from cutor.roles.sweep import NOTHING, Swept
+from cutor.stack_policy import read_policy
 from cutor.versions import EventNewer
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class Loop:
         if swept.stuck:
             swept = swept._replace(in_hand=frozenset(note.address for note in self._in_hand.left()))
         self._swept = swept
-        self._policy = await self._journal.policy()
+        self._policy = await read_policy(self._journal.bus)
         self._places.weigh(self._policy.tenants)
         self._lease_s = await lease_times(self._journal.bus, self._step.role, self._policy)
         self._journal.bus.link.patience_s = max(self._lease_s.values(), default=LEASE_S)

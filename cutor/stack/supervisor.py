@@ -27,7 +27,6 @@ from cutor.config import Config, environment_for_role
 from cutor.containers.connecting import connected
 from cutor.containers.errors import ContainerError
 from cutor.errors import CutorError
-from cutor.journal import Journal
 from cutor.private_files import write_privately
 from cutor.stack import current, images, restoring, streams
 from cutor.stack.data import DataDirectory, command_for
@@ -39,6 +38,7 @@ from cutor.stack.power_failure import see_to_deliveries
 from cutor.stack.server import KeptServer, StoppedAtItsStart
 from cutor.stack.stop_times import FORMER_SWEEP_S, HALTED_SWEEP_S, SWEEP_S, StopTimes
 from cutor.stack.sweep import CONTAINER_ROLES, ContainersStuck, remove_containers
+from cutor.stack_policy import publish_policy
 from cutor.text import escape
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ class Supervisor:
         """Make streams and consumers as wanted, publish what the stack accepts, and have lost deliveries come again."""
         async with Bus.connect(server, name="cutor up") as bus:
             await apply(bus, topology)
-            await Journal(bus).publish_policy(self._settings.config.policy())
+            await publish_policy(bus, self._settings.config.policy())
             await first_of(see_to_deliveries(self._data, bus, self._say), self._orders.stop.wait())
 
     async def _keep(self, server: KeptServer, lock: Lock, instance: str, announce: Callable[[], None]) -> None:

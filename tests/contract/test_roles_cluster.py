@@ -19,6 +19,7 @@ from cutor.model.messages import Unreadable
 from cutor.model.state import STEP_OF_ROLE
 from cutor.model.subjects import Address, event_subject
 from cutor.roles.job import Job
+from cutor.stack_policy import publish_policy
 from tests.cluster import Cluster, start_cluster
 from tests.scripted_roles import Waiting, build, end, kinds, request, role, set_ack_wait, take_over, until
 
@@ -35,7 +36,7 @@ def cluster() -> Iterator[Cluster]:
 async def journal(cluster: Cluster) -> AsyncIterator[Journal]:
     async with Bus.connect(cluster.url(), name="test") as bus:
         journal = Journal(bus)
-        await journal.publish_policy(Policy(max_leases=5))
+        await publish_policy(journal.bus, Policy(max_leases=5))
         yield journal
 
 

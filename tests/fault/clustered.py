@@ -18,10 +18,10 @@ from typing import Final
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.config import parse
-from cutor.journal import Journal
 from cutor.model.codec import encode
 from cutor.model.events import StoredRequest, Submitted
 from cutor.model.subjects import Address, event_subject, fence
+from cutor.stack_policy import publish_policy
 from tests.cluster import NODES, Cluster
 from tests.fault.campaign import FIVE, Campaign, campaign
 from tests.fault.invariants import Finding
@@ -135,7 +135,7 @@ async def _clustered(home: Path, left: list[str]) -> AsyncIterator[tuple[Cluster
             cluster.start(node)
         await cluster.prepare()
         async with Bus.connect(cluster.url(), name="fault: policy") as bus:
-            await Journal(bus).publish_policy(parse(stack.config.read_bytes(), "config").policy())
+            await publish_policy(bus, parse(stack.config.read_bytes(), "config").policy())
         with _roles(stack, cluster.url()) as extras:
             async with campaign(stack, cluster.url(), stack.home / "cluster-projector") as held:
                 await held.warm(places=lambda: [extra.place for extra in extras])

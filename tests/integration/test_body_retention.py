@@ -44,6 +44,7 @@ from cutor.projections.archive.sealing import state_of
 from cutor.projections.settings import ArchiveSettings
 from cutor.rejudging import Rejudging
 from cutor.roles.builder import _checked_request
+from cutor.stack_policy import publish_policy
 from tests.fault.proxy import Proxy
 from tests.integration.letting_go import BRIEF, let_go, seal_everything
 from tests.integration.projecting import FINISHED, happen
@@ -116,7 +117,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     try:
         async with Bus.connect(server.url, name="test") as bus:
             await apply(bus, BRIEF)
-            await Journal(bus).publish_policy(Policy())
+            await publish_policy(bus, Policy())
             yield Store(server, bus, tmp_path / "archive")
     finally:
         await server.kill()
@@ -384,7 +385,7 @@ async def test_a_decision_about_another_submission_of_the_same_id_lets_nothing_g
 
 
 async def test_what_an_environment_of_a_newer_version_refers_to_stays(store: Store) -> None:
-    await store.journal.publish_policy(msgspec.structs.replace(Policy(), versions={"env-built": 9}))
+    await publish_policy(store.journal.bus, msgspec.structs.replace(Policy(), versions={"env-built": 9}))
     content = await Contents(Bodies(store.bus)).pack(b"V=" + b"x" * 100_000 + b"\0")
     built = msgspec.json.decode((GOLDEN / "env-built.v1.json").read_bytes())
     built |= {"variables": msgspec.to_builtins(content), "version": 9}

@@ -21,12 +21,12 @@ from cutor.bus.connection import Bus
 from cutor.config import Config
 from cutor.containers.engine import Engine
 from cutor.environments import Environments
-from cutor.journal import Journal
 from cutor.model.build_progress import BuildProgress
 from cutor.model.environments import EnvironmentBuilding, EnvironmentBuilt, EnvironmentEvent, EnvironmentRemoved
 from cutor.model.messages import Unreadable, read_environment
 from cutor.model.result import Result
 from cutor.nix.settings import NixSettings
+from cutor.stack_policy import publish_policy
 from tests.live_stack import surroundings
 from tests.nats_server import OwnServer
 from tests.processes import SLEEP, waking
@@ -151,7 +151,7 @@ async def test_a_store_volume_without_room_parks_nobody_and_who_follows_is_told(
 ) -> None:
     """It is the host's fault, and may last: what needs no build goes on, the rest waits until there is room."""
     roles, known, cold = Roles(tmp_path, own_server.url, store), fresh(), [fresh(), fresh()]
-    await Journal(own_bus).publish_policy(Config(max_leases=3).policy())
+    await publish_policy(own_bus, Config(max_leases=3).policy())
     async with Client(own_server.url) as client, roles.running("runner", "r"):
         site = Site(roles, own_bus, client, {})
         async with roles.running("builder", "b"):
@@ -183,7 +183,7 @@ async def told(client: Client, identity: str, text: str) -> None:
 @pytest.fixture
 async def site(own_server: OwnServer, own_bus: Bus, store: NixSettings, tmp_path: Path) -> AsyncIterator[Site]:
     roles = Roles(tmp_path, own_server.url, store)
-    await Journal(own_bus).publish_policy(Config(max_leases=3).policy())
+    await publish_policy(own_bus, Config(max_leases=3).policy())
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(own_server.url))
         builders = {name: await stack.enter_async_context(roles.running("builder", name)) for name in ("b1", "b2")}

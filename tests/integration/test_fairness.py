@@ -22,6 +22,7 @@ from cutor.model.limits import Policy
 from cutor.model.subjects import Address
 from cutor.roles.claims import alone
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
+from cutor.stack_policy import publish_policy
 from tests.ports import free_port
 from tests.queues import BEFORE, queue, taken_up
 from tests.scripted_roles import PATIENCE_S, Waiting, Work, end, role, until
@@ -49,7 +50,7 @@ async def stack(server: EmbeddedServer) -> AsyncIterator[Callable[..., asyncio.F
             tenants = {tenant.replace("_", "-"): weight for tenant, weight in weights.items()}
             await apply(bus, parse(default_text(), list(tenants)))
             journal = Journal(bus)
-            await journal.publish_policy(Policy(tenants=tenants))
+            await publish_policy(journal.bus, Policy(tenants=tenants))
             return journal
 
         yield of  # type: ignore[misc]

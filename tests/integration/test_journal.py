@@ -17,6 +17,7 @@ from cutor.model.events import Event, Lease, Leased
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import event_subject, fence
+from cutor.stack_policy import publish_policy
 from tests.scripted_roles import request
 
 LEASE = Lease(role="builder", worker="w", token="t", number=1)
@@ -25,7 +26,7 @@ LEASE = Lease(role="builder", worker="w", token="t", number=1)
 @pytest.fixture
 async def journal(own_bus: Bus) -> Journal:
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy())
+    await publish_policy(journal.bus, Policy())
     return journal
 
 

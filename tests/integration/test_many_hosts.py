@@ -19,9 +19,9 @@ import pytest
 from cutor import Client
 from cutor.bus.connection import Bus
 from cutor.config import Config
-from cutor.journal import Journal
 from cutor.model.result import Result
 from cutor.nix.settings import NixSettings
+from cutor.stack_policy import publish_policy
 from tests.live_stack import surroundings
 from tests.nats_server import OwnServer
 from tests.stores import copy_store, lent_store, section
@@ -74,7 +74,7 @@ def hosts(own_server: OwnServer, tmp_path: Path, nix_settings: NixSettings, othe
 
 
 async def publish(bus: Bus, max_leases: int) -> None:
-    await Journal(bus).publish_policy(Config(max_leases=max_leases).policy())
+    await publish_policy(bus, Config(max_leases=max_leases).policy())
 
 
 def request(where: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from cutor.process.exposing import addresses, exposing
 from cutor.roles.loop import Loop
 from cutor.stack.data import DataDirectory
 from cutor.stack.leftovers import remove_leftovers
+from cutor.stack_policy import publish_policy
 from tests.bare_stack import User
 from tests.scripted_roles import Scripted, Waiting, build, request, until
 
@@ -160,7 +161,7 @@ async def test_a_role_counts_what_it_appends_and_tells_what_is_there(tmp_path: P
         stop, ready = asyncio.Event(), asyncio.Event()
         context = RoleContext(server.url, "i", "w", Config(), ready.set, stop, data=tmp_path)
         journal = Journal(bus, context.measures.appended)
-        await journal.publish_policy(Policy())
+        await publish_policy(journal.bus, Policy())
         work = Waiting(build)
         async with exposing(context, "builder", tmp_path):
             loop = asyncio.create_task(Loop(context, journal, Scripted("builder", work), 1).run())

@@ -27,6 +27,7 @@ from cutor.journal_errors import SubmissionUnconfirmed
 from cutor.model.limits import Policy
 from cutor.model.request import request_from, validate
 from cutor.model.subjects import Address
+from cutor.stack_policy import publish_policy
 from tests.fault.proxy import Proxy
 from tests.live_stack import surroundings
 from tests.nats_away import PATIENCE_S, TERMINAL, frozen, nobody, request
@@ -122,7 +123,7 @@ async def beside(server: str, home: Path) -> AsyncIterator[Away]:
 async def away(own_server: OwnServer, tmp_path: Path) -> AsyncIterator[Away]:
     """A stack without roles: submissions stay queued."""
     async with beside(own_server.url, tmp_path) as found:
-        await found.journal.publish_policy(Policy())
+        await publish_policy(found.journal.bus, Policy())
         yield found
 
 
@@ -234,7 +235,7 @@ async def test_a_slow_server_is_waited_for(own_server: OwnServer, tmp_path: Path
 
     async def submit(milliseconds: float, large_bytes: int) -> None:
         async with beside(own_server.url, tmp_path) as away:
-            await away.journal.publish_policy(Policy())
+            await publish_policy(away.journal.bus, Policy())
             away.proxy.delay(milliseconds)
             done = await away.cutor("submit", "-", "--json", stdin=(body := request(large_bytes=large_bytes)))
             assert done.code == 0, done
@@ -347,7 +348,7 @@ async def test_what_is_said_where_the_server_stays_away(own_server: OwnServer, t
             await act(away, *arguments)
 
     async with Bus.connect(own_server.url, name="test") as bus, asyncio.TaskGroup() as group:
-        await Journal(bus).publish_policy(Policy())
+        await publish_policy(bus, Policy())
         for act, *arguments in (
             (died_before_the_append,),
             (client_tells, nobody, BusUnreachable),

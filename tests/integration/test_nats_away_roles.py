@@ -23,6 +23,7 @@ from cutor.journal import Journal
 from cutor.model.limits import Policy
 from cutor.model.subjects import Address
 from cutor.roles.settings import RunnerSettings
+from cutor.stack_policy import publish_policy
 from tests.fault.proxy import Proxy
 from tests.fault.views import differences
 from tests.live_stack import surroundings
@@ -131,7 +132,7 @@ async def roles(home: Path) -> AsyncIterator[Roles]:
         await apply_streams(own.url)
         names = ("builder", "runner", "projector")
         async with Proxy(own.port) as one, Proxy(own.port) as two, Proxy(own.port) as three, Client(own.url) as client:
-            await client.journal.publish_policy(Policy(tenants={"default": 1}))
+            await publish_policy(client.journal.bus, Policy(tenants={"default": 1}))
             found = Roles(own, home, client, client.journal, dict(zip(names, (one, two, three), strict=True)))
             try:
                 await asyncio.gather(*(found.start(name) for name in names))

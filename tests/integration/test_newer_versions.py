@@ -27,6 +27,7 @@ from cutor.model.subjects import POLICY_SUBJECT, STACK, Address, event_subject
 from cutor.parked import ParkedSubmissions
 from cutor.projections import schema
 from cutor.projections.folds import rows
+from cutor.stack_policy import publish_policy
 from cutor.versions import EventNewer, StackOlder, Versions
 from tests.bare_stack import one_line
 from tests.integration.projecting import projector
@@ -65,7 +66,7 @@ def upgraded() -> Iterator[None]:
 @pytest.fixture
 async def journal(own_bus: Bus) -> Journal:
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy(versions=NEWER))
+    await publish_policy(journal.bus, Policy(versions=NEWER))
     for consumer in ("builder-default", "runner-default"):
         await set_ack_wait(own_bus, 1.0, consumer)
     return journal
@@ -151,7 +152,7 @@ async def test_a_newer_client_hands_nothing_in_that_an_older_stack_would_take_fo
     own_bus: Bus, own_server: OwnServer
 ) -> None:
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy())
+    await publish_policy(journal.bus, Policy())
     running = (await journal.submit(request("running"))).address
     last = (await own_bus.stream_info("EVENTS"))["state"]["last_seq"]
     with upgraded():
@@ -173,13 +174,13 @@ async def test_a_newer_client_hands_nothing_in_that_an_older_stack_would_take_fo
                 await _pin(own_server.url, ["0" * 8], pinned=False)
             with pytest.raises(StackOlder, match="version 2 of env-removed"):
                 await Environments(own_bus).check_written("env-removed")
-            await journal.publish_policy(Policy())  # as the first `cutor up` of the new version does
+            await publish_policy(journal.bus, Policy())  # as the first `cutor up` of the new version does
             assert await client.cancel(running.id)
 
 
 async def test_a_version_that_the_stack_does_not_have_is_a_stray(own_bus: Bus) -> None:
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy())
+    await publish_policy(journal.bus, Policy())
     submitted = await journal.submit(request("healthy"))
     await own_bus.publish(event_subject(submitted.address, "cancelled"), second(Cancelled()))
     await own_bus.publish(event_subject(Address("default", "no"), "submitted"), second(Submitted(request=REQUEST, digest="")))
@@ -188,7 +189,7 @@ async def test_a_version_that_the_stack_does_not_have_is_a_stray(own_bus: Bus) -
 
 
 async def test_an_older_cutor_does_not_take_back_what_a_newer_one_has_published(journal: Journal) -> None:
-    await journal.publish_policy(Policy(max_leases=7))
+    await publish_policy(journal.bus, Policy(max_leases=7))
     stored = await journal.bus.last(STACK, POLICY_SUBJECT)
     assert stored is not None
     policy = decode_policy(stored.body)
@@ -198,7 +199,7 @@ async def test_an_older_cutor_does_not_take_back_what_a_newer_one_has_published(
 async def test_a_flood_of_versions_that_are_not_there_costs_a_read_now_and_then(
     own_bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await Journal(own_bus).publish_policy(Policy())
+    await publish_policy(own_bus, Policy())
     await own_bus.publish("cutor.ev.default.x.cancelled", second(Cancelled()))
     stored = await own_bus.last("EVENTS", "cutor.ev.default.x.>")
     assert stored is not None

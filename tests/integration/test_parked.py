@@ -24,6 +24,7 @@ from cutor.model.request import ValidRequest
 from cutor.model.resolutions import Resolution
 from cutor.model.subjects import Address, parked_subject
 from cutor.parked import NoIdLeft, ParkedSubmissions
+from cutor.stack_policy import publish_policy
 from tests.nats_server import TENANTS, OwnServer, apply_streams_but
 from tests.parking import MESSAGE, park, stray
 from tests.ports import free_port
@@ -40,7 +41,7 @@ def document(**more: Any) -> dict[str, Any]:
 @pytest.fixture
 async def client(own_server: OwnServer) -> AsyncIterator[Client]:
     async with Client(own_server.url) as client:
-        await client.journal.publish_policy(POLICY)
+        await publish_policy(client.journal.bus, POLICY)
         yield client
 
 
@@ -189,13 +190,13 @@ async def test_a_retry_that_is_parked_is_retried_as_the_next(client: Client) -> 
 
 async def test_a_changed_policy_refuses_a_retry_and_nothing_happens(client: Client) -> None:
     parked = await park(client, document(labels={"a": "1", "b": "2"}))
-    await client.journal.publish_policy(msgspec.structs.replace(POLICY, bounds=Bounds(labels=1)))
+    await publish_policy(client.journal.bus, msgspec.structs.replace(POLICY, bounds=Bounds(labels=1)))
     with pytest.raises(
         InvalidRequest, match=f"{parked} cannot be retried: labels: 2 are more than the maximum of 1"
     ) as refused:
         await client.retry(parked)
     assert "\n" not in str(refused.value)
-    await client.journal.publish_policy(Policy(tenants={"batch": 1}))
+    await publish_policy(client.journal.bus, Policy(tenants={"batch": 1}))
     with pytest.raises(InvalidRequest, match="tenant 'default' is not declared"):
         await client.retry(parked)
     assert await ids(client) == [parked]
@@ -267,7 +268,7 @@ async def test_a_stack_without_the_stream_lists_and_says_what_a_retry_needs(tmp_
     async with server:
         await apply_streams_but(server.url, "PARKED")
         async with Client(server.url) as client:
-            await client.journal.publish_policy(POLICY)
+            await publish_policy(client.journal.bus, POLICY)
             parked = await park(client, document())
             assert await ids(client) == [parked]
             detail = await ParkedSubmissions(client.journal).show(Address("default", parked))

@@ -27,6 +27,7 @@ from cutor.roles.builder import BuildStep
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
 from cutor.roles.results import Results
 from cutor.roles.standing import Standing
+from cutor.stack_policy import publish_policy
 from tests.integration.stage_support import connected
 from tests.integration.test_role_requests import SHELL, build_step
 from tests.nats_server import OwnServer
@@ -128,7 +129,7 @@ async def test_the_requests_of_a_submission_are_those_of_the_page(
     own_server: OwnServer, own_bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy())
+    await publish_policy(journal.bus, Policy())
     async with connected(), roles(own_server, monkeypatch) as counted, Client(own_server.url) as client:
         counted["producer"] = Requests(client.journal.bus, monkeypatch)
         async with asyncio.timeout(PATIENCE_S):

@@ -14,6 +14,7 @@ from cutor.model.events import Cancelled, Event, Leased
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import Address, event_subject, fence
+from cutor.stack_policy import publish_policy
 from tests.nats_server import OwnServer
 from tests.raw_nats import send_raw
 from tests.reads import Reads
@@ -27,7 +28,7 @@ SEQUENCE, SUBJECT = "Nats-Expected-Last-Subject-Sequence", "Nats-Expected-Last-S
 @pytest.fixture
 async def journal(own_bus: Bus) -> Journal:
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy())
+    await publish_policy(journal.bus, Policy())
     return journal
 
 

@@ -21,6 +21,7 @@ from cutor.model.subjects import BODIES, EVENTS, Address
 from cutor.projections.errors import QueryError
 from cutor.rejudging import Rejudging
 from cutor.roles.job import Job
+from cutor.stack_policy import publish_policy
 from tests import commands
 from tests.bare_stack import one_line
 from tests.integration.projecting import projector, until
@@ -86,7 +87,7 @@ async def rejudge(server: str, *args: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 async def court(own_server: OwnServer, own_bus: Bus, tmp_path: Path) -> AsyncIterator[Court]:
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy())
+    await publish_policy(journal.bus, Policy())
     court = Court(own_server.url, journal)
     async with projector(own_server.url, tmp_path / "views.duckdb"), role(journal, court.work):
         yield court
@@ -162,7 +163,7 @@ async def test_what_cannot_be_judged_again_is_told_and_the_others_go_on(court: C
     assert "cutor-run.sh" in why["spilled"]
     assert "cannot be read" in why["unreadable"]
     assert "taken by another submission" in why["taken"]
-    await court.journal.publish_policy(Policy(bounds=Bounds(files=1)))
+    await publish_policy(court.journal.bus, Policy(bounds=Bounds(files=1)))
     [refused] = await court.rejudge("other", "good")
     assert (refused.action, refused.why) == ("refused", "files: 2 are more than the maximum of 1 files")
 

@@ -24,6 +24,7 @@ from cutor.model.subjects import BODIES, EVENTS, Address
 from cutor.parked import ParkedSubmissions
 from cutor.projections.archive.sealed import Sealed
 from cutor.rejudging import Rejudging
+from cutor.stack_policy import publish_policy
 from tests.bare_stack import one_line
 from tests.integration.letting_go import BRIEF, let_go, seal_everything
 from tests.integration.projecting import happen, projector, until
@@ -77,7 +78,7 @@ async def past(tmp_path: Path) -> AsyncIterator[Past]:
     try:
         async with Bus.connect(server.url, name="test") as bus:
             await apply(bus, BRIEF)
-            await Journal(bus).publish_policy(Policy())
+            await publish_policy(bus, Policy())
             yield Past(server, bus, tmp_path)
     finally:
         await server.kill()

@@ -33,6 +33,7 @@ from cutor.roles import places
 from cutor.roles.answers import Answers
 from cutor.roles.claims import WAITS, Claim, alone
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault
+from cutor.stack_policy import publish_policy
 from tests.nats_server import OwnServer
 from tests.scripted_roles import (
     PATIENCE_S,
@@ -56,7 +57,7 @@ ACK_WAIT_S = 120.0
 async def journal(own_bus: Bus) -> Journal:
     await set_ack_wait(own_bus, ACK_WAIT_S)
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy(max_leases=3))
+    await publish_policy(journal.bus, Policy(max_leases=3))
     return journal
 
 

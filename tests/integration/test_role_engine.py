@@ -22,6 +22,7 @@ from cutor.model.subjects import Address
 from cutor.roles.builder import BuildStep, Wanted
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, WorkerUnable
 from cutor.roles.sweep import check_engine
+from cutor.stack_policy import publish_policy
 from tests.integration.stage_support import connected
 from tests.integration.test_role_claims import built
 from tests.integration.test_role_requests import build_step
@@ -36,7 +37,7 @@ OTHER_SHELL = {"shell.nix": b"{ } # of another environment"}
 async def journal(own_bus: Bus) -> Journal:
     await set_ack_wait(own_bus, 240.0)
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy(max_leases=3))
+    await publish_policy(journal.bus, Policy(max_leases=3))
     return journal
 
 

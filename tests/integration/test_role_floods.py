@@ -16,6 +16,7 @@ from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import Address, event_subject
 from cutor.roles.loop import CONFLICTS_BEFORE_LEASE
+from cutor.stack_policy import publish_policy
 from tests.nats_server import OwnServer
 from tests.scripted_roles import end, request, role, until
 
@@ -23,7 +24,7 @@ from tests.scripted_roles import end, request, role, until
 @pytest.fixture
 async def journal(own_bus: Bus) -> Journal:
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy(max_leases=3))
+    await publish_policy(journal.bus, Policy(max_leases=3))
     return journal
 
 

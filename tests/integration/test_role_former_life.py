@@ -32,6 +32,7 @@ from cutor.model.subjects import Address
 from cutor.roles.in_hand import DIRECTORY, InHand, Note
 from cutor.roles.job import Job
 from cutor.roles.sweep import Stuck
+from cutor.stack_policy import publish_policy
 from tests.nats_server import OwnServer
 from tests.scripted_roles import (
     PATIENCE_S,
@@ -55,7 +56,7 @@ ACK_WAIT_S = 120.0
 async def journal(own_bus: Bus) -> Journal:
     await set_ack_wait(own_bus, ACK_WAIT_S)
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy(max_leases=3))
+    await publish_policy(journal.bus, Policy(max_leases=3))
     return journal
 
 

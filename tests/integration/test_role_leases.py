@@ -27,6 +27,7 @@ from cutor.process.context import RoleContext
 from cutor.roles.job import Job, LeaseLost
 from cutor.roles.loop import Loop
 from cutor.roles.results import Results
+from cutor.stack_policy import publish_policy
 from tests.fault.proxy import Proxy
 from tests.nats_server import OwnServer
 from tests.scripted_roles import (
@@ -48,7 +49,7 @@ from tests.scripted_roles import (
 @pytest.fixture
 async def journal(own_bus: Bus) -> Journal:
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy(max_leases=3))
+    await publish_policy(journal.bus, Policy(max_leases=3))
     return journal
 
 

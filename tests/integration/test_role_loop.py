@@ -30,6 +30,7 @@ from cutor.model.state import Submission
 from cutor.model.subjects import Address, event_subject, fence
 from cutor.roles.job import Job, StepFault, WorkerUnable
 from cutor.roles.results import Results
+from cutor.stack_policy import publish_policy
 from cutor.undisturbed import to_the_end
 from tests.scripted_roles import Scripted, Waiting, build, end, kinds, pending_acks, request, role, take_over, until
 
@@ -42,7 +43,7 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
     async with await EmbeddedServer.start(tmp_path / "nats") as server, Bus.connect(server.url, name="test") as bus:
         await apply(bus, parse(default_text(), ["default"]))
         journal = Journal(bus)
-        await journal.publish_policy(Policy(max_leases=2))
+        await publish_policy(journal.bus, Policy(max_leases=2))
         yield journal
 
 

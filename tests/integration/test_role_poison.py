@@ -23,6 +23,7 @@ from cutor.model.subjects import Address
 from cutor.roles import poison as module
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
 from cutor.roles.poison import POISON_DELIVERIES
+from cutor.stack_policy import publish_policy
 from tests.scripted_roles import (
     PATIENCE_S,
     Scripted,
@@ -45,7 +46,7 @@ CONSUMER = "builder-default"
 @pytest.fixture
 async def journal(own_bus: Bus) -> Journal:
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy(max_leases=2))
+    await publish_policy(journal.bus, Policy(max_leases=2))
     return journal
 
 

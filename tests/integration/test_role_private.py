@@ -25,6 +25,7 @@ from cutor.model.limits import Policy
 from cutor.model.subjects import Address
 from cutor.roles import private as module
 from cutor.roles.private import PrivateEnvironments
+from cutor.stack_policy import publish_policy
 from tests.scripted_roles import PATIENCE_S, request
 from tests.unit.test_environments import BUILT
 
@@ -35,7 +36,7 @@ SHORT_S = 1.0
 @pytest.fixture
 async def journal(own_bus: Bus) -> Journal:
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy())
+    await publish_policy(journal.bus, Policy())
     return journal
 
 

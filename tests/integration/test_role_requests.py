@@ -23,6 +23,7 @@ from cutor.roles import places
 from cutor.roles.builder import BuildStep
 from cutor.roles.claims import alone
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
+from cutor.stack_policy import publish_policy
 from tests.child_image import IMAGE
 from tests.integration.test_role_claims import built, built_elsewhere, hand_in
 from tests.scripted_roles import PATIENCE_S, Waiting, end, request, role, set_ack_wait, until
@@ -40,7 +41,7 @@ SHELL = {"shell.nix": b"{}"}
 async def journal(own_bus: Bus) -> Journal:
     await set_ack_wait(own_bus, 120.0)
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy())
+    await publish_policy(journal.bus, Policy())
     return journal
 
 

@@ -27,6 +27,7 @@ from cutor.roles import attention
 from cutor.roles.answers import Answers
 from cutor.roles.glance import Glances
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
+from cutor.stack_policy import publish_policy
 from tests.nats_server import TENANTS, OwnServer, apply_streams
 from tests.reads import Reads
 from tests.scripted_roles import PATIENCE_S, Waiting, build, request, role, until
@@ -60,7 +61,7 @@ CANCELS: Final = Kind("builder", "cancelled", b"x" * 100)
 @pytest.fixture
 async def journal(own_bus: Bus) -> Journal:
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy(max_leases=3, tenants=dict.fromkeys(TENANTS, 1)))
+    await publish_policy(journal.bus, Policy(max_leases=3, tenants=dict.fromkeys(TENANTS, 1)))
     return journal
 
 

@@ -25,6 +25,7 @@ from cutor.model.request import ValidRequest, digest
 from cutor.model.result import result
 from cutor.model.subjects import Address, event_subject, fence
 from cutor.roles.job import Job
+from cutor.stack_policy import publish_policy
 from tests.nats_server import OwnServer
 from tests.scripted_roles import build, end, kinds, request, role, until
 from tests.unit.test_contents import MemoryBodies
@@ -36,7 +37,7 @@ AT_ONCE: Final = 8
 async def journal(own_bus: Bus) -> Journal:
     """Return a journal of a stack with a policy."""
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy(max_leases=2))
+    await publish_policy(journal.bus, Policy(max_leases=2))
     return journal
 
 

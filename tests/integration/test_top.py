@@ -32,6 +32,7 @@ from cutor.metrics.statistics import EVERYBODY
 from cutor.model.limits import Policy
 from cutor.process.context import RoleContext
 from cutor.roles.loop import serve
+from cutor.stack_policy import publish_policy
 from tests.bare_stack import User, one_line
 from tests.scripted_roles import Scripted, Waiting, build, request
 
@@ -42,7 +43,7 @@ async def test_a_role_tells_of_its_work_and_its_end(tmp_path: Path) -> None:
     async with await EmbeddedServer.start(tmp_path / "nats") as server, Bus.connect(server.url, name="test") as bus:
         await apply(bus, parse(default_text(), ["default"]))
         journal, stop, work = Journal(bus), asyncio.Event(), Waiting(build)
-        await journal.publish_policy(Policy())
+        await publish_policy(journal.bus, Policy())
         heard = Heard(0)
 
         async with asyncio.timeout(PATIENCE_S), bus.subscribe(EVERYBODY) as notices:

@@ -19,6 +19,7 @@ from cutor.model.state import Submission
 from cutor.roles.in_hand import InHand, Note
 from cutor.stack.data import DataDirectory
 from cutor.stack.role_process import worker_name
+from cutor.stack_policy import publish_policy
 from tests.scripted_roles import PATIENCE_S, Waiting, end, kinds, request, role, set_ack_wait, until
 
 ROLE = """
@@ -63,7 +64,7 @@ def test_the_name_of_a_role_ends_with_its_instance_whatever_it_is_called(tmp_pat
 @pytest.fixture
 async def journal(own_bus: Bus) -> Journal:
     journal = Journal(own_bus)
-    await journal.publish_policy(Policy(max_leases=3))
+    await publish_policy(journal.bus, Policy(max_leases=3))
     return journal
 
 

@@ -18,7 +18,19 @@ OF_MAKE = set(re.findall(r"\$\((?:if \$\()?([A-Z_]+)\)", (ROOT / "Makefile").rea
 
 def test_the_settings_are_found() -> None:
     assert {"CUTOR_DEBIAN_MIRROR", "DOCKER_HOST", "XDG_CACHE_HOME"} == READ
-    assert {"COMPARE", "EVENTS", "MINUTES", "ONLY", "PYTHON", "REFRESH", "REUSE", "ROUNDS", "RUNNER", "WORKERS"} == OF_MAKE
+    assert {
+        "COMPARE",
+        "EVENTS",
+        "MINUTES",
+        "ONLY",
+        "PYTHON",
+        "REFRESH",
+        "REUSE",
+        "ROUNDS",
+        "RUNNER",
+        "UPGRADE",
+        "WORKERS",
+    } == OF_MAKE
 
 
 @pytest.mark.parametrize("name", sorted(READ | OF_MAKE))

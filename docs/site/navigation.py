@@ -1,7 +1,8 @@
 """Navigation: links that begin an item of a list or a row of a table of an index page are its table of contents.
 
-So an index page is plain Markdown, with a line per page, and nothing else lists the pages. Index pages are those named
-``index.md`` under docs, and the list of decisions. Sphinx warns of a page that no index page links to.
+So an index page is plain Markdown, with a line per page, and nothing else lists the pages. The text of a link is the page's
+name in the navigation; in the list of decisions, where that is a number, it is the page's title. Index pages are those named
+``index.md`` under docs, and that list. Sphinx warns of a page that no index page links to.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ class Navigation(SphinxTransform):
         name = self.env.current_document.docname
         if not (name == LISTED_BY_README or (name.startswith("docs/") and name.endswith("/index"))):
             return
-        pages = list(dict.fromkeys(page for page in map(self.listed, self.document.findall(is_first)) if page))
-        pages += sorted(page for page in self.env.found_docs if beside(page, name) and page not in pages)
+        listed = dict(filter(None, map(self.listed, self.document.findall(is_first))))
+        rest = [page for page in sorted(self.env.found_docs) if beside(page, name) and page not in listed]
+        entries = [(text, page) for page, text in listed.items()] + [(None, page) for page in rest]
         toctree = addnodes.toctree(
             parent=name,
-            entries=[(None, page) for page in pages],
-            includefiles=pages,
+            entries=entries,
+            includefiles=[page for _, page in entries],
             caption=None,
             glob=False,
             hidden=True,
@@ -42,16 +44,13 @@ class Navigation(SphinxTransform):
         )
         self.document[0].append(nodes.compound("", toctree, classes=["toctree-wrapper"]))
 
-    def listed(self, paragraph: nodes.Node) -> str | None:
-        """Return the page that a list's item or a table's row is about."""
+    def listed(self, paragraph: nodes.Node) -> tuple[str, str | None] | None:
+        """Return the page that an item or a row is about, and its name in the navigation, where that is not its title."""
         first = paragraph.children[0] if paragraph.children else None
-        if (
-            isinstance(first, addnodes.pending_xref)
-            and first["refdomain"] == "doc"
-            and first["reftarget"] in self.env.found_docs
-        ):
-            return str(first["reftarget"])
-        return None
+        if not (isinstance(first, addnodes.pending_xref) and first["refdomain"] == "doc"):
+            return None
+        page, text = first["reftarget"], first.astext()
+        return (page, None if text.isdecimal() else text) if page in self.env.found_docs else None
 
 
 def is_first(node: nodes.Node) -> bool:

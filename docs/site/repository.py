@@ -66,8 +66,9 @@ def views(app: Sphinx) -> Iterator[tuple[str, dict[str, str], str]]:
     shown = linked | inside
     for name in sorted(shown):
         path = root / name
-        body = listing(app, name, shown) if path.is_dir() else text(app, path)
-        yield VIEWS + name, {"title": name, "body": f"<h1><code>{html.escape(name)}</code></h1>{body}"}, "page.html"
+        view = listing(app, name, shown) if path.is_dir() else text(app, path)
+        body = f'<div class="source"><h1><code>{html.escape(name)}</code></h1>{view}</div>'
+        yield VIEWS + name, {"title": name, "body": body}, "page.html"
 
 
 def entries(directory: Path) -> list[Path]:

@@ -20,7 +20,7 @@ import msgspec
 from cutor.bus.connection import Bus
 from cutor.catalogue import Catalogue
 from cutor.containers.engine import Engine
-from cutor.containers.host_config import RELEASES_LABEL, USER_LABEL
+from cutor.containers.labels import RELEASES_LABEL, USER_LABEL
 from cutor.environments import Environments
 from cutor.model.collection import Plan, Taken, Wish, plan
 from cutor.model.environments import EnvironmentRemoved

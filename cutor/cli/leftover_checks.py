@@ -16,7 +16,8 @@ from cutor.cli.findings import Finding, ok, warn
 from cutor.cli.options import Wanted
 from cutor.config import Config
 from cutor.containers.engine import ContainerSummary, Engine
-from cutor.containers.host_config import DATA_LABEL, VolumeSpec
+from cutor.containers.host_config import VolumeSpec
+from cutor.containers.labels import DATA_LABEL, INSTANCE_LABEL
 from cutor.errors import CutorError
 from cutor.model.units import counted
 from cutor.stack import current
@@ -47,7 +48,7 @@ def judge(found: Sequence[Left], places: Mapping[str, Place]) -> Iterator[Findin
     """Yield a finding for each dead instance that has any, and one for those that are not known. Pure."""
     of: dict[str, list[Left]] = defaultdict(list)
     for one in found:
-        of[one.labels.get("cutor", "")].append(one)
+        of[one.labels.get(INSTANCE_LABEL, "")].append(one)
     there = {instance: left for instance, left in of.items() if instance in places}
     dead = {places[instance].data: left for instance, left in there.items() if places[instance].lives is False}
     for data, left in sorted(dead.items()):
@@ -111,7 +112,7 @@ def known_places(wanted: Wanted, config: Config) -> dict[str, Place]:
 
 def labelled_places(found: Sequence[Left]) -> dict[str, Place]:
     """Return the instances whose containers or marks say where their data is, and have it there: this user's and others'."""
-    named = {(one.labels.get("cutor", ""), one.labels[DATA_LABEL]) for one in found if DATA_LABEL in one.labels}
+    named = {(one.labels.get(INSTANCE_LABEL, ""), one.labels[DATA_LABEL]) for one in found if DATA_LABEL in one.labels}
     places = {}
     for instance, path in sorted(named):
         data = DataDirectory(Path(path))

@@ -25,7 +25,8 @@ from aiodocker.exceptions import DockerError
 from cutor.containers.child import Child, pipes_of
 from cutor.containers.control_group import limit_sockets
 from cutor.containers.errors import EngineFailure, EngineRefused, EngineUnreachable, ImageMissing, one_line
-from cutor.containers.host_config import ENVIRONMENT_LABEL, ContainerSpec, VolumeSpec
+from cutor.containers.host_config import ContainerSpec, VolumeSpec
+from cutor.containers.labels import ENVIRONMENT_LABEL, INSTANCE_LABEL
 from cutor.undisturbed import to_the_end
 
 DEFAULT_SOCKET: Final = "unix:///var/run/docker.sock"
@@ -251,11 +252,13 @@ class Engine:
 
     async def marks(self, instance: str | None = None) -> list[VolumeSpec]:
         """Return the marks of environments that the runner of ``instance``, or of any, uses or used (`use_mark`)."""
-        return await self.labelled_volumes("cutor" if instance is None else f"cutor={instance}", ENVIRONMENT_LABEL)
+        return await self.labelled_volumes(
+            INSTANCE_LABEL if instance is None else f"{INSTANCE_LABEL}={instance}", ENVIRONMENT_LABEL
+        )
 
     async def list(self, instance: str | None = None) -> list[ContainerSummary]:
         """Return every container that carries the label of ``instance``, or of any, running or not."""
-        return await self.labelled("cutor", instance)
+        return await self.labelled(INSTANCE_LABEL, instance)
 
     async def remove(self, container_id: str) -> bool:
         """Kill and remove a container, by id or name; done when Docker no longer has it. Returns whether this call removed it.

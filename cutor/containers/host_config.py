@@ -9,12 +9,22 @@ write ``core_pattern``. A store's container is like a builder's, runs no user's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Final, Literal
 
 from cutor.containers import seccomp
+from cutor.containers.labels import (
+    DATA_LABEL,
+    ENVIRONMENT_LABEL,
+    INSTANCE_LABEL,
+    ROLE_LABEL,
+    STORE_LABEL,
+    SUBMISSION_LABEL,
+    UID_LABEL,
+    USER_LABEL,
+)
 
 Role = Literal["builder", "runner", "store", "parked"]
 StoreUser = Literal["builder", "runner", "command"]
@@ -68,27 +78,6 @@ class VolumeSpec:
     name: str
     labels: dict[str, str]
     made_s: float | None = field(default=None, compare=False)
-
-
-DATA_LABEL: Final = "cutor.data"
-ROLE_LABEL: Final = "cutor.role"
-USER_LABEL: Final = "cutor.store-user"
-"""Whom a store's container serves."""
-SUBMISSION_LABEL: Final = "cutor.submission"
-"""Whom a builder's container serves, as tenant/id. A runner's is made before that is known."""
-UID_LABEL: Final = "cutor.uid"
-"""The uid that a runner's container has been lent: Docker's listing tells labels, and not the user."""
-ENVIRONMENT_LABEL: Final = "cutor.environment"
-"""The key of the environment that a runner uses, on the volume that marks this for all stacks."""
-STORE_LABEL: Final = "cutor.store"
-"""The store volume that a runner's container uses, and in which a mark's environment is."""
-COLLECTS_LABEL: Final = "cutor.collects"
-"""The store volume that a store's container deletes from; by it a run that begins knows of a collection."""
-KEEPS_LABEL: Final = "cutor.keeps"
-"""The environments that a collection keeps for certain, by the first `KEPT_CHARACTERS` of their keys, between spaces."""
-KEPT_CHARACTERS: Final = 16
-RELEASES_LABEL: Final = "cutor.releases"
-"""The store volume in which a store's container removes roots."""
 
 
 @dataclass(frozen=True)
@@ -315,17 +304,6 @@ def store_spec(
     return spec
 
 
-def collection_labels(store_volume: str, keeps: Iterable[str]) -> dict[str, str]:
-    """Return the labels of a job that deletes from a store; ``keeps`` are the keys whose environments stay for certain."""
-    kept = " ".join(sorted(key[:KEPT_CHARACTERS] for key in keeps))
-    return {COLLECTS_LABEL: store_volume, KEEPS_LABEL: kept}
-
-
-def release_labels(store_volume: str) -> dict[str, str]:
-    """Return the labels of a job that removes roots from a store, and deletes nothing."""
-    return {RELEASES_LABEL: store_volume}
-
-
 def _host_config(
     resources: Resources,
     writable: tuple[Tmpfs, ...],
@@ -381,7 +359,7 @@ def _cache_mount(cache: Mount) -> dict[str, Any]:
 
 
 def _labels(identity: Identity, role: Role) -> dict[str, str]:
-    labels = {"cutor": identity.instance, ROLE_LABEL: role}
+    labels = {INSTANCE_LABEL: identity.instance, ROLE_LABEL: role}
     if identity.data is not None:
         labels[DATA_LABEL] = str(identity.data)
     return labels

@@ -12,16 +12,8 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 from cutor.containers.child import Child
 from cutor.containers.engine import Engine
 from cutor.containers.errors import SessionFault, one_line
-from cutor.containers.host_config import (
-    ContainerSpec,
-    Identity,
-    Mount,
-    Resources,
-    StoreUser,
-    collection_labels,
-    release_labels,
-    store_spec,
-)
+from cutor.containers.host_config import ContainerSpec, Identity, Mount, Resources, StoreUser, store_spec
+from cutor.containers.labels import collection_labels, release_labels
 from cutor.errors import WAITED_TOO_LONG
 from cutor.jail.protocol import Frame, ProtocolError, encode
 from cutor.model.limits import MIB

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Set
 from typing import Final
 
 from cutor.containers.engine import ContainerSummary, Engine
-from cutor.containers.host_config import COLLECTS_LABEL, ENVIRONMENT_LABEL, KEEPS_LABEL, KEPT_CHARACTERS, STORE_LABEL
+from cutor.containers.labels import COLLECTS_LABEL, ENVIRONMENT_LABEL, KEEPS_LABEL, KEPT_CHARACTERS, STORE_LABEL
 from cutor.nix.store_session import StoreSession
 from cutor.roles.job import StepFault
 

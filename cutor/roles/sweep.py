@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 from cutor.containers.engine import ContainerSummary, Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.facts import Facts
-from cutor.containers.host_config import ROLE_LABEL, SUBMISSION_LABEL, UID_LABEL, USER_LABEL, VolumeSpec
+from cutor.containers.host_config import VolumeSpec
+from cutor.containers.labels import ROLE_LABEL, SUBMISSION_LABEL, UID_LABEL, USER_LABEL
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Role
 from cutor.model.subjects import Address, check_address

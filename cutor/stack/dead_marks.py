@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from cutor.containers.host_config import DATA_LABEL, ENVIRONMENT_LABEL, STORE_LABEL, VolumeSpec
+from cutor.containers.host_config import VolumeSpec
+from cutor.containers.labels import DATA_LABEL, ENVIRONMENT_LABEL, INSTANCE_LABEL, STORE_LABEL
 from cutor.errors import CutorError
 from cutor.stack.data import DataDirectory
 from cutor.stack.lock import is_free
@@ -41,8 +42,10 @@ async def remove_dead_marks(engine: Engine, store_volume: str, now_s: float | No
     if not dead:
         return 0
     containers = await engine.labelled(STORE_LABEL, store_volume)
-    alive = {one.labels.get("cutor") for one in containers if not one.has_ended}
-    return sum(await asyncio.gather(*(engine.remove_volume(one.name) for one in dead if one.labels.get("cutor") not in alive)))
+    alive = {one.labels.get(INSTANCE_LABEL) for one in containers if not one.has_ended}
+    return sum(
+        await asyncio.gather(*(engine.remove_volume(one.name) for one in dead if one.labels.get(INSTANCE_LABEL) not in alive))
+    )
 
 
 def state_of(mark: VolumeSpec) -> Literal["dead", "living", "hidden", "unknown"]:
@@ -53,7 +56,7 @@ def state_of(mark: VolumeSpec) -> Literal["dead", "living", "hidden", "unknown"]
         return "unknown"
     data = DataDirectory(Path(mark.labels[DATA_LABEL]))
     try:
-        if data.instance() != mark.labels.get("cutor"):
+        if data.instance() != mark.labels.get(INSTANCE_LABEL):
             return "unknown"
         return "dead" if is_free(data.lock) else "living"
     except (CutorError, OSError):

@@ -24,7 +24,7 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.collection import Collector, Done, Place
 from cutor.containers.engine import Engine
-from cutor.containers.host_config import COLLECTS_LABEL, ENVIRONMENT_LABEL
+from cutor.containers.labels import COLLECTS_LABEL, ENVIRONMENT_LABEL
 from cutor.model.collection import Wish
 from cutor.nix.settings import NixSettings
 from cutor.nix.store_report import Inventory

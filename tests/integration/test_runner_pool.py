@@ -15,7 +15,7 @@ import pytest
 
 from cutor import Client
 from cutor.containers.engine import Engine
-from cutor.containers.host_config import ENVIRONMENT_LABEL
+from cutor.containers.labels import ENVIRONMENT_LABEL
 from cutor.model.limits import MIB
 from cutor.nix.settings import NixSettings
 from cutor.roles.collections import runs_in

@@ -14,7 +14,8 @@ import pytest
 from cutor.config import Config
 from cutor.containers.engine import Engine
 from cutor.containers.errors import EngineUnreachable
-from cutor.containers.host_config import ENVIRONMENT_LABEL, Identity, VolumeSpec, collection_labels, runner_spec
+from cutor.containers.host_config import Identity, VolumeSpec, runner_spec
+from cutor.containers.labels import ENVIRONMENT_LABEL, collection_labels
 from cutor.nix.settings import NixSettings
 from cutor.process.context import RoleContext
 from cutor.roles import uses as uses_module

@@ -7,7 +7,8 @@ import pytest
 
 from cutor.cli.leftover_checks import Place, judge, labelled_places
 from cutor.containers.engine import ContainerSummary
-from cutor.containers.host_config import DATA_LABEL, Identity, use_mark
+from cutor.containers.host_config import Identity, use_mark
+from cutor.containers.labels import DATA_LABEL
 
 PLACES = {"alive": Place(Path("/a"), lives=True), "dead": Place(Path("/d"), lives=False)}
 

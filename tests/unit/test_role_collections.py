@@ -7,19 +7,14 @@ import secrets
 import pytest
 
 from cutor.containers.engine import ContainerSummary
-from cutor.containers.host_config import (
+from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec, store_spec, use_mark
+from cutor.containers.labels import (
     COLLECTS_LABEL,
     ENVIRONMENT_LABEL,
     KEEPS_LABEL,
     STORE_LABEL,
-    Identity,
-    Resources,
-    RunnerStorage,
     collection_labels,
     release_labels,
-    runner_spec,
-    store_spec,
-    use_mark,
 )
 from cutor.roles.collections import AT_WORK, threatened
 

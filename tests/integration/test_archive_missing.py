@@ -15,7 +15,7 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.cli.archive_checks import check_archive
-from cutor.cli.checks import check_projector
+from cutor.cli.serving_checks import check_projector
 from cutor.projections.archive.errors import MessagesMissing
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.place import MANIFEST, Archive

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutor.cli import checks
+from cutor.cli import checks, machine_checks
 from cutor.config import parse
 from cutor.containers import control_group
 
@@ -28,7 +28,7 @@ def version_1(root: Path, *controllers: str) -> Path:
 
 
 def said(root: Path) -> tuple[str, str]:
-    finding = checks.check_control_groups(root)
+    finding = machine_checks.check_control_groups(root)
     return finding.verdict, finding.detail
 
 

@@ -132,6 +132,15 @@ def test_a_page_that_no_index_lists_fails_the_build(tmp_path: Path) -> None:
     assert "alone.md: WARNING: document isn't included in any toctree" in done.stderr
 
 
+def test_terms_of_the_glossary_can_be_referred_to(tmp_path: Path) -> None:
+    source = small(tmp_path, "A {term}`lease`.")
+    (source / "docs/glossary.md").write_text("# Glossary\n\n## Who works\n\n### lease\n\nA right.\n")
+    assert built(source, tmp_path / "site").returncode == 0
+    assert "docs/glossary.html#lease" in page(tmp_path / "site/second.html").links
+    (source / "second.md").write_text("# Second\n\nA {term}`release`.\n")
+    assert "release" in built(source, tmp_path / "site").stderr
+
+
 def small(directory: Path, text: str) -> Path:
     """Make a repository of two pages, built with the settings of ours; the second one has a text."""
     source = directory / "repository"

@@ -68,7 +68,8 @@ RUN |= {OBSERVE: {"sh", "toml"}, SNAPSHOTS: {"sh", "toml"}}
 RUN |= {ARCHIVE: {"sh", "toml"}, REPORT: {"sh"}, ASK: {"sql"}}
 """Kinds of snippets of a page that a test runs, in this directory (of ASK: test_ask_page.py)."""
 
-RUN |= {HOW_TO / name: {"sh"} for name in ("backup.md", "tenants.md", "set-up.md")} | {HOW_TO / "event-versions.md": {"python"}}
+RUN |= {HOW_TO / f"{name}.md": {"sh"} for name in ("backup", "limits", "own-environment", "set-up", "tenants", "upgrade")}
+RUN |= {HOW_TO / "event-versions.md": {"python"}}
 
 PATIENCE_S = 500
 """How long a page's commands may take on a busy machine: none of them waits for anything else."""

@@ -1,4 +1,4 @@
-"""The page on upgrades, but for the change of the program itself: that is what tests/integration/test_newer_versions.py is about."""
+"""The page on upgrades, but for the change of the program: that is what tests/integration/test_newer_versions.py is about."""
 
 from __future__ import annotations
 

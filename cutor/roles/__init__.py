@@ -1,1 +1,1 @@
-"""The roles: long-running processes that react to events. ``loop`` is what builder and runner share."""
+"""The roles: long-running processes that react to events. Builder and runner share ``loop``, and its ``handler``."""

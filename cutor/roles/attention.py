@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from cutor.bus.errors import BusError
 from cutor.bus.following import LOOKS_AFTER_S
@@ -28,13 +27,13 @@ from cutor.journal import Journal
 from cutor.journal_errors import SubmissionUnknown
 from cutor.logs import concern
 from cutor.model.decide import Look, decide_cleaned, decide_look, decide_overtaken
-from cutor.model.events import Event, Lease, Leased, Role
+from cutor.model.events import Event, Leased, Role
 from cutor.model.messages import read_message
 from cutor.model.state import Submission, outline
 from cutor.model.subjects import Address, event_subject, parse_event_subject
 from cutor.model.versions import newer_version
-from cutor.roles.job import Job, LeaseLost
-from cutor.roles.places import Place
+from cutor.roles.job import LeaseLost
+from cutor.roles.running import EndedMeanwhile, Running, clock_s
 from cutor.versions import EventNewer
 
 log = logging.getLogger(__name__)
@@ -47,89 +46,6 @@ LEFT_AT_MOST: Final = 10_000
 """Submissions without a lease that this process attended to last, of which it follows whether they are cancelled: 1 KB each."""
 CLEANING_AT_MOST: Final = 8
 """Of those that are looked at, so many at one time."""
-
-T = TypeVar("T")
-
-
-class EndedMeanwhile(Exception):
-    """The stream says that the submission ended while this process worked on it; the work has been stopped."""
-
-
-class Running:
-    """One submission that this process attends to, for the event at ``sequence``.
-
-    It is known here before its lease is taken: so no notice is missed. ``taking`` is the lease that this process appends or
-    has appended, ``token`` its token; ``lease`` is that lease once it is known to be in the log, and ``job`` what is done under
-    it. ``former`` is the newest lease before, null for none. ``known`` is the state that was read last, so that the next look
-    reads only what is behind it; where it is ``doubted``, because the server was away, all is read anew. ``place``: with or
-    without a slot. ``told_of_end``: a notice said that it is cancelled.
-    """
-
-    def __init__(self, address: Address, sequence: int, place: Place, token: str) -> None:
-        self.address = address
-        self.sequence = sequence
-        self.place = place
-        self.token = token
-        self.taking: Lease | None = None
-        self.lease: Lease | None = None
-        self.former: Lease | None = None
-        self.job: Job | None = None
-        self.known: Submission | None = None
-        self.doubted = False
-        self.told_of_end = False
-        self.noticed = asyncio.Event()
-        self._work: asyncio.Task[Any] | None = None
-        self._stopped: EndedMeanwhile | LeaseLost | EventNewer | None = None
-        self._unread_until_s = 0.0
-
-    def begin(self, state: Submission, *, unread_s: float) -> None:
-        """Attend to a state; ``unread_s``: for so long, what stands behind its event may be from before its first delivery."""
-        self.known, self.former = state, state.lease
-        self._unread_until_s = _clock_s() + unread_s if unread_s else 0.0
-
-    @property
-    def is_unread(self) -> bool:
-        """Whether that is so, and nothing was met yet."""
-        return self._unread_until_s > 0
-
-    def meet(self, state: Submission) -> bool:
-        """Meet what stands behind the event, the first time. A lease there is from before the delivery, as after a restore or
-        a crash of the server, which counts deliveries anew: it gives this one to nobody else for as long as a lease lasts.
-
-        Returns whether ``former`` is another one now.
-        """
-        until_s, self._unread_until_s = self._unread_until_s, 0.0
-        if _clock_s() >= until_s or self.former == state.lease:
-            return False
-        self.former = state.lease
-        return True
-
-    def stop(self, reason: EndedMeanwhile | LeaseLost | EventNewer) -> None:
-        """Cancel the work, once; it cleans up undisturbed."""
-        if self._stopped is None:
-            self._stopped = reason
-            if self._work is not None:
-                self._work.cancel()
-
-    @property
-    def seen(self) -> str:
-        """The token of the newest lease before, empty for none."""
-        return "" if self.former is None else self.former.token
-
-    async def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work. Raises what it raises, and what `stop` was given once it was cancelled by that, or need not begin."""
-        if self._stopped is not None:
-            work.close()
-            raise self._stopped
-        task: asyncio.Task[T] = asyncio.create_task(work, name=f"work on {self.address}")
-        self._work = task
-        try:
-            return await task
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if current is None or current.cancelling():
-                raise  # who waits for the work was cancelled
-            raise self._stopped or RuntimeError("the work was cancelled by nobody") from None
 
 
 class Attention:
@@ -243,9 +159,9 @@ class Attention:
     async def _watch_the_clock(self) -> None:
         """Look at everything after this process stood still for longer than a heartbeat may be late."""
         while True:
-            began = _clock_s()
+            began = clock_s()
             await asyncio.sleep(CLOCK_S)
-            late_s = _clock_s() - began - CLOCK_S
+            late_s = clock_s() - began - CLOCK_S
             if late_s > HEARTBEAT_S:
                 log.warning("this process stood still for %.0f s: are its leases still its own?", late_s)
                 self._look_at_all()
@@ -332,11 +248,6 @@ class Attention:
             return await self._journal.newer(running.known)
         except SubmissionUnknown:
             return None
-
-
-def _clock_s() -> float:
-    """Return the time by a clock that runs on while the host is asleep."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _complain(task: asyncio.Task[None]) -> None:

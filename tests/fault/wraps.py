@@ -26,7 +26,7 @@ from cutor.nix import store_session
 from cutor.nix.cache_session import CacheSession
 from cutor.projections import projector, store, views_file, writer
 from cutor.projections.queries import keeper, snapshots
-from cutor.roles import former_life, in_hand, loop, poison, private
+from cutor.roles import former_life, handler, in_hand, poison, private
 from tests.fault.arming import Injected, armed, around, passed, soon
 
 HEARTBEAT_S: Final = 0.5
@@ -90,11 +90,11 @@ def wrap(role: str) -> None:
         _wrap_cache_session(role, "publish")
     if role in {"builder", "runner"}:
         _wrap_in_hand(role)
-        assert "HEARTBEAT_S" in vars(loop)
-        vars(loop)["HEARTBEAT_S"] = HEARTBEAT_S
+        assert "HEARTBEAT_S" in vars(handler)
+        vars(handler)["HEARTBEAT_S"] = HEARTBEAT_S
         assert "POISON_DELIVERIES" in vars(poison)
         vars(poison)["POISON_DELIVERIES"] = POISON_DELIVERIES
-        _wrap_method(loop.Loop, "_hand_back", f"{role}.hand-back")
+        _wrap_method(handler.Handler, "_hand_back", f"{role}.hand-back")
         _wrap_state(role)
         _wrap_attending(role)
     if role == "projector":
@@ -280,10 +280,10 @@ def _wrap_reading(role: str, name: str) -> None:
 
 def _wrap_attending(role: str) -> None:
     """A bug that meets one submission alone as a role attends to it, before any lease."""
-    attend = loop.Loop._attend_to
+    attend = handler.Handler._attend_to
 
     @wraps(attend)
-    async def attending(self: loop.Loop, delivery: Any, *args: Any, **more: Any) -> Any:
+    async def attending(self: handler.Handler, delivery: Any, *args: Any, **more: Any) -> Any:
         if f".{BUG}-{role}-" in delivery.stored.subject:
             try:
                 passed(f"{role}.{BUG}")
@@ -291,7 +291,7 @@ def _wrap_attending(role: str) -> None:
                 raise RuntimeError(str(error)) from error
         return await attend(self, delivery, *args, **more)
 
-    loop.Loop._attend_to = attending  # type: ignore[method-assign]
+    handler.Handler._attend_to = attending  # type: ignore[method-assign]
 
 
 def _wrap_projector(role: str) -> None:

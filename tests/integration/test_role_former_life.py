@@ -222,7 +222,7 @@ async def test_a_cancel_and_a_shutdown_at_once_leave_a_clean_submission_with_wha
 async def test_a_note_stays_where_a_shutdown_could_answer_nothing(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cutor.roles.loop.HAND_BACK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("cutor.roles.handler.HAND_BACK_TIMEOUT_S", 0.2)
     work, state_of = Waiting(end), journal.state
     submitted = await journal.submit(request("unanswered"))
     async with role(journal, work, grace_s=0.1, data=tmp_path):
@@ -309,7 +309,7 @@ async def test_an_old_note_is_handed_back_where_nobody_was_given_it(journal: Jou
 async def test_a_note_is_as_young_as_the_last_heartbeat(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cutor.roles.loop.HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("cutor.roles.handler.HEARTBEAT_S", 0.05)
     submitted, work = await journal.submit(request("beating")), Waiting(end)
     async with role(journal, work, data=tmp_path):
         await work.began.wait()

@@ -178,7 +178,7 @@ async def test_a_process_that_stood_still_looks_whether_its_leases_are_its_own(
 
 
 async def test_a_heartbeat_that_is_not_confirmed_is_a_reason_to_look(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutor.roles.loop.HEARTBEAT_S", 0.5)
+    monkeypatch.setattr("cutor.roles.handler.HEARTBEAT_S", 0.5)
     work = Waiting(end)
     submitted = await journal.submit(request("beat"))
     async with role(journal, work):

@@ -81,7 +81,7 @@ def bug_in_decide(monkeypatch: pytest.MonkeyPatch, poisoned: str) -> list[str]:
             raise ZeroDivisionError("no decision")
         return decide_step(state, *some, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("cutor.roles.loop.decide_step", broken)
+    monkeypatch.setattr("cutor.roles.handler.decide_step", broken)
     return deliveries
 
 
@@ -291,7 +291,7 @@ async def test_deliveries_that_were_handed_back_for_other_reasons_do_not_count_a
             raise ZeroDivisionError
         return decide_step(state, *some, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("cutor.roles.loop.decide_step", once)
+    monkeypatch.setattr("cutor.roles.handler.decide_step", once)
     async with role(journal, end):
         state = await until(journal, submitted.address, cleaned)
     assert (failed, state.status, state.attempts.builder) == (True, "FINISHED", 1)
@@ -310,7 +310,7 @@ async def test_a_bug_behind_the_work_leaves_the_delivery_to_its_clock(
             raise ZeroDivisionError
         return decide_cleaned(state, worker, lease, *more)
 
-    monkeypatch.setattr("cutor.roles.loop.decide_cleaned", broken)
+    monkeypatch.setattr("cutor.roles.handler.decide_cleaned", broken)
     submitted = await journal.submit(request("behind-the-work"))
     async with role(journal, end):
         state = await until(journal, submitted.address, cleaned)

@@ -34,7 +34,6 @@ from cutor.roles.settings import BuilderSettings, RunnerSettings, check_runner, 
 from cutor.stack.settings import ServerSettings, check_server
 
 CONFIG_FILE_BYTES: Final = 1 << 20
-DEFAULT_PORT: Final = 4222
 DOCKER_SCHEMES: Final = ("unix://", "tcp://")
 IMAGE_NOTE: Final = Path(__file__).parents[1] / ".setup" / "child-image"
 """Where `make setup` of a checkout notes the name of the image that it made from that checkout; elsewhere there is none."""

@@ -12,12 +12,13 @@ import fcntl
 import itertools
 import os
 import random
-import socket
 import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
+
+from cutor.bus.ports import is_free
 
 HOST: Final = "127.0.0.1"
 _FIRST: Final = 12_000
@@ -28,7 +29,7 @@ _LOCKS: Final = Path(tempfile.gettempdir()) / f"cutor-test-ports-{os.getuid()}"
 
 def free_port(host: str = HOST) -> int:
     """Return a port that nothing listens on, and that no other process of tests is given."""
-    return next(port for port in itertools.islice(_ports(os.getpid()), _BLOCK) if _is_free(host, port))
+    return next(port for port in itertools.islice(_ports(os.getpid()), _BLOCK) if is_free(host, port))
 
 
 @cache
@@ -52,13 +53,3 @@ def _lock_block() -> int:
         else:
             return first
     raise OSError(errno.EADDRINUSE, "every block of ports has a process of tests")
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True

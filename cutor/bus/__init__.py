@@ -4,7 +4,7 @@ Reading order: ``errors``, ``message``, ``address``, ``tls``, ``tolerant``, ``co
 ``api``, ``reading``, ``following``, ``verdict``, ``appending``, ``connection`` (the `Bus`), ``pull``, ``inbox``,
 ``reader``, ``turns``, ``delivery``, ``consumer``, ``subscription``, ``bodies``, ``topology_diff``,
 ``topology_promises``, ``topology_file``, ``restoring``, ``topology``, ``backup_manifest``, ``backup``,
-``die_with_parent``, ``server_file``, ``embedded``, ``letting_go``;
+``die_with_parent``, ``server_file``, ``ports``, ``embedded``, ``letting_go``;
 ``lean`` for the command line.
 Pure, which a test checks: ``errors``, ``message``, ``verdict``, ``pull``, ``turns``, ``topology_diff``, ``topology_promises``,
 ``topology_file``, ``restoring``, ``backup_manifest``, ``address``, ``permission``.

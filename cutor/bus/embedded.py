@@ -15,11 +15,9 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -27,9 +25,10 @@ from typing import Final, Self
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError, ServerFailed
+from cutor.bus.ports import ports_to_try
 from cutor.bus.server_file import CONFIGURATION_FILE, DEFAULT_SYNC, USER, ServerSettings, server_configuration
+from cutor.private_files import write_privately
 
-PREFERRED_PORT: Final = 4222
 PORT_FILE: Final = "nats-port"
 LOCK_FILE: Final = "nats-server.lock"
 START_TIMEOUT_S: Final = 30.0
@@ -102,7 +101,7 @@ class EmbeddedServer:
         try:
             deadline += recovery_s(directory)
             password = _password(directory)
-            ports = _ports(host, last_port(directory)) if port is None else itertools.repeat(port)
+            ports = ports_to_try(host, last_port(directory)) if port is None else itertools.repeat(port)
             for chosen in itertools.islice(ports, ATTEMPTS_AT_A_PORT):
                 settings = ServerSettings(directory, host, chosen, password, sync_interval, flags)
                 try:
@@ -219,7 +218,7 @@ class _PortTaken(Exception):
 
 def _spawn(binary: Path, settings: ServerSettings, lock: int) -> subprocess.Popen[bytes]:
     configuration = settings.directory / CONFIGURATION_FILE
-    _write_private(configuration, server_configuration(settings))
+    write_privately(configuration, server_configuration(settings).encode())
     with suppress(FileNotFoundError):
         settings.log.replace(settings.log.with_suffix(".log.old"))
     arguments = [sys.executable, "-I", "-S", str(_WRAPPER), str(os.getpid()), str(binary), "-c", str(configuration)]
@@ -289,7 +288,7 @@ def _password(directory: Path) -> str:
         password = ""
     if not re.fullmatch(r"[A-Za-z0-9_-]{20,}", password):
         password = secrets.token_urlsafe(32)
-        _write_private(path, password + "\n")
+        write_privately(path, f"{password}\n".encode())
     return password
 
 
@@ -305,43 +304,4 @@ def last_port(directory: Path) -> int | None:
 def _remember_port(directory: Path, port: int) -> None:
     if last_port(directory) != port:
         with suppress(OSError):  # a server that serves is worth more than its port in the next life
-            _write_private(directory / PORT_FILE, f"{port}\n")
-
-
-def _ports(host: str, last: int | None) -> Iterator[int]:
-    """Ports to try, each free at the moment it is asked for."""
-    yield from (port for port in (last, PREFERRED_PORT) if port is not None and _is_free(host, port))
-    while True:
-        yield free_port(host)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
-
-
-def free_port(host: str) -> int:
-    """A port of `host` that is free at this moment (and may be taken in the next)."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+            write_privately(directory / PORT_FILE, f"{port}\n".encode())

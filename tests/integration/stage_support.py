@@ -1,6 +1,6 @@
 """Real containers for the tests of stages: a submission in one, with the programs of the offline package set.
 
-Every container carries the label of this test process; `left_over` names what is still there.
+Every container carries the label of this test process, by which one that is left over is found.
 """
 
 from __future__ import annotations

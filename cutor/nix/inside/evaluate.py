@@ -19,7 +19,6 @@ from cutor.nix.inside import store
 from cutor.nix.inside.derivation import Derivation, DerivationError
 from cutor.nix.inside.files import FilesError
 
-BOX: Final = "/box"
 RESULT: Final = Path("/home/result.json")
 PROGRESS: Final = Path("/home/progress")
 """A named pipe to the build init, for the eyes of who waits; losing some of it is no harm."""

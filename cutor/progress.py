@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, assert_never
 
 from cutor.model.events import (
     CacheBuilt,
@@ -10,7 +10,6 @@ from cutor.model.events import (
     Cancelled,
     Cleaned,
     Compiled,
-    Event,
     Finished,
     Interrupted,
     Leased,
@@ -19,6 +18,7 @@ from cutor.model.events import (
     Rejected,
     Stage,
     Submitted,
+    Terminal,
 )
 from cutor.model.messages import Message, Unreadable
 from cutor.model.state import Submission, next_stage
@@ -61,7 +61,7 @@ def summarize(event: Message) -> str:
             return _summarize_rest(event)
 
 
-def _summarize_rest(event: Event) -> str:
+def _summarize_rest(event: Leased | Terminal | CacheLost | Cleaned) -> str:
     match event:
         case Leased(lease=lease):
             return f"{lease.role} {lease.worker}, lease {lease.number}"
@@ -76,7 +76,7 @@ def _summarize_rest(event: Event) -> str:
         case Cleaned(worker=worker, by=by, interrupted=part):
             return f"by {by}: {worker}{f', {_interrupted(part)}' if isinstance(part, Interrupted) else ''}"
         case _:
-            raise AssertionError(f"no summary for {type(event).__name__}")
+            assert_never(event)
 
 
 def _interrupted(part: Interrupted) -> str:

@@ -100,7 +100,7 @@ _STREAMS: Final[Mapping[str, tuple[str, tuple[_Must, ...]]]] = {
 }
 """Every stream of cutor's with its subject, and what else must be so in it."""
 
-_ROLES: Final[Mapping[str, tuple[str, ...]]] = {"builder": ("submitted", "cache-lost"), "runner": ("cache-built",)}
+ROLES: Final[Mapping[str, tuple[str, ...]]] = {"builder": ("submitted", "cache-lost"), "runner": ("cache-built",)}
 """The kinds of events that a role is given; each tenant has a consumer of its own for it."""
 _CONSUMER: Final = (
     _is("max_deliver", -1, "unlimited: leases are counted and bounded in the log"),
@@ -121,7 +121,7 @@ def check_promises(topology: Topology, tenants: Sequence[str]) -> None:
         _check_musts(specs[name].config, (*_EVERYWHERE, *musts), place)
     consumers = {consumer.name: consumer.config for consumer in specs["EVENTS"].consumers}
     for tenant in tenants:
-        for role, kinds in _ROLES.items():
+        for role, kinds in ROLES.items():
             filters = [f"cutor.ev.{tenant}.*.{kind}" for kind in kinds]
             _check_consumer(consumers, role, tenant, filters, f"{topology.source}: streams.EVENTS.consumers")
 

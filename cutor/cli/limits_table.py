@@ -11,21 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cutor.cli.render import print_lines
-from cutor.model.limits import STAGE_KINDS, UNITS, Bounds, LimitPolicies, Policy
+from cutor.model.limits import LIMIT_WORDS, STAGE_KINDS, Bounds, LimitPolicies, Policy
 from cutor.model.units import size, span
 
 Source = Literal["stack", "configuration"]
 
-LIMIT_WORDS: Final[dict[str, str]] = {
-    "wall_time_ms": "wall time",
-    "cpu_time_ms": "CPU time",
-    "memory_bytes": "memory",
-    "processes": "processes",
-    "stdout_bytes": "stdout",
-    "stderr_bytes": "stderr",
-    "file_size_bytes": "file size",
-    "open_files": "open files",
-}
 BOUND_WORDS: Final[dict[str, str]] = {
     "request_bytes": "contents, names, arguments and labels of a request",
     "files": "files of a request",
@@ -66,7 +56,7 @@ def value_text(name: str, value: int) -> str:
 
 def limit_rows(stages: LimitPolicies) -> list[list[str]]:
     """Return a row for each limit: its name, then default / maximum of every stage kind."""
-    return [[LIMIT_WORDS[name], *(_pair(stages, kind, name) for kind in STAGE_KINDS)] for name in UNITS]
+    return [[words, *(_pair(stages, kind, name) for kind in STAGE_KINDS)] for name, words in LIMIT_WORDS.items()]
 
 
 def _pair(stages: LimitPolicies, kind: str, name: str) -> str:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, assert_never
 
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
 from cutor.model.events import (
-    TERMINAL_KINDS,
     CacheBuilt,
     CacheLost,
+    Cancelled,
     Cleaned,
     Compiled,
     Event,
     Finished,
-    Interrupted,
     Leased,
+    Parked,
     Ran,
-    Stage,
+    Rejected,
+    Submitted,
+    Terminal,
     kind_of,
 )
-from cutor.model.limits import StageKind
 from cutor.model.outcome import StageOutcome
+from cutor.model.reported import Reported, reported
 from cutor.model.state import Submission
 
 STOPPED: Final[frozenset[StageOutcome]] = frozenset({"TLE_CPU", "TLE_WALL", "MLE", "OLE", "FSE", "CANCELLED"})
@@ -36,23 +38,20 @@ def observed(before: Submission, event: Event, after: Submission) -> Iterator[Ob
         case Leased():
             yield from _leased(before, event, after)
         case CacheBuilt():
-            yield from _environment(event)
-            yield from _stages("dependencies", (event.stage,))
-        case Compiled():
-            yield from _stages("compile", (event.stage,))
-        case Ran():
-            yield from _stages("run", event.stages)
+            yield Observation(table.HITS) if event.environment.hit else Observation(table.BUILDS, labels=("ok",))
         case CacheLost():
             yield Observation(table.LOST)
-        case Finished() if event.dependencies is not None:
-            yield Observation(table.BUILDS, labels=("failed",))
-            yield from _stages("dependencies", (event.dependencies,))
+        case Finished() | Cancelled() | Rejected() | Parked():
+            yield from _ended(event, after)
         case Cleaned():
-            yield from _cleaned(event, after)
-        case _:
+            if after.status == "CANCELLED":  # which a client has ended: this is what a role appends of it
+                yield Observation(table.FINISHED, labels=(after.address.tenant, "CANCELLED"))
+        case Submitted() | Compiled() | Ran():
             pass
-    if kind_of(event) in TERMINAL_KINDS:
-        yield from _ended(after)
+        case _:
+            assert_never(event)
+    if (stages := reported(event)) is not None:
+        yield from _stages(stages)
 
 
 def _leased(before: Submission, event: Leased, after: Submission) -> Iterator[Observation]:
@@ -63,27 +62,17 @@ def _leased(before: Submission, event: Leased, after: Submission) -> Iterator[Ob
         yield Observation(table.LEASE_WAIT, waited_s, (role, after.address.tenant))
 
 
-def _environment(event: CacheBuilt) -> Iterator[Observation]:
-    yield Observation(table.HITS) if event.environment.hit else Observation(table.BUILDS, labels=("ok",))
-
-
-def _cleaned(event: Cleaned, after: Submission) -> Iterator[Observation]:
-    """Yield the end of a cancelled submission, which a client has ended: this is what a role appends of it."""
-    if after.status != "CANCELLED":
-        return
-    yield Observation(table.FINISHED, labels=(after.address.tenant, "CANCELLED"))
-    if isinstance(event.interrupted, Interrupted):
-        yield from _stages(event.interrupted.stage, event.interrupted.stages)
-
-
-def _ended(after: Submission) -> Iterator[Observation]:
+def _ended(event: Terminal, after: Submission) -> Iterator[Observation]:
+    if isinstance(event, Finished) and event.dependencies is not None:
+        yield Observation(table.BUILDS, labels=("failed",))
     outcome = after.outcome or after.status
     yield Observation(table.FINISHED, labels=(after.address.tenant, outcome))
     yield Observation(table.DURATION, max(0, after.last_ns - after.submitted_ns) / 1e9, (outcome,))
 
 
-def _stages(kind: StageKind, stages: tuple[Stage, ...]) -> Iterator[Observation]:
-    for stage in stages:
+def _stages(told: Reported) -> Iterator[Observation]:
+    kind = told.stage
+    for stage in told.stages:
         if stage.wall_time_ms is not None:
             yield Observation(table.STAGE_WALL, stage.wall_time_ms / 1000, (kind, stage.outcome))
         if stage.cpu_time_ms is not None:

@@ -6,19 +6,25 @@ shells carry the decision out and come back with the state read anew when the fe
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, assert_never
 
 import msgspec
 
 from cutor.model.events import (
+    CacheBuilt,
+    CacheLost,
     Cancelled,
     Cleaned,
     CleanedBy,
+    Compiled,
     Event,
+    Finished,
     Interrupted,
     Lease,
     Leased,
     Parked,
+    Ran,
+    Rejected,
     Role,
     Submitted,
     kind_of,
@@ -248,5 +254,7 @@ def event_message_id(address: Address, event: Event, *, index: int = 0, token: s
             return message_id(address, kind, role="any", lease=0)
         case Submitted(digest=digest):
             return submitted_message_id(address, digest)
-        case _:
+        case CacheBuilt() | CacheLost() | Compiled() | Ran() | Finished() | Rejected():  # but for ``ran``, one of a lease
             return message_id(address, kind, role=event.lease.role, lease=event.lease.number, index=index)
+        case _:
+            assert_never(event)

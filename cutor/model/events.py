@@ -7,7 +7,7 @@ subject, the time is the stream's own.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -294,31 +294,21 @@ class Cleaned(_Event, frozen=True, gc=False, kw_only=True, tag="cleaned"):
     """what a cancel interrupted; else left out"""
 
 
-Event = Submitted | Leased | CacheBuilt | Compiled | Ran | Finished | Cancelled | Rejected | Parked | CacheLost | Cleaned
-EVENT_TYPES: Final[tuple[type[_Event], ...]] = (
-    Submitted,
-    Leased,
-    CacheBuilt,
-    Compiled,
-    Ran,
-    Finished,
-    Cancelled,
-    Rejected,
-    Parked,
-    CacheLost,
-    Cleaned,
-)
-PASSING_KINDS: Final = frozenset({"submitted", "leased", "cache-built", "cache-lost", "compiled", "ran"})
-"""Kinds of events with which no submission ends."""
-TERMINAL_KINDS: Final = frozenset({"finished", "cancelled", "rejected", "parked"})
+Terminal = Finished | Cancelled | Rejected | Parked
+"""With which a submission ends: exactly one of them."""
+Event = Submitted | Leased | CacheBuilt | Compiled | Ran | Terminal | CacheLost | Cleaned
+"""Every event of a submission: what is listed here is one, and whoever handles all of them is checked against it."""
+
+EVENT_TYPES: Final[tuple[type[_Event], ...]] = get_args(Event)
+KINDS: Final = tuple(str(event_type.__struct_config__.tag) for event_type in EVENT_TYPES)
+TERMINAL_KINDS: Final = frozenset(str(event_type.__struct_config__.tag) for event_type in get_args(Terminal))
+PASSING_KINDS: Final = frozenset(KINDS) - TERMINAL_KINDS - {str(Cleaned.__struct_config__.tag)}
+"""Kinds of events with which no submission ends, and behind which one may still."""
 
 
 def kind_of(event: Event) -> str:
     """Return the kind of an event, as it stands in the subject and in the body."""
     return str(type(event).__struct_config__.tag)
-
-
-KINDS: Final = tuple(str(event_type.__struct_config__.tag) for event_type in EVENT_TYPES)
 
 
 def output(kept: bytes, bytes_total: int) -> Output:

@@ -6,7 +6,7 @@ and `LimitPolicy` (the deployer's default and maximum for one stage). `Policy` i
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -14,7 +14,7 @@ from cutor.model.errors import InvalidPolicy, InvalidRequest
 from cutor.model.quoting import shown_number
 
 StageKind = Literal["dependencies", "compile", "run"]
-STAGE_KINDS: Final[tuple[StageKind, ...]] = ("dependencies", "compile", "run")
+STAGE_KINDS: Final[tuple[StageKind, ...]] = get_args(StageKind)
 
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
@@ -31,18 +31,6 @@ HANDED_TEXT_BYTES: Final = 960 << 10
 
 ESCAPE_BYTES: Final = 6
 """What JSON makes of one byte of text at the most: ``\\u0001``."""
-
-UNITS: Final[dict[str, str]] = {
-    "wall_time_ms": "milliseconds",
-    "cpu_time_ms": "milliseconds",
-    "memory_bytes": "bytes",
-    "processes": "processes",
-    "stdout_bytes": "bytes",
-    "stderr_bytes": "bytes",
-    "file_size_bytes": "bytes",
-    "open_files": "open files",
-}
-"""Every limit with its unit; the order is that of documents and tables."""
 
 
 class Limit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -68,6 +56,21 @@ class Limit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """bytes of a file that it writes"""
     open_files: int
     """open files of a process"""
+
+
+def _without_unit(name: str) -> str:
+    return name.removesuffix("_ms").removesuffix("_bytes").replace("_", " ")
+
+
+def _unit(name: str) -> str:
+    """Return the unit that a limit's name ends with; of one without it, what is counted."""
+    return "milliseconds" if name.endswith("_ms") else "bytes" if name.endswith("_bytes") else _without_unit(name)
+
+
+UNITS: Final[dict[str, str]] = {name: _unit(name) for name in Limit.__struct_fields__}
+"""Every limit with its unit; the order is that of documents and tables."""
+LIMIT_WORDS: Final[dict[str, str]] = {name: _without_unit(name).replace("cpu", "CPU") for name in Limit.__struct_fields__}
+"""Every limit in words, without its unit."""
 
 
 class RequestedLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -176,7 +179,7 @@ DEFAULT_LIMITS: Final = LimitPolicies(
         maximum=_limit(120, 120, 2 * GIB, 512, 16 * MIB, 512 * MIB, 4096),
     ),
 )
-"""What holds where the deployer configures nothing (facts-peers: what a mature engine ships, cut down to two cores)."""
+"""What holds where the deployer configures nothing; `docs/explanation/limits.md` says why these numbers."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """Outcomes: how a stage and a submission ended, decided from facts alone.
 
 `StageReport` holds what a child container measured: wait status, control group counters, cutor's own kills. `classify` turns
-it into one `StageOutcome` by the precedence of the design. Text that a program printed never decides anything.
+it into one `StageOutcome`, by a precedence: the first that holds. Text that a program printed never decides anything.
 """
 
 from __future__ import annotations

@@ -176,7 +176,8 @@ def explain_toml(error: ValueError) -> str:
 def validate(request: Request, policy: Policy, made_up_id: str) -> ValidRequest:
     """Return a request decoded and checked against a policy: what every later step relies on.
 
-    ``made_up_id`` is taken where the request has no id. Raises `InvalidRequest` for anything the policy or the design refuse.
+    ``made_up_id`` is taken where the request has no id. Raises `InvalidRequest` for whatever the policy, or the form of a
+    request, refuses.
     """
     address = check_address(request.tenant, made_up_id if request.id is None else request.id)
     decoded = ValidRequest(

@@ -11,7 +11,7 @@ from cutor.model.units import size
 
 _SHELLS_SIGNALS: Final[dict[int | None, int]] = {128 + number: number for number in range(1, 32)}
 """Exit codes of a shell whose program was ended by a signal, and the signal."""
-_LIMIT_OF_OUTCOME: Final[dict[StageOutcome, tuple[str, str]]] = {
+LIMIT_OF_OUTCOME: Final[dict[StageOutcome, tuple[str, str]]] = {
     "TLE_WALL": ("wall_time_ms", "took longer than {} ms"),
     "TLE_CPU": ("cpu_time_ms", "used more than {} ms of CPU time"),
     "MLE": ("memory_bytes", "needed more than {} of memory"),
@@ -80,8 +80,8 @@ def explain(outcome: StageOutcome, report: StageReport, limits: Limit) -> str | 
         return f"a shell ends so where {name} ended its program; with `exec` before the program, {name} itself is reported"
     if outcome == "WA":
         return "the output differs from the expected one"
-    if outcome in _LIMIT_OF_OUTCOME and (outcome, report.killed_by) != ("FSE", "store"):  # a build says itself how much it was
-        field, sentence = _LIMIT_OF_OUTCOME[outcome]
+    if outcome in LIMIT_OF_OUTCOME and (outcome, report.killed_by) != ("FSE", "store"):  # a build says itself how much it was
+        field, sentence = LIMIT_OF_OUTCOME[outcome]
         limit: int = getattr(limits, field)
         return sentence.format(size(limit) if field.endswith("_bytes") else limit)
     return None

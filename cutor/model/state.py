@@ -249,7 +249,7 @@ def evolve(state: Submission, event: Message, stamp: Stamp) -> Submission:
     counts = status is not None and _lease_counts(state, event) and _is_first(state, event)
     if not counts or status is None:
         return _stray(state, stamp)
-    change = _CHANGES[type(event)](state, event, stamp)
+    change = CHANGES[type(event)](state, event, stamp)
     if status in TERMINAL and state.status not in TERMINAL:
         change |= {"finished_ns": stamp.time_ns}
     last: Change = {"last_sequence": stamp.sequence, "last_ns": stamp.time_ns}
@@ -350,7 +350,7 @@ def _interrupted(state: Submission, event: Cleaned) -> Change:
     return {**stages, "told": True}
 
 
-_CHANGES: Final[dict[type, Callable[..., Change]]] = {
+CHANGES: Final[dict[type, Callable[..., Change]]] = {
     Leased: _leased,
     CacheBuilt: _cache_built,
     Compiled: _compiled,

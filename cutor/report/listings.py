@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from cutor.model.limits import STAGE_KINDS
 from cutor.model.units import counted
 from cutor.report.facts import Facts, Usage
 from cutor.report.question import Scope
-from cutor.report.sections import STAGES, Table
+from cutor.report.sections import Table
 from cutor.report.words import NONE, SENTENCE_COLUMNS, count, duration, fit, moment, share, size
 
 MEASURES: Final = {"time": "took longest", "memory": "held most memory", "output": "printed most"}
@@ -68,7 +69,7 @@ def usage(facts: Facts) -> Table:
     """What stages used: times and memory."""
     rows = [
         (stage, name, *cells)
-        for stage in STAGES
+        for stage in STAGE_KINDS
         for one in facts.usage
         if one.stage == stage
         for name, *cells in _usage_rows(one)

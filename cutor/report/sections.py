@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
+from cutor.model.limits import STAGE_KINDS
 from cutor.report.facts import Facts, Label, Latency, OutcomeCount
 from cutor.report.figures import Column, Curve, Heading, Part, Strip, columns, curves, histogram, strips, swatch
 from cutor.report.outcomes import OF_STAGES, OF_SUBMISSIONS, UNENDED, Kind, parts
@@ -28,7 +29,6 @@ PHASES: Final = {
 """What a submission's time goes to, in its order."""
 WAITS: Final = (("whole", "l-1"), ("builder", "l-2"), ("runner", "l-3"))
 WORK: Final = (("built", "l-1"), ("compile", "l-2"), ("run", "l-3"))
-STAGES: Final = ("dependencies", "compile", "run")
 
 
 class Table(NamedTuple):
@@ -216,7 +216,7 @@ def durations(facts: Facts) -> Figure:
 def stage_outcomes(facts: Facts) -> Figure:
     """How stages ended."""
     rows = []
-    for stage in STAGES:
+    for stage in STAGE_KINDS:
         counts = [one for one in facts.stages if one.stage == stage]
         total = sum(one.count for one in counts)
         ok = sum(one.count for one in counts if one.outcome == "OK")

@@ -34,7 +34,7 @@ from cutor.model.events import (
     Submitted,
     kind_of,
 )
-from cutor.model.limits import DEFAULT_LIMITS
+from cutor.model.limits import DEFAULT_LIMITS, STAGE_KINDS
 from cutor.model.state import Stamp, evolve, initial
 from cutor.model.subjects import Address, event_subject
 from tests.unit.views import Written
@@ -68,23 +68,25 @@ requests = st.builds(
 environments = st.builds(EnvironmentRef, key=st.sampled_from(["k1", "k2"]), derivation=texts, hit=st.booleans())
 outcomes = st.sampled_from(["OK", "RUN_ERROR", "DEPENDENCY_ERROR"])
 submitted = st.builds(Submitted, request=requests, digest=texts, caused_by=st.none() | texts, fault=st.just(UNSET))
-stage_kinds = st.sampled_from(["dependencies", "compile", "run"])
+stage_kinds = st.sampled_from(STAGE_KINDS)
 some_stages = st.lists(stages, max_size=2).map(tuple)
 interrupted = st.just(UNSET) | st.builds(Interrupted, stage=stage_kinds, index=st.integers(-1, 3), stages=some_stages)
 cleaners = st.sampled_from(["worker", "sweep", "takeover"])
-anything: st.SearchStrategy[Event] = st.one_of(
-    submitted,
-    st.builds(Leased, lease=leases),
-    st.builds(CacheBuilt, lease=leases, environment=environments, stage=stages),
-    st.builds(Compiled, lease=leases, stage=stages),
-    st.builds(Ran, lease=leases, index=st.integers(0, 3), stages=some_stages),
-    st.builds(Finished, lease=leases, outcome=outcomes, dependencies=st.none() | stages, message=st.none() | texts),
-    st.builds(Cancelled, reason=st.none() | texts),
-    st.builds(Rejected, lease=leases, message=texts),
-    st.builds(Parked, role=roles, message=texts, stage=st.sampled_from([None, "dependencies", "compile", "run"])),
-    st.builds(CacheLost, lease=leases, key=texts, missing=texts),
-    st.builds(Cleaned, worker=st.sampled_from(["w", "v"]) | texts, by=cleaners, interrupted=interrupted),
-)
+OF_TYPE: dict[type[Event], st.SearchStrategy[Event]] = {
+    Submitted: submitted,
+    Leased: st.builds(Leased, lease=leases),
+    CacheBuilt: st.builds(CacheBuilt, lease=leases, environment=environments, stage=stages),
+    Compiled: st.builds(Compiled, lease=leases, stage=stages),
+    Ran: st.builds(Ran, lease=leases, index=st.integers(0, 3), stages=some_stages),
+    Finished: st.builds(Finished, lease=leases, outcome=outcomes, dependencies=st.none() | stages, message=st.none() | texts),
+    Cancelled: st.builds(Cancelled, reason=st.none() | texts),
+    Rejected: st.builds(Rejected, lease=leases, message=texts),
+    Parked: st.builds(Parked, role=roles, message=texts, stage=st.none() | stage_kinds),
+    CacheLost: st.builds(CacheLost, lease=leases, key=texts, missing=texts),
+    Cleaned: st.builds(Cleaned, worker=st.sampled_from(["w", "v"]) | texts, by=cleaners, interrupted=interrupted),
+}
+"""Every type of event is drawn: what SQL makes of one that is not would be held against nothing."""
+anything: st.SearchStrategy[Event] = st.one_of(*OF_TYPE.values())
 
 
 NOWHERE = Address("default", "drawn")
@@ -153,7 +155,7 @@ class Plausible:
             "f": st.builds(Finished, lease=this, outcome=outcomes, dependencies=st.none() | stages, message=st.none() | texts),
             "x": st.builds(Cancelled, reason=texts),
             "d": st.builds(Rejected, lease=this, message=texts),
-            "k": st.builds(Parked, role=roles, message=texts, stage=st.sampled_from([None, "dependencies", "compile", "run"])),
+            "k": OF_TYPE[Parked],
             "n": st.builds(Cleaned, worker=texts, by=st.just("sweep")),
         }
         return choices[move]

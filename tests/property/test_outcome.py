@@ -22,7 +22,7 @@ from cutor.model.stages import judge
 
 LIMIT: Final = DEFAULT_LIMITS.run.default
 ORDER: Final = ("XX", "CANCELLED", "MLE", "OLE", "FSE", "TLE_CPU", "TLE_WALL", "SG", "RE", "WA", "OK")
-"""The design's list: the first whose condition holds is the outcome."""
+"""By precedence: the first whose condition holds is the outcome."""
 
 KILLS: Final = {
     "cancel": "CANCELLED",

@@ -1,4 +1,4 @@
-"""Outcomes from facts: the precedence of the design, and the endings that must be told apart."""
+"""Outcomes from facts: their precedence, and the endings that must be told apart."""
 
 import itertools
 import signal

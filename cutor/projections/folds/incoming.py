@@ -107,7 +107,7 @@ class Incoming(OfColumns):
         facts: list[Row] = []
         rows: Rows = {name: [] for name in self._tables}
         for sequence, kind, event in zip(readings.columns.sequences, readings.kinds, readings.events, strict=True):
-            facts.append(_NO_EVENT if event is None or kind is None else _READERS[kind](rows, sequence, event))
+            facts.append(_NO_EVENT if event is None or kind is None else READERS[kind](rows, sequence, event))
         for name, found in rows.items():
             self._tables[name].add(found)
         columns, (*values, interrupted) = readings.columns, zip(*facts, strict=True)
@@ -343,7 +343,7 @@ def _stage(sequence: int, place: int, stage: Any) -> Row:
     )
 
 
-_READERS: Final[dict[str, Callable[[Rows, int, Event], Row]]] = {
+READERS: Final[dict[str, Callable[[Rows, int, Event], Row]]] = {
     "submitted": _submitted,
     "leased": _leased,
     "cache-built": _cache_built,

@@ -20,19 +20,17 @@ from cutor.model.events import (
     CacheBuilt,
     Cancelled,
     Cleaned,
-    Compiled,
     Event,
-    Finished,
     Interrupted,
     Lease,
     Parked,
-    Ran,
-    Rejected,
     Stage,
     Submitted,
+    Terminal,
     kind_of,
 )
-from cutor.model.limits import StageKind
+from cutor.model.limits import UNITS, StageKind
+from cutor.model.reported import reported
 from cutor.model.request import COMPILE_SCRIPT
 from cutor.model.state import Stamp, Submission
 from cutor.model.subjects import Address, parse_event_subject
@@ -43,7 +41,7 @@ LARGE_NUMBER: Final = 1 << 63
 """What a column of numbers can no longer hold."""
 _LONG_NUMBER: Final = re.compile(rb":-?[0-9]{19}")
 """What every such number is found by; text that a program printed has it, too."""
-_NO_LIMITS: Final = (False, *[None] * 8)
+_NO_LIMITS: Final = (False, *[None] * len(UNITS))
 
 
 class Plain(NamedTuple):
@@ -175,7 +173,7 @@ class SmallBatch:
         elif isinstance(event, CacheBuilt):
             environment = event.environment
             self.builds.append(((*at, environment.hit), (environment.key, environment.derivation)))
-        elif isinstance(event, Finished | Cancelled | Rejected | Parked):
+        elif isinstance(event, Terminal):
             parked_stage = event.stage if isinstance(event, Parked) else None
             self.ends.append((at, (state.outcome, state.message, parked_stage)))
             self.stages += _reported(plain, state)
@@ -228,20 +226,11 @@ def _event_row(plain: Plain, stray: str | None) -> Row:
 
 def _reported(plain: Plain, state: Submission) -> Iterator[StageRow]:
     """Yield the stages that an event reports."""
-    event = plain.event
-    if isinstance(event, CacheBuilt):
-        yield _row(plain, state, "dependencies", event.stage)
-    elif isinstance(event, Finished) and event.dependencies is not None:
-        yield _row(plain, state, "dependencies", event.dependencies)
-    elif isinstance(event, Compiled):
-        yield _row(plain, state, "compile", event.stage)
-    elif isinstance(event, Ran):
-        for place, stage in enumerate(event.stages):
-            yield _row(plain, state, "run", stage, event.index + place)
-    elif isinstance(event, Cleaned) and state.told and isinstance(event.interrupted, Interrupted):
-        part = event.interrupted
-        for place, stage in enumerate(part.stages):
-            yield _row(plain, state, part.stage, stage, part.index + place if part.stage == "run" else None)
+    told = reported(plain.event)
+    if told is None or (isinstance(plain.event, Cleaned) and not state.told):
+        return
+    for place, stage in enumerate(told.stages):
+        yield _row(plain, state, told.stage, stage, None if told.first is None else told.first + place)
 
 
 def _row(plain: Plain, state: Submission, kind: StageKind, stage: Stage, test_case: int | None = None) -> StageRow:

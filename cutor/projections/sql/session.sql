@@ -30,7 +30,7 @@ CREATE TEMP MACRO running_stage(s, request) AS CASE
     WHEN s.lease.role = 'runner' THEN if(request.compiles AND s.compiled IS NULL, 'compile', 'run')
 END;
 
--- `_CHANGES` there, field by field: what each event that counts changes. A lease of a runner, and the loss of the environment,
+-- `CHANGES` there, field by field: what each event that counts changes. A lease of a runner, and the loss of the environment,
 -- forget what was compiled and run before.
 CREATE TEMP MACRO forgets(e) AS e.name IN ('leased(runner)', 'cache-lost');
 CREATE TEMP MACRO changed(s, e) AS {

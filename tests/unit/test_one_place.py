@@ -1,0 +1,308 @@
+"""Who adds an event, a stage, a limit, a view, a metric or a setting changes one place; of others, tests and mypy tell.
+
+The page is docs/explanation/architecture.md, "Where to change what". A message that fails here names the file to change.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+import pytest
+import yaml
+
+from cutor.bus import topology_promises
+from cutor.config import Config
+from cutor.jail.inside import measure
+from cutor.jail.report import Report
+from cutor.metrics import table
+from cutor.model.environments import EnvironmentEvent
+from cutor.model.events import EVENT_TYPES, KINDS, TERMINAL_KINDS, Event, Interrupted, Parked, Stage, Submitted, Terminal
+from cutor.model.limit_settings import LimitsSettings
+from cutor.model.limits import STAGE_KINDS, UNITS, Limit, LimitPolicies, RequestedLimit, RequestedLimits
+from cutor.model.outcome import StageOutcome
+from cutor.model.reported import reported
+from cutor.model.result import Result
+from cutor.model.stages import LIMIT_OF_OUTCOME
+from cutor.model.state import CHANGES, STEP_OF_ROLE, TERMINAL, TRANSITIONS, Submission
+from cutor.model.subjects import EVENTS
+from cutor.projections.folds import incoming
+from cutor.projections.folds.small_batch import StageRow
+from cutor.projections.schema import SQL, TABLES, fold_statements, session_script
+from docs.pages.views import VIEWS
+from tests.property.submission_histories import OF_TYPE
+
+ROOT = Path(__file__).parents[2]
+CUTOR = ROOT / "cutor"
+ACCOUNTS = "deploy/nats/cluster/accounts.conf"
+
+
+def kind(event_type: Any) -> str:
+    return str(event_type.__struct_config__.tag)
+
+
+def of_transition(name: str) -> str:
+    """Return the kind of an event by its name in TRANSITIONS: ``leased(runner)`` is one of ``leased``."""
+    return name.partition("(")[0]
+
+
+def same(found: Iterable[Any], wanted: Iterable[Any], where: str) -> None:
+    """Hold what a place has against what it must have; what differs is told with the place."""
+    left, right = set(found), set(wanted)
+    assert left == right, f"{where}: missing {sorted(map(str, right - left))}, too much {sorted(map(str, left - right))}"
+
+
+# -- an event: `Event` in cutor/model/events.py --------------------------------------------------------------------------
+
+
+def test_each_event_has_its_transition_and_nothing_else_has_one() -> None:
+    same({of_transition(name) for _, name in TRANSITIONS}, KINDS, "cutor/model/state.py: TRANSITIONS")
+
+
+def test_each_event_but_the_first_says_what_it_changes() -> None:
+    same(CHANGES, {*EVENT_TYPES} - {Submitted}, "cutor/model/state.py: CHANGES")
+
+
+def test_those_that_end_a_submission_lead_to_an_end_and_no_other_does() -> None:
+    ends = {
+        of_transition(name) for (before, name), after in TRANSITIONS.items() if after in TERMINAL and before not in TERMINAL
+    }
+    same(TERMINAL_KINDS, ends, "cutor/model/events.py: Terminal")
+    same(map(kind, get_args(Terminal)), TERMINAL_KINDS, "cutor/model/events.py: Terminal")
+
+
+def test_each_event_is_read_for_the_fold() -> None:
+    same(incoming.READERS, KINDS, "cutor/projections/folds/incoming.py: READERS")
+
+
+def test_each_event_is_drawn_where_sql_is_held_against_evolve() -> None:
+    """What SQL makes of an event cannot follow from Python: the property tests compare them, on histories with all events."""
+    same(OF_TYPE, EVENT_TYPES, "tests/property/submission_histories.py: OF_TYPE")
+
+
+NEEDS_NO_SQL: dict[str, str] = {}
+"""Kinds that no statement of the fold names, each with the reason."""
+
+
+def test_each_event_stands_in_the_sql_of_the_fold_or_has_a_reason() -> None:
+    scripts = (session_script(), *(statement.sql for statement in fold_statements(EVENTS)))
+    text = re.sub(r"--.*", "", "".join(scripts))
+    named = {of_transition(name) for name in re.findall(r"'([a-z()-]+)'", text)}
+    same(named & {*KINDS}, {*KINDS} - {*NEEDS_NO_SQL}, "cutor/projections/sql/session.sql, and fold/*.sql")
+
+
+def test_what_statements_of_the_fold_are_for_are_events_or_what_others_find() -> None:
+    """A kind that is spelled otherwise in ``-- when:``, or is missing there, leaves its statement out of a batch."""
+    statements = fold_statements(EVENTS)
+    finding = "".join(statement.sql for statement in statements if statement.finds)
+    found = {name for names in re.findall(r"^-- finds: (.*)$", finding, re.MULTILINE) for name in names.split()}
+    same(
+        {name for statement in statements for name in statement.wanted} - {*KINDS},
+        found,
+        "cutor/projections/sql/fold: -- when:",
+    )
+    with_stages = frozenset(kind(event_type) for event_type in EVENT_TYPES if stage_fields(event_type))
+    for kinds in (with_stages, TERMINAL_KINDS):
+        assert any(statement.wanted == kinds for statement in statements), f"fold/6_stages.sql: no -- when: {sorted(kinds)}"
+
+
+def test_whom_an_event_calls_is_one_truth() -> None:
+    """The consumers of a role are for the events that lead to its step from outside of it."""
+    for role, steps in STEP_OF_ROLE.items():
+        calls = [name for (before, name), after in TRANSITIONS.items() if after in steps and before not in steps]
+        same(topology_promises.ROLES[role], calls, "cutor/bus/topology_promises.py: ROLES")
+        consumers = yaml.safe_load((ROOT / "streams.yaml").read_text())["streams"]["EVENTS"]["consumers"]
+        filters = {one.rpartition(".")[2] for one in consumers[f"{role}-{{tenant}}"]["filter_subjects"]}
+        same(filters, calls, f"streams.yaml: {role}-{{tenant}}")
+
+
+def test_somebody_may_publish_each_event() -> None:
+    accounts = (ROOT / ACCOUNTS).read_text()
+    allowed = {
+        name
+        for block in re.findall(r"publish \{(.*?)\]", accounts, re.DOTALL)
+        for name in re.findall(r"cutor\.ev\.\*\.\*\.([a-z-]+)", block)
+    }
+    same(allowed, KINDS, ACCOUNTS)
+
+
+def example(event_type: type[msgspec.Struct]) -> Any:
+    """Return an event of a golden file."""
+    from cutor.model.codec import decode
+
+    return decode((ROOT / f"tests/golden/{kind(event_type)}.v1.json").read_bytes())
+
+
+def holds_stages(shape: Any) -> bool:
+    """Return whether a field of a type, or of one within it, is a stage or several."""
+    if shape is Stage:
+        return True
+    if isinstance(shape, type) and issubclass(shape, msgspec.Struct):
+        return any(holds_stages(field.type) for field in msgspec.structs.fields(shape))
+    return any(map(holds_stages, get_args(shape)))
+
+
+def stage_fields(shape: type[msgspec.Struct]) -> set[str]:
+    return {field.name for field in msgspec.structs.fields(shape) if holds_stages(field.type)}
+
+
+ONE = Stage(outcome="OK")
+IN_FIELD = {"interrupted": Interrupted(stage="run", stages=(ONE,)), "stages": (ONE,)}
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES, ids=kind)
+def test_stages_that_an_event_has_room_for_are_reported(event_type: type[Event]) -> None:
+    fields = stage_fields(event_type)
+    told = reported(msgspec.structs.replace(example(event_type), **{name: IN_FIELD.get(name, ONE) for name in fields}))
+    assert (told is not None and told.stages == (ONE,)) == bool(fields), f"cutor/model/reported.py: {event_type}"
+
+
+# -- a kind of stage: `StageKind` in cutor/model/limits.py ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [RequestedLimits, LimitPolicies, LimitsSettings], ids=lambda shape: str(shape.__name__))
+def test_each_stage_has_its_limits(shape: type[msgspec.Struct]) -> None:
+    assert shape.__struct_fields__ == STAGE_KINDS, f"{shape.__module__}: {shape.__name__}"
+
+
+def test_each_stage_stands_in_a_result() -> None:
+    same(stage_fields(Result), STAGE_KINDS, "cutor/model/result.py: Result")
+    same(
+        {name.removesuffix("s") if name == "runs" else name for name in stage_fields(Submission)},
+        STAGE_KINDS,
+        "cutor/model/state.py: Submission",
+    )
+
+
+def test_each_stage_stands_in_the_sql_of_the_fold() -> None:
+    text = (SQL / "fold/6_stages.sql").read_text()
+    same((name for name in STAGE_KINDS if f"'{name}'" in text), STAGE_KINDS, "cutor/projections/sql/fold/6_stages.sql")
+
+
+def test_each_stage_of_a_runner_is_one_that_its_container_runs() -> None:
+    same(get_args(get_type_hints(Report)["kind"]), {*STAGE_KINDS} - {"dependencies"}, "cutor/jail/report.py: Report.kind")
+
+
+def test_each_stage_and_limit_is_explained() -> None:
+    for page in ("docs/reference/request.md", "docs/explanation/limits.md"):
+        text = (ROOT / page).read_text()
+        same((name for name in STAGE_KINDS if f"`{name}`" in text), STAGE_KINDS, page)
+    text = (ROOT / "docs/reference/request.md").read_text()
+    same((name for name in UNITS if f"`{name}`" in text), UNITS, "docs/reference/request.md")
+
+
+# -- a limit: `Limit` in cutor/model/limits.py ---------------------------------------------------------------------------
+
+
+def test_each_limit_can_be_asked_for() -> None:
+    assert RequestedLimit.__struct_fields__ == Limit.__struct_fields__, "cutor/model/limits.py: RequestedLimit"
+
+
+def test_each_limit_is_known_where_it_is_enforced() -> None:
+    same(measure.Limits._fields, Limit.__struct_fields__, "cutor/jail/inside/measure.py: Limits")
+
+
+@pytest.mark.parametrize("name", Limit.__struct_fields__)
+def test_each_limit_is_enforced_somewhere(name: str) -> None:
+    """A limit that is carried around and never looked at holds nobody."""
+    used = [
+        path
+        for part in ("jail", "nix", "containers", "roles")
+        for path in (CUTOR / part).rglob("*.py")
+        if f".{name}" in path.read_text()
+    ]
+    assert used, f"limits.{name}: cutor/jail/inside/measure.py, or whatever holds a stage to it"
+
+
+@pytest.mark.parametrize("script", ["tables/stages.sql", "small/stages.sql"])
+def test_each_limit_is_a_column_in_the_order_of_rows(script: str) -> None:
+    text = (SQL / script).read_text()
+    struct = (
+        text.partition("STRUCT (")[2].partition(")")[0]
+        if script.startswith("tables")
+        else text.partition("{")[2].partition("}")[0]
+    )
+    assert tuple(re.findall(r"\b[a-z_]+(?= BIGINT|': )", struct)) == Limit.__struct_fields__, f"cutor/projections/sql/{script}"
+
+
+def test_rows_of_stages_are_as_long_as_the_sql_that_reads_them_expects() -> None:
+    row = StageRow(("t", "i"), "run", 1, 0, None, "OK", None, None, 0, 0, True)  # type: ignore[arg-type]
+    numbers, texts = row.laid_out()
+    text = (SQL / "small/stages.sql").read_text()
+    for name, found in (("numbers", numbers), ("texts", texts)):
+        places = {int(place) for place in re.findall(rf"\b{name}\[(\d+)\]", text)}
+        assert places == {*range(1, len(found) + 1)}, f"cutor/projections/sql/small/stages.sql: {name}"
+
+
+def test_an_outcome_that_a_limit_explains_names_one() -> None:
+    same({name for name, _ in LIMIT_OF_OUTCOME.values()} - {*UNITS}, (), "cutor/model/stages.py: LIMIT_OF_OUTCOME")
+    same({*LIMIT_OF_OUTCOME} - {*get_args(StageOutcome)}, (), "cutor/model/stages.py: LIMIT_OF_OUTCOME")
+
+
+# -- a view: `TABLES` in cutor/projections/schema.py ------------------------------------------------------------------------
+
+
+def test_each_script_of_views_is_run() -> None:
+    same(TABLES, (path.stem for path in (SQL / "tables").glob("*.sql")), "cutor/projections/schema.py: TABLES")
+
+
+def test_each_view_is_on_its_page() -> None:
+    named = {
+        name
+        for path in (SQL / "tables").glob("*.sql")
+        for name in re.findall(r"^CREATE (?:TABLE|VIEW) ([a-z_]+)\b(?!\.)", path.read_text(), re.MULTILINE)
+    }
+    same(VIEWS, named, "docs/pages/views.py: VIEWS")
+
+
+# -- a metric: `METRICS` in cutor/metrics/table.py --------------------------------------------------------------------------
+
+
+def test_each_metric_is_exposed() -> None:
+    defined = {value.name for value in vars(table).values() if isinstance(value, table.Metric)}
+    same((metric.name for metric in table.METRICS), defined, "cutor/metrics/table.py: METRICS")
+    assert len(table.METRICS) == len(defined), "one is in METRICS twice"
+
+
+@pytest.mark.parametrize("name", [name for name, value in vars(table).items() if isinstance(value, table.Metric)])
+def test_each_metric_gets_a_value_somewhere(name: str) -> None:
+    files = [path for path in CUTOR.rglob("*.py") if re.search(rf"\b{name}\b", path.read_text()) and path.name != "table.py"]
+    assert [path for path in files if "cutor.metrics" in path.read_text()], f"cutor/metrics/table.py: nothing observes {name}"
+
+
+# -- a setting: the structs of cutor/config.py ------------------------------------------------------------------------------
+
+
+def settings(section: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the key of every setting, and the name of its field."""
+    for field in msgspec.structs.fields(section):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from settings(field.type, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", field.name
+
+
+SOURCES = {path: path.read_text() for path in CUTOR.rglob("*.py")}
+BY_NAME = ("limits.", "bounds.")
+"""Those are read by their names, all of them alike."""
+
+
+@pytest.mark.parametrize(("key", "name"), [one for one in settings(Config) if not one[0].startswith(BY_NAME)])
+def test_each_setting_is_read_by_somebody(key: str, name: str) -> None:
+    used = [path for path, text in SOURCES.items() if re.search(rf"\.{name}\b", text)]
+    assert used, f"{key}: nothing in cutor/ reads it"
+
+
+# -- an event of environments: `EnvironmentEvent` in cutor/model/environments.py ----------------------------------------------
+
+
+@pytest.mark.parametrize("event_type", get_args(EnvironmentEvent), ids=kind)
+def test_each_event_of_environments_is_in_the_comment_of_its_view(event_type: type[msgspec.Struct]) -> None:
+    assert kind(event_type) in (SQL / "tables/environments.sql").read_text(), "cutor/projections/sql/tables/environments.sql"
+
+
+def test_an_example_is_of_the_type_that_it_stands_for() -> None:
+    assert type(example(Parked)) is Parked

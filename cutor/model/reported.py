@@ -37,16 +37,16 @@ class Reported(NamedTuple):
 def reported(event: Event) -> Reported | None:
     """Return the stages that an event reports, None for none. Whether the event counts is not asked here."""
     match event:
-        case CacheBuilt(stage=stage):
-            return Reported("dependencies", (stage,))
-        case Compiled(stage=stage):
-            return Reported("compile", (stage,))
-        case Ran(stages=stages, index=index):
-            return Reported("run", stages, index)
-        case Finished(dependencies=failed):
-            return None if failed is None else Reported("dependencies", (failed,))
-        case Cleaned(interrupted=part):
-            return _interrupted(part) if isinstance(part, Interrupted) else None
+        case CacheBuilt():
+            return Reported("dependencies", (event.stage,))
+        case Compiled():
+            return Reported("compile", (event.stage,))
+        case Ran():
+            return Reported("run", event.stages, event.index)
+        case Finished():
+            return None if event.dependencies is None else Reported("dependencies", (event.dependencies,))
+        case Cleaned():
+            return _interrupted(event.interrupted) if isinstance(event.interrupted, Interrupted) else None
         case Submitted() | Leased() | CacheLost() | Cancelled() | Rejected() | Parked():
             return None
         case _:

@@ -14,6 +14,8 @@ PURE = [
 ]
 BENEATH = "cutor.errors"
 """The root of all errors, itself pure: see test_core_is_pure.py."""
+FILES = "cutor.private_files"
+"""How cutor writes a file that only its owner may read; it imports nothing of cutor's."""
 FORBIDDEN = {"asyncio", "nats", "os", "socket", "subprocess", "pathlib", "time", "random", "secrets"}
 
 
@@ -42,5 +44,6 @@ def test_only_the_bus_imports_nats() -> None:
 
 def test_the_bus_knows_nothing_of_what_is_in_it() -> None:
     for path in (PACKAGE / "bus").glob("*.py"):
-        foreign = {m for m in imports(path) if m.startswith("cutor") and not m.startswith("cutor.bus")} - {BENEATH}
+        foreign = {m for m in imports(path) if m.startswith("cutor") and not m.startswith("cutor.bus")} - {BENEATH, FILES}
         assert not foreign, f"{path.name} imports {foreign}"
+    assert not {m for m in imports(PACKAGE / "private_files.py") if m.startswith("cutor")}

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import click
 import msgspec
 
 from cutor.cli.field_docs import field_docs
-from cutor.cli.main import COMMANDS, cli
+from cutor.cli.reference_commands import MADE_BY, cli_page
 from cutor.config import Config, LogSettings, parse
 from cutor.containers.settings import DockerSettings
 from cutor.metrics.settings import MetricsSettings
@@ -23,8 +22,6 @@ from cutor.nix.settings import NixSettings
 from cutor.projections.settings import ArchiveSettings, ProjectorSettings
 from cutor.roles.settings import BuilderSettings, RunnerSettings
 from cutor.stack.settings import ServerSettings
-
-MADE_BY: Final = "Made by `python -m cutor.cli.reference`; a test checks that it is current."
 
 SECTIONS: Final[tuple[tuple[str, type[msgspec.Struct]], ...]] = (
     ("server", ServerSettings),
@@ -101,51 +98,6 @@ STAGE is `dependencies`, `compile` or `run`. A request that leaves a limit out g
 refused. A built-in default that is over a configured maximum gives way to it. `cutor doctor` prints the limits that hold, and
 warns of unwise ones; how to choose them is explained in [limits](../explanation/limits.md). Built in, as default / maximum:
 """
-
-
-def cli_page() -> str:
-    """Return the page of the command line."""
-    context = click.Context(cli, info_name="cutor")
-    lines = ["# Command line", "", MADE_BY, "", "```text", "cutor [OPTIONS] COMMAND [ARGS]...", "```", ""]
-    lines += [*_options(cli, context)]
-    lines += ["", " ".join(str(cli.epilog).split()), ""]
-    lines += ["Errors are one plain line on standard error. With `--json`, an error is a document on standard output, too:"]
-    lines += [
-        '`{"error": {"message": …, "exit_code": …}}`, and beside it what `gc` and `env remove` had done before it.',
-        "",
-        "| command | |",
-        "|---|---|",
-    ]
-    lines += [f"| [`{name}`](#cutor-{name}) | {entry.summary} |" for name, entry in COMMANDS.items()]
-    for name in COMMANDS:
-        command = cli.get_command(context, name)
-        assert command is not None, name
-        lines += _command(command, click.Context(command, info_name=name, parent=context))
-    return "\n".join(lines) + "\n"
-
-
-def _command(command: click.Command, context: click.Context) -> Iterator[str]:
-    """Yield the section of a command, and of those beneath it."""
-    usage = " ".join(command.collect_usage_pieces(context))
-    yield from ("", f"## {context.command_path}", "", "```text", f"{context.command_path} {usage}", "```", "")
-    for paragraph in str(command.help).split("\n\n"):
-        yield from (" ".join(paragraph.split()), "")
-    yield from _options(command, context)
-    examples = [line.strip() for line in str(command.epilog).splitlines()[2:]]
-    yield from ("", "```console", *(f"$ {line}" for line in examples), "```")
-    if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            yield from _command(inner, click.Context(inner, info_name=name, parent=context))
-
-
-def _options(command: click.Command, context: click.Context) -> Iterator[str]:
-    """Yield the table of a command's options, as its help shows them."""
-    yield from ("| option | |", "|---|---|")
-    for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)
-        if record is not None and isinstance(parameter, click.Option) and "--help" not in parameter.opts:
-            name, text = (" ".join(part.split()).replace("|", "\\|") for part in record)
-            yield f"| `{name}` | {text} |"
 
 
 def configuration_page() -> str:

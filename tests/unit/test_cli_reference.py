@@ -8,6 +8,7 @@ import pytest
 
 from cutor.cli.main import COMMANDS
 from cutor.cli.reference import PAGES, SECTIONS, configuration_page
+from cutor.cli.reference_commands import PURPOSES
 from cutor.config import Config, Surroundings
 from cutor.errors import DONE, INTERRUPTED, NOT_OK, REFUSED, UNAVAILABLE, WAITED_TOO_LONG
 
@@ -22,6 +23,24 @@ def test_the_page_is_current(name: str) -> None:
 def test_every_command_has_a_section() -> None:
     page = PAGES["cli.md"]()
     assert all(f"\n## cutor {name}\n" in page for name in COMMANDS)
+
+
+def test_every_command_has_one_purpose() -> None:
+    assert sorted(name for names in PURPOSES.values() for name in names) == sorted(COMMANDS)
+
+
+def test_the_overview_has_every_command_and_leads_to_its_section() -> None:
+    head, _, rest = PAGES["cli.md"]().partition("\n## ")
+    listed = re.findall(r"^\| \[`([^`]+)`\]\(#([^)]+)\) \| \S", head, re.MULTILINE)
+    sections = re.findall(r"^##+ cutor (.*)$", rest, re.MULTILINE)
+    assert [name for name, _ in listed] == sections
+    assert all(anchor == f"cutor-{name.replace(' ', '-')}" for name, anchor in listed)
+
+
+def test_every_exit_code_has_a_row() -> None:
+    section = PAGES["cli.md"]().partition("\n## Exit codes\n")[2].partition("\n## ")[0]
+    rows = {int(code) for code in re.findall(r"^\| (\d+) \| \S", section, re.MULTILINE)}
+    assert rows == {DONE, NOT_OK, REFUSED, UNAVAILABLE, WAITED_TOO_LONG, INTERRUPTED}
 
 
 def test_the_help_of_submit_says_what_every_exit_code_means() -> None:

@@ -19,7 +19,7 @@ VENV := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup demo test attacks fault soak bench bench-scale bench-server bench-env bench-projections bench-fold bench-live bench-queries check docs lock clean purge
+.PHONY: help environment setup demo test attacks fault soak bench bench-scale bench-server bench-env bench-projections bench-fold bench-live bench-queries check docs record lock clean purge
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ docs: environment ## write the pages that are made from code anew, then the site
 	@$(VENV)/python docs/generate.py
 	@$(VENV)/python -m sphinx -b html -c docs -d .docs/doctrees --fresh-env --jobs auto --fail-on-warning --keep-going --quiet . .docs/site
 	@printf 'the site: .docs/site/index.html\n'
+
+record: setup ## run the tutorials and the demonstration, and write what they print into their pages
+	@$(VENV)/python -m tests.docs.record
 
 lock: ## write requirements.lock for what pyproject.toml asks for; what was chosen stays (UPGRADE=1: the newest of all)
 	@$(PYTHON) -m venv .setup/lock

@@ -36,6 +36,7 @@ PAGES = sorted(
     if not any(part.startswith(".") or part in {"build", "dist", "site"} for part in page.relative_to(ROOT).parts)
 )
 HOW_TO = ROOT / "docs" / "how-to"
+TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
 FENCE = re.compile(
     r"(?:^ *<!-- not run: (?P<reason>[^>]+?) -->\n)?^(?P<indent> *)```(?P<kind>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
@@ -65,6 +66,7 @@ def snippets(page: Path, *kinds: str) -> list[Snippet]:
 RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
 RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}, ENVIRONMENTS: {"sh", "toml"}, REPLAY: {"sh"}}
 RUN |= {OBSERVE: {"sh", "toml"}, SNAPSHOTS: {"sh", "toml"}}
+RUN |= {page: {"sh", "text"} for page in TUTORIALS}
 RUN |= {ARCHIVE: {"sh", "toml"}, REPORT: {"sh"}, ASK: {"sql"}}
 """Kinds of snippets of a page that a test runs, in this directory (of ASK: test_ask_page.py)."""
 

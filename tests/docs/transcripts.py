@@ -1,0 +1,133 @@
+"""Pages that are a session at a terminal: commands in blocks, and below each what it printed.
+
+A block of ``text`` right below one of ``sh`` is what that prints, standard error included. ``make record`` puts there what it
+printed; `masked` makes of it what is the same in every run. A block that is to end with another exit code than 0 has
+``<!-- exit code N -->`` above it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.docs.snippets import PATIENCE_S, ROOT
+
+BLOCK: Final = re.compile(
+    r"(?:^<!-- exit code (?P<code>\d+) -->\n)?^```sh\n(?P<commands>.*?)^```$(?:\n\n^```text\n(?P<shown>.*?)^```$)?",
+    re.MULTILINE | re.DOTALL,
+)
+MARK: Final = "-- end of a block: exit code"
+HOME: Final = "/home/you"
+
+
+class Block(NamedTuple):
+    """Commands of a page, what it shows of their output (None: nothing), and their exit code."""
+
+    commands: str
+    shown: str | None
+    exit_code: int
+
+
+class Ran(NamedTuple):
+    """What the commands of a block printed, and how the last one ended."""
+
+    output: str
+    exit_code: int
+
+
+def blocks(page: str) -> list[Block]:
+    """Return the blocks of a page's text."""
+    return [Block(one["commands"], one["shown"], int(one["code"] or 0)) for one in BLOCK.finditer(page)]
+
+
+def play(session: Sequence[Block], environment: Mapping[str, str], end: str = "cutor down > /dev/null 2>&1") -> list[Ran]:
+    """Run blocks in one shell of a user of this checkout, one after the other, whatever each comes to; then ``end``."""
+    script = f"trap {end!r} EXIT\n" + "".join(f"{block.commands}printf '\\n{MARK} %s\\n' $?\n" for block in session)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", script],
+        cwd=ROOT,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    said = done.stdout.replace(environment["XDG_DATA_HOME"], f"{HOME}/.local/share")
+    ran = re.findall(rf"(.*?)\n{MARK} (\d+)\n", said, re.DOTALL)
+    assert len(ran) == len(session), said
+    return [Ran(output, int(code)) for output, code in ran]
+
+
+def recorded(page: str, ran: Sequence[Ran]) -> str:
+    """Return the page's text with what its commands printed this time. A block that shows nothing goes on showing nothing."""
+    printed = iter(ran)
+
+    def replace(found: re.Match[str]) -> str:
+        output = next(printed).output
+        if found["shown"] is None:
+            return found[0]
+        before, between = found[0][: found.start("shown") - found.start()], found[0][found.end("shown") - found.start() :]
+        return before + "".join(f"{line.rstrip()}\n" for line in output.rstrip("\n").split("\n")) + between
+
+    return BLOCK.sub(replace, page)
+
+
+CHANGES: Final = [
+    (re.compile(r"^\[ *[\d.]+ s\]"), "[N s]"),
+    (re.compile(r"\S*/cutor-demo-\w+"), "/tmp/cutor-demo"),
+    (re.compile(r"/nix/store/[a-z0-9]{32}"), "/nix/store/HASH"),
+    (re.compile(r"\b[0-9a-f]{12,}\b"), "HEX"),
+    (re.compile(r"\d{4}-\d\d-\d\d(T[\d:.]+Z)?|\b\d\d:\d\d:\d\d[.\d]*"), "TIME"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
+    (re.compile(r'("\w+_ms"|"memory_peak_bytes"): (\d+|null)'), r"\1: N"),
+    (re.compile(r"(^|(?<=  )) *(\N{EN DASH}|\d[\d.,]*( (ms|MiB))?)(?= |$)"), "N"),
+    (re.compile(r"\b\d[\d.,]* (ms|s|MiB|bytes in all|lines below)\b"), r"N \1"),
+    (re.compile(r"[─-]{3,}"), "───"),
+]
+ENDED: Final = re.compile(r"[a-z-]+: [A-Z_]+")
+"""What the demonstration says of an example."""
+
+
+def masked(output: str) -> str:
+    """Return an output without times, sizes, made-up ids and the widths of columns.
+
+    A number stays where a word stands in front of it (``exit 1``, ``run 2``), and so does every line of a program's output,
+    which cutor indents by four spaces. Examples of the demonstration end in another order each time: such lines are sorted.
+    """
+    lines = (
+        line if re.match(r"    (?!\d+  \d\d:)[^\s…]", line) else _masked_line(line) for line in output.rstrip("\n").split("\n")
+    )
+    return "\n".join(
+        line for told, some in groupby(lines, lambda line: bool(ENDED.fullmatch(line))) for line in _put(told, some)
+    )
+
+
+def _put(told: bool, some: Iterable[str]) -> Iterable[str]:
+    return sorted(some) if told else some
+
+
+def _masked_line(line: str) -> str:
+    for pattern, instead in CHANGES:
+        line = pattern.sub(instead, line)
+    return " ".join(line.split())
+
+
+def differences(session: Sequence[Block], ran: Sequence[Ran]) -> list[str]:
+    """Return what is other than the page says, a description each."""
+    found = []
+    for block, one in zip(session, ran, strict=True):
+        if one.exit_code != block.exit_code:
+            found.append(f"{block.commands}ended with {one.exit_code}, not {block.exit_code}:\n{one.output}")
+        elif block.shown is not None and masked(one.output) != masked(block.shown):
+            found.append(f"{block.commands}printed\n{one.output}\nand the page shows\n{block.shown}")
+    return found
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")

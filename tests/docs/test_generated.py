@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -22,16 +24,17 @@ def test_every_outcome_stands_in_the_reference() -> None:
     assert not missing
 
 
-def test_every_file_of_the_map_is_there() -> None:
-    page = (ROOT / "README.md").read_text()
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", page) if "://" not in link]
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_every_file_that_is_linked_to_is_there(name: str) -> None:
+    page = (ROOT / name).read_text()
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", page) if "://" not in link and not link.startswith("#")]
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_the_map_holds_every_part() -> None:
     """Each package and module of cutor, and each folder and file beside it that somebody would look for."""
-    page = (ROOT / "README.md").read_text().partition("## A map")[2].partition("\n## ")[0]
+    page = (ROOT / "CONTRIBUTING.md").read_text().partition("## A map")[2].partition("\n## ")[0]
     named = {link.removesuffix("/") for link in re.findall(r"\]\(([^)]+)\)", page)}
     parts = {
         f"cutor/{path.name}" for path in (ROOT / "cutor").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()

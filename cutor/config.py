@@ -17,8 +17,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from cutor.containers.host_config import OPEN_FILES_CEILING
-from cutor.containers.settings import DockerSettings
+from cutor.containers.settings import OPEN_FILES_CEILING, DockerSettings
 from cutor.errors import REFUSED, CutorError
 from cutor.logs import LogFormat
 from cutor.metrics.settings import MetricsSettings, check_metrics

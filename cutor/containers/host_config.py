@@ -25,6 +25,7 @@ from cutor.containers.labels import (
     UID_LABEL,
     USER_LABEL,
 )
+from cutor.containers.settings import OPEN_FILES_CEILING
 
 Role = Literal["builder", "runner", "store", "parked"]
 StoreUser = Literal["builder", "runner", "command"]
@@ -53,9 +54,6 @@ BUILD_UID: Final = 200_000
 """Root of a builder's user namespace, as the host sees it; it owns the store volumes."""
 
 OPEN_FILES: Final = 1024
-OPEN_FILES_CEILING: Final = 16_384
-"""Hard limit of a container; the jail's helper lowers it to the stage's own. A runner's init has all of it: it is also how many
-descriptors may be on their way in sockets, of the uid's stages, before it can send one itself."""
 
 _MIB: Final = 1 << 20
 

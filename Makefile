@@ -81,6 +81,7 @@ check: environment ## lint, format and types
 docs: environment ## write the pages that are made from code anew, then the site of all pages into .docs/site
 	@$(VENV)/python -m cutor.cli.reference
 	@$(VENV)/python docs/generate.py
+	@$(VENV)/python -m docs.drawing
 	@$(VENV)/python -m sphinx -b html -c docs -d .docs/doctrees --fresh-env --jobs auto --fail-on-warning --keep-going --quiet . .docs/site
 	@printf 'the site: .docs/site/index.html\n'
 

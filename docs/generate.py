@@ -1,21 +1,23 @@
 """Writes the pages that are made from code: ``python docs/generate.py``. With ``--check`` it only says which are stale.
 
 `PAGES` is the table of them; each is made by a module of `docs.pages`, or by what it is about. The pages of command line and
-configuration are made by ``cutor.cli.reference``; ``make docs`` runs both. Beside the pages there is what an empty file of
-views defines (`cutor.projections.definitions`).
+configuration are made by ``cutor.cli.reference``; ``make docs`` runs both. Beside the pages there are the diagrams, as
+DOT (`docs.drawing`), and what an empty file of views defines (`cutor.projections.definitions`).
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from cutor.projections.definitions import DIGEST, Defined, defined
-from docs.pages import metrics, states, views
+from docs.drawing import rendering
+from docs.pages import metrics, parts, states, views
 from tests.attacks.campaign import load_attacks
 from tests.attacks.coverage import page as page_of_attacks
 from tests.fault.page import page as page_of_faults
@@ -32,12 +34,13 @@ def definitions() -> str:
 
 PAGES: Final[dict[Path, Callable[[], str]]] = {
     REFERENCE / "states.md": states.page,
+    REFERENCE / "parts.md": parts.page,
     REFERENCE / "views.md": views.page,
     REFERENCE / "metrics.md": metrics.page,
     REFERENCE / "attacks.md": lambda: page_of_attacks(load_attacks()),
     REFERENCE / "faults.md": lambda: page_of_faults(POINTS),
     DIGEST: definitions,
-}
+} | {rendering.DIRECTORY / f"{name}.dot": partial(rendering.source, name) for name in rendering.DIAGRAMS}
 
 
 def main() -> int:

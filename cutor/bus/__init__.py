@@ -6,6 +6,5 @@ Reading order: ``errors``, ``message``, ``address``, ``tls``, ``tolerant``, ``co
 ``topology_promises``, ``topology_file``, ``restoring``, ``topology``, ``backup_manifest``, ``backup``,
 ``die_with_parent``, ``server_file``, ``ports``, ``embedded``, ``letting_go``;
 ``lean`` for the command line.
-Pure, which a test checks: ``errors``, ``message``, ``verdict``, ``pull``, ``turns``, ``topology_diff``, ``topology_promises``,
-``topology_file``, ``restoring``, ``backup_manifest``, ``address``, ``permission``.
+Modules that say "Pure." of themselves decide, and import nothing of the bus that does not: a test checks that.
 """

@@ -1,4 +1,4 @@
-"""What can go wrong between cutor and its event log. The message is one line: what, where, what to do."""
+"""What can go wrong between cutor and its event log. The message is one line: what, where, what to do. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pulling from a consumer with pulls of our own: short expiries, idle heartbeats, several in flight.
+"""Pulling from a consumer with pulls of our own: short expiries, idle heartbeats, several in flight. Pure.
 
 The server delivers a consumer's messages under their own subjects, so a message does not say which pull it answers. The
 bookkeeping (`PullWindow`, pure) therefore counts messages owed over all pulls; the end of a pull says how many of its

@@ -1,4 +1,4 @@
-"""Whose turn is it? Smooth weighted round robin over tenants, as a pure value.
+"""Whose turn is it? Smooth weighted round robin over tenants, as a value. Pure.
 
 At every turn each lane that takes part gains its weight as credit; the one with the most credit is chosen and pays the sum
 of the weights that took part. Among lanes that are always ready, the turns of a lane are spread evenly and their share is

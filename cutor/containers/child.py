@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import aiohttp
 from aiodocker import Docker
@@ -19,11 +19,9 @@ from yarl import URL
 
 from cutor.containers.errors import EngineFailure, one_line
 
-if TYPE_CHECKING:
-    from cutor.containers.engine import Engine
-
 STDERR_TAIL_BYTES: Final = 4096
 _STDOUT, _STDERR = 1, 2
+T = TypeVar("T")
 
 
 def pipes_of(docker: Docker, container_id: str) -> Stream:
@@ -55,13 +53,33 @@ class ContainerState:
         return f"the container ended with {self.exit_code}{reason}{': ' + self.error if self.error else ''}"
 
 
+class Requests(Protocol):
+    """What a container asks of the `Engine` that made it."""
+
+    async def call(self, what: str, request: Awaitable[T], *, keep_status: set[int] | None = None) -> T:
+        """Await one request. Raises `EngineFailure`."""
+        ...
+
+    def post(self, path: str, body: dict[str, Any]) -> Awaitable[Any]:
+        """Return a POST request that aiodocker has no method for."""
+        ...
+
+    async def remove(self, container_id: str) -> bool:
+        """Kill and remove a container. Raises `EngineFailure`."""
+        ...
+
+    async def discard(self, container_id: str, name: str) -> None:
+        """Kill and remove a container, trying again for as long as Docker fails."""
+        ...
+
+
 class Child:
     """A started container with its stdin, stdout and stderr attached.
 
     One task may read (`receive`) while another writes (`send`). stderr is kept as a bounded tail while stdout is read.
     """
 
-    def __init__(self, engine: Engine, container: DockerContainer, stream: Stream, name: str) -> None:
+    def __init__(self, engine: Requests, container: DockerContainer, stream: Stream, name: str) -> None:
         self._engine = engine
         self._container = container
         self._stream = stream

@@ -12,25 +12,6 @@ IN_THE_IMAGE = ("jail/inside", "nix/inside")
 HEAVY = {"nats", "aiodocker", "aiohttp", "duckdb", "rich", "uvloop", "yaml", "asyncio"}
 
 
-HOMES = {"nats": "bus", "aiodocker": "containers", "duckdb": "projections"}
-
-
-def imported(source: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found
-
-
-@pytest.mark.parametrize("library", HOMES)
-def test_a_library_has_one_home(library: str) -> None:
-    importers = {path.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*.py") if library in imported(path)}
-    assert importers == {HOMES[library]}
-
-
 def reads_environment(source: Path) -> bool:
     return any(
         isinstance(node, ast.Attribute)

@@ -1,0 +1,163 @@
+"""The parts of cutor, and what imports what: by grimp's graph of all imports, those for types alone and in functions included.
+
+`docs.drawing.parts` has the table of the parts; the component diagram is drawn from it.
+"""
+
+import ast
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from docs.drawing.parts import PARTS, edges, imports, own_modules, part_of, parts_of, reduced
+
+ROOT = Path(__file__).parents[2]
+ORDER = [part.name for part in PARTS]
+IO = {
+    "asyncio",
+    "nats",
+    "aiodocker",
+    "duckdb",
+    "os",
+    "socket",
+    "subprocess",
+    "pathlib",
+    "time",
+    "random",
+    "secrets",
+    "uuid",
+    "io",
+}
+SERVES_EVERYBODY = {"msgspec"}
+MODEL = [module for module in own_modules() if f"{module}.".startswith("cutor.model.")]
+IN_THE_IMAGE = ROOT / "deploy/image/contents.txt"
+
+
+@cache
+def source(module: str) -> Path:
+    path = ROOT / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def says_pure(module: str) -> bool:
+    about = ast.get_docstring(ast.parse(source(module).read_text())) or ""
+    return any(line.endswith("Pure.") for line in about.splitlines())
+
+
+PURE = [module for module in own_modules() if module in MODEL or says_pure(module)]
+
+
+def imported_by(module: str) -> set[str]:
+    return set(imports().find_modules_directly_imported_by(module))
+
+
+def own(module: str) -> set[str]:
+    return {name for name in imported_by(module) if name.partition(".")[0] == "cutor"}
+
+
+def foreign(module: str) -> set[str]:
+    return imported_by(module) - own(module)
+
+
+def calls(module: str) -> set[str]:
+    """Return the plain names that a module calls."""
+    nodes = ast.walk(ast.parse(source(module).read_text()))
+    return {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_module_belongs_to_one_part() -> None:
+    assert len(own_modules()) > 400
+    assert {module: parts_of(module) for module in own_modules() if len(parts_of(module)) != 1} == {}
+
+
+def test_every_module_that_a_part_names_is_there() -> None:
+    assert [module for part in PARTS for module in part.modules if module not in imports().modules] == []
+
+
+def test_a_part_imports_only_what_stands_beneath_it() -> None:
+    """So there is no circle among them, either."""
+    assert len(edges()) > len(PARTS)
+    assert {pair: those for pair, those in edges().items() if ORDER.index(pair[0]) > ORDER.index(pair[1])} == {}
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    done = set[str]()
+
+    def follow(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " imports ".join([*above[above.index(module) :], module])
+        if module not in done:
+            for name in own(module):
+                follow(name, (*above, module))
+        done.add(module)
+
+    for module in own_modules():
+        follow(module, ())
+
+
+def test_what_is_not_drawn_is_implied() -> None:
+    reached: dict[str, set[str]] = {}
+    for part in reversed(ORDER):
+        drawn = {imported for importer, imported in reduced() if importer == part}
+        reached[part] = drawn.union(*(reached[one] for one in drawn))
+    assert [pair for pair in edges() if pair[1] not in reached[pair[0]]] == []
+    assert reduced() < edges().keys()
+
+
+def test_the_part_inside_is_what_the_image_holds() -> None:
+    """It imports the standard library of the image's Python and nothing else of cutor's."""
+    held = {line.split()[0] for line in IN_THE_IMAGE.read_text().splitlines() if line.startswith("cutor/")}
+    inside = [module for module in own_modules() if part_of(module) == "inside"]
+    files = {str(source(module).relative_to(ROOT)) for module in inside}
+    assert held - files == {"cutor/jail/__init__.py", "cutor/nix/__init__.py"}
+    assert files <= held
+    assert {name for module in inside for name in foreign(module)} <= sys.stdlib_module_names
+
+
+# -- foreign libraries -------------------------------------------------------------------------------------------------
+
+
+def test_a_library_has_one_home() -> None:
+    """All but the standard library, and what serves everybody."""
+    homes: dict[str, set[str]] = {}
+    for module in own_modules():
+        for name in foreign(module) - sys.stdlib_module_names - SERVES_EVERYBODY:
+            homes.setdefault(name, set()).add(part_of(module))
+    assert homes == {library: {part.name} for part in PARTS for library in part.libraries}
+
+
+# -- the core ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_core_does_no_io(module: str) -> None:
+    """All of `cutor.model`; elsewhere each module that says "Pure." of itself."""
+    assert not foreign(module) & IO
+    assert not calls(module) & {"open", "input", "print", "exec", "eval", "__import__"}
+
+
+@pytest.mark.parametrize("module", MODEL)
+def test_the_core_knows_nothing_of_the_rest(module: str) -> None:
+    """Beside the root of all errors, which is beneath everything."""
+    assert own(module) <= {*MODEL, "cutor.errors"}
+
+
+def test_what_decides_in_the_bus_knows_nothing_of_its_connections() -> None:
+    decides = [module for module in PURE if module.rpartition(".")[0] == "cutor.bus"]
+    assert len(decides) > 10
+    assert {module: names for module in decides if (names := own(module) - {*decides, "cutor.errors"})} == {}
+
+
+def test_the_bus_knows_nothing_of_what_is_in_it() -> None:
+    bus = [module for module in own_modules() if part_of(module) == "bus"]
+    beneath = {name for module in bus for name in own(module)} - {*bus}
+    assert {part_of(name) for name in beneath} == {"base"}
+
+
+def test_there_is_a_core_to_look_at() -> None:
+    names = {module.removeprefix("cutor.") for module in PURE}
+    assert {"model.state", "model.decide", "model.events", "model.request", "model.messages"} <= names
+    assert {"errors", "progress", "text", "nix.key", "nix.settings", "bus.verdict", "bus.topology_file"} <= names

@@ -27,7 +27,7 @@ from cutor.containers.labels import (
 )
 from cutor.containers.settings import OPEN_FILES_CEILING
 
-Role = Literal["builder", "runner", "store", "parked"]
+Role = Literal["builder", "runner", "store", "pause"]
 StoreUser = Literal["builder", "runner", "command"]
 """Whom a store's container serves: a role of the instance, or a command such as ``cutor gc``."""
 
@@ -41,10 +41,10 @@ ENVIRONMENT: Final = ["PATH=/usr/bin", "LANG=C.UTF-8", "MALLOC_MMAP_THRESHOLD_=1
 RUNNER_COMMAND: Final = ["/usr/bin/python3", "-I", "-S", f"{CODE_DIRECTORY}/worker_init.pyc"]
 """Of a runner's container: all modules of its init in one file (``deploy/image/bundle.py``). ``-I -S`` leave out the site
 module, the environment and the directory."""
-PARKED_COMMAND: Final = ["/opt/cutor/bin/busybox", "cat"]
-"""Of a parked container: waits for the end of its standard input, and does nothing else."""
-PARKED_UID: Final = 65_534
-"""As whom a parked container waits: no slot's and no build's."""
+PAUSE_COMMAND: Final = ["/opt/cutor/bin/busybox", "cat"]
+"""Of a pause container: waits for the end of its standard input, and does nothing else."""
+PAUSE_UID: Final = 65_534
+"""As whom a pause container waits: no slot's and no build's."""
 NO_NETWORK: Final = "none"
 """Docker's name of the network that has nothing in it but a loopback."""
 REFUSE_ARGUMENT: Final = "--refuse"
@@ -192,7 +192,7 @@ def runner_spec(
     """Return the container of one submission: unprivileged, one uid of its own, the store read-only.
 
     ``uid`` (and gid) is lent to it: two running containers must not share one, nor may anything else on the host use it, so
-    that they share no per-uid resource of the kernel's. ``network`` is that of a parked container (`parked_network`), or none
+    that they share no per-uid resource of the kernel's. ``network`` is that of a pause container (`pause_network`), or none
     at all, which takes Docker twice as long.
     """
     writable = (
@@ -206,7 +206,7 @@ def runner_spec(
     host["NetworkMode"] = network
     spec = _spec(identity, "runner", image, f"{uid}:{uid}", [*RUNNER_COMMAND, seccomp.program_policy()], host)
     if network != NO_NETWORK:
-        del spec.body["Hostname"]  # Docker gives it the parked one's, and refuses another
+        del spec.body["Hostname"]  # Docker gives it the pause container's, and refuses another
     spec.body["Labels"] |= {UID_LABEL: str(uid), STORE_LABEL: storage.store_volume}
     return spec
 
@@ -217,15 +217,15 @@ def use_mark(identity: Identity, store_volume: str, key: str) -> VolumeSpec:
     return VolumeSpec(f"cutor-{identity.instance}-uses-{identity.token}", labels)
 
 
-def parked_spec(identity: Identity, *, image: str) -> ContainerSpec:
+def pause_spec(identity: Identity, *, image: str) -> ContainerSpec:
     """Return a container that does nothing: others join its network namespace, which has a loopback and nothing behind it."""
     host = _host_config(Resources(memory_bytes=16 * _MIB, processes=4), (), ())
     _mask_system_paths(host)
-    return _spec(identity, "parked", image, f"{PARKED_UID}:{PARKED_UID}", PARKED_COMMAND, host)
+    return _spec(identity, "pause", image, f"{PAUSE_UID}:{PAUSE_UID}", PAUSE_COMMAND, host)
 
 
-def parked_network(container_id: str) -> str:
-    """Return the network of containers that join a parked container's."""
+def pause_network(container_id: str) -> str:
+    """Return the network of containers that join a pause container's."""
     return f"container:{container_id}"
 
 

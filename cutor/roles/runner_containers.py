@@ -20,7 +20,7 @@ from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError, EngineFailure
 from cutor.containers.host_config import Identity, Resources, RunnerStorage, runner_spec
 from cutor.containers.occupancy import Occupancy
-from cutor.containers.parked import ParkedNetwork
+from cutor.containers.pause import PauseNetwork
 from cutor.containers.pool import Bounds, Pool
 from cutor.containers.surplus import Surplus
 from cutor.jail.session import WorkerSession
@@ -72,7 +72,7 @@ class RunnerContainers:
         self._context = context
         self._slots = slots
         self._resources = resources  # what the last submission wanted: the next one often wants the same
-        self._network = ParkedNetwork(engine, context.config.docker.image, context.instance, context.data)
+        self._network = PauseNetwork(engine, context.config.docker.image, context.instance, context.data)
         self._storage = RunnerStorage(store_volume=context.config.nix.store_volume)
         self._pool = Pool(self._made_ahead, Bounds(settings.least_ready, settings.most_ready), returning=settings.reuses)
 

@@ -140,7 +140,7 @@ def is_left(found: ContainerSummary, role: Role) -> bool:
     if found.labels.get(ROLE_LABEL) == "store":
         user = found.labels.get(USER_LABEL)
         return user == role or (user == "command" and found.has_ended)
-    if found.labels.get(ROLE_LABEL) == "parked":
+    if found.labels.get(ROLE_LABEL) == "pause":
         return role == "runner"
     return found.labels.get(ROLE_LABEL) == role
 

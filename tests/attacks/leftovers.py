@@ -103,8 +103,8 @@ class Watch:
         """Return the ids of all containers so far, but of those that run because a runner does: others take their place."""
         made = {line.split()[0] for line in self._made.lines()}
         made |= set(container_ids(self._label, full=True))
-        parked = container_ids(self._label, "label=cutor.role=parked", "status=running", full=True)
-        return made - set(parked) - self._idle()
+        pause = container_ids(self._label, "label=cutor.role=pause", "status=running", full=True)
+        return made - set(pause) - self._idle()
 
     def _idle(self) -> set[str]:
         """Return the containers that wait for a submission: nothing is handed in while it is looked what is left."""

@@ -54,11 +54,6 @@ def test_streams_are_those_of_streams_yaml() -> None:
     assert set(re.findall(r"\b[A-Z]{5,}\b", said("stream"))) == names
 
 
-def test_the_two_meanings_of_parked_name_each_other() -> None:
-    assert "(#parked-container)" in said("parked submission")
-    assert "(#parked-submission)" in said("parked container")
-
-
 def test_every_term_is_there_once() -> None:
     terms = re.findall(r"^### (.+)$", PAGE, re.MULTILINE)
     assert len(terms) > 90

@@ -51,7 +51,7 @@ REQUESTS: Final = {
     "remove volume": "mark-remove",
 }
 """The beginning of what `Engine.call` says that it does, and the point's word for it."""
-PARKED: Final = "-parked-"
+PAUSE: Final = "-pause-"
 """In the name of a container that serves no submission, and so is none of these."""
 SUBJECTS: Final = {
     "cutor.body.": "append-body",
@@ -164,7 +164,7 @@ def _wrap_engine(role: str) -> None:
     @wraps(call)
     async def calling(self: engine.Engine, what: str, request: Awaitable[Any], **more: Any) -> Any:
         word = next((word for beginning, word in REQUESTS.items() if what.startswith(beginning)), None)
-        if word is None or PARKED in what:
+        if word is None or PAUSE in what:
             return await call(self, what, request, **more)
         try:
             passed(f"{role}.{word}.before")

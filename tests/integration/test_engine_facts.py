@@ -14,7 +14,7 @@ from aiodocker.volumes import DockerVolume
 
 from cutor.containers.engine import Engine
 from cutor.containers.facts import Facts
-from cutor.containers.host_config import Identity, parked_spec
+from cutor.containers.host_config import Identity, pause_spec
 from tests.child_image import IMAGE
 from tests.integration.stage_support import connected
 
@@ -175,7 +175,7 @@ async def test_a_connection_that_ends_makes_it_ask_again_and_listening_begins_an
 
 async def test_an_engine_has_more_containers_attached_than_a_connection_pool_holds(engine: Counting) -> None:
     identity = Identity(f"0{secrets.token_hex(5)}0", secrets.token_hex(6))
-    child = await engine.start(parked_spec(identity, image=IMAGE))
+    child = await engine.start(pause_spec(identity, image=IMAGE))
     try:
         async with AsyncExitStack() as attached, asyncio.timeout(PATIENCE_S):
             for _ in range(120):

@@ -145,7 +145,7 @@ async def test_without_a_pool_each_is_made_when_it_is_wanted(tmp_path: Path) -> 
             for one in lent:
                 await one.session.ready()
                 await containers.give_back(one)
-            assert [one.labels["cutor.role"] for one in await engine.list(context.instance)] == ["parked"]
+            assert [one.labels["cutor.role"] for one in await engine.list(context.instance)] == ["pause"]
         assert await engine.list(context.instance) == []
     slots.close()
 

@@ -17,8 +17,8 @@ from cutor.containers.host_config import (
     Tmpfs,
     builder_spec,
     entry_command,
-    parked_network,
-    parked_spec,
+    pause_network,
+    pause_spec,
     runner_spec,
     store_spec,
     use_mark,
@@ -95,20 +95,20 @@ def test_a_box_is_bounded_in_files_as_a_jails_own_directories_are() -> None:
 
 def test_a_runner_that_joins_a_network_differs_in_nothing_else() -> None:
     """Docker refuses a host name there: it is that of the container whose network is joined."""
-    joined = runner_spec(IDENTITY, image="image", uid=300_007, resources=RESOURCES, network=parked_network("abc")).body
+    joined = runner_spec(IDENTITY, image="image", uid=300_007, resources=RESOURCES, network=pause_network("abc")).body
     assert joined["HostConfig"]["NetworkMode"] == "container:abc"
     assert joined["HostConfig"] | {"NetworkMode": "none"} == RUNNER.body["HostConfig"]
     assert joined | {"Hostname": "cutor", "HostConfig": RUNNER.body["HostConfig"]} == RUNNER.body
     assert "Hostname" not in joined
 
 
-def test_a_parked_container_waits_and_can_do_nothing_else() -> None:
+def test_a_pause_container_waits_and_can_do_nothing_else() -> None:
     """It has no network, no capability, no volume and nothing to write to, and it is nobody's uid."""
-    body = parked_spec(Identity("one", "abc", data=PurePath("/srv/data")), image="image").body
+    body = pause_spec(Identity("one", "abc", data=PurePath("/srv/data")), image="image").body
     host = body["HostConfig"]
     assert body["Cmd"] == ["/opt/cutor/bin/busybox", "cat"]
     assert body["User"] == "65534:65534"
-    assert body["Labels"] == {"cutor": "one", "cutor.role": "parked", "cutor.data": "/srv/data"}
+    assert body["Labels"] == {"cutor": "one", "cutor.role": "pause", "cutor.data": "/srv/data"}
     assert (host["NetworkMode"], host["IpcMode"], host["CapDrop"], host["ReadonlyRootfs"]) == ("none", "none", ["ALL"], True)
     assert (host["Memory"], host["MemorySwap"], host["PidsLimit"]) == (16 << 20, 16 << 20, 4)
     assert (host["Mounts"], host["Tmpfs"]) == ([], {})

@@ -23,13 +23,13 @@ from cutor.containers.host_config import (
     BOX_DIRECTORY,
     CODE_DIRECTORY,
     NO_NETWORK,
-    PARKED_COMMAND,
+    PAUSE_COMMAND,
     ContainerSpec,
     Identity,
     Resources,
     RunnerStorage,
-    parked_network,
-    parked_spec,
+    pause_network,
+    pause_spec,
     runner_spec,
 )
 from cutor.containers.seccomp import program_policy
@@ -148,7 +148,7 @@ class Programs:
 
 
 class Containers:
-    """Bare containers, each made, started, ended by itself and removed; ``network`` is that of a parked one, which all join."""
+    """Bare containers, each made, started, ended by itself and removed; all join the ``network``, a pause container's."""
 
     def __init__(self, engine: Engine, docker: Docker, there: There, network: str) -> None:
         self._engine = engine
@@ -161,11 +161,11 @@ class Containers:
     async def of(cls, engine: Engine, there: There) -> AsyncIterator[Containers]:
         """Park a container without a network, as a runner does."""
         async with Docker() as docker:
-            parked = await engine.start(parked_spec(there.identity(), image=there.image))
+            pause = await engine.start(pause_spec(there.identity(), image=there.image))
             try:
-                yield cls(engine, docker, there, parked_network(parked.id))
+                yield cls(engine, docker, there, pause_network(pause.id))
             finally:
-                await parked.remove()
+                await pause.remove()
 
     def _spec(self, command: list[str]) -> ContainerSpec:
         return self._there.spec(Resources(memory_bytes=128 * MIB, processes=64), command, self.network)
@@ -173,7 +173,7 @@ class Containers:
     async def own(self) -> dict[str, float]:
         """Have one as a runner has it, in which a program waits for the end of its input; return what each call took."""
         took: dict[str, float] = {}
-        child = await timed(took, "create, attach, start", self._engine.start(self._spec(PARKED_COMMAND)))
+        child = await timed(took, "create, attach, start", self._engine.start(self._spec(PAUSE_COMMAND)))
         try:
             await timed(took, "end", child.end(PATIENCE_S))
         finally:

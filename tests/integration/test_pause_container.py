@@ -16,8 +16,8 @@ from yarl import URL
 from cutor.containers.child import Child
 from cutor.containers.engine import Engine
 from cutor.containers.errors import EngineRefused
-from cutor.containers.host_config import ContainerSpec, Identity, parked_spec, runner_spec
-from cutor.containers.parked import ParkedNetwork
+from cutor.containers.host_config import ContainerSpec, Identity, pause_spec, runner_spec
+from cutor.containers.pause import PauseNetwork
 from cutor.jail.session import WorkerSession
 from cutor.roles.sweep import sweeping
 from tests.child_image import IMAGE
@@ -54,12 +54,12 @@ LISTENING = "cd /proc/net; cat tcp tcp6 udp udp6 raw unix | grep -v '^ *sl\\|^Nu
 
 
 class Network:
-    """A parked network with containers of one runner in it."""
+    """A shared network with containers of one runner in it."""
 
-    def __init__(self, engine: Engine, instance: str, parked: ParkedNetwork) -> None:
+    def __init__(self, engine: Engine, instance: str, pause: PauseNetwork) -> None:
         self.engine = engine
         self.instance = instance
-        self.parked = parked
+        self.pause = pause
 
     def spec(self, network: str, *command: str) -> ContainerSpec:
         """Return a runner's container in a network; one with a ``command`` is as one whose init was taken over."""
@@ -71,7 +71,7 @@ class Network:
 
     async def start(self, *command: str) -> Child:
         """Start a container in it."""
-        return await self.parked.start(lambda network: self.spec(network, *command))
+        return await self.pause.start(lambda network: self.spec(network, *command))
 
     async def python(self, text: str) -> Child:
         """Start one in which Python runs beside every jail."""
@@ -86,22 +86,22 @@ class Network:
         await child.remove()
         return b"".join(pieces).decode()
 
-    async def parked_ones(self) -> list[str]:
-        """Return the ids of parked containers, running or not."""
-        return [one.id for one in await self.engine.list(self.instance) if one.labels["cutor.role"] == "parked"]
+    async def pause_containers(self) -> list[str]:
+        """Return the ids of pause containers, running or not."""
+        return [one.id for one in await self.engine.list(self.instance) if one.labels["cutor.role"] == "pause"]
 
 
 @asynccontextmanager
 async def networked() -> AsyncIterator[Network]:
     """Lend a network; in the end nothing is left."""
-    instance = f"parked-{secrets.token_hex(4)}"
+    instance = f"pause-{secrets.token_hex(4)}"
     async with connected() as engine:
-        parked = ParkedNetwork(engine, IMAGE, instance)
-        network = Network(engine, instance, parked)
+        pause = PauseNetwork(engine, IMAGE, instance)
+        network = Network(engine, instance, pause)
         try:
-            async with parked.kept():
+            async with pause.kept():
                 yield network
-            assert await network.parked_ones() == []
+            assert await network.pause_containers() == []
         finally:
             for one in await engine.list(instance):
                 await engine.remove(one.id)
@@ -173,14 +173,14 @@ async def test_one_that_ends_is_replaced_and_who_joined_it_goes_on(end: str, cap
         first = await network.start()
         session = WorkerSession(first, RESOURCES)
         await session.ready()
-        (parked,) = await network.parked_ones()
+        (pause,) = await network.pause_containers()
         if end == "killed":
-            await network.engine.call("kill", network.engine.post(f"containers/{parked}/kill", {}))
+            await network.engine.call("kill", network.engine.post(f"containers/{pause}/kill", {}))
         else:
-            await network.engine.remove(parked)
+            await network.engine.remove(pause)
         second = await network.start()
         await WorkerSession(second, RESOURCES).ready()
-        assert parked not in await network.parked_ones() or end == "killed"
+        assert pause not in await network.pause_containers() or end == "killed"
         await session.hand_over(await submission(network.engine, {"cutor-run.sh": "exec cat"}))
         report = await session.run_test(0, args=[], stdin=b"goes on", limit=LIMIT)
         assert report.stdout == b"goes on"
@@ -200,9 +200,9 @@ async def test_one_that_ends_while_a_container_is_made_is_replaced() -> None:
                 subprocess.run(["docker", "rm", "--force", name.removeprefix("container:")], check=True, capture_output=True)
             return network.spec(name)
 
-        child = await network.parked.start(spec)
+        child = await network.pause.start(spec)
         assert (await child.state()).running
-        assert joined[1:] == [f"container:{one}" for one in await network.parked_ones()]
+        assert joined[1:] == [f"container:{one}" for one in await network.pause_containers()]
         await child.remove()
 
 
@@ -216,20 +216,20 @@ async def test_what_is_refused_for_another_reason_is_not_tried_again() -> None:
             return network.spec(joined, "/no/such/program")
 
         with pytest.raises(EngineRefused, match="no such file"):
-            await network.parked.start(spec)
+            await network.pause.start(spec)
         assert specs == 1
-        assert len(await network.parked_ones()) == 1
+        assert len(await network.pause_containers()) == 1
 
 
 async def test_it_ends_with_its_runner_and_the_next_one_sweeps_it() -> None:
     async with networked() as network:
-        left = await network.engine.start(parked_spec(Identity(network.instance, "left"), image=IMAGE))
+        left = await network.engine.start(pause_spec(Identity(network.instance, "left"), image=IMAGE))
         await left.close_stdin()
         async with asyncio.timeout(PATIENCE_S):
             while (await left.state()).running:
                 await asyncio.sleep(0.05)
         async with sweeping(network.engine, network.instance, "builder"):
-            assert await network.parked_ones() == [left.id]
+            assert await network.pause_containers() == [left.id]
         async with sweeping(network.engine, network.instance, "runner") as swept:
             assert swept.stuck == ()
-            assert await network.parked_ones() == []
+            assert await network.pause_containers() == []

@@ -236,11 +236,7 @@ class WorkerSession:
         if self._over:
             raise SessionFault(f"the {kind} stage comes after the last run")
         await self._rest()
-        if self._surplus is not None:
-            await self._surplus.take_back(self._held.resting_bytes)
-        held_bytes = self._held.resting_bytes + (self._held.copy_bytes if kind == "run" else KEPT_MEMORY_BYTES)
-        memory_bytes = stage_memory_bytes(limit, held_bytes, len(stdin))
-        await self._room.make(memory_bytes, limit.processes + OWN_TASKS)
+        await self._make_room(kind, limit, len(stdin))
         header = {
             "type": "stage",
             "kind": kind,
@@ -265,6 +261,13 @@ class WorkerSession:
             raise
         self.clean = clean and not self._copied and ended_by_itself(report)
         return report
+
+    async def _make_room(self, kind: Literal["compile", "run"], limit: Limit, stdin_bytes: int) -> None:
+        """Let the container have what a stage may take, beside what it holds."""
+        if self._surplus is not None:
+            await self._surplus.take_back(self._held.resting_bytes)
+        held_bytes = self._held.resting_bytes + (self._held.copy_bytes if kind == "run" else KEPT_MEMORY_BYTES)
+        await self._room.make(stage_memory_bytes(limit, held_bytes, stdin_bytes), limit.processes + OWN_TASKS)
 
     async def _reported(self, kind: str, index: int, limit: Limit) -> StageReport:
         """Return the report of the running stage. Raises `SessionFault`, and `EnvironmentMissing` for one that says nothing."""

@@ -7,10 +7,8 @@ has the argument.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
-from pathlib import Path
 from typing import Final
 
 from cutor.bus import horizon
@@ -18,14 +16,12 @@ from cutor.bus.connection import Bus
 from cutor.bus.horizon import GRACE_S, Horizon
 from cutor.journal import Journal
 from cutor.model.subjects import BODIES
-from cutor.projections.archive.errors import ArchiveForeign, MessagesMissing
 from cutor.projections.archive.joined import Joined
+from cutor.projections.archive.kept import kept_as_sealed
 from cutor.projections.archive.place import Archive
 from cutor.projections.archive.references import Holder, References, still_refers
 from cutor.projections.archive.retention import NS_PER_S, Expiry, check_limits
 from cutor.projections.archive.sealing import state_of
-from cutor.projections.archive.segment_file import messages_of
-from cutor.projections.folds.rows import fingerprint
 
 STEP: Final = 4096
 """Most messages that go at one time: 2 GiB, which are compared with their archive."""
@@ -89,29 +85,11 @@ async def plan(
 async def _compared(bus: Bus, joined: Joined, first: int, last: int, tell: Tell) -> dict[int, str]:
     """Compare a range of the archive with the stream, message by message; return their subjects."""
     subjects: dict[int, str] = {}
-    expected = 0
-    await joined.check_gaps(first, last)
-    for piece in joined.pieces(first, last):
-        await joined.check(piece)
-        expected += piece.last + 1 - piece.first
-        reading = bus.read_batches(BODIES, from_sequence=piece.first, until_sequence=piece.last, batch=BATCH)
-        async with aclosing(reading) as batches:
-            async for kept in batches:
-                sealed = await asyncio.to_thread(_prints, piece.path, kept[0].sequence, kept[-1].sequence)
-                if sealed != [fingerprint(one) for one in kept]:
-                    raise ArchiveForeign(
-                        f"{piece.path}: between {kept[0].sequence} and {kept[-1].sequence} it is not what the stream holds: "
-                        "nothing is let go of"
-                    )
-                subjects |= {one.sequence: one.subject for one in kept}
-                tell(kept[-1].sequence, last)
-    if len(subjects) != expected:
-        raise MessagesMissing(f"{BODIES}: of {first} to {last} only {len(subjects)} messages are sealed and in the stream")
+    async with aclosing(kept_as_sealed(bus, joined, BODIES, first, last, batch=BATCH)) as batches:
+        async for kept in batches:
+            subjects |= {one.sequence: one.subject for one in kept}
+            tell(kept[-1].sequence, last)
     return subjects
-
-
-def _prints(path: Path, first: int, last: int) -> list[str]:
-    return [fingerprint(one) for some in messages_of(BODIES, path, first, last) for one in some]
 
 
 async def _first_held(bus: Bus, subjects: dict[int, str], references: References) -> tuple[int, Holder] | None:

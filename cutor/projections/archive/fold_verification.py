@@ -122,16 +122,7 @@ async def _compared(copy: Path, folded: Path, scratch: Path) -> Comparison:
     """Compare in a thread; who is cancelled waits until it has stopped."""
     try:
         compared = Compared(copy, folded, scratch)
-        try:
-            work = asyncio.create_task(asyncio.to_thread(compared.compare))
-            try:
-                return await asyncio.shield(work)
-            except asyncio.CancelledError:
-                compared.stop()
-                await asyncio.wait([work])
-                raise
-        finally:
-            compared.close()
+        return await compared.in_thread(compared.compare)
     except duckdb.Error as error:
         if any(words in str(error) for words in FULL):
             raise ViewsUnwritable(f"{scratch}: the fold cannot be compared: {one_line(error)}") from error

@@ -9,26 +9,22 @@ archive (`Archive.held`): what was compared is what is there when it goes.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from cutor.bus.connection import Bus
 from cutor.bus.letting_go import check_purge, let_go
-from cutor.bus.message import Stored
 from cutor.errors import REFUSED
 from cutor.journal import Journal
 from cutor.model.state import TERMINAL
 from cutor.model.subjects import EVENTS, Address
-from cutor.projections.archive.errors import ArchiveError, ArchiveForeign, MessagesMissing
+from cutor.projections.archive.errors import ArchiveError, ArchiveForeign
 from cutor.projections.archive.joined import Joined
+from cutor.projections.archive.kept import kept_as_sealed
 from cutor.projections.archive.manifest import Segment
 from cutor.projections.archive.place import Archive
-from cutor.projections.archive.segment_file import messages_of
 from cutor.projections.archive.unended import Begun, Unended
-from cutor.projections.folds.rows import fingerprint
 from cutor.undisturbed import to_the_end
 
 BATCH: Final = 20_000
@@ -147,31 +143,13 @@ async def plan(bus: Bus, archive: Archive, keep_s: float, *, tell: Tell = lambda
 
 async def _compared(bus: Bus, joined: Joined, first: int, last: int, tell: Tell) -> list[Begun]:
     """Compare a range of the archive with the stream; return the submissions that begin in it and do not end in it."""
-    unended, compared, expected = Unended(), 0, 0
-    await joined.check_gaps(first, last)
-    for piece in joined.pieces(first, last):
-        await joined.check(piece)
-        expected += piece.last + 1 - piece.first
-        reading = bus.read_batches(EVENTS, from_sequence=piece.first, until_sequence=piece.last, batch=BATCH)
-        async with aclosing(reading) as batches:
-            async for kept in batches:
-                sealed = await asyncio.to_thread(_sealed, piece.path, kept[0].sequence, kept[-1].sequence)
-                if [fingerprint(one) for one in sealed] != [fingerprint(one) for one in kept]:
-                    raise ArchiveForeign(
-                        f"{piece.path}: between {kept[0].sequence} and {kept[-1].sequence} it is not what the stream holds: "
-                        "nothing is let go of"
-                    )
-                for one in kept:
-                    unended.take(one)
-                compared += len(kept)
-                tell(kept[-1].sequence, last)
-    if compared != expected:
-        raise MessagesMissing(f"{EVENTS}: of {first} to {last} only {compared} messages are sealed and in the stream")
+    unended = Unended()
+    async with aclosing(kept_as_sealed(bus, joined, EVENTS, first, last, batch=BATCH)) as batches:
+        async for kept in batches:
+            for one in kept:
+                unended.take(one)
+            tell(kept[-1].sequence, last)
     return unended.begun()
-
-
-def _sealed(path: Path, first: int, last: int) -> list[Stored]:
-    return [one for some in messages_of(EVENTS, path, first, last) for one in some]
 
 
 async def _has_ended(bus: Bus, address: Address) -> bool:

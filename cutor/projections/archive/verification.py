@@ -55,23 +55,11 @@ async def verify(
         return Verified(stream, 0, 0, 0, [str(damage)])
     if manifest is None or not manifest.segments:
         return Verified(stream, 0, 0, 0, [])
-    faults: list[str] = []
-    first_kept = None
+    compared, faults, first_kept = 0, [], None
     if bus is not None:
-        state = await state_of(bus, stream)
-        first_kept = state.first
-        try:
-            await check_same_stream(bus, archive, manifest, state)
-        except ArchiveForeign as error:
-            faults.append(str(error))
-            first_kept = None
-    compared = 0
-    place = DecodedPlace(archive, stream)
-    try:
-        usable, changed = place.found(manifest.segments)
-    except ArchiveUnusable as error:
-        usable, changed = {}, [str(error)]
-    decoded = {first: place.files_of(one) for first, one in usable.items()}
+        first_kept, foreign = await _comparable(bus, archive, manifest)
+        faults += foreign
+    decoded, changed = _decoded(archive, manifest)
     faults += changed
     for number, segment in enumerate(manifest.segments):
         tell(stream, number, len(manifest.segments))
@@ -88,6 +76,26 @@ async def verify(
         if differing is not None:
             faults.append(f"{path}: message {differing} is not the one that the stream holds")
     return Verified(stream, len(manifest.segments), manifest.messages, compared, faults)
+
+
+async def _comparable(bus: Bus, archive: Archive, manifest: Manifest) -> tuple[int | None, list[str]]:
+    """Return the first sequence that the stream still has, None where it is another stream; and that as a fault."""
+    state = await state_of(bus, manifest.stream)
+    try:
+        await check_same_stream(bus, archive, manifest, state)
+    except ArchiveForeign as error:
+        return None, [str(error)]
+    return state.first, []
+
+
+def _decoded(archive: Archive, manifest: Manifest) -> tuple[dict[int, DecodedFiles], list[str]]:
+    """Return what is decoded and usable, by the first sequence of its segment; and a line for what was changed."""
+    place = DecodedPlace(archive, manifest.stream)
+    try:
+        usable, changed = place.found(manifest.segments)
+    except ArchiveUnusable as error:
+        return {}, [str(error)]
+    return {first: place.files_of(one) for first, one in usable.items()}, changed
 
 
 def check_file(archive: Archive, manifest: Manifest, segment: Segment) -> None:

@@ -7,6 +7,7 @@ by their SHA-256, so that memory does not grow with the files.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -105,6 +106,19 @@ class Compared:
     def stop(self) -> None:
         """End a comparison that is under way: it raises `duckdb.InterruptException`."""
         self._connection.interrupt()
+
+    async def in_thread(self, comparing: Callable[[], Comparison]) -> Comparison:
+        """Return what ``comparing`` returns, in a thread, and close both files. Who is cancelled waits until it has stopped."""
+        try:
+            work = asyncio.create_task(asyncio.to_thread(comparing))
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                self.stop()
+                await asyncio.wait([work])
+                raise
+        finally:
+            self.close()
 
     def compare(self, tell: Tell = lambda _table, _done, _total: None) -> Comparison:
         """Compare all, up to the first difference."""

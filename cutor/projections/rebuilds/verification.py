@@ -67,16 +67,7 @@ async def verify(
 async def _compare(used: Path, folded: Path, scratch: Path, tell: TellCompared) -> Comparison:
     """Compare in a thread; who is cancelled waits until it has stopped."""
     compared = _reading(used, lambda: Compared(used, folded, scratch))
-    try:
-        work = asyncio.create_task(asyncio.to_thread(_reading, used, lambda: compared.compare(tell)))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            compared.stop()
-            await asyncio.wait([work])
-            raise
-    finally:
-        compared.close()
+    return await compared.in_thread(lambda: _reading(used, lambda: compared.compare(tell)))
 
 
 def positions_of(path: Path) -> dict[str, int]:

@@ -43,9 +43,9 @@ from cutor.roles.open_files import allow_files_of
 from cutor.roles.private import PrivateEnvironments, releasing
 from cutor.roles.results import Results
 from cutor.roles.runner_containers import MadeAheadFailed, RunnerContainer, RunnerContainers
-from cutor.roles.slots import Slots
 from cutor.roles.standing import Standing
 from cutor.roles.sweep import NOTHING, Stuck, Swept, check_engine, sweeping
+from cutor.roles.uids import Uids
 from cutor.roles.uses import Use, Uses
 from cutor.undisturbed import to_the_end
 
@@ -113,16 +113,16 @@ class RunStep:
         self._facts = facts or Facts(engine)
         self._private = private
         settings = context.config.runner
-        self._slots = Slots(settings.uid_base, settings.uids)
+        self._uids = Uids(settings.uid_base, settings.uids)
         for one in swept.stuck:
             if one.uid is not None:
-                self._slots.withhold(one.uid)
+                self._uids.withhold(one.uid)
                 one.removal.add_done_callback(partial(self._let_go, one))
         self.fetching = Fetching(engine, context.config.nix, context.instance, context.data)
         self.standing = Standing()
         self._uses = Uses(engine, context)
         self._containers = RunnerContainers(
-            engine, context, self._slots, usual_resources(context.config.policy().limits.run.default)
+            engine, context, self._uids, usual_resources(context.config.policy().limits.run.default)
         )
 
     @asynccontextmanager
@@ -138,13 +138,13 @@ class RunStep:
 
     def _let_go(self, stuck: Stuck, _removal: asyncio.Future[None]) -> None:
         if stuck.gone and stuck.uid is not None:
-            self._slots.give_free(stuck.uid)
+            self._uids.give_free(stuck.uid)
 
     async def check(self) -> None:
         """Make sure of what no submission brings: an engine that answers, the image, a uid. Raises `WorkerUnable`."""
         await check_engine(self._engine, self._facts)
         await check_image(self._facts, self._context.config.docker.image)
-        await self._slots.claim()
+        await self._uids.reserve()
 
     async def approach(self, arrival: Arrival, /) -> LeasedWork | PutOff:
         """Return the work: no run waits for another, but for room, or for the cache, where its environment found none.

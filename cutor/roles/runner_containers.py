@@ -28,7 +28,7 @@ from cutor.metrics import table
 from cutor.metrics.tally import Observation
 from cutor.process.context import RoleContext
 from cutor.roles.job import WorkerUnable
-from cutor.roles.slots import Slots
+from cutor.roles.uids import Uids
 from cutor.undisturbed import to_the_end
 
 log = logging.getLogger(__name__)
@@ -41,13 +41,13 @@ class MadeAheadFailed(ContainerError):
 class RunnerContainer:
     """One container with its session, and the uid that it has until it is gone; ``made_ahead``: it stood ready."""
 
-    def __init__(self, session: WorkerSession, uid: int, slots: Slots, *, made_ahead: bool) -> None:
+    def __init__(self, session: WorkerSession, uid: int, uids: Uids, *, made_ahead: bool) -> None:
         self.session = session
         self.served = 0
         """How many submissions are done with it."""
         self.made_ahead = made_ahead
         self._uid = uid
-        self._slots = slots
+        self._uids = uids
 
     @property
     def name(self) -> str:
@@ -61,16 +61,16 @@ class RunnerContainer:
     async def close(self) -> None:
         """Remove it, and give its uid back."""
         await self.session.close()
-        self._slots.take_back(self._uid)
+        self._uids.take_back(self._uid)
 
 
 class RunnerContainers:
-    """Makes and lends the containers of one runner. ``slots`` has a uid for each slot and for each place of the pool."""
+    """Makes and lends the containers of one runner. ``uids`` has one for each slot and for each place of the pool."""
 
-    def __init__(self, engine: Engine, context: RoleContext, slots: Slots, resources: Resources) -> None:
+    def __init__(self, engine: Engine, context: RoleContext, uids: Uids, resources: Resources) -> None:
         settings = context.config.runner
         self._context = context
-        self._slots = slots
+        self._uids = uids
         self._resources = resources  # what the last submission wanted: the next one often wants the same
         self._network = PauseNetwork(engine, context.config.docker.image, context.instance, context.data)
         self._storage = RunnerStorage(store_volume=context.config.nix.store_volume)
@@ -123,7 +123,7 @@ class RunnerContainers:
 
     async def _made_ahead(self) -> RunnerContainer:
         try:
-            await self._slots.claim()
+            await self._uids.reserve()
         except WorkerUnable as error:
             raise EngineFailure(str(error)) from error
         container = await self._started(self._resources, made_ahead=True)
@@ -135,7 +135,7 @@ class RunnerContainers:
         return container
 
     async def _started(self, resources: Resources, *, made_ahead: bool) -> RunnerContainer:
-        uid = self._slots.lend()
+        uid = self._uids.lend()
         identity = Identity(self._context.instance, secrets.token_hex(6), data=self._context.data)
         spec = partial(
             runner_spec,
@@ -148,11 +148,11 @@ class RunnerContainers:
         try:
             child = await self._network.start(lambda network: spec(network=network))
         except BaseException:
-            self._slots.take_back(uid)
+            self._uids.take_back(uid)
             raise
         occupancy = Occupancy.find(child.id) if self._context.config.runner.reuses else None
         session = WorkerSession(child, resources, Watermark.find(child.id), Surplus.find(child.id), occupancy)
-        return RunnerContainer(session, uid, self._slots, made_ahead=made_ahead)
+        return RunnerContainer(session, uid, self._uids, made_ahead=made_ahead)
 
     async def _sample(self) -> list[Observation]:
         now = self._pool.census()

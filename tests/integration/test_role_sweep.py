@@ -20,8 +20,8 @@ from cutor.process.context import RoleContext
 from cutor.roles.private import PrivateEnvironments, releasing
 from cutor.roles.runner import RunStep
 from cutor.roles.settings import RunnerSettings
-from cutor.roles.slots import Slots
 from cutor.roles.sweep import NOTHING, sweeping
+from cutor.roles.uids import Uids
 from tests.integration.stage_support import IMAGE, RESOURCES, STORAGE, UID, connected
 
 IN_HAND, OTHER = Address("default", "in-hand"), Address("default", "other")
@@ -93,10 +93,10 @@ async def test_a_runner_lends_the_uid_of_a_stuck_container_only_once_it_is_gone(
             private = PrivateEnvironments(None, "runner", "w1", releasing(engine, context, "runner"))
             step = RunStep(context, engine, private, swept)
             await step.check()
-            with step._slots.uid() as lent:
+            with step._uids.uid() as lent:
                 assert lent == uid + 1
-            other = Slots(uid, 1)
-            await other.claim()
+            other = Uids(uid, 1)
+            await other.reserve()
             with other.uid() as others:
                 assert others == uid + 2
             holds = False
@@ -106,11 +106,11 @@ async def test_a_runner_lends_the_uid_of_a_stuck_container_only_once_it_is_gone(
                     await asyncio.sleep(0.05)
             other.close()
             await asyncio.sleep(0)
-            await other.claim()
+            await other.reserve()
             with other.uid() as others:
                 assert others == uid
-            for slots in (other, step._slots):
-                slots.close()
+            for uids in (other, step._uids):
+                uids.close()
 
 
 async def test_a_removal_without_an_answer_is_left_to_the_next_start(

@@ -18,7 +18,7 @@ from cutor.containers.settings import DockerSettings
 from cutor.process.context import RoleContext
 from cutor.roles.runner_containers import RunnerContainer, RunnerContainers
 from cutor.roles.settings import RunnerSettings
-from cutor.roles.slots import Slots
+from cutor.roles.uids import Uids
 from tests.child_image import IMAGE
 from tests.integration.stage_support import RESOURCES, UID, connected, submission
 
@@ -88,10 +88,10 @@ async def ready(containers: RunnerContainers, count: int) -> None:
 
 async def test_an_engine_that_goes_away_takes_what_stood_ready_and_gives_it_back(tmp_path: Path) -> None:
     context, line = context_of(tmp_path, most=2), Line()
-    slots = Slots(context.config.runner.uid_base, context.config.runner.uids)
-    await slots.claim()
+    uids = Uids(context.config.runner.uid_base, context.config.runner.uids)
+    await uids.reserve()
     async with connected() as direct, engine_by(line, tmp_path / "docker.sock") as engine:
-        containers = RunnerContainers(engine, context, slots, RESOURCES)
+        containers = RunnerContainers(engine, context, uids, RESOURCES)
         async with containers.keeping():
             await ready(containers, 2)
             before = {one.name for one in await direct.list(context.instance)}
@@ -106,7 +106,7 @@ async def test_an_engine_that_goes_away_takes_what_stood_ready_and_gives_it_back
             await containers.give_back(container)
             await ready(containers, 2)
         assert await direct.list(context.instance) == []
-    slots.close()
+    uids.close()
 
 
 async def _lent(containers: RunnerContainers) -> RunnerContainer:
@@ -121,24 +121,24 @@ async def _lent(containers: RunnerContainers) -> RunnerContainer:
 @pytest.mark.parametrize("after_ms", [0, 5, 50, 150, 300])
 async def test_an_end_at_any_moment_of_the_filling_leaves_nothing(tmp_path: Path, after_ms: int) -> None:
     context = context_of(tmp_path, most=4)
-    slots = Slots(context.config.runner.uid_base, context.config.runner.uids)
-    await slots.claim()
+    uids = Uids(context.config.runner.uid_base, context.config.runner.uids)
+    await uids.reserve()
     async with connected() as engine:
-        containers = RunnerContainers(engine, context, slots, RESOURCES)
+        containers = RunnerContainers(engine, context, uids, RESOURCES)
         async with containers.keeping():
             await asyncio.sleep(after_ms / 1000)
         assert await engine.list(context.instance) == []
-    assert len({slots.lend() for _ in range(context.config.runner.uids)}) == context.config.runner.uids, "all are free again"
-    slots.close()
+    assert len({uids.lend() for _ in range(context.config.runner.uids)}) == context.config.runner.uids, "all are free again"
+    uids.close()
 
 
 async def test_without_a_pool_each_is_made_when_it_is_wanted(tmp_path: Path) -> None:
     context = context_of(tmp_path, most=0)
     assert (context.config.runner.least_ready, context.config.runner.uids) == (0, 2)
-    slots = Slots(context.config.runner.uid_base, context.config.runner.uids)
-    await slots.claim()
+    uids = Uids(context.config.runner.uid_base, context.config.runner.uids)
+    await uids.reserve()
     async with connected() as engine:
-        containers = RunnerContainers(engine, context, slots, RESOURCES)
+        containers = RunnerContainers(engine, context, uids, RESOURCES)
         async with containers.keeping():
             lent = [await containers.lend(RESOURCES) for _ in range(2)]
             assert [one.made_ahead for one in lent] == [False, False]
@@ -147,7 +147,7 @@ async def test_without_a_pool_each_is_made_when_it_is_wanted(tmp_path: Path) -> 
                 await containers.give_back(one)
             assert [one.labels["cutor.role"] for one in await engine.list(context.instance)] == ["pause"]
         assert await engine.list(context.instance) == []
-    slots.close()
+    uids.close()
 
 
 async def test_a_container_whose_clearing_meets_a_bug_is_removed_and_its_place_and_uid_are_free(
@@ -157,10 +157,10 @@ async def test_a_container_whose_clearing_meets_a_bug_is_removed_and_its_place_a
         raise ZeroDivisionError("a bug")
 
     context = context_of(tmp_path, most=2, submissions=100)
-    slots = Slots(context.config.runner.uid_base, context.config.runner.uids)
-    await slots.claim()
+    uids = Uids(context.config.runner.uid_base, context.config.runner.uids)
+    await uids.reserve()
     async with connected() as engine:
-        containers = RunnerContainers(engine, context, slots, RESOURCES)
+        containers = RunnerContainers(engine, context, uids, RESOURCES)
         async with containers.keeping():
             await ready(containers, 2)
             served = [await containers.lend(RESOURCES) for _ in range(2)]
@@ -171,5 +171,5 @@ async def test_a_container_whose_clearing_meets_a_bug_is_removed_and_its_place_a
             assert not {one.name for one in served} & {one.name for one in await engine.list(context.instance)}
             assert caplog.text.count("ZeroDivisionError: a bug") == 2
             await ready(containers, 2)
-    assert len({slots.lend() for _ in range(context.config.runner.uids)}) == context.config.runner.uids, "all are free again"
-    slots.close()
+    assert len({uids.lend() for _ in range(context.config.runner.uids)}) == context.config.runner.uids, "all are free again"
+    uids.close()

@@ -13,80 +13,80 @@ from contextlib import ExitStack, asynccontextmanager
 import pytest
 
 from cutor.nix.inside.namespace import HOST_ID_BASE, ID_COUNT
-from cutor.roles import slots as slots_module
+from cutor.roles import uids as uids_module
 from cutor.roles.job import WorkerUnable
-from cutor.roles.slots import Slots
+from cutor.roles.uids import Uids
 
 BASE = 1_000_000_000 + os.getpid() * 16
 HOLD = """
 import asyncio, sys
-from cutor.roles.slots import Slots
-slots = Slots(int(sys.argv[1]), 1)
-asyncio.run(slots.claim())
-with slots.uid() as uid:
+from cutor.roles.uids import Uids
+uids = Uids(int(sys.argv[1]), 1)
+asyncio.run(uids.reserve())
+with uids.uid() as uid:
     print(uid, flush=True)
     sys.stdin.read()
 """
 
 
 @asynccontextmanager
-async def claimed(base: int, count: int) -> AsyncIterator[Slots]:
-    """Return slots with their uids, for a while."""
-    slots = Slots(base, count)
+async def reserved(base: int, count: int) -> AsyncIterator[Uids]:
+    """Return uids with their uids, for a while."""
+    uids = Uids(base, count)
     try:
-        await slots.claim()
-        yield slots
+        await uids.reserve()
+        yield uids
     finally:
-        slots.close()
+        uids.close()
 
 
 async def lowest(base: int) -> int:
     """Return the uid that a runner with one slot would be lent."""
-    async with claimed(base, 1) as slots:
-        with slots.uid() as uid:
+    async with reserved(base, 1) as uids:
+        with uids.uid() as uid:
             return uid
 
 
 async def test_the_uid_that_has_been_free_longest_is_lent() -> None:
     """The kernel may still be taking down what a program with the others left."""
-    async with claimed(BASE, 3) as slots:
-        with slots.uid() as one:
-            with slots.uid() as two:
+    async with reserved(BASE, 3) as uids:
+        with uids.uid() as one:
+            with uids.uid() as two:
                 assert (one, two) == (BASE, BASE + 1)
-            with slots.uid() as third, slots.uid() as again:
+            with uids.uid() as third, uids.uid() as again:
                 assert (third, again) == (BASE + 2, BASE + 1)
-        assert [slots.lend() for _ in range(3)] == [BASE + 1, BASE + 2, BASE]
+        assert [uids.lend() for _ in range(3)] == [BASE + 1, BASE + 2, BASE]
     assert await lowest(BASE) == BASE
 
 
 async def test_a_uid_of_a_container_that_may_still_run_is_lent_to_nobody() -> None:
     """Not here, nor by another runner; once every container that had it is gone, whoever looks next has it."""
-    slots = Slots(BASE, 2)
+    uids = Uids(BASE, 2)
     for uid in (BASE, BASE, BASE + 2):
-        slots.withhold(uid)
-    await slots.claim()
-    with slots.uid() as one, slots.uid() as two:
+        uids.withhold(uid)
+    await uids.reserve()
+    with uids.uid() as one, uids.uid() as two:
         assert (one, two) == (BASE + 1, BASE + 3)
-    slots.give_free(BASE)
+    uids.give_free(BASE)
     assert await lowest(BASE) == BASE + 4
-    slots.give_free(BASE)
+    uids.give_free(BASE)
     assert await lowest(BASE) == BASE
-    slots.close()
+    uids.close()
     assert await lowest(BASE + 2) == BASE + 2
 
 
 async def test_a_uid_that_another_process_has_is_withheld_all_the_same() -> None:
-    slots = Slots(BASE, 1)
-    async with claimed(BASE, 1):
-        slots.withhold(BASE)
-    await slots.claim()
-    with slots.uid() as uid:
+    uids = Uids(BASE, 1)
+    async with reserved(BASE, 1):
+        uids.withhold(BASE)
+    await uids.reserve()
+    with uids.uid() as uid:
         assert uid == BASE + 1
-    slots.close()
+    uids.close()
 
 
-async def test_slots_of_another_runner_begin_beside_them() -> None:
-    async with claimed(BASE, 2) as first, claimed(BASE, 2) as second:
+async def test_uids_of_another_runner_begin_beside_them() -> None:
+    async with reserved(BASE, 2) as first, reserved(BASE, 2) as second:
         with first.uid() as one, first.uid() as two, second.uid() as three:
             assert (one, two, three) == (BASE, BASE + 1, BASE + 2)
 
@@ -104,16 +104,16 @@ def test_a_killed_process_holds_nothing() -> None:
 
 
 async def test_uids_of_build_containers_are_never_lent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "SPARE_UIDS", ID_COUNT)
-    async with claimed(HOST_ID_BASE - 1, 2) as slots:
-        with slots.uid() as below, slots.uid() as above:
+    monkeypatch.setattr(uids_module, "SPARE_UIDS", ID_COUNT)
+    async with reserved(HOST_ID_BASE - 1, 2) as uids:
+        with uids.uid() as below, uids.uid() as above:
             assert (below, above) == (HOST_ID_BASE - 1, HOST_ID_BASE + ID_COUNT)
 
 
 @pytest.fixture
 def all_held(monkeypatch: pytest.MonkeyPatch) -> ExitStack:
     """Hold the sockets of BASE and BASE + 1, which are all that a runner with one slot looks at."""
-    monkeypatch.setattr(slots_module, "SPARE_UIDS", 1)
+    monkeypatch.setattr(uids_module, "SPARE_UIDS", 1)
     held = ExitStack()
     for uid in (BASE, BASE + 1):
         held.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)).bind(f"\0cutor-uid-{uid}")
@@ -121,29 +121,29 @@ def all_held(monkeypatch: pytest.MonkeyPatch) -> ExitStack:
 
 
 async def test_without_a_free_uid_the_runner_is_unable_and_no_submission_to_blame(all_held: ExitStack) -> None:
-    slots = Slots(BASE, 1)
+    uids = Uids(BASE, 1)
     with all_held, pytest.raises(WorkerUnable, match=f"from {BASE} to {BASE + 1} only 0 .* held by other processes"):
-        await slots.claim()
-    await slots.claim()  # once they are let go
-    with slots.uid() as uid:
+        await uids.reserve()
+    await uids.reserve()  # once they are let go
+    with uids.uid() as uid:
         assert uid == BASE
-    slots.close()
+    uids.close()
 
 
 async def test_what_a_runner_has_nobody_takes_from_it_between_two_submissions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "SPARE_UIDS", 2)
-    async with claimed(BASE, 2) as slots, claimed(BASE, 1):
-        with slots.uid() as uid:
+    monkeypatch.setattr(uids_module, "SPARE_UIDS", 2)
+    async with reserved(BASE, 2) as uids, reserved(BASE, 1):
+        with uids.uid() as uid:
             assert uid == BASE
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as greedy, pytest.raises(OSError, match="in use"):
             greedy.bind(f"\0cutor-uid-{BASE}")
-        await slots.claim()
-        assert sorted(slots.lend() for _ in range(2)) == [BASE, BASE + 1]
+        await uids.reserve()
+        assert sorted(uids.lend() for _ in range(2)) == [BASE, BASE + 1]
 
 
 async def test_others_have_their_turn_while_many_uids_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "SPARE_UIDS", 1000)
-    monkeypatch.setattr(Slots, "_try", lambda self, uid: None)
+    monkeypatch.setattr(uids_module, "SPARE_UIDS", 1000)
+    monkeypatch.setattr(Uids, "_try", lambda self, uid: None)
     turns = 0
 
     async def other() -> None:
@@ -154,13 +154,13 @@ async def test_others_have_their_turn_while_many_uids_are_tried(monkeypatch: pyt
 
     task = asyncio.create_task(other())
     with pytest.raises(WorkerUnable):
-        await Slots(BASE, 4).claim()
+        await Uids(BASE, 4).reserve()
     task.cancel()
-    assert turns >= 1000 // slots_module.TRIES_AT_ONCE
+    assert turns >= 1000 // uids_module.TRIES_AT_ONCE
 
 
-async def test_two_that_claim_at_once_get_what_one_needs() -> None:
-    slots = Slots(BASE, 2)
-    await asyncio.gather(slots.claim(), slots.claim())
+async def test_two_that_reserve_at_once_get_what_one_needs() -> None:
+    uids = Uids(BASE, 2)
+    await asyncio.gather(uids.reserve(), uids.reserve())
     assert await lowest(BASE) == BASE + 2
-    slots.close()
+    uids.close()

@@ -104,7 +104,7 @@ class Contents:
         few references can stand for any number of bytes. Raises `InvalidRequest` for contents that cannot be decoded, and for
         bodies that are missing or not what the reference says; another `BusError` says nothing about the request.
         """
-        _check_claims(stored, bounds)
+        _check_stated(stored, bounds)
         cases = [
             ValidTestCase(
                 name=case.name,
@@ -205,13 +205,13 @@ def _stored_body(body: BodyRef) -> StoredBody:
     return StoredBody(sha256=body.sha256, size_bytes=body.size_bytes, chunks=body.chunks, salt=body.salt)
 
 
-def _check_claims(stored: StoredRequest, bounds: Bounds | None) -> None:
+def _check_stated(stored: StoredRequest, bounds: Bounds | None) -> None:
     """Raise `InvalidRequest` for a request that cannot be fetched, or should not be, as far as the event alone tells."""
     if bounds is not None:
         check_counts(len(stored.files), len(stored.test_cases), bounds)
     if twice := [name for name, count in Counter(file.name for file in stored.files).items() if count > 1]:
         raise InvalidRequest(f"files: {shown(twice[0])} is there twice")
-    size = sum(_claimed_bytes(where, content) for where, content in _places(stored))
+    size = sum(_stated_bytes(where, content) for where, content in _places(stored))
     if bounds is not None:
         check_size(size, bounds)
 
@@ -240,7 +240,7 @@ def _place_of(file: StoredFile) -> str:
     return f"files: the content of {shown(file.name)}"
 
 
-def _claimed_bytes(where: str, content: Content) -> int:
+def _stated_bytes(where: str, content: Content) -> int:
     """Return the bytes that a content has, or that its reference says. Raises `InvalidRequest`."""
     if content.body is None:
         return len(_inline(where, content))

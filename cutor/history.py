@@ -17,7 +17,7 @@ from cutor.model.events import PASSING_KINDS
 from cutor.model.messages import SUBMITTED, Message, Unreadable, is_malformed, read_message
 from cutor.model.state import Folding, Stamp, Submission, evolve
 from cutor.model.subjects import EVENTS, Address, event_subject, fence
-from cutor.past import NothingSealed, Past, Sealed
+from cutor.past import NothingSealed, PastSubmissions, Sealed
 from cutor.versions import Versions
 
 WATCH_PATIENCE_S: Final = 30.0
@@ -171,13 +171,13 @@ class Histories:
             raise SubmissionUnknown(f"{address} vanished from the stream")
         return folding.state
 
-    async def past(self, addresses: Sequence[Address]) -> Past | None:
+    async def past(self, addresses: Sequence[Address]) -> PastSubmissions | None:
         """Return what the archive has of these submissions, None where there is none, or EVENTS has let go of nothing.
 
         Raises the errors of the archive.
         """
         lives = await self.sealed.lives_of(self.bus, addresses)
-        return None if lives is None else Past(self.bus, lives, self.fold_in)
+        return None if lives is None else PastSubmissions(self.bus, lives, self.fold_in)
 
     async def ever_known(self, address: Address) -> Submission:
         """Return the state of a submission, also of one whose events are in the archive alone.

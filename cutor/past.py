@@ -69,7 +69,7 @@ async def first_kept(bus: Bus) -> int:
     return int((await bus.stream_info(EVENTS))["state"]["first_seq"])
 
 
-class Past:
+class PastSubmissions:
     """Submissions by archive and stream: those of which the stream has not the beginning any more."""
 
     def __init__(self, bus: Bus, lives: Lives, fold_in: Callable[[Folding, Stored], Awaitable[None]]) -> None:

@@ -275,13 +275,13 @@ def store_spec(
     var_volume: str,
     cache: Mount | None = None,
     network: str = "none",
-    claims: bool = False,
+    adopts: bool = False,
     labels: Mapping[str, str] | None = None,
 ) -> ContainerSpec:
     """Return the container of one job on the store (inventory, collection, copies): its owner, and no user's code.
 
     Process 1 is as a builder's. A ``cache`` is mounted at `CACHE_DIRECTORY`; a volume that can be written may be a new one,
-    which process 1 gives to the store's owner: for that it has CHOWN. So it has where it ``claims`` a new store. ``network``
+    which process 1 gives to the store's owner: for that it has CHOWN. So it has where it ``adopts`` a new store. ``network``
     reaches a cache on HTTP. ``labels`` say what others must know of the job (`collection_labels`, `release_labels`).
     """
     writable = (
@@ -294,8 +294,8 @@ def store_spec(
     host |= {"CapAdd": ["SETUID", "SETGID"], "NetworkMode": network}
     if cache is not None:
         host["Mounts"].append(_cache_mount(cache))
-        claims |= cache.kind == "volume" and not cache.read_only
-    if claims:
+        adopts |= cache.kind == "volume" and not cache.read_only
+    if adopts:
         host["CapAdd"].append("CHOWN")
     spec = _spec(identity, "store", image, "0:0", entry_command(module), host)
     spec.body["Labels"] |= {USER_LABEL: user} | dict(labels or {})

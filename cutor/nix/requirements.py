@@ -94,15 +94,15 @@ async def missing_store(engine: Engine, settings: NixSettings) -> list[str]:
 
 
 async def store_ownership(
-    engine: Engine, settings: NixSettings, *, instance: str | None = None, data: PurePath | None = None, claim: bool = False
+    engine: Engine, settings: NixSettings, *, instance: str | None = None, data: PurePath | None = None, adopt: bool = False
 ) -> dict[str, Shortcoming | None]:
     """Return what there is to say of the volumes of store and database, by setting; null: the store's owner has it.
 
-    With ``claim`` it is given those that are empty before, which Docker makes where they are missing. Raises `ContainerError`.
+    With ``adopt`` it is given those that are empty before, which Docker makes where they are missing. Raises `ContainerError`.
     """
     instance = instance or f"command-{secrets.token_hex(4)}"
     async with StoreSession(engine, settings, instance=instance, user="command", data=data) as session:
-        found = await session.ownership(claim=claim)
+        found = await session.ownership(adopt=adopt)
     whose = {"store_volume": found.store, "var_volume": found.var}
     return {setting: _told(setting, getattr(settings, setting), owner) for setting, owner in whose.items()}
 

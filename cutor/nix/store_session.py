@@ -184,12 +184,12 @@ class StoreSession:
         header = await self._result(await self._begin("room"), RoomHeader)
         return Room(header.free_bytes, header.size_bytes)
 
-    async def ownership(self, *, claim: bool = False) -> OwnershipHeader:
-        """Return whose the store's two volumes are; with ``claim``, the empty ones are given to the store's owner before.
+    async def ownership(self, *, adopt: bool = False) -> OwnershipHeader:
+        """Return whose the store's two volumes are; with ``adopt``, the empty ones are given to the store's owner before.
 
         Docker makes those that are missing.
         """
-        child = await self._start(self._spec(claims=claim))
+        child = await self._start(self._spec(adopts=adopt))
         await self._give(child, "ownership")
         return await self._result(child, OwnershipHeader)
 
@@ -265,7 +265,7 @@ class StoreSession:
         labels: Mapping[str, str] | None = None,
         cache: Mount | None = None,
         network: str = "none",
-        claims: bool = False,
+        adopts: bool = False,
     ) -> ContainerSpec:
         settings = self._settings
         return store_spec(
@@ -278,7 +278,7 @@ class StoreSession:
             var_volume=settings.var_volume,
             cache=cache,
             network=network,
-            claims=claims,
+            adopts=adopts,
             labels=labels,
         )
 

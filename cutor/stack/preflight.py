@@ -43,7 +43,7 @@ async def prepare_store(engine: Engine, settings: NixSettings, instance: str, da
     for network in await requirements.networks(engine, settings, builds="builder" in roles):
         _demand(network)
     missing = await requirements.missing_store(engine, settings)
-    found = await requirements.store_ownership(engine, settings, instance=instance, data=data, claim=True)
+    found = await requirements.store_ownership(engine, settings, instance=instance, data=data, adopt=True)
     for shortcoming in found.values():
         _demand(shortcoming)
     return [f"made the Docker volume {getattr(settings, setting)} (nix.{setting}), which was not there" for setting in missing]

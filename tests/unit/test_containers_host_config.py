@@ -206,6 +206,6 @@ def test_the_command_runs_a_module_of_the_images_and_nothing_of_the_users() -> N
 
 def test_a_store_container_can_give_volumes_away_only_where_it_is_to() -> None:
     claiming = store_spec(
-        IDENTITY, image="image", module="m", user="command", resources=RESOURCES, store_volume="v", var_volume="w", claims=True
+        IDENTITY, image="image", module="m", user="command", resources=RESOURCES, store_volume="v", var_volume="w", adopts=True
     )
     assert claiming.body["HostConfig"]["CapAdd"] == ["SETUID", "SETGID", "CHOWN"]

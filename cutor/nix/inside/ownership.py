@@ -19,7 +19,7 @@ VAR: Final = Path("/nix/var")
 Ownership = Literal["own", "new", "foreign"]
 
 
-def claim(*places: Path) -> None:
+def adopt(*places: Path) -> None:
     """Give those that are empty to the store's owner; for root of the container, who may be without the capability."""
     for place in places:
         with suppress(OSError):

@@ -228,6 +228,6 @@ def main() -> None:
     """Enter the namespace, then serve; see ``build_init.main``."""
     if IN_NAMESPACE in os.environ:
         sys.exit(serve())
-    ownership.claim(ownership.STORE, ownership.VAR, cache.MOUNT)
+    ownership.adopt(ownership.STORE, ownership.VAR, cache.MOUNT)
     os.environ[IN_NAMESPACE] = "1"
     sys.exit(namespace.run_in_namespace(lambda: os.execv(sys.executable, sys.orig_argv)))  # noqa: S606 - no shell is wanted

@@ -89,6 +89,7 @@ def test_times_sizes_and_ids_are_no_difference() -> None:
     assert masked("       1  02:09:41.111  submitted") == masked("    1042  12:10:41.999  submitted")
     assert masked("    … 147 lines below, 69632 bytes in all") == masked("    … 98 lines below, 4096 bytes in all")
     assert masked("[ 100.0 s] data in /tmp/cutor-demo-x_1/data") == masked("[   0.6 s] data in /var/tmp/cutor-demo-zz/data")
+    assert masked("[   0.1 s] child image: removed\n[  12.0 s] set-up is complete") == masked("[   0.5 s] set-up is complete")
     assert masked("a-b: OK\nb: RUN_ERROR\nend") == masked("b: RUN_ERROR\na-b: OK\nend")
 
 

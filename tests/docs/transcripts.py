@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -90,26 +90,23 @@ CHANGES: Final = [
     (re.compile(r"\b\d[\d.,]* (ms|s|MiB|bytes in all|lines below)\b"), r"N \1"),
     (re.compile(r"[─-]{3,}"), "───"),
 ]
+OUTPUT: Final = re.compile(r"    (?!\d+  \d\d:)[^\s…]")
+"""A line of a program's output, as cutor shows it; events begin with numbers and times."""
 ENDED: Final = re.compile(r"[a-z-]+: [A-Z_]+")
 """What the demonstration says of an example."""
+STEP: Final = re.compile(r"\[N s\] (?!set-up is complete)")
+"""What set-up had left to do."""
 
 
 def masked(output: str) -> str:
     """Return an output without times, sizes, made-up ids and the widths of columns.
 
-    A number stays where a word stands in front of it (``exit 1``, ``run 2``), and so does every line of a program's output,
-    which cutor indents by four spaces. Examples of the demonstration end in another order each time: such lines are sorted.
+    A number stays where a word stands in front of it (``exit 1``, ``run 2``), and so does every line of a program's output.
+    Examples of the demonstration end in another order each time: such lines are sorted. What set-up did is left out.
     """
-    lines = (
-        line if re.match(r"    (?!\d+  \d\d:)[^\s…]", line) else _masked_line(line) for line in output.rstrip("\n").split("\n")
-    )
-    return "\n".join(
-        line for told, some in groupby(lines, lambda line: bool(ENDED.fullmatch(line))) for line in _put(told, some)
-    )
-
-
-def _put(told: bool, some: Iterable[str]) -> Iterable[str]:
-    return sorted(some) if told else some
+    lines = [line if OUTPUT.match(line) else _masked_line(line) for line in output.rstrip("\n").split("\n")]
+    parts = groupby((line for line in lines if not STEP.match(line)), lambda line: bool(ENDED.fullmatch(line)))
+    return "\n".join(chain.from_iterable(sorted(some) if ends else some for ends, some in parts))
 
 
 def _masked_line(line: str) -> str:

@@ -1,0 +1,2 @@
+numbers = input().split()
+print(sum(int(number) for number in numbers))

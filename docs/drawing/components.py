@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Final, NamedTuple
 
 from graphviz import Digraph
@@ -10,6 +11,11 @@ from docs.drawing.look import CHILD, FOREIGN, PURE, ROLE, diagram, label
 from docs.drawing.parts import PARTS, Part, reduced
 
 ABOUT: Final = "The parts of cutor from above to below; an arrow goes from a part to one that it imports."
+
+
+CHARACTERS: Final = 24
+"""Of one line in a box, about."""
+NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 
 
 class Foreign(NamedTuple):
@@ -33,7 +39,9 @@ def components() -> Digraph:
     """Return the component diagram. Edges that a longer way implies are left out (`reduced`)."""
     graph = diagram("components", ABOUT, nodesep="0.25", ranksep="0.4")
     for part in PARTS:
-        graph.node(part.name, label(part.name, part.about, " · ".join(part.runs)), fillcolor=_colour(part))
+        runs = f"{NO_BREAK}· ".join(name.replace(" ", NO_BREAK) for name in part.runs)
+        lines = [*wrap(part.about, CHARACTERS), *wrap(runs, CHARACTERS)]
+        graph.node(part.name, label(part.name, *lines), fillcolor=_colour(part))
     for foreign in FOREIGNERS:
         graph.node(foreign.name, label(foreign.title), shape=foreign.shape, fillcolor=FOREIGN, style="filled")
     order = [part.name for part in PARTS]

@@ -18,7 +18,7 @@ from cutor.model.environments import (
     Programs,
     evolve_environment,
 )
-from docs.drawing.look import PLAIN, PURE, ROLE, diagram
+from docs.drawing.look import PLAIN, PURE, ROLE, diagram, named
 
 ABOUT: Final = (
     "What is known of an environment, by its key; an arrow has the names of the events that lead from one state to the next. "
@@ -45,10 +45,10 @@ COLOURS: Final = {"nothing stands": PLAIN, "being built": ROLE, "stands": PURE, 
 
 def environments() -> Digraph:
     """Return the diagram of the states that are reached from a key of which nothing is known."""
-    graph = diagram("environments", ABOUT, rankdir="LR", nodesep="0.5", ranksep="0.6")
+    graph = diagram("environments", ABOUT, rankdir="LR", nodesep="0.5", ranksep="0.4")
     for (before, after), events in transitions().items():
         graph.node(before, fillcolor=COLOURS[before])
-        graph.edge(before, after, label="\\n".join(events))
+        graph.edge(before, after, label=named(events))
     return graph
 
 

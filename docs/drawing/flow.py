@@ -15,7 +15,7 @@ ABOUT: Final = (
     "Who appends which events to the stream EVENTS, and who takes them from it: by consumers that the server keeps, or "
     "(dashed) by reading the whole stream. Reads of single submissions are not drawn."
 )
-CHARACTERS: Final = 34
+CHARACTERS: Final = 28
 """Of one line in a box, about."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from graphviz import Digraph
@@ -28,14 +29,19 @@ def diagram(name: str, about: str, *, rankdir: str = "TB", **more: str) -> Digra
     graph.attr(
         "node", shape="box", style="filled,rounded", fillcolor=PLAIN, color=LINE, fontname=FONT, fontcolor=INK, fontsize="12"
     )
-    graph.attr("edge", color=LINE, fontname=FONT, fontcolor=FAINT, fontsize="10", arrowsize="0.7")
+    graph.attr("edge", color=LINE, fontname=FONT, fontcolor=FAINT, fontsize="11", arrowsize="0.7")
     return graph
 
 
 def label(title: str, *lines: str) -> str:
     """Return an HTML-like label: a title, with smaller lines beneath it."""
-    rest = "".join(f'<br/><font point-size="10" color="{FAINT}">{escaped(line)}</font>' for line in lines if line)
+    rest = "".join(f'<br/><font point-size="11" color="{FAINT}">{escaped(line)}</font>' for line in lines if line)
     return f"<<b>{escaped(title)}</b>{rest}>"
+
+
+def named(events: Iterable[str]) -> str:
+    """Return the label of an arrow, a line an event, with some room beside the arrow."""
+    return "\\n".join(f" {event} " for event in events)
 
 
 def escaped(text: str) -> str:

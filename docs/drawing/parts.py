@@ -29,10 +29,10 @@ class Part(NamedTuple):
 
 PARTS: Final = (
     Part("cli", "the commands", ("cutor.cli", "cutor.__main__"), libraries=("click", "rich")),
-    Part("report", "one page about what a stack did", ("cutor.report",), libraries=("jinja2", "markupsafe")),
+    Part("report", "a page on what was done", ("cutor.report",), libraries=("jinja2", "markupsafe")),
     Part(
         "client",
-        "the Python client: submit, follow, read",
+        "the Python client",
         ("cutor", "cutor.client", "cutor.waiting", "cutor.submission_directory", "cutor.progress"),
         ("producer",),
     ),
@@ -41,26 +41,26 @@ PARTS: Final = (
         "re-judge, collect, catalogue",
         ("cutor.rejudging", "cutor.collection", "cutor.catalogue", "cutor.environment_report"),
     ),
-    Part("stack", "up and down: the process tree", ("cutor.stack",), ("supervisor",), ("uvloop",)),
-    Part("roles", "the loop, and its two steps", ("cutor.roles",), ("builder", "runner")),
+    Part("stack", "up, down, and between", ("cutor.stack",), ("supervisor",), ("uvloop",)),
+    Part("roles", "the loop and its steps", ("cutor.roles",), ("builder", "runner")),
     Part(
         "projections",
-        "views, queries, the archive",
+        "views, queries, archive",
         ("cutor.projections",),
         ("projector", "query service", "archiver"),
         ("duckdb", "nanoarrow"),
     ),
-    Part("process", "what each role's process has", ("cutor.process",)),
+    Part("process", "what every role has", ("cutor.process",)),
     Part(
         "journal",
-        "a submission, an environment: as events",
+        "events of submissions and environments",
         (
             *("cutor.journal", "cutor.journal_errors", "cutor.contents", "cutor.past", "cutor.versions", "cutor.environments"),
             *("cutor.history", "cutor.stack_policy", "cutor.parked", "cutor.dead_letters", "cutor.build_progress"),
             *("cutor.replay", "cutor.redelivery", "cutor.backup"),
         ),
     ),
-    Part("nix", "environment builds, from outside", ("cutor.nix",)),
+    Part("nix", "builds, from outside", ("cutor.nix",)),
     Part("jail", "stages, from outside", ("cutor.jail",)),
     Part("containers", "child containers", ("cutor.containers",), libraries=("aiodocker", "aiohttp", "yarl")),
     Part(
@@ -79,7 +79,7 @@ PARTS: Final = (
     ),
     Part("metrics", "metrics, statistics, lines of logs", ("cutor.metrics", "cutor.logs"), libraries=("prometheus_client",)),
     Part("bus", "streams: append, consume, read", ("cutor.bus",), libraries=("nats", "yaml")),
-    Part("model", "the core: values and decisions", ("cutor.model",)),
+    Part("model", "values and decisions", ("cutor.model",)),
     Part(
         "base",
         "errors, text, files",

@@ -7,7 +7,7 @@ from typing import Final
 from graphviz import Digraph
 
 from cutor.model.state import TERMINAL, TRANSITIONS
-from docs.drawing.look import CHILD, INK, LINE, PURE, ROLE, diagram
+from docs.drawing.look import CHILD, INK, LINE, PURE, ROLE, diagram, named
 
 ABOUT: Final = (
     "The states of a submission; an arrow has the names of the events that lead from one to the next. One that begins at the "
@@ -16,6 +16,8 @@ ABOUT: Final = (
 STATES: Final = tuple(dict.fromkeys(TRANSITIONS.values()))
 PASSING: Final = tuple(status for status in STATES if status not in TERMINAL)
 
+FRAME: Final = {"style": "rounded", "color": LINE, "labeljust": "l", "margin": "14"}
+
 
 def states() -> Digraph:
     """Return the diagram of `TRANSITIONS`.
@@ -23,23 +25,30 @@ def states() -> Digraph:
     What leads from each of the passing states to the same one is drawn once, from the frame around them; an event that each
     terminal state keeps to itself stands in the frame around those.
     """
-    graph = diagram("states", ABOUT, rankdir="LR", nodesep="0.35", ranksep="0.4", compound="true")
+    graph = diagram("states", ABOUT, nodesep="0.3", ranksep="0.45", compound="true")
     graph.node("begin", "", shape="circle", width="0.15", fixedsize="true", fillcolor=INK, style="filled")
     kept = _kept_by_all()
     with graph.subgraph(name="cluster_passing") as frame:
-        frame.attr(label="has not ended", style="rounded", color=LINE, labeljust="l", margin="14")
+        frame.attr(label="has not ended", **FRAME)
         for status in PASSING:
             frame.node(status, status.replace("_", "_\\n"), fillcolor=ROLE)
     with graph.subgraph(name="cluster_terminal") as frame:
-        frame.attr(label=f"has ended: only {', '.join(kept)} follows", style="rounded", color=LINE, labeljust="l", margin="14")
+        frame.attr(
+            label=f"has ended: only {', '.join(kept)} follows",
+            labelloc="b",
+            style="rounded",
+            color=LINE,
+            labeljust="l",
+            margin="14",
+        )
         for status in STATES:
             if status in TERMINAL:
                 frame.node(status, fillcolor=PURE if status == "FINISHED" else CHILD, peripheries="2")
     for (before, after), events in _drawn(kept).items():
         if before == "frame":
-            graph.edge(PASSING[-1], after, label="\\n".join(events), ltail="cluster_passing")
+            graph.edge(PASSING[-1], after, label=named(events), ltail="cluster_passing")
         else:
-            graph.edge(before, after, label="\\n".join(events))
+            graph.edge(before, after, label=named(events))
     return graph
 
 

@@ -137,7 +137,7 @@ class Client:
         return self._journal
 
     async def policy(self) -> Policy:
-        """Return the limits, bounds and tenants that the stack publishes."""
+        """Return the limits, bounds and tenants that the stack publishes. Raises `PolicyMissing`."""
         return await read_policy(self.journal.bus)
 
     async def submit(

@@ -17,7 +17,7 @@ import msgspec
 
 from cutor.projections.definitions import DIGEST, Defined, defined
 from docs.drawing import rendering
-from docs.pages import metrics, parts, states, views
+from docs.pages import events, metrics, parts, python_client, request, result, states, streams, subjects, views
 from tests.attacks.campaign import load_attacks
 from tests.attacks.coverage import page as page_of_attacks
 from tests.fault.page import page as page_of_faults
@@ -33,6 +33,12 @@ def definitions() -> str:
 
 
 PAGES: Final[dict[Path, Callable[[], str]]] = {
+    REFERENCE / "request.md": request.page,
+    REFERENCE / "result.md": result.page,
+    REFERENCE / "python-client.md": python_client.page,
+    REFERENCE / "events.md": events.page,
+    REFERENCE / "subjects.md": subjects.page,
+    REFERENCE / "streams.md": streams.page,
     REFERENCE / "states.md": states.page,
     REFERENCE / "parts.md": parts.page,
     REFERENCE / "views.md": views.page,

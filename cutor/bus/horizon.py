@@ -22,7 +22,7 @@ GRACE_S: Final = 3600.0
 
 
 class Horizon(msgspec.Struct, frozen=True):
-    """Nobody refers anew to what BODIES has up to ``until``; up to ``settled`` nobody has for `GRACE_S`, and so it may go."""
+    """Nobody refers anew to what BODIES has up to ``until``; up to ``settled`` nobody has for an hour, and so it may go."""
 
     until: int = 0
     """sequence in BODIES up to which nobody refers to a message anew"""

@@ -6,7 +6,7 @@ events, hand them to nobody, or let them be changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -107,6 +107,17 @@ _CONSUMER: Final = (
     _is("deliver_policy", "all", "all: what was submitted before the consumer was made waits, too"),
     _least("ack_wait", int(LEASE_S * 10**9), f"{LEASE_S:g}s or more: three signs of life of a worker"),
 )
+
+
+def promises() -> Iterator[tuple[str, str, str]]:
+    """Yield what a `streams.yaml` must keep to: a stream, a setting in it, and which value for which reason.
+
+    Those of the consumers stand under their role.
+    """
+    for stream, (_, musts) in _STREAMS.items():
+        yield from ((stream, must.setting, must.words) for must in (*_EVERYWHERE, *musts))
+    for role in ROLES:
+        yield from ((role, must.setting, must.words) for must in _CONSUMER)
 
 
 def check_promises(topology: Topology, tenants: Sequence[str]) -> None:

@@ -45,8 +45,8 @@ class _EnvironmentEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="ki
 class EnvironmentBuilding(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-building"):
     """A submission builds the environment, under the builder's lease with this token: who needs the same one waits for it.
 
-    The claim comes before that lease, which gets the ``lease_number``; ``submission_sequence`` is that of the newest message of
-    the submission, as the builder read it. Older claims leave out one or both.
+    Appended by a builder. The claim comes before that lease, which gets the ``lease_number``; ``submission_sequence`` is
+    that of the newest message of the submission, as the builder read it. Older claims leave out one or both.
     """
 
     key: str
@@ -73,8 +73,9 @@ class EnvironmentBuilding(_EnvironmentEvent, frozen=True, kw_only=True, tag="env
 class EnvironmentBuilt(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-built"):
     """The environment stands in the store. ``variables`` is the captured block: ``NAME=VALUE`` and a NUL byte, each.
 
-    ``private_to`` is the submission, ``TENANT/ID``, that alone uses it and with whose end it goes (``cache: false``); it is
-    left out for an environment that is kept.
+    Appended by a builder; by `cutor env refresh` where it takes back a removal. ``private_to`` is the submission,
+    ``TENANT/ID``, that alone uses it and with whose end it goes (``cache: false``); it is left out for an environment that
+    is kept.
     """
 
     key: str
@@ -96,7 +97,11 @@ class EnvironmentBuilt(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-bu
 
 
 class EnvironmentRemoved(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-removed"):
-    """The environment is gone from the store, or must not be trusted to be there."""
+    """The environment is gone from the store, or must not be trusted to be there.
+
+    Appended by `cutor gc`, `cutor env remove` and `cutor env refresh`, and by a builder at the end of the one submission that
+    it was built for.
+    """
 
     key: str
     """of the environment, as in the subject"""
@@ -105,7 +110,10 @@ class EnvironmentRemoved(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-
 
 
 class EnvironmentPinned(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-pinned"):
-    """An operator wants the environment to be kept, or a refresh while it runs (``passing``): no collection takes it."""
+    """An operator wants the environment to be kept, or a refresh while it runs (``passing``): no collection takes it.
+
+    Appended by `cutor env pin` and `cutor env refresh`.
+    """
 
     key: str
     """of the environment, as in the subject"""
@@ -114,7 +122,10 @@ class EnvironmentPinned(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-p
 
 
 class EnvironmentUnpinned(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-unpinned"):
-    """All pins are taken back, or the one of the ``env-pinned`` at ``pin_sequence`` alone."""
+    """All pins are taken back, or the one of the ``env-pinned`` at ``pin_sequence`` alone.
+
+    Appended by `cutor env unpin` and `cutor env refresh`.
+    """
 
     key: str
     """of the environment, as in the subject"""

@@ -158,7 +158,8 @@ class _Event(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kin
 class Submitted(_Event, frozen=True, gc=False, kw_only=True, tag="submitted"):
     """A producer handed in a request. First event of a submission.
 
-    ``fault`` is set where the message could not be read at all (`cutor.model.messages`): such a submission is rejected.
+    Appended by a client, on the condition that the id has no events yet; it calls for a builder. ``fault`` is set where the
+    message could not be read at all (`cutor.model.messages`): such a submission is rejected.
     """
 
     request: StoredRequest
@@ -172,14 +173,21 @@ class Submitted(_Event, frozen=True, gc=False, kw_only=True, tag="submitted"):
 
 
 class Leased(_Event, frozen=True, gc=False, kw_only=True, tag="leased"):
-    """A worker took the submission's next step."""
+    """A worker took the submission's next step.
+
+    Appended by a builder or a runner before it begins; the next one of that role takes the step over from it. A runner's makes
+    a new attempt: what the one before it told of compile and runs counts no more.
+    """
 
     lease: Lease
     """the new lease; later events name it"""
 
 
 class CacheBuilt(_Event, frozen=True, gc=False, kw_only=True, tag="cache-built"):
-    """The environment stands in the store; ``stage`` is the dependencies stage."""
+    """The environment stands in the store; ``stage`` is the dependencies stage.
+
+    Appended by a builder; it calls for a runner. A build that failed ends in ``finished``.
+    """
 
     lease: Lease
     """the builder's"""
@@ -190,7 +198,10 @@ class CacheBuilt(_Event, frozen=True, gc=False, kw_only=True, tag="cache-built")
 
 
 class Compiled(_Event, frozen=True, gc=False, kw_only=True, tag="compiled"):
-    """The compile script ended. Only where there is one."""
+    """The compile script ended. Only where there is one.
+
+    Appended by a runner. Where it is not OK, ``finished`` comes next.
+    """
 
     lease: Lease
     """the runner's"""
@@ -199,7 +210,10 @@ class Compiled(_Event, frozen=True, gc=False, kw_only=True, tag="compiled"):
 
 
 class Ran(_Event, frozen=True, gc=False, kw_only=True, tag="ran"):
-    """One or more consecutive test cases ended: ``stages[0]`` is the test case numbered ``index``, from 0."""
+    """One or more consecutive test cases ended: ``stages[0]`` is the test case numbered ``index``, from 0.
+
+    Appended by a runner, several times in an attempt: those that end while an append is under way go together in the next one.
+    """
 
     lease: Lease
     """the runner's"""
@@ -210,7 +224,10 @@ class Ran(_Event, frozen=True, gc=False, kw_only=True, tag="ran"):
 
 
 class Finished(_Event, frozen=True, gc=False, kw_only=True, tag="finished"):
-    """Every stage that was to run has run. Terminal. ``dependencies`` only after a failed build."""
+    """Every stage that was to run has run. Terminal. ``dependencies`` only after a failed build.
+
+    Appended by a runner; after a failed build by the builder.
+    """
 
     lease: Lease
     """of who ended it: the builder's after a failed build, else the runner's"""
@@ -223,14 +240,20 @@ class Finished(_Event, frozen=True, gc=False, kw_only=True, tag="finished"):
 
 
 class Cancelled(_Event, frozen=True, gc=False, kw_only=True, tag="cancelled"):
-    """A producer or an operator stopped the submission. Terminal."""
+    """A producer or an operator stopped the submission. Terminal.
+
+    Appended by a client. Who works on it stops within a second and tells in ``cleaned`` what that interrupted.
+    """
 
     reason: str | None = None
     """the words of who cancelled, up to 1024 bytes, or null"""
 
 
 class Rejected(_Event, frozen=True, gc=False, kw_only=True, tag="rejected"):
-    """The first event breaks the stack's rules. Terminal."""
+    """The first event breaks the stack's rules. Terminal.
+
+    Appended by a builder in the place of a build: clients check before they append, and who does not use cutor's may not.
+    """
 
     lease: Lease
     """the builder's"""
@@ -239,7 +262,10 @@ class Rejected(_Event, frozen=True, gc=False, kw_only=True, tag="rejected"):
 
 
 class Parked(_Event, frozen=True, gc=False, kw_only=True, tag="parked"):
-    """The leases of a role are used up, and no result came of them. Terminal; retrying makes a new submission."""
+    """The leases of a role are used up, and no result came of them. Terminal; retrying makes a new submission.
+
+    Appended by a builder or a runner, whichever was due.
+    """
 
     role: Role
     """whose leases are used up"""
@@ -252,8 +278,8 @@ class Parked(_Event, frozen=True, gc=False, kw_only=True, tag="parked"):
 class CacheLost(_Event, frozen=True, gc=False, kw_only=True, tag="cache-lost"):
     """The environment vanished between build and run: the builder takes the submission up again.
 
-    ``environment_sequence`` is that of the ``env-built`` whose paths were missed, 0 where none stood: only a newer one counts
-    now. It is left out in events from before it was told.
+    Appended by a runner. ``environment_sequence`` is that of the ``env-built`` whose paths were missed, 0 where none stood:
+    only a newer one counts now. It is left out in events from before it was told.
     """
 
     lease: Lease
@@ -283,7 +309,8 @@ class Interrupted(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Cleaned(_Event, frozen=True, gc=False, kw_only=True, tag="cleaned"):
     """Container and directory of the submission are gone from the worker's host. Follows the terminal event.
 
-    ``interrupted`` only after a cancel, and only from the worker that it stopped.
+    Appended by the worker that had it last, and where there is none, by whoever gets its delivery. ``interrupted`` only
+    after a cancel, and only from the worker that it stopped.
     """
 
     worker: str

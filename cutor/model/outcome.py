@@ -30,9 +30,26 @@ STAGE_OUTCOMES: Final[dict[str, str]] = {
     "WA": "ended well, but its output differs from the expected one",
     "CANCELLED": "was stopped because the submission was cancelled",
     "SKIPPED": "was not run, because an earlier stage or test case was not OK",
-    "XX": "could not be judged, by a fault of cutor's; the step is retried",
+    "XX": "could not be judged, by a fault of cutor's; the step is retried, and only a parked submission shows it",
 }
 """Every outcome of a stage with what it says of the program."""
+
+PRECEDENCE: Final[tuple[StageOutcome, ...]] = (
+    *("XX", "CANCELLED", "MLE", "OLE", "FSE", "TLE_CPU", "TLE_WALL", "SG", "RE", "WA", "OK"),
+)
+"""Where several hold of a stage, the first of these is its outcome; `SKIPPED` is none of a stage that began."""
+
+SUBMISSION_OUTCOMES: Final[dict[str, str]] = {
+    "OK": "every stage is OK",
+    "DEPENDENCY_ERROR": "the environment could not be built; nothing was compiled or run",
+    "COMPILE_ERROR": "the compile script was not OK; nothing was run",
+    "RUN_ERROR": "the first test case that is not OK is something else than `WA`",
+    "WRONG_ANSWER": "the first test case that is not OK is `WA`",
+    "CANCELLED": "it was cancelled before it had ended",
+    "REJECTED": "its first event breaks the stack's rules; `message` says which",
+    "PARKED": "a role's leases were used up, by faults of cutor's or its host's; it can be retried",
+}
+"""Every outcome of a submission with what it says."""
 
 
 class StageReport(msgspec.Struct, frozen=True, kw_only=True):

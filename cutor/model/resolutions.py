@@ -19,7 +19,10 @@ Action = Literal["retried", "dropped"]
 
 
 class Resolution(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="parked-resolved"):
-    """An operator's decision about a parked submission. ``submission`` is the id of the new one, where it was retried."""
+    """An operator's decision about a parked submission. ``submission`` is the id of the new one, where it was retried.
+
+    Appended by `cutor parked retry` and `cutor parked drop`, or by a client.
+    """
 
     version: int = 1
     """of this kind's shape; 1 where it is left out"""

@@ -7,7 +7,7 @@ Rules, in the order in which `evolve` applies them:
    event from elsewhere, or from a worker that lost its lease. It is counted in ``strays`` and changes nothing else.
 3. ``leased(runner)`` forgets what the attempt before it reported of compile and runs; the events themselves stay in the stream.
 4. After a terminal event only ``cleaned`` counts, once. After a cancel it may bring what that interrupted, and this counts
-   where `continues` says that it comes next; else it is left aside, and the rest of the event counts.
+   where it comes next (`continues`); else it is left aside, and the rest of the event counts.
 5. ``step_sequence`` is the event that called for the current step: a delivery of any other is an old one.
 
 The state diagram in the docs is drawn from `TRANSITIONS`.

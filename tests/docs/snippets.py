@@ -72,6 +72,7 @@ RUN |= {ARCHIVE: {"sh", "toml"}, REPORT: {"sh"}, ASK: {"sql"}}
 
 RUN |= {HOW_TO / f"{name}.md": {"sh"} for name in ("backup", "limits", "own-environment", "set-up", "tenants", "upgrade")}
 RUN |= {HOW_TO / "event-versions.md": {"python"}}
+RUN |= {HOW_TO / "follow-events.md": {"sh", "python"}, ROOT / "docs" / "reference" / "python-client.md": {"python"}}
 
 PATIENCE_S = 500
 """How long a page's commands may take on a busy machine: none of them waits for anything else."""

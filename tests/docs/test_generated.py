@@ -1,11 +1,22 @@
 """Pages that are made from code are those of today's code."""
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import cutor
+from cutor.bus.topology import default_text
+from cutor.bus.topology_file import overlap, parse
+from cutor.containers import labels as host_labels
+from cutor.model.codec import ENVIRONMENT_KINDS, RESOLUTION_KINDS, VERSIONS, decode, decode_environment, decode_resolution
+from cutor.model.events import kind_of
+from docs.generate import PAGES
+from docs.pages.subjects import ALL, wildcard
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,12 +27,75 @@ def test_generated_pages_are_current() -> None:
     assert done.returncode == 0, f"run `python docs/generate.py`: {done.stdout}{done.stderr}"
 
 
-def test_every_outcome_stands_in_the_reference() -> None:
-    from cutor.model.outcome import STAGE_OUTCOMES
+def test_a_generated_page_says_what_it_is_made_of() -> None:
+    for path in (path for path in PAGES if path.suffix == ".md"):
+        head = " ".join(path.read_text().split("\n\n")[1].split())
+        assert re.match(r"Made (from|by) .*`python docs/generate.py`", head), path.name
 
-    page = (ROOT / "docs/reference/request.md").read_text()
-    missing = [name for name, text in STAGE_OUTCOMES.items() if f"| `{name}` | {text}" not in page]
-    assert not missing
+
+def test_a_new_kind_of_event_needs_an_example() -> None:
+    """Every kind that the codec reads has a section of its own, with an example that the codec reads."""
+    page = (ROOT / "docs/reference/events.md").read_text()
+    for kind in VERSIONS:
+        section = page.partition(f"\n### {kind}\n")[2].partition("\n### ")[0]
+        [example] = re.findall(r"```json\n(.*?)```", section, re.DOTALL)
+        body = example.encode()
+        read = decode_environment if kind in ENVIRONMENT_KINDS else decode_resolution if kind in RESOLUTION_KINDS else decode
+        assert kind_of(read(body)) == kind  # type: ignore[arg-type]
+
+
+def literals(path: Path) -> Iterator[str]:
+    """Yield the texts of a module that begin with ``cutor.`` and are no docstrings; ``*`` for what is put into one."""
+    tree = ast.parse(path.read_text())
+    docstrings = {id(one.value) for one in ast.walk(tree) if isinstance(one, ast.Expr)}
+    within = {id(part) for one in ast.walk(tree) if isinstance(one, ast.JoinedStr) for part in one.values}
+    for one in ast.walk(tree):
+        if id(one) in docstrings | within:
+            continue
+        parts = one.values if isinstance(one, ast.JoinedStr) else [one]
+        text = "".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in parts)
+        if re.fullmatch(r"cutor\.[\w.*><-]+", text):
+            yield text
+
+
+def is_a_name_of_something_else(text: str) -> bool:
+    """Whether it is a module, a logger or a label of Docker's."""
+    module = ROOT / Path(*text.removesuffix(".*").split("."))
+    labels = {str(value) for name, value in vars(host_labels).items() if name.endswith("_LABEL")} | {"cutor.events"}
+    image = {"cutor.protocol", "cutor.nix-version", "cutor.nix-configuration", "cutor.packages"}
+    return module.is_dir() or module.with_suffix(".py").exists() or text in labels | image
+
+
+def test_every_subject_in_the_code_is_on_the_page() -> None:
+    """A text in the code that begins with `cutor.` is a subject of the page, or part of one, or is known to be none."""
+    found = {text for path in (ROOT / "cutor").rglob("*.py") for text in literals(path)}
+    subjects = {text for text in found if not is_a_name_of_something_else(text)} - {"cutor.*"}
+    known = [wildcard(one.pattern) for one in ALL]
+    assert len(subjects) > 10
+    unknown = [
+        text
+        for text in subjects
+        if not any(overlap(text.rstrip("."), one) or one.startswith(f"{text.removesuffix('>').rstrip('.')}.") for one in known)
+    ]
+    assert unknown == []
+
+
+def test_every_public_name_is_on_the_page() -> None:
+    page = (ROOT / "docs/reference/python-client.md").read_text()
+    assert [name for name in cutor.__all__ if name != "__version__" and f"\n## {name}\n" not in page] == []
+
+
+def test_every_setting_of_streams_and_consumers_is_on_the_page() -> None:
+    page, _, others = (ROOT / "docs/reference/streams.md").read_text().partition("\n## A file of one's own\n")
+    for stream in parse(default_text(), ["tenant"]).streams:
+        section = page.partition(f"\n## {stream.name}\n")[2].partition("\n## ")[0]
+        heads = {"": stream.config} | {one.name.replace("-tenant", "-{tenant}"): one.config for one in stream.consumers}
+        for name, config in heads.items():
+            part = section.partition(f"\n### {name}\n" if name else "\n")[2].partition("\n### ")[0]
+            shown = set(re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)) | set(
+                re.findall(r"^- `(\w+)`", others, re.MULTILINE)
+            )
+            assert set(config) - shown - {"name", "durable_name", "description", "discard_new_per_subject"} == set(), name
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

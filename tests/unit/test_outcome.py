@@ -6,8 +6,12 @@ import signal
 import pytest
 
 from cutor.model.outcome import (
+    PRECEDENCE,
     STAGE_OUTCOMES,
+    SUBMISSION_OUTCOMES,
+    StageOutcome,
     StageReport,
+    SubmissionOutcome,
     classify,
     same_output,
     signal_name,
@@ -97,6 +101,33 @@ def test_signal_names() -> None:
 def test_every_outcome_is_described() -> None:
     from typing import get_args
 
-    from cutor.model.outcome import StageOutcome
-
     assert set(STAGE_OUTCOMES) == set(get_args(StageOutcome))
+    assert set(SUBMISSION_OUTCOMES) == set(get_args(SubmissionOutcome))
+
+
+FACTS: dict[str, dict[str, object]] = {
+    "XX": {"fault": "the jail is gone"},
+    "CANCELLED": {"killed_by": "cancel"},
+    "MLE": {"oom_kills": 1},
+    "OLE": {"killed_by": "stdout"},
+    "FSE": {"signal_number": signal.SIGXFSZ},
+    "TLE_CPU": {"killed_by": "cpu_time"},
+    "TLE_WALL": {"killed_by": "wall_time"},
+    "SG": {"signal_number": signal.SIGSEGV},
+    "RE": {"exit_code": 1},
+    "OK": {"exit_code": 0},
+}
+"""What makes each outcome by itself; of two that can hold together, the first in `PRECEDENCE` counts."""
+
+
+TOGETHER = [
+    (first, second)
+    for first, second in itertools.combinations([name for name in PRECEDENCE if name in FACTS], 2)
+    if not set(FACTS[first]) & set(FACTS[second])
+]
+"""Pairs whose facts can hold at one time, in the order of `PRECEDENCE`."""
+
+
+@pytest.mark.parametrize(("first", "second"), TOGETHER)
+def test_the_precedence_is_the_one_that_is_documented(first: StageOutcome, second: StageOutcome) -> None:
+    assert classify(StageReport(**FACTS[second] | FACTS[first])) == first  # type: ignore[arg-type]

@@ -21,7 +21,9 @@ class Column(NamedTuple):
     """A column of an answer; ``type`` is DuckDB's name of it."""
 
     name: str
+    """its name"""
     type: str
+    """DuckDB's name of its type"""
 
 
 class Table(NamedTuple):
@@ -34,11 +36,17 @@ class Table(NamedTuple):
     """
 
     columns: list[Column]
+    """name and type of each"""
     rows: list[list[Any]]
+    """a list of values each"""
     truncated: bool
+    """whether there were more rows than were asked for"""
     as_of: dict[str, AsOf] | None = None
+    """up to where the views held each stream"""
     behind: dict[str, int] | None = None
+    """messages that each stream held beyond that; None where that is not known"""
     views_bytes: int | None = None
+    """size of the views on the projector's disk, with their log"""
 
 
 async def query(

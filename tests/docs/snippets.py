@@ -27,6 +27,7 @@ ASK = ROOT / "docs" / "how-to" / "ask.md"
 ARCHIVE = ROOT / "docs" / "how-to" / "archive.md"
 ENVIRONMENTS = ROOT / "docs" / "how-to" / "environments.md"
 REPORT = ROOT / "docs" / "how-to" / "report.md"
+DELIVERY = ROOT / "docs" / "explanation" / "delivery.md"
 REPLAY = ROOT / "docs" / "how-to" / "replay.md"
 OBSERVE = ROOT / "docs" / "how-to" / "observe.md"
 SNAPSHOTS = ROOT / "docs" / "how-to" / "snapshots.md"
@@ -67,10 +68,12 @@ RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "to
 RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}, ENVIRONMENTS: {"sh", "toml"}, REPLAY: {"sh"}}
 RUN |= {OBSERVE: {"sh", "toml"}, SNAPSHOTS: {"sh", "toml"}}
 RUN |= {page: {"sh", "text", "python"} for page in TUTORIALS}
-RUN |= {ARCHIVE: {"sh", "toml"}, REPORT: {"sh"}, ASK: {"sql"}}
-"""Kinds of snippets of a page that a test runs, in this directory (of ASK: test_ask_page.py)."""
+RUN |= {ARCHIVE: {"sh", "toml", "python"}, REPORT: {"sh"}, ASK: {"sql", "sh"}, DELIVERY: {"python"}}
+"""Kinds of snippets of a page that a test runs, in this directory (SQL of ASK: test_ask_page.py)."""
 
-RUN |= {HOW_TO / f"{name}.md": {"sh"} for name in ("backup", "limits", "own-environment", "set-up", "tenants", "upgrade")}
+RUN |= {
+    HOW_TO / f"{name}.md": {"sh"} for name in ("backup", "limits", "nixpkgs", "own-environment", "set-up", "tenants", "upgrade")
+}
 RUN |= {HOW_TO / "event-versions.md": {"python"}}
 RUN |= {HOW_TO / "follow-events.md": {"sh", "python"}, ROOT / "docs" / "reference" / "python-client.md": {"python"}}
 

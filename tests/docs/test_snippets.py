@@ -7,15 +7,20 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
-from cutor import Client
+import pytest
+
+from cutor import Client, InvalidRequest
 from cutor.bus.permission import Violation, describe
 from cutor.nix.settings import NixSettings
 from tests.bare_stack import User, request
 from tests.cluster import DeployedCluster
 from tests.docs.snippets import (
     ARCHIVE,
+    ASK,
     CLUSTER,
+    DELIVERY,
     ENVIRONMENTS,
     MANY_HOSTS,
     OBSERVE,
@@ -136,10 +141,41 @@ def test_the_views_are_taken_away(tmp_path: Path) -> None:
 def test_a_stack_is_observed(tmp_path: Path) -> None:
     """On a stack of its own, in the user's default data directory."""
     script = "".join(one.text for one in snippets(OBSERVE, "sh"))
-    done = run(f"trap 'cutor down > /dev/null' EXIT\n{script}", surroundings(tmp_path))
+    environment = surroundings(tmp_path) | {"CUTOR_LOG_FORMAT": "json"}
+    done = run(f"trap 'cutor down > /dev/null' EXIT\n{script}", environment)
     assert done.returncode == 0, (done.stdout, done.stderr)
-    for said in ("1 runner, 1 projector", '"workers":[{', '"cutor_role":"projector"', 'behind_messages{stream="EVENTS"} 0.0'):
+    for said in (
+        "6f1c2a-logged",
+        '"appended": {"kind": "finished"',
+        "1 runner, 1 projector",
+        '"workers":[{',
+        '"cutor_role":"projector"',
+        'behind_messages{stream="EVENTS"} 0.0',
+    ):
         assert said in done.stdout, (said, done.stdout)
+
+
+def test_a_question_is_asked_from_a_file(stack: Stack, tmp_path: Path) -> None:
+    done = run(f"cd '{tmp_path}'\n" + "".join(one.text for one in snippets(ASK, "sh")), stack.environment)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert (tmp_path / "answer.csv").read_text().startswith("outcome,submissions\n")
+
+
+def test_a_program_hands_in_until_it_is_stored(stack: Stack) -> None:
+    """Twice under one id, so that it is one submission; what is wrong with the request is not tried again."""
+    [function] = snippets(DELIVERY, "python")
+    names: dict[str, Any] = {}
+    exec(compile(function.text, DELIVERY.name, "exec"), names)
+
+    async def twice() -> set[str]:
+        async with Client(stack.server) as client:
+            example = str(EXAMPLES / "python-three-tests")
+            found = {(await names["hand_in"](client, example, "handed-in")).id for _ in range(2)}
+            with pytest.raises(InvalidRequest):
+                await names["hand_in"](client, example, "no id")
+            return found
+
+    assert asyncio.run(twice()) == {"handed-in"}
 
 
 def test_a_report_is_written(stack: Stack, tmp_path: Path) -> None:
@@ -159,6 +195,12 @@ def test_the_archive_is_sealed_and_verified(bare: User, tmp_path: Path) -> None:
     config.write_text(f'[archive]\ndirectory = "{archive}"\n')
     done = run(script, bare.stack.environment | {"ARCHIVE": str(archive), "CUTOR_CONFIG": str(config)})
     assert done.returncode == 0, (done.stdout, done.stderr)
+    [program] = snippets(ARCHIVE, "python")
+    read = run(
+        'exec python -c "$PROGRAM"',
+        {**bare.stack.environment, "PROGRAM": program.text.replace("/srv/cutor/archive", str(archive))},
+    )
+    assert '"kind":"submitted"' in read.stdout, (read.stdout, read.stderr)
     assert "nothing is sealed" in done.stdout
     assert re.search(r"EVENTS: 1 to \d+ are sealed, 1 file", done.stdout), done.stdout
     assert "EVENTS: nothing may go" in done.stdout
@@ -200,10 +242,12 @@ def test_a_cluster_of_three_and_many_hosts(tmp_path: Path) -> None:
     script = "".join(one.text for one in snippets(CLUSTER, "sh"))
     script += 'export CUTOR_SERVER="$(cat $secrets/analyst.url)"\n' + "".join(one.text for one in snippets(MANY_HOSTS, "sh"))
     script = script.replace("$PWD/deploy/nats/cluster", str(copy.home)).replace("deploy/nats/cluster", str(copy.home))
+    script = script.replace("make-secrets ./secrets", f"make-secrets {tmp_path}/three-machines")
     done = run(f"trap 'kill $(jobs -p) && wait' EXIT\n{script}", environment)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "(2 rows)" in done.stdout
     assert "FAIL" not in done.stdout, done.stdout
+    assert "nats3.example.org:4222" in (tmp_path / "three-machines" / "admin.url").read_text()
     assert "copies" in done.stdout
     assert not (ROOT / "deploy" / "nats" / "cluster" / "secrets").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from cutor.cli.nix_log import told_once
 from cutor.cli.rows import Row, age, rows
-from cutor.model.result import Result
+from cutor.model.result import Result, stages_of
 from cutor.text import escape, width
 
 _RIGHT: Final = frozenset({"cpu_ms", "wall_ms", "memory"})
@@ -106,9 +107,9 @@ def _print_indented(out: Console, text: str, *, first: str = "", indent: str = "
 
 def _notes(result: Result) -> Iterable[str]:
     """Yield the messages of stages, each with its stage, and the submission's own where no stage says the same."""
-    named = [("dependencies", result.dependencies), ("compile", result.compile)]
-    named += [(f"run {number}", stage) for number, stage in enumerate(result.run, 1)]
-    said = [(name, stage.message) for name, stage in named if stage is not None and stage.message and stage.outcome != "OK"]
+    runs = itertools.count(1)
+    named = [(f"run {next(runs)}" if kind == "run" else kind, stage) for kind, stage in stages_of(result)]
+    said = [(name, stage.message) for name, stage in named if stage.message and stage.outcome != "OK"]
     if result.message and result.message not in (message for _, message in said):
         yield escape(result.message, keep="\n")
     for name, message in said:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from cutor.model.events import Output, Stage
-from cutor.model.result import Result
+from cutor.model.result import Result, stages_of
 from cutor.model.units import counted
 from cutor.text import escape
 
@@ -32,8 +32,7 @@ class Row(NamedTuple):
 
 def rows(result: Result) -> list[Row]:
     """Return the rows of a result in the order of its stages."""
-    stages = [("dependencies", result.dependencies), ("compile", result.compile)]
-    known = [_row(name, stage) for name, stage in stages if stage is not None]
+    known = [_row(kind, stage) for kind, stage in stages_of(result) if kind != "run"]
     return [*known, *_runs(result.run)]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import msgspec
 
 from cutor.model.events import EnvironmentRef, Stage
-from cutor.model.limits import StageKind
+from cutor.model.limits import STAGE_KINDS, StageKind
 from cutor.model.outcome import SubmissionOutcome
 from cutor.model.state import Attempts, Status, Submission
 
@@ -66,6 +67,14 @@ def result(state: Submission) -> Result:
         cleaned_at=None if state.cleaned_ns is None else rfc3339(state.cleaned_ns),
         message=state.message,
     )
+
+
+def stages_of(document: Result) -> Iterator[tuple[StageKind, Stage]]:
+    """Yield the stages that there are in a result, in their order, each with its kind; of runs one for each test case."""
+    for kind in STAGE_KINDS:
+        found: Stage | tuple[Stage, ...] | None = getattr(document, kind)
+        if found is not None:
+            yield from ((kind, stage) for stage in (found if isinstance(found, tuple) else (found,)))
 
 
 def _or_stopped(state: Submission, kind: StageKind, known: Stage | None) -> Stage | None:

@@ -6,7 +6,7 @@ is one row of ``folds.moving`` (see ``sql/tables/submissions.sql``), and `take` 
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, get_args
+from typing import Final, NamedTuple, assert_never, get_args
 
 import msgspec
 
@@ -104,10 +104,15 @@ class Standing(msgspec.Struct, kw_only=True, gc=False):
         return (forgets and reported) or (old_dependencies is not None and self.dependencies != old_dependencies)
 
     def _mark_told(self, part: Interrupted, stamp: Stamp) -> None:
-        if part.stage == "compile":
-            self.compiled = stamp.sequence
-        elif part.stage == "dependencies":
-            self.dependencies = stamp.sequence
+        match part.stage:
+            case "compile":
+                self.compiled = stamp.sequence
+            case "dependencies":
+                self.dependencies = stamp.sequence
+            case "run":
+                pass
+            case _:
+                assert_never(part.stage)
 
     def is_current(self, stage: str, sequence: int) -> bool:
         """Return whether what an event reported of a stage still is part of the submission's result."""

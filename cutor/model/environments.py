@@ -85,7 +85,7 @@ class EnvironmentBuilt(_EnvironmentEvent, frozen=True, kw_only=True, tag="env-bu
     closure: tuple[str, ...]
     """store paths that it needs, sorted"""
     closure_bytes: int
-    """bytes of these paths together"""
+    """bytes of these paths together, as archives of Nix"""
     variables: Content
     """the captured variables: `NAME=VALUE` and a NUL byte, each"""
     programs: Programs

@@ -98,7 +98,7 @@ class EnvironmentRef(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     derivation: str
     """store path of the derivation that `shell.nix` evaluates to"""
     hit: bool
-    """whether it stood before this submission came"""
+    """false where this submission built it; true where it stood, or was built for another meanwhile"""
 
 
 class StoredFile(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -12,17 +12,17 @@ from cutor.bus.horizon import Horizon
 from cutor.model import environments, resolutions, state
 from cutor.model.codec import UPCASTERS, VERSIONS, encode
 from cutor.model.content import INLINE_BYTES
-from cutor.model.decide import event_message_id
 from cutor.model.environments import EnvironmentEvent
-from cutor.model.events import EVENT_TYPES, TERMINAL_KINDS, Leased
+from cutor.model.events import EVENT_TYPES, TERMINAL_KINDS, kind_of
 from cutor.model.limits import Limit, Policy
 from cutor.model.resolutions import Resolution
 from cutor.model.spill import EVENT_BYTES
 from cutor.model.state import TRANSITIONS
 from cutor.model.subjects import POLICY_SUBJECT, environment_subject, event_subject, fence, parked_subject
 from cutor.projections.archive import belonging as archive
+from docs.drawing.environments import transitions
 from docs.pages.fields import body, docstring, paragraph, section, shapes, table
-from docs.pages.samples import ADDRESS, KEY, sample_of
+from docs.pages.samples import ADDRESS, KEY, LIFE, message_id_of, samples_of
 
 NEWEST: Final = ", ".join(map(str, sorted(set(VERSIONS.values()))))
 
@@ -110,7 +110,8 @@ def _overview() -> Iterator[str]:
         befores = ", ".join(dict.fromkeys(before or "new" for before, event in TRANSITIONS if event.partition("(")[0] == name))
         yield f"| [`{name}`](#{name}) | {docstring(kind)[0]} | {befores} |"
     yield from ("", f"A submission ends with exactly one of {', '.join(f'`{name}`' for name in sorted(TERMINAL_KINDS))}.")
-    yield from ("[States](states.md) draws what may follow what.",)
+    yield "[States](states.md) draws what may follow what. The examples below are of one submission:"
+    yield f"{', '.join(f'`{kind_of(event)}`' for event in LIFE)}. What it comes to is [a result](result.md#an-example)."
 
 
 def _kind(kind: Any, subject: str) -> Iterator[str]:
@@ -120,14 +121,17 @@ def _kind(kind: Any, subject: str) -> Iterator[str]:
     for part in docstring(kind):
         yield from (part, "")
     yield f"- subject: `{subject}`"
-    example = sample_of(kind)
+    examples = samples_of(kind)
     if kind in EVENT_TYPES:
-        token = example.lease.token if isinstance(example, Leased) else ""
-        yield f"- message id, such as `{event_message_id(ADDRESS, example, token=token)}`"  # type: ignore[arg-type]
+        yield f"- message id, such as `{message_id_of(examples[0])}`"  # type: ignore[arg-type]
         yield f"- {_transitions(name)}"
+    elif kind is not Resolution:
+        yield f"- {_transitions_of_environments(name)}"
     older = sorted(version for other, version in UPCASTERS if other == name)
     yield f"- version {VERSIONS[name]}" + (f"; {', '.join(map(str, older))} are read, too" if older else "")
-    yield from ("", *table(kind), "", *body(encode(example)))
+    yield from ("", *table(kind))
+    for example in dict.fromkeys(encode(one) for one in examples):
+        yield from ("", *body(example))
 
 
 def _transitions(name: str) -> str:
@@ -139,6 +143,12 @@ def _transitions(name: str) -> str:
     ]
     assert found, name
     return f"[states](states.md): {', '.join(found)}"
+
+
+def _transitions_of_environments(name: str) -> str:
+    """Return the transitions of an environment's event in a line."""
+    found = [f"{before} → {after}" for (before, after), events in transitions().items() if name in events]
+    return f"[states](states.md#the-states-of-an-environment): {'; '.join(found) or 'as before'}"
 
 
 def _values() -> Iterator[str]:

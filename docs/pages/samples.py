@@ -10,6 +10,7 @@ from cutor.metrics.statistics import Statistics
 from cutor.model.build_progress import BuildProgress
 from cutor.model.codec import decode, decode_environment, decode_resolution, encode
 from cutor.model.content import Content, pack
+from cutor.model.decide import event_message_id
 from cutor.model.environments import (
     EnvironmentBuilding,
     EnvironmentBuilt,
@@ -179,9 +180,16 @@ def finished() -> Result:
     return result(state)
 
 
-def sample_of(kind: type[msgspec.Struct]) -> Event | EnvironmentEvent | Resolution:
-    """Return the example of a kind of event. Raises StopIteration where there is none: every kind has one."""
-    found = next(one for one in (*LIFE, *OTHER_WAYS, *ENVIRONMENT, RESOLUTION) if type(one) is kind)
+def message_id_of(event: Event) -> str:
+    """Return the message id that an example is appended with. Who cancels makes up a token for it."""
+    index = event.index if isinstance(event, Ran) else 0
+    return event_message_id(ADDRESS, event, index=index, token=_MADE_UP[1])
+
+
+def samples_of(kind: type[msgspec.Struct]) -> list[Event | EnvironmentEvent | Resolution]:
+    """Return the examples of a kind of event, which its reader has read. Raises AssertionError where there is none."""
+    found = [one for one in (*LIFE, *OTHER_WAYS, *ENVIRONMENT, RESOLUTION) if type(one) is kind]
     read = decode if kind in EVENT_TYPES else decode_resolution if kind is Resolution else decode_environment
-    assert read(encode(found)) == found
+    assert found, f"{kind.__name__} needs an example"
+    assert [read(encode(one)) for one in found] == found
     return found

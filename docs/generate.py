@@ -17,7 +17,7 @@ import msgspec
 
 from cutor.projections.definitions import DIGEST, Defined, defined
 from docs.drawing import rendering
-from docs.pages import events, metrics, parts, python_client, request, result, states, streams, subjects, views
+from docs.pages import events, metrics, modules, parts, python_client, request, result, states, streams, subjects, views
 from tests.attacks.campaign import load_attacks
 from tests.attacks.coverage import page as page_of_attacks
 from tests.fault.page import page as page_of_faults
@@ -41,6 +41,7 @@ PAGES: Final[dict[Path, Callable[[], str]]] = {
     REFERENCE / "streams.md": streams.page,
     REFERENCE / "states.md": states.page,
     REFERENCE / "parts.md": parts.page,
+    REFERENCE / "modules.md": modules.page,
     REFERENCE / "views.md": views.page,
     REFERENCE / "metrics.md": metrics.page,
     REFERENCE / "attacks.md": lambda: page_of_attacks(load_attacks()),

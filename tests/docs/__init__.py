@@ -1,0 +1,1 @@
+"""Pages are complete, current, and their blocks run."""

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 import cutor
+import tests
 from cutor.bus.topology import default_text
 from cutor.bus.topology_file import overlap, parse
 from cutor.containers import labels as host_labels
 from cutor.model.codec import ENVIRONMENT_KINDS, RESOLUTION_KINDS, VERSIONS, decode, decode_environment, decode_resolution
 from cutor.model.events import kind_of
 from docs.generate import PAGES
+from docs.pages.modules import summary
 from docs.pages.subjects import ALL, wildcard
 
 ROOT = Path(__file__).parents[2]
@@ -109,12 +111,38 @@ def test_every_file_that_is_linked_to_is_there(name: str) -> None:
 def test_the_map_holds_every_part() -> None:
     """Each package and module of cutor, and each folder and file beside it that somebody would look for."""
     page = (ROOT / "CONTRIBUTING.md").read_text().partition("## A map")[2].partition("\n## ")[0]
-    named = {link.removesuffix("/") for link in re.findall(r"\]\(([^)]+)\)", page)}
+    named = {link.removesuffix("/") for link in re.findall(r"\]\(([^)]+)\)", page.partition("|---")[2])}
     parts = {
         f"cutor/{path.name}" for path in (ROOT / "cutor").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     parts -= {"cutor/__init__.py", "cutor/__main__.py"}
     assert named == parts | {"deploy", "docs", "examples", "streams.yaml", "tests"}
+
+
+def test_the_map_of_the_tests_holds_every_kind_and_helper() -> None:
+    """As ``tests/__init__.py`` has it: each package, folder and module of tests, and nothing that is gone."""
+    named = set(re.findall(r"``([a-z_]+)``", tests.__doc__ or "")) - {"deploy"}
+    there = {path.stem for path in (ROOT / "tests").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert named == there - {"__init__", "__pycache__"}
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    assert [path for path in (ROOT / "cutor").rglob("*.py") if not summary(path)] == []
+
+
+def test_reading_orders_name_modules_that_are_there() -> None:
+    """In the docstring of a package: what looks like a module is one."""
+    gone = {
+        f"{path.parent.relative_to(ROOT)}: {name}"
+        for path in (ROOT / "cutor").rglob("__init__.py")
+        for name in re.findall(r"``([a-z_]+)``", _reading_order(path))
+        if not any((path.parent / found).exists() for found in (name, f"{name}.py"))
+    }
+    assert gone == set()
+
+
+def _reading_order(package: Path) -> str:
+    return (ast.get_docstring(ast.parse(package.read_text())) or "").partition("Reading order")[2]
 
 
 def test_make_docs_runs_both_generators() -> None:

@@ -1,0 +1,1 @@
+"""The real parts, and cutor's processes as a user starts them."""

@@ -1,0 +1,1 @@
+"""Functions and small objects by themselves: no service, and no wait."""

@@ -94,7 +94,7 @@ def test_links_to_sources_lead_to_a_view_of_them(site: Path) -> None:
     assert "TRANSITIONS" in view
     listing = page(site / "source/cutor/model.html")
     assert "model/state.py.html" in listing.links
-    assert "source/cutor/model.html" in page(site / "README.html").links
+    assert "source/cutor/model.html" in page(site / "CONTRIBUTING.html").links
 
 
 def test_a_browser_fetches_nothing_from_elsewhere(site: Path) -> None:

@@ -101,9 +101,10 @@ Made from the code that builds each subject, `streams.yaml` and `deploy/nats/clu
 `python docs/generate.py`.
 
 All subjects of cutor begin with `cutor.` Who *may publish* and who *may listen* are the users of that file, which the
-[cluster](../how-to/cluster.md#who-may-do-what) and [a server of your own](../how-to/own-nats.md) can have; a stack of `cutor
-up` has one user who may do everything. What stands in a stream is also read from it, by whoever may ask JetStream: a direct
-get of the last message under a subject, or a consumer ([follow the events](../how-to/follow-events.md) does both).
+[cluster](../how-to/cluster.md#who-may-do-what) and [a server of your own](../how-to/own-nats.md) can have; a stack of
+`cutor up` has one user, who may do everything. To listen is to hear what is published from then on. What stands in a stream is
+read from it as well, by whoever may ask JetStream: a direct get of the last message under a subject, or a consumer
+([follow the events](../how-to/follow-events.md) does both).
 """
 
 CONTENTS: Final = f"""
@@ -147,7 +148,7 @@ def page() -> str:
         "",
     ]
     lines += [*_streamed(), "", "## Notices", "", f"{NOTICES_ABOUT}", "", *_others(NOTICES)]
-    lines += ["", "## Requests", "", "The projector answers them.", "", *_others(REQUESTS)]
+    lines += ["", "## Requests", "", REQUESTS_ABOUT, "", *_others(REQUESTS)]
     lines += ["", "## Places in subjects", "", "| place | what may stand there |", "|---|---|"]
     used = dict.fromkeys(place for one in ALL for place in places(one.pattern))
     assert set(used) == set(PLACES)
@@ -164,6 +165,11 @@ def page() -> str:
 
 NOTICES_ABOUT: Final = """\
 No stream keeps them; who did not listen has missed them. They are for the eyes of people: nothing is decided by them."""
+
+
+REQUESTS_ABOUT: Final = """\
+The projector answers them. What goes over `cutor.projector.` is between cutor's own commands and its projector, and changes
+with them; a program asks by `cutor.query`."""
 
 
 def places(pattern: str) -> list[str]:

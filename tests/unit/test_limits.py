@@ -19,7 +19,6 @@ from cutor.model.limits import (
     MIB,
     UNITS,
     Bounds,
-    Limit,
     LimitPolicy,
     Policy,
     RequestedLimit,
@@ -133,7 +132,3 @@ def test_the_configuration_of_bounds_is_strict_although_a_published_policy_is_re
     assert parse(b"[bounds]\ntest_case_name_bytes = 9\n", "c").bounds.test_case_name_bytes == 9
     with pytest.raises(InvalidConfig, match="bounds: unknown key `wishes`"):
         parse(b"[bounds]\nwishes = 3\n", "c")
-
-
-def test_every_limit_has_a_unit() -> None:
-    assert tuple(UNITS) == Limit.__struct_fields__ == RequestedLimit.__struct_fields__

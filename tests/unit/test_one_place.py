@@ -22,7 +22,7 @@ from cutor.metrics import table
 from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import EVENT_TYPES, KINDS, TERMINAL_KINDS, Event, Interrupted, Parked, Stage, Submitted, Terminal
 from cutor.model.limit_settings import LimitsSettings
-from cutor.model.limits import STAGE_KINDS, UNITS, Limit, LimitPolicies, RequestedLimit, RequestedLimits
+from cutor.model.limits import LIMIT_WORDS, STAGE_KINDS, UNITS, Limit, LimitPolicies, RequestedLimit, RequestedLimits
 from cutor.model.outcome import StageOutcome
 from cutor.model.reported import reported
 from cutor.model.result import Result
@@ -197,7 +197,8 @@ def test_each_stage_and_limit_is_explained() -> None:
 # -- a limit: `Limit` in cutor/model/limits.py ---------------------------------------------------------------------------
 
 
-def test_each_limit_can_be_asked_for() -> None:
+def test_each_limit_can_be_asked_for_and_has_a_unit() -> None:
+    assert tuple(UNITS) == tuple(LIMIT_WORDS) == Limit.__struct_fields__
     assert RequestedLimit.__struct_fields__ == Limit.__struct_fields__, "cutor/model/limits.py: RequestedLimit"
 
 
@@ -306,3 +307,33 @@ def test_each_event_of_environments_is_in_the_comment_of_its_view(event_type: ty
 
 def test_an_example_is_of_the_type_that_it_stands_for() -> None:
     assert type(example(Parked)) is Parked
+
+
+# -- the page -----------------------------------------------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs/explanation/architecture.md").read_text()
+FILES = {
+    path.relative_to(ROOT).as_posix() for part in ("cutor", "deploy", "docs", "tests") for path in (ROOT / part).rglob("*.*")
+}
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Return the cells of the table below a heading of the page."""
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("| ")][1:]
+
+
+@pytest.mark.parametrize("row", rows("The way of the data through the code"), ids=lambda row: str(row[0])[:40])
+def test_each_hop_of_the_walk_is_there(row: list[str]) -> None:
+    files, names = (re.findall(r"`([^`]+)`", cell) for cell in row[1:])
+    assert files
+    texts = [(ROOT / path).read_text() for path in files]
+    for name in names:
+        defined = re.compile(rf"(def|class|TABLE) {name}\b|^{name}: Final", re.MULTILINE)
+        assert any(defined.search(text) for text in texts), f"docs/explanation/architecture.md: {name} is not in {files}"
+
+
+@pytest.mark.parametrize("row", rows("Where to change what"), ids=lambda row: str(row[0]))
+def test_each_place_that_the_page_names_is_there(row: list[str]) -> None:
+    for path in re.findall(r"`([\w/.-]+\.(?:py|sql|conf|toml|yaml))`", "|".join(row)):
+        assert path == "streams.yaml" or any(f"/{known}".endswith(f"/{path}") for known in FILES), f"{row[0]}: {path}"

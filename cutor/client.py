@@ -34,7 +34,8 @@ from cutor.model.decide import decide_cancel
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Policy
 from cutor.model.parked import ParkedSubmission
-from cutor.model.request import Request, parse_request, request_from, validate
+from cutor.model.request import Request, parse_request, request_from
+from cutor.model.request_checks import validate
 from cutor.model.result import Result, result, rfc3339
 from cutor.model.state import Status, Submission
 from cutor.model.subjects import Address, check_address, parse_event_subject

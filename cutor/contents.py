@@ -16,7 +16,8 @@ from cutor.model.errors import InvalidRequest
 from cutor.model.events import Interrupted, Output, Stage, StoredFile, StoredRequest, StoredTestCase
 from cutor.model.limits import Bounds, requested_limits, stored_limits
 from cutor.model.quoting import shown
-from cutor.model.request import ValidRequest, ValidTestCase, check_counts, check_size, explain
+from cutor.model.request import ValidRequest, ValidTestCase, explain
+from cutor.model.request_checks import check_counts, check_size
 from cutor.model.result import Result
 from cutor.model.spill import spilled
 from cutor.model.subjects import Address

@@ -37,7 +37,8 @@ from cutor.model.parked import (
     decision_of,
     listed,
 )
-from cutor.model.request import ValidRequest, check, digest
+from cutor.model.request import ValidRequest, digest
+from cutor.model.request_checks import check
 from cutor.model.resolutions import Resolution, retry_ids
 from cutor.model.result import result
 from cutor.model.state import Stamp, Submission

@@ -20,7 +20,8 @@ from cutor.journal_errors import SubmissionConflict
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Policy
 from cutor.model.rejudgement import LABEL, Rejudged, labelled, rejudged_id
-from cutor.model.request import check, digest
+from cutor.model.request import digest
+from cutor.model.request_checks import check
 from cutor.model.state import Submission
 from cutor.model.subjects import SUBMISSION_ID, TENANT, Address
 from cutor.projections.queries.client import query

@@ -18,7 +18,8 @@ from cutor.model.content import encode_text
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Bounds, RequestedLimits
 from cutor.model.quoting import visible
-from cutor.model.request import SHELL_NIX, File, Request, check_file_name, explain_toml, request_from
+from cutor.model.request import SHELL_NIX, File, Request, explain_toml, request_from
+from cutor.model.request_checks import check_file_name
 
 SETTINGS_FILE: Final = "submission.toml"
 SHOWN_PATH_CHARACTERS: Final = 200

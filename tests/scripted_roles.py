@@ -22,7 +22,8 @@ from cutor.journal import Journal
 from cutor.model.events import CacheBuilt, Finished, Lease, Leased, Role, kind_of
 from cutor.model.limits import Policy
 from cutor.model.messages import Unreadable
-from cutor.model.request import ValidRequest, request_from, validate
+from cutor.model.request import ValidRequest, request_from
+from cutor.model.request_checks import validate
 from cutor.model.state import Submission
 from cutor.model.subjects import Address
 from cutor.process.context import RoleContext

@@ -136,7 +136,7 @@ BOUND_CEILINGS: Final[dict[str, int]] = {
     "arg_bytes": HANDED_TEXT_BYTES // ESCAPE_BYTES,
 }
 """The most that these bounds may be: whatever is within them reaches a container. The others need none: however high they are,
-`cutor.model.request.check` refuses a request whose texts no event holds, and one whose names no frame holds."""
+`cutor.model.request_checks.check` refuses a request whose texts no event holds, and one whose names no frame holds."""
 
 
 class LimitPolicies(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,7 +35,8 @@ from cutor.model.environments import EnvironmentBuilt, pack_variables
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import CacheBuilt, EnvironmentRef, Finished, Rejected, Role, Stage
 from cutor.model.limits import Limit, Policy, resolve
-from cutor.model.request import SHELL_NIX, ValidRequest, check, digest
+from cutor.model.request import SHELL_NIX, ValidRequest, digest
+from cutor.model.request_checks import check
 from cutor.model.stages import judge, judge_interrupted
 from cutor.model.state import Submission
 from cutor.nix.key import EnvironmentInputs, environment_key, private_key

@@ -7,7 +7,8 @@ from typing import Final
 from cutor.bus.bodies import MAX_BYTES
 from cutor.client import REQUEST_JSON_BYTES
 from cutor.model.limits import HANDED_TEXT_BYTES, STAGE_KINDS, UNITS, Limit, RequestedLimit, RequestedLimits
-from cutor.model.request import ARG_BYTES, SEGMENT_BYTES, File, Request, TestCase
+from cutor.model.request import File, Request, TestCase
+from cutor.model.request_checks import ARG_BYTES, SEGMENT_BYTES
 from cutor.model.spill import EVENT_RECORD_BYTES, REFERENCE_BYTES
 from cutor.model.subjects import SUBMISSION_ID, TENANT
 from docs.pages.fields import docstring, table

@@ -44,7 +44,8 @@ from cutor.model.events import (
     output,
 )
 from cutor.model.limits import DEFAULT_LIMITS, Policy
-from cutor.model.request import File, Request, TestCase, digest, validate
+from cutor.model.request import File, Request, TestCase, digest
+from cutor.model.request_checks import validate
 from cutor.model.resolutions import Resolution
 from cutor.model.result import Result, result
 from cutor.model.state import Stamp, fold

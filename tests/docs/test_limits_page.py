@@ -13,7 +13,7 @@ from cutor.config import LIMIT_CEILINGS, Config
 from cutor.containers.host_config import RunnerStorage
 from cutor.jail.inside.layout import TMP_INODES
 from cutor.model.limits import BOUND_CEILINGS, DEFAULT_LIMITS, HANDED_TEXT_BYTES, STAGE_KINDS, UNITS, Bounds, Policy
-from cutor.model.request import ARG_BYTES
+from cutor.model.request_checks import ARG_BYTES
 
 PAGE = (Path(__file__).parents[2] / "docs/explanation/limits.md").read_text()
 

@@ -12,7 +12,8 @@ import pytest
 from cutor import Client
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import BOUND_CEILINGS
-from cutor.model.request import ARG_BYTES, request_from
+from cutor.model.request import request_from
+from cutor.model.request_checks import ARG_BYTES
 from cutor.model.result import Result
 from cutor.model.subjects import Address
 from tests.attacks.campaign import unchecked

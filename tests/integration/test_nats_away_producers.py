@@ -25,7 +25,8 @@ from cutor.errors import CutorError
 from cutor.journal import Journal
 from cutor.journal_errors import SubmissionUnconfirmed
 from cutor.model.limits import Policy
-from cutor.model.request import request_from, validate
+from cutor.model.request import request_from
+from cutor.model.request_checks import validate
 from cutor.model.subjects import Address
 from cutor.stack_policy import publish_policy
 from tests.fault.proxy import Proxy

@@ -45,7 +45,8 @@ from cutor.model.events import (
     kind_of,
 )
 from cutor.model.limits import Policy
-from cutor.model.request import parse_request, validate
+from cutor.model.request import parse_request
+from cutor.model.request_checks import validate
 from cutor.model.result import result
 from cutor.model.spill import EVENT_INLINE_BYTES, spilled
 from cutor.model.state import Stamp, Submission, evolve, fold, initial, outline

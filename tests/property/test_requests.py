@@ -26,7 +26,8 @@ from cutor.model.errors import InvalidRequest
 from cutor.model.events import Event, Lease, Rejected, Submitted
 from cutor.model.limits import STAGE_KINDS, UNITS, Bounds, Policy
 from cutor.model.messages import read_message
-from cutor.model.request import Request, check_file_name, digest, parse_request, request_from, validate
+from cutor.model.request import Request, digest, parse_request, request_from
+from cutor.model.request_checks import check_file_name, validate
 from cutor.model.state import Stamp, initial
 from cutor.model.subjects import Address, event_subject
 from cutor.roles import builder

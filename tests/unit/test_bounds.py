@@ -9,7 +9,8 @@ import pytest
 
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Bounds, Policy
-from cutor.model.request import request_from, size_bytes, validate
+from cutor.model.request import request_from, size_bytes
+from cutor.model.request_checks import validate
 
 SOURCES: Final = {"shell.nix": "{ }: { }", "cutor-run.sh": "true"}
 ID: Final = "0123456789abcdef"

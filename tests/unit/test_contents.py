@@ -15,7 +15,8 @@ from cutor.model.content import BodyRef, Content, pack
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import StoredFile, StoredRequest, StoredTestCase, Submitted
 from cutor.model.limits import Bounds, Policy, RequestedLimits
-from cutor.model.request import RUN_SCRIPT, SHELL_NIX, ValidRequest, ValidTestCase, check, digest
+from cutor.model.request import RUN_SCRIPT, SHELL_NIX, ValidRequest, ValidTestCase, digest
+from cutor.model.request_checks import check
 from cutor.model.spill import EVENT_BYTES
 from cutor.model.subjects import Address
 

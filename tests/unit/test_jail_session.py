@@ -27,7 +27,7 @@ from cutor.jail.session import WorkerSession
 from cutor.jail.submission import EnvironmentMissing, Submission
 from cutor.model.environments import Programs
 from cutor.model.limits import DEFAULT_LIMITS, HANDED_TEXT_BYTES, MIB, Limit
-from cutor.model.request import handed_names_bytes
+from cutor.model.request_checks import handed_names_bytes
 from cutor.nix.session import encode_job
 from cutor.nix.settings import NixSettings
 

@@ -8,7 +8,8 @@ import pytest
 
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Policy
-from cutor.model.request import parse_request, request_from, validate
+from cutor.model.request import parse_request, request_from
+from cutor.model.request_checks import validate
 
 OVER = "more than the maximum of 120000 milliseconds"
 UNDER = "it must be from 1 to 120000 milliseconds"

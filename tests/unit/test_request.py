@@ -11,17 +11,8 @@ import pytest
 
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import BOUND_CEILINGS, Bounds, Policy, RequestedLimit, RequestedLimits
-from cutor.model.request import (
-    File,
-    Request,
-    TestCase,
-    ValidRequest,
-    digest,
-    parse_request,
-    request_from,
-    size_bytes,
-    validate,
-)
+from cutor.model.request import File, Request, TestCase, ValidRequest, digest, parse_request, request_from, size_bytes
+from cutor.model.request_checks import validate
 
 FILES = [{"name": "shell.nix", "content": "{}"}, {"name": "cutor-run.sh", "content": "true"}]
 

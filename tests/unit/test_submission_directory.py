@@ -9,7 +9,8 @@ import pytest
 
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Bounds, Policy
-from cutor.model.request import Request, validate
+from cutor.model.request import Request
+from cutor.model.request_checks import validate
 from cutor.submission_directory import read_directory, read_environment
 
 BOUNDS = Bounds()

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from cutor.config import parse
+from tests.docs import snippets as module
 from tests.docs.command_lines import check, commands, console, of_cutor
 from tests.docs.snippets import PAGES, ROOT, RUN, TUTORIALS, fences, snippets
 
@@ -47,6 +48,15 @@ def test_what_can_be_run_is_run_or_says_why_not(page: Path) -> None:
     if page == ROOT / "docs" / "reference" / "cli.md":
         return  # its examples are held against the commands, below
     assert {one.kind for one in snippets(page)} & TO_RUN <= RUN.get(page, set())
+
+
+def test_what_is_to_be_run_is_named_by_a_test() -> None:
+    """By the name of the page or by its constant in snippets.py; tutorials are found by their directory."""
+    files = [file for file in (ROOT / "tests" / "docs").glob("test_*.py") if file != Path(__file__)]
+    text = "\n".join(file.read_text() for file in files)
+    constants = {value: name for name, value in vars(module).items() if isinstance(value, Path)}
+    named = {page for page in RUN if page.name in text or re.search(rf"\b{constants.get(page, '-')}\b", text)}
+    assert set(RUN) - named - set(TUTORIALS) == set()
 
 
 @ALL

@@ -27,10 +27,10 @@ help: ## list the targets
 	@awk -F '## ' '/^# [A-Z_]+ +## / { sub(/^# /, "", $$1); printf "  %-21s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 environment: ## Python environment .venv with the locked dependencies
-	@$(PYTHON) -m deploy.setup.environment
+	@$(PYTHON) -m deploy.environment
 
 setup: environment ## all that submissions need: engine, child image, Nix volumes, offline package set (REFRESH=1: today's)
-	@$(VENV)/python -m deploy.setup $(if $(REFRESH),--refresh)
+	@$(VENV)/python -m cutor setup --yes $(if $(REFRESH),--refresh)
 
 demo: setup ## set-up, then the examples on an embedded stack
 	@$(VENV)/python deploy/demo.py
@@ -99,4 +99,4 @@ clean: ## remove the Python environment and the caches of tools
 	@rm -rf .venv .setup .docs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 purge: environment ## remove what set-up made outside the repository, for all checkouts: images, Nix volumes, downloads
-	@$(VENV)/python -m deploy.setup --purge
+	@$(VENV)/python -m cutor setup --purge --yes

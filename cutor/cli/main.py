@@ -31,6 +31,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Final = {
+    "setup": Entry("setup", "Set this machine up for submissions: Docker, child image, Nix volumes, package set."),
     "up": Entry("up", "Start a stack on this machine: server, builder, runner, projector."),
     "down": Entry("down", "Stop a stack, and remove what a dead one left behind."),
     "submit": Entry("submit", "Submit a directory or a JSON request."),

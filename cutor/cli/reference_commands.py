@@ -12,7 +12,7 @@ from cutor.cli.main import COMMANDS, cli
 MADE_BY: Final = "Made by `python -m cutor.cli.reference`; a test checks that it is current."
 
 PURPOSES: Final[Mapping[str, tuple[str, ...]]] = {
-    "Start, stop, look": ("up", "down", "doctor", "top"),
+    "Set up, start, stop, look": ("setup", "up", "down", "doctor", "top"),
     "Hand in, and follow": ("submit", "status", "watch", "cancel", "events"),
     "Ask": ("query", "projections", "report"),
     "Judge again, and repair": ("replay", "rejudge", "parked", "dead-letters"),

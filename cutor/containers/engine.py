@@ -7,9 +7,11 @@ everything else is a bug.
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import json
 import logging
+import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +29,7 @@ from cutor.containers.control_group import limit_sockets
 from cutor.containers.errors import EngineFailure, EngineRefused, EngineUnreachable, ImageMissing, one_line
 from cutor.containers.host_config import ContainerSpec, VolumeSpec
 from cutor.containers.labels import ENVIRONMENT_LABEL, INSTANCE_LABEL
+from cutor.installation import setup_command
 from cutor.undisturbed import to_the_end
 
 DEFAULT_SOCKET: Final = "unix:///var/run/docker.sock"
@@ -115,10 +118,8 @@ class Engine:
         return time.monotonic() - self._answered_s < seconds
 
     def _unreachable(self, error: Exception) -> EngineUnreachable:
-        return EngineUnreachable(
-            f"no Docker Engine answers at {self.address} ({_reason(error)}): "
-            "start it (make setup does) or configure another address"
-        )
+        reason = _reason(error)
+        return EngineUnreachable(f"no Docker Engine answers at {self.address} ({reason}): {_remedy(self.address, reason)}")
 
     def post(self, path: str, body: dict[str, Any]) -> Awaitable[Any]:
         """Return a POST request that aiodocker has no method for."""
@@ -366,12 +367,24 @@ def _reason(error: BaseException) -> str:
     return one_line(str(error))
 
 
+def _remedy(address: str, reason: str) -> str:
+    """Return what to do where no engine answers: the first message that many see, so it says what Docker is there for."""
+    if reason == os.strerror(errno.EACCES):
+        return "let this user talk to it (as root: `usermod --append --groups docker USER`; then log in again), or be root"
+    if address != DEFAULT_SOCKET:
+        return f"start it, or name another one by DOCKER_HOST or `docker.host`; with neither, `{setup_command()}` sees to one"
+    return (
+        "cutor builds and runs submissions in containers of Docker, so start it if it is installed, "
+        f"let `{setup_command()}` install and start it, or name another one by DOCKER_HOST"
+    )
+
+
 def _missing(image: str) -> ImageMissing:
     """Return the error for an image that is not here: set-up makes those of its own name alone."""
     made = image.startswith(SET_UP_MAKES)
     remedy = (
-        "build it with make setup"
+        f"make it with `{setup_command()}`"
         if made
-        else "fetch or build it, or leave docker.image and nix.image out for that of make setup"
+        else f"fetch or build it, or leave docker.image and nix.image out for that of `{setup_command()}`"
     )
     return ImageMissing(f"the child image {image!r} is not on this host: {remedy}")

@@ -1,7 +1,7 @@
 """What an engine has said of images and volumes, kept for as long as it says that nothing happened to them.
 
 Every submission needs to know that the child image is there, and what image and package set are: 1.5 ms for each question, 1 of
-them this process's own. They change with ``make setup`` alone. So Docker is asked once, and then its notices of images and of
+them this process's own. They change with ``cutor setup`` alone. So Docker is asked once, and then its notices of images and of
 volumes are listened to: what was said of a volume is forgotten with the first notice of it, all that was said with any other.
 Others' volumes come and go: each submission may have one (`cutor.roles.uses`).
 

@@ -39,7 +39,7 @@ CODE_DIRECTORY: Final = "/opt/cutor"
 ENVIRONMENT: Final = ["PATH=/usr/bin", "LANG=C.UTF-8", "MALLOC_MMAP_THRESHOLD_=131072"]
 """Of an init. The threshold keeps glibc's malloc from holding on to large buffers: the kernel gets them back at once."""
 RUNNER_COMMAND: Final = ["/usr/bin/python3", "-I", "-S", f"{CODE_DIRECTORY}/worker_init.pyc"]
-"""Of a runner's container: all modules of its init in one file (``deploy/image/bundle.py``). ``-I -S`` leave out the site
+"""Of a runner's container: all modules of its init in one file (``cutor/setup/image/bundle.py``). ``-I -S`` leave out the site
 module, the environment and the directory."""
 PAUSE_COMMAND: Final = ["/opt/cutor/bin/busybox", "cat"]
 """Of a pause container: waits for the end of its standard input, and does nothing else."""

@@ -17,5 +17,5 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     host: Annotated[str, Meta(description="address of the engine, `unix://…` or `tcp://…`; else `DOCKER_HOST`")] | None = None
     image: Annotated[
-        str, Meta(description="image of child containers; in a checkout, the one that its own `make setup` made, once it did")
+        str, Meta(description="image of child containers; once set-up ran, the one that it made for this very cutor")
     ] = "cutor-child:latest"

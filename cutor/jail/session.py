@@ -21,6 +21,7 @@ from cutor.containers.errors import EngineFailure, SessionFault, one_line
 from cutor.containers.host_config import Resources
 from cutor.containers.occupancy import Occupancy
 from cutor.containers.surplus import Surplus
+from cutor.installation import setup_command
 from cutor.jail.frames import Frames
 from cutor.jail.inside.closure import LOOK_BYTES
 from cutor.jail.memory import (
@@ -120,7 +121,8 @@ class WorkerSession:
         async with self._deadline(READY_S, "the container did not become ready"):
             header, _ = await self._expect(Ready)
         if header.protocol != PROTOCOL_VERSION:
-            raise SessionFault(f"the child image speaks protocol {header.protocol}, not {PROTOCOL_VERSION}: run make setup")
+            spoken = f"the child image speaks protocol {header.protocol}, not {PROTOCOL_VERSION}"
+            raise SessionFault(f"{spoken}: run {setup_command()}")
         self._copied = header.box == "copy"
         self._said = header
         self._idle = True

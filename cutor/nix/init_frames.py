@@ -6,6 +6,7 @@ from typing import Final
 
 from cutor.containers.child import Child
 from cutor.containers.errors import SessionFault
+from cutor.installation import setup_command
 from cutor.jail.frames import Frames
 from cutor.jail.protocol import PROTOCOL_VERSION, Frame, ProtocolError
 from cutor.nix.report import MAX_HEADER_BYTES
@@ -43,9 +44,9 @@ class InitFrames:
 def check_image(protocol: int, nix_version: str) -> None:
     """Raise `SessionFault` for an init of another protocol, or an image without a safe Nix: what a first frame says."""
     if protocol != PROTOCOL_VERSION:
-        raise SessionFault(f"the child image speaks protocol {protocol}, not {PROTOCOL_VERSION}: run make setup")
+        raise SessionFault(f"the child image speaks protocol {protocol}, not {PROTOCOL_VERSION}: run {setup_command()}")
     if not nix_version_ok(nix_version):
-        raise SessionFault(f"the child image holds {nix_version!r}, which is no safe Nix: run make setup")
+        raise SessionFault(f"the child image holds {nix_version!r}, which is no safe Nix: run {setup_command()}")
 
 
 def printed(child: Child) -> str:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import BUILD_UID, NO_NETWORK
+from cutor.installation import setup_command
 from cutor.nix.cache_session import CacheSession, DirectoryMissing, directory_remedy
 from cutor.nix.secret_key import SecretKeyUnusable, read_secret_key
 from cutor.nix.settings import NixSettings, download_from, upload_to
@@ -39,7 +40,7 @@ async def package_set(engine: Engine, settings: NixSettings) -> Shortcoming | No
     name = settings.packages_volume
     if await engine.volume_labels(name) is not None:
         return None
-    remedy = "make it with `make setup`"
+    remedy = f"make it with `{setup_command()}`"
     if name != NixSettings().packages_volume:
         remedy = "name one that is there, or make one and put a package set into it (docs/how-to/nixpkgs.md, A checkout)"
     return Shortcoming("volume", f"the Docker volume {name!r} (nix.packages_volume) is missing", remedy)

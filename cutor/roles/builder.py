@@ -216,7 +216,7 @@ class BuildStep:
         await self._report_built(job, known.built, stage, hit=True)
 
     async def _key(self, files: Mapping[str, bytes]) -> str:
-        """Return the environment's key. Image and package set are those of now: ``make setup`` may have changed them.
+        """Return the environment's key. Image and package set are those of now: ``cutor setup`` may have changed them.
 
         Raises `ContainerError`.
         """

@@ -6,6 +6,7 @@ import asyncio
 
 from cutor.containers.errors import ContainerError, ImageMissing
 from cutor.containers.facts import Facts
+from cutor.installation import setup_command
 from cutor.roles.job import WorkerUnable
 from cutor.roles.sweep import CHECK_S
 
@@ -19,7 +20,7 @@ async def check_image(facts: Facts, image: str) -> None:
         raise WorkerUnable(f"Docker did not say within {CHECK_S:g} s whether it has the child image") from error
     except ImageMissing as error:
         raise WorkerUnable(
-            f"the child image {image} is gone: start the stack again, after make setup where there is none at all"
+            f"the child image {image} is gone: start the stack again, after `{setup_command()}` where there is none at all"
         ) from error
     except (ContainerError, LookupError, TypeError) as error:
         raise WorkerUnable(f"whether the child image is there could not be seen: {error}") from error

@@ -1,6 +1,6 @@
 """Which images a stack's containers have: names, resolved once at its start to what they mean then.
 
-A name can be given to another image while the stack runs (`make setup` does so). An image's id cannot: the roles get ids, in a
+A name can be given to another image while the stack runs (`cutor setup` does so). An image's id cannot: the roles get ids, in a
 file of the data directory, so that one that is started again in the midst of a life works on as before.
 """
 

@@ -9,6 +9,7 @@ from typing import Final
 from cutor.config import Config
 from cutor.containers.engine import Engine
 from cutor.errors import CutorError
+from cutor.installation import setup_command
 from cutor.jail.protocol import PROTOCOL_VERSION
 from cutor.nix import requirements
 from cutor.nix.requirements import Shortcoming
@@ -29,7 +30,7 @@ async def check_docker(engine: Engine, config: Config, instance: str, data: Path
         if (found := labels.get(PROTOCOL_LABEL)) != str(PROTOCOL_VERSION):
             raise PieceMissing(
                 f"the image {image!r} speaks version {found or 'none'} of the stage protocol, this cutor {PROTOCOL_VERSION}: "
-                "build it again with `make setup`"
+                f"make it anew with `{setup_command()}`"
             )
     return await prepare_store(engine, config.nix, instance, data, roles)
 

@@ -29,6 +29,7 @@ class Part(NamedTuple):
 
 PARTS: Final = (
     Part("cli", "the commands", ("cutor.cli", "cutor.__main__"), libraries=("click", "rich")),
+    Part("setup", "set-up of a machine", ("cutor.setup",)),
     Part("report", "a page on what was done", ("cutor.report",), libraries=("jinja2", "markupsafe")),
     Part(
         "client",
@@ -85,7 +86,7 @@ PARTS: Final = (
         "errors, text, files",
         (
             *("cutor.errors", "cutor.text", "cutor.undisturbed", "cutor.release"),
-            *("cutor.private_files", "cutor.bond"),
+            *("cutor.private_files", "cutor.bond", "cutor.installation"),
         ),
     ),
 )

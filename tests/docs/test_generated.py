@@ -65,6 +65,7 @@ def is_a_name_of_something_else(text: str) -> bool:
     module = ROOT / Path(*text.removesuffix(".*").split("."))
     labels = {str(value) for name, value in vars(host_labels).items() if name.endswith("_LABEL")} | {"cutor.events"}
     image = {"cutor.protocol", "cutor.nix-version", "cutor.nix-configuration", "cutor.packages"}
+    image |= {"cutor.base", "cutor.inputs", "cutor.recipe", "cutor.setup"}  # set-up's own
     return module.is_dir() or module.with_suffix(".py").exists() or text in labels | image
 
 

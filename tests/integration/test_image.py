@@ -15,9 +15,11 @@ from aiodocker.exceptions import DockerError
 
 from cutor.config import made_image
 from cutor.containers.seccomp import container_profile
+from cutor.installation import image_note
 from cutor.jail.protocol import PROTOCOL_VERSION
-from deploy.setup import base_image, child_image, engine, volumes
-from deploy.setup.docker_api import OWNER, OneShot, created, image_labels, remove_image, run_once, sweep
+from cutor.setup import base_image, child_image, engine, volumes
+from cutor.setup.docker_api import OWNER, OneShot, created, image_labels, remove_image, run_once, sweep
+from tests.child_image import IMAGE
 
 ROOT = Path(__file__).resolve().parents[2]
 PT_INTERP = 3
@@ -31,8 +33,8 @@ async def docker() -> AsyncIterator[Docker]:
         missing = "no Docker Engine answers"
     else:
         async with Docker() as client:
-            if await image_labels(client, child_image.NAME) is None:
-                missing = f"there is no image {child_image.NAME}"
+            if await image_labels(client, IMAGE) is None:
+                missing = f"there is no image {IMAGE}"
             else:
                 yield client
                 return
@@ -43,14 +45,14 @@ async def docker() -> AsyncIterator[Docker]:
 
 @pytest.fixture
 async def labels(docker: Docker) -> Mapping[str, str]:
-    found = await image_labels(docker, child_image.NAME)
+    found = await image_labels(docker, IMAGE)
     assert found is not None
     return found
 
 
 async def bash(docker: Docker, script: str, **settings: object) -> str:
     """Run a script in the child image as an ordinary user without capabilities; return what it prints."""
-    shot = OneShot(child_image.NAME, ["/usr/bin/bash", "-euc", script], user="1000:1000", host_config=settings)
+    shot = OneShot(IMAGE, ["/usr/bin/bash", "-euc", script], user="1000:1000", host_config=settings)
     return await run_once(docker, shot, "the test's container")
 
 
@@ -67,7 +69,7 @@ def interpreter(program: bytes) -> bytes | None:
 
 async def content(docker: Docker, path: str) -> bytes:
     """A file of the image."""
-    container = await docker.containers.create(OneShot(child_image.NAME, ["/usr/bin/true"]).configuration())
+    container = await docker.containers.create(OneShot(IMAGE, ["/usr/bin/true"]).configuration())
     try:
         archive = await container.get_archive(path)
         file = archive.extractfile(Path(path).name)
@@ -86,7 +88,7 @@ async def test_labels_say_what_went_in(docker: Docker, labels: Mapping[str, str]
 
 
 async def test_the_checkouts_image_is_noted_and_latest_is_another_name_of_it(docker: Docker) -> None:
-    noted = made_image(ROOT / child_image.NOTE)
+    noted = made_image(image_note(Path()))
     assert noted is not None
     found = await image_labels(docker, noted)
     assert found is not None
@@ -101,28 +103,28 @@ async def other_checkout(docker: Docker, tmp_path: Path) -> AsyncIterator[Path]:
     for source in (*files, child_image.CONTENTS, child_image.HELPER_SOURCE, child_image.PROTOCOL):
         (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / source, tmp_path / source)
-    with (tmp_path / "deploy/image/nix.conf").open("a") as conf:
+    with (tmp_path / "cutor/setup/image/nix.conf").open("a") as conf:
         conf.write(f"# {tmp_path}\n")
     before = await image_labels(docker, child_image.NAME)
     assert before is not None
     yield tmp_path
     await docker.images.tag(before["Id"], child_image.REPOSITORY, tag="latest")
-    if (made := made_image(tmp_path / child_image.NOTE)) is not None:
+    if (made := made_image(tmp_path / "note")) is not None:
         await remove_image(docker, made)
 
 
 async def test_two_checkouts_have_an_image_each(docker: Docker, other_checkout: Path) -> None:
-    noted = made_image(ROOT / child_image.NOTE)
+    noted = made_image(image_note(Path()))
     assert noted is not None
     before = await image_labels(docker, noted)
     assert before is not None
-    name = await child_image.ensure(docker, other_checkout, before["cutor.base"])
+    name = await child_image.ensure(docker, other_checkout, before["cutor.base"], other_checkout / "note")
     made = await image_labels(docker, name)
     assert made is not None
-    assert name == made_image(other_checkout / child_image.NOTE) != noted
+    assert name == made_image(other_checkout / "note") != noted
     assert await image_labels(docker, noted) == before
     assert (await image_labels(docker, child_image.NAME) or {})["Id"] == made["Id"]
-    assert await child_image.ensure(docker, other_checkout, before["cutor.base"]) == name
+    assert await child_image.ensure(docker, other_checkout, before["cutor.base"], other_checkout / "note") == name
     assert await image_labels(docker, name) == made, "made once"
 
 

@@ -17,9 +17,9 @@ from cutor.nix.inside.store import LOCK
 from cutor.nix.report import Built
 from cutor.nix.session import BuildSession
 from cutor.nix.settings import NixSettings
-from deploy.setup import child_image, engine, volumes, warm
-from deploy.setup.console import SetupError
-from deploy.setup.docker_api import OneShot, build, image_labels, remove_image, run_once, volume_labels
+from cutor.setup import child_image, engine, volumes, warm
+from cutor.setup.console import SetupError
+from cutor.setup.docker_api import OneShot, build, image_labels, remove_image, run_once, volume_labels
 from tests.stores import lent_store_async
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -137,7 +137,7 @@ async def test_errors_of_docker_are_one_line_that_helps() -> None:
         made.body["Image"] = "cutor-nothing:latest"
         with pytest.raises(ImageMissing, match="'cutor-nothing:latest' is not on this host: fetch or build it"):
             await engine.start(made)
-        with pytest.raises(ImageMissing, match="'cutor-child:nothing' is not on this host: build it with make setup"):
+        with pytest.raises(ImageMissing, match="'cutor-child:nothing' is not on this host: make it with `make setup`"):
             await engine.image_labels("cutor-child:nothing")
         assert await engine.volume_labels("cutor-nothing") is None
         broken = spec()

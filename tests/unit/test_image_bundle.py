@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-BUNDLE: Final = Path(__file__).parents[2] / "deploy/image/bundle.py"
+BUNDLE: Final = Path(__file__).parents[2] / "cutor/setup/image/bundle.py"
 FILES: Final = {
     "probe/__init__.py": "",
     "probe/deep/__init__.py": "",

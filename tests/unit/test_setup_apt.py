@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.setup.apt import (
+from cutor.setup.apt import (
     Package,
     Source,
     debian_mirror,
@@ -17,7 +17,7 @@ from deploy.setup.apt import (
     sources_file,
     status_file,
 )
-from deploy.setup.console import SetupError
+from cutor.setup.console import SetupError
 
 MAIN = Source("http://mirror.example/debian", "bookworm", ("main",))
 SECURITY = Source("http://mirror.example/debian-security", "bookworm-security", ("main", "contrib"))

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/how-to/set-up.md").read_text()
-SOURCES = "".join(path.read_text() for path in (ROOT / "deploy/setup").glob("*.py"))
+SOURCES = "".join(path.read_text() for path in (ROOT / "cutor/setup").glob("*.py"))
 READ = {
     *re.findall(r'os\.environ(?:\.get\(|\[)"([A-Z_]+)"', SOURCES),
     *re.findall(r'^[A-Z_]+_SETTING = "([A-Z_]+)"', SOURCES, re.MULTILINE),

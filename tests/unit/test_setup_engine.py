@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.setup.console import SetupError
-from deploy.setup.engine import PERFORM, Action, Facts, decide, is_stale, process_name, remove_leftovers, tail
+from cutor.setup.console import SetupError
+from cutor.setup.engine import PERFORM, Action, Facts, decide, is_stale, process_name, remove_leftovers, tail
 
 NOTHING = Facts(
     answers=False, address=None, root=True, socket=False, running=False, installed=False, systemd=False

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from cutor.config import made_image
-from deploy.setup import rootfs
-from deploy.setup.__main__ import name_in
-from deploy.setup.base_image import check_nix_version, nix_version, recipe_digest
-from deploy.setup.child_image import (
+from cutor.setup import rootfs
+from cutor.setup.base_image import check_nix_version, nix_version, recipe_digest
+from cutor.setup.child_image import (
     KEPT,
     Item,
     inputs_digest,
@@ -21,18 +20,19 @@ from deploy.setup.child_image import (
     read_files,
     superseded,
 )
-from deploy.setup.console import SetupError
-from deploy.setup.docker_api import Image
-from deploy.setup.rootfs import RootFileSystem, certificate_bundle, keep_useful, merged_path
+from cutor.setup.console import SetupError
+from cutor.setup.docker_api import Image
+from cutor.setup.rootfs import RootFileSystem, certificate_bundle, keep_useful, merged_path
+from cutor.setup.steps import name_in
 
 FILES = [("/opt/cutor/a.py", 0o644, b"a"), ("/etc/nix/nix.conf", 0o644, b"x")]
 
 
 def test_contents_with_comments_and_blank_lines() -> None:
-    text = "# head\n\ncutor/a.py   /opt/cutor/a.py  # why\n\tdeploy/image/nix.conf\t/etc/nix/nix.conf\n"
+    text = "# head\n\ncutor/a.py   /opt/cutor/a.py  # why\n\tcutor/setup/image/nix.conf\t/etc/nix/nix.conf\n"
     assert parse_contents(text) == [
         Item(Path("cutor/a.py"), "/opt/cutor/a.py"),
-        Item(Path("deploy/image/nix.conf"), "/etc/nix/nix.conf"),
+        Item(Path("cutor/setup/image/nix.conf"), "/etc/nix/nix.conf"),
     ]
 
 
@@ -43,15 +43,15 @@ def test_bad_contents_line_is_named(line: str) -> None:
 
 
 def test_missing_source_is_named(tmp_path: Path) -> None:
-    (tmp_path / "deploy/image").mkdir(parents=True)
-    (tmp_path / "deploy/image/contents.txt").write_text("cutor/gone.py /opt/cutor/gone.py\n")
+    (tmp_path / "cutor/setup/image").mkdir(parents=True)
+    (tmp_path / "cutor/setup/image/contents.txt").write_text("cutor/gone.py /opt/cutor/gone.py\n")
     with pytest.raises(SetupError, match=r"lists cutor/gone\.py, which is missing"):
         read_files(tmp_path)
 
 
 def test_executable_bit_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "deploy/image").mkdir(parents=True)
-    (tmp_path / "deploy/image/contents.txt").write_text("run /opt/run\nread /opt/read\n")
+    (tmp_path / "cutor/setup/image").mkdir(parents=True)
+    (tmp_path / "cutor/setup/image/contents.txt").write_text("run /opt/run\nread /opt/read\n")
     (tmp_path / "run").write_text("#!")
     (tmp_path / "run").chmod(0o700)
     (tmp_path / "read").write_text("")

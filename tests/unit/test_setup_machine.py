@@ -2,9 +2,9 @@
 
 import pytest
 
-from deploy.setup.console import SetupError, fail, last_line
-from deploy.setup.environment import stamp
-from deploy.setup.machine import compiles_statically, install_plan
+from cutor.setup.console import AGREE, SetupError, last_line, show_log
+from cutor.setup.machine import compiles_statically, install, install_plan
+from deploy.environment import stamp
 
 
 def test_installing_is_announced_with_packages_and_reason() -> None:
@@ -17,12 +17,28 @@ def test_without_root_the_line_names_the_command() -> None:
         install_plan(["gcc", "libc6-dev"], "a C compiler", root=False)
 
 
-def test_the_one_line_comes_last(capsys: pytest.CaptureFixture[str]) -> None:
-    fail(SetupError("the engine did not start", "first\n\n" + "noise\n" * 40 + "why\n"))
+def test_the_end_of_a_log_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    show_log(SetupError("the engine did not start", "first\n\n" + "noise\n" * 40 + "why\n"))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-1] == "setup: the engine did not start"
-    assert lines[-2].strip() == "why"
-    assert len(lines) == 21
+    assert lines[-1].strip() == "why"
+    assert len(lines) == 20
+    show_log(SetupError("nothing was run"))
+    assert not capsys.readouterr().err
+
+
+async def test_nothing_is_installed_where_somebody_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has been said by then; an objection comes before the first program is run."""
+
+    def object_to_it() -> None:
+        raise SetupError("not agreed to")
+
+    token = AGREE.set(object_to_it)
+    try:
+        with pytest.raises(SetupError, match="not agreed to"):
+            await install(["cutor-no-such-package"], "a test")
+    finally:
+        AGREE.reset(token)
+    assert "as root" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("printed", "line"), [("", ""), ("\n \n", ""), ("a\nb\n\n", "b")])

@@ -5,9 +5,9 @@ import hashlib
 
 import pytest
 
-from deploy.setup.apt import Package
-from deploy.setup.debian_set import DEBIAN_NAMES, Archive, Chosen, divide, from_json, store_name, to_json, upstream_version
-from deploy.setup.package_set import contents_digest, nar_digest, recipe_digest
+from cutor.setup.apt import Package
+from cutor.setup.debian_set import DEBIAN_NAMES, Archive, Chosen, divide, from_json, store_name, to_json, upstream_version
+from cutor.setup.package_set import contents_digest, nar_digest, recipe_digest
 
 LIBC = Package("libc6", "2.36-9", "libc6_2.36-9_amd64.deb")
 SED = Package("sed", "4.9-1", "sed_4.9-1_amd64.deb")

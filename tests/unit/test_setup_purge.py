@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from cutor.setup import purge
+from cutor.setup.console import SetupError
+from cutor.setup.purge import refuse_while_stacks_run
 from cutor.stack import current
 from cutor.stack.current import CurrentStack
 from cutor.stack.lock import Lock
-from deploy.setup import purge
-from deploy.setup.console import SetupError
-from deploy.setup.purge import refuse_while_stacks_run
 
 
 def start(file: Path, data: Path) -> Lock:
@@ -55,6 +55,6 @@ async def test_nothing_is_removed_before_that_is_known(tmp_path: Path, monkeypat
     (tmp_path / "cutor").mkdir()
     lock = start(tmp_path / "cutor" / "current.json", tmp_path / "data")
     with pytest.raises(SetupError, match="nothing is removed"):
-        await purge.purge(tmp_path)
+        await purge.purge()
     lock.release(orderly=True)
     assert (tmp_path / "cache").is_dir()

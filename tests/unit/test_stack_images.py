@@ -20,7 +20,7 @@ def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Surroundings:
     """A user whose cutor is a checkout in which set-up ran."""
     note = tmp_path / "child-image"
     note.write_text(f"{MINE}\n")
-    monkeypatch.setattr(config.made_image, "__defaults__", (note,))
+    monkeypatch.setattr(config, "image_note", lambda _: note)
     return Surroundings(config_home=tmp_path, data_home=tmp_path, state_home=tmp_path)
 
 

@@ -30,8 +30,10 @@ IO = {
     "io",
 }
 SERVES_EVERYBODY = {"msgspec"}
+OF_SET_UP = {"aiodocker", "aiohttp"}
+"""Set-up builds images and fills volumes, which nobody else asks of Docker."""
 MODEL = [module for module in own_modules() if f"{module}.".startswith("cutor.model.")]
-IN_THE_IMAGE = ROOT / "deploy/image/contents.txt"
+IN_THE_IMAGE = ROOT / "cutor/setup/image/contents.txt"
 
 
 @cache
@@ -110,6 +112,7 @@ def test_what_is_not_drawn_is_implied() -> None:
 def test_the_part_inside_is_what_the_image_holds() -> None:
     """It imports the standard library of the image's Python and nothing else of cutor's."""
     held = {line.split()[0] for line in IN_THE_IMAGE.read_text().splitlines() if line.startswith("cutor/")}
+    held = {file for file in held if not file.startswith("cutor/setup/")}
     inside = [module for module in own_modules() if part_of(module) == "inside"]
     files = {str(source(module).relative_to(ROOT)) for module in inside}
     assert held - files == {"cutor/jail/__init__.py", "cutor/nix/__init__.py"}
@@ -124,7 +127,9 @@ def test_a_library_has_one_home() -> None:
     """All but the standard library, and what serves everybody."""
     homes: dict[str, set[str]] = {}
     for module in own_modules():
-        for name in foreign(module) - sys.stdlib_module_names - SERVES_EVERYBODY:
+        for name in (
+            foreign(module) - sys.stdlib_module_names - SERVES_EVERYBODY - (OF_SET_UP if part_of(module) == "setup" else set())
+        ):
             homes.setdefault(name, set()).add(part_of(module))
     assert homes == {library: {part.name} for part in PARTS for library in part.libraries}
 

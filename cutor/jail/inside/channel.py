@@ -1,4 +1,4 @@
-"""What the stage routine and jail-init say to each other (``deploy/image/jail_init.c`` is the other end): pure encoding.
+"""What the stage routine and jail-init say to each other (``cutor/setup/image/jail_init.c`` is the other end): pure encoding.
 
 A job goes over as a memory file and the program's three descriptors, because variables may be 128 KiB each; reports come back
 as one packet of 16 bytes each. Both ends are on one machine: host byte order.

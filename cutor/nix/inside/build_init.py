@@ -324,7 +324,8 @@ TOO_LARGE: Final = (
 )
 BEYOND_REPAIR: Final = (
     "{path} and {others} other paths are missing from the store volume, though Nix's database says that they are valid, and"
-    " they could not be made anew: restore them, or remove the store and its database (make purge) and run make setup"
+    " they could not be made anew: restore them, or remove the store and its database (`cutor setup --purge`) and make them"
+    " with `cutor setup`"
 )
 FAULTS: Final = (StoreError, NoRoom, DaemonError, FilesError, BoxError, CgroupError, ProtocolError, OSError)
 

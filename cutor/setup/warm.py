@@ -5,12 +5,12 @@ from pathlib import Path
 
 from aiodocker import Docker
 
-from deploy.setup.child_image import NAME
-from deploy.setup.console import step
-from deploy.setup.docker_api import OneShot, run_once
-from deploy.setup.volumes import MAPPED_ROOT, PACKAGES, STORE, VAR
+from cutor.setup.child_image import NAME
+from cutor.setup.console import step
+from cutor.setup.docker_api import OneShot, run_once
+from cutor.setup.volumes import MAPPED_ROOT, PACKAGES, STORE, VAR
 
-SCRIPT = Path("deploy/nix/warm.py")
+SCRIPT = Path("cutor/setup/nix/warm.py")
 
 
 def build_shot(command: Sequence[str], store: str = STORE, var: str = VAR) -> OneShot:

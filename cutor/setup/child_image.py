@@ -1,8 +1,8 @@
 """The child image: the base layer, and on top of it one small layer with cutor's own files.
 
-The top layer holds what `deploy/image/contents.txt` lists and the static helper `jail_init.c`. The image is tagged
+The top layer holds what `cutor/setup/image/contents.txt` lists and the static helper `jail_init.c`. The image is tagged
 `cutor-child:DIGEST` by the digest over everything that went in (label `cutor.inputs`), so that checkouts of different
-versions have images of their own; the checkout's file `.setup/child-image` names its one, and `cutor up` reads that.
+versions have images of their own; a note (`cutor.installation.image_note`) names that of this code, and `cutor up` reads it.
 `cutor-child:latest` is the image that set-up made or found last.
 """
 
@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 
 from aiodocker import Docker
 
-from deploy.setup import base_image, machine
-from deploy.setup.console import SetupError, run, step
-from deploy.setup.docker_api import (
+from cutor.setup import base_image, machine
+from cutor.setup.console import SetupError, run, step
+from cutor.setup.docker_api import (
     SETUP_LABEL,
     Image,
     OneShot,
@@ -35,11 +35,10 @@ from deploy.setup.docker_api import (
 
 REPOSITORY = "cutor-child"
 NAME = f"{REPOSITORY}:latest"
-NOTE = Path(".setup/child-image")
 KEPT = 16
 """How many images stay, the newest: each is a megabyte over its base, and a running stack or another checkout may want it."""
-CONTENTS = Path("deploy/image/contents.txt")
-HELPER_SOURCE = Path("deploy/image/jail_init.c")
+CONTENTS = Path("cutor/setup/image/contents.txt")
+HELPER_SOURCE = Path("cutor/setup/image/jail_init.c")
 HELPER_DESTINATION = "/opt/cutor/bin/jail-init"
 PROTOCOL = Path("cutor/jail/protocol.py")
 NIX_CONFIGURATION = "/etc/nix/nix.conf"
@@ -53,7 +52,7 @@ PRECOMPILE = f"{base_image.COMPILE} /opt/cutor && {BUNDLE}"
 
 @dataclass(frozen=True)
 class Item:
-    """A file of the repository and its absolute place in the image."""
+    """A file, by its path from what holds the package, and its absolute place in the image."""
 
     source: Path
     destination: str
@@ -136,7 +135,7 @@ class Wanted:
 
 
 def wanted(root: Path, base_id: str) -> Wanted:
-    """Read the repository at `root` for a top layer on the image `base_id`."""
+    """Read the package below `root` for a top layer on the image `base_id`."""
     files = read_files(root)
     helper, protocol = read_optional(root / HELPER_SOURCE), read_optional(root / PROTOCOL)
     version = protocol_version(protocol.decode()) if protocol is not None else None
@@ -159,8 +158,8 @@ def name_of(digest: str) -> str:
     return f"{REPOSITORY}:{digest[:16]}"
 
 
-async def ensure(docker: Docker, root: Path, base: str) -> str:
-    """Make the child image of the checkout at `root` unless it is there; return its name, which is noted there, too."""
+async def ensure(docker: Docker, root: Path, base: str, note: Path) -> str:
+    """Make the child image of the package below `root` unless it is there; return its name, which `note` keeps."""
     base_labels = await image_labels(docker, base)
     if base_labels is None:
         raise SetupError(f"image {base} vanished while set-up ran; run set-up again")
@@ -177,10 +176,15 @@ async def ensure(docker: Docker, root: Path, base: str) -> str:
             labels |= {"cutor.nix-configuration": configuration_digest(top.files)}
             await add_layer(docker, base, layer(files), labels, name)
     await docker.images.tag(name, REPOSITORY, tag="latest")
-    (root / NOTE).parent.mkdir(exist_ok=True)
-    (root / NOTE).write_text(f"{name}\n")
+    keep(note, name)
     await remove_superseded(docker, base, name)
     return name
+
+
+def keep(note: Path, name: str) -> None:
+    """Write the name of the image into its note."""
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(f"{name}\n")
 
 
 async def remove_superseded(docker: Docker, base: str, own: str) -> None:

@@ -1,4 +1,4 @@
-"""The offline package set in volume cutor-nix-packages: archives of Debian and the Nix files of `deploy/nix/nixpkgs`.
+"""The offline package set in volume cutor-nix-packages: archives of Debian and the Nix files of `cutor/setup/nix/nixpkgs`.
 
 The volume's label `cutor.packages` is the digest of its contents. The file `digest` in it says the same and is written
 last, so that a volume whose filling was cut short is recognised. Label `cutor.recipe` spares a look at the mirror.
@@ -17,16 +17,16 @@ from pathlib import Path
 
 from aiodocker import Docker
 
-from deploy.setup import debian_set
-from deploy.setup.apt import Repository, machine_sources, mirror_override, release_sources
-from deploy.setup.child_image import NAME as IMAGE
-from deploy.setup.console import SetupError, cache_directory, say, step
-from deploy.setup.debian_set import ASSUMED, RELEASE, Chosen
-from deploy.setup.docker_api import OneShot, create_volume, created, delete_volume, put_files, volume_labels, volume_users
-from deploy.setup.rootfs import read_member
-from deploy.setup.volumes import PACKAGES as VOLUME
+from cutor.setup import debian_set
+from cutor.setup.apt import Repository, machine_sources, mirror_override, release_sources
+from cutor.setup.child_image import NAME as IMAGE
+from cutor.setup.console import SetupError, cache_directory, say, step
+from cutor.setup.debian_set import ASSUMED, RELEASE, Chosen
+from cutor.setup.docker_api import OneShot, create_volume, created, delete_volume, put_files, volume_labels, volume_users
+from cutor.setup.rootfs import read_member
+from cutor.setup.volumes import PACKAGES as VOLUME
 
-NIX_FILES = Path("deploy/nix/nixpkgs")
+NIX_FILES = Path("cutor/setup/nix/nixpkgs")
 BOOTSTRAP = {"bash": "bin/bash-static", "busybox": "bin/busybox"}
 """Static programs that run the set's builders, by package of the set: path in its archive."""
 IN_USE_TIMEOUT_S = 60.0

@@ -6,19 +6,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+
+from cutor.errors import CutorError
 
 STARTED_AT = time.monotonic()
 LOG_LINES = 20
 """How much of a failed program's output is shown."""
-
-
 TELL_EVERY_S = 5.0
 LINE_BYTES = 64 << 20
 """The longest line that a program may print."""
 
 
-class SetupError(Exception):
+class SetupError(CutorError):
     """Set-up cannot go on. The message is one line: what is missing, where, what to do.
 
     `log` holds what the failed program printed last, for the reader who wants to know why.
@@ -29,6 +30,16 @@ class SetupError(Exception):
         self.log = log
         if log:
             self.add_note(log)
+
+
+AGREE: ContextVar[Callable[[], None]] = ContextVar("AGREE", default=lambda: None)
+"""Called behind each `announce`; it raises SetupError where what was announced may not be done."""
+
+
+def announce(deed: str) -> None:
+    """Say what is about to be done to this machine as root; done is it only where nobody objects. Raises SetupError."""
+    say(deed)
+    AGREE.get()()
 
 
 def say(text: str) -> None:
@@ -116,9 +127,8 @@ def cache_directory() -> Path:
     return Path(base) / "cutor" / "setup"
 
 
-def fail(error: SetupError) -> None:
-    """Print the last lines of the log, if there is one, and then the one line that says why set-up stops."""
+def show_log(error: SetupError) -> None:
+    """Print the last lines of what a failed program printed, if there are any: they go before the line of the error."""
     printed = [line.rstrip() for line in error.log.splitlines() if line.strip()]
     for line in printed[-LOG_LINES:]:
-        print(f"    {line}", file=sys.stderr)
-    print(f"setup: {error}", file=sys.stderr, flush=True)
+        print(f"    {line}", file=sys.stderr, flush=True)

@@ -20,8 +20,9 @@ import aiohttp
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
-from deploy.setup import machine
-from deploy.setup.console import LOG_LINES, SetupError, run, say, step
+from cutor.installation import setup_command
+from cutor.setup import machine
+from cutor.setup.console import LOG_LINES, SetupError, announce, run, say, step
 
 SOCKET = Path("/var/run/docker.sock")
 LOG = Path("/var/log/cutor-dockerd.log")
@@ -71,7 +72,8 @@ def decide(facts: Facts) -> Action:
     if not facts.root:
         if facts.running or facts.socket:
             raise SetupError(f"the Docker Engine at {SOCKET} does not answer this user: join group docker, or run as root")
-        raise SetupError("no Docker Engine answers, and it takes root to install and start one: run `make setup` as root")
+        command = setup_command()
+        raise SetupError(f"no Docker Engine answers, and it takes root to install and start one: run `{command}` as root")
     if facts.running:
         return Action.WAIT
     if not facts.installed:
@@ -157,7 +159,7 @@ async def wait_for_running() -> None:
 async def start_service() -> None:
     """Start the engine as systemd's service."""
     log = "journalctl -u docker"
-    say(f"starting the Docker Engine as root: systemctl start docker (its log: {log})")
+    announce(f"starting the Docker Engine as root: systemctl start docker (its log: {log})")
     with step("Docker Engine"):
         await run(["systemctl", "start", "docker"])
         await wait_until_answers(lambda: None, log)
@@ -166,7 +168,7 @@ async def start_service() -> None:
 async def start_by_hand() -> None:
     """Start dockerd detached from this terminal, and leave it running."""
     remove_leftovers(PID_FILES)
-    say(f"starting the Docker Engine as root: dockerd (its log: {LOG}); it keeps running after set-up")
+    announce(f"starting the Docker Engine as root: dockerd (its log: {LOG}); it keeps running after set-up")
     with step("Docker Engine"):
         process = spawn()
         await wait_until_answers(lambda: end_of(process), str(LOG))

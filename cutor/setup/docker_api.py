@@ -12,7 +12,7 @@ from aiodocker import Docker
 from aiodocker.containers import DockerContainer
 from aiodocker.exceptions import DockerError
 
-from deploy.setup.console import SetupError
+from cutor.setup.console import SetupError
 
 SETUP_LABEL = "cutor.setup"
 """On set-up's own containers, with the owner as value."""

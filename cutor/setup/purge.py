@@ -1,4 +1,4 @@
-"""Removal of what set-up made outside the repository. The engine and installed packages stay."""
+"""Removal of what set-up made. The engine and installed packages stay."""
 
 import shutil
 from pathlib import Path
@@ -7,10 +7,11 @@ from aiodocker import Docker
 
 from cutor.config import Surroundings
 from cutor.errors import CutorError
+from cutor.installation import image_note, image_notes
+from cutor.setup import base_image, child_image, engine, volumes
+from cutor.setup.console import SetupError, cache_directory, say
+from cutor.setup.docker_api import delete_volume, images, remove_image, sweep, volume_labels
 from cutor.stack import current
-from deploy.setup import base_image, child_image, engine, volumes
-from deploy.setup.console import SetupError, cache_directory, say
-from deploy.setup.docker_api import delete_volume, images, remove_image, sweep, volume_labels
 
 
 def refuse_while_stacks_run(current_stack: Path) -> None:
@@ -24,15 +25,17 @@ def refuse_while_stacks_run(current_stack: Path) -> None:
         raise SetupError(f"the stack of {directories} runs: stop it first (`cutor down --data DIRECTORY`); nothing is removed")
 
 
-async def purge(root: Path) -> None:
-    """Remove images, volumes and downloads, those of other checkouts, too. SetupError where a running stack uses them."""
-    refuse_while_stacks_run(Surroundings.read().current_stack)
+async def purge() -> None:
+    """Remove images, volumes and downloads, also other cutors'. SetupError where a running stack uses them."""
+    surroundings = Surroundings.read()
+    refuse_while_stacks_run(surroundings.current_stack)
     if await engine.answers():
         async with Docker() as docker:
             await sweep(docker)
             await remove_volumes(docker)
             await remove_images(docker)
-    (root / child_image.NOTE).unlink(missing_ok=True)
+    image_note(surroundings.state_home).unlink(missing_ok=True)
+    shutil.rmtree(image_notes(surroundings.state_home), ignore_errors=True)
     shutil.rmtree(cache_directory(), ignore_errors=True)
     say(f"removed {cache_directory()}")
 

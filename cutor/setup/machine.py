@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.setup.console import SetupError, run, say, step
+from cutor.setup.console import SetupError, announce, run, step
 
 
 def is_root() -> bool:
@@ -35,7 +35,7 @@ def install_plan(names: Sequence[str], why: str, *, root: bool) -> str:
 
 async def install(names: Sequence[str], why: str) -> None:
     """Install Debian packages on this machine, after saying so; fetch apt's lists where a package is not in them."""
-    say(install_plan(names, why, root=is_root()))
+    announce(install_plan(names, why, root=is_root()))
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
     wait_for_others = "--option=DPkg::Lock::Timeout=120"
     command = ["apt-get", "-qq", "--yes", wait_for_others, "--no-install-recommends", "install", *names]

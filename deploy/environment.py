@@ -1,6 +1,6 @@
-"""`python3 -m deploy.setup.environment`: the project's Python environment `.venv`, from the lock file.
+"""`python3 -m deploy.environment`: the project's Python environment `.venv`, from the lock file.
 
-Runs by the machine's own Python, so it imports nothing but the standard library.
+Runs by the machine's own Python, so it imports nothing but the standard library, and of cutor what does the same.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deploy.setup import machine
-from deploy.setup.console import SetupError, fail, run, step, told
+from cutor.setup import machine
+from cutor.setup.console import SetupError, run, show_log, step, told
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "locked"
@@ -98,7 +98,8 @@ def main() -> int:
             asyncio.run(install())
             STAMP.write_text(wanted)
     except SetupError as error:
-        fail(error)
+        show_log(error)
+        print(f"setup: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from aiodocker import Docker
 
-from deploy.setup.child_image import NAME
-from deploy.setup.docker_api import OneShot, create_volume, run_once
+from cutor.setup.child_image import NAME
+from cutor.setup.docker_api import OneShot, create_volume, run_once
 
 STORE = "cutor-nix-store"
 VAR = "cutor-nix-var"

@@ -12,6 +12,10 @@ import marshal
 import sys
 from _frozen_importlib_external import MAGIC_NUMBER
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 CODE_DIRECTORY = "/opt/cutor"
 UNCHECKED = b"\1" + bytes(11)
 """Of a .pyc file that counts, whatever has become of its source."""
@@ -48,11 +52,11 @@ main()
 """
 
 
-def loaded_by(module):
+def loaded_by(module: str) -> "tuple[tuple[str, bool, Any], ...]":
     """Import a module; return what that loads from files: name, whether it is a package, code."""
     before = set(sys.modules)
     __import__(module)
-    specs = [sys.modules[name].__spec__ for name in sys.modules if name not in before]
+    specs: list[Any] = [sys.modules[name].__spec__ for name in sys.modules if name not in before]
     return tuple(
         (spec.name, spec.submodule_search_locations is not None, spec.loader.get_code(spec.name))
         for spec in specs
@@ -60,7 +64,7 @@ def loaded_by(module):
     )
 
 
-def bundle(module):
+def bundle(module: str) -> bytes:
     """Return the contents of a .pyc file that runs a module's ``main``."""
     code = compile(START.replace("MODULE", module), module, "exec")
     constants = tuple(loaded_by(module) if constant == PLACE else constant for constant in code.co_consts)

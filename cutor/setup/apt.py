@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from deploy.setup.console import SetupError, run
+from cutor.setup.console import SetupError, run
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 APT_DIRECTORY = Path("/etc/apt")

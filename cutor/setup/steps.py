@@ -1,33 +1,55 @@
-"""`python -m deploy.setup`: everything that `make setup` does after the Python environment."""
+"""The steps of set-up in their order, one set-up of a user at a time."""
 
-import argparse
 import asyncio
 import fcntl
 import re
 import secrets
-import sys
-from pathlib import Path
-from typing import IO
+from collections.abc import Coroutine
+from typing import IO, Any
 
 import aiohttp
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
-from deploy.setup import base_image, child_image, engine, package_set, purge, volumes, warm
-from deploy.setup.console import SetupError, cache_directory, fail, say
-from deploy.setup.docker_api import OWNER, sweep, volume_labels
+from cutor.config import Surroundings
+from cutor.installation import ROOT, image_note
+from cutor.setup import base_image, child_image, engine, package_set, purge, volumes, warm
+from cutor.setup.console import SetupError, cache_directory, say
+from cutor.setup.docker_api import OWNER, sweep, volume_labels
 
-ROOT = Path(__file__).resolve().parents[2]
+
+def set_up(*, refresh: bool) -> None:
+    """Bring the machine to where submissions can run; what is there already is left alone. Raises SetupError.
+
+    `refresh` takes the packages of Debian of today, where those of an earlier set-up would do.
+    """
+    alone(_set_up(refresh=refresh))
 
 
-async def set_up(*, refresh: bool) -> None:
-    """Bring the machine to where submissions can run; what is there already is left alone."""
+def undo() -> None:
+    """Remove what set-up made: images, Nix volumes, downloads. Raises SetupError."""
+    alone(purge.purge())
+
+
+def alone(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` under a lock, so that two at once don't race. Raises SetupError, also where the engine went away."""
+    cache_directory().mkdir(parents=True, exist_ok=True)
+    with (cache_directory() / "lock").open("a+") as lock:
+        wait_for(lock)
+        OWNER.set(name_in(lock))
+        try:
+            asyncio.run(work)
+        except (DockerError, aiohttp.ClientError) as error:
+            raise SetupError(f"the Docker Engine refused or went away: {error}") from error
+
+
+async def _set_up(*, refresh: bool) -> None:
     await engine.ensure()
     async with Docker() as docker:
         if left := await sweep(docker):
             say(f"removed {left} containers that a killed set-up left behind")
         base = await base_image.ensure(docker, refresh=refresh)
-        await child_image.ensure(docker, ROOT, base)
+        await child_image.ensure(docker, ROOT, base, image_note(Surroundings.read().state_home))
         await volumes.ensure(docker)
         await package_set.ensure(docker, ROOT, refresh=refresh)
         labels = await volume_labels(docker, volumes.PACKAGES) or {}
@@ -65,28 +87,3 @@ def name_in(lock: IO[str]) -> str:
         lock.write(f"{name}\n")
         lock.flush()
     return name
-
-
-def main() -> int:
-    """Run set-up, or with --purge its undoing, under a lock, so that two at once don't race. Returns the exit code."""
-    arguments = argparse.ArgumentParser(prog="deploy.setup", description=__doc__)
-    arguments.add_argument("--refresh", action="store_true", help="take today's packages of Debian")
-    arguments.add_argument("--purge", action="store_true", help="remove images, Nix volumes and downloads")
-    chosen = arguments.parse_args()
-    cache_directory().mkdir(parents=True, exist_ok=True)
-    with (cache_directory() / "lock").open("a+") as lock:
-        wait_for(lock)
-        OWNER.set(name_in(lock))
-        try:
-            asyncio.run(purge.purge(ROOT) if chosen.purge else set_up(refresh=chosen.refresh))
-        except SetupError as error:
-            fail(error)
-            return 1
-        except (DockerError, aiohttp.ClientError) as error:
-            fail(SetupError(f"the Docker Engine refused or went away: {error}"))
-            return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

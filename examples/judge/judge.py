@@ -13,7 +13,7 @@ LANGUAGES = {  # by the end of the file's name: package, scripts
     ".py": ("python3", {"cutor-run.sh": "exec python3 solution.py"}),
     ".c": ("gcc", {"cutor-compile.sh": "exec gcc -O2 -o solution solution.c", "cutor-run.sh": "exec ./solution"}),
 }
-LIMITS = {"run": {"cpu_time_ms": 1000}}
+LIMITS = {"run": {"cpu_time_ms": 1000, "wall_time_ms": 60000}}
 VERDICTS = {"OK": "AC", "WA": "WA", "TLE_CPU": "TLE", "TLE_WALL": "TLE"}  # any other outcome is RE
 RANKING = """
 SELECT labels['user'] AS who, count(DISTINCT labels['problem']) FILTER (outcome = 'OK') AS solved, count(*) AS tries

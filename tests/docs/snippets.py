@@ -67,7 +67,7 @@ def snippets(page: Path, *kinds: str) -> list[Snippet]:
 RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
 RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}, ENVIRONMENTS: {"sh", "toml"}, REPLAY: {"sh"}}
 RUN |= {OBSERVE: {"sh", "toml"}, SNAPSHOTS: {"sh", "toml"}}
-RUN |= {page: {"sh", "text", "python"} for page in TUTORIALS}
+RUN |= {page: {"sh", "text", "python", "sql"} for page in TUTORIALS}
 RUN |= {ARCHIVE: {"sh", "toml", "python"}, REPORT: {"sh"}, ASK: {"sql", "sh"}, DELIVERY: {"python"}}
 """Kinds of snippets of a page that a test runs, in this directory (SQL of ASK: test_ask_page.py)."""
 

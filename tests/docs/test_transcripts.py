@@ -101,6 +101,13 @@ def test_anything_else_is_one(before: str, after: str) -> None:
     assert masked(TABLE.replace(before, after)) != masked(TABLE)
 
 
+def test_where_no_number_may_differ_none_does() -> None:
+    [block] = blocks("<!-- exact -->\n```sh\nanswer\n```\n\n```text\nsolved   41\n```\n")
+    assert differences([block], [Ran("solved  41\n", 0)]) == []
+    assert len(differences([block], [Ran("solved  42\n", 0)])) == 1
+    assert differences([block._replace(exact=False)], [Ran("solved  42\n", 0)]) == []
+
+
 def test_a_difference_names_the_commands_and_both_outputs() -> None:
     session = [Block("one\n", "a 1 ms\n", 0), Block("two\n", "b\n", 0), Block("three\n", None, 1), Block("four\n", None, 0)]
     ran = [Ran("a 2 ms\n", 0), Ran("c\n", 0), Ran("", 0), Ran("anything\n", 0)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from collections import Counter
+from math import comb
 from pathlib import Path
 
 import pytest
@@ -30,9 +33,50 @@ def test_the_judge_is_shown_as_it_is_run() -> None:
 
 
 def test_a_program_of_a_tutorial_is_a_file_that_is_run() -> None:
-    programs = {path.read_text() for path in (ROOT / "examples").glob("*/*.py")}
-    assert [one.text for page in TUTORIALS for one in fences(page) if one.kind == "python" and one.text not in programs] == []
+    files = {path.read_text() for path in (ROOT / "examples").glob("*/*.*") if path.suffix in {".py", ".sql"}}
+    shown = [one.text for page in TUTORIALS for one in fences(page) if one.kind in {"python", "sql"}]
+    assert len(shown) == 3
+    assert [text for text in shown if text not in files] == []
+
+
+EVALUATE = ROOT / "docs" / "tutorial" / "evaluate-programs.md"
+OUTCOMES = {"right": "OK", "wrong": "WA", "crash": "RE", "slow": "TLE_CPU", "endless": "TLE_CPU", "loud": "OLE"}
+
+
+def candidates() -> list[tuple[str, str, str]]:
+    """Return model, problem and kind of every candidate of the evaluation."""
+    made = runpy.run_path(str(ROOT / "examples" / "evaluate" / "make_candidates.py"))["candidates"]()
+    return [(model, problem, kind) for model, problem, _, kind in made]
+
+
+def shown_rows(words: str) -> list[list[str]]:
+    """Return the rows of the table that the page shows below the commands in which these words are."""
+    [table] = [block.shown or "" for block in blocks(text_of(EVALUATE)) if words in block.commands]
+    return [line.split() for line in table.splitlines()[2:-1]]
+
+
+def test_the_outcomes_that_the_evaluation_shows_are_those_of_its_candidates() -> None:
+    counted = Counter((model, OUTCOMES[kind]) for model, _, kind in candidates())
+    assert counted.total() == 100
+    assert shown_rows("test_cases.outcome") == [[*who, str(count)] for who, count in sorted(counted.items())]
+
+
+def test_a_re_judging_gives_the_slow_ones_their_time() -> None:
+    after = {"slow": "OK", "endless": "RUN_ERROR"}
+    counted = Counter((model, "RUN_ERROR", after[kind]) for model, _, kind in candidates() if kind in after)
+    assert shown_rows("FROM rejudgements") == [[*what, str(count)] for what, count in sorted(counted.items())]
+
+
+def test_pass_at_k_is_the_chance_that_one_of_k_samples_is_right() -> None:
+    right = Counter((model, problem) for model, problem, kind in candidates() if kind == "right")
+    problems = {problem for _, problem, _ in candidates()}
+    rows = []
+    for model in ("brook", "river"):
+        chances = [[1 - comb(10 - right[model, problem], k) / comb(10, k) for problem in problems] for k in (1, 3)]
+        solved = sum(right[model, problem] for problem in problems)
+        rows.append([model, "50", str(solved), *(f"{sum(chance) / len(problems):.3f}".rstrip("0") for chance in chances)])
+    assert shown_rows("passes.sql") == rows
 
 
 def test_there_are_tutorials() -> None:
-    assert {page.stem for page in SESSIONS} >= {"first-submission", "online-judge", "recorded"}
+    assert {page.stem for page in SESSIONS} >= {"first-submission", "online-judge", "evaluate-programs", "recorded"}

@@ -2,7 +2,7 @@
 
 A block of ``text`` right below one of ``sh`` is what that prints, standard error included. ``make record`` puts there what it
 printed; `masked` makes of it what is the same in every run. A block that is to end with another exit code than 0 has
-``<!-- exit code N -->`` above it.
+``<!-- exit code N -->`` above it; one whose output is the same to the letter in every run has ``<!-- exact -->``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 from tests.docs.snippets import PATIENCE_S, ROOT
 
 BLOCK: Final = re.compile(
-    r"(?:^<!-- exit code (?P<code>\d+) -->\n)?^```sh\n(?P<commands>.*?)^```$(?:\n\n^```text\n(?P<shown>.*?)^```$)?",
+    r"(?:^<!-- (?:(?P<exact>exact)|exit code (?P<code>\d+)) -->\n)?^```sh\n(?P<commands>.*?)^```$"
+    r"(?:\n\n^```text\n(?P<shown>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )
 MARK: Final = "-- end of a block: exit code"
@@ -25,11 +26,12 @@ HOME: Final = "/home/you"
 
 
 class Block(NamedTuple):
-    """Commands of a page, what it shows of their output (None: nothing), and their exit code."""
+    """Commands of a page, what it shows of their output (None: nothing), their exit code, and whether no number differs."""
 
     commands: str
     shown: str | None
     exit_code: int
+    exact: bool = False
 
 
 class Ran(NamedTuple):
@@ -41,7 +43,9 @@ class Ran(NamedTuple):
 
 def blocks(page: str) -> list[Block]:
     """Return the blocks of a page's text."""
-    return [Block(one["commands"], one["shown"], int(one["code"] or 0)) for one in BLOCK.finditer(page)]
+    return [
+        Block(one["commands"], one["shown"], int(one["code"] or 0), one["exact"] is not None) for one in BLOCK.finditer(page)
+    ]
 
 
 def play(session: Sequence[Block], environment: Mapping[str, str], end: str = "cutor down > /dev/null 2>&1") -> list[Ran]:
@@ -121,9 +125,15 @@ def differences(session: Sequence[Block], ran: Sequence[Ran]) -> list[str]:
     for block, one in zip(session, ran, strict=True):
         if one.exit_code != block.exit_code:
             found.append(f"{block.commands}ended with {one.exit_code}, not {block.exit_code}:\n{one.output}")
-        elif block.shown is not None and masked(one.output) != masked(block.shown):
+        elif block.shown is not None and not same(block, one.output):
             found.append(f"{block.commands}printed\n{one.output}\nand the page shows\n{block.shown}")
     return found
+
+
+def same(block: Block, output: str) -> bool:
+    """Whether an output is what the page shows of this block."""
+    shown = block.shown or ""
+    return output.split() == shown.split() if block.exact else masked(output) == masked(shown)
 
 
 def text_of(page: Path) -> str:

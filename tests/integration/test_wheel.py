@@ -137,6 +137,17 @@ def test_the_installed_command_is_the_wheels(installed: Path, user: dict[str, st
     assert where.startswith(str(installed.parents[1]))
 
 
+@pytest.mark.parametrize(("typed", "completed"), [("str", "streams"), ("up --det", "--detach"), ("projections re", "rebuild")])
+def test_bash_completes_commands_and_options(installed: Path, user: dict[str, str], typed: str, completed: str) -> None:
+    script = f"""
+    eval "$(_CUTOR_COMPLETE=bash_source cutor)"
+    COMP_WORDS=(cutor {typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _cutor_completion cutor; echo "${{COMPREPLY[@]}}"
+    """
+    path = f"{installed.parent}:{user['PATH']}"
+    done = subprocess.run(["bash", "-c", script], env=user | {"PATH": path}, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"{completed}\n", "")
+
+
 @pytest.mark.parametrize("command", [["up"], ["up", "--detach"], ["builder", "--server", "nats://127.0.0.1:1"]])
 def test_without_docker_one_line_says_what_to_do(installed: Path, user: dict[str, str], command: list[str]) -> None:
     done = run(installed, *command, user=user, DOCKER_HOST="unix:///no/such.sock")

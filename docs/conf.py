@@ -7,9 +7,6 @@ the same in the repository and in the site.
 import sys
 from pathlib import Path
 
-from pygments.lexers.special import TextLexer
-from sphinx.application import Sphinx
-
 sys.path.insert(0, str(Path(__file__).parent / "site"))
 
 project = "cutor"
@@ -31,9 +28,6 @@ html_show_copyright = False
 html_show_sphinx = False
 html_additional_pages = {"index": "start.html"}
 templates_path = ["site/templates"]
-copybutton_exclude = ".linenos, .gp, .go"
-
-
-def setup(app: Sphinx) -> None:
-    """Show a diagram's source as it is."""
-    app.add_lexer("mermaid", TextLexer)
+copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True

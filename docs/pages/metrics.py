@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cutor.metrics.table import METRICS
+from cutor.metrics.table import EVERY, METRICS
 
 ABOUT_METRICS: Final = """\
 # The metrics
@@ -21,5 +21,6 @@ def page() -> str:
     lines = [*ABOUT_METRICS.splitlines(), "", "| metric | kind | labels | roles | |", "|---|---|---|---|---|"]
     for metric in METRICS:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
-        lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {', '.join(metric.roles)} | {metric.about} |")
+        roles = "every" if metric.roles == EVERY else ", ".join(metric.roles)
+        lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {roles} | {metric.about} |")
     return "\n".join(lines) + "\n"

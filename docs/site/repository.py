@@ -1,6 +1,7 @@
 """Links to files and directories of the repository that are no pages: the site has a view of each, under ``source/``.
 
-A directory's view lists it; its files have views, too. A link to something that is not there is left to Sphinx, which warns.
+A directory's view lists it, and what is in it has views, too. A link to something that is not there is left to Sphinx, which
+warns.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
 VIEWS: Final = "source/"
+BROWSED_AT_MOST: Final = 64
+"""Files and directories beneath a linked directory that all have views; of larger ones only some have."""
 KEY: Final = "repository"
 """Of a page's metadata: the paths that it links to."""
 
@@ -60,9 +63,7 @@ def views(app: Sphinx) -> Iterator[tuple[str, dict[str, str], str]]:
     """Yield the views: name of the page, what its template takes, its template."""
     root = Path(app.srcdir)
     linked = {name for metadata in app.env.metadata.values() for name in metadata.get(KEY, ())}
-    inside = {
-        f"{name}/{entry.name}" for name in linked if (root / name).is_dir() for entry in entries(root / name) if entry.is_file()
-    }
+    inside = {path.relative_to(root).as_posix() for name in linked if (root / name).is_dir() for path in contents(root / name)}
     shown = linked | inside
     for name in sorted(shown):
         path = root / name
@@ -71,9 +72,20 @@ def views(app: Sphinx) -> Iterator[tuple[str, dict[str, str], str]]:
         yield VIEWS + name, {"title": name, "body": body}, "page.html"
 
 
+def contents(directory: Path) -> list[Path]:
+    """Return what has a view with a directory: all beneath it, or of a large one the files that it holds itself."""
+    beneath = [path for path in directory.rglob("*") if not any(map(is_left_by_a_tool, path.relative_to(directory).parts))]
+    return beneath if len(beneath) <= BROWSED_AT_MOST else [path for path in entries(directory) if path.is_file()]
+
+
 def entries(directory: Path) -> list[Path]:
     """Return what a directory holds, without what tools leave there."""
-    return sorted(entry for entry in directory.iterdir() if not entry.name.startswith((".", "__pycache__")))
+    return sorted(entry for entry in directory.iterdir() if not is_left_by_a_tool(entry.name))
+
+
+def is_left_by_a_tool(name: str) -> bool:
+    """Tell whether a name is that of a cache, or hidden."""
+    return name.startswith((".", "__pycache__"))
 
 
 def text(app: Sphinx, path: Path) -> str:
@@ -82,7 +94,7 @@ def text(app: Sphinx, path: Path) -> str:
         language = get_lexer_for_filename(path.name).aliases[0]
     except ClassNotFound:
         language = "text"
-    return str(app.builder.highlighter.highlight_block(path.read_text(), language, opts={}, force=True))
+    return str(app.builder.highlighter.highlight_block(path.read_text(errors="replace"), language, opts={}, force=True))
 
 
 def listing(app: Sphinx, name: str, shown: set[str]) -> str:

@@ -95,6 +95,7 @@ def test_links_to_sources_lead_to_a_view_of_them(site: Path) -> None:
     listing = page(site / "source/cutor/model.html")
     assert "model/state.py.html" in listing.links
     assert "source/cutor/model.html" in page(site / "CONTRIBUTING.html").links
+    assert (site / "source/examples/c-primes/cutor-run.sh.html").exists(), "all beneath a directory, where it is not large"
 
 
 def test_a_browser_fetches_nothing_from_elsewhere(site: Path) -> None:
@@ -134,6 +135,7 @@ def test_a_page_that_no_index_lists_fails_the_build(tmp_path: Path) -> None:
 
 def test_terms_of_the_glossary_can_be_referred_to(tmp_path: Path) -> None:
     source = small(tmp_path, "A {term}`lease`.")
+    (source / "docs/index.md").write_text("# Start\n\n- [Second](../second.md)\n- [Glossary](glossary.md)\n")
     (source / "docs/glossary.md").write_text("# Glossary\n\n## Who works\n\n### lease\n\nA right.\n")
     assert built(source, tmp_path / "site").returncode == 0
     assert "docs/glossary.html#lease" in page(tmp_path / "site/second.html").links

@@ -28,12 +28,10 @@ class Navigation(SphinxTransform):
         if not (name == LISTED_BY_README or (name.startswith("docs/") and name.endswith("/index"))):
             return
         listed = dict(filter(None, map(self.listed, self.document.findall(is_first))))
-        rest = [page for page in sorted(self.env.found_docs) if beside(page, name) and page not in listed]
-        entries = [(text, page) for page, text in listed.items()] + [(None, page) for page in rest]
         toctree = addnodes.toctree(
             parent=name,
-            entries=entries,
-            includefiles=[page for _, page in entries],
+            entries=[(text, page) for page, text in listed.items()],
+            includefiles=list(listed),
             caption=None,
             glob=False,
             hidden=True,
@@ -61,11 +59,6 @@ def is_first(node: nodes.Node) -> bool:
     if isinstance(holder, nodes.list_item):
         return holder.index(node) == 0
     return isinstance(holder, nodes.entry) and holder.parent.index(holder) == 0
-
-
-def beside(page: str, index: str) -> bool:
-    """Tell whether a page is in the directory of an index page."""
-    return page != index and page.rpartition("/")[0] == index.rpartition("/")[0]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

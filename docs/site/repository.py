@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,9 +60,17 @@ def is_link(node: nodes.Node) -> bool:
     return isinstance(node, (addnodes.pending_xref, addnodes.download_reference)) and node.get("reftype") == "myst"
 
 
-def views(app: Sphinx) -> Iterator[tuple[str, dict[str, str], str]]:
+def views(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Yield the views: name of the page, what its template takes, its template."""
-    root = Path(app.srcdir)
+    root, trees = Path(app.srcdir), dict[int, str]()
+
+    def tree(name: str, **options: Any) -> str:
+        """Return the navigation. No view is in it, so it is the same at one depth; made for each it takes most of a build."""
+        depth = name.count("/")
+        if depth not in trees:
+            trees[depth] = app.builder._get_local_toctree(VIEWS + name, **options)
+        return trees[depth]
+
     linked = {name for metadata in app.env.metadata.values() for name in metadata.get(KEY, ())}
     inside = {path.relative_to(root).as_posix() for name in linked if (root / name).is_dir() for path in contents(root / name)}
     shown = linked | inside
@@ -69,7 +78,7 @@ def views(app: Sphinx) -> Iterator[tuple[str, dict[str, str], str]]:
         path = root / name
         view = listing(app, name, shown) if path.is_dir() else text(app, path)
         body = f'<div class="source"><h1><code>{html.escape(name)}</code></h1>{view}</div>'
-        yield VIEWS + name, {"title": name, "body": body}, "page.html"
+        yield VIEWS + name, {"title": name, "body": body, "toctree": partial(tree, name)}, "page.html"
 
 
 def contents(directory: Path) -> list[Path]:

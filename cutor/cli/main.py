@@ -56,6 +56,7 @@ COMMANDS: Final = {
     "runner": Entry("runner", "Run a runner by itself, against any NATS server."),
     "projector": Entry("projector", "Run a projector by itself, against any NATS server."),
     "archiver": Entry("archiver", "Run an archiver by itself, against any NATS server."),
+    "completion": Entry("completion", "Print the script that completes cutor in a shell."),
 }
 """Every command, in the order of the overview."""
 

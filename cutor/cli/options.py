@@ -222,9 +222,12 @@ def data_option(command: Decorated) -> Decorated:
     return option(command)
 
 
+EXIT_CODES: Final = "What exit codes mean, where nothing else is said above: `cutor --help`."
+
+
 def examples(*lines: str) -> str:
-    """Return the end of a help text: one example a line, each as it would be typed."""
-    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+    """Return the end of a help text: one example a line, each as it would be typed, and where exit codes are listed."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines), "", EXIT_CODES])
 
 
 LIST_AT_MOST: Final = 100_000

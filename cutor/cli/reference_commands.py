@@ -12,7 +12,7 @@ from cutor.cli.main import COMMANDS, cli
 MADE_BY: Final = "Made by `python -m cutor.cli.reference`; a test checks that it is current."
 
 PURPOSES: Final[Mapping[str, tuple[str, ...]]] = {
-    "Set up, start, stop, look": ("setup", "up", "down", "doctor", "top"),
+    "Set up, start, stop, look": ("setup", "up", "down", "doctor", "top", "completion"),
     "Hand in, and follow": ("submit", "status", "watch", "cancel", "events"),
     "Ask": ("query", "projections", "report"),
     "Judge again, and repair": ("replay", "rejudge", "parked", "dead-letters"),
@@ -84,7 +84,7 @@ def _section(context: click.Context, level: int) -> Iterator[str]:
     for paragraph in str(command.help).split("\n\n"):
         yield from (" ".join(paragraph.split()), "")
     yield from _own_options(context)
-    examples = [line.strip() for line in str(command.epilog).splitlines()[2:]]
+    examples = [line.strip() for line in str(command.epilog).splitlines() if line.startswith("  ")]
     yield from ("```console", *(f"$ {line}" for line in examples), "```")
     for inner in _beneath(context):
         yield from _section(inner, level + 1)

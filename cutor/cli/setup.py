@@ -31,9 +31,15 @@ def command(*, refresh: bool, purge: bool, yes: bool) -> None:
     answers, Debian's is installed and started; where no C compiler is, one is installed. That takes root, is said before it is
     done, and on a terminal somebody is asked.
 
-    The first time takes a few minutes. Packages are fetched from CUTOR_DEBIAN_MIRROR, else from the mirror of Debian in this
-    machine's apt sources. --purge removes images, volumes and downloads; it leaves Docker Engine, what was installed with apt,
-    and the data directories of stacks.
+    The first time takes a few minutes. It can be interrupted, and called again: it goes on. --purge removes images, volumes and
+    downloads; it leaves Docker Engine, what was installed with apt, and the data directories of stacks.
+
+    Environment: CUTOR_DEBIAN_MIRROR is where packages are fetched from, else the mirror of Debian in this machine's apt
+    sources; DOCKER_HOST is the Docker Engine to use, and where that does not answer, none is installed; downloads are kept in
+    `cutor/setup` of XDG_CACHE_HOME (else ~/.cache).
+
+    Exit codes: 0 everything is there, or with --purge nothing any more; 2 wrong usage; 3 something failed, or was not agreed
+    to: the last line says what; 130 Ctrl-C.
     """
     if purge and refresh:
         raise click.UsageError("--purge removes what --refresh would make anew: give one", click.get_current_context())

@@ -140,7 +140,7 @@ def test_the_installed_command_is_the_wheels(installed: Path, user: dict[str, st
 @pytest.mark.parametrize(("typed", "completed"), [("str", "streams"), ("up --det", "--detach"), ("projections re", "rebuild")])
 def test_bash_completes_commands_and_options(installed: Path, user: dict[str, str], typed: str, completed: str) -> None:
     script = f"""
-    eval "$(_CUTOR_COMPLETE=bash_source cutor)"
+    eval "$(cutor completion bash)"
     COMP_WORDS=(cutor {typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _cutor_completion cutor; echo "${{COMPREPLY[@]}}"
     """
     path = f"{installed.parent}:{user['PATH']}"

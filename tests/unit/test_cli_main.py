@@ -15,8 +15,9 @@ import cutor
 from cutor.bus.errors import AddressInvalid, BusError, BusUnreachable, TopologyError
 from cutor.cli.failures import exit_code_of, line_of
 from cutor.cli.main import COMMANDS, cli, run
+from cutor.cli.options import EXIT_CODES
 from cutor.containers.errors import ContainerError, EngineUnreachable
-from cutor.errors import WaitedTooLong
+from cutor.errors import DONE, INTERRUPTED, NOT_OK, REFUSED, UNAVAILABLE, WAITED_TOO_LONG, WaitedTooLong
 from cutor.journal_errors import SubmissionConflict, SubmissionUnknown
 from cutor.model.codec import EventError
 from cutor.model.errors import InvalidPolicy, InvalidRequest
@@ -44,6 +45,50 @@ def test_every_command_has_help_and_examples(name: str) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option) and not parameter.hidden:
             assert parameter.help, f"{name} {parameter.opts[0]}"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_help_leads_to_the_exit_codes(name: str) -> None:
+    helped = ALL[name].get_help(click.Context(ALL[name], info_name=f"cutor {name}"))
+    assert EXIT_CODES in " ".join(helped.split())
+
+
+def test_the_help_of_cutor_says_what_every_exit_code_means(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    codes = " ".join(capfd.readouterr().out.split()).partition("Exit codes: ")[2]
+    assert [int(code) for code in re.findall(r"(?:^|; )(\d+) \w", codes)] == [
+        DONE,
+        NOT_OK,
+        REFUSED,
+        UNAVAILABLE,
+        WAITED_TOO_LONG,
+        INTERRUPTED,
+    ]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_option_that_takes_a_number_says_of_what(name: str) -> None:
+    """``INTEGER`` or ``FLOAT`` is no unit: the option's value is named for what it is."""
+    numbers = click.types.IntParamType | click.types.FloatParamType
+    options = [one for one in ALL[name].params if isinstance(one, click.Option) and not one.hidden]
+    assert [one.name for one in options if isinstance(one.type, numbers) and one.metavar is None] == []
+
+
+@pytest.mark.parametrize(("shell", "sets"), [("bash", "complete "), ("zsh", "#compdef cutor"), ("fish", "complete ")])
+def test_completion_prints_a_script(shell: str, sets: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["completion", shell]) == 0
+    out, err = capfd.readouterr()
+    assert sets in out
+    assert f"_CUTOR_COMPLETE={shell}_complete" in out
+    assert err == ""
+
+
+def test_completion_of_another_shell_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["completion", "ksh"]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "'ksh' is not one of 'bash', 'zsh', 'fish'" in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", COMMANDS)

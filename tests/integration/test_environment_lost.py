@@ -158,7 +158,7 @@ SPARE: Final = f"cutor-test-var-{secrets.token_hex(4)}"
 async def wait_for_no_container(instance: str) -> None:
     """Wait until no submission of a stack has a container: a volume in use cannot be removed."""
     async with Engine.connect() as engine, asyncio.timeout(PATIENCE_S):
-        while any(one.labels["cutor.role"] != "parked" for one in await engine.list(instance)):
+        while any(one.labels["cutor.role"] != "pause" for one in await engine.list(instance)):
             await asyncio.sleep(0.1)
 
 

@@ -327,7 +327,7 @@ async def test_a_runner_that_is_killed_while_it_fetches_goes_on_where_it_was(
             async with b.running("runner", ending=-signal.SIGKILL) as runner:
                 assert await asyncio.to_thread(server.faults.stalled.wait, PATIENCE_S)
                 roles = {one.labels["cutor.role"] for one in await engine.list(instance_of(b))}
-                assert roles - {"runner"} == {"parked", "store"}, "beside those that stand ready"
+                assert roles - {"runner"} == {"pause", "store"}, "beside those that stand ready"
                 runner.kill()
                 await runner.wait()
             server.faults.stalls_at = None

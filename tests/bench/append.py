@@ -20,7 +20,8 @@ from typing import Final, NamedTuple
 import uvloop
 
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
+from cutor.bus.ports import free_port
 from cutor.bus.server_file import ALWAYS_SYNC, DEFAULT_SYNC
 from cutor.bus.topology import apply, default_text, parse
 

@@ -24,7 +24,8 @@ import uvloop
 
 from cutor.bus.bulk.columns import Message
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
+from cutor.bus.ports import free_port
 from cutor.errors import CutorError
 from cutor.projections.exports.client import fetch_snapshot
 from cutor.projections.queries.client import query

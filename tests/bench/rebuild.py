@@ -25,7 +25,8 @@ import uvloop
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.bulk.reader import BATCH
 from cutor.bus.connection import Bus
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
+from cutor.bus.ports import free_port
 from cutor.bus.topology import apply, default_text, parse
 from cutor.model.subjects import EVENTS
 from cutor.projections.archive.place import Archive

@@ -23,7 +23,8 @@ import uvloop
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
 from cutor.bus.delivery import Delivery
-from cutor.bus.embedded import EmbeddedServer, free_port
+from cutor.bus.embedded import EmbeddedServer
+from cutor.bus.ports import free_port
 from cutor.bus.topology import apply, default_text, parse
 from cutor.model.subjects import EVENTS, Address, event_subject, fence
 from tests.bench.performance.figures import percentile

@@ -19,7 +19,7 @@ VENV := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup demo test attacks fault soak bench bench-scale bench-server bench-env bench-projections bench-fold bench-live bench-queries check docs record lock clean purge
+.PHONY: help environment setup demo test attacks fault soak bench bench-scale bench-server bench-env bench-projections bench-fold bench-live bench-queries check docs man record lock clean purge
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,10 @@ docs: environment ## write the pages that are made from code anew, then the site
 	@$(VENV)/python -m docs.drawing
 	@$(VENV)/python -m sphinx -b html -c docs -d .docs/doctrees --fresh-env --jobs auto --fail-on-warning --keep-going --quiet . .docs/site
 	@printf 'the site: .docs/site/index.html\n'
+
+man: environment ## the manual page cutor(1), of the page of the command line, into .docs/man
+	@$(VENV)/python -m sphinx -b man -c docs -d .docs/man-doctrees --jobs auto --fail-on-warning --keep-going --quiet . .docs/man
+	@printf 'the manual page: man -l .docs/man/cutor.1\n'
 
 record: setup ## run the tutorials and the demonstration, and write what they print into their pages
 	@$(VENV)/python -m tests.docs.record

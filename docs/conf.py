@@ -7,17 +7,21 @@ the same in the repository and in the site.
 import sys
 from pathlib import Path
 
+from cutor.release import RELEASE
+
 sys.path.insert(0, str(Path(__file__).parent / "site"))
 
 project = "cutor"
+version = release = RELEASE
 html_title = "cutor"
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md"]
 exclude_patterns = [".*", "build", "dist", "cutor", "deploy", "examples", "tests"]
 
-extensions = ["myst_parser", "sphinx_copybutton", "navigation", "repository", "terms"]
+extensions = ["myst_parser", "sphinx_copybutton", "manual", "navigation", "repository", "terms"]
 myst_heading_anchors = 4
 nitpicky = True
+smartquotes_action = "qe"  # no dash is made of what an option begins with
 highlight_language = "text"
 
 html_theme = "furo"
@@ -31,3 +35,5 @@ templates_path = ["site/templates"]
 copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
+
+man_pages = [("docs/reference/cli", "cutor", "run programs that others wrote, and keep every step of it", "", 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from cutor.cli.main import COMMANDS
+from cutor.release import RELEASE
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,9 +51,9 @@ def page(path: Path) -> Page:
     return found
 
 
-def built(source: Path, site: Path) -> subprocess.CompletedProcess[str]:
-    """Build a site as `make docs` does."""
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-c", str(source / "docs"), "-d", str(site.parent / "doctrees")]
+def built(source: Path, site: Path, builder: str = "html") -> subprocess.CompletedProcess[str]:
+    """Build a site as `make docs` does, or with the builder `man` the manual page as `make man` does."""
+    command = [sys.executable, "-m", "sphinx", "-b", builder, "-c", str(source / "docs"), "-d", str(site.parent / "doctrees")]
     options = ["--jobs", "auto", "--fail-on-warning", "--keep-going", "--quiet"]
     return subprocess.run([*command, *options, str(source), str(site)], capture_output=True, text=True, check=False)
 
@@ -141,6 +145,26 @@ def test_terms_of_the_glossary_can_be_referred_to(tmp_path: Path) -> None:
     assert "docs/glossary.html#lease" in page(tmp_path / "site/second.html").links
     (source / "second.md").write_text("# Second\n\nA {term}`release`.\n")
     assert "release" in built(source, tmp_path / "site").stderr
+
+
+def test_options_begin_with_two_hyphens(site: Path) -> None:
+    text = (site / "docs/reference/cli.html").read_text()
+    assert "--purge removes" in text
+    assert re.findall(r"(?<!\w)[\u2013\u2014][a-z]+", text) == []
+
+
+def test_the_manual_page_has_every_command_with_its_options_and_examples(tmp_path: Path) -> None:
+    done = built(ROOT, tmp_path / "man", "man")
+    assert done.returncode == 0, done.stderr
+    manual = (tmp_path / "man/cutor.1").read_text()
+    assert RELEASE in manual.partition("\n.SH ")[0]
+    headings = re.findall(r'^\.S[HS] "?([^"\n]+)"?$', manual, re.MULTILINE)
+    assert [one.lower() for one in headings[:5]] == ["name", "synopsis", "commands", "options of every command", "exit codes"]
+    assert {f"cutor {name}" for name in COMMANDS} <= {one.lower() for one in headings}
+    assert ".TS" not in manual, "tables are lists"
+    assert "Made by" not in manual
+    assert r"\-\-refresh" in manual
+    assert "cutor setup               # the second time takes half a second" in manual.replace("\\", "")
 
 
 def small(directory: Path, text: str) -> Path:

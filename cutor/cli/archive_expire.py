@@ -40,7 +40,7 @@ EXPIRING: Final = (EVENTS, BODIES)
     "keep_s",
     type=Span(),
     metavar="TIME",
-    help="What is younger stays (else `archive.retain_days`, of BODIES `archive.retain_bodies_days`).",
+    help="What is younger stays (s, min, h, d, w); else `archive.retain_days`, of BODIES `archive.retain_bodies_days`.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -67,14 +67,18 @@ class Work:
     ),
 )
 @click.option(
-    "--older-than", "older_than_s", type=Span(), metavar="TIME", help="Environments that nothing touched for so long."
+    "--older-than",
+    "older_than_s",
+    type=Span(),
+    metavar="TIME",
+    help="Environments that nothing touched for so long, such as 30d (s, min, h, d, w).",
 )
 @click.option(
     "--max-size",
     "max_bytes",
     type=Size(),
     metavar="SIZE",
-    help="Environments touched longest ago, until all paths of the store together are no larger.",
+    help="Environments touched longest ago, until all paths of the store together are no larger (B, KiB, MiB, GiB, TiB).",
 )
 @click.option("--all", "everything", is_flag=True, help="All environments that are neither in use nor pinned.")
 @click.option("--unknown", is_flag=True, help="Those, too, that the log knows nothing of: other stacks' on this store.")

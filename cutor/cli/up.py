@@ -59,7 +59,7 @@ def _parse_roles(_: click.Context, __: click.Parameter, value: str) -> tuple[str
     show_default=True,
     callback=_parse_roles,
     metavar="NAMES",
-    help="Roles to start here; others may run elsewhere.",
+    help="Roles to start here, with commas between; others may run elsewhere.",
 )
 @click.option(
     "--durable", is_flag=True, help="Acknowledge nothing that is not on the disk: `server.sync_interval` is `always`."

@@ -16,6 +16,7 @@ from cutor.bus.errors import AddressInvalid, BusError, BusUnreachable, TopologyE
 from cutor.cli.failures import exit_code_of, line_of
 from cutor.cli.main import COMMANDS, cli, run
 from cutor.cli.options import EXIT_CODES
+from cutor.cli.quantities import Size, Span
 from cutor.containers.errors import ContainerError, EngineUnreachable
 from cutor.errors import DONE, INTERRUPTED, NOT_OK, REFUSED, UNAVAILABLE, WAITED_TOO_LONG, WaitedTooLong
 from cutor.journal_errors import SubmissionConflict, SubmissionUnknown
@@ -72,6 +73,13 @@ def test_an_option_that_takes_a_number_says_of_what(name: str) -> None:
     numbers = click.types.IntParamType | click.types.FloatParamType
     options = [one for one in ALL[name].params if isinstance(one, click.Option) and not one.hidden]
     assert [one.name for one in options if isinstance(one.type, numbers) and one.metavar is None] == []
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_option_that_takes_a_unit_names_all_of_them(name: str) -> None:
+    for option in ALL[name].params:
+        if isinstance(option, click.Option) and isinstance(option.type, Span | Size):
+            assert f"({', '.join(option.type.units)})" in str(option.help), f"{name} {option.opts[0]}"
 
 
 @pytest.mark.parametrize(("shell", "sets"), [("bash", "complete "), ("zsh", "#compdef cutor"), ("fish", "complete ")])

@@ -337,3 +337,18 @@ def test_each_hop_of_the_walk_is_there(row: list[str]) -> None:
 def test_each_place_that_the_page_names_is_there(row: list[str]) -> None:
     for path in re.findall(r"`([\w/.-]+\.(?:py|sql|conf|toml|yaml))`", "|".join(row)):
         assert path == "streams.yaml" or any(f"/{known}".endswith(f"/{path}") for known in FILES), f"{row[0]}: {path}"
+
+
+DEFINING = "\n".join(
+    path.read_text() for path in [*CUTOR.rglob("*.py"), *CUTOR.rglob("*.sql"), ROOT / "tests/property/submission_histories.py"]
+)
+NO_NAMES = {"match"}
+"""What the page says of Python itself."""
+
+
+@pytest.mark.parametrize("row", rows("Where to change what"), ids=lambda row: str(row[0]))
+def test_each_name_that_the_page_says_to_change_is_defined(row: list[str]) -> None:
+    """The files alone would be there still when a table in them is called otherwise."""
+    for name in {*re.findall(r"`(\w+)`", "|".join(row))} - NO_NAMES:
+        defined = re.search(rf"^ *(?:(?:async )?def |class )?{name}\b *(?:\(|=|:)", DEFINING, re.MULTILINE)
+        assert defined, f"docs/explanation/architecture.md, {row[0]}: nothing defines {name}"

@@ -35,9 +35,19 @@ async def purge() -> None:
             await remove_volumes(docker)
             await remove_images(docker)
     image_note(surroundings.state_home).unlink(missing_ok=True)
-    shutil.rmtree(image_notes(surroundings.state_home), ignore_errors=True)
-    shutil.rmtree(cache_directory(), ignore_errors=True)
-    say(f"removed {cache_directory()}")
+    remove_directory(image_notes(surroundings.state_home))
+    remove_directory(cache_directory())
+
+
+def remove_directory(directory: Path) -> None:
+    """Remove a directory with all in it. Raises SetupError where something stays, a link in its place among that."""
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SetupError(f"{directory} cannot be removed: {error}") from error
+    say(f"removed {directory}")
 
 
 async def remove_volumes(docker: Docker) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from cutor.setup import purge
 from cutor.setup.console import SetupError
-from cutor.setup.purge import refuse_while_stacks_run
+from cutor.setup.purge import refuse_while_stacks_run, remove_directory
 from cutor.stack import current
 from cutor.stack.current import CurrentStack
 from cutor.stack.lock import Lock
@@ -58,3 +58,24 @@ async def test_nothing_is_removed_before_that_is_known(tmp_path: Path, monkeypat
         await purge.purge()
     lock.release(orderly=True)
     assert (tmp_path / "cache").is_dir()
+
+
+def test_a_directory_goes_with_all_in_it_and_one_that_is_not_there_is_no_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "setup/downloads").mkdir(parents=True)
+    (tmp_path / "setup/downloads/file").write_text("")
+    remove_directory(tmp_path / "setup")
+    assert not (tmp_path / "setup").exists()
+    assert f"removed {tmp_path / 'setup'}" in capsys.readouterr().out
+    remove_directory(tmp_path / "setup")
+    assert capsys.readouterr().out == ""
+
+
+def test_what_stays_is_not_said_to_be_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "setup").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SetupError, match="cannot be removed"):
+        remove_directory(tmp_path / "setup")
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "elsewhere").is_dir()

@@ -44,6 +44,7 @@ from cutor.release import RELEASE
 MANIFEST: Final = "manifest.json"
 MANIFEST_BYTES: Final = 16 << 20
 PRIVATE: Final = 0o700
+"""Mode of a backup's directory: nobody but its owner comes in."""
 
 Tell = Callable[[str, int, int | None], None]
 """Is told of progress: the stream, how many bytes of its snapshot are through, and of how many (None: not known)."""

@@ -12,6 +12,7 @@ from cutor.errors import CutorError
 HURRY: Final = signal.SIGUSR1
 """Tells a role to stop without its grace, however often it comes: from its supervisor, or from the kernel when that died."""
 _PR_SET_PDEATHSIG: Final = 1
+"""``PR_SET_PDEATHSIG`` of prctl(2): the signal that the kernel sends when the parent dies."""
 
 
 class BondFailed(CutorError):

@@ -28,9 +28,11 @@ CATCH_UP_S: Final = 20.0
 PAUSE_S: Final = 0.05
 COLUMNS: Final = Entry.__struct_fields__
 NAMED_AT_MOST: Final = 5
+"""Environments that an error names whose keys begin alike."""
 KEYS_AT_ONCE: Final = 2000
 """A question of 140 KB, an answer of 1 MB at the most."""
 HISTORY_AT_MOST: Final = 100
+"""Events that the history of an environment shows, the newest."""
 UNENDED: Final = f"status NOT IN {tuple(sorted(TERMINAL))}"
 """By the status, whose number is in the row itself: by the time of the end, all of every submission would be put together."""
 SQL: Final = """

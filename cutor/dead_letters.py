@@ -16,6 +16,7 @@ from cutor.model.subjects import DEADLETTERS, letter_subject
 
 LetterStream = Literal["EVENTS", "ENVIRONMENTS"]
 LIST_DEFAULT: Final = 20
+"""Letters that are listed, unless the caller says another number."""
 MARGIN_BYTES: Final = 1024
 """What the append itself adds to a letter, and the bus keeps free."""
 

@@ -29,6 +29,7 @@ from cutor.versions import Versions
 log = logging.getLogger(__name__)
 
 CONFLICTS_AT_MOST: Final = 50
+"""Appends in a row that others forestall before the last conflict is raised; each decides on a state read anew."""
 
 Decide = Callable[[Environment], EnvironmentEvent | None]
 

@@ -58,7 +58,9 @@ AT_ONCE: Final = 16
 IDS_AT_MOST: Final = 100
 """Ids that a retry looks at before it gives up: each is taken by a submission that has nothing to do with the parked one."""
 CONFLICTS_AT_MOST: Final = 50
+"""Appends in a row that others forestall before it is given up; before each the record is read anew."""
 LIST_DEFAULT: Final = 100
+"""Parked submissions that are listed, unless the caller says another number."""
 
 
 class NotParked(CutorError):

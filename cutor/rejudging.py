@@ -33,7 +33,9 @@ AT_ONCE: Final = 8
 READ_AHEAD: Final = 128
 """Submissions whose sealed events are in memory at one time: some files of the archive are opened for so many."""
 WAITED_AT_ONCE: Final = 64
+"""New submissions whose ends are waited for at one time."""
 SELECTED_AT_MOST: Final = 100_000
+"""Most submissions of one choice: a larger one is refused, and is to be narrowed."""
 
 Tell = Callable[[Rejudged], None]
 

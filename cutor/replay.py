@@ -21,6 +21,7 @@ from cutor.model.request import UNREADABLE
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 
 BATCH: Final = 1000
+"""Events that are read at one time."""
 
 
 class RangeEmpty(CutorError):

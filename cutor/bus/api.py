@@ -22,8 +22,11 @@ DEFAULT_TIMEOUT_S: Final = 10.0
 """A link on which every message takes 3 s each way, and a server that restarts, are waited for."""
 
 STREAM_NOT_FOUND: Final = 10059
+"""Error code of the JetStream API of NATS: there is no such stream."""
 CONSUMER_NOT_FOUND: Final = 10014
+"""Error code of the JetStream API of NATS: there is no such consumer."""
 STORAGE_EXCEEDED: Final = 10047
+"""Error code of the JetStream API of NATS: what is asked for is more than the storage that the server or account has."""
 _PASSING: Final = frozenset({10008, 10009})
 """The cluster elects a leader: 10008 temporarily unavailable, 10009 not leader."""
 

@@ -22,7 +22,9 @@ DEFAULT_TIMEOUT_S: Final = 15.0
 HEADER_ROOM_BYTES: Final = 1024
 """What headers may add to a body when the size is checked before sending."""
 NO_RESPONDERS: Final = 503
+"""Status code of NATS: nobody listens to the subject, so no stream takes it, or none has a leader."""
 NOT_SENT: Final = 0
+"""In the place of a server's code, where no answer came: no server has this one."""
 
 
 class Appending:

@@ -20,6 +20,7 @@ from cutor.bus.restoring import MARKED
 from cutor.errors import REFUSED
 
 VERSION: Final = 1
+"""Of the manifest's form: one in another version is refused."""
 SUFFIX: Final = ".snapshot"
 ORDER: Final = ("STACK", "PARKED", "DEADLETTERS", "EVENTS", "ENVIRONMENTS", "BODIES")
 """A stream of the deployer's own comes behind STACK: what it refers to, cutor does not know."""
@@ -34,6 +35,7 @@ Config = dict[str, Any]
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """A number of messages or bytes, or a sequence: no server has more than that."""
 COPIES_AT_MOST: Final = 5
+"""Replicas of a stream: JetStream takes no more."""
 
 
 class ManifestInvalid(BusError):

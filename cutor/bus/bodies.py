@@ -44,9 +44,11 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SALT: Final = re.compile(r"[0-9a-f]{16}")
 SALT_BYTES: Final = 8
 TOKEN_DIGITS: Final = 16
+"""Hexadecimal digits in the subject of a chunk that has a salt: 64 bits of a hash."""
 GENERATIONS: Final = 8
 """Names of a content that may be about to go at one time; behind them its salt is a random one."""
 SEEN_AT_MOST: Final = 10_000
+"""Chunks whose sequences are remembered at one time; of more, the memory begins anew."""
 HORIZON_S: Final = 60.0
 """So long a horizon is taken for the newest; far shorter than `horizon.GRACE_S`."""
 TRIED: Final = 4

@@ -12,6 +12,7 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+"""``PR_SET_PDEATHSIG`` of prctl(2): the signal that the kernel sends when the parent dies."""
 
 
 def main() -> None:

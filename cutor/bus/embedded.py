@@ -40,6 +40,7 @@ ABANDONED_STOP_TIMEOUT_S: Final = 1.0
 """For one that never was ready: nobody wrote into it."""
 POLL_S: Final = 0.02
 ATTEMPTS_AT_A_PORT: Final = 5
+"""Free ports that are tried: another program may take one before the server has it."""
 FLAGS_SINCE: Final = (2, 14)
 """The first version that knows `feature_flags`; an older one refuses the field."""
 LOG_TAIL_LINES: Final = 3

@@ -30,6 +30,7 @@ from cutor.bus.pull import EXPIRES_S, NS_PER_S, Arrival, Heartbeat, PullEnd, Pul
 log = logging.getLogger("cutor.bus")
 
 DEFAULT_BATCH: Final = 1000
+"""Most messages that are delivered at one time, unless the caller says another number."""
 PULL_BYTES: Final = 16 << 20
 """Most bytes of one pull; more than the largest message."""
 BATCH_BYTES: Final = 16 << 20

@@ -29,6 +29,7 @@ BATCH: Final = 1000
 BATCH_BYTES: Final = 9 << 20
 """Most bytes of one batched direct get; more than the largest message (8 MiB), so that each batch brings one at least."""
 NO_MESSAGE: Final = 10037
+"""Error code of the JetStream API of NATS: the stream has no such message."""
 
 Query = dict[str, Any]
 

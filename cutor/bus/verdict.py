@@ -11,7 +11,9 @@ from cutor.bus.errors import BusError
 from cutor.bus.message import EXPECTED, EXPECTED_SUBJECT, MESSAGE_ID
 
 WRONG_LAST_SEQUENCE: Final = 10071
+"""Error code of the JetStream API of NATS: the subject's last sequence is another one than the fence expects."""
 NOT_COMPARED_YET: Final = 10164
+"""Error code of the JetStream API of NATS: a wrong last sequence, which the answer does not name."""
 _PASSING: Final = frozenset({NOT_COMPARED_YET, 10008, 10009, 10158, 10167})
 """Ask again, nothing is stored by this attempt: a write under the same fence is in flight; no leader (two codes); an earlier
 attempt at this very message is in flight, which a cluster that lost its majority keeps; too many requests."""

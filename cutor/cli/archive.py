@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 NS_PER_S: Final = 1_000_000_000
 GAPS_SHOWN: Final = 5
+"""Gaps of a stream that are shown; the others are counted."""
 LARGEST: Final = (1 << 63) - 1
+"""The largest sequence that can be written: a signed number of 64 bits."""
 
 
 @click.group(

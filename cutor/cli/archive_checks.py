@@ -25,6 +25,7 @@ SETTLED_S: Final = 600
 ROUNDS: Final = 3
 """An archiver is behind when it has not sealed for so many of its intervals what it should have."""
 GAPS_SHOWN: Final = 3
+"""Gaps that the line of a check names; the others are counted."""
 SEALS: Final = (
     "`cutor up` starts an archiver beside its projector; its log says what hinders it, `cutor archive seal` seals now"
 )

@@ -21,6 +21,7 @@ from cutor.model.units import size
 from cutor.text import cut, escape
 
 SUBJECT_COLUMNS: Final = 60
+"""Most columns of a letter's subject in the table; a longer one is cut."""
 
 _STREAMS: Final = click.Choice(["EVENTS", "ENVIRONMENTS"])
 

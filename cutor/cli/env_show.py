@@ -23,6 +23,7 @@ from cutor.model.units import about, counted
 from cutor.text import escape
 
 SHOWN_USES: Final = 5
+"""Submissions that are shown of those that used the environment, the newest."""
 
 
 class Detail(msgspec.Struct, frozen=True, kw_only=True):

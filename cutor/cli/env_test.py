@@ -40,6 +40,7 @@ WANTED: Final = {"wall_time_ms": 60_000, "cpu_time_ms": 60_000, "memory_bytes": 
 PROGRAMS_SHOWN: Final = 12
 """Of a directory; the others are counted, unless all are asked for."""
 NAME_COLUMNS: Final = 32
+"""Most columns of a program's name in the table, unless all is asked for; a longer one is cut."""
 MARGIN_COLUMNS: Final = 4
 """Of a table, beside its two columns."""
 

@@ -29,6 +29,7 @@ from cutor.progress import summarize
 from cutor.text import escape
 
 DEFAULT_LAST: Final = 20
+"""How many of the newest events are listed, unless the caller says another number."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from cutor.model.units import counted
 from cutor.projections.queries.client import query
 
 SHOWN: Final = 3
+"""Gaps that the line of the check names; the others are counted."""
 _GAPS: Final = "SELECT stream, from_sequence, to_sequence FROM gaps ORDER BY ALL"
 
 

@@ -231,6 +231,7 @@ def examples(*lines: str) -> str:
 
 
 LIST_AT_MOST: Final = 100_000
+"""Most entries of a listing that `--limit` can ask for."""
 
 
 def limit_option(default: int) -> Callable[[Decorated], Decorated]:

@@ -17,6 +17,7 @@ from cutor.model.result import Result
 from cutor.text import cut, escape
 
 NARROW_COLUMNS: Final = 80
+"""Columns of a terminal that does not say how wide it is."""
 
 _CLEAR_LINE: Final = "\r\x1b[K"
 

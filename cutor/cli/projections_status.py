@@ -20,6 +20,7 @@ from cutor.text import escape
 
 HEADINGS: Final = ("stream", "checkpoint", "end", "behind", "folded", "no events", "newest")
 NOT_WHOLE: Final = 1
+"""The exit code where the views are not whole: the command did its work, and the answer is no."""
 NUMBERS: Final = ("checkpoint", "end", "behind", "folded", "no events")
 
 

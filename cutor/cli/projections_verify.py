@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cutor.projections.rebuilds.verification import Verified
 
 DIFFERENT = 1
+"""The exit code where the views differ from what was folded anew: the command did its work, and the answer is no."""
 
 
 @click.command(

@@ -11,6 +11,7 @@ from cutor.model.quoting import shown
 
 _NUMBER: Final = re.compile(r"(\d{1,15}) ?([A-Za-z]+)", re.ASCII)
 MOST: Final = 1 << 62
+"""The largest quantity, in its smallest unit: a signed number of 64 bits holds it."""
 
 
 class _Quantity(click.ParamType[int]):

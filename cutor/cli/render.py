@@ -22,6 +22,7 @@ _RIGHT: Final = frozenset({"cpu_ms", "wall_ms", "memory"})
 _HEADINGS: Final = {"cpu_ms": "cpu ms", "wall_ms": "wall ms"}
 _MEASURED: Final = ("stage", "outcome", "ended", "cpu_ms", "wall_ms", "memory")
 _PLAIN_WIDTH: Final = 160
+"""Columns of a table that goes to no terminal: to a file or a pipe."""
 
 
 def console() -> Console:

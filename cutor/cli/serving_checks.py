@@ -19,7 +19,9 @@ from cutor.projections.queries.client import query
 PROJECTOR_TIMEOUT_S: Final = 5.0
 BRING_BACK: Final = "bring an archive back that is away"
 LAG_WARNING_EVENTS: Final = 10_000
+"""Events that the projector may be behind before the check warns."""
 SERVING_LOOKS: Final = 5
+"""How often it is looked whether somebody serves a role, with `SERVING_PAUSE_S` between."""
 SERVING_PAUSE_S: Final = 0.3
 """A role pulls anew every few seconds, one lane at a time: whether one serves is looked at a few times."""
 

@@ -31,6 +31,7 @@ KEYS: Final = "q or Ctrl-C ends"
 ONCE_S: Final = max(HEARTBEAT_S, TELLING_S)
 """How long `--once` and `--json` listen: every role that lives tells of itself within it."""
 ONCE_ROWS: Final = 200
+"""Rows of the one picture of `--once`, which need not fit a terminal."""
 
 
 @click.command(

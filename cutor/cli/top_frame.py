@@ -25,6 +25,7 @@ BARS: Final = "▁▂▃▄▅▆▇█"
 SLOT_CELLS: Final = 12
 """Cells of a bar of slots; of more slots, each cell stands for several."""
 TWO_COLUMNS_FROM: Final = 76
+"""Columns of a terminal from which on queues and rates stand side by side."""
 _LOUD: Final = {"OK": "green", "WRONG_ANSWER": "yellow", "CANCELLED": "dim", "PARKED": "bold red", "REJECTED": "red"}
 
 

@@ -26,6 +26,7 @@ PARKED_S: Final = 10.0
 PARKED_AT_MOST: Final = 100
 """Each that is counted is read."""
 TENANTS_AT_MOST: Final = 64
+"""Tenants whose queues are looked at, the first by name."""
 QUEUE_ROLES: Final = ("builder", "runner")
 
 T = TypeVar("T")

@@ -54,6 +54,7 @@ BUILD_UID: Final = 200_000
 """Root of a builder's user namespace, as the host sees it; it owns the store volumes."""
 
 OPEN_FILES: Final = 1024
+"""Soft limit of open files in a container that is made with no other one: each process may raise its own to the ceiling."""
 
 _MIB: Final = 1 << 20
 

@@ -143,13 +143,21 @@ With a limit of CPU time of one second the kernel kills jail-init once it has re
 be told of a fault of its own, which is tried again, in place of the program's end."""
 
 EPERM: Final = 1
+"""Error number of Linux: operation not permitted."""
 EINVAL: Final = 22
+"""Error number of Linux: invalid argument."""
 ENOMEM: Final = 12
+"""Error number of Linux: out of memory."""
 ENOSYS: Final = 38
+"""Error number of Linux: no such system call."""
 EOPNOTSUPP: Final = 95
+"""Error number of Linux: operation not supported."""
 EAFNOSUPPORT: Final = 97
+"""Error number of Linux: address family not supported."""
 _SOL_SOCKET: Final = 1
+"""The level of options of sockets themselves, in setsockopt(2)."""
 _LOW_32: Final = 0xFFFF_FFFF
+"""The lower half of an argument: the kernel reads no more of an ``int``."""
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
 SOCKETS: Final = (_AF_UNIX, _AF_INET, _AF_INET6)

@@ -58,6 +58,7 @@ take, the container's removal has the other half. A jail is gone after some 10 m
 END_S: Final = 0.5
 """How long an init that has nothing to do may take to end, before it is killed: it takes 5 ms, and Docker 60 to notice."""
 LAST_WORDS: Final = 300
+"""Most characters of the last line that a lost container printed, in the fault that tells of it."""
 
 F = TypeVar("F", Ready, Accepted, Report, Rested)
 

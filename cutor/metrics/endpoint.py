@@ -15,11 +15,13 @@ from typing import Final, NamedTuple, Self
 log = logging.getLogger(__name__)
 
 CONNECTIONS_AT_MOST: Final = 16
+"""Connections that are open at one time; one more is closed unread."""
 REQUEST_BYTES: Final = 8192
 """Most bytes of a request line and headers together."""
 REQUEST_S: Final = 5.0
 """How long a request may take to come, and its answer to go."""
 BACKLOG: Final = 32
+"""Connections that wait in the kernel to be accepted (listen(2))."""
 _END: Final = b"\r\n\r\n"
 _PLAIN: Final = "text/plain; charset=utf-8"
 

@@ -15,6 +15,7 @@ from cutor.metrics.statistics import Statistics, read
 from cutor.metrics.table import SECONDS
 
 WORKERS_AT_MOST: Final = 256
+"""Workers whose numbers are kept at one time; those of more are counted as left out."""
 STALE_S: Final = 5.0
 """A worker that was silent for so long may be gone: two heartbeats were missed."""
 GONE_S: Final = 15.0

@@ -23,6 +23,7 @@ EVERYBODY: Final = f"{SUBJECT}.*.*"
 DOCUMENT_BYTES: Final = 16_384
 """A longer one is nobody's of cutor."""
 ENTRIES_AT_MOST: Final = 64
+"""Entries in each table of a document; one with more is nobody's of cutor."""
 HEARTBEAT_S: Final = 2.0
 """A role that has nothing new to tell says so this often."""
 

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from cutor.metrics.table import Metric
 
 SERIES_AT_MOST: Final = 1000
+"""Combinations of labels that a metric keeps; further ones are left out, so that memory has a bound."""
 
 Labels = tuple[str, ...]
 

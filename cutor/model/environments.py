@@ -22,6 +22,7 @@ from cutor.model.content import Content
 from cutor.model.subjects import Address
 
 FORMER_AT_MOST: Final = 8
+"""Claims before the newest that a state keeps, so that it has a bound."""
 NONE_STOOD: Final = 0
 """In the place of an ``env-built``'s sequence, where there is none."""
 

@@ -7,6 +7,7 @@ from typing import Final
 SHOWN_CHARACTERS: Final = 80
 """Messages stand in events and in lines on a terminal: of a name or value so many characters are shown, escapes included."""
 SHOWN_DIGITS: Final = 40
+"""Decimal digits up to which a number is shown itself; of a longer one the size is."""
 SHOWN_BITS: Final = 10_000
 """A number larger than that is told from one that is larger still by nobody."""
 

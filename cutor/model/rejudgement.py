@@ -22,7 +22,9 @@ LABEL: Final = "rejudge"
 """The label that the new submissions have, beside those of the old ones: its value is the name."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,24}", re.ASCII)
 _LONGEST_ID: Final = 64
+"""Characters that a submission's id may have."""
 _HASH_DIGITS: Final = 12
+"""Hexadecimal digits (48 bits) of the old id's hash, in the new id of one that is cut: cut alone, two might be the same."""
 
 Action = Literal["planned", "submitted", "before", "skipped", "refused"]
 """planned: it would be handed in; before: it was handed in under this name already; skipped: there is nothing to judge yet."""

@@ -25,6 +25,7 @@ from cutor.model.spill import EVENT_RECORD_BYTES, REFERENCE_BYTES
 from cutor.model.subjects import check_address
 
 SHOWN_TENANTS: Final = 5
+"""Tenants that the refusal of an unknown one names; the others are counted."""
 SEGMENT_BYTES: Final = 255
 """The longest name that a file or directory can have on Linux, whatever the deployer allows for a path."""
 ARG_BYTES: Final = (128 << 10) - 1

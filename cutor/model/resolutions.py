@@ -36,7 +36,9 @@ class Resolution(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
 
 _GENERATION: Final = re.compile(r"(?P<base>.+)-r(?P<number>[0-9]{1,6})", re.ASCII)
 _LONGEST_ID: Final = 64
+"""Characters that a submission's id may have."""
 FIRST_RETRY: Final = 2
+"""Number of the first retry, in its id: the parked submission itself is the first attempt."""
 
 
 def retry_ids(submission_id: str) -> Iterator[str]:

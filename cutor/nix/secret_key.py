@@ -10,6 +10,7 @@ from cutor.errors import CutorError
 from cutor.nix.cache import MAX_KEY_CHARACTERS, secret_key_name
 
 OTHERS: Final = 0o077
+"""Bits of a file's mode that let group and others in: a secret key has none of them."""
 
 
 class SecretKeyUnusable(CutorError):

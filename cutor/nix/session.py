@@ -61,6 +61,7 @@ OWN_MEMORY_BYTES: Final = 64 * MIB
 
 A kernel counts pages, not owners: what they don't use is slack of the build's, up to this much over ``memory_bytes``."""
 OWN_PROCESSES: Final = 16
+"""Processes that a build's container has for itself, beside those that the build may have."""
 WORK_TMPFS: Final = Tmpfs(WORK, 256 * MIB, 65_536, BUILD_UID, "0755", executable=True)
 """The directory with the submission's files and the evaluation's home (Nix's caches): memory of the build's."""
 GRACE_S: Final = 30.0

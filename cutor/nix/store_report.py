@@ -23,6 +23,7 @@ from cutor.nix.inside.ownership import Ownership
 from cutor.nix.inside.store import KEY
 
 MAX_KEYS: Final = 1_000_000
+"""Most keys with roots that one report of a store may tell of: what a container says has a bound."""
 MAX_FRAME_BYTES: Final = 8 << 20
 
 _LINE: Final = re.compile(r"(/nix/store/[^ ]+) ([0-9]{1,18})")

@@ -51,6 +51,7 @@ INIT_MODULE: Final = "cutor.nix.inside.store_init"
 MEMORY_BYTES: Final = 2048 * MIB
 """A bound, not a need: a store of a million paths takes a third of it."""
 PROCESSES: Final = 256
+"""Most processes of a container that works at a store."""
 SILENCE_S: Final = 600.0
 """How long a job at work may say nothing: reading a huge database, deleting one huge path, copying one."""
 

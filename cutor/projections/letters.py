@@ -32,6 +32,7 @@ GATHER_S: Final = 0.2
 """Pause after news, so that a flood is asked for in few questions."""
 RETRY_S: Final = 10.0
 TOLD_AT_MOST: Final = 20
+"""Dead letters with a line of their own in the log within `TOLD_SPAN_S`."""
 TOLD_SPAN_S: Final = 60.0
 """So many letters have a line each in the log in so many seconds; of the rest it has the number."""
 

@@ -18,6 +18,7 @@ from cutor.bus.bulk.columns import Columns
 LOOKED_AT_S: Final = 3.0
 """Who has asked may ask again: for so long behind a question no commit waits."""
 FEW: Final = 1000
+"""Who has fewer messages at once may rest behind their commit, so that the next has more; see `FEW_BYTES`."""
 FEW_BYTES: Final = 512 << 10
 """Who has so many messages at once, or so many bytes of bodies, gets on better without rests: there is more to come."""
 FAST_PER_S: Final = 2000

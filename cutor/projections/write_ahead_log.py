@@ -25,6 +25,7 @@ from cutor.projections.views_paths import wal_paths
 LOG_BYTES: Final = 8 << 20
 """A log is worked in where it is longer than this: 1.5 s of 5,000 events of 440 bytes each."""
 COMMITS: Final = 500
+"""Commits in a log before it is worked in, however small the file; see `COMMITS_PER_MIB`."""
 COMMITS_PER_MIB: Final = 6
 """Or when it has so many commits, and so many for each MiB of the file: to replay them takes as long as to copy the file anew,
 and who asks for the newest waits for the one or the other."""

@@ -19,13 +19,19 @@ from cutor.text import cut
 LETTER: Final = 7.2
 """Pixels that a letter of 12 pixels takes, about."""
 LEFT: Final = 46
+"""Pixels at the left of a plot, for the texts of its vertical axis."""
 RIGHT: Final = 14
+"""Pixels at the right of a plot."""
 TOP: Final = 22
+"""Pixels above a plot."""
 BOTTOM: Final = 42
+"""Pixels beneath a plot, for the texts of its horizontal axis."""
 TICK_ROOM: Final = 64
 """Pixels of the horizontal axis for each of its texts."""
 ROW: Final = 42
+"""Pixels of height of a lying bar and its texts."""
 BAR: Final = 14
+"""Pixels of height of a lying bar itself."""
 CLASSES: Final = 10
 """Classes of a histogram in a power of ten."""
 

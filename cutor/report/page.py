@@ -22,6 +22,7 @@ from cutor.report.words import fit, moment
 from cutor.text import cut, escape
 
 TITLE_COLUMNS: Final = 120
+"""Most columns of the page's title, and of where the report is from; longer ones are cut."""
 CELL_COLUMNS: Final = 400
 """What a template prints of one text at the most, whoever forgot to cut it."""
 _TEMPLATES: Final = Path(__file__).with_name("templates")

@@ -11,7 +11,9 @@ from cutor.text import cut, escape
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 NONE: Final = "\N{EN DASH}"
 NAME_COLUMNS: Final = 40
+"""Most columns of a name in a table; a longer one is cut."""
 SENTENCE_COLUMNS: Final = 160
+"""Most columns of a message or reason in a table; a longer one is cut."""
 _SPANS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1))
 _LAST_S: Final = 253_402_300_799  # the year 9999
 

@@ -48,6 +48,7 @@ LONG_AT_MOST: Final = 64
 LONG_BYTES: Final = 1 << 20
 """What is kept of one at the most, as JSON: a request of cutor's own has its large contents elsewhere."""
 MESSAGES_AT_ONCE: Final = 1000
+"""Most messages behind an outline that are read for one more ``submitted``; see `BYTES_AT_ONCE`."""
 BYTES_AT_ONCE: Final = 8 << 20
 """How much of what is behind an outline is read for one more ``submitted``, which is a stray whatever stands there: a bound for
 those who make a process forget outlines by flooding more submissions than it remembers."""

@@ -34,6 +34,7 @@ FORGOTTEN_AFTER_S: Final = 3600.0
 REMEMBERED: Final = 10_000
 """Events whose bugs are counted at one time, as many as a tenant may have under way; of more, the counts begin anew."""
 REASON_LENGTH: Final = 500
+"""Most characters of a bug's text in the reason of a parked submission or dead letter."""
 
 
 class _Bugs(NamedTuple):

@@ -33,6 +33,7 @@ the end of all traffic, and one that somebody removed behind our back is missed 
 LINGERING_MOST: Final = 32
 """Marks without a user that are there at one time; beyond it the one that has been so for longest goes."""
 REMOVED_AT_ONCE: Final = 2
+"""Marks that are removed at one time; each is a volume."""
 
 log = logging.getLogger(__name__)
 

@@ -35,6 +35,7 @@ from cutor.stack.place import Place
 
 INSTANCE: Final = re.compile(r"[0-9a-f]{12}", re.ASCII)
 PRIVATE: Final = 0o700
+"""Mode of a data directory: nobody but its owner comes in."""
 
 
 class DataDirectoryUnusable(CutorError):

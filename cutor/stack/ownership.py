@@ -23,6 +23,7 @@ OPENED_BENEATH: Final = {"nats": ("nats-", "jetstream"), "log": ("supervisor", "
 """What names begin with that are opened in these directories by cutor or nats-server: one on a disk of its own has more."""
 OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 ROOT: Final = 0
+"""User id of root."""
 ANOTHER: Final = "take another one with --data"
 
 

@@ -12,9 +12,11 @@ from typing import Final, NamedTuple
 
 QUICK_S: Final = 10.0
 QUICK_DEATHS: Final = 5
+"""Quick deaths in a row that end a stack which was never ready."""
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 15.0
 _DOUBLINGS_AT_MOST: Final = 16
+"""Doublings of the pause that are computed: `LONGEST_PAUSE_S` is reached long before, and no power overflows."""
 
 
 class Restarts(NamedTuple):

@@ -14,6 +14,7 @@ from cutor.bus.bulk.wire import Wire, WireFailed
 from cutor.bus.pull import EXPIRES_S, Heartbeat, PullEnd, PullWindow, pull_request, read_pull_answer
 
 PULL: Final = 10_000
+"""Messages that one pull asks for; `PULL_BYTES` ends one of large messages earlier."""
 PULL_BYTES: Final = 12 << 20
 """Most bytes of one pull; more than the largest message."""
 RECEIVE_S: Final = 1.0

@@ -28,6 +28,7 @@ from cutor.bus.reader import Range, Reader, consumer_config
 log = logging.getLogger("cutor.bus")
 
 BATCH: Final = 20_000
+"""Most messages in one batch of columns, unless the caller says another number."""
 BATCH_BYTES: Final = 16 << 20
 ATTEMPTS: Final = 3
 """So often in a row a wire may be of no use, with neither a message nor a heartbeat, before the ordinary reader goes on."""

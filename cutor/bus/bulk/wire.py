@@ -20,6 +20,7 @@ from cutor.bus.errors import BusError
 from cutor.bus.tls import NO_TLS, client_context
 
 PORT: Final = 4222
+"""The port of NATS, for an address that names none."""
 LINE_BYTES: Final = 64 << 10
 CONNECT_S: Final = 8.0
 """Of a connect, each step."""

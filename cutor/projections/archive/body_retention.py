@@ -26,6 +26,7 @@ from cutor.projections.archive.sealing import state_of
 STEP: Final = 4096
 """Most messages that go at one time: 2 GiB, which are compared with their archive."""
 BATCH: Final = 32
+"""Messages that are compared with their archive at one time: each holds a chunk of up to half a MiB."""
 
 Tell = Callable[[int, int], None]
 

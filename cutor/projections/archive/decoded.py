@@ -32,6 +32,7 @@ from cutor.projections.folds import incoming, incoming_environments
 log = logging.getLogger(__name__)
 
 VERSION: Final = 2
+"""Of the index's form: what an index of another version lists is not used."""
 DIRECTORY: Final = "decoded"
 INDEX: Final = "index.json"
 RELATIONS: Final = {
@@ -40,6 +41,7 @@ RELATIONS: Final = {
 }
 """Of each stream that is folded what its fold takes; the first has a row a message, and their bodies."""
 RULES_SHOWN: Final = 16
+"""Hexadecimal digits (64 bits) of the rules' digest in the name of a file."""
 _OURS: Final = re.compile(rf"{INDEX}{DRAFT}|\d{{20}}-\d{{20}}\..*", re.ASCII)
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]

@@ -19,6 +19,7 @@ from cutor.projections.archive.segment_file import first_since, messages_of
 from cutor.projections.folds.gaps import Gap, gaps_in
 
 BATCH: Final = 5000
+"""Most messages that are read at one time, unless the caller says another number."""
 
 
 class Piece(NamedTuple):

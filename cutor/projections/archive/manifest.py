@@ -15,6 +15,7 @@ import msgspec
 from cutor.projections.archive.errors import ArchiveDamaged
 
 VERSION: Final = 1
+"""Of the manifest's form: an archive in another version is refused."""
 SEQUENCE_DIGITS: Final = 20
 """As many as the largest sequence of a stream has: names of files stand in the order of what is in them."""
 _UNKNOWN: Final = "unknown field"

@@ -28,9 +28,11 @@ MANIFEST: Final = "manifest.json"
 MANIFEST_BYTES: Final = 256 << 20
 MARK: Final = "mark"
 MARK_DIGITS: Final = 32
+"""Hexadecimal digits of an archive's mark: 128 random bits."""
 DRAFT: Final = ".draft"
 ASIDE: Final = ".aside"
 PRIVATE: Final = 0o700
+"""Mode of an archive's directories: nobody but their owner comes in."""
 RESERVE_BYTES: Final = 64 << 20
 """What a file system must have left beside a segment: other programs may write to it, too."""
 CHUNK_BYTES: Final = 1 << 20

@@ -33,6 +33,7 @@ SUBJECTS: Final = "cutor.body."
 CHUNK_DIGITS: Final = 6
 """More than the number of any chunk has; whatever is published under a subject, it is cheap to read."""
 BATCH: Final = 5000
+"""Events that are read at one time for the contents they refer to."""
 
 
 class Holder(NamedTuple):

@@ -28,6 +28,7 @@ from cutor.projections.archive.unended import Begun, Unended
 from cutor.undisturbed import to_the_end
 
 BATCH: Final = 20_000
+"""Events that are compared with their archive at one time."""
 STEP: Final = 1_000_000
 """Most messages that go at one time: their submissions are in memory by name."""
 NS_PER_S: Final = 1_000_000_000

@@ -34,10 +34,12 @@ from cutor.projections.schema import FOLDS
 log = logging.getLogger(__name__)
 
 VERSION: Final = 1
+"""Of the index's form: an older one is made anew, a newer one is left alone."""
 DIRECTORY: Final = "fold"
 INDEX: Final = "index.json"
 INDEX_BYTES: Final = 16 << 20
 RULES_SHOWN: Final = 16
+"""Hexadecimal digits (64 bits) of the rules' digest in the name of a file."""
 NOT_WHAT_WAS_SEALED: Final = {0, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 """What comes of a file that is gone, or is none; whatever else hinders reading one says nothing about what is in it."""
 

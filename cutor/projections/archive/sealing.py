@@ -34,6 +34,7 @@ NS_PER_S: Final = 1_000_000_000
 AHEAD_S: Final = 600
 """What a server's time may be ahead of that of others which lead after it."""
 BATCH: Final = 5000
+"""Messages that are read from the stream at one time."""
 
 
 class Cut(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from cutor.projections.archive.segment_file import messages_of, totals_of
 from cutor.projections.folds.rows import fingerprint
 
 BATCH: Final = 4096
+"""Messages that are compared with the stream at one time."""
 
 
 class Verified(NamedTuple):

@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 
 PR_SET_PDEATHSIG = 1
+"""``PR_SET_PDEATHSIG`` of prctl(2): the signal that the kernel sends when the parent dies."""
 
 
 def end_with_parent(parent: int) -> None:

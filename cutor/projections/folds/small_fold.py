@@ -30,6 +30,7 @@ KEPT: Final = 10_000
 READ_AT_MOST_BYTES: Final = 16 << 20
 """Most bytes of bodies that are read again for the submissions of a batch. What wants more, SQL folds, which needs none."""
 MOVING: Final = 2000
+"""Rows in ``folds.moving`` before they are worked in, however few ``folds.settled`` has; see `MOVING_PART`."""
 MOVING_PART: Final = 20
 """Most rows in ``folds.moving`` before they are worked in: so many, or the twentieth part of those in ``folds.settled``. All of
 these are read each time, and commits wait."""

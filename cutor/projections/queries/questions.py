@@ -19,7 +19,9 @@ SUBJECT: Final = "cutor.query"
 DEFAULT_TIMEOUT_S: Final = 10.0
 LONGEST_TIMEOUT_S: Final = 120.0
 DEFAULT_ROWS: Final = 10_000
+"""Rows of an answer, unless the question says another number; more of them are cut off, and the answer says so."""
 MOST_ROWS: Final = 1_000_000
+"""Most rows that a question can ask for."""
 SQL_CHARACTERS: Final = 100_000
 PARAMETERS: Final = 100
 """Most values beside a statement."""

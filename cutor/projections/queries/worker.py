@@ -36,13 +36,18 @@ from typing import Any
 import duckdb
 
 PR_SET_PDEATHSIG = 1
+"""``PR_SET_PDEATHSIG`` of prctl(2): the signal that the kernel sends when the parent dies."""
 PR_SET_NAME = 15
+"""``PR_SET_NAME`` of prctl(2): the name under which the process is listed."""
 PR_SET_NO_NEW_PRIVS = 38
+"""``PR_SET_NO_NEW_PRIVS`` of prctl(2): no program that is executed gains privileges."""
 CLONE_NEWUSER = 0x10000000
+"""Flag of unshare(2): a user namespace of its own."""
 ADDRESS_SPACE_BESIDES_BYTES = 1 << 30
 """Address space for allocators and libraries, beside what the process has already and the memory that the query may have."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 FETCH_ROWS = 1000
+"""Rows that are fetched at one time, before the size of the answer is looked at."""
 PACKET_BYTES = 64 << 10
 AS_OF = "SELECT stream, sequence, time::VARCHAR, waits_for FROM checkpoint"
 END = b"\n"

@@ -28,6 +28,7 @@ ANSWER_BYTES: Final = 32 << 20
 OPEN_S: Final = 60.0
 """Longest time that the opening of a copy may take: its log is replayed then, 64 MiB in half a second."""
 NICE: Final = 10
+"""Steps of priority by which the query service stands behind the writer (nice(2))."""
 _READ_BYTES: Final = 1 << 20
 _PACKET_BYTES: Final = 64 << 10
 _PROGRAM: Final = Path(__file__).with_name("worker.py")

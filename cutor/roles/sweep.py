@@ -92,6 +92,9 @@ class Swept(NamedTuple):
         return frozenset(named | {address for address in self.in_hand if self.holding(address)})
 
 
+PAUSE_ROLES: Final = ("pause", "parked")
+"""What the label of a pause container says; "parked" where it was made before it was called so, by a life that died since."""
+
 NOTHING: Final = Swept(frozenset(), ())
 
 
@@ -140,7 +143,7 @@ def is_left(found: ContainerSummary, role: Role) -> bool:
     if found.labels.get(ROLE_LABEL) == "store":
         user = found.labels.get(USER_LABEL)
         return user == role or (user == "command" and found.has_ended)
-    if found.labels.get(ROLE_LABEL) == "pause":
+    if found.labels.get(ROLE_LABEL) in PAUSE_ROLES:
         return role == "runner"
     return found.labels.get(ROLE_LABEL) == role
 

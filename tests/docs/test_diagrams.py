@@ -3,6 +3,7 @@
 No test needs Graphviz: whether a picture is of a diagram, the picture says itself.
 """
 
+import html
 import re
 import subprocess
 import sys
@@ -38,6 +39,15 @@ def test_a_diagram_is_of_todays_code(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_picture_is_of_its_diagram(name: str) -> None:
     assert rendering.is_current(name), "run `make docs`, which needs Graphviz (`apt install graphviz`)"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_has_the_arrows_and_the_words_of_its_diagram(name: str) -> None:
+    """A digest says what it was made of, and not that nobody changed it since."""
+    picture, dot = ET.parse(rendering.DIRECTORY / f"{name}.svg").getroot(), rendering.source(name)
+    words = [word for text in picture.findall(f".//{SVG}text") for word in (text.text or "").split()]
+    assert [word for word in words if word not in html.unescape(dot)] == []
+    assert len(picture.findall(f".//{SVG}g[@class='edge']")) == len(arrows(name))
 
 
 def test_there_is_no_other_file_of_them() -> None:

@@ -159,7 +159,8 @@ def test_without_docker_one_line_says_what_to_do(installed: Path, user: dict[str
 
 
 def test_set_up_asks_nobody_who_is_not_there(installed: Path, user: dict[str, str]) -> None:
-    done = run(installed, "setup", "--purge", user=user)
+    """No engine is named that has anything: where it asks nobody, and goes on all the same, nothing of this machine goes."""
+    done = run(installed, "setup", "--purge", user=user, DOCKER_HOST="unix:///no/such.sock")
     assert done.returncode == 3
     assert done.stderr == "cutor: nobody is at a terminal to agree to that: `cutor setup --yes` asks nobody\n"
 

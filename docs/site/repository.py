@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -74,11 +76,21 @@ def views(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     linked = {name for metadata in app.env.metadata.values() for name in metadata.get(KEY, ())}
     inside = {path.relative_to(root).as_posix() for name in linked if (root / name).is_dir() for path in contents(root / name)}
     shown = linked | inside
+    shown -= ignored(root, shown)
     for name in sorted(shown):
         path = root / name
         view = listing(app, name, shown) if path.is_dir() else text(app, path)
         body = f'<div class="source"><h1><code>{html.escape(name)}</code></h1>{view}</div>'
         yield VIEWS + name, {"title": name, "body": body, "toctree": partial(tree, name)}, "page.html"
+
+
+def ignored(root: Path, names: Iterable[str]) -> set[str]:
+    """Return what Git leaves out of a repository: credentials of a cluster lie there. Nothing where it is no repository."""
+    if (git := shutil.which("git")) is None:
+        return set()
+    command = [git, "check-ignore", "--stdin", "-z"]
+    asked = subprocess.run(command, cwd=root, input="\0".join(names), capture_output=True, text=True, check=False)
+    return {name for name in asked.stdout.split("\0") if name}
 
 
 def contents(directory: Path) -> list[Path]:

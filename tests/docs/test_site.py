@@ -137,6 +137,19 @@ def test_a_page_that_no_index_lists_fails_the_build(tmp_path: Path) -> None:
     assert "alone.md: WARNING: document isn't included in any toctree" in done.stderr
 
 
+def test_what_git_ignores_has_no_view(tmp_path: Path) -> None:
+    """A checkout in which somebody started a cluster has its passwords in a directory that pages lead to."""
+    source = small(tmp_path, "[the start](docs/index.md), [a file](file.txt), [a directory](part)")
+    subprocess.run(["git", "init", "--quiet", source], check=True)
+    (source / "part/.gitignore").write_text("/secrets/\n")
+    (source / "part/secrets").mkdir()
+    (source / "part/secrets/admin.url").write_text("password\n")
+    done = built(source, tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site/source/part/inside.txt.html").exists()
+    assert [path for path in (tmp_path / "site").rglob("*.html") if "password" in path.read_text()] == []
+
+
 def test_terms_of_the_glossary_can_be_referred_to(tmp_path: Path) -> None:
     source = small(tmp_path, "A {term}`lease`.")
     (source / "docs/index.md").write_text("# Start\n\n- [Second](../second.md)\n- [Glossary](glossary.md)\n")

@@ -6,6 +6,7 @@ No network: build's and cutor's dependencies are those of the tests' own environ
 from __future__ import annotations
 
 import email
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -112,6 +113,25 @@ def test_nothing_that_a_checkout_gathers_is_in_a_package(packages: Path) -> None
     for archive in packages.iterdir():
         gathered = [name for name in names(archive) if set(Path(name).parts) & set(MUST_NOT_BE_ANYWHERE)]
         assert gathered == [] or gathered == [name for name in gathered if name.startswith("tests/attacks/secrets/")]
+
+
+def test_credentials_that_a_cluster_leaves_in_a_checkout_are_in_no_package(tmp_path: Path) -> None:
+    """What builds packages knows the list of ignored files at the top alone, so each that lies deeper has to be there, too."""
+    of_git = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    checkout = tmp_path / "checkout"
+    for name in filter(None, of_git.split("\0")):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, checkout / name)
+    lists = [path for path in checkout.rglob(".gitignore") if path.parent != checkout]
+    planted = [path.parent / line.strip("/").replace("?", "1") for path in lists for line in path.read_text().split()]
+    assert len(planted) > 3
+    for path in planted:
+        path.mkdir()
+        (path / "password.url").write_text("password\n")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", tmp_path / "made", checkout]
+    subprocess.run(command, capture_output=True, check=True)
+    (archive,) = (tmp_path / "made").iterdir()
+    assert [name for name in names(archive) if name.endswith("password.url")] == []
 
 
 def test_the_metadata_says_who_what_and_under_which_licence(wheel: Path) -> None:

@@ -35,7 +35,7 @@ async def judge(client: cutor.Client, solution: Path) -> str:
     receipt = await client.submit(request(solution))
     result = await client.result(receipt.id, wait=True)
     verdicts = ["CE"] if result.outcome == "COMPILE_ERROR" else [VERDICTS.get(stage.outcome, "RE") for stage in result.run]
-    return f"{solution.parent.name:<10}{solution.name:<16}{' '.join(verdicts)}"
+    return f"{solution.parent.name:<10}{solution.name:<16}{' '.join(verdicts) or result.outcome}"
 
 
 async def main(solutions: list[Path]) -> None:

@@ -43,6 +43,7 @@ from cutor.release import RELEASE
 
 MANIFEST: Final = "manifest.json"
 MANIFEST_BYTES: Final = 16 << 20
+"""A longer one is refused: it is no manifest of a backup."""
 PRIVATE: Final = 0o700
 """Mode of a backup's directory: nobody but its owner comes in."""
 

@@ -37,6 +37,7 @@ TELLING_S: Final = 60.0
 CHANGES_AT_MOST: Final = 5
 """Times that a collection begins anew because it must not begin yet (`Unsettled`)."""
 NAME_CHARACTERS: Final = 40
+"""Of each name in the error that tells what a collection waited for in vain."""
 LATER: Final = "too many at one time: a later collection takes it"
 IN_USE: Final = "in use by now: a later collection takes it"
 ANEW: Final = "built anew by now"

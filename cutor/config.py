@@ -34,6 +34,7 @@ from cutor.roles.settings import BuilderSettings, RunnerSettings, check_runner, 
 from cutor.stack.settings import ServerSettings, check_server
 
 CONFIG_FILE_BYTES: Final = 1 << 20
+"""A longer one is refused: it is no configuration of cutor."""
 DOCKER_SCHEMES: Final = ("unix://", "tcp://")
 _NOTED_IMAGE: Final = re.compile(r"cutor-child:[0-9a-f]{16}", re.ASCII)
 LIMIT_CEILINGS: Final = {"open_files": OPEN_FILES_CEILING, "processes": 4_000_000}

@@ -43,6 +43,7 @@ MAX_BYTES: Final = 256 << 20
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SALT: Final = re.compile(r"[0-9a-f]{16}")
 SALT_BYTES: Final = 8
+"""Of a salt, which a reference has as 16 hexadecimal digits."""
 TOKEN_DIGITS: Final = 16
 """Hexadecimal digits in the subject of a chunk that has a salt: 64 bits of a hash."""
 GENERATIONS: Final = 8

@@ -37,6 +37,7 @@ RETRY_MAX_S: Final = 2.0
 SHELF_S: Final = 0.02
 """How long a message without a caller is kept for the next one: the gap between two calls of one task."""
 COMPLAIN_EVERY_S: Final = 30.0
+"""How often at the most the log tells of a consumer that does not answer: it is tried again without end."""
 
 
 @dataclass(slots=True)

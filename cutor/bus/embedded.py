@@ -44,7 +44,9 @@ ATTEMPTS_AT_A_PORT: Final = 5
 FLAGS_SINCE: Final = (2, 14)
 """The first version that knows `feature_flags`; an older one refuses the field."""
 LOG_TAIL_LINES: Final = 3
+"""Lines of the server's log that an error quotes: of its errors, if there are any."""
 LOG_TAIL_BYTES: Final = 4096
+"""Of the end of the log, which is read for these lines."""
 
 _IN_USE: Final = "address already in use"
 _WRAPPER: Final = Path(__file__).with_name("die_with_parent.py")

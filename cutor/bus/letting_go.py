@@ -18,6 +18,7 @@ from cutor.bus.server_file import RETENTION_USER, USER
 from cutor.errors import REFUSED, CutorError
 
 PATIENCE_S: Final = 60.0
+"""Of one purge, which is asked for once and not repeated."""
 HOW: Final = "docs/how-to/own-nats.md says how"
 
 

@@ -23,6 +23,7 @@ from cutor.text import escape
 HEADINGS: Final = ("key", "state", "size", "uses", "hits", "touched", "used by")
 NUMBERS: Final = ("size", "uses", "hits")
 KEY_CHARACTERS: Final = 12
+"""Of the beginning of a key, in the table; commands take 8 or more."""
 
 
 @click.command("list", epilog=examples("cutor env list", "cutor env list --all --json"))

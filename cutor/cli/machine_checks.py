@@ -18,6 +18,7 @@ from cutor.model.units import about
 
 OLDEST_PYTHON: Final = (3, 11)
 DISK_WARNING_PERCENT: Final = 80
+"""The check warns of a disk of which so much is used."""
 
 
 def check_python() -> Finding:

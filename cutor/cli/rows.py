@@ -12,7 +12,9 @@ from cutor.model.units import counted
 from cutor.text import escape
 
 EXCERPT_LINES: Final = 20
+"""Lines that are shown of an output; the others are counted."""
 LINE_CHARACTERS: Final = 400
+"""Of a line that are shown; of a longer one its size is told."""
 UNKNOWN: Final = "\N{EN DASH}"
 MIB: Final = 1 << 20
 

@@ -17,7 +17,9 @@ from cutor.nix.settings import NixSettings
 from cutor.projections.queries.client import query
 
 USED_WARNING_PERCENT: Final = 80
+"""The check warns of a store's disk of which so much is used."""
 OLD_DAYS: Final = 30
+"""Environments that nothing has touched for so long are counted, since `cutor gc --older-than` may take them."""
 TIMEOUT_S: Final = 5.0
 REMEDY: Final = "`cutor gc` makes room; `--older-than` and `--max-size` have environments go, too"
 SQL: Final = """

@@ -13,6 +13,7 @@ from cutor.cli.findings import Finding, fail, ok, warn
 from cutor.model.units import about
 
 WARNING_PERCENT: Final = 80
+"""The check warns of a storage or disk of which so much is used."""
 FULL_PERCENT: Final = 97
 """With less than this left, the next large submission may be refused."""
 MORE_ROOM: Final = "the log only grows: give it a larger disk or limit, or have old events go (docs/how-to/archive.md)"

@@ -21,6 +21,7 @@ STALE_S: Final = 5.0
 GONE_S: Final = 15.0
 """One that was silent for so long is not shown any more."""
 WINDOW_S: Final = 60.0
+"""A worker that was silent for so long is forgotten; rates are over so long at the most."""
 
 Counter = Callable[[Statistics], int]
 

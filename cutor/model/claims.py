@@ -29,6 +29,7 @@ from cutor.model.environments import Environment, EnvironmentBuilding
 from cutor.model.state import STEP_OF_ROLE, Submission
 
 HELD_FIRST_S: Final = 0.1
+"""How long a builder without a free slot keeps a delivery at first; it doubles each time, up to `HELD_MAX_S`."""
 HELD_MAX_S: Final = 10.0
 
 Owner = Literal["alive", "failed", "dead"]

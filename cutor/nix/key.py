@@ -14,6 +14,7 @@ SCHEMA: Final = 1
 """Raised when cutor itself makes another environment of the same inputs: another capture, other programs."""
 
 KEY_CHARACTERS: Final = 64
+"""Hexadecimal digits of a whole SHA-256: nothing is cut."""
 
 
 class EnvironmentInputs(msgspec.Struct, frozen=True, kw_only=True):

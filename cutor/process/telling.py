@@ -22,6 +22,7 @@ from cutor.process.context import RoleContext
 log = logging.getLogger(__name__)
 
 EVERY_S: Final = 1.0
+"""How often it is looked whether there is something new to tell."""
 
 
 @asynccontextmanager

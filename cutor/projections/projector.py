@@ -51,6 +51,7 @@ WATCH_S: Final = 1.0
 COMPARE_S: Final = 10.0
 """Between two looks at whether the streams are still those that the views were folded from: an idle one says nothing itself."""
 RETRY_S: Final = 1.0
+"""Pause after a server that was not reached; what that after rejected views grows from, up to `LONGEST_RETRY_S`."""
 LONGEST_RETRY_S: Final = 60.0
 
 

@@ -8,6 +8,7 @@ from cutor.projections.errors import LeftOut
 from cutor.projections.writer import Writer
 
 FIRST_PAUSE_S: Final = 1.0
+"""Pause before the first reading anew; it doubles up to `LONGEST_PAUSE_S`."""
 LONGEST_PAUSE_S: Final = 60.0
 
 

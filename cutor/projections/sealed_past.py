@@ -29,6 +29,7 @@ from cutor.undisturbed import to_the_end
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 1.0
+"""Pause after progress; without any it doubles, up to `LONGEST_PAUSE_S`."""
 LONGEST_PAUSE_S: Final = 60.0
 """Between two looks at an archive that cannot be used: each reads a segment."""
 

@@ -32,6 +32,7 @@ from cutor.roles.places import Place
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 1.0
+"""How often a claim that waits is looked at anew, where no notice came."""
 NOTICED_S: Final = 0.05
 """How long after a notice the stream is looked at once more: it may pass before the stream has stored what it tells of."""
 TELL_EVERY_S: Final = 30.0

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 RETRY_DELAY_S: Final = 2.0
 STOP_CHECK_S: Final = 0.5
+"""How long each wait for a place or a delivery takes at the most, so that a stop is noticed."""
 
 Beside = Callable[[Journal], AbstractAsyncContextManager[None]]
 """What a role does beside its steps."""

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST: Final = "manifest.json"
 MANIFEST_BYTES: Final = 256 << 20
+"""A longer one is refused: it is no manifest of an archive."""
 MARK: Final = "mark"
 MARK_DIGITS: Final = 32
 """Hexadecimal digits of an archive's mark: 128 random bits."""

@@ -41,6 +41,7 @@ END_S: Final = 3.0
 HOLD_S: Final = 300.0
 """What a copy may take: the log grows meanwhile. A service that takes longer is ended."""
 FIRST_PAUSE_S: Final = 0.1
+"""Pause before a service that had served is started anew; of one that never did it doubles, up to `LONGEST_PAUSE_S`."""
 LONGEST_PAUSE_S: Final = 15.0
 
 

@@ -23,8 +23,9 @@ from cutor.errors import REFUSED, CutorError
 from cutor.journal import Journal
 from cutor.journal_errors import SubmissionConflict, SubmissionUnknown
 from cutor.model.codec import encode
+from cutor.model.decisions import ParkedResolved, retry_ids
 from cutor.model.errors import InvalidRequest
-from cutor.model.messages import read_resolution
+from cutor.model.messages import read_decision
 from cutor.model.parked import (
     UNDECIDED,
     Decision,
@@ -39,7 +40,6 @@ from cutor.model.parked import (
 )
 from cutor.model.request import ValidRequest, digest
 from cutor.model.request_checks import check
-from cutor.model.resolutions import Resolution, retry_ids
 from cutor.model.result import result
 from cutor.model.state import Stamp, Submission
 from cutor.model.subjects import (
@@ -167,7 +167,7 @@ class ParkedSubmissions:
         retry = await self._submit_again(parked, request, dry_run=dry_run)
         if dry_run:
             return Retry(id=address.id, tenant=address.tenant, submission=retry.id, new=True)
-        decision, new = await self._decide(parked, Resolution(action="retried", submission=retry.id))
+        decision, new = await self._decide(parked, ParkedResolved(action="retried", submission=retry.id))
         if decision.action == "dropped":
             raise AlreadyDecided(
                 f"{address.id} was dropped while it was retried: {retry.id} is handed in all the same, and "
@@ -182,7 +182,7 @@ class ParkedSubmissions:
         """
         await self._journal.versions.check_written("parked-resolved")
         parked = (await self._story(address)).state
-        decision, new = await self._decide(parked, Resolution(action="dropped", reason=reason))
+        decision, new = await self._decide(parked, ParkedResolved(action="dropped", reason=reason))
         if decision.action == "retried":
             raise AlreadyDecided(
                 f"{address.id} was retried as {decision.submission} at {decision.at}: there is nothing to drop"
@@ -241,7 +241,7 @@ class ParkedSubmissions:
 
     # -- records ---------------------------------------------------------------------------------------------------
 
-    async def _decide(self, parked: Submission, resolution: Resolution) -> tuple[Decision, bool]:
+    async def _decide(self, parked: Submission, event: ParkedResolved) -> tuple[Decision, bool]:
         """Return the decision that counts, and whether it is this one."""
         address = parked.address
         subject, token = parked_subject(address), secrets.token_hex(8)
@@ -252,7 +252,7 @@ class ParkedSubmissions:
             try:
                 appended = await self._bus.append(
                     subject,
-                    encode(resolution),
+                    encode(event),
                     message_id=f"{address}/parked-resolved/{token}",
                     fence=subject,
                     expected_sequence=records.last_sequence,
@@ -260,14 +260,14 @@ class ParkedSubmissions:
             except FenceConflict:
                 continue
             written = (await self._records(parked)).decision  # none where the server's clock was set back since it parked
-            return written or decision_of(resolution, Stamp(appended.sequence, time.time_ns())), True
+            return written or decision_of(event, Stamp(appended.sequence, time.time_ns())), True
         raise AlreadyDecided(f"{address.id}: something writes to the record of this submission without end: `{subject}`")
 
     async def _records(self, parked: Submission) -> Records:
         """Return what stands under a submission's record. Raises `StreamMissing`."""
         subject, records = parked_subject(parked.address), Records(begun_ns=parked.submitted_ns)
         for stored in await self._bus.history(subject, subject, stream=PARKED, consistent=True):
-            records = records.take(read_resolution(subject, stored.body), Stamp(stored.sequence, stored.time_ns))
+            records = records.take(read_decision(subject, stored.body), Stamp(stored.sequence, stored.time_ns))
         return records
 
     async def _all_records(self, tenant: str | None) -> dict[Address, Records]:
@@ -281,7 +281,7 @@ class ParkedSubmissions:
         try:
             async for stored in self._bus.read(PARKED, filter=wanted):
                 if (address := parse_parked_subject(stored.subject)) is not None:
-                    read = read_resolution(stored.subject, stored.body)
+                    read = read_decision(stored.subject, stored.body)
                     records[address] = records.get(address, UNDECIDED).take(read, Stamp(stored.sequence, stored.time_ns))
         except StreamMissing:
             return {}

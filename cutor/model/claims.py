@@ -33,7 +33,7 @@ HELD_FIRST_S: Final = 0.1
 HELD_MAX_S: Final = 10.0
 
 Owner = Literal["alive", "failed", "dead"]
-Decision = Literal["use", "wait", "claim", "build"]
+BuildAction = Literal["use", "wait", "claim", "build"]
 """What a submission does about its environment: uses what stands; waits for the owner of the claim; claims it, to build it
 behind its own claim; builds it, under the claim that it has, or under none."""
 
@@ -71,7 +71,7 @@ def replaced(environment: Environment, *, since: int) -> list[EnvironmentBuildin
 
 def decide_build(
     environment: Environment, owner: Owner | None, *, token: str, after: int, saw_failure: bool = False
-) -> Decision:
+) -> BuildAction:
     """Return what a submission does whose builder takes the lease with a token.
 
     ``owner`` is what has become of the owner of the newest claim, null where there is none. An ``env-built`` counts only

@@ -14,12 +14,12 @@ from typing import Any, Final, Generic, TypeVar, get_args
 import msgspec
 
 from cutor.errors import CutorError
+from cutor.model.decisions import ParkedResolved, check_decision
 from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import EVENT_TYPES, KINDS, Event
 from cutor.model.limits import Bounds, Policy
 from cutor.model.nesting import check_nesting
 from cutor.model.request import UNREADABLE, explain
-from cutor.model.resolutions import Resolution, check_resolution
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {}
@@ -28,7 +28,7 @@ shape makes it raise: a LookupError, TypeError, ValueError or AttributeError."""
 
 ENVIRONMENT_KINDS: Final = tuple(str(event_type.__struct_config__.tag) for event_type in get_args(EnvironmentEvent))
 
-RESOLUTION_KINDS: Final = (str(Resolution.__struct_config__.tag),)
+DECISION_KINDS: Final = (str(ParkedResolved.__struct_config__.tag),)
 
 
 def _version(event_type: type[msgspec.Struct]) -> int:
@@ -39,7 +39,7 @@ def _version(event_type: type[msgspec.Struct]) -> int:
 
 VERSIONS: Final[dict[str, int]] = {
     str(event_type.__struct_config__.tag): _version(event_type)
-    for event_type in (*EVENT_TYPES, *get_args(EnvironmentEvent), Resolution)
+    for event_type in (*EVENT_TYPES, *get_args(EnvironmentEvent), ParkedResolved)
 }
 """Today's version of every kind, which its type alone says."""
 
@@ -117,7 +117,7 @@ def _upcast(document: dict[str, Any], head: Head) -> dict[str, Any]:
 
 _EVENTS: Final = _Reader[Event](Event, KINDS)
 _ENVIRONMENTS: Final = _Reader[EnvironmentEvent](EnvironmentEvent, ENVIRONMENT_KINDS)
-_RESOLUTIONS: Final = _Reader[Resolution](Resolution, RESOLUTION_KINDS)
+_DECISIONS: Final = _Reader[ParkedResolved](ParkedResolved, DECISION_KINDS)
 
 
 class _PublishedBounds(Bounds, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -133,7 +133,7 @@ class _PublishedPolicy(Policy, frozen=True, kw_only=True):
 _POLICY: Final = msgspec.json.Decoder(_PublishedPolicy)
 
 
-def encode(event: Event | EnvironmentEvent | Resolution | Policy) -> bytes:
+def encode(event: Event | EnvironmentEvent | ParkedResolved | Policy) -> bytes:
     """Return an event's (or the published policy's) body."""
     return msgspec.json.encode(event)
 
@@ -169,10 +169,10 @@ def decode_environment(body: bytes) -> EnvironmentEvent:
     return _ENVIRONMENTS.read(body)
 
 
-def decode_resolution(body: bytes) -> Resolution:
+def decode_decision(body: bytes) -> ParkedResolved:
     """Return the record in a body of the stream PARKED. Raises `UnknownEventError` or `EventError`."""
-    event = _RESOLUTIONS.read(body)
-    if fault := check_resolution(event):
+    event = _DECISIONS.read(body)
+    if fault := check_decision(event):
         raise EventError(fault)
     return event
 

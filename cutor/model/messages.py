@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from cutor.model.codec import EventError, decode, decode_environment, decode_resolution
+from cutor.model.codec import EventError, decode, decode_decision, decode_environment
+from cutor.model.decisions import ParkedResolved
 from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import Event, StoredRequest, Submitted, kind_of
-from cutor.model.resolutions import Resolution
 from cutor.model.subjects import parse_environment_subject, parse_event_subject, parse_parked_subject
 
 SUBMITTED: Final = "submitted"
@@ -75,13 +75,13 @@ def read_environment(subject: str, body: bytes) -> EnvironmentEvent | Unreadable
     return event if event.key == key else Unreadable(f"an event of another environment, {event.key[:80]!r}")
 
 
-def read_resolution(subject: str, body: bytes) -> Resolution | Unreadable:
+def read_decision(subject: str, body: bytes) -> ParkedResolved | Unreadable:
     """Return the record in a message of the stream PARKED."""
     if parse_parked_subject(subject) is None:
         return Unreadable("not the subject of a parked submission")
     try:
         body.decode()
-        return decode_resolution(body)
+        return decode_decision(body)
     except UnicodeDecodeError:
         return Unreadable("not UTF-8")
     except EventError as error:

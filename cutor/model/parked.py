@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from cutor.model.decisions import Action, ParkedResolved
 from cutor.model.events import Leased, Parked, Role
 from cutor.model.limits import StageKind
 from cutor.model.messages import Message, Unreadable
-from cutor.model.resolutions import Action, Resolution
 from cutor.model.result import Result, rfc3339
 from cutor.model.state import Attempts, Folding, Stamp, Status, Submission
 from cutor.model.subjects import Address
@@ -95,7 +95,7 @@ class Records(NamedTuple):
     begun_ns: int = 0
     decided_ns: int = 0
 
-    def take(self, read: Resolution | Unreadable, stamp: Stamp) -> Records:
+    def take(self, read: ParkedResolved | Unreadable, stamp: Stamp) -> Records:
         """Return what stands there after one more message: the first record that can be read is the decision."""
         if isinstance(read, Unreadable):
             return self._replace(unreadable=self.unreadable + 1, last_sequence=stamp.sequence)
@@ -106,7 +106,7 @@ class Records(NamedTuple):
 UNDECIDED = Records()
 
 
-def decision_of(read: Resolution, stamp: Stamp) -> Decision:
+def decision_of(read: ParkedResolved, stamp: Stamp) -> Decision:
     """Return the decision that a record is."""
     return Decision(action=read.action, submission=read.submission, reason=read.reason, at=rfc3339(stamp.time_ns))
 

@@ -21,7 +21,7 @@ from cutor.bus.errors import BusError
 from cutor.bus.subscription import overhearing
 from cutor.environments import Environments, Known
 from cutor.errors import CutorError
-from cutor.model.claims import Decision, Owner, decide_build, held_s, owner_of, replaced
+from cutor.model.claims import BuildAction, Owner, decide_build, held_s, owner_of, replaced
 from cutor.model.environments import NONE_STOOD, Environment, EnvironmentBuilding
 from cutor.model.errors import InvalidRequest
 from cutor.model.subjects import Address, check_address, environment_subject
@@ -113,8 +113,8 @@ class Claim:
         queue = self._queue
         queue.tell = tell
         async with overhearing(self._journal.bus.link, environment_subject(self._key), lambda _: queue.notice()):
-            while (decision := await self.decide()) != "use":
-                if decision == "wait":
+            while (action := await self.decide()) != "use":
+                if action == "wait":
                     if not place.may_wait:
                         return "crowded"
                     await queue.wait(place)
@@ -125,7 +125,7 @@ class Claim:
                     turn = await queue.slot(place)
                     if turn == "crowded" or turn == "pass on":  # noqa: PLR1714 - narrows the type
                         return turn
-                elif decision == "build" or await self._claimed(worker):
+                elif action == "build" or await self._claimed(worker):
                     return "mine"
         place.go_on()
         assert self._environment.built is not None, "so it was decided"
@@ -158,9 +158,9 @@ class Claim:
         Who ``shares`` no builds (``cache: false``) waits for a slot alone, whoever builds the same.
         """
         if shares:
-            decision = await self.decide()
-            if decision in ("use", "wait"):
-                return "crowded" if decision == "wait" and not place.may_wait else None
+            action = await self.decide()
+            if action in ("use", "wait"):
+                return "crowded" if action == "wait" and not place.may_wait else None
             place.waited_for = self._owns
         may_want = place.may_want
         if (may_want and await may_build()) or (not shares and await self.standing() is not None):
@@ -168,7 +168,7 @@ class Claim:
         self._queue.tell = tell
         return self._queue.put_off(waited_for=self._owns) if may_want else "crowded"
 
-    async def decide(self) -> Decision:
+    async def decide(self) -> BuildAction:
         """Look into the log, and return what this submission does now."""
         environment = self._environment = await self._environments.state(self._key, self._environment)
         claim, token = environment.building, self._token

@@ -9,13 +9,13 @@ import msgspec
 
 from cutor.bus import horizon
 from cutor.bus.horizon import Horizon
-from cutor.model import environments, resolutions, state
+from cutor.model import decisions, environments, state
 from cutor.model.codec import UPCASTERS, VERSIONS, encode
 from cutor.model.content import INLINE_BYTES
+from cutor.model.decisions import ParkedResolved
 from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import EVENT_TYPES, TERMINAL_KINDS, kind_of
 from cutor.model.limits import Limit, Policy
-from cutor.model.resolutions import Resolution
 from cutor.model.spill import EVENT_BYTES
 from cutor.model.state import TRANSITIONS
 from cutor.model.subjects import POLICY_SUBJECT, environment_subject, event_subject, fence, parked_subject
@@ -84,8 +84,8 @@ def page() -> str:
     ]
     for kind in get_args(EnvironmentEvent):
         lines += _kind(kind, environment_subject(KEY))
-    about = " ".join(resolutions.__doc__.split("\n\n")[1].split())
-    lines += ["", "## Decisions about parked submissions", "", about, *_kind(Resolution, parked_subject(ADDRESS))]
+    about = " ".join(decisions.__doc__.split("\n\n")[1].split())
+    lines += ["", "## Decisions about parked submissions", "", about, *_kind(ParkedResolved, parked_subject(ADDRESS))]
     lines += ["", "## What a stack tells its clients", "", *_values()]
     lines += [
         "",
@@ -93,7 +93,7 @@ def page() -> str:
         "",
         "What several events have in them. An event holds a shape whole, or null where it says so.",
     ]
-    for kind in shapes(*EVENT_TYPES, *get_args(EnvironmentEvent), Resolution):
+    for kind in shapes(*EVENT_TYPES, *get_args(EnvironmentEvent), ParkedResolved):
         lines += section(kind)
     return "\n".join(lines) + "\n"
 
@@ -125,7 +125,7 @@ def _kind(kind: Any, subject: str) -> Iterator[str]:
     if kind in EVENT_TYPES:
         yield f"- message id, such as `{message_id_of(examples[0])}`"  # type: ignore[arg-type]
         yield f"- {_transitions(name)}"
-    elif kind is not Resolution:
+    elif kind is not ParkedResolved:
         yield f"- {_transitions_of_environments(name)}"
     older = sorted(version for other, version in UPCASTERS if other == name)
     yield f"- version {VERSIONS[name]}" + (f"; {', '.join(map(str, older))} are read, too" if older else "")

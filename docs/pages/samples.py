@@ -8,9 +8,10 @@ import msgspec
 
 from cutor.metrics.statistics import Statistics
 from cutor.model.build_progress import BuildProgress
-from cutor.model.codec import decode, decode_environment, decode_resolution, encode
+from cutor.model.codec import decode, decode_decision, decode_environment, encode
 from cutor.model.content import Content, pack
 from cutor.model.decide import event_message_id
+from cutor.model.decisions import ParkedResolved
 from cutor.model.environments import (
     EnvironmentBuilding,
     EnvironmentBuilt,
@@ -46,7 +47,6 @@ from cutor.model.events import (
 from cutor.model.limits import DEFAULT_LIMITS, Policy
 from cutor.model.request import File, Request, TestCase, digest
 from cutor.model.request_checks import validate
-from cutor.model.resolutions import Resolution
 from cutor.model.result import Result, result
 from cutor.model.state import Stamp, fold
 from cutor.model.subjects import Address
@@ -164,7 +164,7 @@ ENVIRONMENT: Final[tuple[EnvironmentEvent, ...]] = (
     EnvironmentRemoved(key=KEY, reason="collected: not used for 30 days"),
 )  # fmt: skip
 
-RESOLUTION: Final = Resolution(action="retried", submission="6f1c2a-r2")
+DECISION: Final = ParkedResolved(action="retried", submission="6f1c2a-r2")
 PROGRESS: Final = BuildProgress(lease=1, text=_PRINTED.decode())
 STATISTICS: Final = Statistics(
     role="runner", worker="runner-3c9a", instance="3c9a", version="0.1.0", started_ms=1_769_860_790_000, ready=True,
@@ -187,10 +187,10 @@ def message_id_of(event: Event) -> str:
     return event_message_id(ADDRESS, event, index=index, token=_MADE_UP[1])
 
 
-def samples_of(kind: type[msgspec.Struct]) -> list[Event | EnvironmentEvent | Resolution]:
+def samples_of(kind: type[msgspec.Struct]) -> list[Event | EnvironmentEvent | ParkedResolved]:
     """Return the examples of a kind of event, which its reader has read. Raises AssertionError where there is none."""
-    found = [one for one in (*LIFE, *OTHER_WAYS, *ENVIRONMENT, RESOLUTION) if type(one) is kind]
-    read = decode if kind in EVENT_TYPES else decode_resolution if kind is Resolution else decode_environment
+    found = [one for one in (*LIFE, *OTHER_WAYS, *ENVIRONMENT, DECISION) if type(one) is kind]
+    read = decode if kind in EVENT_TYPES else decode_decision if kind is ParkedResolved else decode_environment
     assert found, f"{kind.__name__} needs an example"
     assert [read(encode(one)) for one in found] == found
     return found

@@ -14,7 +14,7 @@ import tests
 from cutor.bus.topology import default_text
 from cutor.bus.topology_file import overlap, parse
 from cutor.containers import labels as host_labels
-from cutor.model.codec import ENVIRONMENT_KINDS, RESOLUTION_KINDS, VERSIONS, decode, decode_environment, decode_resolution
+from cutor.model.codec import DECISION_KINDS, ENVIRONMENT_KINDS, VERSIONS, decode, decode_decision, decode_environment
 from cutor.model.events import kind_of
 from docs.generate import PAGES
 from docs.pages.modules import summary
@@ -42,7 +42,7 @@ def test_a_new_kind_of_event_needs_an_example() -> None:
         section = page.partition(f"\n### {kind}\n")[2].partition("\n### ")[0]
         examples = re.findall(r"```json\n(.*?)```", section, re.DOTALL)
         assert examples, kind
-        read = decode_environment if kind in ENVIRONMENT_KINDS else decode_resolution if kind in RESOLUTION_KINDS else decode
+        read = decode_environment if kind in ENVIRONMENT_KINDS else decode_decision if kind in DECISION_KINDS else decode
         assert {kind_of(read(example.encode())) for example in examples} == {kind}  # type: ignore[arg-type]
 
 

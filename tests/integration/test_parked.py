@@ -18,10 +18,10 @@ from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import StreamMissing
 from cutor.journal import Journal
 from cutor.model.codec import encode
+from cutor.model.decisions import ParkedResolved
 from cutor.model.events import Cancelled, Parked
 from cutor.model.limits import Bounds, Policy
 from cutor.model.request import ValidRequest
-from cutor.model.resolutions import Resolution
 from cutor.model.subjects import Address, parked_subject
 from cutor.parked import NoIdLeft, ParkedSubmissions
 from cutor.stack_policy import publish_policy
@@ -252,13 +252,13 @@ async def test_garbage_in_place_of_a_record_decides_nothing(client: Client) -> N
     for body in GARBAGE:
         await bus.publish(parked_subject(Address("default", parked)), body)
     for subject in ("x", "default", "No.x", "default.a.b", "default.nobody", "*.>", "default.>", ">.a", "*.*"):
-        await bus.publish(f"cutor.dead.parked.{subject}", encode(Resolution(action="dropped")))
+        await bus.publish(f"cutor.dead.parked.{subject}", encode(ParkedResolved(action="dropped")))
     newest, oldest = await client.parked()
     assert (newest.id, newest.unreadable_records) == (other, 0)
     assert (oldest.id, oldest.unreadable_records, oldest.decision) == (parked, len(GARBAGE), None)
     assert (await client.retry(parked)).new
     assert (await client.retry(parked)).submission == f"{parked}-r2"
-    await bus.publish(parked_subject(Address("default", parked)), encode(Resolution(action="dropped", reason="too late")))
+    await bus.publish(parked_subject(Address("default", parked)), encode(ParkedResolved(action="dropped", reason="too late")))
     assert not (await client.retry(parked)).new, "the first record that can be read counts"
     assert await ids(client) == [other]
 

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutor.model.claims import Decision, Owner, decide_build, owner_of, replaced
+from cutor.model.claims import BuildAction, Owner, decide_build, owner_of, replaced
 from cutor.model.environments import (
     FORMER_AT_MOST,
     Environment,
@@ -68,7 +68,7 @@ class World:
     def done(self, n: int) -> bool:
         return self.states[n].ended or self.states[n].environment is not None
 
-    def act(self, n: int, what: What) -> Decision | None:
+    def act(self, n: int, what: What) -> BuildAction | None:
         """Let something happen to a submission, where it can."""
         if what == "stray":
             self.append(n, Unreadable("a stray"))
@@ -92,38 +92,38 @@ class World:
                 self.claimed(msgspec.structs.replace(BUILT, key="k"))
                 self.append(n, CacheBuilt(lease=lease, environment=ENVIRONMENT, stage=OK))
 
-    def _look(self, n: int, *, dies: bool) -> Decision:
+    def _look(self, n: int, *, dies: bool) -> BuildAction:
         """As `cutor.roles.claims.Claim`, under a token of its own each time: the waits of one delivery have one in common."""
         self.tokens += 1
         state, token = self.states[n], f"t{self.tokens}"
-        decision = self._decide(state, token)
+        action = self._decide(state, token)
         number = state.attempts.builder + 1
-        if decision == "claim":
+        if action == "claim":
             self.claimed(
                 EnvironmentBuilding(
                     key="k", **state.address._asdict(), lease_token=token, worker="w",
                     lease_number=number, submission_sequence=state.last_sequence,
                 )
             )  # fmt: skip
-        if not dies and decision != "wait":
+        if not dies and action != "wait":
             lease = Lease(role="builder", worker="w", token=token, number=number)
             self.append(n, Leased(lease=lease))
-            if decision == "use":
+            if action == "use":
                 self.append(n, CacheBuilt(lease=lease, environment=ENVIRONMENT, stage=OK))
             else:
                 self.working[n] = lease
                 self.builds += 1
-        return decision
+        return action
 
-    def _decide(self, state: Submission, token: str) -> Decision:
+    def _decide(self, state: Submission, token: str) -> BuildAction:
         since, claim = state.step_sequence, self.environment.building
         owner = None if claim is None else self._owner_of(claim, state)
         former = [self._owner_of(one, state) for one in replaced(self.environment, since=since)]
-        decision = decide_build(self.environment, owner, token=token, after=0, saw_failure="failed" in (owner, *former))
-        assert decision != "wait" or owner == "alive"
+        action = decide_build(self.environment, owner, token=token, after=0, saw_failure="failed" in (owner, *former))
+        assert action != "wait" or owner == "alive"
         known = [failed for failed, claims in self.failures if self.claims - claims <= FORMER_AT_MOST]
-        assert decision != "wait" or max(known, default=0) < since, "who was there before a failure waits for nobody"
-        return decision
+        assert action != "wait" or max(known, default=0) < since, "who was there before a failure waits for nobody"
+        return action
 
     def _owner_of(self, claim: EnvironmentBuilding, asks: Submission) -> Owner:
         owner = next(one for one in self.states if one.address == claim.owner)

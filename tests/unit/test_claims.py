@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from cutor.model.claims import Decision, Owner, decide_build, held_s, owner_of, replaced
+from cutor.model.claims import BuildAction, Owner, decide_build, held_s, owner_of, replaced
 from cutor.model.environments import FORMER_AT_MOST, EnvironmentBuilding, EnvironmentEvent, EnvironmentRemoved, fold_environment
 from cutor.model.events import CacheLost, Cancelled, Event, Parked, Rejected
 from cutor.model.messages import Unreadable
@@ -83,7 +83,7 @@ REMOVED = EnvironmentRemoved(key="k", reason="r")
 
 
 @pytest.mark.parametrize(
-    ("events", "owner", "lost", "decision"),
+    ("events", "owner", "lost", "action"),
     [
         ([], None, 0, "claim"),
         ([CLAIM], "alive", 0, "wait"),
@@ -99,16 +99,16 @@ REMOVED = EnvironmentRemoved(key="k", reason="r")
     ],
 )
 def test_given_an_environment_then_a_submission_does(
-    events: list[EnvironmentEvent], owner: Owner | None, lost: int, decision: Decision
+    events: list[EnvironmentEvent], owner: Owner | None, lost: int, action: BuildAction
 ) -> None:
     environment = fold_environment("k", [(event, n) for n, event in enumerate(events, 1)])
-    assert decide_build(environment, owner, token="mine", after=lost) == decision
+    assert decide_build(environment, owner, token="mine", after=lost) == action
 
 
 def test_who_has_waited_for_a_build_that_failed_waits_for_no_other() -> None:
     claimed = fold_environment("k", [(CLAIM, 1)])
-    decisions = [decide_build(claimed, owner, token="m", after=0, saw_failure=True) for owner in ("alive", "failed", "dead")]
-    assert decisions == ["build", "build", "claim"]
+    actions = [decide_build(claimed, owner, token="m", after=0, saw_failure=True) for owner in ("alive", "failed", "dead")]
+    assert actions == ["build", "build", "claim"]
     assert decide_build(fold_environment("k", [(CLAIM, 1), (STANDS, 2)]), None, token="m", after=0, saw_failure=True) == "use"
 
 

@@ -9,16 +9,16 @@ import pytest
 
 from cutor.cli.failures import exit_code_of
 from cutor.model.codec import (
+    DECISION_KINDS,
     ENVIRONMENT_KINDS,
-    RESOLUTION_KINDS,
     UPCASTERS,
     VERSIONS,
     EventError,
     UnknownEventError,
     decode,
+    decode_decision,
     decode_environment,
     decode_policy,
-    decode_resolution,
     encode,
 )
 from cutor.model.environments import EnvironmentRemoved
@@ -30,7 +30,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = sorted(GOLDEN.glob("*.json"))
 
 
-READERS = dict.fromkeys(ENVIRONMENT_KINDS, decode_environment) | dict.fromkeys(RESOLUTION_KINDS, decode_resolution)
+READERS = dict.fromkeys(ENVIRONMENT_KINDS, decode_environment) | dict.fromkeys(DECISION_KINDS, decode_decision)
 """What reads the events of other streams than EVENTS."""
 
 
@@ -62,8 +62,8 @@ def test_kinds_are_those_of_the_design() -> None:
     implied = {"finished", "cancelled", "rejected", "parked", "cache-lost"}
     assert set(KINDS) == {"submitted", "leased", "cache-built", "compiled", "ran", "cleaned"} | implied
     assert len(KINDS) == len(EVENT_TYPES)
-    assert set(VERSIONS) == {*KINDS, *ENVIRONMENT_KINDS, *RESOLUTION_KINDS}
-    assert RESOLUTION_KINDS == ("parked-resolved",)
+    assert set(VERSIONS) == {*KINDS, *ENVIRONMENT_KINDS, *DECISION_KINDS}
+    assert DECISION_KINDS == ("parked-resolved",)
     assert set(ENVIRONMENT_KINDS) == {"env-building", "env-built", "env-removed", "env-pinned", "env-unpinned"}
 
 
@@ -100,7 +100,7 @@ def test_a_stream_has_its_own_kinds() -> None:
 
 
 @pytest.mark.parametrize("depth", [2_000, 200_000])
-@pytest.mark.parametrize("read", [decode, decode_environment, decode_policy, decode_resolution])
+@pytest.mark.parametrize("read", [decode, decode_environment, decode_policy, decode_decision])
 def test_what_is_nested_too_deeply_is_an_event_error(read: Callable[[bytes], object], depth: int) -> None:
     """Also in a field that nobody knows: a decoder walks through those, too."""
     nest = b"[" * depth + b"]" * depth

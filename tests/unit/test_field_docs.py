@@ -10,9 +10,9 @@ from cutor.bus import bodies
 from cutor.cli.field_docs import field_docs
 from cutor.model.build_progress import PIECE_CHARACTERS, BuildProgress
 from cutor.model.content import INLINE_BYTES, BodyRef, Content
+from cutor.model.decisions import ParkedResolved
 from cutor.model.events import EVENT_TYPES, Cancelled, Leased, Output
 from cutor.model.limits import Bounds, Limit, RequestedLimit
-from cutor.model.resolutions import Resolution
 from cutor.model.state import Submission
 from cutor.projections.queries import questions
 
@@ -34,7 +34,7 @@ def test_an_inherited_field_has_that_of_its_class() -> None:
         (Output, "body", INLINE_BYTES >> 10),
         (Content, "body", INLINE_BYTES >> 10),
         (Cancelled, "reason", client.REASON_BYTES),
-        (Resolution, "reason", client.REASON_BYTES),
+        (ParkedResolved, "reason", client.REASON_BYTES),
         (BuildProgress, "text", PIECE_CHARACTERS),
         (questions.Question, "sql", questions.SQL_CHARACTERS),
         (questions.Question, "parameters", questions.PARAMETERS),

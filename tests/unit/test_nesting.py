@@ -16,14 +16,14 @@ from cutor.bus.message import Stored
 from cutor.cli.events import _raw
 from cutor.model.build_progress import decode_progress
 from cutor.model.codec import EventError, decode_policy, encode, version_of
+from cutor.model.decisions import ParkedResolved
 from cutor.model.environments import EnvironmentEvent, EnvironmentRemoved
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import EVENT_TYPES
 from cutor.model.limits import Policy
-from cutor.model.messages import Unreadable, is_malformed, read_environment, read_message, read_resolution
+from cutor.model.messages import Unreadable, is_malformed, read_decision, read_environment, read_message
 from cutor.model.nesting import NESTING, check_nesting
 from cutor.model.request import parse_request
-from cutor.model.resolutions import Resolution
 from cutor.model.subjects import EVENTS
 from cutor.projections.archive.references import references_in
 from cutor.projections.folds.readings import is_json, read
@@ -61,8 +61,8 @@ def is_of_an_environment(body: bytes) -> bool:
     return not isinstance(read_environment("cutor.env.k", body), Unreadable)
 
 
-def is_a_resolution(body: bytes) -> bool:
-    return not isinstance(read_resolution("cutor.dead.parked.default.a", body), Unreadable)
+def is_a_decision(body: bytes) -> bool:
+    return not isinstance(read_decision("cutor.dead.parked.default.a", body), Unreadable)
 
 
 def is_a_policy(body: bytes) -> bool:
@@ -83,12 +83,12 @@ def refers(body: bytes) -> bool:
     return bool(references_in(body))
 
 
-RESOLUTION = encode(Resolution(action="dropped", reason="the contest is over"))
+DECISION = encode(ParkedResolved(action="dropped", reason="the contest is over"))
 READERS: dict[str, tuple[Callable[[bytes], bool], bytes]] = {
     "an event": (is_an_event, encode(leased("builder"))),
     "a submission": (is_a_submission, encode(SUBMITTED)),
     "of an environment": (is_of_an_environment, encode(EnvironmentRemoved(key="k", reason="r"))),
-    "a resolution": (is_a_resolution, RESOLUTION),
+    "a decision": (is_a_decision, DECISION),
     "a policy": (is_a_policy, encode(Policy())),
     "a version": (lambda body: version_of(body) is not None, b'{"kind":"leased"}'),
     "the fold": (is_read_by_the_fold, encode(leased("builder"))),
@@ -171,7 +171,7 @@ def test_what_is_no_json_is_left_to_its_reader(body: bytes) -> None:
     assert not is_json(body)
 
 
-@pytest.mark.parametrize("shape", [*EVENT_TYPES, *get_args(EnvironmentEvent), Resolution, Policy])
+@pytest.mark.parametrize("shape", [*EVENT_TYPES, *get_args(EnvironmentEvent), ParkedResolved, Policy])
 def test_what_cutor_writes_is_far_from_the_bound(shape: Any) -> None:
     """No type has room for what is not typed, or for itself: bodies without unknown fields need not be counted."""
     assert _typed_levels(msgspec.inspect.type_info(shape)) < 10  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from cutor.model.subjects import SUBMISSION_ID
 Action = Literal["retried", "dropped"]
 
 
-class Resolution(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="parked-resolved"):
+class ParkedResolved(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="parked-resolved"):
     """An operator's decision about a parked submission. ``submission`` is the id of the new one, where it was retried.
 
     Appended by `cutor parked retry` and `cutor parked drop`, or by a client.
@@ -53,7 +53,7 @@ def retry_ids(submission_id: str) -> Iterator[str]:
         yield base[: _LONGEST_ID - len(suffix)] + suffix
 
 
-def check_resolution(event: Resolution) -> str | None:
+def check_decision(event: ParkedResolved) -> str | None:
     """Return what is wrong with a record whose types are right, or None."""
     if event.action == "retried" and (event.submission is None or not SUBMISSION_ID.fullmatch(event.submission)):
         return "parked-resolved: retried, without the id of the new submission"

@@ -5,15 +5,15 @@ from itertools import islice
 import pytest
 
 from cutor.model.codec import encode
+from cutor.model.decisions import ParkedResolved, retry_ids
 from cutor.model.events import Cancelled
-from cutor.model.messages import Unreadable, read_resolution
+from cutor.model.messages import Unreadable, read_decision
 from cutor.model.parked import UNDECIDED
-from cutor.model.resolutions import Resolution, retry_ids
 from cutor.model.state import Stamp
 from cutor.model.subjects import SUBMISSION_ID, Address, parked_subject, parse_parked_subject
 
 SUBJECT = parked_subject(Address("default", "s1"))
-RETRIED = Resolution(action="retried", submission="s1-r2")
+RETRIED = ParkedResolved(action="retried", submission="s1-r2")
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ def test_the_ids_of_a_retry(parked: str, first: list[str]) -> None:
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    for record in (RETRIED, Resolution(action="dropped", reason="why"), Resolution(action="dropped")):
-        assert read_resolution(SUBJECT, encode(record)) == record
+    for record in (RETRIED, ParkedResolved(action="dropped", reason="why"), ParkedResolved(action="dropped")):
+        assert read_decision(SUBJECT, encode(record)) == record
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_record_is_read_as_it_was_written() -> None:
     ],
 )
 def test_what_is_no_record(subject: str, body: bytes, reason: str) -> None:
-    read = read_resolution(subject, body)
+    read = read_decision(subject, body)
     assert isinstance(read, Unreadable)
     assert reason in read.reason
     assert len(read.reason) < 400
@@ -68,7 +68,7 @@ def test_what_is_no_record(subject: str, body: bytes, reason: str) -> None:
 
 def test_the_first_record_that_can_be_read_counts() -> None:
     records = UNDECIDED
-    for sequence, read in enumerate((Unreadable("x"), RETRIED, Unreadable("y"), Resolution(action="dropped")), 3):
+    for sequence, read in enumerate((Unreadable("x"), RETRIED, Unreadable("y"), ParkedResolved(action="dropped")), 3):
         records = records.take(read, Stamp(sequence, 0))
     assert records.decision is not None
     assert (records.decision.action, records.decision.submission) == ("retried", "s1-r2")

@@ -13,9 +13,11 @@ from cutor.release import RELEASE
 
 if TYPE_CHECKING:
     from cutor.bus.errors import BusError, BusUnreachable
-    from cutor.client import Client, Receipt, Update
+    from cutor.client.client import Client, Receipt, Update
     from cutor.errors import CutorError, WaitedTooLong
-    from cutor.journal_errors import SubmissionConflict, SubmissionUnconfirmed, SubmissionUnknown
+    from cutor.journal.errors import SubmissionConflict, SubmissionUnconfirmed, SubmissionUnknown
+    from cutor.journal.parked import AlreadyDecided, Drop, NotParked, Retry
+    from cutor.journal.stack_policy import PolicyMissing
     from cutor.model.build_progress import BuildProgress
     from cutor.model.errors import InvalidRequest
     from cutor.model.events import EnvironmentRef, Output, Signal, Stage
@@ -23,49 +25,47 @@ if TYPE_CHECKING:
     from cutor.model.parked import ParkedSubmission
     from cutor.model.request import File, Request, TestCase
     from cutor.model.result import Result
-    from cutor.parked import AlreadyDecided, Drop, NotParked, Retry
     from cutor.projections.errors import QueryError, QueryTimeout, QueryUnavailable
     from cutor.projections.queries.client import Table
     from cutor.stack.finding import NoStack
-    from cutor.stack_policy import PolicyMissing
 
 __version__ = RELEASE
 
 _HOMES: Final = {
-    "AlreadyDecided": "cutor.parked",
+    "AlreadyDecided": "cutor.journal.parked",
     "BuildProgress": "cutor.model.build_progress",
     "BusError": "cutor.bus.errors",
     "BusUnreachable": "cutor.bus.errors",
-    "Client": "cutor.client",
+    "Client": "cutor.client.client",
     "CutorError": "cutor.errors",
-    "Drop": "cutor.parked",
+    "Drop": "cutor.journal.parked",
     "EnvironmentRef": "cutor.model.events",
     "File": "cutor.model.request",
     "InvalidRequest": "cutor.model.errors",
     "Limit": "cutor.model.limits",
     "NoStack": "cutor.stack.finding",
-    "NotParked": "cutor.parked",
+    "NotParked": "cutor.journal.parked",
     "Output": "cutor.model.events",
     "ParkedSubmission": "cutor.model.parked",
     "Policy": "cutor.model.limits",
-    "PolicyMissing": "cutor.stack_policy",
+    "PolicyMissing": "cutor.journal.stack_policy",
     "QueryError": "cutor.projections.errors",
     "QueryTimeout": "cutor.projections.errors",
     "QueryUnavailable": "cutor.projections.errors",
-    "Receipt": "cutor.client",
+    "Receipt": "cutor.client.client",
     "Request": "cutor.model.request",
     "RequestedLimit": "cutor.model.limits",
     "RequestedLimits": "cutor.model.limits",
     "Result": "cutor.model.result",
-    "Retry": "cutor.parked",
+    "Retry": "cutor.journal.parked",
     "Signal": "cutor.model.events",
     "Stage": "cutor.model.events",
-    "SubmissionConflict": "cutor.journal_errors",
-    "SubmissionUnconfirmed": "cutor.journal_errors",
-    "SubmissionUnknown": "cutor.journal_errors",
+    "SubmissionConflict": "cutor.journal.errors",
+    "SubmissionUnconfirmed": "cutor.journal.errors",
+    "SubmissionUnknown": "cutor.journal.errors",
     "Table": "cutor.projections.queries.client",
     "TestCase": "cutor.model.request",
-    "Update": "cutor.client",
+    "Update": "cutor.client.client",
     "WaitedTooLong": "cutor.errors",
 }
 """Every public name with the module that it comes from."""

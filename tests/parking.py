@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cutor.client import Client, Submittable
-from cutor.journal import Journal
+from cutor.client.client import Client, Submittable
+from cutor.journal.journal import Journal
 from cutor.model.codec import encode
 from cutor.model.events import Event, Lease, Leased, Parked, Role, kind_of
 from cutor.model.limits import StageKind

@@ -18,7 +18,7 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.config import Config
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
 from cutor.model.events import CacheBuilt, Finished, Lease, Leased, Role, kind_of
 from cutor.model.limits import Policy
 from cutor.model.messages import Unreadable

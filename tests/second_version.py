@@ -163,7 +163,7 @@ def fold(messages: Path, views: Path) -> None:
 async def judge(url: str, submission: str) -> None:
     """Be a builder and a runner until a submission is clean; print the versions of its events."""
     from cutor.bus.connection import Bus
-    from cutor.journal import Journal
+    from cutor.journal.journal import Journal
     from cutor.model.events import Event, Finished, Ran
     from cutor.model.subjects import Address
     from cutor.roles.job import Job

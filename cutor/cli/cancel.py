@@ -8,7 +8,7 @@ import click
 
 from cutor.cli.options import Wanted, examples, json_option, named_submission, server_option, tenant_option
 from cutor.cli.output import print_json
-from cutor.client import Client
+from cutor.client.client import Client
 from cutor.model.subjects import Address
 
 

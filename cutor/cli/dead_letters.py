@@ -13,7 +13,7 @@ from cutor.cli.options import Wanted, examples, json_option, limit_option, serve
 from cutor.cli.output import print_json
 from cutor.cli.render import console, print_table
 from cutor.cli.rows import excerpt
-from cutor.dead_letters import LIST_DEFAULT, LetterStream, Listing, list_letters, show_letter
+from cutor.journal.dead_letters import LIST_DEFAULT, LetterStream, Listing, list_letters, show_letter
 from cutor.model.content import encode_text
 from cutor.model.events import output
 from cutor.model.letters import Letter

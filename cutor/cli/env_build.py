@@ -22,9 +22,9 @@ from cutor.cli.env_submission import (
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import exit_code_of_outcome, print_json
 from cutor.cli.render import print_result
-from cutor.client import Client
-from cutor.environments import Environments
+from cutor.client.client import Client
 from cutor.errors import UNAVAILABLE
+from cutor.journal.environments import Environments
 from cutor.model.environments import EnvironmentBuilt
 from cutor.model.result import Result
 

@@ -11,13 +11,13 @@ import click
 import msgspec
 
 from cutor.bus.connection import Bus
-from cutor.catalogue import Catalogue, Given
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.cli.render import print_table
 from cutor.cli.rows import UNKNOWN, age
 from cutor.model.catalogue import LABEL, PURPOSES, Entry
 from cutor.model.units import about
+from cutor.operations.catalogue import Catalogue, Given
 from cutor.text import escape
 
 HEADINGS: Final = ("key", "state", "size", "uses", "hits", "touched", "used by")

@@ -9,13 +9,13 @@ import click
 import msgspec
 
 from cutor.bus.connection import Bus
-from cutor.catalogue import Catalogue, EnvironmentUnknown
 from cutor.cli.env_list import KEY_CHARACTERS
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
-from cutor.environments import Environments
+from cutor.journal.environments import Environments
 from cutor.model.catalogue import Entry
 from cutor.model.collection import stands
+from cutor.operations.catalogue import Catalogue, EnvironmentUnknown
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 import click
 
 from cutor.bus.connection import Bus
-from cutor.catalogue import Catalogue, EnvironmentUnknown
 from cutor.cli import interruption
 from cutor.cli.env_remove import release_roots
 from cutor.cli.env_submission import (
@@ -27,17 +26,18 @@ from cutor.cli.host_store import collecting
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import exit_code_of_outcome, print_json
 from cutor.cli.render import print_result
-from cutor.client import Client
-from cutor.environments import Environments, Known
+from cutor.client.client import Client
+from cutor.client.submission_directory import file_of
 from cutor.errors import INTERRUPTED, CutorError, WaitedTooLong
+from cutor.journal.environments import Environments, Known
 from cutor.model.catalogue import Entry
 from cutor.model.environments import EnvironmentBuilt, EnvironmentRemoved
 from cutor.model.limits import RequestedLimits
 from cutor.model.request import SHELL_NIX, Request
 from cutor.model.result import Result
 from cutor.model.subjects import Address
+from cutor.operations.catalogue import Catalogue, EnvironmentUnknown
 from cutor.projections.queries.client import query
-from cutor.submission_directory import file_of
 from cutor.undisturbed import to_the_end
 
 REASON: Final = "it is to be built anew"

@@ -10,17 +10,17 @@ import click
 import msgspec
 
 from cutor.bus.connection import Bus
-from cutor.catalogue import Catalogue
 from cutor.cli.env_list import KEY_CHARACTERS
 from cutor.cli.env_pin import keys_argument
 from cutor.cli.host_store import collecting, warn_of_another_store
 from cutor.cli.interruption import run
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
-from cutor.client import check_reason
-from cutor.environments import Environments
+from cutor.client.client import check_reason
 from cutor.errors import REFUSED, CutorError
+from cutor.journal.environments import Environments
 from cutor.model.environments import EnvironmentRemoved
+from cutor.operations.catalogue import Catalogue
 
 REASON: Final = "removed by an operator"
 NOT_TRIED: Final = "the store was not asked"

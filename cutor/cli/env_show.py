@@ -11,15 +11,15 @@ import click
 import msgspec
 
 from cutor.bus.connection import Bus
-from cutor.catalogue import Catalogue, Happening, Use
 from cutor.cli.env_list import since, state
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.cli.rows import UNKNOWN
-from cutor.environments import Environments
+from cutor.journal.environments import Environments
 from cutor.model.catalogue import Entry
 from cutor.model.environments import EnvironmentBuilding, Programs
 from cutor.model.units import about, counted
+from cutor.operations.catalogue import Catalogue, Happening, Use
 from cutor.text import escape
 
 SHOWN_USES: Final = 5

@@ -17,10 +17,12 @@ from cutor.bus.errors import NotPermitted
 from cutor.cli.live import Live
 from cutor.cli.options import Decorated, Seconds
 from cutor.cli.render import console
-from cutor.client import Client, path_of
-from cutor.environments import Environments
+from cutor.client.client import Client, path_of
+from cutor.client.submission_directory import file_of, read_environment, shown_path
+from cutor.client.waiting import keeping_in_sight, waiting_for, watch_command
 from cutor.errors import INTERRUPTED
-from cutor.journal_errors import SubmissionUnknown
+from cutor.journal.environments import Environments
+from cutor.journal.errors import SubmissionUnknown
 from cutor.model.catalogue import LABEL
 from cutor.model.environments import EnvironmentBuilt
 from cutor.model.errors import InvalidRequest
@@ -29,9 +31,7 @@ from cutor.model.request import RUN_SCRIPT, Request, TestCase
 from cutor.model.result import Result
 from cutor.model.subjects import Address
 from cutor.model.units import about
-from cutor.submission_directory import file_of, read_environment, shown_path
 from cutor.text import escape
-from cutor.waiting import keeping_in_sight, waiting_for, watch_command
 
 NOTHING: Final = "exit 0\n"
 """A script for who wants the environment alone."""

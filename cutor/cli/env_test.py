@@ -26,13 +26,13 @@ from cutor.cli.env_submission import (
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import exit_code_of_outcome, print_json
 from cutor.cli.render import console, print_lines, print_result
-from cutor.client import Client
-from cutor.environment_report import SCRIPT, EnvironmentReport, Place, read_report
+from cutor.client.client import Client
 from cutor.errors import DONE, NOT_OK
 from cutor.model.content import decode_text
 from cutor.model.environments import EnvironmentBuilt
 from cutor.model.limits import GIB, MIB, Limit, Policy, RequestedLimit
 from cutor.model.result import Result
+from cutor.operations.environment_report import SCRIPT, EnvironmentReport, Place, read_report
 from cutor.text import cut, escape, width
 
 WANTED: Final = {"wall_time_ms": 60_000, "cpu_time_ms": 60_000, "memory_bytes": GIB, "processes": 256, "stdout_bytes": 8 * MIB}

@@ -16,16 +16,16 @@ from cutor.bus.message import Stored
 from cutor.cli.options import Wanted, examples, json_option, named_submission, server_option
 from cutor.cli.output import print_json
 from cutor.cli.render import print_table
+from cutor.client.progress import summarize
 from cutor.errors import INTERRUPTED
-from cutor.history import WATCH_PATIENCE_S
-from cutor.journal import Journal
-from cutor.journal_errors import SubmissionUnknown
+from cutor.journal.errors import SubmissionUnknown
+from cutor.journal.history import WATCH_PATIENCE_S
+from cutor.journal.journal import Journal
 from cutor.model.messages import read_message
 from cutor.model.nesting import check_nesting
 from cutor.model.request import UNREADABLE
 from cutor.model.result import rfc3339
 from cutor.model.subjects import EVENTS, Address, check_address, parse_event_subject
-from cutor.progress import summarize
 from cutor.text import escape
 
 DEFAULT_LAST: Final = 20

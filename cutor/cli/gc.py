@@ -18,9 +18,9 @@ from cutor.cli.options import Seconds, Wanted, examples, json_option, server_opt
 from cutor.cli.output import StatusLine, print_json
 from cutor.cli.quantities import Size, Span
 from cutor.cli.render import print_table
-from cutor.collection import WAIT_S, Done, Planned
 from cutor.model.collection import Plan, Taken, Wish
 from cutor.model.units import about, counted
+from cutor.operations.collection import WAIT_S, Done, Planned
 
 HEADINGS: Final = ("key", "frees", "last touched", "why")
 NOTHING_DELETED: Final = "nothing is deleted"

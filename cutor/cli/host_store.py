@@ -12,11 +12,11 @@ import msgspec
 
 from cutor.bus.connection import Bus
 from cutor.cli.options import Wanted
-from cutor.collection import WAIT_S, Collector, Place
 from cutor.config import Config, check_docker_host
 from cutor.containers.engine import Engine
 from cutor.errors import CutorError
 from cutor.model.quoting import shown
+from cutor.operations.collection import WAIT_S, Collector, Place
 from cutor.stack.data import DataDirectory
 from cutor.stack.dead_marks import remove_dead_marks
 

@@ -6,7 +6,7 @@ from cutor.cli.findings import Finding, fail, ok
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ImageMissing
 from cutor.installation import setup_command
-from cutor.jail.protocol import PROTOCOL_VERSION
+from cutor.jail.inside.protocol import PROTOCOL_VERSION
 from cutor.nix.settings import REQUIRED, nix_version_ok
 from cutor.stack import images
 from cutor.stack.preflight import NIX_VERSION_LABEL, PROTOCOL_LABEL

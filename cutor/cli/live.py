@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from cutor.cli.nix_log import Once
 from cutor.cli.output import StatusLine
-from cutor.client import Client, Update
+from cutor.client.client import Client, Update
 from cutor.model.build_progress import BuildProgress, Lines
 from cutor.text import cut, escape, uncoloured
 

@@ -22,14 +22,14 @@ from cutor.cli.options import (
 )
 from cutor.cli.output import print_json
 from cutor.cli.render import console, print_result, print_table
-from cutor.client import Client, check_reason
+from cutor.client.client import Client, check_reason
+from cutor.client.waiting import watch_command
 from cutor.errors import DONE, UNAVAILABLE, CutorError
+from cutor.journal.parked import LIST_DEFAULT, Drop, Listing, ParkedSubmissions, Retry
 from cutor.model.parked import Decision, ParkedDetail, ParkedSubmission
 from cutor.model.subjects import Address, check_address
 from cutor.model.units import counted
-from cutor.parked import LIST_DEFAULT, Drop, Listing, ParkedSubmissions, Retry
 from cutor.text import escape
-from cutor.waiting import watch_command
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):

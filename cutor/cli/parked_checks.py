@@ -9,8 +9,8 @@ from typing import Final
 from cutor.bus.connection import Bus
 from cutor.bus.errors import StreamMissing
 from cutor.cli.findings import Finding, ok, warn
-from cutor.journal import Journal
-from cutor.parked import ParkedSubmissions
+from cutor.journal.journal import Journal
+from cutor.journal.parked import ParkedSubmissions
 
 COUNTED_AT_MOST: Final = 100
 """Each that is counted is read: whether a `parked` event parked anything, the events before it say."""

@@ -12,11 +12,11 @@ from cutor.cli import interruption
 from cutor.cli.options import Seconds, Wanted, examples, json_option, named_submission, parse_labels, server_option
 from cutor.cli.output import StatusLine
 from cutor.cli.rejudge_report import document, goes_on, report
-from cutor.client import Client
+from cutor.client.client import Client
 from cutor.errors import DONE, INTERRUPTED, REFUSED, WaitedTooLong
 from cutor.model.rejudgement import Rejudged, check_name, name_of_now
 from cutor.model.subjects import Address, check_address
-from cutor.rejudging import Rejudging
+from cutor.operations.rejudging import Rejudging
 
 
 @click.command(

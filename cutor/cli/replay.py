@@ -17,12 +17,12 @@ from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.cli.projections_rebuild import MIB, Shown
 from cutor.errors import INTERRUPTED
+from cutor.journal.replay import BeginningGone, Past, begins_late, check_reached, lines, span_of, spans_of
 from cutor.model.errors import InvalidRequest
 from cutor.model.moments import Place, parse_place
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, check_address
 from cutor.model.units import counted
 from cutor.projections.archive.sealed import Sealed
-from cutor.replay import BeginningGone, Past, begins_late, check_reached, lines, span_of, spans_of
 from cutor.text import escape
 
 if TYPE_CHECKING:

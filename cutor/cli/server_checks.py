@@ -14,12 +14,12 @@ from cutor.cli.findings import Finding, fail, ok, warn
 from cutor.cli.limits_table import shown_limits
 from cutor.config import Config
 from cutor.errors import CutorError
+from cutor.journal.stack_policy import read_policy
 from cutor.model.limits import Policy
 from cutor.model.spill import EVENT_BYTES
 from cutor.model.subjects import EVENTS
 from cutor.model.versions import announcing
 from cutor.stack.streams import wanted as wanted_streams
-from cutor.stack_policy import read_policy
 
 
 async def check_server(bus: Bus) -> Finding:

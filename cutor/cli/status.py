@@ -9,11 +9,11 @@ import click
 from cutor.cli.options import Wanted, examples, json_option, named_submission, server_option, tenant_option
 from cutor.cli.output import exit_code_of_outcome, print_json
 from cutor.cli.render import print_result
-from cutor.client import Client
+from cutor.client.client import Client
+from cutor.client.progress import WAITING, progress
+from cutor.client.waiting import watch_command
 from cutor.model.result import Result, result
 from cutor.model.subjects import Address
-from cutor.progress import WAITING, progress
-from cutor.waiting import watch_command
 
 
 @click.command("status", epilog=examples("cutor status 6f1c2a", "cutor status 6f1c2a --json"))

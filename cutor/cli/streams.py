@@ -20,12 +20,12 @@ from cutor.cli.changes import change_text, fields_text, policy_changes
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.cli.streams_backup import backup_command, redeliver_command, restore_command
+from cutor.journal.stack_policy import PolicyMissing, publish_policy, read_policy
 from cutor.model.codec import EventError
 from cutor.model.limits import Policy
 from cutor.model.subjects import STACK
 from cutor.model.versions import announcing
 from cutor.stack.streams import wanted as wanted_topology
-from cutor.stack_policy import PolicyMissing, publish_policy, read_policy
 
 
 class Difference(NamedTuple):

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import click
 
-from cutor import backup
 from cutor.bus.backup import HELD_IN_PART
 from cutor.bus.backup_manifest import Manifest
 from cutor.bus.connection import Bus
@@ -17,7 +16,8 @@ from cutor.cli import interruption
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import StatusLine, print_json
 from cutor.errors import INTERRUPTED, CutorError
-from cutor.redelivery import Redelivered, describe, redeliver
+from cutor.journal import backup
+from cutor.journal.redelivery import Redelivered, describe, redeliver
 
 
 class RestoreInterrupted(CutorError):

@@ -13,7 +13,7 @@ from cutor.cli.live import Live
 from cutor.cli.options import Seconds, Wanted, examples, json_option, parse_labels, server_option, split_name
 from cutor.cli.output import exit_code_of_outcome, print_json
 from cutor.cli.render import print_result
-from cutor.client import (
+from cutor.client.client import (
     REQUEST_JSON_BYTES,
     Client,
     Receipt,
@@ -23,12 +23,12 @@ from cutor.client import (
     path_of,
     read_json,
 )
+from cutor.client.waiting import keeping_in_sight, waiting_for, watch_command
 from cutor.errors import DONE, INTERRUPTED
 from cutor.model.errors import InvalidRequest
 from cutor.model.request import Request
 from cutor.model.result import Result
 from cutor.model.subjects import Address
-from cutor.waiting import keeping_in_sight, waiting_for, watch_command
 
 
 @click.command(

@@ -14,10 +14,10 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.cli.top_view import Looked, QueueView
 from cutor.errors import CutorError
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.parked import ParkedSubmissions
+from cutor.journal.stack_policy import read_policy
 from cutor.model.subjects import DEADLETTERS, ENVIRONMENTS, EVENTS
-from cutor.parked import ParkedSubmissions
-from cutor.stack_policy import read_policy
 
 LOOK_S: Final = 2.0
 """How long one look may take; what is not answered by then is not known."""

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from cutor.bus.connection import Bus
 from cutor.cli.findings import Finding, fail
+from cutor.journal.stack_policy import PolicyMissing, read_policy
 from cutor.model.versions import ahead
-from cutor.stack_policy import PolicyMissing, read_policy
 
 
 async def check_versions(bus: Bus) -> Finding | None:

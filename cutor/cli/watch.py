@@ -9,11 +9,11 @@ import click
 from cutor.cli.live import Live
 from cutor.cli.options import Wanted, examples, json_option, named_submission, server_option, tenant_option
 from cutor.cli.output import exit_code_of_outcome, print_json
-from cutor.client import Client, Update
+from cutor.client.client import Client, Update
+from cutor.client.waiting import watch_command
 from cutor.errors import INTERRUPTED
 from cutor.model.subjects import Address
 from cutor.text import escape
-from cutor.waiting import watch_command
 
 
 @click.command("watch", epilog=examples("cutor watch 6f1c2a"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cutor.containers.child import Child
-from cutor.jail.protocol import Frame, FrameReader
+from cutor.jail.inside.protocol import Frame, FrameReader
 
 
 class Frames:

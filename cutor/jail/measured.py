@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from cutor.jail.protocol import ProtocolError
+from cutor.jail.inside.protocol import ProtocolError
 from cutor.model.limits import Limit
 from cutor.model.outcome import KilledBy, StageReport
 

@@ -7,8 +7,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from cutor.jail.inside.protocol import Frame, ProtocolError
 from cutor.jail.measured import Count, Measured, Text, stage_report
-from cutor.jail.protocol import Frame, ProtocolError
 from cutor.model.limits import Limit
 from cutor.model.outcome import StageReport
 from cutor.model.request import UNREADABLE, explain

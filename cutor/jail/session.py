@@ -24,6 +24,7 @@ from cutor.containers.surplus import Surplus
 from cutor.installation import setup_command
 from cutor.jail.frames import Frames
 from cutor.jail.inside.closure import LOOK_BYTES
+from cutor.jail.inside.protocol import PROTOCOL_VERSION, ProtocolError, encode
 from cutor.jail.memory import (
     INIT_MEMORY_BYTES,
     KEPT_MEMORY_BYTES,
@@ -32,7 +33,6 @@ from cutor.jail.memory import (
     hand_over_memory_bytes,
     stage_memory_bytes,
 )
-from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError, encode
 from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, Rested, WorkerFrame, decode_frame, report_of
 from cutor.jail.room import OWN_TASKS, Room
 from cutor.jail.submission import EnvironmentMissing, Submission

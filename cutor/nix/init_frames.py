@@ -8,7 +8,7 @@ from cutor.containers.child import Child
 from cutor.containers.errors import SessionFault
 from cutor.installation import setup_command
 from cutor.jail.frames import Frames
-from cutor.jail.protocol import PROTOCOL_VERSION, Frame, ProtocolError
+from cutor.jail.inside.protocol import PROTOCOL_VERSION, Frame, ProtocolError
 from cutor.nix.report import MAX_HEADER_BYTES
 from cutor.nix.settings import nix_version_ok
 

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Meta
 
 from cutor.jail.inside.nsjail_args import check_path
+from cutor.jail.inside.protocol import Frame, ProtocolError
 from cutor.jail.measured import Count, Measured, Text
-from cutor.jail.protocol import Frame, ProtocolError
 from cutor.model.environments import Programs, unpack_variables
 from cutor.model.outcome import StageReport
 from cutor.model.request import UNREADABLE, explain

@@ -26,8 +26,8 @@ from cutor.containers.host_config import (
     builder_spec,
 )
 from cutor.containers.seccomp import program_policy
+from cutor.jail.inside.protocol import ProtocolError, encode
 from cutor.jail.measured import stage_report
-from cutor.jail.protocol import ProtocolError, encode
 from cutor.model.limits import MIB, Limit
 from cutor.model.outcome import StageReport, classify
 from cutor.model.stages import explain

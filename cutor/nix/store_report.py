@@ -14,8 +14,8 @@ from typing import Annotated, Final, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from cutor.jail.inside.protocol import Frame, ProtocolError
 from cutor.jail.measured import Count, Text
-from cutor.jail.protocol import Frame, ProtocolError
 from cutor.model.request import UNREADABLE, explain
 from cutor.nix.inside.derivation import is_store_path
 from cutor.nix.inside.inventory import INDEX, MAX_INDICES, MAX_PATHS

@@ -15,7 +15,7 @@ from cutor.containers.errors import SessionFault, one_line
 from cutor.containers.host_config import ContainerSpec, Identity, Mount, Resources, StoreUser, store_spec
 from cutor.containers.labels import collection_labels, release_labels
 from cutor.errors import WAITED_TOO_LONG
-from cutor.jail.protocol import Frame, ProtocolError, encode
+from cutor.jail.inside.protocol import Frame, ProtocolError, encode
 from cutor.model.limits import MIB
 from cutor.nix.init_frames import InitFrames, check_image, printed
 from cutor.nix.settings import NixSettings

@@ -15,7 +15,7 @@ from typing import Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
-from cutor.dead_letters import write_letter, written_to
+from cutor.journal.dead_letters import write_letter, written_to
 from cutor.logs import about_message
 from cutor.model.letters import headers_of
 from cutor.projections.flood import Flood

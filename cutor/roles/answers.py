@@ -7,7 +7,7 @@ import time
 from typing import Final
 
 from cutor.bus.delivery import Delivery
-from cutor.journal_errors import JournalBusy
+from cutor.journal.errors import JournalBusy
 from cutor.model.decide import Answer
 from cutor.model.subjects import Address
 from cutor.roles.places import Place, Places

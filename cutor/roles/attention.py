@@ -23,8 +23,9 @@ from cutor.bus.errors import BusError
 from cutor.bus.following import LOOKS_AFTER_S
 from cutor.bus.subscription import Notice, overhearing
 from cutor.bus.topology_promises import HEARTBEAT_S
-from cutor.journal import Journal
-from cutor.journal_errors import SubmissionUnknown
+from cutor.journal.errors import SubmissionUnknown
+from cutor.journal.journal import Journal
+from cutor.journal.versions import EventNewer
 from cutor.logs import concern
 from cutor.model.decide import Look, decide_cleaned, decide_look, decide_overtaken
 from cutor.model.events import Event, Leased, Role
@@ -34,7 +35,6 @@ from cutor.model.subjects import Address, event_subject, parse_event_subject
 from cutor.model.versions import newer_version
 from cutor.roles.job import LeaseLost
 from cutor.roles.running import EndedMeanwhile, Running, clock_s
-from cutor.versions import EventNewer
 
 log = logging.getLogger(__name__)
 

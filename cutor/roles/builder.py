@@ -22,15 +22,15 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from cutor.build_progress import telling
 from cutor.bus import horizon
 from cutor.bus.errors import BodyCorrupt, BodyMissing
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.facts import Facts
 from cutor.containers.host_config import NO_NETWORK
-from cutor.environments import Environments, Known
-from cutor.journal import Journal
+from cutor.journal.build_progress import telling
+from cutor.journal.environments import Environments, Known
+from cutor.journal.journal import Journal
 from cutor.model.environments import EnvironmentBuilt, pack_variables
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import CacheBuilt, EnvironmentRef, Finished, Rejected, Role, Stage

@@ -19,8 +19,8 @@ from typing import Final, Literal
 
 from cutor.bus.errors import BusError
 from cutor.bus.subscription import overhearing
-from cutor.environments import Environments, Known
 from cutor.errors import CutorError
+from cutor.journal.environments import Environments, Known
 from cutor.model.claims import BuildAction, Owner, decide_build, held_s, owner_of, replaced
 from cutor.model.environments import NONE_STOOD, Environment, EnvironmentBuilding
 from cutor.model.errors import InvalidRequest

@@ -19,7 +19,7 @@ from cutor.bus.errors import BusError
 from cutor.bus.message import parse_delivery
 from cutor.bus.topology_promises import LEASE_S
 from cutor.errors import CutorError
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
 from cutor.logs import concern
 from cutor.model.decide import decide_in_hand, decide_swept
 from cutor.model.events import Role

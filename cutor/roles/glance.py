@@ -29,8 +29,8 @@ from typing import Final
 import msgspec
 
 from cutor.bus.message import Stored
-from cutor.journal import Journal
-from cutor.journal_errors import PrefixLost
+from cutor.journal.errors import PrefixLost
+from cutor.journal.journal import Journal
 from cutor.model.decide import is_old
 from cutor.model.messages import SUBMITTED, Unreadable, read_message
 from cutor.model.state import Submission, evolve, outline
@@ -69,7 +69,7 @@ class Glances:
             return True
         if subject.kind == SUBMITTED or not isinstance(read_message(stored.subject, stored.body), Unreadable):
             return False
-        return newer_version(stored.subject, stored.body) is None  # one that there is, is for a newer role: `cutor.versions`
+        return newer_version(stored.subject, stored.body) is None  # one that there is, is for a newer role: `journal.versions`
 
     async def due(self, stored: Stored, subject: EventSubject, *, first: bool = False) -> Submission | None:
         """Return the state of a submission whose delivered event is the one that is due; None where it asks for nothing.

@@ -29,8 +29,9 @@ from cutor.bus.delivery import Delivery, Pulse
 from cutor.bus.errors import BusError
 from cutor.bus.topology_promises import HEARTBEAT_S, LEASE_S
 from cutor.errors import CutorError
-from cutor.journal import Journal
-from cutor.journal_errors import JournalBusy
+from cutor.journal.errors import JournalBusy
+from cutor.journal.journal import Journal
+from cutor.journal.versions import EventNewer
 from cutor.model.decide import (
     Answer,
     NothingToDo,
@@ -56,7 +57,6 @@ from cutor.roles.job import Arrival, Job, LeasedWork, LeaseLost, Step, StepFault
 from cutor.roles.places import Place
 from cutor.roles.running import EndedMeanwhile, Running
 from cutor.roles.sweep import NOTHING, Swept
-from cutor.versions import EventNewer
 
 log = logging.getLogger(__name__)
 

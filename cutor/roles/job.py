@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, NamedTuple, Protocol
 
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
 from cutor.model.decide import holds
 from cutor.model.events import Event, Interrupted, Lease, Role, Stage
 from cutor.model.limits import Policy, StageKind

@@ -18,7 +18,9 @@ from cutor.bus.delivery import Delivery
 from cutor.bus.errors import BusError
 from cutor.bus.topology_promises import LEASE_S
 from cutor.errors import CutorError
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import read_policy
+from cutor.journal.versions import EventNewer
 from cutor.process.context import RoleContext
 from cutor.process.telling import telling
 from cutor.roles.ability import Ability
@@ -33,8 +35,6 @@ from cutor.roles.places import Place, Places
 from cutor.roles.poison import Poison
 from cutor.roles.sampling import sampling_the_loop
 from cutor.roles.sweep import NOTHING, Swept
-from cutor.stack_policy import read_policy
-from cutor.versions import EventNewer
 
 log = logging.getLogger(__name__)
 

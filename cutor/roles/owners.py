@@ -10,8 +10,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
-from cutor.journal import Journal
-from cutor.journal_errors import SubmissionUnknown
+from cutor.journal.errors import SubmissionUnknown
+from cutor.journal.journal import Journal
 from cutor.model.state import Submission, outline
 from cutor.model.subjects import Address
 

@@ -16,9 +16,9 @@ from typing import Final, NamedTuple
 
 from cutor.bus.delivery import Delivery
 from cutor.bus.errors import AppendUnconfirmed, BusClosed, BusError, BusUnreachable
-from cutor.dead_letters import write_letter, written_to
 from cutor.errors import CutorError
-from cutor.journal import Journal
+from cutor.journal.dead_letters import write_letter, written_to
+from cutor.journal.journal import Journal
 from cutor.model.decide import decide_cleaned, decide_poison
 from cutor.model.events import Event, Role
 from cutor.model.state import Submission

@@ -25,9 +25,9 @@ import msgspec
 from cutor.bus.errors import BusError
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
-from cutor.environments import Environments
 from cutor.errors import CutorError
-from cutor.journal import Journal
+from cutor.journal.environments import Environments
+from cutor.journal.journal import Journal
 from cutor.logs import about
 from cutor.model.environments import EnvironmentRemoved
 from cutor.model.errors import InvalidRequest

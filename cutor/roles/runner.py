@@ -20,13 +20,13 @@ from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError, EngineFailure, SessionFault
 from cutor.containers.facts import Facts
 from cutor.containers.host_config import Resources
-from cutor.environments import Known
 from cutor.jail.inside.closure import LOOK_BYTES
 from cutor.jail.memory import first_memory_bytes
 from cutor.jail.room import OWN_TASKS
 from cutor.jail.session import WorkerSession
 from cutor.jail.submission import EnvironmentMissing, Submission
-from cutor.journal import Journal
+from cutor.journal.environments import Known
+from cutor.journal.journal import Journal
 from cutor.model.budget import WallTimeBudget
 from cutor.model.environments import NONE_STOOD, EnvironmentBuilt
 from cutor.model.events import CacheLost, Compiled, Finished, Role, Stage

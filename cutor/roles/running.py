@@ -7,12 +7,12 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from cutor.journal.versions import EventNewer
 from cutor.model.events import Lease
 from cutor.model.state import Submission
 from cutor.model.subjects import Address
 from cutor.roles.job import Job, LeaseLost
 from cutor.roles.places import Place
-from cutor.versions import EventNewer
 
 T = TypeVar("T")
 

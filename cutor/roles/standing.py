@@ -23,8 +23,8 @@ from typing import Final, NamedTuple
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError, NotPermitted
-from cutor.environments import Environments, Known
-from cutor.journal import Journal
+from cutor.journal.environments import Environments, Known
+from cutor.journal.journal import Journal
 from cutor.model.environments import EnvironmentBuilt, unpack_variables
 from cutor.model.subjects import environment_subject
 

@@ -40,7 +40,7 @@ KEPT = 16
 CONTENTS = Path("cutor/setup/image/contents.txt")
 HELPER_SOURCE = Path("cutor/setup/image/jail_init.c")
 HELPER_DESTINATION = "/opt/cutor/bin/jail-init"
-PROTOCOL = Path("cutor/jail/protocol.py")
+PROTOCOL = Path("cutor/jail/inside/protocol.py")
 NIX_CONFIGURATION = "/etc/nix/nix.conf"
 """What is in it decides what an environment is: its digest is a label, and part of every environment's key."""
 COMPILER_FLAGS = ("-static", "-O2", "-Wall", "-Wextra", "-Werror")

@@ -8,7 +8,7 @@
 <data>/images.json   the ids of the images that its containers have
 <data>/nats/         the server's store: the streams, which are the truth
 <data>/restoring     there while a backup is being restored (`restoring`)
-<data>/power-failed  there until deliveries that a power failure may have taken are seen to (`cutor.redelivery`)
+<data>/power-failed  there until deliveries that a power failure may have taken are seen to (`cutor.journal.redelivery`)
 <data>/in-hand/      what each role has in hand, and environments that are to go, for its next life
 <data>/metrics/      where each role has its metrics, for a scraper (`cutor.process.exposing`)
 <data>/log/          one log a process

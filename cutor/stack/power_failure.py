@@ -1,8 +1,8 @@
 """What a start does about a machine that went down under the life before: deliveries that may be lost come again.
 
 The lock says that it happened (`lock`), and a mark in the data directory keeps it until it is seen to, however often the start
-is tried. What a power failure can take, and what of it nobody else notices, is in `cutor.redelivery`. Before the roles start
-nothing is in work, so nothing is taken from anybody. A process that is killed, or all of them, leaves nothing to do here.
+is tried. What a power failure can take, and what of it nobody else notices, is in `cutor.journal.redelivery`. Before the roles
+start nothing is in work, so nothing is taken from anybody. A process that is killed, or all of them, leaves nothing to do here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cutor.bus.connection import Bus
-from cutor.redelivery import CannotRedeliver, describe, redeliver
+from cutor.journal.redelivery import CannotRedeliver, describe, redeliver
 from cutor.stack.data import DataDirectory
 
 TELL_EVERY_S: Final = 5.0

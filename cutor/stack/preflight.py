@@ -10,7 +10,7 @@ from cutor.config import Config
 from cutor.containers.engine import Engine
 from cutor.errors import CutorError
 from cutor.installation import setup_command
-from cutor.jail.protocol import PROTOCOL_VERSION
+from cutor.jail.inside.protocol import PROTOCOL_VERSION
 from cutor.nix import requirements
 from cutor.nix.requirements import Shortcoming
 from cutor.nix.settings import NixSettings

@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from cutor import backup
 from cutor.bus.backup_manifest import Manifest
 from cutor.bus.connection import EVENTS, Bus
 from cutor.bus.errors import BusError
 from cutor.errors import REFUSED, CutorError
+from cutor.journal import backup
 from cutor.private_files import write_privately
 from cutor.stack import current
 from cutor.stack.data import DataDirectory, DataDirectoryUnusable, command_for
@@ -81,7 +81,7 @@ async def restored(
     ``apart_from`` is the current-stack file of a stack that works: none of the others there may be that of the backup.
     Backup and data directory are checked before the server starts: `BackupUnusable`, `ManifestInvalid`, `OriginalRuns` and
     `DataDirectoryUnusable` mean that nothing was made, the server's `ServerFailed` and `RestoreRefused` that no stream was.
-    Then as `cutor.backup.restore`, and `StoppedAtItsStart`.
+    Then as `cutor.journal.backup.restore`, and `StoppedAtItsStart`.
     """
     manifest = None if directory is None else await _checked(data, directory)
     if manifest is not None and apart_from is not None:

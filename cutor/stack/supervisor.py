@@ -27,6 +27,7 @@ from cutor.config import Config, environment_for_role
 from cutor.containers.connecting import connected
 from cutor.containers.errors import ContainerError
 from cutor.errors import CutorError
+from cutor.journal.stack_policy import publish_policy
 from cutor.private_files import write_privately
 from cutor.stack import current, images, restoring, streams
 from cutor.stack.data import DataDirectory, command_for
@@ -38,7 +39,6 @@ from cutor.stack.power_failure import see_to_deliveries
 from cutor.stack.server import KeptServer, StoppedAtItsStart
 from cutor.stack.stop_times import FORMER_SWEEP_S, HALTED_SWEEP_S, SWEEP_S, StopTimes
 from cutor.stack.sweep import CONTAINER_ROLES, ContainersStuck, remove_containers
-from cutor.stack_policy import publish_policy
 from cutor.text import escape
 
 if TYPE_CHECKING:

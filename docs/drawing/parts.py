@@ -34,13 +34,13 @@ PARTS: Final = (
     Part(
         "client",
         "the Python client",
-        ("cutor", "cutor.client", "cutor.waiting", "cutor.submission_directory", "cutor.progress"),
+        ("cutor", "cutor.client"),
         ("producer",),
     ),
     Part(
         "operations",
         "re-judge, collect, catalogue",
-        ("cutor.rejudging", "cutor.collection", "cutor.catalogue", "cutor.environment_report"),
+        ("cutor.operations",),
     ),
     Part("stack", "up, down, and between", ("cutor.stack",), ("supervisor",), ("uvloop",)),
     Part("roles", "the loop and its steps", ("cutor.roles",), ("builder", "runner")),
@@ -55,11 +55,7 @@ PARTS: Final = (
     Part(
         "journal",
         "events of submissions and environments",
-        (
-            *("cutor.journal", "cutor.journal_errors", "cutor.contents", "cutor.past", "cutor.versions", "cutor.environments"),
-            *("cutor.history", "cutor.stack_policy", "cutor.parked", "cutor.dead_letters", "cutor.build_progress"),
-            *("cutor.replay", "cutor.redelivery", "cutor.backup"),
-        ),
+        ("cutor.journal",),
     ),
     Part("nix", "builds, from outside", ("cutor.nix",)),
     Part("jail", "stages, from outside", ("cutor.jail",)),
@@ -75,7 +71,7 @@ PARTS: Final = (
     Part(
         "inside",
         "what runs in child containers",
-        ("cutor.jail.inside", "cutor.nix.inside", "cutor.jail.lean", "cutor.jail.protocol"),
+        ("cutor.jail.inside", "cutor.nix.inside"),
         ("worker init", "build init", "store init"),
     ),
     Part("metrics", "metrics, statistics, lines of logs", ("cutor.metrics", "cutor.logs"), libraries=("prometheus_client",)),

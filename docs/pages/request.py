@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from cutor.bus.bodies import MAX_BYTES
-from cutor.client import REQUEST_JSON_BYTES
+from cutor.client.client import REQUEST_JSON_BYTES
 from cutor.model.limits import HANDED_TEXT_BYTES, STAGE_KINDS, UNITS, Limit, RequestedLimit, RequestedLimits
 from cutor.model.request import File, Request, TestCase
 from cutor.model.request_checks import ARG_BYTES, SEGMENT_BYTES

@@ -23,14 +23,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from cutor.client import Client
+from cutor.client.client import Client
+from cutor.client.submission_directory import read_directory
 from cutor.containers.engine import Engine
-from cutor.jail.protocol import FrameReader
+from cutor.jail.inside.protocol import FrameReader
 from cutor.model.events import CacheBuilt, Leased
 from cutor.model.subjects import Address
 from cutor.nix.session import encode_job
 from cutor.nix.settings import NixSettings
-from cutor.submission_directory import read_directory
 from tests.bench.stacks import Machine, expect, machine, main, submission, within
 from tests.nix_builds import LIMIT, new_key
 from tests.stores import builder_container, lent_store_async, write_config

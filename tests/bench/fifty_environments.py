@@ -23,7 +23,8 @@ from typing import Final
 
 import msgspec
 
-from cutor.client import Client, Receipt
+from cutor.client.client import Client, Receipt
+from cutor.client.submission_directory import file_of
 from cutor.containers.engine import Engine
 from cutor.model.content import decode_text
 from cutor.model.events import Leased
@@ -32,7 +33,6 @@ from cutor.model.request import Request, TestCase
 from cutor.model.result import Result
 from cutor.model.subjects import Address
 from cutor.nix.settings import NixSettings
-from cutor.submission_directory import file_of
 from tests.bench.generated_shells import Generated, generated
 from tests.bench.stacks import Machine, expect, machine, main, within
 from tests.stores import copy_store, lent_store_async, run_in_store, write_config

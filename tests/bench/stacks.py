@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from cutor.client import Client
+from cutor.client.client import Client
 from cutor.containers.engine import Engine
 from tests.live_stack import Stack, surroundings
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from cutor import backup
-from cutor.backup import tell_nobody
 from cutor.bus.backup_manifest import RestoreRefused
 from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
@@ -20,6 +18,8 @@ from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import BusError
 from cutor.bus.message import Stored
 from cutor.bus.topology import default_text, parse, plan
+from cutor.journal import backup
+from cutor.journal.backup import tell_nobody
 from tests.cluster import NODES, REPLICATED, Cluster, start_cluster
 from tests.nats_server import appender
 from tests.ports import free_port

@@ -10,7 +10,8 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.codec import encode
 from cutor.model.decide import holds
 from cutor.model.events import TERMINAL_KINDS, Finished, Lease, Leased, kind_of
@@ -19,7 +20,6 @@ from cutor.model.messages import Unreadable
 from cutor.model.state import STEP_OF_ROLE
 from cutor.model.subjects import Address, event_subject
 from cutor.roles.job import Job
-from cutor.stack_policy import publish_policy
 from tests.cluster import Cluster, start_cluster
 from tests.scripted_roles import Waiting, build, end, kinds, request, role, set_ack_wait, take_over, until
 

@@ -16,8 +16,8 @@ import msgspec
 from cutor import Client
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
-from cutor.environments import Environments
 from cutor.errors import CutorError
+from cutor.journal.environments import Environments
 from cutor.model.request import request_from
 from cutor.model.subjects import Address
 from tests.attacks.campaign import unchecked

@@ -18,10 +18,10 @@ from typing import Final
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.config import parse
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.codec import encode
 from cutor.model.events import StoredRequest, Submitted
 from cutor.model.subjects import Address, event_subject, fence
-from cutor.stack_policy import publish_policy
 from tests.cluster import NODES, Cluster
 from tests.fault.campaign import FIVE, Campaign, campaign
 from tests.fault.invariants import Finding

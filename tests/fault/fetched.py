@@ -7,7 +7,7 @@ import secrets
 from typing import Final
 
 from cutor.bus.connection import Bus
-from cutor.environments import Environments
+from cutor.journal.environments import Environments
 from cutor.nix.settings import NixSettings
 from tests.attacks.leftovers import docker
 

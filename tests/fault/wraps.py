@@ -19,7 +19,7 @@ from cutor.containers import engine
 from cutor.containers.child import Child
 from cutor.containers.errors import EngineFailure, SessionFault
 from cutor.jail import session as jail
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
 from cutor.model.subjects import Address
 from cutor.nix import session as nix
 from cutor.nix import store_session

@@ -15,12 +15,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cutor import backup
 from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.message import Stored
 from cutor.bus.topology import default_text, parse
+from cutor.journal import backup
 from cutor.model.events import Cancelled
 from cutor.projections.archive.errors import (
     ArchiveBusy,

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from cutor.bus.connection import Bus
+from cutor.journal.replay import Span
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.archive import rules, sealed_batch
 from cutor.projections.archive.decoded import DIRECTORY, INDEX, Decoded, DecodedPlace
@@ -26,7 +27,6 @@ from cutor.projections.archive.sealing import STREAMS, Cut
 from cutor.projections.archive.verification import verify
 from cutor.projections.rebuilds.range_file import fold_range
 from cutor.projections.rebuilds.rebuild import rebuild
-from cutor.replay import Span
 from tests.integration.projecting import happen_to_many
 from tests.integration.test_archive import seal_all
 from tests.integration.test_archive_views import IN_PIECES, differing, fill

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import duckdb
 import pytest
 
-from cutor import backup
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import find_binary
+from cutor.journal import backup
+from cutor.journal.replay import Span
 from cutor.model.events import Cancelled
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.archive import beginning, fold_rules
@@ -33,7 +34,6 @@ from cutor.projections.rebuilds.rebuild import Progress, rebuild, rebuild_in_pla
 from cutor.projections.rebuilds.start import Start
 from cutor.projections.role import run_projector
 from cutor.projections.views_paths import beside
-from cutor.replay import Span
 from tests.integration.projecting import PATIENCE_S, context_of, copy_of_the_views, happen, happen_to_many, projector, until
 from tests.integration.test_archive import SMALL, loose_server, loose_url, seal_all, set_up
 from tests.integration.test_archive_fold import EVERYTHING, Folded, folded, sealed

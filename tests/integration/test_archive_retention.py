@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from cutor import backup
 from cutor.bus.address import with_user
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer
@@ -17,8 +16,8 @@ from cutor.bus.letting_go import PurgeDenied, let_go
 from cutor.bus.server_file import RETENTION_USER, USER
 from cutor.bus.topology import apply, default_text, parse
 from cutor.cli.archive_checks import check_archive
-from cutor.journal import Journal
-from cutor.journal_errors import SubmissionConflict
+from cutor.journal.errors import SubmissionConflict
+from cutor.journal.journal import Journal, backup
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign, GapRefused
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import VERSION, Manifest

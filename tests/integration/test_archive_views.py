@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from cutor.bus.connection import Bus
+from cutor.journal.replay import line_of
 from cutor.model.events import Cancelled
 from cutor.model.moments import exact_time
 from cutor.projections.archive.decoding import decode_each
@@ -20,7 +21,6 @@ from cutor.projections.archive.place import Archive
 from cutor.projections.archive.sealing import Cut, acknowledge, seal
 from cutor.projections.errors import RebuildFailed
 from cutor.projections.rebuilds.rebuild import rebuild, rebuild_in_place
-from cutor.replay import line_of
 from tests import commands
 from tests.garbage import SUBJECTS, unreadable
 from tests.integration.projecting import happen, happen_to_many, projector, until

@@ -18,8 +18,6 @@ from typing import Any
 
 import pytest
 
-from cutor import backup
-from cutor.backup import BackupUnusable
 from cutor.bus import backup as transfer
 from cutor.bus.backup import RestoreFailed, SnapshotFailed
 from cutor.bus.backup_manifest import RestoreRefused
@@ -30,6 +28,8 @@ from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import BusUnreachable, StreamMissing
 from cutor.bus.message import Stored
 from cutor.bus.topology import default_text, parse, plan
+from cutor.journal import backup
+from cutor.journal.backup import BackupUnusable
 from tests import commands
 from tests.bare_stack import one_line
 from tests.integration.projecting import FINISHED, happen, projector, until

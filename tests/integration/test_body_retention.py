@@ -19,15 +19,17 @@ from cutor.bus.horizon import Horizon
 from cutor.bus.topology import apply
 from cutor.cli.archive_expire import _expire
 from cutor.cli.output import StatusLine
-from cutor.contents import Contents
-from cutor.journal import Journal
+from cutor.journal.contents import Contents
+from cutor.journal.journal import Journal
+from cutor.journal.parked import ParkedSubmissions
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.codec import encode
 from cutor.model.environments import EnvironmentRemoved
 from cutor.model.events import Parked
 from cutor.model.limits import Policy
 from cutor.model.rejudgement import Rejudged
 from cutor.model.subjects import BODIES, Address, environment_subject
-from cutor.parked import ParkedSubmissions
+from cutor.operations.rejudging import Rejudging
 from cutor.process.measures import Measures
 from cutor.projections.archive import segment_file
 from cutor.projections.archive.archiver import Rounds
@@ -42,9 +44,7 @@ from cutor.projections.archive.sealed import Sealed
 from cutor.projections.archive.sealed_bodies import SealedBodies
 from cutor.projections.archive.sealing import state_of
 from cutor.projections.settings import ArchiveSettings
-from cutor.rejudging import Rejudging
 from cutor.roles.builder import _checked_request
-from cutor.stack_policy import publish_policy
 from tests.fault.proxy import Proxy
 from tests.integration.letting_go import BRIEF, let_go, seal_everything
 from tests.integration.projecting import FINISHED, happen

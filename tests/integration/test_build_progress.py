@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from cutor.build_progress import INTERVAL_S, telling
 from cutor.bus.connection import Bus
 from cutor.bus.subscription import Notices
-from cutor.client import Client, Update
+from cutor.client.client import Client, Update
+from cutor.journal.build_progress import INTERVAL_S, telling
 from cutor.model.build_progress import PIECE_CHARACTERS, BuildProgress, decode_progress
 from cutor.model.subjects import Address, progress_subject
 from tests.live_stack import Stack

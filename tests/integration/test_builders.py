@@ -20,13 +20,13 @@ from cutor import Client
 from cutor.bus.connection import Bus
 from cutor.config import Config
 from cutor.containers.engine import Engine
-from cutor.environments import Environments
+from cutor.journal.environments import Environments
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.build_progress import BuildProgress
 from cutor.model.environments import EnvironmentBuilding, EnvironmentBuilt, EnvironmentEvent, EnvironmentRemoved
 from cutor.model.messages import Unreadable, read_environment
 from cutor.model.result import Result
 from cutor.nix.settings import NixSettings
-from cutor.stack_policy import publish_policy
 from tests.live_stack import surroundings
 from tests.nats_server import OwnServer
 from tests.processes import SLEEP, waking

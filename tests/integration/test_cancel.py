@@ -19,7 +19,7 @@ from typing import Any, Final
 import pytest
 
 from cutor import Client, InvalidRequest, Result, SubmissionUnknown
-from cutor.client import REASON_BYTES
+from cutor.client.client import REASON_BYTES
 from cutor.model.events import Stage
 from cutor.model.subjects import Address
 from tests.bare_stack import User, one_line

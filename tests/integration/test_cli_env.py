@@ -16,12 +16,12 @@ import msgspec
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.catalogue import Catalogue
 from cutor.cli.main import run
-from cutor.environments import Environments
-from cutor.journal import Journal
+from cutor.journal.environments import Environments
+from cutor.journal.journal import Journal
 from cutor.model.environments import EnvironmentRemoved
 from cutor.model.subjects import Address
+from cutor.operations.catalogue import Catalogue
 from tests.bare_stack import User, one_line, request
 from tests.unit import histories
 from tests.unit.test_environments import BUILT
@@ -124,7 +124,7 @@ async def test_some_keys_are_asked_for_in_as_many_questions_as_it_takes(
     known: User, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     """A collection asks for what its store holds; an answer for all that there ever were has no bound."""
-    monkeypatch.setattr("cutor.catalogue.KEYS_AT_ONCE", at_once)
+    monkeypatch.setattr("cutor.operations.catalogue.KEYS_AT_ONCE", at_once)
     async with Bus.connect(known.stack.server, name="test") as bus:
         unknown = ["f" * 64, "not a key", "'; DROP VIEW environments; --"]
         entries = await Catalogue(bus).of([*KEYS.values(), *unknown])

@@ -17,7 +17,7 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.containers.engine import Engine
-from cutor.environments import Environments
+from cutor.journal.environments import Environments
 from cutor.nix.settings import NixSettings
 from tests.bare_stack import User, one_line
 from tests.live_stack import EXAMPLES, Stack

@@ -10,13 +10,13 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.cli.env_refresh import _kept, _put_back
-from cutor.collection import Collector, Place
 from cutor.containers.engine import Engine
-from cutor.environments import Environments
+from cutor.journal.environments import Environments
 from cutor.model.collection import Taken
 from cutor.model.content import pack
 from cutor.model.environments import EnvironmentBuilt, EnvironmentRemoved, Programs
 from cutor.nix.settings import NixSettings
+from cutor.operations.collection import Collector, Place
 
 KEY = "a" * 64
 BUILT = EnvironmentBuilt(

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from cutor.bus.connection import Bus
-from cutor.environments import Environments, Known
+from cutor.journal.environments import Environments, Known
 from cutor.model.environments import Environment, EnvironmentBuilding, EnvironmentRemoved
 from tests.unit.test_environments import BUILT
 

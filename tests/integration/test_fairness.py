@@ -16,13 +16,13 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.topology import apply, default_text, parse
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.events import Finished, Role
 from cutor.model.limits import Policy
 from cutor.model.subjects import Address
 from cutor.roles.claims import alone
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
-from cutor.stack_policy import publish_policy
 from tests.ports import free_port
 from tests.queues import BEFORE, queue, taken_up
 from tests.scripted_roles import PATIENCE_S, Waiting, Work, end, role, until

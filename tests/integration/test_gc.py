@@ -22,13 +22,13 @@ from typing import Any, Final
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.collection import Collector, Done, Place
 from cutor.containers.engine import Engine
 from cutor.containers.labels import COLLECTS_LABEL, ENVIRONMENT_LABEL
 from cutor.model.collection import Wish
 from cutor.nix.settings import NixSettings
 from cutor.nix.store_report import Inventory
 from cutor.nix.store_session import StoreSession
+from cutor.operations.collection import Collector, Done, Place
 from tests.bare_stack import User
 from tests.integration.live_submissions import document, ended, hand_in, kinds, submit_all
 from tests.integration.test_cache_copies import open_directory

@@ -16,7 +16,7 @@ from aiodocker.exceptions import DockerError
 from cutor.config import made_image
 from cutor.containers.seccomp import container_profile
 from cutor.installation import image_note
-from cutor.jail.protocol import PROTOCOL_VERSION
+from cutor.jail.inside.protocol import PROTOCOL_VERSION
 from cutor.setup import base_image, child_image, engine, volumes
 from cutor.setup.docker_api import OWNER, OneShot, created, image_labels, remove_image, run_once, sweep
 from tests.child_image import IMAGE

@@ -10,14 +10,14 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
-from cutor.journal import Journal
-from cutor.journal_errors import JournalBusy
+from cutor.journal.errors import JournalBusy
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.decide import decide_cancel, event_message_id
 from cutor.model.events import Event, Lease, Leased
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import event_subject, fence
-from cutor.stack_policy import publish_policy
 from tests.scripted_roles import request
 
 LEASE = Lease(role="builder", worker="w", token="t", number=1)

@@ -19,9 +19,9 @@ import pytest
 from cutor import Client
 from cutor.bus.connection import Bus
 from cutor.config import Config
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.result import Result
 from cutor.nix.settings import NixSettings
-from cutor.stack_policy import publish_policy
 from tests.live_stack import surroundings
 from tests.nats_server import OwnServer
 from tests.stores import copy_store, lent_store, section

@@ -19,7 +19,7 @@ import pytest
 from cutor import Client
 from cutor.bus.connection import Bus
 from cutor.containers.engine import Engine
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
 from cutor.model.subjects import Address
 from cutor.nix.cache_session import CacheSession
 from cutor.nix.settings import NixSettings

@@ -17,7 +17,8 @@ from cutor.bus.topology import apply, default_text
 from cutor.bus.topology_file import parse
 from cutor.cli.metrics_checks import check_metrics
 from cutor.config import Config
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.metrics import table
 from cutor.metrics.endpoint import CONNECTIONS_AT_MOST, REQUEST_BYTES, Endpoint, EndpointTaken
 from cutor.metrics.settings import MetricsSettings
@@ -27,7 +28,6 @@ from cutor.process.exposing import addresses, exposing
 from cutor.roles.loop import Loop
 from cutor.stack.data import DataDirectory
 from cutor.stack.leftovers import remove_leftovers
-from cutor.stack_policy import publish_policy
 from tests.bare_stack import User
 from tests.scripted_roles import Scripted, Waiting, build, request, until
 

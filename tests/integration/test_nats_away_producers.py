@@ -20,15 +20,15 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import AppendUnconfirmed, BusUnreachable
-from cutor.client import Client
+from cutor.client.client import Client
 from cutor.errors import CutorError
-from cutor.journal import Journal
-from cutor.journal_errors import SubmissionUnconfirmed
+from cutor.journal.errors import SubmissionUnconfirmed
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.limits import Policy
 from cutor.model.request import request_from
 from cutor.model.request_checks import validate
 from cutor.model.subjects import Address
-from cutor.stack_policy import publish_policy
 from tests.fault.proxy import Proxy
 from tests.live_stack import surroundings
 from tests.nats_away import PATIENCE_S, TERMINAL, frozen, nobody, request

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from cutor.client import Client
+from cutor.client.client import Client
 from cutor.config import Config
 from cutor.containers.engine import ContainerSummary, Engine
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.limits import Policy
 from cutor.model.subjects import Address
 from cutor.roles.settings import RunnerSettings
-from cutor.stack_policy import publish_policy
 from tests.fault.proxy import Proxy
 from tests.fault.views import differences
 from tests.live_stack import surroundings

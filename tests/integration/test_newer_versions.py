@@ -15,20 +15,20 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.cli.env_pin import _pin
 from cutor.cli.version_checks import check_versions
-from cutor.client import Client
-from cutor.environments import Environments
-from cutor.journal import Journal
+from cutor.client.client import Client
+from cutor.journal.environments import Environments
+from cutor.journal.journal import Journal
+from cutor.journal.parked import ParkedSubmissions
+from cutor.journal.stack_policy import publish_policy
+from cutor.journal.versions import EventNewer, StackOlder, Versions
 from cutor.model import codec
 from cutor.model.codec import decode_policy, encode
 from cutor.model.events import Cancelled, Event, Submitted, kind_of
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import POLICY_SUBJECT, STACK, Address, event_subject
-from cutor.parked import ParkedSubmissions
 from cutor.projections import schema
 from cutor.projections.folds import rows
-from cutor.stack_policy import publish_policy
-from cutor.versions import EventNewer, StackOlder, Versions
 from tests.bare_stack import one_line
 from tests.integration.projecting import projector
 from tests.integration.projecting import until as until_view
@@ -210,7 +210,7 @@ async def test_a_flood_of_versions_that_are_not_there_costs_a_read_now_and_then(
         return await last(stream, subject, **more)
 
     monkeypatch.setattr(own_bus, "last", counted)
-    monkeypatch.setattr("cutor.versions.KNOWN_S", 600.0)
+    monkeypatch.setattr("cutor.journal.versions.KNOWN_S", 600.0)
     for _ in range(50):
         await versions.check(stored)
     assert reads == [POLICY_SUBJECT]

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 import pytest
 
-from cutor.jail.protocol import FrameReader
+from cutor.jail.inside.protocol import FrameReader
 from cutor.model.environments import unpack_variables
 from cutor.nix.inside.shell import END_OF_CAPTURE
 from cutor.nix.inside.variables import DROPPED

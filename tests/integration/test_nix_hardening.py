@@ -18,7 +18,7 @@ from aiodocker import Docker
 from msgspec.structs import replace
 
 from cutor.containers.host_config import BUILD_UID
-from cutor.jail.protocol import FrameReader
+from cutor.jail.inside.protocol import FrameReader
 from cutor.model.limits import MIB
 from cutor.model.outcome import classify
 from cutor.nix.inside.namespace import ID_COUNT, NOBODY

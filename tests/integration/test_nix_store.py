@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from cutor.containers import host_config
 from cutor.containers.errors import ContainerError, SessionFault
 from cutor.containers.host_config import ContainerSpec
-from cutor.jail.protocol import PROTOCOL_VERSION, encode
+from cutor.jail.inside.protocol import PROTOCOL_VERSION, encode
 from cutor.model.limits import MIB
 from cutor.nix import session
 from tests.fault.stack import jails_of

@@ -16,15 +16,15 @@ from cutor.bus.bodies import body_subject, reference_of
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import StreamMissing
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.parked import NoIdLeft, ParkedSubmissions
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.codec import encode
 from cutor.model.decisions import ParkedResolved
 from cutor.model.events import Cancelled, Parked
 from cutor.model.limits import Bounds, Policy
 from cutor.model.request import ValidRequest
 from cutor.model.subjects import Address, parked_subject
-from cutor.parked import NoIdLeft, ParkedSubmissions
-from cutor.stack_policy import publish_policy
 from tests.nats_server import TENANTS, OwnServer, apply_streams_but
 from tests.parking import MESSAGE, park, stray
 from tests.ports import free_port
@@ -167,7 +167,7 @@ async def test_ids_of_others_are_passed_over(client: Client) -> None:
 
 
 async def test_where_every_id_is_taken(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutor.parked.IDS_AT_MOST", 2)
+    monkeypatch.setattr("cutor.journal.parked.IDS_AT_MOST", 2)
     parked = await park(client, document())
     for number in (2, 3):
         await client.submit(document(id=f"{parked}-r{number}"))

@@ -15,11 +15,12 @@ import pytest
 from nats.aio.msg import Msg
 
 from cutor.bus.connection import Bus
-from cutor.client import Client
+from cutor.client.client import Client
 from cutor.containers.engine import Engine
 from cutor.containers.facts import Facts
-from cutor.environments import Environments
-from cutor.journal import Journal
+from cutor.journal.environments import Environments
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.events import Finished, Stage
 from cutor.model.limits import Policy
 from cutor.model.subjects import Address
@@ -27,7 +28,6 @@ from cutor.roles.builder import BuildStep
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
 from cutor.roles.results import Results
 from cutor.roles.standing import Standing
-from cutor.stack_policy import publish_policy
 from tests.integration.stage_support import connected
 from tests.integration.test_role_requests import SHELL, build_step
 from tests.nats_server import OwnServer

@@ -20,7 +20,7 @@ from cutor.bus.bulk.following import as_it_comes
 from cutor.bus.bulk.reader import Wanted
 from cutor.bus.bulk.wire import WireFailed
 from cutor.bus.connection import Bus
-from cutor.environments import Environments
+from cutor.journal.environments import Environments
 from cutor.model.content import pack
 from cutor.model.environments import EnvironmentBuilt, EnvironmentRemoved, Programs
 from cutor.model.subjects import EVENTS

@@ -8,13 +8,13 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.codec import encode
 from cutor.model.events import Cancelled, Event, Leased
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import Address, event_subject, fence
-from cutor.stack_policy import publish_policy
 from tests.nats_server import OwnServer
 from tests.raw_nats import send_raw
 from tests.reads import Reads

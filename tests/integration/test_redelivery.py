@@ -12,10 +12,10 @@ import pytest
 from cutor import Client
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
+from cutor.journal.redelivery import CannotRedeliver, Redelivered, describe, redeliver
 from cutor.model.codec import encode
 from cutor.model.events import Cancelled, Cleaned
 from cutor.model.subjects import Address, event_subject
-from cutor.redelivery import CannotRedeliver, Redelivered, describe, redeliver
 from cutor.stack.lock import read_holder, wait_free
 from tests.bare_stack import User
 from tests.integration.projecting import FINISHED, happen

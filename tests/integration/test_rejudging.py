@@ -14,14 +14,14 @@ import pytest
 
 from cutor import Client
 from cutor.bus.connection import Bus
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.limits import Bounds, Policy
 from cutor.model.rejudgement import Rejudged
 from cutor.model.subjects import BODIES, EVENTS, Address
+from cutor.operations.rejudging import Rejudging
 from cutor.projections.errors import QueryError
-from cutor.rejudging import Rejudging
 from cutor.roles.job import Job
-from cutor.stack_policy import publish_policy
 from tests import commands
 from tests.bare_stack import one_line
 from tests.integration.projecting import projector, until

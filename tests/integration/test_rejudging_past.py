@@ -16,15 +16,15 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.letting_go import let_go as purge
 from cutor.bus.topology import apply
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.parked import ParkedSubmissions
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.events import Finished, Parked
 from cutor.model.limits import Policy
 from cutor.model.rejudgement import Rejudged
 from cutor.model.subjects import BODIES, EVENTS, Address
-from cutor.parked import ParkedSubmissions
+from cutor.operations.rejudging import Rejudging
 from cutor.projections.archive.sealed import Sealed
-from cutor.rejudging import Rejudging
-from cutor.stack_policy import publish_policy
 from tests.bare_stack import one_line
 from tests.integration.letting_go import BRIEF, let_go, seal_everything
 from tests.integration.projecting import happen, projector, until

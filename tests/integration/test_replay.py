@@ -17,9 +17,9 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
+from cutor.journal.replay import RangeEmpty, Span, span_of
 from cutor.model.moments import Moment, Sequence, exact_time
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
-from cutor.replay import RangeEmpty, Span, span_of
 from tests import commands
 from tests.nats_server import OwnServer, apply_streams
 from tests.raw_nats import hpub, pub, send_raw

@@ -18,6 +18,7 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
+from cutor.journal.replay import Span
 from cutor.model.moments import exact_time
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
 from cutor.projections.errors import ProjectorBusy
@@ -25,7 +26,6 @@ from cutor.projections.rebuilds.range_file import FileExists, fold_range
 from cutor.projections.schema import TABLES
 from cutor.projections.store import Store
 from cutor.projections.views_file import held
-from cutor.replay import Span
 from tests import commands
 from tests.bare_stack import one_line
 from tests.integration.projecting import happen_to_many

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from cutor import backup
 from cutor.bus import backup as transfer
 from cutor.bus.backup import RestoreFailed, check_whole
 from cutor.bus.backup_manifest import ORDER
@@ -24,8 +23,9 @@ from cutor.bus.errors import ApiRefused, RestoreUnfinished, StreamMissing
 from cutor.bus.restoring import MARKED, marked
 from cutor.bus.topology import apply, default_text, parse, plan
 from cutor.cli.streams_backup import OR_WHOLE
-from cutor.client import Client
-from cutor.redelivery import redeliver
+from cutor.client.client import Client
+from cutor.journal import backup
+from cutor.journal.redelivery import redeliver
 from tests.bare_stack import one_line
 from tests.integration.projecting import FINISHED, happen
 from tests.live_stack import surroundings

@@ -21,8 +21,9 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusUnreachable
 from cutor.bus.verdict import Appended
-from cutor.environments import Environments, Known
-from cutor.journal import Journal
+from cutor.journal.environments import Environments, Known
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.decide import decide_cancel
 from cutor.model.environments import EnvironmentBuilding
 from cutor.model.events import CacheBuilt, CacheLost, EnvironmentRef, Event, Finished, Lease, Leased
@@ -33,7 +34,6 @@ from cutor.roles import places
 from cutor.roles.answers import Answers
 from cutor.roles.claims import WAITS, Claim, alone
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault
-from cutor.stack_policy import publish_policy
 from tests.nats_server import OwnServer
 from tests.scripted_roles import (
     PATIENCE_S,

@@ -15,14 +15,14 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.containers.facts import Facts
-from cutor.environments import Environments
-from cutor.journal import Journal
+from cutor.journal.environments import Environments
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.limits import Policy
 from cutor.model.subjects import Address
 from cutor.roles.builder import BuildStep, Wanted
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, WorkerUnable
 from cutor.roles.sweep import check_engine
-from cutor.stack_policy import publish_policy
 from tests.integration.stage_support import connected
 from tests.integration.test_role_claims import built
 from tests.integration.test_role_requests import build_step

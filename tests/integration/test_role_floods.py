@@ -10,13 +10,13 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.verdict import Appended
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.events import Event
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import Address, event_subject
 from cutor.roles.handler import CONFLICTS_BEFORE_LEASE
-from cutor.stack_policy import publish_policy
 from tests.nats_server import OwnServer
 from tests.scripted_roles import end, request, role, until
 

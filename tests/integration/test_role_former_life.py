@@ -23,7 +23,8 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
 from cutor.bus.errors import BusUnreachable
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.decide import decide_cancel
 from cutor.model.events import Cleaned, Interrupted, Lease, Leased
 from cutor.model.limits import Policy
@@ -32,7 +33,6 @@ from cutor.model.subjects import Address
 from cutor.roles.in_hand import DIRECTORY, InHand, Note
 from cutor.roles.job import Job
 from cutor.roles.sweep import Stuck
-from cutor.stack_policy import publish_policy
 from tests.nats_server import OwnServer
 from tests.scripted_roles import (
     PATIENCE_S,

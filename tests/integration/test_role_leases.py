@@ -17,7 +17,8 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusClosed, BusUnreachable
 from cutor.config import Config
-from cutor.journal import Appended, Journal
+from cutor.journal.journal import Appended, Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.codec import encode
 from cutor.model.events import Cancelled, Event, Finished, Lease, Leased, Ran, Stage
 from cutor.model.limits import Policy
@@ -27,7 +28,6 @@ from cutor.process.context import RoleContext
 from cutor.roles.job import Job, LeaseLost
 from cutor.roles.loop import Loop
 from cutor.roles.results import Results
-from cutor.stack_policy import publish_policy
 from tests.fault.proxy import Proxy
 from tests.nats_server import OwnServer
 from tests.scripted_roles import (

@@ -18,8 +18,9 @@ from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import BusUnreachable
 from cutor.bus.topology import apply, default_text
 from cutor.bus.topology_file import parse
-from cutor.journal import Appended, Journal
-from cutor.journal_errors import SubmissionConflict
+from cutor.journal.errors import SubmissionConflict
+from cutor.journal.journal import Appended, Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.codec import encode
 from cutor.model.decide import decide_cancel, event_message_id
 from cutor.model.events import Event, Finished, Lease, Leased, Rejected, Stage, Submitted, kind_of, output
@@ -30,7 +31,6 @@ from cutor.model.state import Submission
 from cutor.model.subjects import Address, event_subject, fence
 from cutor.roles.job import Job, StepFault, WorkerUnable
 from cutor.roles.results import Results
-from cutor.stack_policy import publish_policy
 from cutor.undisturbed import to_the_end
 from tests.scripted_roles import Scripted, Waiting, build, end, kinds, pending_acks, request, role, take_over, until
 

@@ -11,8 +11,9 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import NotPermitted
-from cutor.dead_letters import list_letters, show_letter
-from cutor.journal import Journal
+from cutor.journal.dead_letters import list_letters, show_letter
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.codec import encode
 from cutor.model.decide import decide_cancel, decide_cleaned, decide_step
 from cutor.model.events import CacheLost, Cleaned, Lease
@@ -23,7 +24,6 @@ from cutor.model.subjects import Address
 from cutor.roles import poison as module
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
 from cutor.roles.poison import POISON_DELIVERIES
-from cutor.stack_policy import publish_policy
 from tests.scripted_roles import (
     PATIENCE_S,
     Scripted,

@@ -17,15 +17,15 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.containers.errors import SessionFault
-from cutor.environments import Environments
-from cutor.journal import Journal
+from cutor.journal.environments import Environments
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.decide import decide_cancel
 from cutor.model.events import Cleaned, Role
 from cutor.model.limits import Policy
 from cutor.model.subjects import Address
 from cutor.roles import private as module
 from cutor.roles.private import PrivateEnvironments
-from cutor.stack_policy import publish_policy
 from tests.scripted_roles import PATIENCE_S, request
 from tests.unit.test_environments import BUILT
 

@@ -13,7 +13,8 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.config import Config
 from cutor.containers.engine import Engine
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.limits import Bounds, Policy
 from cutor.model.request import ValidRequest
 from cutor.model.state import Submission
@@ -23,7 +24,6 @@ from cutor.roles import places
 from cutor.roles.builder import BuildStep
 from cutor.roles.claims import alone
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
-from cutor.stack_policy import publish_policy
 from tests.child_image import IMAGE
 from tests.integration.test_role_claims import built, built_elsewhere, hand_in
 from tests.scripted_roles import PATIENCE_S, Waiting, end, request, role, set_ack_wait, until

@@ -10,8 +10,8 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import NotPermitted
-from cutor.environments import Environments, Known
-from cutor.journal import Journal
+from cutor.journal.environments import Environments, Known
+from cutor.journal.journal import Journal
 from cutor.model.environments import EnvironmentRemoved, pack_variables
 from cutor.roles import standing as module
 from cutor.roles.standing import Standing

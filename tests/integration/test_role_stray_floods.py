@@ -15,7 +15,8 @@ import pytest
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
 from cutor.bus.message import Stored
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.codec import encode
 from cutor.model.decide import TakeLease, decide_step
 from cutor.model.events import CacheLost, Event, Finished, Role
@@ -27,7 +28,6 @@ from cutor.roles import attention
 from cutor.roles.answers import Answers
 from cutor.roles.glance import Glances
 from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
-from cutor.stack_policy import publish_policy
 from tests.nats_server import TENANTS, OwnServer, apply_streams
 from tests.reads import Reads
 from tests.scripted_roles import PATIENCE_S, Waiting, build, request, role, until

@@ -12,9 +12,10 @@ import pytest
 from cutor import Client
 from cutor.bus.bodies import CHUNK_BYTES, body_subject, reference_of
 from cutor.bus.connection import Bus
-from cutor.contents import Contents
-from cutor.journal import Journal
-from cutor.journal_errors import SubmissionConflict
+from cutor.journal.contents import Contents
+from cutor.journal.errors import SubmissionConflict
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.codec import encode
 from cutor.model.content import INLINE_BYTES, BodyRef, Content, encode_text
 from cutor.model.decide import event_message_id
@@ -25,7 +26,6 @@ from cutor.model.request import ValidRequest, digest
 from cutor.model.result import result
 from cutor.model.subjects import Address, event_subject, fence
 from cutor.roles.job import Job
-from cutor.stack_policy import publish_policy
 from tests.nats_server import OwnServer
 from tests.scripted_roles import build, end, kinds, request, role, until
 from tests.unit.test_contents import MemoryBodies

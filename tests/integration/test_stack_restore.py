@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from cutor import Client, backup
+from cutor import Client
 from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.server_file import sync_interval_of
 from cutor.bus.topology import apply, default_text, parse
+from cutor.journal import backup
 from cutor.stack.lock import read_holder
 from tests.bare_stack import User, one_line, request
 from tests.ports import free_port

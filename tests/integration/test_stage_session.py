@@ -12,7 +12,7 @@ import pytest
 
 from cutor.containers.engine import Engine
 from cutor.containers.errors import EngineFailure, EngineUnreachable, ImageMissing, SessionFault
-from cutor.jail.protocol import encode
+from cutor.jail.inside.protocol import encode
 from cutor.jail.session import WorkerSession
 from cutor.jail.submission import Submission
 from cutor.model.environments import Programs

@@ -18,7 +18,7 @@ from cutor.config import Config
 from cutor.containers import host_config
 from cutor.containers.errors import SessionFault
 from cutor.containers.host_config import ContainerSpec, Identity, use_mark
-from cutor.jail.protocol import PROTOCOL_VERSION, encode
+from cutor.jail.inside.protocol import PROTOCOL_VERSION, encode
 from cutor.nix import store_session
 from cutor.nix.inside.store import HALF_MADE, ROOTS
 from cutor.nix.report import BuiltEnvironment

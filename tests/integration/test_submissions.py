@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from cutor import Client
-from cutor.environments import Environments
+from cutor.journal.environments import Environments
 from cutor.model.environments import EnvironmentRemoved
 from cutor.model.result import Result
 from cutor.model.subjects import Address, event_subject, fence

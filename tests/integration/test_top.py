@@ -26,13 +26,13 @@ from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.topology import apply, default_text
 from cutor.bus.topology_file import parse
 from cutor.config import Config
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.metrics.heard import Heard
 from cutor.metrics.statistics import EVERYBODY
 from cutor.model.limits import Policy
 from cutor.process.context import RoleContext
 from cutor.roles.loop import serve
-from cutor.stack_policy import publish_policy
 from tests.bare_stack import User, one_line
 from tests.scripted_roles import Scripted, Waiting, build, request
 

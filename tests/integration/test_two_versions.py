@@ -25,13 +25,13 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
+from cutor.journal.replay import line_of
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.codec import encode
 from cutor.model.environments import EnvironmentPinned, EnvironmentRemoved, EnvironmentUnpinned
 from cutor.model.events import CacheLost, Cancelled, Cleaned, Compiled, Event, Finished, Interrupted, Parked, Submitted, kind_of
 from cutor.model.limits import Policy
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, Address, event_subject
-from cutor.replay import line_of
-from cutor.stack_policy import publish_policy
 from tests import second_version
 from tests.integration.projecting import FINISHED, PATIENCE_S, until
 from tests.nats_server import OwnServer, apply_streams

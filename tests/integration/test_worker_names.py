@@ -12,14 +12,14 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.consumer import WeightedQueues
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import publish_policy
 from cutor.model.decide import decide_cancel
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.roles.in_hand import InHand, Note
 from cutor.stack.data import DataDirectory
 from cutor.stack.role_process import worker_name
-from cutor.stack_policy import publish_policy
 from tests.scripted_roles import PATIENCE_S, Waiting, end, kinds, request, role, set_ack_wait, until
 
 ROLE = """

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, event, given, settings
 
 from cutor.containers.errors import SessionFault
 from cutor.containers.host_config import ContainerSpec
-from cutor.jail.protocol import PROTOCOL_VERSION
+from cutor.jail.inside.protocol import PROTOCOL_VERSION
 from cutor.model.environments import pack_variables
 from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
 from cutor.model.outcome import StageReport, classify

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cutor.jail.inside.measure import KilledBy as KilledByInside
 from cutor.jail.inside.measure import Output, Result
-from cutor.jail.protocol import FrameReader, encode
+from cutor.jail.inside.protocol import FrameReader, encode
 from cutor.jail.report import Report, decode_frame, report_of
 from cutor.model.events import Stage
 from cutor.model.limits import DEFAULT_LIMITS

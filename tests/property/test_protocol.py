@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cutor.jail.inside import channel
 from cutor.jail.inside.host_link import HostLink
 from cutor.jail.inside.measure import KilledBy, Limits, Output, Seen, conclude, cpu_wait_ns
-from cutor.jail.protocol import Frame, FrameReader, ProtocolError, decode_header, encode
+from cutor.jail.inside.protocol import Frame, FrameReader, ProtocolError, decode_header, encode
 from cutor.jail.report import Report, decode_frame, report_of
 from cutor.model.limits import DEFAULT_LIMITS, Limit
 from cutor.model.outcome import classify

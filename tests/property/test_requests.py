@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from cutor.cli.failures import exit_code_of
 from cutor.cli.main import run
-from cutor.contents import Contents
+from cutor.client.submission_directory import read_directory
 from cutor.errors import REFUSED
+from cutor.journal.contents import Contents
 from cutor.model.codec import encode
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Event, Lease, Rejected, Submitted
@@ -31,7 +32,6 @@ from cutor.model.request_checks import check_file_name, validate
 from cutor.model.state import Stamp, initial
 from cutor.model.subjects import Address, event_subject
 from cutor.roles import builder
-from cutor.submission_directory import read_directory
 from tests.bare_stack import User
 from tests.integration.test_cli_bad_input import events_in_stream
 from tests.property.bad_requests import BREAKAGES, MUTATIONS, Bad, Breakage, Mutation, bad_request, dumps

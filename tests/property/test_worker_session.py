@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from cutor.containers.errors import EngineRefused, SessionFault
 from cutor.containers.host_config import Resources
 from cutor.jail import session as session_module
+from cutor.jail.inside.protocol import PROTOCOL_VERSION
 from cutor.jail.inside.resting import REST_SLACK_BYTES
 from cutor.jail.memory import KEPT_MEMORY_BYTES, NEW_ROOM_BYTES, hand_over_memory_bytes, stage_memory_bytes
-from cutor.jail.protocol import PROTOCOL_VERSION
 from cutor.jail.room import LOWERING, OWN_TASKS, ROOM_MEMORY_BYTES
 from cutor.jail.session import WorkerSession
 from cutor.jail.submission import EnvironmentMissing, Submission

@@ -38,4 +38,4 @@ def test_what_was_left_out_can_be_imported_later() -> None:
 
 
 def test_a_library_leaves_websockets_to_its_users() -> None:
-    assert "aiohttp" in loaded("import cutor.client, sys; from nats.aio import transport; assert transport.aiohttp")
+    assert "aiohttp" in loaded("import cutor.client.client, sys; from nats.aio import transport; assert transport.aiohttp")

@@ -7,16 +7,16 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from cutor.catalogue import EnvironmentUnknown
 from cutor.cli import env_build, env_refresh, env_show, env_test
 from cutor.cli.env_pin import check_shared
 from cutor.cli.env_submission import EnvironmentSubmission, facts, print_facts
 from cutor.cli.options import Wanted
-from cutor.environment_report import EnvironmentReport, Place
 from cutor.model.catalogue import Entry
 from cutor.model.environments import EnvironmentBuilding, EnvironmentBuilt
 from cutor.model.events import Stage
 from cutor.model.result import Result, result
+from cutor.operations.catalogue import EnvironmentUnknown
+from cutor.operations.environment_report import EnvironmentReport, Place
 from tests.unit.histories import BUILT, SUBMITTED, after, finished, leased, ran
 from tests.unit.test_environments import BUILT as ENV_BUILT
 

@@ -12,17 +12,17 @@ import click
 import msgspec
 import pytest
 
-from cutor.catalogue import Given
 from cutor.cli.env_list import lines, since, used_by
 from cutor.cli.gc import _agreed, _print_plan, plan_lines
 from cutor.cli.host_store import Store
 from cutor.cli.main import run
 from cutor.cli.quantities import Size, Span
-from cutor.collection import Planned
 from cutor.model.catalogue import Entry
 from cutor.model.collection import Kept, Plan, Taken, Wish
 from cutor.model.units import about, counted, size
 from cutor.nix.store_report import Inventory
+from cutor.operations.catalogue import Given
+from cutor.operations.collection import Planned
 
 MIB = 1 << 20
 TAKEN = Taken(key="a" * 64, because="not touched for long", frees_bytes=3 * MIB, stands=True, touched_s=0)

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from cutor.cli.live import TOLD_CHARACTERS, WAITING, Live
+from cutor.client.waiting import waiting_for
 from cutor.errors import WaitedTooLong
 from cutor.model.build_progress import BuildProgress
 from cutor.model.subjects import Address
 from cutor.roles.claims import NO_ROOM
-from cutor.waiting import waiting_for
 from tests.unit.test_cli_output import Terminal
 
 NO_ROOM_TEXT = NO_ROOM.decode()

@@ -19,7 +19,7 @@ from cutor.cli.options import EXIT_CODES
 from cutor.cli.quantities import Size, Span
 from cutor.containers.errors import ContainerError, EngineUnreachable
 from cutor.errors import DONE, INTERRUPTED, NOT_OK, REFUSED, UNAVAILABLE, WAITED_TOO_LONG, WaitedTooLong
-from cutor.journal_errors import SubmissionConflict, SubmissionUnknown
+from cutor.journal.errors import SubmissionConflict, SubmissionUnknown
 from cutor.model.codec import EventError
 from cutor.model.errors import InvalidPolicy, InvalidRequest
 from cutor.model.limits import Policy

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cutor.client.progress import progress, summarize
 from cutor.model.content import pack
 from cutor.model.events import (
     EVENT_TYPES,
@@ -18,7 +19,6 @@ from cutor.model.events import (
     Submitted,
     kind_of,
 )
-from cutor.progress import progress, summarize
 from tests.unit.histories import BUILT, OK, REQUEST, RUNNING, SUBMITTED, after, cache_built, finished, lease, leased, ran
 
 COMPILED_REQUEST = Submitted(

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from cutor import Client, CutorError, InvalidRequest, Policy, WaitedTooLong
-from cutor.client import address_of, check_timeout, load_request
+from cutor.client.client import address_of, check_timeout, load_request
+from cutor.client.waiting import waiting_for
 from cutor.errors import REFUSED
 from cutor.model.subjects import Address
-from cutor.waiting import waiting_for
 
 ADDRESS = Address("default", "a")
 LONGEST_LINE = 400

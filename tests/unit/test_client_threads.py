@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import asyncio, sys, threading, time, types, typing
-import cutor.client
+import cutor.client.client
 from cutor.bus.reading import Reading
 from cutor.config import parse
 from cutor.model.codec import decode_policy, encode

@@ -9,7 +9,7 @@ import pytest
 from cutor.bus.bodies import BodyRef as StoredBody
 from cutor.bus.bodies import chunks_of, reference_of
 from cutor.bus.errors import BodyCorrupt, BodyMissing, BusError, BusUnreachable
-from cutor.contents import Contents
+from cutor.journal.contents import Contents
 from cutor.model.codec import encode
 from cutor.model.content import BodyRef, Content, pack
 from cutor.model.errors import InvalidRequest

@@ -5,7 +5,7 @@ import subprocess
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutor.environment_report import SCRIPT, EnvironmentReport, Place, package, read_report
+from cutor.operations.environment_report import SCRIPT, EnvironmentReport, Place, package, read_report
 
 STORE = "/nix/store/n8ig4m26qdxx1b2fhifx8g51rhx45krx-bash-5.2.15"
 

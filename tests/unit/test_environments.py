@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cutor.bus.message import Stored
-from cutor.environments import Environments, Known
+from cutor.journal.environments import Environments, Known
 from cutor.model.codec import encode
 from cutor.model.content import pack
 from cutor.model.environments import EnvironmentBuilt, EnvironmentPinned, EnvironmentRemoved, Programs

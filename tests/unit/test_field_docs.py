@@ -5,9 +5,9 @@ import re
 import msgspec
 import pytest
 
-from cutor import client
 from cutor.bus import bodies
 from cutor.cli.field_docs import field_docs
+from cutor.client import client
 from cutor.model.build_progress import PIECE_CHARACTERS, BuildProgress
 from cutor.model.content import INLINE_BYTES, BodyRef, Content
 from cutor.model.decisions import ParkedResolved

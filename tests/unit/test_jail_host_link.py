@@ -11,8 +11,8 @@ import pytest
 from cutor.jail.inside.box import BoxError
 from cutor.jail.inside.host_link import Command, HostLink
 from cutor.jail.inside.nsjail_args import check_path
+from cutor.jail.inside.protocol import FrameReader, ProtocolError, decode_header, encode
 from cutor.jail.inside.worker_init import fault_message, kernel_version, stage_limits, variables_of
-from cutor.jail.protocol import FrameReader, ProtocolError, decode_header, encode
 from cutor.model.environments import pack_variables
 from cutor.model.limits import UNITS
 

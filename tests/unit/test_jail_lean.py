@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cutor.jail.lean import json_text, json_value, suppress
+from cutor.jail.inside.lean import json_text, json_value, suppress
 
 ROOT = Path(__file__).parents[2]
 FREE = {"typing", "re", "json", "enum", "collections", "contextlib", "functools", "signal", "socket", "warnings", "dataclasses"}
@@ -54,7 +54,7 @@ def python(text: str) -> str:
 def test_a_named_tuple_is_as_typings() -> None:
     lean = python(
         "sys.modules['cutor'] = type(sys)('cutor'); cutor = sys.modules['cutor']; cutor.__path__ = [sys.path[0] + '/cutor']\n"
-        f"from cutor.jail.lean import NamedTuple\nassert 'typing' not in sys.modules\n{RECORDS}"
+        f"from cutor.jail.inside.lean import NamedTuple\nassert 'typing' not in sys.modules\n{RECORDS}"
     )
     assert lean == python(f"from typing import NamedTuple\n{RECORDS}")
     assert "[True, True, True, True]" in lean

@@ -12,6 +12,7 @@ from cutor.containers.child import ContainerState
 from cutor.containers.errors import EngineFailure, EngineRefused, SessionFault
 from cutor.containers.host_config import Resources
 from cutor.jail import session as session_module
+from cutor.jail.inside.protocol import PROTOCOL_VERSION, FrameReader, decode_header, encode
 from cutor.jail.inside.resting import REST_SLACK_BYTES
 from cutor.jail.memory import (
     INIT_MEMORY_BYTES,
@@ -21,7 +22,6 @@ from cutor.jail.memory import (
     first_memory_bytes,
     stage_memory_bytes,
 )
-from cutor.jail.protocol import PROTOCOL_VERSION, FrameReader, decode_header, encode
 from cutor.jail.room import LOWERING, OWN_TASKS, ROOM_MEMORY_BYTES
 from cutor.jail.session import WorkerSession
 from cutor.jail.submission import EnvironmentMissing, Submission

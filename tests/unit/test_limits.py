@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from cutor.bus.bodies import MAX_BYTES
-from cutor.client import REQUEST_JSON_BYTES
+from cutor.client.client import REQUEST_JSON_BYTES
 from cutor.config import InvalidConfig, parse
-from cutor.jail.protocol import MAX_BODY_BYTES, MAX_HEADER_BYTES, encode
+from cutor.jail.inside.protocol import MAX_BODY_BYTES, MAX_HEADER_BYTES, encode
 from cutor.model.errors import InvalidPolicy, InvalidRequest
 from cutor.model.limits import (
     BOUND_CEILINGS,

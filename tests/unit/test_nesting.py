@@ -14,6 +14,7 @@ import pytest
 from cutor.bus.bulk.columns import Columns
 from cutor.bus.message import Stored
 from cutor.cli.events import _raw
+from cutor.journal.replay import _body
 from cutor.model.build_progress import decode_progress
 from cutor.model.codec import EventError, decode_policy, encode, version_of
 from cutor.model.decisions import ParkedResolved
@@ -27,7 +28,6 @@ from cutor.model.request import parse_request
 from cutor.model.subjects import EVENTS
 from cutor.projections.archive.references import references_in
 from cutor.projections.folds.readings import is_json, read
-from cutor.replay import _body
 from tests.unit.histories import SUBMITTED, leased
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from array import array
 
 import pytest
 
-from cutor.jail.protocol import Frame, ProtocolError
+from cutor.jail.inside.protocol import Frame, ProtocolError
 from cutor.nix.inside import inventory
 from cutor.nix.inside.inventory import INDEX, Closures, parse
 from cutor.nix.inside.store import StoreError

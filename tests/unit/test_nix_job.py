@@ -6,7 +6,7 @@ import pytest
 
 from cutor.jail.inside.host_link import Command
 from cutor.jail.inside.measure import Limits, Output, Result
-from cutor.jail.protocol import FrameReader, ProtocolError, decode_header
+from cutor.jail.inside.protocol import FrameReader, ProtocolError, decode_header
 from cutor.model.limits import DEFAULT_LIMITS
 from cutor.nix.inside.job import decode_job, refused, remaining, succeeded, together
 from cutor.nix.session import encode_job

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from cutor.jail.inside.protocol import Frame, ProtocolError
 from cutor.jail.measured import stage_report
-from cutor.jail.protocol import Frame, ProtocolError
 from cutor.model.environments import pack_variables
 from cutor.model.limits import DEFAULT_LIMITS
 from cutor.nix.inside.store import MAX_CLOSURE_PATHS

@@ -33,7 +33,7 @@ from cutor.roles.publishing import NotPublished, Publishing
 from tests.unit.test_nix_cache import SECRET
 
 if TYPE_CHECKING:
-    from cutor.journal import Journal
+    from cutor.journal.journal import Journal
     from cutor.model.limits import Policy
     from cutor.process.context import RoleContext
     from cutor.roles.claims import Claim

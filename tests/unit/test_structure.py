@@ -76,6 +76,14 @@ def test_every_module_belongs_to_one_part() -> None:
     assert {module: parts_of(module) for module in own_modules() if len(parts_of(module)) != 1} == {}
 
 
+def test_a_part_is_a_folder_of_its_name() -> None:
+    """Loose beside the packages are `config`, `logs`, and what is beneath everything."""
+    folders = {f"cutor.{path.parent.name}" for path in (ROOT / "cutor").glob("*/__init__.py")}
+    assert folders == {f"cutor.{part.name}" for part in PARTS} - {"cutor.config", "cutor.inside", "cutor.base"}
+    loose = {module for module in own_modules() if module.count(".") == 1} - folders - {"cutor.__main__"}
+    assert {part_of(module) for module in loose - {"cutor.config", "cutor.logs"}} == {"base"}
+
+
 def test_every_module_that_a_part_names_is_there() -> None:
     assert [module for part in PARTS for module in part.modules if module not in imports().modules] == []
 
@@ -165,4 +173,4 @@ def test_the_bus_knows_nothing_of_what_is_in_it() -> None:
 def test_there_is_a_core_to_look_at() -> None:
     names = {module.removeprefix("cutor.") for module in PURE}
     assert {"model.state", "model.decide", "model.events", "model.request", "model.messages"} <= names
-    assert {"errors", "progress", "text", "nix.key", "nix.settings", "bus.verdict", "bus.topology_file"} <= names
+    assert {"errors", "client.progress", "text", "nix.key", "nix.settings", "bus.verdict", "bus.topology_file"} <= names

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from cutor.client.submission_directory import read_directory, read_environment
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Bounds, Policy
 from cutor.model.request import Request
 from cutor.model.request_checks import validate
-from cutor.submission_directory import read_directory, read_environment
 
 BOUNDS = Bounds()
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -123,7 +123,7 @@ def test_a_file_that_somebody_takes_away_meanwhile_is_named(
             raise fault
         return real(what, *args, **more)
 
-    monkeypatch.setattr(f"cutor.submission_directory.os.{call}", failing)
+    monkeypatch.setattr(f"cutor.client.submission_directory.os.{call}", failing)
     with pytest.raises(InvalidRequest) as caught:
         read_directory(box, BOUNDS)
     assert str(caught.value) == f"files: 'zoo/bee' cannot be read: {fault.strerror}"
@@ -138,7 +138,7 @@ def test_a_directory_that_cannot_be_listed_is_named(box: Path, monkeypatch: pyte
             raise OSError(5, "Input/output error")
         return real(directory)
 
-    monkeypatch.setattr("cutor.submission_directory.os.listdir", failing)
+    monkeypatch.setattr("cutor.client.submission_directory.os.listdir", failing)
     with pytest.raises(InvalidRequest, match=r"^files: 'zoo/' cannot be read: Input/output error$"):
         read_directory(box, BOUNDS)
 

@@ -14,7 +14,7 @@ import os
 import stat
 import time
 
-from cutor.jail.lean import Final, Iterator, suppress
+from cutor.jail.inside.lean import Final, Iterator, suppress
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK

@@ -11,7 +11,7 @@ from __future__ import annotations
 # ruff: noqa: PTH110
 import os
 
-from cutor.jail.lean import Final, Literal, NamedTuple
+from cutor.jail.inside.lean import Final, Literal, NamedTuple
 
 ROOT: Final = "/sys/fs/cgroup"
 Version = Literal["v1", "v2"]

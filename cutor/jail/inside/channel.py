@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from cutor.jail.lean import Final, Mapping, NamedTuple, Sequence
+from cutor.jail.inside.lean import Final, Mapping, NamedTuple, Sequence
 
 _JOB: Final = struct.Struct("=IIII")
 _LIMIT: Final = struct.Struct("=QQQ")

@@ -6,7 +6,7 @@ from __future__ import annotations
 # ruff: noqa: PTH116, PTH120
 import os
 
-from cutor.jail.lean import Final
+from cutor.jail.inside.lean import Final
 
 UNFINISHED: Final = " (it is there, but its time or its owner is not that of a finished store path)"
 STORE_TIME_NS: Final = 1_000_000_000

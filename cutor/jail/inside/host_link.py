@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from cutor.jail.lean import Any, Final, Literal, NamedTuple, Sequence
-from cutor.jail.protocol import FrameReader, ProtocolError, decode_header, encode_prefix
+from cutor.jail.inside.lean import Any, Final, Literal, NamedTuple, Sequence
+from cutor.jail.inside.protocol import FrameReader, ProtocolError, decode_header, encode_prefix
 
 _READ_BYTES: Final = 1 << 18
 

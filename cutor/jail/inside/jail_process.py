@@ -9,8 +9,8 @@ import select
 import struct
 
 from cutor.jail.inside.channel import REPORT_BYTES, Kind, parse_report
+from cutor.jail.inside.lean import SIGCONT, SIGKILL, SIGSTOP, Final, NamedTuple, Sequence, pidfd_send_signal, suppress
 from cutor.jail.inside.nsjail_args import CHANNEL_FD, LOG_FD
-from cutor.jail.lean import SIGCONT, SIGKILL, SIGSTOP, Final, NamedTuple, Sequence, pidfd_send_signal, suppress
 
 LOG_BYTES: Final = 2048
 _CREDENTIALS: Final = struct.Struct("=3i")

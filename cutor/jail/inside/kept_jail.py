@@ -9,7 +9,7 @@ in a container that waits. What can't be relied on any more is thrown away: then
 from __future__ import annotations
 
 from cutor.jail.inside.jail_process import JailProcess
-from cutor.jail.lean import Final, Sequence
+from cutor.jail.inside.lean import Final, Sequence
 
 BUILD_S: Final = 20
 """How long nsjail may take to build a jail before it is given up."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 
 from cutor.jail.inside import box
+from cutor.jail.inside.lean import Final, suppress
 from cutor.jail.inside.nsjail_args import DEVICES, Bind, Layered, Masked, Mount, Tmpfs, check_path
-from cutor.jail.lean import Final, suppress
 
 STORE: Final = "/nix/store"
 BASE: Final = "/box/base"

@@ -6,7 +6,7 @@ import errno
 import os
 
 from cutor.jail.inside import channel
-from cutor.jail.lean import SIGKILL, Any, Final, Literal, NamedTuple, Sequence
+from cutor.jail.inside.lean import SIGKILL, Any, Final, Literal, NamedTuple, Sequence
 
 KilledBy = Literal["wall_time", "cpu_time", "memory", "stdout", "stderr", "store", "cancel"]
 

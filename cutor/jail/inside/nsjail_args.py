@@ -8,7 +8,7 @@ An overlay needs paths as they are while nsjail builds the new root, which it do
 
 from __future__ import annotations
 
-from cutor.jail.lean import Final, NamedTuple
+from cutor.jail.inside.lean import Final, NamedTuple
 
 NSJAIL: Final = "/opt/nsjail/bin/nsjail"
 JAIL_INIT: Final = "/opt/cutor/bin/jail-init"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cutor.jail.lean import Final
+from cutor.jail.inside.lean import Final
 
 _PIECE_BYTES: Final = 1 << 17
 _PIECE: Final = memoryview(bytearray(_PIECE_BYTES))

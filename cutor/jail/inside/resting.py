@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from cutor.jail.inside.cgroup import Cgroup
-from cutor.jail.lean import Final
+from cutor.jail.inside.lean import Final
 
 REST_NOISE_BYTES: Final = 1 << 20
 """How much more than expected is not waited for."""

@@ -20,10 +20,10 @@ from cutor.jail.inside import channel
 from cutor.jail.inside.cgroup import Cgroup
 from cutor.jail.inside.channel import Kind, Program, Report
 from cutor.jail.inside.jail_process import Ids, JailProcess
+from cutor.jail.inside.lean import Callable, Final, Literal, NamedTuple, Protocol, Sequence
 from cutor.jail.inside.measure import MS_NS, KilledBy, Limits, Output, Result, Seen, conclude, cpu_wait_ns, rlimits
 from cutor.jail.inside.meter import Meter
 from cutor.jail.inside.pumps import Feed, Sink
-from cutor.jail.lean import Callable, Final, Literal, NamedTuple, Protocol, Sequence
 
 SETUP_S: Final = 20
 """How long nsjail may take to build a jail (10 ms on an idle machine) before that is a fault."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cutor.jail.lean import Final, NamedTuple
+from cutor.jail.inside.lean import Final, NamedTuple
 
 PLACES: Final = ("/box", "/copies", "/tmp")  # noqa: S108 (the container's own)
 """All that a runner's container can write to, each a file system of its own."""

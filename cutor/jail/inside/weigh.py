@@ -11,7 +11,7 @@ import os
 import stat
 
 from cutor.jail.inside.box import INODE_BYTES, extents, held_bytes
-from cutor.jail.lean import Final, Iterable
+from cutor.jail.inside.lean import Final, Iterable
 
 NAME_BYTES: Final = 256
 """What a further name of a file takes (measured: 205), and what is believed of a file that could not be looked at."""

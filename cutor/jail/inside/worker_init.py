@@ -34,14 +34,14 @@ from cutor.jail.inside.closure import LOOK_BYTES, look_at, vanished
 from cutor.jail.inside.host_link import Command, HostLink
 from cutor.jail.inside.kept_jail import KeptJail
 from cutor.jail.inside.layout import BASE, COPIES, COPY, mounts_of, prepare, put_links, remove_links
+from cutor.jail.inside.lean import SIGKILL, Any, Final
 from cutor.jail.inside.measure import NOT_EXECUTABLE, Limits, Output, Result
 from cutor.jail.inside.nsjail_args import Jail, nsjail_command
+from cutor.jail.inside.protocol import PROTOCOL_VERSION, ProtocolError
 from cutor.jail.inside.resting import resting_bytes
 from cutor.jail.inside.stage import run_stage
 from cutor.jail.inside.traces import Traces, left_behind, traces
 from cutor.jail.inside.weigh import weigh
-from cutor.jail.lean import SIGKILL, Any, Final
-from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
 
 CLEAR_S: Final = 3.0
 """How long clearing a box away may take: 65,000 files take a tenth of it."""

@@ -34,9 +34,9 @@ from cutor.jail.inside.host_link import HostLink
 from cutor.jail.inside.jail_process import Ids
 from cutor.jail.inside.measure import Limits, Result
 from cutor.jail.inside.nsjail_args import Jail, nsjail_command
+from cutor.jail.inside.protocol import PROTOCOL_VERSION, ProtocolError
 from cutor.jail.inside.stage import run_stage
 from cutor.jail.inside.worker_init import MASKED_SINCE, kernel_version
-from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
 from cutor.nix.inside import daemon, jails, mending, namespace, network_filter, store
 from cutor.nix.inside.additions import Additions
 from cutor.nix.inside.daemon import Daemon, DaemonError

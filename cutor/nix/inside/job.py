@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from cutor.jail.inside.host_link import Command
 from cutor.jail.inside.measure import Limits, Output, Result
+from cutor.jail.inside.protocol import ProtocolError
 from cutor.jail.inside.worker_init import stage_limits
-from cutor.jail.protocol import ProtocolError
 
 COMMAND: Final = "build"
 

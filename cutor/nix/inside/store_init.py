@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cutor.jail.inside.host_link import Command, HostLink
-from cutor.jail.protocol import PROTOCOL_VERSION, ProtocolError
+from cutor.jail.inside.protocol import PROTOCOL_VERSION, ProtocolError
 from cutor.nix.inside import cache, collection, namespace, ownership, store
 from cutor.nix.inside.build_init import IN_NAMESPACE, nix_version
 from cutor.nix.inside.cache import CopyRefused

@@ -14,7 +14,7 @@ from typing import Final
 from cutor.bus import horizon
 from cutor.bus.connection import Bus
 from cutor.bus.horizon import GRACE_S, Horizon
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
 from cutor.model.subjects import BODIES
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.kept import kept_as_sealed

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cutor.bus.bodies import Bodies, BodyRef, body_subject
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BodyCorrupt, BodyMissing
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
 from cutor.model.subjects import BODIES
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveError, ArchiveUnusable
 from cutor.projections.archive.place import Archive

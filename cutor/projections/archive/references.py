@@ -16,16 +16,16 @@ import msgspec
 from cutor.bus.bodies import BodyRef, body_subject, check_reference
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BodyCorrupt
-from cutor.environments import Environments
-from cutor.journal import Journal
+from cutor.journal.environments import Environments
+from cutor.journal.journal import Journal
+from cutor.journal.parked import ParkedSubmissions
+from cutor.journal.versions import EventNewer
 from cutor.model.environments import EnvironmentBuilt, EnvironmentRemoved
 from cutor.model.messages import SUBMITTED, Unreadable, read_environment, read_message
 from cutor.model.nesting import check_nesting
 from cutor.model.state import TERMINAL, Folding, Stamp, outline
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, Address, parse_environment_subject, parse_event_subject
-from cutor.parked import ParkedSubmissions
 from cutor.projections.archive.unended import Message
-from cutor.versions import EventNewer
 
 MARK: Final = b'"sha256"'
 """Stands in every message that has a reference, as cutor writes it."""

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from cutor.bus.connection import Bus
 from cutor.bus.letting_go import check_purge, let_go
 from cutor.errors import REFUSED
-from cutor.journal import Journal
+from cutor.journal.journal import Journal
 from cutor.model.state import TERMINAL
 from cutor.model.subjects import EVENTS, Address
 from cutor.projections.archive.errors import ArchiveError, ArchiveForeign

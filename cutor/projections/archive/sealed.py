@@ -1,4 +1,4 @@
-"""The archive on this host, for whoever misses what a stream has let go of (`cutor.past.Sealed`).
+"""The archive on this host, for whoever misses what a stream has let go of (`cutor.journal.past.Sealed`).
 
 DuckDB is imported once there is one to ask.
 """
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BodyCorrupt
+from cutor.journal.past import NO_ARCHIVE, first_kept
 from cutor.model.subjects import EVENTS, Address
-from cutor.past import NO_ARCHIVE, first_kept
 
 if TYPE_CHECKING:
     from cutor.projections.archive.joined import Joined

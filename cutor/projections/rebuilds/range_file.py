@@ -18,6 +18,7 @@ import duckdb
 
 from cutor.bus.connection import Bus
 from cutor.errors import REFUSED, CutorError
+from cutor.journal.replay import Span
 from cutor.model.subjects import EVENTS
 from cutor.projections.archive.place import Archive
 from cutor.projections.errors import ViewsUnwritable
@@ -26,7 +27,6 @@ from cutor.projections.rebuilds.start import Way
 from cutor.projections.session import one_line
 from cutor.projections.views_file import held, put_in_place
 from cutor.projections.views_paths import beside, wal_path
-from cutor.replay import Span
 
 PART_RULES: Final = "part of a log"
 """Stands for the digest of the rules in a file that does not begin where the log does: no projector goes on with it."""

@@ -34,8 +34,8 @@ from cutor.containers.host_config import (
 )
 from cutor.containers.seccomp import program_policy
 from cutor.containers.surplus import Surplus
+from cutor.jail.inside.protocol import Frame, FrameReader, encode
 from cutor.jail.memory import first_memory_bytes
-from cutor.jail.protocol import Frame, FrameReader, encode
 from cutor.jail.room import OWN_TASKS
 from cutor.jail.session import WorkerSession
 from cutor.jail.submission import Submission

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Final, Literal, NamedTuple
 
-from cutor.client import Client
+from cutor.client.client import Client
 from cutor.containers.engine import Engine
-from cutor.environments import Environments
+from cutor.journal.environments import Environments
 from cutor.model.environments import unpack_variables
 from cutor.model.events import CacheBuilt
 from cutor.model.limits import RequestedLimits, resolve_all

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
-from cutor.client import Client
+from cutor.client.client import Client
 from cutor.model.events import CacheBuilt, Compiled, Event, Finished, Leased, Ran, Stage, Submitted, kind_of
 from cutor.model.subjects import Address
 from tests.bench.performance.cases import Case

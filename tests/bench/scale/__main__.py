@@ -21,9 +21,9 @@ from typing import Final, NamedTuple
 import uvloop
 from aiodocker import DockerError
 
-from cutor.client import Client
-from cutor.environments import Environments
+from cutor.client.client import Client
 from cutor.errors import CutorError
+from cutor.journal.environments import Environments
 from cutor.model.subjects import ENVIRONMENTS, Address, environment_subject
 from cutor.nix.settings import NixSettings
 from tests.bench import kept

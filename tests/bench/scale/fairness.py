@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from cutor.client import Client
+from cutor.client.client import Client
 from cutor.nix.settings import NixSettings
 from tests.bench.lives import publish
 from tests.bench.performance.producers import Producer

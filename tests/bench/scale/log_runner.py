@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 
 from cutor.config import Config
-from cutor.environments import Environments
+from cutor.journal.environments import Environments
 from cutor.model.events import Finished, Ran, Role, Stage
 from cutor.model.limits import resolve_all
 from cutor.process.context import RoleContext

@@ -16,13 +16,14 @@ from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
 from cutor.bus.errors import AppendUnconfirmed, BusUnreachable, FenceConflict
 from cutor.bus.verdict import Appended as BusAppended
-from cutor.contents import Contents
-from cutor.history import Entry, Histories
-from cutor.journal_errors import (
+from cutor.journal.contents import Contents
+from cutor.journal.errors import (
     JournalBusy,
     SubmissionConflict,
     SubmissionUnconfirmed,
 )
+from cutor.journal.history import Entry, Histories
+from cutor.journal.past import Sealed
 from cutor.model.codec import encode
 from cutor.model.content import INLINE_BYTES
 from cutor.model.decide import decide_submit, event_message_id
@@ -31,7 +32,6 @@ from cutor.model.messages import Unreadable
 from cutor.model.request import ValidRequest, digest, size_bytes
 from cutor.model.state import Stamp, Submission, evolve, initial
 from cutor.model.subjects import EVENTS, Address, event_subject, fence
-from cutor.past import Sealed
 
 CONFLICTS_AT_MOST: Final = 100
 """Times an append is decided anew before `JournalBusy`, about 9 s: more than any healthy submission has events in that time."""

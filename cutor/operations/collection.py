@@ -18,15 +18,15 @@ from typing import Final, NamedTuple
 import msgspec
 
 from cutor.bus.connection import Bus
-from cutor.catalogue import Catalogue
 from cutor.containers.engine import Engine
 from cutor.containers.labels import RELEASES_LABEL, USER_LABEL
-from cutor.environments import Environments
+from cutor.journal.environments import Environments
 from cutor.model.collection import Plan, Taken, Wish, plan
 from cutor.model.environments import EnvironmentRemoved
 from cutor.nix.settings import NixSettings
 from cutor.nix.store_report import Collected, Inventory
 from cutor.nix.store_session import OnCount, StoreBusy, StoreSession
+from cutor.operations.catalogue import Catalogue
 from cutor.roles.collections import AT_WORK, give_up_roots, keys_in_use, runs_in, trim_roots
 
 WAIT_S: Final = 120.0

@@ -1,7 +1,7 @@
 """The environments of a stack, as its views know them: with sizes, builds, hits and last use.
 
-Whoever decides by it (a pin, a removal) does so under the fence of the environment's own events (`cutor.environments`): the
-views say what there is to decide about.
+Whoever decides by it (a pin, a removal) does so under the fence of the environment's own events
+(`cutor.journal.environments`): the views say what there is to decide about.
 """
 
 from __future__ import annotations

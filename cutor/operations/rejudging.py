@@ -15,8 +15,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from cutor.errors import REFUSED, CutorError
-from cutor.journal import Journal
-from cutor.journal_errors import SubmissionConflict
+from cutor.journal.errors import SubmissionConflict
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import read_policy
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Policy
 from cutor.model.rejudgement import LABEL, Rejudged, labelled, rejudged_id
@@ -26,7 +27,6 @@ from cutor.model.state import Submission
 from cutor.model.subjects import SUBMISSION_ID, TENANT, Address
 from cutor.projections.queries.client import query
 from cutor.projections.queries.questions import LONGEST_TIMEOUT_S
-from cutor.stack_policy import read_policy
 
 AT_ONCE: Final = 8
 """Submissions that are read and handed in at one time."""

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from cutor.bus.connection import Bus
 from cutor.bus.errors import FenceConflict
 from cutor.bus.message import Stored
+from cutor.journal.versions import Versions
 from cutor.model.codec import encode
 from cutor.model.environments import (
     Environment,
@@ -24,7 +25,6 @@ from cutor.model.environments import (
 )
 from cutor.model.messages import Unreadable, read_environment
 from cutor.model.subjects import ENVIRONMENTS, environment_subject
-from cutor.versions import Versions
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from typing import Final, NamedTuple
 
 from cutor.bus.connection import Bus
 from cutor.bus.message import Stored
-from cutor.journal_errors import PrefixLost, SubmissionUnknown, unknown
+from cutor.journal.errors import PrefixLost, SubmissionUnknown, unknown
+from cutor.journal.past import NothingSealed, PastSubmissions, Sealed
+from cutor.journal.versions import Versions
 from cutor.model.events import PASSING_KINDS
 from cutor.model.messages import SUBMITTED, Message, Unreadable, is_malformed, read_message
 from cutor.model.state import Folding, Stamp, Submission, evolve
 from cutor.model.subjects import EVENTS, Address, event_subject, fence
-from cutor.past import NothingSealed, PastSubmissions, Sealed
-from cutor.versions import Versions
 
 WATCH_PATIENCE_S: Final = 30.0
 """How long who watches a submission waits for a server that went away: a restart takes less, a stack that is down stays so."""

@@ -20,8 +20,9 @@ import msgspec
 
 from cutor.bus.errors import FenceConflict, StreamMissing
 from cutor.errors import REFUSED, CutorError
-from cutor.journal import Journal
-from cutor.journal_errors import SubmissionConflict, SubmissionUnknown
+from cutor.journal.errors import SubmissionConflict, SubmissionUnknown
+from cutor.journal.journal import Journal
+from cutor.journal.stack_policy import read_policy
 from cutor.model.codec import encode
 from cutor.model.decisions import ParkedResolved, retry_ids
 from cutor.model.errors import InvalidRequest
@@ -51,7 +52,6 @@ from cutor.model.subjects import (
     parse_event_subject,
     parse_parked_subject,
 )
-from cutor.stack_policy import read_policy
 
 AT_ONCE: Final = 16
 """Submissions that are read at one time."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 
-from cutor.jail.lean import Any, Final, NamedTuple, json_text, json_value
+from cutor.jail.inside.lean import Any, Final, NamedTuple, json_text, json_value
 
 PROTOCOL_VERSION = 5
 """Of the frames' contents. The child image carries it as its label ``cutor.protocol``, and an init's first frame as a field."""

@@ -22,12 +22,17 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from cutor.build_progress import with_progress
 from cutor.bus.connection import Bus
 from cutor.bus.errors import AddressInvalid, AppendUnconfirmed
+from cutor.client.progress import progress, summarize
+from cutor.client.submission_directory import read_directory, shown_path
+from cutor.client.waiting import waiting_for
 from cutor.config import Config, Surroundings, load
 from cutor.errors import WaitedTooLong
-from cutor.journal import Journal
+from cutor.journal.build_progress import with_progress
+from cutor.journal.journal import Journal
+from cutor.journal.parked import LIST_DEFAULT, Drop, ParkedSubmissions, Retry
+from cutor.journal.stack_policy import read_policy
 from cutor.model.build_progress import BuildProgress
 from cutor.model.content import decode_request_text
 from cutor.model.decide import decide_cancel
@@ -39,16 +44,11 @@ from cutor.model.request_checks import validate
 from cutor.model.result import Result, result, rfc3339
 from cutor.model.state import Status, Submission
 from cutor.model.subjects import Address, check_address, parse_event_subject
-from cutor.parked import LIST_DEFAULT, Drop, ParkedSubmissions, Retry
-from cutor.progress import progress, summarize
 from cutor.projections.archive.sealed import Sealed
 from cutor.projections.queries.client import Table, query
 from cutor.projections.queries.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, Parameters
 from cutor.stack.current import CurrentStack
 from cutor.stack.finding import find_server, named_server
-from cutor.stack_policy import read_policy
-from cutor.submission_directory import read_directory, shown_path
-from cutor.waiting import waiting_for
 
 REQUEST_JSON_BYTES: Final = 256 << 20
 """A request's JSON is read up to this size; the stack's policy bounds what is in it, decoded, to much less."""

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from graphviz import Digraph
 
-from docs.drawing.look import CHILD, FOREIGN, PURE, ROLE, diagram, label
+from docs.drawing.look import CHILD, FOREIGN, NO_BREAK, PURE, ROLE, beside, diagram, label
 from docs.drawing.parts import PARTS, Part, reduced
 
 ABOUT: Final = "The parts of cutor from above to below; an arrow goes from a part to one that it imports."
@@ -15,7 +15,6 @@ ABOUT: Final = "The parts of cutor from above to below; an arrow goes from a par
 
 CHARACTERS: Final = 24
 """Of one line in a box, about."""
-NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 
 
 class Foreign(NamedTuple):
@@ -48,8 +47,8 @@ def components() -> Digraph:
     for importer, imported in sorted(reduced(), key=lambda pair: (order.index(pair[0]), order.index(pair[1]))):
         graph.edge(importer, imported)
     for foreign in FOREIGNERS:
-        graph.edge(foreign.part, foreign.name, label=foreign.by, style="dashed")
-    graph.edge("engine", "inside", label="starts", style="dashed")
+        graph.edge(foreign.part, foreign.name, label=beside(foreign.by), style="dashed")
+    graph.edge("engine", "inside", label=beside("starts"), style="dashed")
     return graph
 
 

@@ -18,6 +18,7 @@ PURE: Final = "#dcfce7"
 PLAIN: Final = "#f1f5f9"
 FOREIGN: Final = "#fef3c7"
 """What is not cutor's: servers, engines; a stream of the server's."""
+NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 CHILD: Final = "#fee2e2"
 """What is beside user code; an end that is no result."""
 
@@ -42,6 +43,11 @@ def label(title: str, *lines: str) -> str:
 def named(events: Iterable[str]) -> str:
     """Return the label of an arrow, a line an event, with some room beside the arrow."""
     return "\\n".join(f" {event} " for event in events)
+
+
+def beside(text: str) -> str:
+    """Return the label of an arrow that leans, with more room between the two."""
+    return f"{NO_BREAK * 3}{text}{NO_BREAK}"
 
 
 def escaped(text: str) -> str:

@@ -20,6 +20,7 @@ from graphviz import Digraph
 from docs.drawing.components import components
 from docs.drawing.environments import environments
 from docs.drawing.flow import flow
+from docs.drawing.life import life
 from docs.drawing.states import states
 
 DIRECTORY: Final = Path(__file__).resolve().parents[1] / "diagrams"
@@ -28,6 +29,7 @@ DIAGRAMS: Final[Mapping[str, Callable[[], Digraph]]] = {
     "states": states,
     "environments": environments,
     "flow": flow,
+    "life": life,
 }
 """Every diagram, by the name of its files."""
 DIGEST: Final = re.compile(r"<!-- made of (\S+)\.dot, sha256 ([0-9a-f]{64}) -->")

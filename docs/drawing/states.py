@@ -7,7 +7,7 @@ from typing import Final
 from graphviz import Digraph
 
 from cutor.model.state import TERMINAL, TRANSITIONS
-from docs.drawing.look import CHILD, INK, LINE, PURE, ROLE, diagram, named
+from docs.drawing.look import CHILD, INK, LINE, PURE, ROLE, beside, diagram, named
 
 ABOUT: Final = (
     "The states of a submission; an arrow has the names of the events that lead from one to the next. One that begins at the "
@@ -48,7 +48,8 @@ def states() -> Digraph:
         if before == "frame":
             graph.edge(PASSING[-1], after, label=named(events), ltail="cluster_passing")
         else:
-            graph.edge(before, after, label=named(events))
+            crosses = after in TERMINAL and before in PASSING
+            graph.edge(before, after, label=beside(named(events)) if crosses else named(events))
     return graph
 
 

@@ -15,10 +15,12 @@ import pytest
 
 from cutor.metrics.statistics import RoleName
 from cutor.model.environments import Environment, evolve_environment
+from cutor.model.events import Leased, kind_of
 from cutor.model.state import TERMINAL, TRANSITIONS
-from docs.drawing import components, environments, rendering
+from docs.drawing import components, environments, life, rendering
 from docs.drawing.accounts import TENANT, streams, users
 from docs.drawing.parts import PARTS, reduced
+from docs.pages.samples import LIFE
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -125,6 +127,37 @@ def test_the_environments_show_every_kind_of_event_that_changes_a_state() -> Non
     assert {event.__struct_config__.tag for event in environments.EVENTS.values()} == set(environments.EVENTS)
     unpinned = evolve_environment(Environment(key="k"), environments.EVENTS["env-unpinned"], 1)
     assert environments.state_of(unpinned) == environments.state_of(Environment(key="k"))
+
+
+def test_the_life_shows_who_appends_what_and_whom_it_is_delivered_to() -> None:
+    """In the order of the example, whose events are folded without a stray."""
+    told = life.arrows()
+    events = [(arrow.begin, arrow.text) for arrow in told if arrow.what == "event"]
+    assert [kind for _, kind in events] == [kind_of(event) for event in LIFE]
+    allowed = {user.name: {subject.rpartition(".")[2] for subject in user.publishes} for user in users()}
+    assert [(who, kind) for who, kind in events if kind not in allowed[who]] == []
+    begins = {event.lease.role for event in LIFE if isinstance(event, Leased)}
+    assert begins == {who for who, kind in events if kind == "leased"} == {"builder", "runner"}
+    deliveries = [(arrow.end, arrow.text) for arrow in told if arrow.what == "delivery"]
+    assert deliveries == [("builder", "delivery of submitted"), ("runner", "delivery of cache-built")]
+    statuses = [arrow.status for arrow in told if arrow.status]
+    assert statuses == ["SUBMITTED", "DEPENDENCIES_INSTALLED", "COMPILED", "FINISHED"]
+    assert [arrow.begin for arrow in told if arrow.text == "acknowledges"] == ["builder", "runner"]
+    assert {arrow.end for arrow in told} == {"EVENTS", "builder", "runner", "producer", "projector"}
+
+
+def test_the_life_draws_every_arrow_once_with_its_text() -> None:
+    dot, told = rendering.source("life"), life.arrows()
+    drawn = [(begin, end) for begin, end, _ in arrows("life") if not end.endswith(" ends")]
+    assert drawn == [(f"{row} {arrow.begin}", f"{row} {arrow.end}") for row, arrow in enumerate(told, start=1)]
+    assert all(f">{arrow.text}<" in dot for arrow in told)
+
+
+def test_a_life_that_a_user_may_not_append_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    only = [user for user in users() if user.name != "runner"]
+    monkeypatch.setattr(life, "users", lambda: only)
+    with pytest.raises(AssertionError):
+        life.arrows()
 
 
 def test_the_flow_shows_who_appends_and_who_takes() -> None:

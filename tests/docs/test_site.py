@@ -77,11 +77,12 @@ def test_every_page_of_the_docs_is_in_the_site(site: Path) -> None:
     assert [str(path) for path in sources if not (site / path.with_suffix(".html")).exists()] == []
 
 
-def broken(path: Path, link: str) -> bool:
+def broken(path: Path, link: str, site: Path) -> bool:
     parts = urlsplit(link)
     if parts.scheme or parts.netloc:
         return False
-    target = path if not parts.path else (path.parent / unquote(parts.path)).resolve()
+    begin = site if parts.path.startswith("/") else path.parent
+    target = path if not parts.path else (begin / unquote(parts.path).removeprefix("/")).resolve()
     if not target.is_file():
         return True
     return bool(parts.fragment) and target.suffix == ".html" and unquote(parts.fragment) not in page(target).anchors
@@ -90,7 +91,31 @@ def broken(path: Path, link: str) -> bool:
 def test_no_link_is_broken(site: Path) -> None:
     links = {(path, link) for path, found in pages(site) for link in found.links}
     assert len(links) > 1000
-    assert sorted(f"{path.relative_to(site)}: {link}" for path, link in links if broken(path, link)) == []
+    assert sorted(f"{path.relative_to(site)}: {link}" for path, link in links if broken(path, link, site)) == []
+
+
+def test_a_page_that_is_not_there_is_said_in_a_page_that_needs_no_other_file(site: Path) -> None:
+    """A server shows it under any address, so what it fetched by a relative one would be missing, too."""
+    missing = page(site / "404.html")
+    assert missing.loaded == []
+    assert {"/docs/index.html", "/search.html"} <= set(missing.links)
+    assert all(link.startswith("/") for link in missing.links)
+
+
+def test_every_page_has_a_title_of_its_own(site: Path) -> None:
+    titles = {path: re.findall(r"<title>(.*?)</title>", path.read_text())[:1] for path, _ in pages(site)}
+    named = {path: found[0] for path, found in titles.items() if path.relative_to(site).parts[0] == "docs"}
+    assert len(named) > 100
+    assert sorted({name for name in named.values() if list(named.values()).count(name) > 1}) == []
+    assert [path for path, found in titles.items() if not found or not found[0].strip()] == []
+
+
+def test_search_needs_no_server(site: Path) -> None:
+    """A browser opens files without a server, and fetches none of them by a script: so the index is a script itself."""
+    assert (site / "searchindex.js").read_text().startswith("Search.setIndex(")
+    assert any(link.startswith("searchindex.js") for link in page(site / "search.html").loaded)
+    terms = (site / "searchindex.js").read_text()
+    assert [word for word in ("leas", "jail", "tenant", "rejudg") if f'"{word}' not in terms] == []
 
 
 def test_links_to_sources_lead_to_a_view_of_them(site: Path) -> None:

@@ -8,8 +8,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from cutor.cli.checks import examine
-from cutor.cli.findings import Finding
+from cutor.cli.checks.examination import examine
+from cutor.cli.checks.findings import Finding
 from cutor.cli.limits_table import print_limits
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutor.cli.limit_checks import WALL_FACTOR, Machine, check_limits
+from cutor.cli.checks.limits import WALL_FACTOR, Machine, check_limits
 from cutor.cli.limits_table import LIMIT_WORDS, shown_limits, value_text
 from cutor.config import LIMIT_CEILINGS, Config
 from cutor.containers.host_config import RunnerStorage

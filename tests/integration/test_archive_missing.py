@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.cli.archive_checks import check_archive
-from cutor.cli.serving_checks import check_projector
+from cutor.cli.checks.archive import check_archive
+from cutor.cli.checks.serving import check_projector
 from cutor.projections.archive.errors import MessagesMissing
 from cutor.projections.archive.manifest import Manifest
 from cutor.projections.archive.place import MANIFEST, Archive

@@ -15,7 +15,7 @@ from cutor.bus.errors import BusUnreachable, NotPermitted
 from cutor.bus.letting_go import PurgeDenied, let_go
 from cutor.bus.server_file import RETENTION_USER, USER
 from cutor.bus.topology import apply, default_text, parse
-from cutor.cli.archive_checks import check_archive
+from cutor.cli.checks.archive import check_archive
 from cutor.journal.errors import SubmissionConflict
 from cutor.journal.journal import Journal, backup
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign, GapRefused

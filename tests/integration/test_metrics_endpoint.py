@@ -15,7 +15,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.topology import apply, default_text
 from cutor.bus.topology_file import parse
-from cutor.cli.metrics_checks import check_metrics
+from cutor.cli.checks.metrics import check_metrics
 from cutor.config import Config
 from cutor.journal.journal import Journal
 from cutor.journal.stack_policy import publish_policy

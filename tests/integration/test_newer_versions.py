@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cutor.bus.connection import Bus
+from cutor.cli.checks.versions import check_versions
 from cutor.cli.env_pin import _pin
-from cutor.cli.version_checks import check_versions
 from cutor.client.client import Client
 from cutor.journal.environments import Environments
 from cutor.journal.journal import Journal

@@ -23,7 +23,7 @@ from cutor.bus.embedded import find_binary
 from cutor.bus.errors import BusUnreachable
 from cutor.bus.topology import apply, default_text, parse
 from cutor.bus.topology_diff import Topology
-from cutor.cli.serving_checks import check_projector
+from cutor.cli.checks.serving import check_projector
 from cutor.model.codec import encode
 from cutor.model.environments import EnvironmentRemoved
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, environment_subject

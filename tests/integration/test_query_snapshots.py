@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from cutor.cli.answer_checks import judge
+from cutor.cli.checks.answers import judge
 from cutor.projections.queries import workers
 from cutor.projections.queries.link import LINE_BYTES, Held, Hold, Link
 from cutor.projections.queries.snapshots import ATTEMPTS, Snapshots

@@ -1,6 +1,6 @@
 """What `cutor doctor` makes of the path that a question sees of the copy of the views."""
 
-from cutor.cli.answer_checks import judge
+from cutor.cli.checks.answers import judge
 
 
 def test_a_copy_that_is_alone_in_its_root_is_as_it_should_be() -> None:

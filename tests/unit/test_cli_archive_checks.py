@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cutor.cli.archive_checks import judge_archive
-from cutor.cli.storage_checks import Filled, check_disks, filled, judge_disk, judge_storage
+from cutor.cli.checks.archive import judge_archive
+from cutor.cli.checks.storage import Filled, check_disks, filled, judge_disk, judge_storage
 from cutor.projections.archive.manifest import VERSION, Manifest
 from cutor.projections.archive.reports import StreamReport
 from cutor.projections.settings import ArchiveSettings

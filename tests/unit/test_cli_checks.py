@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutor.cli import checks, machine_checks
+from cutor.cli.checks import examination, machine
 from cutor.config import parse
 from cutor.containers import control_group
 
@@ -28,7 +28,7 @@ def version_1(root: Path, *controllers: str) -> Path:
 
 
 def said(root: Path) -> tuple[str, str]:
-    finding = machine_checks.check_control_groups(root)
+    finding = machine.check_control_groups(root)
     return finding.verdict, finding.detail
 
 
@@ -92,6 +92,6 @@ def test_who_may_not_write_has_no_watermark(tmp_path: Path, monkeypatch: pytest.
 def test_an_edited_configuration_is_another_one_and_a_pinned_image_is_not() -> None:
     own = parse(b"[runner]\nslots = 1\n", "own.toml")
     pinned = parse(b"[runner]\nslots = 1\n[docker]\nimage = 'cutor-child:0123456789abcdef'\n", "stack.toml")
-    assert not checks.is_edited(own, pinned)
-    assert checks.is_edited(parse(b"", "own.toml"), pinned)
-    assert checks.is_edited(parse(b"[runner]\nslots = 1\n[docker]\nhost = 'unix:///x'\n", "own.toml"), pinned)
+    assert not examination.is_edited(own, pinned)
+    assert examination.is_edited(parse(b"", "own.toml"), pinned)
+    assert examination.is_edited(parse(b"[runner]\nslots = 1\n[docker]\nhost = 'unix:///x'\n", "own.toml"), pinned)

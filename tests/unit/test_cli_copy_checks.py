@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cutor.cli.copy_checks import judge_copies
+from cutor.cli.checks.copies import judge_copies
 
 
 def info(replicas: int = 3, leader: str = "n1", **copies: dict[str, Any]) -> dict[str, Any]:

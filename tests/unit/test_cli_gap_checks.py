@@ -1,6 +1,6 @@
 """When doctor tells of gaps."""
 
-from cutor.cli.gap_checks import judge
+from cutor.cli.checks.gaps import judge
 
 
 def test_none_is_well() -> None:

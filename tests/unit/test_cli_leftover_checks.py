@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cutor.cli.leftover_checks import Place, judge, labelled_places
+from cutor.cli.checks.leftovers import Place, judge, labelled_places
 from cutor.containers.engine import ContainerSummary
 from cutor.containers.host_config import Identity, use_mark
 from cutor.containers.labels import DATA_LABEL

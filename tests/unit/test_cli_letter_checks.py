@@ -2,7 +2,7 @@
 
 import pytest
 
-from cutor.cli.letter_checks import OLD_S, judge
+from cutor.cli.checks.letters import OLD_S, judge
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cutor.cli.findings import Finding
-from cutor.cli.limit_checks import Machine, check_limits, this_machine
+from cutor.cli.checks.findings import Finding
+from cutor.cli.checks.limits import Machine, check_limits, this_machine
 from cutor.cli.limits_table import shown_limits
 from cutor.config import parse
 from cutor.model.limits import GIB

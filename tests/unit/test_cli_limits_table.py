@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from cutor.cli.findings import ok
+from cutor.cli.checks.findings import ok
 from cutor.cli.limits_table import BOUND_WORDS, LIMIT_WORDS, bound_rows, limit_rows, print_limits, shown_limits, value_text
 from cutor.model.limits import DEFAULT_LIMITS, STAGE_KINDS, UNITS, Bounds, Policy
 from cutor.model.units import span

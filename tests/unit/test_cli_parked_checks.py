@@ -2,7 +2,7 @@
 
 import pytest
 
-from cutor.cli.parked_checks import judge
+from cutor.cli.checks.parked import judge
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cutor.cli.space_checks import judge_environments, judge_store_space
+from cutor.cli.checks.space import judge_environments, judge_store_space
 
 GIB = 1 << 30
 

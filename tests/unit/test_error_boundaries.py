@@ -34,7 +34,7 @@ BOUNDARIES = {
     "metrics/endpoint.py Endpoint._converse": "one scrape: logged, and the connection closed",
     "projections/queries/service.py QueryService._serve": "one question: logged, and who asked is told",
     "projections/rebuilds/service.py _Job._rebuild": "one rebuild: logged, told, and the old views stay",
-    "cli/checks.py _guarded": "one part of doctor's: a finding of its own",
+    "cli/checks/examination.py _guarded": "one part of doctor's: a finding of its own",
     # what a role does beside its work, and does again
     "containers/facts.py Facts._listen": "Docker is asked each time meanwhile",
     "containers/pool.py Pool._add": "the next container is made when it is wanted",

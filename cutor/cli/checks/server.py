@@ -9,8 +9,8 @@ from cutor.bus.errors import StreamMissing
 from cutor.bus.server_file import ALWAYS_SYNC, sync_interval_of
 from cutor.bus.topology import plan
 from cutor.cli.changes import change_text, fields_text, policy_changes
+from cutor.cli.checks.findings import Finding, fail, ok, warn
 from cutor.cli.failures import line_of
-from cutor.cli.findings import Finding, fail, ok, warn
 from cutor.cli.limits_table import shown_limits
 from cutor.config import Config
 from cutor.errors import CutorError

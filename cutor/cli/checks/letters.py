@@ -10,7 +10,7 @@ from typing import Final
 from cutor.bus.connection import Bus
 from cutor.bus.errors import StreamMissing
 from cutor.bus.message import parse_time_ns
-from cutor.cli.findings import Finding, ok, warn
+from cutor.cli.checks.findings import Finding, ok, warn
 from cutor.cli.rows import age
 from cutor.model.subjects import DEADLETTERS
 

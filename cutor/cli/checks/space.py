@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cutor.bus.connection import Bus
-from cutor.cli.findings import Finding, fail, ok, warn
+from cutor.cli.checks.findings import Finding, fail, ok, warn
 from cutor.containers.engine import Engine
 from cutor.containers.errors import EngineRefused
 from cutor.errors import CutorError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from cutor.bus.connection import Bus
-from cutor.cli.findings import Finding, fail
+from cutor.cli.checks.findings import Finding, fail
 from cutor.journal.stack_policy import PolicyMissing, read_policy
 from cutor.model.versions import ahead
 

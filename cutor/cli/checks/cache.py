@@ -6,8 +6,8 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Final
 
+from cutor.cli.checks.findings import Finding, fail, ok, warn
 from cutor.cli.failures import line_of
-from cutor.cli.findings import Finding, fail, ok, warn
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.nix.cache import CachePlace, public_half

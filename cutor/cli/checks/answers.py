@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from cutor.bus.connection import Bus
-from cutor.cli.findings import Finding, warn
+from cutor.cli.checks.findings import Finding, warn
 from cutor.errors import CutorError
 from cutor.projections.queries.client import query
 

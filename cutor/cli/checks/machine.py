@@ -11,8 +11,8 @@ from typing import Final
 
 from cutor.bus.embedded import find_binary
 from cutor.bus.errors import BusError
+from cutor.cli.checks.findings import Finding, fail, ok, warn
 from cutor.cli.failures import line_of
-from cutor.cli.findings import Finding, fail, ok, warn
 from cutor.containers.control_group import hindrance
 from cutor.model.units import about
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import ApiRefused
+from cutor.cli.checks.findings import Finding, fail, ok, warn
 from cutor.cli.failures import line_of
-from cutor.cli.findings import Finding, fail, ok, warn
 from cutor.config import Config
 from cutor.errors import CutorError
 from cutor.model.subjects import EVENTS

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from cutor.cli.findings import Finding, ok, warn
+from cutor.cli.checks.findings import Finding, ok, warn
 from cutor.metrics.settings import MetricsSettings
 from cutor.process.exposing import addresses
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 from cutor.bus.connection import Bus
 from cutor.bus.errors import StreamMissing
 from cutor.cli.archive_fold import look
+from cutor.cli.checks.findings import Finding, fail, ok, warn
 from cutor.cli.failures import line_of
-from cutor.cli.findings import Finding, fail, ok, warn
 from cutor.errors import CutorError
 from cutor.model.subjects import BODIES, EVENTS
 from cutor.projections.settings import ArchiveSettings

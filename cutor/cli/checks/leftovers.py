@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from cutor.cli.findings import Finding, ok, warn
+from cutor.cli.checks.findings import Finding, ok, warn
 from cutor.cli.options import Wanted
 from cutor.config import Config
 from cutor.containers.engine import ContainerSummary, Engine

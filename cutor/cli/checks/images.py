@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cutor.cli.findings import Finding, fail, ok
+from cutor.cli.checks.findings import Finding, fail, ok
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ImageMissing
 from cutor.installation import setup_command

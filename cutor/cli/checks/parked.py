@@ -8,7 +8,7 @@ from typing import Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import StreamMissing
-from cutor.cli.findings import Finding, ok, warn
+from cutor.cli.checks.findings import Finding, ok, warn
 from cutor.journal.journal import Journal
 from cutor.journal.parked import ParkedSubmissions
 

@@ -11,28 +11,28 @@ from msgspec.structs import replace
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError, Leaderless
-from cutor.cli.answer_checks import check_answers
-from cutor.cli.archive_checks import check_archive
-from cutor.cli.cache_checks import check_cache
-from cutor.cli.copy_checks import check_copies
+from cutor.cli.checks.answers import check_answers
+from cutor.cli.checks.archive import check_archive
+from cutor.cli.checks.cache import check_cache
+from cutor.cli.checks.copies import check_copies
+from cutor.cli.checks.findings import Finding, fail, ok, warn
+from cutor.cli.checks.gaps import check_gaps
+from cutor.cli.checks.images import check_image, check_running_images
+from cutor.cli.checks.leftovers import check_leftovers
+from cutor.cli.checks.letters import check_dead_letters
+from cutor.cli.checks.limits import check_limits, this_machine
+from cutor.cli.checks.machine import check_control_groups, check_disk, check_python, check_server_binary
+from cutor.cli.checks.metrics import check_metrics
+from cutor.cli.checks.parked import check_parked
+from cutor.cli.checks.server import check_durability, check_policy, check_server, check_streams
+from cutor.cli.checks.serving import check_projector, check_role
+from cutor.cli.checks.space import check_environments, check_store_space
+from cutor.cli.checks.storage import check_disks, check_storage
+from cutor.cli.checks.versions import check_versions
+from cutor.cli.checks.volumes import check_networks, check_volumes
 from cutor.cli.failures import bug_line, exit_code_of, line_of
-from cutor.cli.findings import Finding, fail, ok, warn
-from cutor.cli.gap_checks import check_gaps
-from cutor.cli.image_checks import check_image, check_running_images
-from cutor.cli.leftover_checks import check_leftovers
-from cutor.cli.letter_checks import check_dead_letters
-from cutor.cli.limit_checks import check_limits, this_machine
 from cutor.cli.limits_table import shown_limits
-from cutor.cli.machine_checks import check_control_groups, check_disk, check_python, check_server_binary
-from cutor.cli.metrics_checks import check_metrics
 from cutor.cli.options import Wanted
-from cutor.cli.parked_checks import check_parked
-from cutor.cli.server_checks import check_durability, check_policy, check_server, check_streams
-from cutor.cli.serving_checks import check_projector, check_role
-from cutor.cli.space_checks import check_environments, check_store_space
-from cutor.cli.storage_checks import check_disks, check_storage
-from cutor.cli.version_checks import check_versions
-from cutor.cli.volume_checks import check_networks, check_volumes
 from cutor.config import Config, check_docker_host
 from cutor.containers.engine import Engine
 from cutor.errors import CutorError

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Final, NamedTuple
 
-from cutor.cli.findings import Finding, ok, warn
+from cutor.cli.checks.findings import Finding, ok, warn
 from cutor.cli.limits_table import ShownLimits
 from cutor.config import Config
 from cutor.containers.host_config import Resources

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import StreamMissing
-from cutor.cli.findings import Finding, fail, ok, warn
+from cutor.cli.checks.findings import Finding, fail, ok, warn
 from cutor.model.units import about
 
 WARNING_PERCENT: Final = 80

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from cutor.cli.checks.findings import Finding, fail, ok, warn
 from cutor.cli.failures import line_of
-from cutor.cli.findings import Finding, fail, ok, warn
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.nix import requirements

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import StreamMissing
-from cutor.cli.findings import Finding, fail, ok, warn
+from cutor.cli.checks.findings import Finding, fail, ok, warn
 
 REMEDY: Final = "wait for them before another node is taken down"
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import runpy
+import sys
 from collections import Counter
 from math import comb
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+import cutor
 from tests.docs.record import user
 from tests.docs.snippets import ROOT, TUTORIALS, fences
 from tests.docs.transcripts import blocks, differences, play, text_of
@@ -30,6 +35,48 @@ def test_the_judge_is_shown_as_it_is_run() -> None:
     [program] = [one.text for page in TUTORIALS for one in fences(page) if page.stem == "online-judge" and one.kind == "python"]
     assert program == JUDGE.read_text()
     assert len(program.splitlines()) <= 50
+
+
+class Crowd:
+    """A client whose submissions take a moment: counts how many there are, and how many are on their way at one time."""
+
+    def __init__(self) -> None:
+        self.handed_in = self.on_their_way = self.most_at_once = 0
+
+    async def __aenter__(self) -> Crowd:
+        return self
+
+    async def __aexit__(self, *_failure: object) -> None:
+        pass
+
+    async def submit(self, request: dict[str, Any]) -> SimpleNamespace:
+        assert request["test_cases"]
+        self.handed_in += 1
+        self.on_their_way += 1
+        self.most_at_once = max(self.most_at_once, self.on_their_way)
+        await asyncio.sleep(0)
+        return SimpleNamespace(id=str(self.handed_in))
+
+    async def result(self, _id: str, *, wait: bool) -> SimpleNamespace:
+        assert wait
+        await asyncio.sleep(0)
+        self.on_their_way -= 1
+        return SimpleNamespace(outcome="OK", run=[SimpleNamespace(outcome="OK")])
+
+
+@pytest.mark.parametrize("name", ["judge/judge.py", "evaluate/evaluate.py"])
+def test_a_program_of_a_tutorial_hands_in_a_bounded_number_at_one_time(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, many, crowd = ROOT / "examples" / name, tmp_path / "candidates.jsonl", Crowd()
+    many.write_text('{"model": "m", "problem": "vowels", "sample": 0, "program": ""}\n' * 200)
+    arguments = {"judge.py": [str(program.parent / "solutions" / "ada" / "sum.c")] * 200, "evaluate.py": [str(many)]}
+    monkeypatch.setattr(sys, "argv", [name, *arguments[program.name]])
+    monkeypatch.setattr(cutor, "Client", lambda: crowd)
+    runpy.run_path(str(program))
+    assert (crowd.handed_in, crowd.on_their_way, crowd.most_at_once) == (200, 0, 16)
+    said = capsys.readouterr().out
+    assert said.startswith("200 programs in ") if program.name == "evaluate.py" else said.count(" AC\n") == 200
 
 
 def test_a_program_of_a_tutorial_is_a_file_that_is_run() -> None:

@@ -29,7 +29,7 @@ from cutor.metrics.statistics import EVERYBODY, HEARTBEAT_S
 
 KEYS: Final = "q or Ctrl-C ends"
 ONCE_S: Final = max(HEARTBEAT_S, TELLING_S)
-"""How long `--once` and `--json` listen: every role that lives tells of itself within it."""
+"""How long `--once` and `--json` listen at the least: every role that lives tells of itself within it."""
 ONCE_ROWS: Final = 200
 """Rows of the one picture of `--once`, which need not fit a terminal."""
 
@@ -40,17 +40,17 @@ ONCE_ROWS: Final = 200
         "cutor top",
         "cutor top --interval 5             # a calmer picture",
         "cutor top --once                   # one picture as plain text",
-        "cutor top --json | jq .outcomes    # one document",
+        "cutor top --json --interval 60 | jq .outcomes    # one document, of what ended within a minute",
     ),
 )
-@click.option("--once", is_flag=True, help="Print one picture, after listening for some seconds, and end.")
+@click.option("--once", is_flag=True, help="Print one picture as plain text, and end.")
 @click.option(
     "--interval",
     type=Seconds(min=0.2, max=60),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="Between two pictures.",
+    help="Between two pictures; with --once and --json, how long to listen: 3 s at the least.",
 )
 @json_option
 @server_option
@@ -64,14 +64,14 @@ def command(wanted: Wanted, once: bool, interval: float) -> int:
     """
     if not (once or wanted.json or sys.stdout.isatty()):
         raise click.UsageError("this is no terminal: --once prints one picture, --json one document")
-    asyncio.run(_look_once(wanted) if once or wanted.json else _look_on(wanted, interval))
+    asyncio.run(_look_once(wanted, interval) if once or wanted.json else _look_on(wanted, interval))
     return DONE
 
 
-async def _look_once(wanted: Wanted) -> None:
+async def _look_once(wanted: Wanted, interval_s: float) -> None:
     """Listen for a while, and print what was heard."""
     async with _listening(wanted.find_server()) as (heard, looking):
-        await asyncio.sleep(ONCE_S)
+        await asyncio.sleep(max(ONCE_S, interval_s))
         await looking.look(wait=True)
         shown = view(looking.bus.address, heard, looking.looked, time.monotonic())
     if wanted.json:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cutor.cli.top_view import QueueView, TimesView, View, WorkerView
+from cutor.metrics.heard import WINDOW_S
 from cutor.model.units import about
 from cutor.text import cut, escape
 
@@ -112,12 +113,16 @@ def _rates(view: View, columns: int) -> RenderableType:
     )
     outcomes.truncate(2 * columns - 20, overflow="ellipsis")
     if not view.outcomes:
-        outcomes = Text("none ended in the last minute", style="dim")
-    times = _table("last minute", "p50", "p95", "of")
+        outcomes = Text(f"none ended in the last {_window(view)}", style="dim")
+    times = _table(f"last {_window(view)}", "p50", "p95", "of")
     rows = (("start to end", view.durations), ("builder wait", view.waits["builder"]), ("runner wait", view.waits["runner"]))
     for title, what in rows:
         times.add_row(Text(title), _time(what.p50_s), _time(what.p95_s), _of(what))
     return Group(ended, outcomes, times)
+
+
+def _window(view: View) -> str:
+    return "minute" if view.window_s >= WINDOW_S else f"{view.window_s:.0f} s"
 
 
 def _per_minute(view: View) -> Text:

@@ -42,7 +42,7 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TimesView(msgspec.Struct, frozen=True, kw_only=True):
-    """Times within the last minute."""
+    """Times within the window."""
 
     number: int
     p50_s: float | None
@@ -50,7 +50,7 @@ class TimesView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProjectorView(msgspec.Struct, frozen=True, kw_only=True):
-    """The views: ``behind`` by stream, null where the stream's end is not known; ``commit_ms``: the mean of the last minute."""
+    """The views: ``behind`` by stream, null where the stream's end is not known; ``commit_ms``: the mean of the window."""
 
     behind: dict[str, int | None]
     commit_ms: float | None
@@ -74,11 +74,12 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """The document of ``--json``. Rates and times are of the last minute, or since it was begun to look, if that is less."""
+    """The document of ``--json``. Rates, times and outcomes are of the last ``window_s``, a minute at the most."""
 
     address: str
     connected: bool
     silent_s: float
+    window_s: float
     queues: tuple[QueueView, ...]
     workers: tuple[WorkerView, ...]
     finished_per_s: float
@@ -111,6 +112,7 @@ def view(address: str, heard: Heard, looked: Looked, now_s: float) -> View:
         address=address,
         connected=looked.connected,
         silent_s=round(heard.silent_s(now_s), 1),
+        window_s=round(heard.window_s(now_s), 1),
         queues=looked.queues,
         workers=_workers(heard, now_s),
         finished_per_s=heard.rate(submissions, now_s),

@@ -100,6 +100,10 @@ class Heard:
         """Return for how long nobody was heard."""
         return now_s - (self._began_s if self.last_s is None else self.last_s)
 
+    def window_s(self, now_s: float) -> float:
+        """Return over how long rates and times are: since the beginning, `WINDOW_S` at the most."""
+        return min(now_s - self._began_s, WINDOW_S)
+
     def rate(self, count: Counter, now_s: float, role: str | None = None) -> float:
         """Return how much all workers, or those of a role, count a second."""
         return sum(self._rate_of(samples, count, now_s) for samples in self._of(role))

@@ -71,7 +71,9 @@ def test_one_picture_and_one_document_of_a_stack_without_roles(bare: User) -> No
     assert done.returncode == 0, done.stderr
     assert "no roles heard in the last" in done.stdout
     assert "\x1b" not in done.stdout
-    document = json.loads(bare.cutor("top", "--json").stdout)
+    assert "none ended in the last 3 s" in done.stdout
+    document = json.loads(bare.cutor("top", "--json", "--interval", "4.2").stdout)
+    assert 4.2 <= document["window_s"] < 60
     assert (document["workers"], document["connected"]) == ([], True)
     assert document["queues"][0]["role"] == "builder"
     assert document["queues"][0]["pending"] is not None

@@ -191,6 +191,15 @@ def test_it_shows_what_matters() -> None:
         assert said in text, text
 
 
+def test_it_says_over_how_long_it_was_heard() -> None:
+    quiet = "\n".join(drawn(view("nats://a:1", heard((0, told())), Looked(), 3.1)))
+    assert "none ended in the last 3 s" in quiet
+    assert "last 3 s  " in quiet
+    assert "none ended in the last minute" in "\n".join(drawn(view("nats://a:1", heard((0, told())), Looked(), 61.0)))
+    assert view("nats://a:1", heard(began_s=100.0), Looked(), 104.26).window_s == 4.3
+    assert view("nats://a:1", Heard(0), Looked(), 1000.0).window_s == WINDOW_S
+
+
 def test_nobody_and_a_lost_server_are_said() -> None:
     silent = view("nats://a:1", Heard(0), Looked(), 7.0)
     assert "no roles heard in the last 7 s" in drawn(silent)[0]

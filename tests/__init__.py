@@ -18,6 +18,6 @@ Shared by several kinds, by what they are about:
 - servers: ``nats_server``, ``cluster``, ``nats_away``, ``raw_nats``, ``garbage``, ``ports``, ``reads``, ``queues``
 - stacks and commands: ``live_stack``, ``bare_stack``, ``commands``, ``second_version``, ``processes``, ``files``, ``full_disk``
 - roles and lives of submissions: ``scripted_roles``, ``many_lives``, ``parking``, ``served``
-- containers and environments: ``child_image``, ``containers``, ``stores``, ``nix_builds``, ``cache_server``
+- containers and environments: ``child_image``, ``containers``, ``stores``, ``nix_builds``, ``cache_server``, ``docker_proxy``
 - the run itself: ``conftest``, ``second_look``
 """

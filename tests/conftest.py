@@ -14,11 +14,15 @@ from aiodocker import DockerError
 from hypothesis import HealthCheck, settings
 
 from cutor.projections.queries.client import query
+from tests.containers import left_in
 from tests.stores import RUN, remove_stores_of
 
 pytest_plugins = ["tests.live_stack", "tests.bare_stack", "tests.nats_server", "tests.nix_builds"]
 
 ENDED = pytest.StashKey[int]()
+LEFT = pytest.StashKey[list[str]]()
+LEFT_BEHIND = 7
+"""Exit status of a run that left containers: none of pytest's, so that no second run without them hides it."""
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how long an example takes says how busy the machine is
@@ -47,9 +51,25 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
     """Do nothing. SIG_IGN would be inherited by what the clean-up starts."""
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Note how it ended: `pytest_unconfigure` is not told."""
+    """Note how it ended: `pytest_unconfigure` is not told. A run whose stacks and roles left a container has failed.
+
+    Of a run of several processes this one ends last, and all have their directories beneath its own.
+    """
     session.config.stash[ENDED] = exitstatus
+    if exitstatus == pytest.ExitCode.INTERRUPTED or hasattr(session.config, "workerinput"):
+        return
+    base = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    session.config.stash[LEFT] = left = left_in(base)
+    if left:
+        session.exitstatus = LEFT_BEHIND
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which containers were left."""
+    for left in config.stash.get(LEFT, []):
+        terminalreporter.write_line(f"LEFT BEHIND: {left}", red=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -24,6 +24,7 @@ from aiodocker import Docker
 from aiodocker.containers import DockerContainer
 from aiodocker.exceptions import DockerError
 
+from cutor.containers import requested
 from cutor.containers.child import Child, pipes_of
 from cutor.containers.control_group import limit_sockets
 from cutor.containers.errors import EngineFailure, EngineRefused, EngineUnreachable, ImageMissing, one_line
@@ -178,25 +179,34 @@ class Engine:
         """Create the container, or make sure that there is none.
 
         Docker goes on creating when its client has gone: a cancellation waits for the answer, and what was made is known by
-        its name alone. Where Docker itself refused, nothing was made.
+        its name alone. Where Docker itself refused, nothing was made. What becomes of a kill meanwhile: `requested`.
         """
+        requested.note(spec.name, spec.labels)
         try:
-            return await to_the_end(self._create(spec))
+            container = await to_the_end(self._create(spec))
         except (EngineRefused, ImageMissing):
+            requested.forget(spec.name, spec.labels)
             raise
         except BaseException:
-            await to_the_end(self._discard(spec.name))
+            await to_the_end(self._discard(spec))
             raise
+        requested.forget(spec.name, spec.labels)
+        return container
 
-    async def _discard(self, name: str) -> None:
+    async def _discard(self, spec: ContainerSpec) -> None:
         """Remove a container that may or may not have been made. What Docker does not let go is left to the next sweep."""
+        none_comes = False
         for pause_s in DISCARD_PAUSES_S:
             await asyncio.sleep(pause_s)
             try:
-                if await self.remove(name):
-                    return
-            except EngineFailure:
-                continue  # the caller has a failure to raise already
+                none_comes = await self.remove(spec.name)
+            except EngineFailure as error:  # the caller has a failure to raise already
+                none_comes = self.is_local and isinstance(error, EngineUnreachable)  # who is not there makes nothing
+                continue
+            if none_comes:
+                break
+        if none_comes:
+            requested.forget(spec.name, spec.labels)
 
     async def _create(self, spec: ContainerSpec) -> DockerContainer:
         request = self._docker.containers.create(spec.body, name=spec.name)
@@ -228,7 +238,11 @@ class Engine:
         cancellation waits for the answer, and who removes it by its name afterwards leaves none.
         """
         body = {"Name": spec.name, "Driver": "local", "Labels": spec.labels}
-        await to_the_end(self.call(f"make volume {spec.name}", self.post("volumes/create", body)))
+        requested.note(spec.name, spec.labels)
+        try:
+            await to_the_end(self.call(f"make volume {spec.name}", self.post("volumes/create", body)))
+        finally:
+            requested.forget(spec.name, spec.labels)  # who hears of a failure removes it by its name
 
     async def remove_volume(self, name: str) -> bool:
         """Remove a volume that no container has mounted (11 ms); false where there is none. Raises `EngineFailure`."""

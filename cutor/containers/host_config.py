@@ -66,6 +66,12 @@ class ContainerSpec:
     name: str
     body: dict[str, Any]
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels."""
+        labels: dict[str, str] = self.body["Labels"]
+        return labels
+
 
 @dataclass(frozen=True)
 class VolumeSpec:

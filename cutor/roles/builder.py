@@ -68,7 +68,7 @@ async def run_builder(context: RoleContext) -> None:
     async with (
         Engine.connect(context.config.docker.host) as engine,
         Facts.of(engine) as facts,
-        sweeping(engine, context.instance, "builder") as swept,
+        sweeping(engine, context.instance, "builder", context.data) as swept,
     ):
         private = PrivateEnvironments(context.data, "builder", context.worker, releasing(engine, context, "builder"))
         step = BuildStep(context, engine, private, facts)

@@ -22,18 +22,17 @@ from typing import Final
 
 import msgspec
 
+from cutor import notes
 from cutor.bus.delivery import Delivery
 from cutor.bus.errors import BusError
 from cutor.bus.message import is_delivery, parse_delivery
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Role
 from cutor.model.subjects import EVENTS, Address, check_address
-from cutor.roles import notes
 from cutor.text import escape
 
 log = logging.getLogger(__name__)
 
-DIRECTORY: Final = "in-hand"
 NAME: Final = re.compile(r"[1-9][0-9]{0,19}", re.ASCII)
 NOTE_BYTES: Final = 4096
 """Longer than any note: names of tenant, submission and consumer are bounded."""
@@ -71,7 +70,7 @@ class InHand:
 
     def __init__(self, data: Path | None, role: Role) -> None:
         self._role = role
-        self._path = None if data is None else data / DIRECTORY / role
+        self._path = None if data is None else data / notes.DIRECTORY / role
         self._directory: int | None = None
         self._complained = False
         if self._path is not None:

@@ -22,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from cutor import notes
 from cutor.bus.errors import BusError
 from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
@@ -37,9 +38,7 @@ from cutor.model.units import counted
 from cutor.nix.key import KEY_CHARACTERS
 from cutor.nix.store_session import StoreSession
 from cutor.process.context import RoleContext
-from cutor.roles import notes
 from cutor.roles.collections import give_up_roots
-from cutor.roles.in_hand import DIRECTORY
 from cutor.text import escape
 
 log = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ class PrivateEnvironments:
         self._noticed: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._all_at = float("-inf")
-        self._path = None if data is None else data / DIRECTORY / f"private-{role}"
+        self._path = None if data is None else data / notes.DIRECTORY / f"private-{role}"
         self._directory: int | None = None
         if self._path is not None:
             try:

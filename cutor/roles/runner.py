@@ -61,7 +61,7 @@ async def run_runner(context: RoleContext) -> None:
     async with (
         Engine.connect(context.config.docker.host) as engine,
         Facts.of(engine) as facts,
-        sweeping(engine, context.instance, "runner") as swept,
+        sweeping(engine, context.instance, "runner", context.data) as swept,
     ):
         private = PrivateEnvironments(context.data, "runner", context.worker, releasing(engine, context, "runner"))
         step = RunStep(context, engine, private, swept, facts)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from cutor.containers.engine import ContainerSummary, Engine
@@ -13,6 +14,7 @@ from cutor.containers.errors import ContainerError
 from cutor.containers.facts import Facts
 from cutor.containers.host_config import VolumeSpec
 from cutor.containers.labels import ROLE_LABEL, SUBMISSION_LABEL, UID_LABEL, USER_LABEL
+from cutor.containers.requested import Requested, left, remove_left
 from cutor.model.errors import InvalidRequest
 from cutor.model.events import Role
 from cutor.model.subjects import Address, check_address
@@ -99,32 +101,44 @@ NOTHING: Final = Swept(frozenset(), ())
 
 
 @asynccontextmanager
-async def sweeping(engine: Engine, instance: str, role: Role) -> AsyncIterator[Swept]:
+async def sweeping(engine: Engine, instance: str, role: Role, data: Path | None = None) -> AsyncIterator[Swept]:
     """Remove every container of an instance and role, then lend what came of it.
 
     None of them can belong to a living process: an instance is held by a lock, and runs one process of each role. Store
     containers of commands that died are nobody's, whatever instance is on their label. What Docker does not let go keeps nobody
-    from serving: it is said, and tried again while the block lasts. A runner's marks go once no container is left.
+    from serving: it is said, and tried again while the block lasts. A runner's marks go once no container is left. What Docker
+    is still making for that life, by the notes in ``data``, nobody has started: it is removed beside, once it is there.
     """
+    noted = [] if data is None else [one for one in left(data, instance) if is_left(_summary(one), role)]
+    late = asyncio.create_task(_late(engine, role, data, noted), name="sweep what Docker still makes")
     found = [*await engine.list(instance), *await engine.labelled(USER_LABEL, "command")]
-    left = [one for one in {one.id: one for one in found}.values() if is_left(one, role)]
-    removed = await asyncio.gather(*(_removed(engine, one) for one in left))
-    stuck = [one for one, gone in zip(left, removed, strict=True) if not gone]
-    if len(left) > len(stuck):
-        log.warning("removed %s of a %s or command that died", counted(len(left) - len(stuck), "container"), role)
+    dead = [one for one in {one.id: one for one in found}.values() if is_left(one, role)]
+    removed = await asyncio.gather(*(_removed(engine, one) for one in dead))
+    stuck = [one for one, gone in zip(dead, removed, strict=True) if not gone]
+    if len(dead) > len(stuck):
+        log.warning("removed %s of a %s or command that died", counted(len(dead) - len(stuck), "container"), role)
     tried = tuple(_tried_again(engine, one) for one in stuck)
-    left_to_do: list[asyncio.Future[None]] = [one.removal for one in tried]
+    left_to_do: list[asyncio.Future[None]] = [late, *(one.removal for one in tried)]
     if role == "runner":
         marks = await engine.marks(instance)
         left_to_do.append(unmarking := asyncio.create_task(_unmark(engine, marks, tried), name="sweep marks"))
         if not tried:
             await asyncio.wait([unmarking], timeout=REMOVE_S)
     try:
-        yield Swept(_served(left) - _served(stuck), tried)
+        yield Swept(_served(dead) - _served(stuck), tried)
     finally:
         for one in left_to_do:
             one.cancel()
         await asyncio.gather(*left_to_do, return_exceptions=True)
+
+
+async def _late(engine: Engine, role: Role, data: Path | None, noted: Sequence[Requested]) -> None:
+    """Remove what Docker was asked for by a dead life, once it has made it; where Docker fails, that is the next sweep's."""
+    try:
+        if data is not None and (removed := await remove_left(engine, data, noted)):
+            log.warning("removed %s that Docker was still making for a %s that died", counted(removed, "container"), role)
+    except ContainerError as error:
+        log.warning("what Docker was asked for by a %s that died is left to the next sweep: %s", role, error)
 
 
 async def _unmark(engine: Engine, marks: Sequence[VolumeSpec], stuck: Sequence[Stuck]) -> None:
@@ -146,6 +160,10 @@ def is_left(found: ContainerSummary, role: Role) -> bool:
     if found.labels.get(ROLE_LABEL) in PAUSE_ROLES:
         return role == "runner"
     return found.labels.get(ROLE_LABEL) == role
+
+
+def _summary(noted: Requested) -> ContainerSummary:
+    return ContainerSummary(noted.name, noted.name, "created", dict(noted.labels))
 
 
 def _tried_again(engine: Engine, found: ContainerSummary) -> Stuck:

@@ -147,7 +147,7 @@ def _clean_up(lock: Lock, data: DataDirectory, current_file: Path, docker_host: 
     try:
         remove_leftovers(data)
         if (instance := data.instance()) is not None:
-            removed = asyncio.run(_remove_containers(instance, docker_host))
+            removed = asyncio.run(_remove_containers(instance, data.path, docker_host))
             current.remove(current_file, instance)
         done = True
     finally:
@@ -155,6 +155,6 @@ def _clean_up(lock: Lock, data: DataDirectory, current_file: Path, docker_host: 
     return removed
 
 
-async def _remove_containers(instance: str, docker_host: str | None) -> int:
+async def _remove_containers(instance: str, data: Path, docker_host: str | None) -> int:
     async with connected(docker_host) as engine:
-        return await remove_containers(engine, instance)
+        return await remove_containers(engine, instance, data)

@@ -210,7 +210,7 @@ class Supervisor:
                 self._say(f"left behind by a former life of this stack: {stuck}; the roles go on trying, and so does the end")
 
     async def _sweep_former(self, engine: Engine, instance: str) -> None:
-        if removed := await remove_containers(engine, instance, within_s=FORMER_SWEEP_S):
+        if removed := await remove_containers(engine, instance, self._data.path, within_s=FORMER_SWEEP_S):
             self._say(f"removed {removed} containers that a former life of this stack left behind")
         self._left_behind = False
 
@@ -229,7 +229,7 @@ class Supervisor:
         timeout_s = HALTED_SWEEP_S if self._orders.halt.is_set() else SWEEP_S
         try:
             async with asyncio.timeout(timeout_s), connected(self._settings.config.docker.host) as engine:
-                await remove_containers(engine, instance)
+                await remove_containers(engine, instance, self._data.path)
             self._left_behind = False
         except (TimeoutError, ContainerError) as error:
             why = str(error) or f"Docker took more than {timeout_s:.0f} s"

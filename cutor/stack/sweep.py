@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cutor.containers.errors import EngineFailure, EngineUnreachable
+from cutor.containers.requested import left, remove_left
 
 if TYPE_CHECKING:
     from cutor.containers.engine import Engine
@@ -23,17 +25,19 @@ class ContainersStuck(EngineFailure):
     """Docker does not let go some containers or marks; the others are removed. The message names one, and why."""
 
 
-async def remove_containers(engine: Engine, instance: str, *, within_s: float = REMOVED_S) -> int:
+async def remove_containers(engine: Engine, instance: str, data: Path, *, within_s: float = REMOVED_S) -> int:
     """Remove every container of an instance, ``within_s`` seconds for each and all at once; return how many there were.
 
-    Then the marks of the environments that its runner used: they keep collections away for as long as a container may run.
+    What Docker is still making for a process that was killed, by the notes in the data directory, is waited for. Then the marks
+    of the environments that its runner used: they keep collections away for as long as a container may run.
     Raises `ContainersStuck` once all were tried, and `EngineUnreachable`.
     """
+    late = await remove_left(engine, data, left(data, instance))
     found = await engine.list(instance)
     await _all_removed("containers", {one.name: engine.remove(one.id) for one in found}, within_s)
     marks = await engine.marks(instance)
     await _all_removed("marks of environments", {one.name: engine.remove_volume(one.name) for one in marks}, within_s)
-    return len(found)
+    return late + len(found)
 
 
 async def _all_removed(what: str, removals: Mapping[str, Awaitable[bool]], within_s: float) -> None:

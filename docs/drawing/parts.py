@@ -82,7 +82,7 @@ PARTS: Final = (
         "errors, text, files",
         (
             *("cutor.errors", "cutor.text", "cutor.undisturbed", "cutor.release"),
-            *("cutor.private_files", "cutor.bond", "cutor.installation"),
+            *("cutor.private_files", "cutor.notes", "cutor.bond", "cutor.installation"),
         ),
     ),
 )

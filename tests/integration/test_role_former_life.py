@@ -30,7 +30,8 @@ from cutor.model.events import Cleaned, Interrupted, Lease, Leased
 from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import Address
-from cutor.roles.in_hand import DIRECTORY, InHand, Note
+from cutor.notes import DIRECTORY
+from cutor.roles.in_hand import InHand, Note
 from cutor.roles.job import Job
 from cutor.roles.sweep import Stuck
 from tests.nats_server import OwnServer

@@ -64,7 +64,7 @@ def left_behind(instance: str, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("silent", [False, True])
-async def test_all_are_tried_and_what_stays_is_said_in_one_line(stubborn: Stubborn, silent: bool) -> None:
+async def test_all_are_tried_and_what_stays_is_said_in_one_line(stubborn: Stubborn, tmp_path: Path, silent: bool) -> None:
     instance = f"stuck-{secrets.token_hex(4)}"
     async with connected() as engine:
         await asyncio.to_thread(left_behind, instance, 3)
@@ -74,24 +74,24 @@ async def test_all_are_tried_and_what_stays_is_said_in_one_line(stubborn: Stubbo
             stubborn.answer = None
         why = "nothing within 15 s" if silent else "device or resource busy"
         with pytest.raises(ContainersStuck, match=rf"let go 1 of 3 containers; of {held.name} it says: .*{why}") as raised:
-            await remove_containers(engine, instance, within_s=15 if silent else PATIENCE_S)
+            await remove_containers(engine, instance, tmp_path, within_s=15 if silent else PATIENCE_S)
         assert "\n" not in str(raised.value)
         assert [one.id for one in await engine.list(instance)] == [held.id]
         stubborn.held.clear()
-        assert await remove_containers(engine, instance) == 1
+        assert await remove_containers(engine, instance, tmp_path) == 1
         assert await engine.list(instance) == []
 
 
-async def test_an_engine_that_is_gone_is_said_to_be_gone(stubborn: Stubborn) -> None:
+async def test_an_engine_that_is_gone_is_said_to_be_gone(stubborn: Stubborn, tmp_path: Path) -> None:
     instance = f"stuck-{secrets.token_hex(4)}"
     async with connected() as engine:
         await asyncio.to_thread(left_behind, instance, 2)
         stubborn.held = {one.id for one in await engine.list(instance)}
         stubborn.answer = lambda: EngineUnreachable("no Docker Engine answers")
         with pytest.raises(EngineUnreachable, match="no Docker Engine answers"):
-            await remove_containers(engine, instance)
+            await remove_containers(engine, instance, tmp_path)
         stubborn.held.clear()
-        assert await remove_containers(engine, instance) == 2
+        assert await remove_containers(engine, instance, tmp_path) == 2
 
 
 @pytest.mark.parametrize("lets_go", [True, False])
@@ -126,7 +126,7 @@ async def test_a_stack_starts_beside_a_container_that_stays(stubborn: Stubborn, 
         assert [one.id for one in await engine.list(instance)] == ([] if lets_go else [held])
         assert (read_holder(data.lock) is None) == lets_go, "an orderly end"
         stubborn.held.clear()
-        await remove_containers(engine, instance)
+        await remove_containers(engine, instance, tmp_path)
 
 
 async def test_a_life_that_is_stopped_before_it_serves_leaves_what_stays_to_the_next(
@@ -151,4 +151,4 @@ async def test_a_life_that_is_stopped_before_it_serves_leaves_what_stays_to_the_
     assert read_holder(data.lock) is not None
     stubborn.held.clear()
     async with connected() as engine:
-        assert await remove_containers(engine, instance) == 1
+        assert await remove_containers(engine, instance, tmp_path) == 1

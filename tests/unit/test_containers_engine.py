@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 from aiodocker.exceptions import DockerError
 
 from cutor.containers import engine as engine_module
+from cutor.containers import requested
 from cutor.containers.child import Child
 from cutor.containers.engine import ContainerSummary, Engine
 from cutor.containers.errors import EngineFailure, EngineRefused, EngineUnreachable
 from cutor.containers.host_config import ContainerSpec
+from cutor.containers.labels import DATA_LABEL, INSTANCE_LABEL
 
-SPEC = ContainerSpec("cutor-one-runner-abc", {"Image": "image"})
+SPEC = ContainerSpec("cutor-one-runner-abc", {"Image": "image", "Labels": {}})
 
 
 class FakeDocker:
@@ -72,6 +75,32 @@ async def test_what_docker_refused_was_not_made_and_is_said_in_one_line() -> Non
         await Engine(docker, "unix:///x").start(SPEC)  # type: ignore[arg-type]
     assert str(caught.value) == f"Docker could not create {SPEC.name}: no such runtime: spam eggs (status 400)"
     assert docker.removals == []
+
+
+@pytest.mark.parametrize(
+    ("created", "appears_at", "deaf", "is_noted"),
+    [
+        (None, 2, 0, False),
+        (None, 99, 0, True),
+        (None, 0, 99, True),
+        (DockerError(400, "no such runtime"), 0, 0, False),
+        (ConnectionResetError("reset"), 0, 0, False),
+    ],
+    ids=["removed", "not there yet", "not let go", "refused", "broke, removed"],
+)
+async def test_what_may_still_come_stays_noted(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    created: BaseException | None,
+    appears_at: int,
+    deaf: int,
+    is_noted: bool,
+) -> None:
+    monkeypatch.setattr(engine_module, "REQUEST_TIMEOUT_S", 0.02)
+    spec = ContainerSpec(SPEC.name, {"Image": "image", "Labels": {INSTANCE_LABEL: "one", DATA_LABEL: str(tmp_path)}})
+    with pytest.raises(EngineFailure):
+        await Engine(FakeDocker(created, appears_at, deaf), "unix:///x").start(spec)  # type: ignore[arg-type]
+    assert [one.name for one in requested.left(tmp_path, "one")] == ([SPEC.name] if is_noted else [])
 
 
 class FakeStream:

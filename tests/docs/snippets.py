@@ -18,6 +18,7 @@ from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+START = ROOT / "docs" / "index.md"
 REQUEST = ROOT / "docs" / "reference" / "request.md"
 OWN_NATS = ROOT / "docs" / "how-to" / "own-nats.md"
 PARKED = ROOT / "docs" / "how-to" / "parked-submissions.md"
@@ -64,9 +65,9 @@ def snippets(page: Path, *kinds: str) -> list[Snippet]:
     return [one for one in fences(page) if one.reason is None and (not kinds or one.kind in kinds)]
 
 
-RUN = {README: {"sh", "python"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
+RUN = {README: {"sh", "python"}, START: {"sh"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
 RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}, ENVIRONMENTS: {"sh", "toml"}, REPLAY: {"sh"}}
-RUN |= {OBSERVE: {"sh", "toml"}, SNAPSHOTS: {"sh", "toml"}}
+RUN |= {OBSERVE: {"sh", "toml", "yaml"}, SNAPSHOTS: {"sh", "toml"}}
 RUN |= {page: {"sh", "text", "python", "sql"} for page in TUTORIALS}
 RUN |= {ARCHIVE: {"sh", "toml", "python"}, REPORT: {"sh"}, ASK: {"sql", "sh"}, DELIVERY: {"python"}}
 """Kinds of snippets of a page that a test runs, in this directory (SQL of ASK: test_ask_page.py)."""

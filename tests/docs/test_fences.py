@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -107,6 +108,22 @@ def test_every_target_and_module_is_there(page: Path) -> None:
             assert {word for word in words[1:] if "=" not in word and not word.startswith("-")} <= targets, words
         elif re.fullmatch(r".*python3?", words[0]) and words[1:2] == ["-m"]:
             assert importlib.util.find_spec(words[2]), words
+
+
+LINES_OF_MAKE = sorted(
+    {shlex.join(words) for page in PAGES for text in shell(page) for words in commands(text) if words[0] == "make"}
+)
+
+
+@pytest.mark.parametrize("line", LINES_OF_MAKE)
+def test_make_knows_what_it_would_do(line: str) -> None:
+    """What it would run for this line, with these variables, are modules that are there; nothing is run."""
+    done = subprocess.run([*shlex.split(line), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), line
+    modules = re.findall(r"python3? -m ([\w.]+)", done.stdout)
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []
+    given = [word.partition("=") for word in shlex.split(line) if "=" in word]
+    assert [name for name, _, value in given if value not in done.stdout and not name.startswith("CUTOR_")] == []
 
 
 def test_the_check_of_commands_finds_what_is_none() -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cutor import Client, InvalidRequest
 from cutor.bus.permission import Violation, describe
 from cutor.nix.settings import NixSettings
 from tests.bare_stack import User, request
 from tests.cluster import DeployedCluster
+from tests.docs.record import user as user_of
 from tests.docs.snippets import (
     ARCHIVE,
     ASK,
@@ -32,6 +34,7 @@ from tests.docs.snippets import (
     REQUEST,
     ROOT,
     SNAPSHOTS,
+    START,
     on_another_port,
     run,
     script_of,
@@ -42,12 +45,16 @@ from tests.parking import park
 from tests.stores import write_config
 
 
-def test_the_commands_of_the_readme(tmp_path: Path) -> None:
-    script = "".join(one.text for one in snippets(README, "sh"))
-    done = run(f"trap 'cutor down > /dev/null' EXIT\n{script}", surroundings(tmp_path))
+@pytest.mark.parametrize(
+    ("page", "also"), [(README, ("[   0.", "c-primes: OK", "cache-built")), (START, ())], ids=["README", "index"]
+)
+def test_the_commands_of_who_sees_cutor_first(page: Path, also: tuple[str, ...], tmp_path: Path) -> None:
+    """Those of the README begin with `make demo`."""
+    script = "".join(one.text for one in snippets(page, "sh"))
+    done = run(f"trap 'cutor down > /dev/null' EXIT\n{script}", user_of(tmp_path))
     assert done.returncode == 0, (done.stdout, done.stderr)
-    for said in ("is ready at", "with an argument", "cache-built", "(1 row)", "is stopped"):
-        assert said in done.stdout
+    for said in ("is ready at", "with an argument", "(1 row)", "is stopped", *also):
+        assert said in done.stdout, (said, done.stdout)
 
 
 def test_the_program_of_the_readme(stack: Stack) -> None:
@@ -70,10 +77,11 @@ def test_roles_by_themselves_on_a_server_of_ones_own(tmp_path: Path) -> None:
     config = Path(environment["XDG_CONFIG_HOME"]) / "cutor" / "config.toml"
     config.parent.mkdir(parents=True)
     [settings] = snippets(OWN_NATS, "toml")
-    config.write_text(settings.text)
+    archive = tmp_path / "archive"
+    config.write_text(f'{settings.text}\n[archive]\ndirectory = "{archive}"\n')
     script = on_another_port(script_of(OWN_NATS), tmp_path)
     end = "trap 'kill $(jobs -p) && wait' EXIT"
-    done = run(f"{end}\n{script}", environment)
+    done = run(f"{end}\n{script}\nuntil [ -e {archive}/mark ]; do sleep 0.2; done", environment)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "batch/own-user OK" in done.stdout
     assert "does not let the user" not in done.stderr
@@ -114,6 +122,9 @@ def test_the_log_is_replayed(stack: Stack, tmp_path: Path) -> None:
     script = "".join(one.text for one in snippets(REPLAY, "sh"))
     done = run(f"cd {tmp_path}\n{script}", stack.environment)
     assert done.returncode == 0, (done.stdout, done.stderr)
+    [shown] = snippets(REPLAY, "text")
+    line = next(line for line in done.stdout.splitlines() if line.startswith('{"stream":"EVENTS"'))
+    assert re.findall(r'"(\w+)":', shown.text)[:6] == list(json.loads(line))
     for said in ('"kind":"submitted"', '"subject":"cutor.env.', "Counter({", "then.duckdb: ", "first_sequence", "outcome"):
         assert said in done.stdout, (said, done.stdout)
     for said in (  # other pages hand in with that label, too
@@ -140,10 +151,23 @@ def test_the_views_are_taken_away(tmp_path: Path) -> None:
 
 def test_a_stack_is_observed(tmp_path: Path) -> None:
     """On a stack of its own, in the user's default data directory."""
-    script = "".join(one.text for one in snippets(OBSERVE, "sh"))
+    live, *others = (one.text for one in snippets(OBSERVE, "sh"))
     environment = surroundings(tmp_path) | {"CUTOR_LOG_FORMAT": "json"}
-    done = run(f"trap 'cutor down > /dev/null' EXIT\n{script}", environment)
+    look = f"timeout --foreground --signal INT 5 script --quiet --return --command {live.strip()!r} top || test $? -le 130"
+    script = f"trap 'cutor down > /dev/null' EXIT\ncutor up --detach\n(cd '{tmp_path}'; {look})\ncutor down\n{''.join(others)}"
+    script += f"cp -r \"$data/metrics\" '{tmp_path}/metrics'"
+    done = run(script, environment | {"TERM": "xterm"})
     assert done.returncode == 0, (done.stdout, done.stderr)
+    seen = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", (tmp_path / "top").read_text())
+    [shown] = snippets(OBSERVE, "text")
+    headings = re.findall(r"^(?:cutor top|[a-z]+(?: minute)?)(?= )", shown.text, re.MULTILINE)
+    assert {"cutor top", "tenant", "worker", "a minute", "views", "streams"} <= set(headings)
+    assert [word for word in headings if not re.search(rf"\b{word} ", seen)] == [], seen
+    [prometheus] = snippets(OBSERVE, "yaml")
+    [job] = yaml.safe_load(prometheus.text)["scrape_configs"]
+    [pattern] = (one for files in job["file_sd_configs"] for one in files["files"])
+    found = {path.stem for path in tmp_path.glob(str(Path(pattern).relative_to("/srv/cutor")))}
+    assert found >= {"builder", "runner", "projector"}
     for said in (
         "6f1c2a-logged",
         '"appended": {"kind": "finished"',

@@ -27,13 +27,13 @@ from cutor.model.request_checks import validate
 from cutor.model.state import Submission
 from cutor.model.subjects import Address
 from cutor.process.context import RoleContext
-from cutor.roles.job import Arrival, Job, WorkerUnable
 from cutor.roles.loop import Loop, serve
 from cutor.roles.settings import BuilderSettings, RunnerSettings
+from cutor.roles.step import Arrival, LeasedStep, WorkerUnable
 from cutor.roles.sweep import Stuck, Swept
 from tests.unit.histories import ENVIRONMENT, OK
 
-Work = Callable[[Job], Awaitable[None]]
+Work = Callable[[LeasedStep], Awaitable[None]]
 Approach = Callable[[Arrival], Awaitable[Any]]
 
 PATIENCE_S = 180.0
@@ -78,8 +78,8 @@ class Scripted:
     async def approach(self, arrival: Arrival, /) -> Any:
         return self.work if self._approach is None else await self._approach(arrival)
 
-    async def work(self, job: Job) -> None:
-        await self._work(job)
+    async def work(self, leased: LeasedStep) -> None:
+        await self._work(leased)
 
 
 @asynccontextmanager
@@ -135,14 +135,14 @@ async def kinds(journal: Journal, address: Address) -> list[str]:
     return [kind_of(entry.message) for entry in await journal.entries(address) if not isinstance(entry.message, Unreadable)]
 
 
-async def end(job: Job) -> None:
+async def end(leased: LeasedStep) -> None:
     """End the submission."""
-    await job.report(Finished(lease=job.lease, outcome="DEPENDENCY_ERROR"))
+    await leased.report(Finished(lease=leased.lease, outcome="DEPENDENCY_ERROR"))
 
 
-async def build(job: Job) -> None:
+async def build(leased: LeasedStep) -> None:
     """Report an environment."""
-    await job.report(CacheBuilt(lease=job.lease, environment=ENVIRONMENT, stage=OK))
+    await leased.report(CacheBuilt(lease=leased.lease, environment=ENVIRONMENT, stage=OK))
 
 
 def histories_are_read(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,15 +159,15 @@ class Waiting:
 
     def __init__(self, then: Work) -> None:
         self.began, self.go_on, self.stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.jobs: list[Job] = []
+        self.taken: list[LeasedStep] = []
         self._then = then
 
-    async def __call__(self, job: Job) -> None:
-        self.jobs.append(job)
+    async def __call__(self, leased: LeasedStep) -> None:
+        self.taken.append(leased)
         self.began.set()
         try:
             await self.go_on.wait()
-            await self._then(job)
+            await self._then(leased)
         finally:
             self.stopped.set()
 
@@ -198,14 +198,14 @@ async def main(server: str, data: Path, name: Role, worker: str, marks: Path) ->
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
 
-    async def work(job: Job) -> None:
-        (marks / f"{worker}-began-{job.lease.number}").touch()
+    async def work(leased: LeasedStep) -> None:
+        (marks / f"{worker}-began-{leased.lease.number}").touch()
         try:
             while not (marks / "go-on").exists():
                 await asyncio.sleep(0.02)
-            await end(job)
+            await end(leased)
         finally:
-            (marks / f"{worker}-stopped-{job.lease.number}").touch()
+            (marks / f"{worker}-stopped-{leased.lease.number}").touch()
 
     ready = (marks / f"{worker}-ready").touch
     context = RoleContext(server, "test", worker, Config(shutdown_grace_s=0.1), ready, stop, data=data)

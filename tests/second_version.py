@@ -166,13 +166,13 @@ async def judge(url: str, submission: str) -> None:
     from cutor.journal.journal import Journal
     from cutor.model.events import Event, Finished, Ran
     from cutor.model.subjects import Address
-    from cutor.roles.job import Job
+    from cutor.roles.step import LeasedStep
     from tests import scripted_roles as roles
     from tests.unit.histories import OK
 
-    async def run(job: Job) -> None:
-        await job.report(Ran(lease=job.lease, index=0, stages=(OK, OK)))
-        await job.report(Finished(lease=job.lease, outcome="OK"))
+    async def run(leased: LeasedStep) -> None:
+        await leased.report(Ran(lease=leased.lease, index=0, stages=(OK, OK)))
+        await leased.report(Finished(lease=leased.lease, outcome="OK"))
 
     def version(event: Event) -> int:
         return event.version

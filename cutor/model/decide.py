@@ -60,10 +60,10 @@ class Clean(msgspec.Struct, frozen=True):
     event: Cleaned
 
 
-Step = NothingToDo | TakeLease | Park | Clean
+StepAction = NothingToDo | TakeLease | Park | Clean
 
 
-def decide_step(state: Submission, role: Role, sequence: int, *, worker: str, token: str, max_leases: int) -> Step:
+def decide_step(state: Submission, role: Role, sequence: int, *, worker: str, token: str, max_leases: int) -> StepAction:
     """Return what a role does with the delivery of the event at ``sequence``: take a lease, park, clean, or nothing.
 
     A builder that rebuilds a lost environment has as many leases again as there were losses.
@@ -95,7 +95,7 @@ def is_old(state: Submission, sequence: int, time_ns: int) -> bool:
     return sequence <= state.last_sequence and time_ns <= state.last_ns
 
 
-def _decide_clean(state: Submission, role: Role, worker: str) -> Step:
+def _decide_clean(state: Submission, role: Role, worker: str) -> StepAction:
     """Return `Clean` for the role that received the last delivery of an ended submission."""
     responsible: Role = "builder" if state.environment is None else "runner"
     cleaned = decide_cleaned(state, worker, None)

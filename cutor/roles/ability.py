@@ -7,7 +7,7 @@ import itertools
 import logging
 from typing import Final
 
-from cutor.roles.job import Step, WorkerUnable
+from cutor.roles.step import Step, WorkerUnable
 
 log = logging.getLogger(__name__)
 

@@ -33,8 +33,8 @@ from cutor.model.messages import read_message
 from cutor.model.state import Submission, outline
 from cutor.model.subjects import Address, event_subject, parse_event_subject
 from cutor.model.versions import newer_version
-from cutor.roles.job import LeaseLost
 from cutor.roles.running import EndedMeanwhile, Running, clock_s
+from cutor.roles.step import LeaseLost
 
 log = logging.getLogger(__name__)
 

@@ -45,7 +45,6 @@ from cutor.nix.session import BuildSession, NoRoomLeft
 from cutor.process.context import RoleContext
 from cutor.roles.claims import Claim, Tell, Turn, alone
 from cutor.roles.image import check_image
-from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault, WorkerUnable
 from cutor.roles.loop import serve
 from cutor.roles.own_addresses import own_addresses
 from cutor.roles.owners import Owners
@@ -53,6 +52,7 @@ from cutor.roles.private import PrivateEnvironments, releasing
 from cutor.roles.publishing import NotPublished, Publishing
 from cutor.roles.room import StoreRoom
 from cutor.roles.standing import Standing
+from cutor.roles.step import Arrival, LeasedStep, LeasedWork, PutOff, StepFault, WorkerUnable
 from cutor.roles.sweep import check_engine, sweeping
 
 log = logging.getLogger(__name__)
@@ -209,11 +209,11 @@ class BuildStep:
         limit = resolve("dependencies", request.limits.dependencies, arrival.policy.limits.dependencies)
         return Wanted(await self._key(_files(request)), request.cache, limit, began)
 
-    async def _use(self, wanted: Wanted, known: Known, waited_s: float, job: Job) -> None:
+    async def _use(self, wanted: Wanted, known: Known, waited_s: float, leased: LeasedStep) -> None:
         """Report what stands."""
         stage = _hit_stage(time.monotonic() - wanted.began_s - waited_s, wanted.limit, waited=waited_s > 0)
-        job.at("dependencies", judge_interrupted(None, wanted.limit))
-        await self._report_built(job, known.built, stage, hit=True)
+        leased.at("dependencies", judge_interrupted(None, wanted.limit))
+        await self._report_built(leased, known.built, stage, hit=True)
 
     async def _key(self, files: Mapping[str, bytes]) -> str:
         """Return the environment's key. Image and package set are those of now: ``cutor setup`` may have changed them.
@@ -233,30 +233,30 @@ class BuildStep:
             )
         )
 
-    async def _build_for_itself(self, wanted: Wanted, job: Job) -> None:
+    async def _build_for_itself(self, wanted: Wanted, leased: LeasedStep) -> None:
         """Build what goes with the submission's end (``cache: false``), under a key of its own; it is noted first."""
-        key = private_key(wanted.key, job.lease.token)
-        with self._private.making(key, job.state.address):
-            await self._build(wanted._replace(key=key), job, private=True)
+        key = private_key(wanted.key, leased.lease.token)
+        with self._private.making(key, leased.state.address):
+            await self._build(wanted._replace(key=key), leased, private=True)
 
-    async def _build(self, wanted: Wanted, job: Job, *, private: bool = False) -> None:
+    async def _build(self, wanted: Wanted, leased: LeasedStep, *, private: bool = False) -> None:
         """Build in a child container; report ``cache-built``, or the end. Raises `StepFault`."""
         limit = wanted.limit
-        job.at("dependencies", judge_interrupted(None, limit))
+        leased.at("dependencies", judge_interrupted(None, limit))
         session = BuildSession(
             self._engine,
             self._settings,
             instance=self._context.instance,
-            submission=str(job.state.address),
+            submission=str(leased.state.address),
             data=self._context.data,
-            refused=await self._refused(job.journal),
+            refused=await self._refused(leased.journal),
         )
         try:
-            async with session, telling(job.journal.bus, job.state.address, job.lease.number) as tell:
-                files = _files(await _checked_request(job.journal, job.policy, job.state))
+            async with session, telling(leased.journal.bus, leased.state.address, leased.lease.number) as tell:
+                files = _files(await _checked_request(leased.journal, leased.policy, leased.state))
                 report = await session.build(wanted.key, files, limit, tell)
         except asyncio.CancelledError:
-            job.at("dependencies", judge_interrupted(session.interrupted, limit))
+            leased.at("dependencies", judge_interrupted(session.interrupted, limit))
             raise
         except ContainerError as error:
             if isinstance(error, NoRoomLeft):
@@ -266,12 +266,12 @@ class BuildStep:
         if private and isinstance(report, Built):
             self._private.stands(wanted.key)
         if isinstance(report, Built) and stage.outcome == "OK":
-            built = await self._record(job, wanted.key, report, private=private)
-            await self._report_built(job, built, stage, hit=False)
+            built = await self._record(leased, wanted.key, report, private=private)
+            await self._report_built(leased, built, stage, hit=False)
             return
         if stage.outcome == "XX":
             raise StepFault(stage.message or "the build reported nothing")
-        await self._report_failed(job, stage, None if isinstance(report, Built) else report.message)
+        await self._report_failed(leased, stage, None if isinstance(report, Built) else report.message)
 
     async def _refused(self, journal: Journal) -> tuple[str, ...]:
         """Return what a build must not reach, should it have a network: asked for anew, names and networks change."""
@@ -279,16 +279,16 @@ class BuildStep:
             return ()
         return await own_addresses(self._context.server, journal.bus.link.announced)
 
-    async def _record(self, job: Job, key: str, built: Built, *, private: bool) -> EnvironmentBuilt:
+    async def _record(self, leased: LeasedStep, key: str, built: Built, *, private: bool) -> EnvironmentBuilt:
         """Publish the environment for other hosts, then append ``env-built``: runners and later submissions find it.
 
         Raises `StepFault` where a runner missed it, and the cache does not take it: to promise it again would lose it again.
         """
-        journal = job.journal
+        journal = leased.journal
         environment = built.environment
-        missed = job.state.environment_losses > 0
+        missed = leased.state.environment_losses > 0
         if self.publishing.takes_time(missed=missed):
-            job.place.finish()
+            leased.place.finish()
         try:
             await self.publishing.publish(environment, kept=not private, missed=missed)
         except NotPublished as error:
@@ -301,21 +301,21 @@ class BuildStep:
             variables=await journal.contents.pack(pack_variables(environment.variables)),
             programs=environment.programs,
             worker=self._context.worker,
-            private_to=str(job.state.address) if private else msgspec.UNSET,
+            private_to=str(leased.state.address) if private else msgspec.UNSET,
         )
         await Environments(journal.bus).append_built(event)
         return event
 
-    async def _report_built(self, job: Job, built: EnvironmentBuilt, stage: Stage, *, hit: bool) -> None:
+    async def _report_built(self, leased: LeasedStep, built: EnvironmentBuilt, stage: Stage, *, hit: bool) -> None:
         reference = EnvironmentRef(key=built.key, derivation=built.derivation, hit=hit)
-        (stage,) = await job.journal.contents.spill_stages([stage])
-        await job.report(CacheBuilt(lease=job.lease, environment=reference, stage=stage))
+        (stage,) = await leased.journal.contents.spill_stages([stage])
+        await leased.report(CacheBuilt(lease=leased.lease, environment=reference, stage=stage))
 
-    async def _report_failed(self, job: Job, stage: Stage, message: str | None) -> None:
+    async def _report_failed(self, leased: LeasedStep, stage: Stage, message: str | None) -> None:
         """End the submission: the stage holds Nix's output, the message its error in short."""
-        (stage,) = await job.journal.contents.spill_stages([stage])
+        (stage,) = await leased.journal.contents.spill_stages([stage])
         stage = msgspec.structs.replace(stage, message=message or stage.message)
-        await job.report(Finished(lease=job.lease, outcome="DEPENDENCY_ERROR", dependencies=stage, message=stage.message))
+        await leased.report(Finished(lease=leased.lease, outcome="DEPENDENCY_ERROR", dependencies=stage, message=stage.message))
 
 
 async def _checked_request(journal: Journal, policy: Policy, state: Submission) -> ValidRequest:
@@ -337,12 +337,12 @@ async def _checked_request(journal: Journal, policy: Policy, state: Submission) 
     return request
 
 
-async def _reject(reason: str, job: Job) -> None:
+async def _reject(reason: str, leased: LeasedStep) -> None:
     """End a submission that the stack does not accept."""
-    await job.report(Rejected(lease=job.lease, message=reason))
+    await leased.report(Rejected(lease=leased.lease, message=reason))
 
 
-async def _fail(reason: str, _job: Job) -> None:
+async def _fail(reason: str, _leased: LeasedStep) -> None:
     """Let a lease count for what cannot be looked at: such tries are bounded."""
     raise StepFault(reason)
 

@@ -25,9 +25,9 @@ from cutor.model.claims import BuildAction, Owner, decide_build, held_s, owner_o
 from cutor.model.environments import NONE_STOOD, Environment, EnvironmentBuilding
 from cutor.model.errors import InvalidRequest
 from cutor.model.subjects import Address, check_address, environment_subject
-from cutor.roles.job import Arrival, PutOff
 from cutor.roles.owners import Owners
 from cutor.roles.places import Place
+from cutor.roles.step import Arrival, PutOff
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from typing import Final
 from cutor.containers.engine import ContainerSummary, Engine
 from cutor.containers.labels import COLLECTS_LABEL, ENVIRONMENT_LABEL, KEEPS_LABEL, KEPT_CHARACTERS, STORE_LABEL
 from cutor.nix.store_session import StoreSession
-from cutor.roles.job import StepFault
+from cutor.roles.step import StepFault
 
 log = logging.getLogger(__name__)
 

@@ -53,9 +53,9 @@ from cutor.roles.answers import Answers
 from cutor.roles.attention import Attention
 from cutor.roles.glance import Glances
 from cutor.roles.in_hand import InHand, note_of
-from cutor.roles.job import Arrival, Job, LeasedWork, LeaseLost, Step, StepFault
 from cutor.roles.places import Place
 from cutor.roles.running import EndedMeanwhile, Running
+from cutor.roles.step import Arrival, LeasedStep, LeasedWork, LeaseLost, Step, StepFault
 from cutor.roles.sweep import NOTHING, Swept
 
 log = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ class Handler:
         state, lease = appended.state, appended.state.lease
         if appended.done and work is not None and lease is not None and lease.token == token and not state.ended:
             running.lease = lease
-            return await self._under_lease(running, Job(self._journal, self._policy, state, lease, running.place), work)
+            return await self._under_lease(running, LeasedStep(self._journal, self._policy, state, lease, running.place), work)
         return await self._without_work(running, state, done=appended.done)
 
     async def _without_work(self, running: Running, state: Submission, *, done: bool) -> Answer:
@@ -223,34 +223,34 @@ class Handler:
         step = decide_step(state, role, running.sequence, worker=worker, token=running.token, max_leases=leases)
         return None if isinstance(step, NothingToDo) else step.event
 
-    async def _under_lease(self, running: Running, job: Job, work: LeasedWork) -> Answer:
+    async def _under_lease(self, running: Running, leased: LeasedStep, work: LeasedWork) -> Answer:
         """As `_work_under`. A bug beside the work is no poison: leases are counted, and another may have the next one."""
-        running.job = job
+        running.leased = leased
         try:
-            return await self._work_under(running, job, work)
+            return await self._work_under(running, leased, work)
         except (BusError, CutorError):
             raise
         except Exception:
-            log.exception("%s: a bug beside the work; it will be delivered again", job.state.address)
+            log.exception("%s: a bug beside the work; it will be delivered again", leased.state.address)
             return "leave"
 
-    async def _work_under(self, running: Running, job: Job, work: LeasedWork) -> Answer:
+    async def _work_under(self, running: Running, leased: LeasedStep, work: LeasedWork) -> Answer:
         """Do the step under a lease, see to what its end leaves to do, and return what becomes of the delivery."""
-        state = job.state
+        state = leased.state
         try:
-            await running.do(work(job))
-            state = job.state
+            await running.do(work(leased))
+            state = leased.state
         except LeaseLost as lost:
             log.warning("%s; its work is stopped", lost)
             self._context.measures.lease_lost(self._step.role)
-            state = await self._journal.known(job.state.address)
+            state = await self._journal.known(leased.state.address)
         except EndedMeanwhile:
-            state = await self._journal.known(job.state.address)
+            state = await self._journal.known(leased.state.address)
         except EventNewer:
             raise
         except Exception as error:
-            state = await self._after_fault(job, error)
-        return decide_answer(await self._clean(state, job), job.lease)
+            state = await self._after_fault(leased, error)
+        return decide_answer(await self._clean(state, leased), leased.lease)
 
     async def _hand_back(self, delivery: Delivery, running: Running) -> None:
         """Answer at a shutdown what was being attended to. Without an answer its note stays, for the next start."""
@@ -271,9 +271,9 @@ class Handler:
 
         An append of the lease may be on its way: should it come behind the hand-back, it is one that nobody works under.
         """
-        state, job, worker = await self._journal.known(running.address), running.job, self._context.worker
-        if job is not None:
-            answer = decide_answer(await self._clean(state, job), job.lease)
+        state, leased, worker = await self._journal.known(running.address), running.leased, self._context.worker
+        if leased is not None:
+            answer = decide_answer(await self._clean(state, leased), leased.lease)
         else:
             role, token, seen = self._step.role, running.token, running.seen
             mine = decide_in_hand(state, role, running.sequence, worker=worker, token=token, seen=seen)
@@ -287,28 +287,28 @@ class Handler:
                 log.info("%s: left to the worker that holds its lease", running.address)
         return answer != "leave"
 
-    async def _after_fault(self, job: Job, error: Exception) -> Submission:
+    async def _after_fault(self, leased: LeasedStep, error: Exception) -> Submission:
         """Park where this was the last lease, with the reason; else the step is tried again under another one."""
         expected = isinstance(error, StepFault | BusError | CutorError | InvalidRequest)
         reason = str(error) if expected else f"a bug: {type(error).__name__}: {error}"
-        log.warning("%s: %s", job.state.address, reason, exc_info=None if expected else error)
+        log.warning("%s: %s", leased.state.address, reason, exc_info=None if expected else error)
 
         def parked(state: Submission) -> Event | None:
-            park = decide_fault(state, job.lease, reason=reason, max_leases=self._policy.max_leases)
+            park = decide_fault(state, leased.lease, reason=reason, max_leases=self._policy.max_leases)
             return None if park is None else park.event
 
-        return (await self._journal.settle(await self._journal.known(job.state.address), parked)).state
+        return (await self._journal.settle(await self._journal.known(leased.state.address), parked)).state
 
-    async def _clean(self, state: Submission, job: Job | None = None) -> Submission:
-        """Append ``cleaned`` where it is due: after a job this worker left nothing behind, without one it takes over.
+    async def _clean(self, state: Submission, leased: LeasedStep | None = None) -> Submission:
+        """Append ``cleaned`` where it is due: after a step this worker left nothing behind, without one it takes over.
 
-        A cancelled job's goes with what that interrupted. Nothing is said while a container of a former life is still there.
+        A cancelled step's goes with what that interrupted. Nothing is said while a container of a former life is still there.
         """
         if self._swept.holds(state.address):
             return state
         worker, lease, part = self._context.worker, None, None
-        if job is not None:
-            lease, part = job.lease, job.interrupted
+        if leased is not None:
+            lease, part = leased.lease, leased.interrupted
         if part is not None and state.status == "CANCELLED":
             part = await self._journal.contents.spill_interrupted(part)
         return (await self._journal.settle(state, lambda state: decide_cleaned(state, worker, lease, part))).state

@@ -7,7 +7,7 @@ import asyncio
 from cutor.containers.errors import ContainerError, ImageMissing
 from cutor.containers.facts import Facts
 from cutor.installation import setup_command
-from cutor.roles.job import WorkerUnable
+from cutor.roles.step import WorkerUnable
 from cutor.roles.sweep import CHECK_S
 
 

@@ -30,10 +30,10 @@ from cutor.roles.draining import cut_short, grace
 from cutor.roles.former_life import FormerLife
 from cutor.roles.handler import Handler
 from cutor.roles.in_hand import InHand
-from cutor.roles.job import Step
 from cutor.roles.places import Place, Places
 from cutor.roles.poison import Poison
 from cutor.roles.sampling import sampling_the_loop
+from cutor.roles.step import Step
 from cutor.roles.sweep import NOTHING, Swept
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ Beside = Callable[[Journal], AbstractAsyncContextManager[None]]
 
 
 class Loop:
-    """One role's loop: as many jobs at once as there are slots."""
+    """One role's loop: as many steps at once as there are slots."""
 
     def __init__(
         self, context: RoleContext, journal: Journal, step: Step, slots: int, *, retry_delay_s: float = RETRY_DELAY_S
@@ -65,7 +65,7 @@ class Loop:
         self._poison = Poison(journal, step.role, context.worker, retry_delay_s)
 
     async def run(self, swept: Swept = NOTHING) -> None:
-        """Serve until the context's ``stop`` is set; then let the running jobs finish for a while, and hand back the rest.
+        """Serve until the context's ``stop`` is set; then let the running steps finish for a while, and hand back the rest.
 
         Appends and reads wait as long for a server that is away as a lease lasts: a shorter absence costs none.
         ``swept``: what came of the containers that a former life of this role had left.
@@ -128,7 +128,7 @@ class Loop:
             self._in_hand.forget(delivery.stored.sequence)
 
     async def _drain(self) -> None:
-        """Let running jobs finish for the configured time, unless told to hurry; then hand back what is left."""
+        """Let running steps finish for the configured time, unless told to hurry; then hand back what is left."""
         if not self._deliveries:
             return
         self._places.close()

@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from cutor.bus.address import read_address
-from cutor.roles.job import StepFault
+from cutor.roles.step import StepFault
 
 RESOLVE_S: Final = 10.0
 _LOCAL_V4: Final = re.compile(r"\|-- (\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from cutor.model.events import Ran, Stage
-from cutor.roles.job import Job
+from cutor.roles.step import LeasedStep
 
 PAUSE_S: Final = 0.25
 """Between two appends of results (decision 0007): often enough to watch, few enough for a submission of 1,000 test cases."""
@@ -17,13 +17,13 @@ PAUSE_S: Final = 0.25
 class Results:
     """Appends ``ran`` events: the first result at once; those that come within `PAUSE_S` of an append go together in the next.
 
-    ``async with Results(job) as results``: when the block ends well, every result is in the log, without a pause; when it ends
-    in an error, what was not yet appended is noted with the job: after a cancel, that goes into ``cleaned``. An append that
-    fails cancels what the block awaits, as the time-out of `asyncio.timeout` does, and the block raises its error.
+    ``async with Results(leased) as results``: when the block ends well, every result is in the log, without a pause; when it
+    ends in an error, what was not yet appended is noted with the step: after a cancel, that goes into ``cleaned``. An append
+    that fails cancels what the block awaits, as the time-out of `asyncio.timeout` does, and the block raises its error.
     """
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, leased: LeasedStep) -> None:
+        self._leased = leased
         self._index = 0  # of the first result that the log does not hold, as far as was told
         self._flying: tuple[Stage, ...] = ()
         self._waiting: list[Stage] = []
@@ -74,7 +74,7 @@ class Results:
                 await self._abandon()
         finally:
             if rest := (*self._flying, *self._waiting):
-                self._job.at("run", *rest, index=self._index)
+                self._leased.at("run", *rest, index=self._index)
 
     async def _abandon(self) -> None:
         """Stop an append in flight: the work ended without its results. They may be in the log all the same."""
@@ -99,6 +99,6 @@ class Results:
 
     async def _append(self) -> None:
         self._flying, self._waiting = tuple(self._waiting), []
-        stages = await self._job.journal.contents.spill_stages(self._flying)
-        await self._job.report(Ran(lease=self._job.lease, index=self._index, stages=stages), index=self._index)
+        stages = await self._leased.journal.contents.spill_stages(self._flying)
+        await self._leased.report(Ran(lease=self._leased.lease, index=self._index, stages=stages), index=self._index)
         self._index, self._flying = self._index + len(stages), ()

@@ -37,13 +37,13 @@ from cutor.model.stages import judge, judge_interrupted
 from cutor.process.context import RoleContext
 from cutor.roles.fetching import Fetching
 from cutor.roles.image import check_image
-from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault
 from cutor.roles.loop import serve
 from cutor.roles.open_files import allow_files_of
 from cutor.roles.private import PrivateEnvironments, releasing
 from cutor.roles.results import Results
 from cutor.roles.runner_containers import MadeAheadFailed, RunnerContainer, RunnerContainers
 from cutor.roles.standing import Standing
+from cutor.roles.step import Arrival, LeasedStep, LeasedWork, PutOff, StepFault
 from cutor.roles.sweep import NOTHING, Stuck, Swept, check_engine, sweeping
 from cutor.roles.uids import Uids
 from cutor.roles.uses import Use, Uses
@@ -158,48 +158,48 @@ class RunStep:
             self._uses.foresee(environment.key)
         return self.work
 
-    async def work(self, job: Job) -> None:
+    async def work(self, leased: LeasedStep) -> None:
         """See the module."""
-        with self._uses.of(_key(job)) as use:
-            known = await self._environment(job)
+        with self._uses.of(_key(leased)) as use:
+            known = await self._environment(leased)
             if known is not None:
-                await self._work_in(job, known, use)
+                await self._work_in(leased, known, use)
 
-    async def _work_in(self, job: Job, known: Known, use: Use) -> None:
+    async def _work_in(self, leased: LeasedStep, known: Known, use: Use) -> None:
         """Do the work in an environment, which is marked as used."""
         use.alone = isinstance(known.built.private_to, str)
-        work = await self._load(job, known.built)
+        work = await self._load(leased, known.built)
         name = None if work.first_stage == "compile" else work.request.test_cases[0].name
-        job.at(work.first_stage, judge_interrupted(None, work.first_limit, name=name))
+        leased.at(work.first_stage, judge_interrupted(None, work.first_limit, name=name))
         try:
-            async with self._container(job, work, use) as session:
-                await self._stages(job, work, session)
+            async with self._container(leased, work, use) as session:
+                await self._stages(leased, work, session)
         except EnvironmentMissing as error:
-            await self._report_lost(job, error.path, known.sequence)
+            await self._report_lost(leased, error.path, known.sequence)
         except ContainerError as error:
             raise StepFault(str(error)) from error
 
-    async def _environment(self, job: Job) -> Known | None:
+    async def _environment(self, leased: LeasedStep) -> Known | None:
         """Return the submission's environment; where the log knows it no more, report that and return None."""
-        known = await self.standing.find(job.journal.bus, _key(job), anew=job.state.environment_losses > 0)
+        known = await self.standing.find(leased.journal.bus, _key(leased), anew=leased.state.environment_losses > 0)
         if known is None:
-            await self._report_lost(job, "removed from the environments", NONE_STOOD)
+            await self._report_lost(leased, "removed from the environments", NONE_STOOD)
         return known
 
     @staticmethod
-    async def _report_lost(job: Job, missing: str, sequence: int) -> None:
+    async def _report_lost(leased: LeasedStep, missing: str, sequence: int) -> None:
         """Say that what the ``env-built`` at a sequence promises is not there: only a newer one counts for this submission."""
-        await job.report(CacheLost(lease=job.lease, key=_key(job), missing=missing, environment_sequence=sequence))
+        await leased.report(CacheLost(lease=leased.lease, key=_key(leased), missing=missing, environment_sequence=sequence))
 
-    async def _load(self, job: Job, environment: EnvironmentBuilt) -> Work:
-        contents = job.journal.contents
-        request = await contents.load_request(job.state.address, job.state.request)
-        limits = resolve_all(request.limits, job.policy.limits)
-        variables = await self.standing.variables(job.journal, environment)
+    async def _load(self, leased: LeasedStep, environment: EnvironmentBuilt) -> Work:
+        contents = leased.journal.contents
+        request = await contents.load_request(leased.state.address, leased.state.request)
+        limits = resolve_all(request.limits, leased.policy.limits)
+        variables = await self.standing.variables(leased.journal, environment)
         return Work(request=request, environment=environment, variables=variables, limits=limits)
 
     @asynccontextmanager
-    async def _container(self, job: Job, work: Work, use: Use) -> AsyncIterator[WorkerSession]:
+    async def _container(self, leased: LeasedStep, work: Work, use: Use) -> AsyncIterator[WorkerSession]:
         """Lend a container that holds the submission, once no collection is in the way; it is given back in any case.
 
         Where it misses a part of the environment, that is fetched from the cache, if there is one, and another one is taken.
@@ -207,10 +207,10 @@ class RunStep:
         await use.stands()
         asked_at = time.monotonic()
         try:
-            container = await self._handed_over(job, work)
+            container = await self._handed_over(leased, work)
         except EnvironmentMissing as missed:
-            await self._fetch(job, work.environment, missed, asked_at)
-            container = await self._handed_over(job, work)
+            await self._fetch(leased, work.environment, missed, asked_at)
+            container = await self._handed_over(leased, work)
         whole = False
         try:
             yield container.session
@@ -218,28 +218,30 @@ class RunStep:
         finally:
             await to_the_end(self._containers.give_back(container, whole=whole))
 
-    async def _fetch(self, job: Job, environment: EnvironmentBuilt, missed: EnvironmentMissing, asked_at: float) -> None:
+    async def _fetch(
+        self, leased: LeasedStep, environment: EnvironmentBuilt, missed: EnvironmentMissing, asked_at: float
+    ) -> None:
         """Fetch what this host's store misses; what is not to be kept goes from it with the submission's end."""
         if not isinstance(environment.private_to, str):
             await self.fetching.fetch(environment, missed, asked_at)
             return
-        with self._private.making(environment.key, job.state.address):
+        with self._private.making(environment.key, leased.state.address):
             await self.fetching.fetch(environment, missed, asked_at)
             self._private.stands(environment.key)
 
-    async def _handed_over(self, job: Job, work: Work) -> RunnerContainer:
+    async def _handed_over(self, leased: LeasedStep, work: Work) -> RunnerContainer:
         """Hand the submission over to a container. Whatever goes wrong, none is left with it.
 
         One that was made ahead may have died since it was looked at: then one is started in its place.
         """
         try:
-            return await self._hand_over(job, work, await self._containers.lend(first_resources(work)))
+            return await self._hand_over(leased, work, await self._containers.lend(first_resources(work)))
         except MadeAheadFailed as error:
-            log.warning("%s: another container is started: %s", job.state.address, error)
-            return await self._hand_over(job, work, await self._containers.start(first_resources(work)))
+            log.warning("%s: another container is started: %s", leased.state.address, error)
+            return await self._hand_over(leased, work, await self._containers.start(first_resources(work)))
 
-    async def _hand_over(self, job: Job, work: Work, container: RunnerContainer) -> RunnerContainer:
-        log.info("%s: in container %s", job.state.address, container.name)
+    async def _hand_over(self, leased: LeasedStep, work: Work, container: RunnerContainer) -> RunnerContainer:
+        log.info("%s: in container %s", leased.state.address, container.name)
         try:
             async with asyncio.timeout(STANDS_STILL_S if container.made_ahead else None):
                 await container.session.ready()
@@ -251,17 +253,17 @@ class RunStep:
             raise
         return container
 
-    async def _stages(self, job: Job, work: Work, session: WorkerSession) -> None:
+    async def _stages(self, leased: LeasedStep, work: Work, session: WorkerSession) -> None:
         """Compile, run every test case, finish. Raises `SessionFault` and `LeaseLost`."""
-        budget = WallTimeBudget(job.policy.bounds.submission_wall_time_ms)
+        budget = WallTimeBudget(leased.policy.bounds.submission_wall_time_ms)
         if COMPILE_SCRIPT in work.request.files:
-            compiled, budget = await self._compile(job, work, session, budget)
+            compiled, budget = await self._compile(leased, work, session, budget)
             if compiled.outcome != "OK":
-                await job.report(Finished(lease=job.lease, outcome="COMPILE_ERROR"))
+                await leased.report(Finished(lease=leased.lease, outcome="COMPILE_ERROR"))
                 return
-        async with Results(job) as results:
+        async with Results(leased) as results:
             outcomes = await self._test_cases(work, session, results, budget)
-        await job.report(Finished(lease=job.lease, outcome=submission_outcome(outcomes)))
+        await leased.report(Finished(lease=leased.lease, outcome=submission_outcome(outcomes)))
 
     async def _test_cases(
         self, work: Work, session: WorkerSession, results: Results, budget: WallTimeBudget
@@ -283,7 +285,7 @@ class RunStep:
         return outcomes
 
     async def _compile(
-        self, job: Job, work: Work, session: WorkerSession, budget: WallTimeBudget
+        self, leased: LeasedStep, work: Work, session: WorkerSession, budget: WallTimeBudget
     ) -> tuple[Stage, WallTimeBudget]:
         """Return the compile stage, and what it leaves of the submission's time: waiting for the log is none of it."""
         own = work.limits["compile"]
@@ -292,15 +294,15 @@ class RunStep:
         try:
             report = await session.run_compile(limit)
         except asyncio.CancelledError:
-            job.at("compile", budget.explained(judge_interrupted(session.interrupted, limit), own))
+            leased.at("compile", budget.explained(judge_interrupted(session.interrupted, limit), own))
             raise
         took_ms = _ms_since(began)
         stage = budget.explained(judge(report, limit), own)
         if stage.outcome == "XX":
             raise StepFault(stage.message or "the compile stage could not be judged")
-        job.at("compile", stage)
-        (stored,) = await job.journal.contents.spill_stages([stage])
-        await job.report(Compiled(lease=job.lease, stage=stored))
+        leased.at("compile", stage)
+        (stored,) = await leased.journal.contents.spill_stages([stage])
+        await leased.report(Compiled(lease=leased.lease, stage=stored))
         return stage, budget.after(stage, took_ms)
 
     async def _run(self, work: Work, session: WorkerSession, index: int, budget: WallTimeBudget) -> Stage:
@@ -328,9 +330,9 @@ class RunStep:
         return budget.explained(judged, own)
 
 
-def _key(job: Job) -> str:
-    assert job.state.environment is not None, "a runner's step begins after cache-built"
-    return job.state.environment.key
+def _key(leased: LeasedStep) -> str:
+    assert leased.state.environment is not None, "a runner's step begins after cache-built"
+    return leased.state.environment.key
 
 
 def _ms_since(began: float) -> int:

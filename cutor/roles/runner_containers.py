@@ -27,7 +27,7 @@ from cutor.jail.session import WorkerSession
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
 from cutor.process.context import RoleContext
-from cutor.roles.job import WorkerUnable
+from cutor.roles.step import WorkerUnable
 from cutor.roles.uids import Uids
 from cutor.undisturbed import to_the_end
 

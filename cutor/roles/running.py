@@ -11,8 +11,8 @@ from cutor.journal.versions import EventNewer
 from cutor.model.events import Lease
 from cutor.model.state import Submission
 from cutor.model.subjects import Address
-from cutor.roles.job import Job, LeaseLost
 from cutor.roles.places import Place
+from cutor.roles.step import LeasedStep, LeaseLost
 
 T = TypeVar("T")
 
@@ -24,11 +24,11 @@ class EndedMeanwhile(Exception):
 class Running:
     """One submission that this process attends to, for the event at ``sequence``.
 
-    It is known here before its lease is taken: so no notice is missed. ``taking`` is the lease that this process appends or
-    has appended, ``token`` its token; ``lease`` is that lease once it is known to be in the log, and ``job`` what is done under
-    it. ``former`` is the newest lease before, null for none. ``known`` is the state that was read last, so that the next look
-    reads only what is behind it; where it is ``doubted``, because the server was away, all is read anew. ``place``: with or
-    without a slot. ``told_of_end``: a notice said that it is cancelled.
+    It is known here before its lease is taken: so no notice is missed. ``taking`` is the lease that this process appends or has
+    appended, ``token`` its token; ``lease`` is that lease once it is known to be in the log, and ``leased`` the step that is
+    done under it. ``former`` is the newest lease before, null for none. ``known`` is the state that was read last, so that the
+    next look reads only what is behind it; where it is ``doubted``, because the server was away, all is read anew. ``place``:
+    with or without a slot. ``told_of_end``: a notice said that it is cancelled.
     """
 
     def __init__(self, address: Address, sequence: int, place: Place, token: str) -> None:
@@ -39,7 +39,7 @@ class Running:
         self.taking: Lease | None = None
         self.lease: Lease | None = None
         self.former: Lease | None = None
-        self.job: Job | None = None
+        self.leased: LeasedStep | None = None
         self.known: Submission | None = None
         self.doubted = False
         self.told_of_end = False

@@ -19,7 +19,7 @@ from cutor.model.errors import InvalidRequest
 from cutor.model.events import Role
 from cutor.model.subjects import Address, check_address
 from cutor.model.units import counted
-from cutor.roles.job import WorkerUnable
+from cutor.roles.step import WorkerUnable
 
 log = logging.getLogger(__name__)
 

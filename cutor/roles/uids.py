@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from cutor.nix.inside.namespace import HOST_ID_BASE, ID_COUNT
-from cutor.roles.job import WorkerUnable
+from cutor.roles.step import WorkerUnable
 
 SPARE_UIDS: Final = 4096
 """How many uids beyond a runner's own count it looks at, before it believes that something is wrong on the host."""

@@ -19,7 +19,7 @@ from cutor.model.limits import Policy
 from cutor.model.messages import Unreadable
 from cutor.model.state import STEP_OF_ROLE
 from cutor.model.subjects import Address, event_subject
-from cutor.roles.job import Job
+from cutor.roles.step import LeasedStep
 from tests.cluster import Cluster, start_cluster
 from tests.scripted_roles import Waiting, build, end, kinds, request, role, set_ack_wait, take_over, until
 
@@ -40,14 +40,14 @@ async def journal(cluster: Cluster) -> AsyncIterator[Journal]:
         yield journal
 
 
-async def run(job: Job) -> None:
+async def run(leased: LeasedStep) -> None:
     await asyncio.sleep(0.05)
-    await job.report(Finished(lease=job.lease, outcome="OK"))
+    await leased.report(Finished(lease=leased.lease, outcome="OK"))
 
 
-async def slow_build(job: Job) -> None:
+async def slow_build(leased: LeasedStep) -> None:
     await asyncio.sleep(0.05)
-    await build(job)
+    await build(leased)
 
 
 async def submit(journal: Journal, name: str) -> Address:

@@ -22,7 +22,7 @@ from cutor.model.events import Finished, Role
 from cutor.model.limits import Policy
 from cutor.model.subjects import Address
 from cutor.roles.claims import alone
-from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
+from cutor.roles.step import Arrival, LeasedStep, LeasedWork, PutOff
 from tests.ports import free_port
 from tests.queues import BEFORE, queue, taken_up
 from tests.scripted_roles import PATIENCE_S, Waiting, Work, end, role, until
@@ -56,9 +56,9 @@ async def stack(server: EmbeddedServer) -> AsyncIterator[Callable[..., asyncio.F
         yield of  # type: ignore[misc]
 
 
-async def finish(job: Job) -> None:
+async def finish(leased: LeasedStep) -> None:
     """End what a runner has."""
-    await job.report(Finished(lease=job.lease, outcome="OK"))
+    await leased.report(Finished(lease=leased.lease, outcome="OK"))
 
 
 class Looked:
@@ -67,8 +67,8 @@ class Looked:
     async def approach(self, _arrival: Arrival) -> LeasedWork | PutOff:
         return self
 
-    async def __call__(self, job: Job) -> None:
-        await end(job)
+    async def __call__(self, leased: LeasedStep) -> None:
+        await end(leased)
 
 
 class Cold:
@@ -81,7 +81,7 @@ class Cold:
         turn = await alone(arrival)
         return self._work if turn == "mine" else turn
 
-    async def __call__(self, job: Job) -> None:
+    async def __call__(self, leased: LeasedStep) -> None:
         raise AssertionError("what is done is what `approach` returned")
 
 
@@ -181,8 +181,8 @@ async def test_a_tenant_that_may_not_have_all_slots_leaves_one_to_others_and_has
     await queue(server.url, name, {"flood": 20})
     long, short = Waiting(end if name == "builder" else finish), end if name == "builder" else finish
 
-    async def work(job: Job) -> None:
-        await (long if job.state.address.tenant == "flood" else short)(job)
+    async def work(leased: LeasedStep) -> None:
+        await (long if leased.state.address.tenant == "flood" else short)(leased)
 
     step = Cold(work) if name == "builder" else work
     async with role(journal, step, name, worker="w1", slots=2, slots_per_tenant=1):
@@ -191,7 +191,7 @@ async def test_a_tenant_that_may_not_have_all_slots_leaves_one_to_others_and_has
         for number in range(5):
             single = await hand_in(journal, name, "other", f"one-{number}")
             await until(journal, single, lambda state: state.ended)
-        assert len(long.jobs) == 1
+        assert len(long.taken) == 1
         long.go_on.set()
         await taken(journal, name, 5 + 20)
     order = await taken_up(journal.bus, name)

@@ -25,9 +25,9 @@ from cutor.model.events import Finished, Stage
 from cutor.model.limits import Policy
 from cutor.model.subjects import Address
 from cutor.roles.builder import BuildStep
-from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
 from cutor.roles.results import Results
 from cutor.roles.standing import Standing
+from cutor.roles.step import Arrival, LeasedStep, LeasedWork, PutOff
 from tests.integration.stage_support import connected
 from tests.integration.test_role_requests import SHELL, build_step
 from tests.nats_server import OwnServer
@@ -88,7 +88,7 @@ class Builder:
     async def approach(self, arrival: Arrival) -> LeasedWork | PutOff:
         return await self._step.approach(arrival)
 
-    async def __call__(self, job: Job) -> None:
+    async def __call__(self, leased: LeasedStep) -> None:
         raise AssertionError("what is done is what `approach` returned")
 
 
@@ -108,15 +108,15 @@ async def roles(own_server: OwnServer, monkeypatch: pytest.MonkeyPatch) -> Async
         await stack.enter_async_context(step.standing.following(journals["builder"]))
         await stack.enter_async_context(standing.following(journals["runner"]))
 
-        async def run(job: Job) -> None:
-            assert job.state.environment is not None
-            known = await standing.find(job.journal.bus, job.state.environment.key)
+        async def run(leased: LeasedStep) -> None:
+            assert leased.state.environment is not None
+            known = await standing.find(leased.journal.bus, leased.state.environment.key)
             assert known is not None
-            await job.journal.contents.load_request(job.state.address, job.state.request)
-            await standing.variables(job.journal, known.built)
-            async with Results(job) as results:
-                await results.add(Stage(outcome="OK", limits=job.policy.limits.run.default))
-            await job.report(Finished(lease=job.lease, outcome="OK"))
+            await leased.journal.contents.load_request(leased.state.address, leased.state.request)
+            await standing.variables(leased.journal, known.built)
+            async with Results(leased) as results:
+                await results.add(Stage(outcome="OK", limits=leased.policy.limits.run.default))
+            await leased.report(Finished(lease=leased.lease, outcome="OK"))
 
         await stack.enter_async_context(role(journals["builder"], Builder(step), "builder"))
         await stack.enter_async_context(role(journals["runner"], run, "runner", worker="w2"))

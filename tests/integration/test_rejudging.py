@@ -21,7 +21,7 @@ from cutor.model.rejudgement import Rejudged
 from cutor.model.subjects import BODIES, EVENTS, Address
 from cutor.operations.rejudging import Rejudging
 from cutor.projections.errors import QueryError
-from cutor.roles.job import Job
+from cutor.roles.step import LeasedStep
 from tests import commands
 from tests.bare_stack import one_line
 from tests.integration.projecting import projector, until
@@ -55,10 +55,10 @@ class Court:
             await asyncio.gather(*(client.submit(document, id=name) for name in names))
             await asyncio.gather(*(client.result(name, wait=True, timeout_s=240) for name in names))
 
-    async def work(self, job: Job) -> None:
+    async def work(self, leased: LeasedStep) -> None:
         if self.verdict == "none":
             await asyncio.Event().wait()
-        await end(job)
+        await end(leased)
 
     async def rejudge(self, name: str, *ids: str, **chosen: Any) -> list[Rejudged]:
         rejudging = Rejudging(self.journal, name)

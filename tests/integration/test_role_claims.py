@@ -33,7 +33,7 @@ from cutor.model.subjects import Address, environment_subject, event_subject
 from cutor.roles import places
 from cutor.roles.answers import Answers
 from cutor.roles.claims import WAITS, Claim, alone
-from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, StepFault
+from cutor.roles.step import Arrival, LeasedStep, LeasedWork, PutOff, StepFault
 from tests.nats_server import OwnServer
 from tests.scripted_roles import (
     PATIENCE_S,
@@ -86,13 +86,13 @@ class Builder:
             return partial(self._report, hit=True)
         return self if found == "mine" else found
 
-    async def __call__(self, job: Job) -> None:
-        await self._build(job)
-        await self._report(job, hit=False)
+    async def __call__(self, leased: LeasedStep) -> None:
+        await self._build(leased)
+        await self._report(leased, hit=False)
 
-    async def _build(self, job: Job) -> None:
-        address = job.state.address
-        assert job.place.has_slot
+    async def _build(self, leased: LeasedStep) -> None:
+        address = leased.state.address
+        assert leased.place.has_slot
         self.builds.append(address)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -104,14 +104,14 @@ class Builder:
             self.faults.remove(address.id)
             raise StepFault("a test")
         if address.id in self.fails:
-            await job.report(Finished(lease=job.lease, outcome="DEPENDENCY_ERROR"))
+            await leased.report(Finished(lease=leased.lease, outcome="DEPENDENCY_ERROR"))
         else:
-            await Environments(job.journal.bus).append_built(msgspec.structs.replace(BUILT, key=self.key))
+            await Environments(leased.journal.bus).append_built(msgspec.structs.replace(BUILT, key=self.key))
 
-    async def _report(self, job: Job, *, hit: bool) -> None:
-        if not job.state.ended:
+    async def _report(self, leased: LeasedStep, *, hit: bool) -> None:
+        if not leased.state.ended:
             environment = EnvironmentRef(key=self.key, derivation="/nix/store/x.drv", hit=hit)
-            await job.report(CacheBuilt(lease=job.lease, environment=environment, stage=OK))
+            await leased.report(CacheBuilt(lease=leased.lease, environment=environment, stage=OK))
 
     async def waited_for(self, names: list[str]) -> None:
         """Wait until so many wait."""
@@ -136,7 +136,7 @@ class Either:
     async def approach(self, arrival: Arrival) -> LeasedWork | PutOff:
         return await (self._other if arrival.state.address.id.startswith("other") else self._builder).approach(arrival)
 
-    async def __call__(self, job: Job) -> None:
+    async def __call__(self, leased: LeasedStep) -> None:
         raise AssertionError("what is done is what `approach` returned")
 
 
@@ -150,8 +150,8 @@ class Private:
         turn = await alone(arrival)
         return self._builder if turn == "mine" else turn
 
-    async def __call__(self, job: Job) -> None:
-        await self._builder(job)
+    async def __call__(self, leased: LeasedStep) -> None:
+        await self._builder(leased)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def builder() -> Builder:
     return Builder(secrets.token_hex(16))
 
 
-def leased(state: Submission) -> bool:
+def has_lease(state: Submission) -> bool:
     return state.lease is not None
 
 
@@ -180,7 +180,7 @@ async def waiting(journal: Journal, builder: Builder, names: list[str]) -> list[
     addresses = [await hand_in(journal, name) for name in names]
     await builder.waited_for(names)
     assert len(builder.builds) == 1
-    assert not any([leased(await journal.known(address)) for address in addresses])
+    assert not any([has_lease(await journal.known(address)) for address in addresses])
     return addresses
 
 
@@ -375,7 +375,7 @@ async def test_an_owner_comes_again_though_nothing_else_is_delivered_any_more(jo
         addresses = await waiting(journal, builder, [f"same-{n}" for n in range(3)])
         kept_back = await hand_in(journal, "same-3")
         await asyncio.sleep(0.5)
-        assert not leased(await journal.known(kept_back))
+        assert not has_lease(await journal.known(kept_back))
         builder.go_on.set()
         for address in (first, *addresses, kept_back):
             await until(journal, address, built)
@@ -460,15 +460,15 @@ class Owner:
         self.key = key
         self.began, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def __call__(self, job: Job) -> None:
-        environments, address = Environments(job.journal.bus), job.state.address
-        claim = EnvironmentBuilding(key=self.key, **address._asdict(), lease_token=job.lease.token, worker="elsewhere")
+    async def __call__(self, leased: LeasedStep) -> None:
+        environments, address = Environments(leased.journal.bus), leased.state.address
+        claim = EnvironmentBuilding(key=self.key, **address._asdict(), lease_token=leased.lease.token, worker="elsewhere")
         assert await environments.claim(await environments.state(self.key), claim) is not None
         self.began.set()
         await self.go_on.wait()
         await environments.append_built(msgspec.structs.replace(BUILT, key=self.key))
         environment = EnvironmentRef(key=self.key, derivation="/nix/store/x.drv", hit=False)
-        await job.report(CacheBuilt(lease=job.lease, environment=environment, stage=OK))
+        await leased.report(CacheBuilt(lease=leased.lease, environment=environment, stage=OK))
 
 
 @asynccontextmanager
@@ -855,7 +855,7 @@ async def test_who_is_cancelled_while_a_runner_puts_it_off_is_clean_before_it_co
             put_off.add(arrival.state.address.id)
             return "crowded"
 
-        async def __call__(self, _job: Job) -> None:
+        async def __call__(self, _leased: LeasedStep) -> None:
             raise AssertionError("it is put off")
 
     async with role(journal, builder), role(journal, Full(), "runner"):

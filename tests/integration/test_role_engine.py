@@ -21,7 +21,7 @@ from cutor.journal.stack_policy import publish_policy
 from cutor.model.limits import Policy
 from cutor.model.subjects import Address
 from cutor.roles.builder import BuildStep, Wanted
-from cutor.roles.job import Arrival, Job, LeasedWork, PutOff, WorkerUnable
+from cutor.roles.step import Arrival, LeasedStep, LeasedWork, PutOff, WorkerUnable
 from cutor.roles.sweep import check_engine
 from tests.integration.stage_support import connected
 from tests.integration.test_role_claims import built
@@ -86,7 +86,7 @@ class Stepping:
             self.put_off.put_nowait(found)
         return found
 
-    async def __call__(self, job: Job) -> None:
+    async def __call__(self, leased: LeasedStep) -> None:
         raise AssertionError("what is done is what `approach` returned")
 
 
@@ -102,8 +102,8 @@ async def builder(
 ) -> AsyncIterator[tuple[Stepping, Facts]]:
     """A builder by a line to Docker, in whose log the environment of `tests.scripted_roles.request` stands."""
 
-    async def instead(_wanted: Wanted, job: Job) -> None:
-        await end(job)
+    async def instead(_wanted: Wanted, leased: LeasedStep) -> None:
+        await end(leased)
 
     monkeypatch.setattr("cutor.roles.ability.PAUSES_S", (0.05,))
     monkeypatch.setattr("cutor.containers.facts.LASTS_S", 3600.0)

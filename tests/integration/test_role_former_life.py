@@ -32,7 +32,7 @@ from cutor.model.state import Submission
 from cutor.model.subjects import Address
 from cutor.notes import DIRECTORY
 from cutor.roles.in_hand import InHand, Note
-from cutor.roles.job import Job
+from cutor.roles.step import LeasedStep
 from cutor.roles.sweep import Stuck
 from tests.nats_server import OwnServer
 from tests.scripted_roles import (
@@ -189,8 +189,8 @@ async def test_a_cancel_and_a_shutdown_at_once_leave_a_clean_submission_with_wha
     submitted = await journal.submit(request("both"))
     began, ends, append = asyncio.Event(), asyncio.Event(), journal._append
 
-    async def work(job: Job) -> None:
-        job.at("dependencies", OK)
+    async def work(leased: LeasedStep) -> None:
+        leased.at("dependencies", OK)
         began.set()
         try:
             await asyncio.sleep(3600)
@@ -368,7 +368,7 @@ async def ended_by_cancel(journal: Journal, address: Address) -> None:
 async def ended_by_itself(journal: Journal, address: Address) -> None:
     state = await journal.known(address)
     assert state.lease is not None
-    await end(Job(journal, Policy(), state, state.lease))
+    await end(LeasedStep(journal, Policy(), state, state.lease))
 
 
 @pytest.mark.parametrize("ended", [ended_by_cancel, ended_by_itself])

@@ -25,9 +25,9 @@ from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import event_subject
 from cutor.process.context import RoleContext
-from cutor.roles.job import Job, LeaseLost
 from cutor.roles.loop import Loop
 from cutor.roles.results import Results
+from cutor.roles.step import LeasedStep, LeaseLost
 from tests.fault.proxy import Proxy
 from tests.nats_server import OwnServer
 from tests.scripted_roles import (
@@ -123,7 +123,7 @@ async def test_who_comes_late_leaves_the_lease_to_the_worker_that_has_it(journal
                 healthy.go_on.set()
                 state = await until(journal, submitted.address, cleaned)
     assert await kinds(journal, submitted.address) == ["submitted", "leased", "finished", "cleaned"]
-    assert (state.lease and state.lease.worker, state.strays, late.jobs) == ("healthy", 0, [])
+    assert (state.lease and state.lease.worker, state.strays, late.taken) == ("healthy", 0, [])
 
 
 async def test_work_stops_when_its_step_is_done_by_another(journal: Journal) -> None:
@@ -134,7 +134,7 @@ async def test_work_stops_when_its_step_is_done_by_another(journal: Journal) -> 
         async with role(journal, work):
             await work.began.wait()
             lease = await take_over(journal, submitted.address)
-            other = Job(journal, Policy(), await journal.known(submitted.address), lease)
+            other = LeasedStep(journal, Policy(), await journal.known(submitted.address), lease)
             await build(other)
             await stopped(work)
     assert await kinds(journal, submitted.address) == ["submitted", "leased", "leased", "cache-built"]
@@ -281,41 +281,41 @@ async def test_a_job_goes_on_when_the_server_comes_back_in_time(journal: Journal
 
 
 @asynccontextmanager
-async def running_test_case(journal: Journal, name: str) -> AsyncIterator[tuple[Job, asyncio.Event, asyncio.Task[None]]]:
+async def running_test_case(journal: Journal, name: str) -> AsyncIterator[tuple[LeasedStep, asyncio.Event, asyncio.Task[None]]]:
     """A runner's work that adds a result once the event is set, and then has a test case that never ends by itself."""
     submitted = await journal.submit(request(name, cases=5))
     builder = Lease(role="builder", worker="b", token="b", number=1)
     await journal.settle(submitted, lambda _state: Leased(lease=builder))
-    await build(Job(journal, Policy(), await journal.known(submitted.address), builder))
+    await build(LeasedStep(journal, Policy(), await journal.known(submitted.address), builder))
     lease = Lease(role="runner", worker="r", token="r", number=1)
     state = (await journal.settle(await journal.known(submitted.address), lambda _state: Leased(lease=lease))).state
-    job = Job(journal, Policy(), state, lease)
+    leased = LeasedStep(journal, Policy(), state, lease)
 
     go_on = asyncio.Event()
 
     async def work() -> None:
-        async with Results(job) as results:
+        async with Results(leased) as results:
             await go_on.wait()
             await results.add(Stage(outcome="OK"))
             await asyncio.sleep(3600)
 
     task = asyncio.create_task(work())
     try:
-        yield job, go_on, task
+        yield leased, go_on, task
     finally:
         task.cancel()
         await asyncio.wait([task])
 
 
 async def test_results_that_are_not_wanted_stop_the_test_case_that_runs(journal: Journal) -> None:
-    async with running_test_case(journal, "flight") as (job, go_on, task):
+    async with running_test_case(journal, "flight") as (leased, go_on, task):
         other = Lease(role="runner", worker="o", token="o", number=2)
-        await journal.settle(await journal.known(job.state.address), lambda _state: Leased(lease=other))
+        await journal.settle(await journal.known(leased.state.address), lambda _state: Leased(lease=other))
         go_on.set()
         with pytest.raises(LeaseLost, match="lease 1 of the runner is over"):
             await asyncio.wait_for(task, PATIENCE_S)
         assert task.cancelling() == 0
-    assert (await journal.known(job.state.address)).lease == other
+    assert (await journal.known(leased.state.address)).lease == other
 
 
 async def test_a_test_case_does_not_outlive_results_that_cannot_be_appended(journal: Journal) -> None:
@@ -331,7 +331,7 @@ async def test_a_test_case_does_not_outlive_results_that_cannot_be_appended(jour
 
 
 async def test_a_cancellation_from_outside_stays_one_although_results_fail_at_the_same_time(journal: Journal) -> None:
-    async with running_test_case(journal, "both") as (job, go_on, task):
+    async with running_test_case(journal, "both") as (leased, go_on, task):
         failed = asyncio.Event()
 
         async def away(*_some: object, **_more: object) -> Appended:
@@ -344,7 +344,7 @@ async def test_a_cancellation_from_outside_stays_one_although_results_fail_at_th
         task.cancel()
         await asyncio.wait([task], timeout=PATIENCE_S)
         assert task.cancelled()
-    assert job.interrupted is not None, "what there was to tell is noted all the same"
+    assert leased.interrupted is not None, "what there was to tell is noted all the same"
 
 
 class RoleProcess:
@@ -423,9 +423,9 @@ async def test_strays_from_elsewhere_hurt_no_submission(journal: Journal, when: 
     async with role(journal, work):
         await work.began.wait()
         if when == "while it runs":
-            sent = await flood(work.jobs[0].lease)
+            sent = await flood(work.taken[0].lease)
             await asyncio.sleep(0.5)
         assert not work.stopped.is_set()
         work.go_on.set()
         state = await until(journal, address, cleaned)
-    assert (state.status, state.strays, state.attempts.builder, len(work.jobs)) == ("FINISHED", sent, 1, 1)
+    assert (state.status, state.strays, state.attempts.builder, len(work.taken)) == ("FINISHED", sent, 1, 1)

@@ -29,8 +29,8 @@ from cutor.model.messages import Unreadable
 from cutor.model.result import result
 from cutor.model.state import Submission
 from cutor.model.subjects import Address, event_subject, fence
-from cutor.roles.job import Job, StepFault, WorkerUnable
 from cutor.roles.results import Results
+from cutor.roles.step import LeasedStep, StepFault, WorkerUnable
 from cutor.undisturbed import to_the_end
 from tests.scripted_roles import Scripted, Waiting, build, end, kinds, pending_acks, request, role, take_over, until
 
@@ -56,8 +56,8 @@ async def test_a_step_is_leased_done_and_cleaned_once(journal: Journal) -> None:
 
 
 async def test_the_next_role_takes_over_where_the_first_is_done(journal: Journal) -> None:
-    async def run(job: Job) -> None:
-        await job.report(Finished(lease=job.lease, outcome="OK"))
+    async def run(leased: LeasedStep) -> None:
+        await leased.report(Finished(lease=leased.lease, outcome="OK"))
 
     async with role(journal, build), role(journal, run, "runner"):
         submitted = await journal.submit(request("b"))
@@ -67,7 +67,7 @@ async def test_the_next_role_takes_over_where_the_first_is_done(journal: Journal
 
 
 async def test_a_fault_is_retried_under_a_new_lease_and_then_parked(journal: Journal) -> None:
-    async def fail(_job: Job) -> None:
+    async def fail(_leased: LeasedStep) -> None:
         raise StepFault("no container could be started")
 
     submitted = await journal.submit(request("c"))
@@ -78,7 +78,7 @@ async def test_a_fault_is_retried_under_a_new_lease_and_then_parked(journal: Jou
 
 
 async def test_a_bug_is_retried_and_bounded_too(journal: Journal) -> None:
-    async def explode(_job: Job) -> None:
+    async def explode(_leased: LeasedStep) -> None:
         raise ZeroDivisionError
 
     submitted = await journal.submit(request("d"))
@@ -132,8 +132,8 @@ LARGE: Final = Stage(outcome="CANCELLED", stdout=output(b"x" * 100_000, 100_000)
 async def test_results_that_were_not_appended_come_with_cleaned_and_what_was_stopped_last(journal: Journal) -> None:
     began = asyncio.Event()
 
-    async def run(job: Job) -> None:
-        async with Results(job) as results:
+    async def run(leased: LeasedStep) -> None:
+        async with Results(leased) as results:
             try:
                 for outcome in ("OK", "WA", "RE"):  # the first is appended at once, the others wait
                     await results.add(Stage(outcome=outcome))
@@ -200,15 +200,15 @@ async def test_messages_of_no_submission_are_dropped_and_the_rest_goes_on(journa
 
 @pytest.mark.parametrize(("grace_s", "hurried"), [(0.0, False), (0.1, False), (3600.0, True)])
 async def test_a_shutdown_hands_back_what_runs(journal: Journal, grace_s: float, hurried: bool) -> None:
-    leased = asyncio.Event()
+    is_leased = asyncio.Event()
 
-    async def endless(_job: Job) -> None:
-        leased.set()
+    async def endless(_leased: LeasedStep) -> None:
+        is_leased.set()
         await asyncio.sleep(3600)
 
     submitted = await journal.submit(request("k"))
     async with role(journal, endless, grace_s=grace_s, hurried=hurried):
-        await leased.wait()
+        await is_leased.wait()
     async with role(journal, end, worker="w2"):
         state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
     assert (state.outcome, state.attempts.builder) == ("DEPENDENCY_ERROR", 2)
@@ -262,10 +262,10 @@ async def test_a_worker_whose_lease_is_over_neither_stops_nor_takes_the_clock_of
 ) -> None:
     """Its acknowledgement would leave the submission to nobody once the next one dies; its hand-back would rob that one."""
 
-    async def fail_or_end(job: Job) -> None:
+    async def fail_or_end(leased: LeasedStep) -> None:
         if failure is not None:
             raise failure
-        await end(job)
+        await end(leased)
 
     work = Waiting(fail_or_end)
     submitted = await journal.submit(request("q"))
@@ -289,7 +289,7 @@ async def test_an_event_delivered_again_to_the_worker_that_is_at_it_changes_noth
         assert await pending_acks(journal) == 1, "its clock runs on while the work does"
         work.go_on.set()
         state = await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
-    assert (len(work.jobs), state.attempts.builder) == (1, 1)
+    assert (len(work.taken), state.attempts.builder) == (1, 1)
 
 
 async def redeliver(journal: Journal) -> None:
@@ -302,8 +302,8 @@ async def test_a_cancel_is_heard_before_the_work_begins_and_after_it_ended_badly
     """The notice comes while the lease is being appended: the work must not begin."""
     began: list[str] = []
 
-    async def work(job: Job) -> None:
-        began.append(job.state.address.id)
+    async def work(leased: LeasedStep) -> None:
+        began.append(leased.state.address.id)
         await asyncio.sleep(3600)
 
     submitted = await journal.submit(request("s"))
@@ -359,14 +359,14 @@ async def test_a_read_that_fails_does_not_end_the_listening(journal: Journal) ->
 
 
 async def test_cancelled_twice_the_clean_up_is_waited_for_all_the_same(journal: Journal) -> None:
-    leased, removed = asyncio.Event(), asyncio.Event()
+    is_leased, removed = asyncio.Event(), asyncio.Event()
 
     async def remove() -> None:
         await asyncio.sleep(0.5)
         removed.set()
 
-    async def endless(_job: Job) -> None:
-        leased.set()
+    async def endless(_leased: LeasedStep) -> None:
+        is_leased.set()
         try:
             await asyncio.sleep(3600)
         finally:
@@ -374,7 +374,7 @@ async def test_cancelled_twice_the_clean_up_is_waited_for_all_the_same(journal: 
 
     submitted = await journal.submit(request("v"))
     async with role(journal, endless):
-        await leased.wait()
+        await is_leased.wait()
         cancels = (journal.settle(submitted, lambda state: decide_cancel(state, None)) for _ in range(3))
         assert sorted(done.done for done in await asyncio.gather(*cancels)) == [False, False, True]
         await until(journal, submitted.address, lambda state: state.cleaned_ns is not None)
@@ -385,9 +385,9 @@ async def test_a_first_event_that_cannot_be_read_ends_as_rejected(journal: Journ
     """Whoever sent it, with the fence that cutor's own carry or without."""
     address = Address("default", "w")
 
-    async def reject(job: Job) -> None:
-        assert job.state.fault is not None
-        await job.report(Rejected(lease=job.lease, message=job.state.fault))
+    async def reject(leased: LeasedStep) -> None:
+        assert leased.state.fault is not None
+        await leased.report(Rejected(lease=leased.lease, message=leased.state.fault))
 
     subject = event_subject(address, "submitted")
     await journal.bus.append(subject, b"garbage", message_id="m", fence=fence(address), expected_sequence=0)
@@ -437,16 +437,16 @@ async def test_an_engine_that_is_away_spends_no_lease(journal: Journal, monkeypa
 
 
 async def test_a_shutdown_lets_what_runs_finish_within_the_grace(journal: Journal) -> None:
-    leased = asyncio.Event()
+    is_leased = asyncio.Event()
 
-    async def brief(job: Job) -> None:
-        leased.set()
+    async def brief(leased: LeasedStep) -> None:
+        is_leased.set()
         await asyncio.sleep(1)
-        await end(job)
+        await end(leased)
 
     submitted = await journal.submit(request("brief"))
     async with role(journal, brief, grace_s=3600):
-        await leased.wait()
+        await is_leased.wait()
     state = await journal.known(submitted.address)
     assert (state.outcome, state.attempts.builder) == ("DEPENDENCY_ERROR", 1)
 

@@ -22,8 +22,8 @@ from cutor.model.limits import Policy
 from cutor.model.state import Submission
 from cutor.model.subjects import Address
 from cutor.roles import poison as module
-from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
 from cutor.roles.poison import POISON_DELIVERIES
+from cutor.roles.step import Arrival, LeasedStep, LeasedWork, PutOff
 from tests.scripted_roles import (
     PATIENCE_S,
     Scripted,
@@ -124,7 +124,7 @@ async def test_a_few_bugs_do_not_park_what_was_handed_back_many_times_because_it
                 raise ZeroDivisionError("a look")
             return end
 
-        async def __call__(self, _job: Job) -> None:
+        async def __call__(self, _leased: LeasedStep) -> None:
             raise AssertionError("what is done is what `approach` returned")
 
     async with role(journal, Waits()):
@@ -145,7 +145,7 @@ async def test_bugs_that_are_long_ago_do_not_count(journal: Journal, monkeypatch
                 raise ZeroDivisionError("a look")
             return end
 
-        async def __call__(self, _job: Job) -> None:
+        async def __call__(self, _leased: LeasedStep) -> None:
             raise AssertionError("what is done is what `approach` returned")
 
     async with role(journal, Stumbles()):
@@ -187,7 +187,7 @@ async def test_an_old_delivery_that_fails_is_acknowledged_and_parks_nothing(
     bug_in_decide(monkeypatch, "old")
     submitted = await journal.submit(request("old"))
     lease = await take_over(journal, submitted.address, number=1)
-    await build(Job(journal, Policy(), await journal.known(submitted.address), lease))
+    await build(LeasedStep(journal, Policy(), await journal.known(submitted.address), lease))
     async with role(journal, end):
         async with asyncio.timeout(PATIENCE_S):
             while await unanswered(journal):

@@ -23,7 +23,7 @@ from cutor.nix.settings import NixSettings
 from cutor.roles import places
 from cutor.roles.builder import BuildStep
 from cutor.roles.claims import alone
-from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
+from cutor.roles.step import Arrival, LeasedStep, LeasedWork, PutOff
 from tests.child_image import IMAGE
 from tests.integration.test_role_claims import built, built_elsewhere, hand_in
 from tests.scripted_roles import PATIENCE_S, Waiting, end, request, role, set_ack_wait, until
@@ -56,7 +56,7 @@ class Looks:
         self.of[arrival.state.address.id] += 1
         return await self._step.approach(arrival)
 
-    async def __call__(self, job: Job) -> None:
+    async def __call__(self, leased: LeasedStep) -> None:
         raise AssertionError("what is done is what `approach` returned")
 
     async def at_least(self, count: int) -> None:

@@ -27,7 +27,7 @@ from cutor.model.subjects import Address, event_subject, fence, parse_event_subj
 from cutor.roles import attention
 from cutor.roles.answers import Answers
 from cutor.roles.glance import Glances
-from cutor.roles.job import Arrival, Job, LeasedWork, PutOff
+from cutor.roles.step import Arrival, LeasedStep, LeasedWork, PutOff
 from tests.nats_server import TENANTS, OwnServer, apply_streams
 from tests.reads import Reads
 from tests.scripted_roles import PATIENCE_S, Waiting, build, request, role, until
@@ -79,8 +79,8 @@ def ended(state: Submission) -> bool:
     return state.ended
 
 
-async def finish(job: Job) -> None:
-    await job.report(Finished(lease=job.lease, outcome="DEPENDENCY_ERROR" if job.lease.role == "builder" else "OK"))
+async def finish(leased: LeasedStep) -> None:
+    await leased.report(Finished(lease=leased.lease, outcome="DEPENDENCY_ERROR" if leased.lease.role == "builder" else "OK"))
 
 
 async def submitted_for(journal: Journal, kind: Kind, *requests: ValidRequest) -> list[Address]:
@@ -145,7 +145,7 @@ async def test_who_waits_and_is_handed_back_again_and_again_has_its_flood_read_o
             handed_back += 1
             return answer if handed_back <= 5 else finish
 
-        async def __call__(self, _job: Job) -> None:
+        async def __call__(self, _leased: LeasedStep) -> None:
             raise AssertionError("what is done is what `approach` returned")
 
     async with Bus.connect(own_server.url, name="role") as bus:
@@ -178,7 +178,7 @@ async def test_a_notice_of_a_cancel_that_is_none_has_no_history_read_again(
             put_off.set()
             return "crowded"
 
-        async def __call__(self, _job: Job) -> None:
+        async def __call__(self, _leased: LeasedStep) -> None:
             raise AssertionError("it is put off")
 
     async with Bus.connect(own_server.url, name="role") as bus:
@@ -255,8 +255,8 @@ async def test_strays_do_not_wait_for_the_end_of_what_is_on_hand(journal: Journa
     work = Waiting(finish)
     (first,) = await submitted_for(journal, KINDS["submitted"], request("on-hand"))
 
-    async def by_id(job: Job) -> None:
-        await (work if job.state.address == first else finish)(job)
+    async def by_id(leased: LeasedStep) -> None:
+        await (work if leased.state.address == first else finish)(leased)
 
     async with role(journal, by_id):
         await work.began.wait()
@@ -341,12 +341,12 @@ async def test_an_event_is_due_again_where_the_stream_lost_the_one_that_took_its
     """The server's machine lost its power while this role lived on: it remembers what is nowhere any more."""
     glances = Glances(journal)
     first = await journal.submit(request("again"))
-    leased = decide_step(first, "builder", first.step_sequence, worker="w", token="t", max_leases=3)
-    assert isinstance(leased, TakeLease)
+    taken = decide_step(first, "builder", first.step_sequence, worker="w", token="t", max_leases=3)
+    assert isinstance(taken, TakeLease)
     opening = await journal.bus.get("EVENTS", first.step_sequence)
     assert opening is not None
-    built = msgspec.structs.replace(cache_built(), lease=leased.event.lease)
-    events: list[Event] = [leased.event, built]
+    built = msgspec.structs.replace(cache_built(), lease=taken.event.lease)
+    events: list[Event] = [taken.event, built]
     known = first
     for event in events[: len(events) - lost]:
         known = (await journal.settle(known, lambda _: event)).state  # noqa: B023 - called at once

@@ -25,7 +25,7 @@ from cutor.model.limits import Policy
 from cutor.model.request import ValidRequest, digest
 from cutor.model.result import result
 from cutor.model.subjects import Address, event_subject, fence
-from cutor.roles.job import Job
+from cutor.roles.step import LeasedStep
 from tests.nats_server import OwnServer
 from tests.scripted_roles import build, end, kinds, request, role, until
 from tests.unit.test_contents import MemoryBodies
@@ -98,13 +98,13 @@ async def test_a_run_whose_outputs_body_has_a_taken_name_ends_as_it_should(journ
     printed = large_text().encode()
     await squat_body(journal.bus, printed)
 
-    async def run(job: Job) -> None:
+    async def run(leased: LeasedStep) -> None:
         encoding, data = encode_text(printed)
         stage = Stage(outcome="OK", exit_code=0, stdout=Output(encoding=encoding, data=data, bytes_total=len(printed)))
-        stages = await job.journal.contents.spill_stages([stage])
+        stages = await leased.journal.contents.spill_stages([stage])
         assert isinstance(stages[0].stdout.body, BodyRef)
-        await job.report(Ran(lease=job.lease, index=0, stages=stages))
-        await job.report(Finished(lease=job.lease, outcome="OK"))
+        await leased.report(Ran(lease=leased.lease, index=0, stages=stages))
+        await leased.report(Finished(lease=leased.lease, outcome="OK"))
 
     submitted = await journal.submit(request("output"))
     async with role(journal, build), role(journal, run, "runner", "w2"):

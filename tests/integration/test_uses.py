@@ -20,7 +20,7 @@ from cutor.nix.settings import NixSettings
 from cutor.process.context import RoleContext
 from cutor.roles import uses as uses_module
 from cutor.roles.collections import keys_in_use, runs_in
-from cutor.roles.job import StepFault
+from cutor.roles.step import StepFault
 from cutor.roles.uses import Uses
 from tests.child_image import IMAGE
 from tests.integration.stage_support import RESOURCES, UID, connected

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cutor.roles.job import StepFault
 from cutor.roles.own_addresses import machine_addresses, own_addresses
+from cutor.roles.step import StepFault
 
 FIB_TRIE = """\
 Main:

@@ -9,7 +9,7 @@ import pytest
 from cutor.containers.errors import EngineUnreachable, ImageMissing
 from cutor.roles import image as image_module
 from cutor.roles.image import check_image
-from cutor.roles.job import WorkerUnable
+from cutor.roles.step import WorkerUnable
 
 IMAGE = "sha256:0123"
 

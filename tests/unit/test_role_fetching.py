@@ -23,9 +23,9 @@ from cutor.nix.settings import NixSettings
 from cutor.nix.store_session import Away, Full, Refused, Room
 from cutor.roles import cache_reach, fetching, known_leases, room
 from cutor.roles.fetching import Fetching
-from cutor.roles.job import Arrival
 from cutor.roles.room import StoreRoom
 from cutor.roles.runner import RunStep
+from cutor.roles.step import Arrival
 from tests.unit.test_nix_cache import PUBLIC
 
 ENGINE = cast("Engine", None)

@@ -27,9 +27,9 @@ from cutor.nix.store_session import Away, GaveWay, Gone, Refused
 from cutor.roles import cache_reach, known_leases
 from cutor.roles import publishing as module
 from cutor.roles.builder import BuildStep, Remembered
-from cutor.roles.job import Arrival, Job, PutOff, StepFault
 from cutor.roles.places import Places
 from cutor.roles.publishing import NotPublished, Publishing
+from cutor.roles.step import Arrival, LeasedStep, PutOff, StepFault
 from tests.unit.test_nix_cache import SECRET
 
 if TYPE_CHECKING:
@@ -382,10 +382,11 @@ async def test_a_builder_does_not_promise_again_what_a_runner_missed_and_the_cac
     claim = cast("Claim", SimpleNamespace(standing=nothing, held_back=held_back))
     monkeypatch.setattr(builder, "standing", SimpleNamespace(find=lambda _bus, _key: nothing()))
     assert await builder._standing(claim, arrived(lost), "k") is None, "the cache is well, as far as is known"
-    job = Job(cast("Journal", None), cast("Policy", None), lost, Lease(role="builder", worker="w", token="t", number=2))
+    lease = Lease(role="builder", worker="w", token="t", number=2)
+    leased = LeasedStep(cast("Journal", None), cast("Policy", None), lost, lease)
     with pytest.raises(StepFault, match="does not answer"):
-        await builder._record(job, "a" * 64, Built(report=cast("Any", None), environment=built("a")), private=False)
-    assert not job.place.has_slot, "the try was off the slot"
+        await builder._record(leased, "a" * 64, Built(report=cast("Any", None), environment=built("a")), private=False)
+    assert not leased.place.has_slot, "the try was off the slot"
     assert await builder._standing(claim, arrived(lost), "k") == "crowded", "no lease is spent while the cache is left alone"
     assert await builder._standing(claim, arrived(submission(losses=0)), "k") is None, "who lost nothing builds"
     monkeypatch.setattr(publishing, "_held_until_s", time.monotonic())
@@ -393,7 +394,7 @@ async def test_a_builder_does_not_promise_again_what_a_runner_missed_and_the_cac
     await looked(publishing)
     assert await builder._standing(claim, arrived(lost), "k") is None, "tries are bounded by leases, not held back for ever"
     with pytest.raises(StepFault):
-        await builder._record(job, "a" * 64, Built(report=cast("Any", None), environment=built("a")), private=False)
+        await builder._record(leased, "a" * 64, Built(report=cast("Any", None), environment=built("a")), private=False)
     assert await builder._standing(claim, arrived(lost), "k") == "crowded"
     cache.away = False
     await publishing.publish(built("b"), missed=True)

@@ -14,7 +14,7 @@ import pytest
 
 from cutor.nix.inside.namespace import HOST_ID_BASE, ID_COUNT
 from cutor.roles import uids as uids_module
-from cutor.roles.job import WorkerUnable
+from cutor.roles.step import WorkerUnable
 from cutor.roles.uids import Uids
 
 BASE = 1_000_000_000 + os.getpid() * 16

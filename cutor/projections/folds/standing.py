@@ -38,7 +38,7 @@ _BARE: Final = {outcome: Stage(outcome=outcome) for outcome in get_args(StageOut
 _NO_CONTENT: Final = Content()
 
 
-class Step(NamedTuple):
+class Effect(NamedTuple):
     """What one event came to: why it changed nothing, None where it counts; and whether it forgot what ran before it."""
 
     stray: str | None
@@ -62,7 +62,7 @@ class Standing(msgspec.Struct, kw_only=True, gc=False):
     dependencies: int | None = None
     ended: int | None = None
 
-    def take(self, event: Event, stamp: Stamp) -> Step:
+    def take(self, event: Event, stamp: Stamp) -> Effect:
         """Fold one more event in, and return what it came to."""
         before, self.last_sequence = self.state, stamp.sequence
         if before is None:
@@ -70,18 +70,18 @@ class Standing(msgspec.Struct, kw_only=True, gc=False):
         after = evolve(before, _outline(event), stamp)
         self.state, self.strays = after, after.strays
         if after.strays > before.strays:
-            return Step(_reason(before, event))
-        return Step(None, self._mark(event, stamp, before, after))
+            return Effect(_reason(before, event))
+        return Effect(None, self._note(event, stamp, before, after))
 
-    def _begin(self, event: Event, stamp: Stamp) -> Step:
+    def _begin(self, event: Event, stamp: Stamp) -> Effect:
         if not isinstance(event, Submitted):
             self.strays += 1
-            return Step(f"{transition_name(event)} before submitted")
+            return Effect(f"{transition_name(event)} before submitted")
         state = initial(self.address, _outline_of_request(event), stamp)
         self.state, self.submitted = msgspec.structs.replace(state, strays=self.strays), stamp.sequence
-        return Step(None)
+        return Effect(None)
 
-    def _mark(self, event: Event, stamp: Stamp, before: Submission, after: Submission) -> bool:
+    def _note(self, event: Event, stamp: Stamp, before: Submission, after: Submission) -> bool:
         """Note what an event that counts is the newest of; return whether rows of ``stages`` are no longer current."""
         old_dependencies = self.dependencies
         reported = before.compile is not None or bool(before.runs)
@@ -97,13 +97,13 @@ class Standing(msgspec.Struct, kw_only=True, gc=False):
         elif isinstance(event, Finished) and event.dependencies is not None:
             self.dependencies = stamp.sequence
         elif isinstance(event, Cleaned) and after.told and isinstance(event.interrupted, Interrupted):
-            self._mark_told(event.interrupted, stamp)
+            self._note_told(event.interrupted, stamp)
             return False
         if kind_of(event) in TERMINAL_KINDS:
             self.ended = stamp.sequence
         return (forgets and reported) or (old_dependencies is not None and self.dependencies != old_dependencies)
 
-    def _mark_told(self, part: Interrupted, stamp: Stamp) -> None:
+    def _note_told(self, part: Interrupted, stamp: Stamp) -> None:
         match part.stage:
             case "compile":
                 self.compiled = stamp.sequence

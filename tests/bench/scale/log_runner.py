@@ -17,8 +17,8 @@ from cutor.journal.environments import Environments
 from cutor.model.events import Finished, Ran, Role, Stage
 from cutor.model.limits import resolve_all
 from cutor.process.context import RoleContext
-from cutor.roles.job import Arrival, Job, LeasedWork
 from cutor.roles.loop import serve
+from cutor.roles.step import Arrival, LeasedStep, LeasedWork
 
 SLOTS = 2
 
@@ -36,16 +36,16 @@ class LogStep:
         """Return the work."""
         return self._work
 
-    async def _work(self, job: Job) -> None:
-        assert job.state.environment is not None
-        known = await Environments(job.journal.bus).find(job.state.environment.key)
-        assert known is not None, job.state.environment.key
-        request = await job.journal.contents.load_request(job.state.address, job.state.request)
-        await job.journal.contents.fetch(known.built.variables)
-        limits = resolve_all(request.limits, job.policy.limits)
+    async def _work(self, leased: LeasedStep) -> None:
+        assert leased.state.environment is not None
+        known = await Environments(leased.journal.bus).find(leased.state.environment.key)
+        assert known is not None, leased.state.environment.key
+        request = await leased.journal.contents.load_request(leased.state.address, leased.state.request)
+        await leased.journal.contents.fetch(known.built.variables)
+        limits = resolve_all(request.limits, leased.policy.limits)
         stage = Stage(outcome="OK", exit_code=0, cpu_time_ms=10, wall_time_ms=12, limits=limits["run"])
-        await job.report(Ran(lease=job.lease, index=0, stages=(stage,)))
-        await job.report(Finished(lease=job.lease, outcome="OK"))
+        await leased.report(Ran(lease=leased.lease, index=0, stages=(stage,)))
+        await leased.report(Finished(lease=leased.lease, outcome="OK"))
 
 
 async def run(server: str, data: Path) -> None:

@@ -1,4 +1,4 @@
-"""A job: one leased step of one submission, while a worker does it; and what comes before its lease."""
+"""A step of a submission: what a role does before its lease, and under it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class WorkerUnable(Exception):
     """This worker can do no step at all now: its engine does not answer. No submission is to blame, and no lease is spent."""
 
 
-class Job:
-    """The state as this worker knows it, and the way to append under its lease.
+class LeasedStep:
+    """One leased step of one submission: the state as this worker knows it, and the way to append under the lease.
 
     ``interrupted`` is what there is to tell of stages, beside what was appended, should the submission be cancelled now.
     ``place`` has the slot that the step works in.
@@ -45,7 +45,7 @@ class Job:
         self.interrupted = Interrupted(stage=stage, stages=stages, index=index)
 
     async def report(self, event: Event, *, index: int = 0) -> None:
-        """Append an event of this job. Raises `LeaseLost` where the lease does not hold any more."""
+        """Append an event of this step. Raises `LeaseLost` where the lease does not hold any more."""
 
         def if_held(state: Submission) -> Event | None:
             return event if holds(state, self.lease) else None
@@ -56,7 +56,7 @@ class Job:
             raise LeaseLost(f"{self.state.address}: lease {self.lease.number} of the {self.lease.role} is over")
 
 
-LeasedWork = Callable[[Job], Coroutine[Any, Any, None]]
+LeasedWork = Callable[[LeasedStep], Coroutine[Any, Any, None]]
 """What is done under a lease."""
 PutOff = Literal["later", "crowded", "pass on"]
 """Why nothing is to be done now: this host is unable; it is for many, or too many wait; another process may have a slot."""

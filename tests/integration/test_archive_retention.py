@@ -16,8 +16,9 @@ from cutor.bus.letting_go import PurgeDenied, let_go
 from cutor.bus.server_file import RETENTION_USER, USER
 from cutor.bus.topology import apply, default_text, parse
 from cutor.cli.checks.archive import check_archive
+from cutor.journal import backup
 from cutor.journal.errors import SubmissionConflict
-from cutor.journal.journal import Journal, backup
+from cutor.journal.journal import Journal
 from cutor.projections.archive.errors import ArchiveDamaged, ArchiveForeign, GapRefused
 from cutor.projections.archive.joined import Joined
 from cutor.projections.archive.manifest import VERSION, Manifest

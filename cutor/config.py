@@ -24,7 +24,7 @@ from cutor.logs import LogFormat
 from cutor.metrics.settings import MetricsSettings, check_metrics
 from cutor.model.errors import InvalidPolicy
 from cutor.model.limit_settings import LimitsSettings
-from cutor.model.limits import STAGE_KINDS, UNITS, Bounds, Policy, check_policy
+from cutor.model.limits import STAGE_KINDS, UNITS, Bounds, Policy, check_policy, of_stage
 from cutor.model.quoting import shown
 from cutor.model.request import RUN_SCRIPT, SHELL_NIX, explain, explain_toml
 from cutor.model.subjects import TENANT
@@ -246,7 +246,7 @@ def _check_limits(policy: Policy) -> None:
     """Raise `InvalidPolicy` for a limit that no container can be given, or a bound that no request can keep."""
     for kind in STAGE_KINDS:
         for name, ceiling in LIMIT_CEILINGS.items():
-            if (maximum := getattr(getattr(policy.limits, kind).maximum, name)) > ceiling:
+            if (maximum := getattr(of_stage(policy.limits, kind).maximum, name)) > ceiling:
                 raise InvalidPolicy(
                     f"limits.{kind}: the maximum {name} {maximum} is more than {ceiling} {UNITS[name]}, the most there can be"
                 )

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cutor.cli.render import print_lines
-from cutor.model.limits import LIMIT_WORDS, STAGE_KINDS, Bounds, LimitPolicies, Policy
+from cutor.model.limits import LIMIT_WORDS, STAGE_KINDS, Bounds, LimitPolicies, Policy, StageKind, of_stage
 from cutor.model.units import size, span
 
 Source = Literal["stack", "configuration"]
@@ -59,8 +59,8 @@ def limit_rows(stages: LimitPolicies) -> list[list[str]]:
     return [[words, *(_pair(stages, kind, name) for kind in STAGE_KINDS)] for name, words in LIMIT_WORDS.items()]
 
 
-def _pair(stages: LimitPolicies, kind: str, name: str) -> str:
-    stage = getattr(stages, kind)
+def _pair(stages: LimitPolicies, kind: StageKind, name: str) -> str:
+    stage = of_stage(stages, kind)
     return f"{value_text(name, getattr(stage.default, name))} / {value_text(name, getattr(stage.maximum, name))}"
 
 

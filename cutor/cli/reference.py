@@ -17,7 +17,7 @@ from cutor.cli.reference_commands import MADE_BY, cli_page
 from cutor.config import Config, LogSettings, parse
 from cutor.containers.settings import DockerSettings
 from cutor.metrics.settings import MetricsSettings
-from cutor.model.limits import BOUND_CEILINGS, STAGE_KINDS, UNITS, Bounds
+from cutor.model.limits import BOUND_CEILINGS, STAGE_KINDS, UNITS, Bounds, of_stage
 from cutor.nix.settings import NixSettings
 from cutor.projections.settings import ArchiveSettings, ProjectorSettings
 from cutor.roles.settings import BuilderSettings, RunnerSettings
@@ -126,7 +126,7 @@ def _limits() -> Iterator[str]:
     yield from (*LIMITS.splitlines(), "")
     yield from ("| limit | unit | " + " | ".join(STAGE_KINDS) + " |", "|---|---|" + "---|" * len(STAGE_KINDS))
     for name, unit in UNITS.items():
-        stages = [getattr(policy.limits, kind) for kind in STAGE_KINDS]
+        stages = [of_stage(policy.limits, kind) for kind in STAGE_KINDS]
         cells = [f"{getattr(stage.default, name)} / {getattr(stage.maximum, name)}" for stage in stages]
         yield f"| `{name}` | {unit} | " + " | ".join(cells) + " |"
 

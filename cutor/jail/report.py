@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from cutor.jail.inside.protocol import Frame, ProtocolError
 from cutor.jail.measured import Count, Measured, Text, stage_report
-from cutor.model.limits import Limit
+from cutor.model.limits import JailedStage, Limit
 from cutor.model.outcome import StageReport
 from cutor.model.request import UNREADABLE, explain
 
@@ -47,7 +47,7 @@ class Report(Measured, frozen=True, kw_only=True, tag_field="type", tag="report"
     the rest says nothing of the submission.
     """
 
-    kind: Literal["compile", "run"]
+    kind: JailedStage
     index: Count
     missing: Text | None = None
 

@@ -11,7 +11,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -37,7 +37,7 @@ from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, 
 from cutor.jail.room import OWN_TASKS, Room
 from cutor.jail.submission import EnvironmentMissing, Submission
 from cutor.model.environments import pack_variables
-from cutor.model.limits import MIB, Limit
+from cutor.model.limits import MIB, JailedStage, Limit
 from cutor.model.outcome import StageReport
 from cutor.model.request import COMPILE_SCRIPT, RUN_SCRIPT
 
@@ -227,7 +227,7 @@ class WorkerSession:
 
     async def _stage(
         self,
-        kind: Literal["compile", "run"],
+        kind: JailedStage,
         index: int,
         script: str,
         args: Sequence[str],
@@ -265,7 +265,7 @@ class WorkerSession:
         self.clean = clean and not self._copied and ended_by_itself(report)
         return report
 
-    async def _make_room(self, kind: Literal["compile", "run"], limit: Limit, stdin_bytes: int) -> None:
+    async def _make_room(self, kind: JailedStage, limit: Limit, stdin_bytes: int) -> None:
         """Let the container have what a stage may take, beside what it holds."""
         if self._surplus is not None:
             await self._surplus.take_back(self._held.resting_bytes)

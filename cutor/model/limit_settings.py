@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
-from cutor.model.limits import DEFAULT_LIMITS, STAGE_KINDS, UNITS, Limit, LimitPolicies, LimitPolicy, RequestedLimit
+from cutor.model.limits import (
+    DEFAULT_LIMITS,
+    STAGE_KINDS,
+    UNITS,
+    Limit,
+    LimitPolicies,
+    LimitPolicy,
+    RequestedLimit,
+    StageKind,
+    of_stage,
+)
 
 
 class StageLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,12 +33,12 @@ class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def policies(self) -> LimitPolicies:
         """Return what is published: these limits, filled up with the built-in ones."""
-        return LimitPolicies(**{kind: _policy_of(kind, getattr(self, kind)) for kind in STAGE_KINDS})
+        return LimitPolicies(**{kind: _policy_of(kind, of_stage(self, kind)) for kind in STAGE_KINDS})
 
 
-def _policy_of(kind: str, stage: StageLimits) -> LimitPolicy:
+def _policy_of(kind: StageKind, stage: StageLimits) -> LimitPolicy:
     """Return the built-in policy with what is configured in its place; a built-in default gives way to a lower maximum."""
-    built_in: LimitPolicy = getattr(DEFAULT_LIMITS, kind)
+    built_in = of_stage(DEFAULT_LIMITS, kind)
     maximum = {name: _either(getattr(stage.maximum, name), getattr(built_in.maximum, name)) for name in UNITS}
     default = {
         name: _either(getattr(stage.default, name), min(getattr(built_in.default, name), maximum[name])) for name in UNITS

@@ -1,20 +1,57 @@
 """Limits of a stage: what a request may ask for, what the deployer configures, what is applied.
 
-Three shapes of the same eight fields: `RequestedLimit` (any may be absent), `Limit` (all present: what a stage runs under),
+Three shapes of the same fields: `RequestedLimit` (any may be absent), `Limit` (all present: what a stage runs under),
 and `LimitPolicy` (the deployer's default and maximum for one stage). `Policy` is what a stack publishes to its clients.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Final, Literal, Protocol, TypeVar, assert_never, get_args
 
 import msgspec
 
 from cutor.model.errors import InvalidPolicy, InvalidRequest
 from cutor.model.quoting import shown_number
 
-StageKind = Literal["dependencies", "compile", "run"]
+JailedStage = Literal["compile", "run"]
+"""A stage of a runner's: user code in a jail of its container."""
+StageKind = Literal["dependencies", JailedStage]
 STAGE_KINDS: Final[tuple[StageKind, ...]] = get_args(StageKind)
+
+Of_co = TypeVar("Of_co", covariant=True)
+
+
+class ByStage(Protocol[Of_co]):
+    """Whatever has a field for each kind of stage."""
+
+    @property
+    def dependencies(self) -> Of_co:
+        """What there is for the build of the environment."""
+        ...
+
+    @property
+    def compile(self) -> Of_co:
+        """What there is for the compile script."""
+        ...
+
+    @property
+    def run(self) -> Of_co:
+        """What there is for the run script."""
+        ...
+
+
+def of_stage(stages: ByStage[Of_co], kind: StageKind) -> Of_co:
+    """Return the field of a kind of stage. By this mypy names every struct that has none for a new kind."""
+    match kind:
+        case "dependencies":
+            return stages.dependencies
+        case "compile":
+            return stages.compile
+        case "run":
+            return stages.run
+        case _:
+            assert_never(kind)
+
 
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
@@ -150,7 +187,7 @@ class LimitPolicies(msgspec.Struct, frozen=True, kw_only=True):
     """of the run script"""
 
 
-def _limit(  # the eight numbers of one row of the table of defaults below
+def _limit(  # the numbers of one row of the table of defaults below
     wall_s: float, cpu_s: float, memory: int, processes: int, output: int, file_size: int, open_files: int
 ) -> Limit:
     return Limit(
@@ -235,13 +272,13 @@ def stored_limits(requested: RequestedLimits) -> dict[str, dict[str, int]]:
 
 def resolve_all(requested: RequestedLimits, policies: LimitPolicies) -> dict[StageKind, Limit]:
     """Return the limits of every stage kind; errors as in `resolve`."""
-    return {kind: resolve(kind, getattr(requested, kind), getattr(policies, kind)) for kind in STAGE_KINDS}
+    return {kind: resolve(kind, of_stage(requested, kind), of_stage(policies, kind)) for kind in STAGE_KINDS}
 
 
 def check_policy(policy: Policy) -> None:
     """Raise `InvalidPolicy` for a default above its maximum, and a value that is not positive or more than there can be."""
     for kind in STAGE_KINDS:
-        stage: LimitPolicy = getattr(policy.limits, kind)
+        stage = of_stage(policy.limits, kind)
         for name, unit in UNITS.items():
             default, maximum = getattr(stage.default, name), getattr(stage.maximum, name)
             check_number(f"limits.{kind}: {name}", min(default, maximum), unit)

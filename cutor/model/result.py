@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from cutor.model.events import EnvironmentRef, Stage
-from cutor.model.limits import STAGE_KINDS, StageKind
+from cutor.model.limits import STAGE_KINDS, StageKind, of_stage
 from cutor.model.outcome import SubmissionOutcome
 from cutor.model.state import Attempts, Status, Submission
 
@@ -72,7 +72,7 @@ def result(state: Submission) -> Result:
 def stages_of(document: Result) -> Iterator[tuple[StageKind, Stage]]:
     """Yield the stages that there are in a result, in their order, each with its kind; of runs one for each test case."""
     for kind in STAGE_KINDS:
-        found: Stage | tuple[Stage, ...] | None = getattr(document, kind)
+        found: Stage | tuple[Stage, ...] | None = of_stage(document, kind)
         if found is not None:
             yield from ((kind, stage) for stage in (found if isinstance(found, tuple) else (found,)))
 

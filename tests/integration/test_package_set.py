@@ -7,12 +7,13 @@ import secrets
 import tarfile
 from collections.abc import AsyncIterator, Mapping
 
+import msgspec
 import pytest
 import pytest_asyncio
 from aiodocker import Docker
 
 from cutor.containers.engine import Engine
-from cutor.model.limits import GIB, MIB, Limit
+from cutor.model.limits import DEFAULT_LIMITS, GIB
 from cutor.nix.inside.store import LOCK
 from cutor.nix.report import Built
 from cutor.nix.session import BuildSession
@@ -24,16 +25,7 @@ from tests.stores import lent_store_async
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-GENEROUS = Limit(
-    wall_time_ms=120_000,
-    cpu_time_ms=240_000,
-    memory_bytes=2 * GIB,
-    processes=256,
-    stdout_bytes=MIB,
-    stderr_bytes=MIB,
-    file_size_bytes=GIB,
-    open_files=1024,
-)
+GENEROUS = msgspec.structs.replace(DEFAULT_LIMITS.dependencies.default, cpu_time_ms=240_000, memory_bytes=2 * GIB)
 
 NIX_SETTINGS = """
 export HOME=/tmp NIX_REMOTE=local NIX_PATH=nixpkgs=/packages/nixpkgs NIX_CONFIG='

@@ -134,7 +134,9 @@ class Host:
 def run(text, cancels):
     jail = kept.lend()
     if cancels: signal.pidfd_send_signal(jail.jail_pidfd, signal.SIGSTOP)
-    limits = Limits(20000, 5000, 16, 100, 100, 1 << 20, 64, 1 << 26)
+    limits = Limits(*[1 << 20] * len(Limits._fields))
+    limits = limits._replace(wall_time_ms=20000, cpu_time_ms=5000, processes=16, memory_bytes=1 << 26)
+    limits = limits._replace(stdout_bytes=100, stderr_bytes=100, open_files=64)
     program = Program([BASH, b"-c", text], b"")
     result = run_stage(jail, program, limits, b"", host=Host(cancels), cgroup=Cgroup())
     kept.take_back()

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from cutor.model.events import Stage, Submitted
-from cutor.model.limits import Limit
+from cutor.model.limits import DEFAULT_LIMITS
 from cutor.model.subjects import EVENTS, Address
 from cutor.projections.queries.worker import ask, connect
 from cutor.projections.store import Store
@@ -25,16 +25,7 @@ QUESTION = re.compile(
 )
 BEGIN_NS = 1_790_000_000 * 1_000_000_000
 END_NS = BEGIN_NS + 8 * 86_400 * 1_000_000_000
-NARROW = Limit(
-    wall_time_ms=1000,
-    cpu_time_ms=1000,
-    memory_bytes=64 << 20,
-    processes=64,
-    stdout_bytes=1 << 20,
-    stderr_bytes=1 << 20,
-    file_size_bytes=1 << 20,
-    open_files=64,
-)
+NARROW = msgspec.structs.replace(DEFAULT_LIMITS.run.default, wall_time_ms=1000, cpu_time_ms=1000, memory_bytes=64 << 20)
 LIMITED = Stage(outcome="OK", exit_code=0, cpu_time_ms=9, wall_time_ms=9, memory_peak_bytes=61 << 20)
 
 

@@ -38,7 +38,7 @@ def test_a_limit_is_default_and_maximum_of_each_stage() -> None:
     rows = {row[0]: row[1:] for row in limit_rows(DEFAULT_LIMITS)}
     assert rows["wall time"] == ["2 min / 10 min", "1 min / 5 min", "10 s / 2 min"]
     assert rows["memory"] == ["1 GiB / 4 GiB", "512 MiB / 2 GiB", "256 MiB / 2 GiB"]
-    assert len(rows) == 8
+    assert [*rows] == [*LIMIT_WORDS.values()]
     assert dict(map(tuple, bound_rows(Bounds(files=7))))["files of a request"] == "7"
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -46,7 +47,24 @@ def test_golden_bodies_are_still_read(path: Path) -> None:
     event = READERS.get(kind, decode)(path.read_bytes())
     assert kind_of(event) == kind
     if version == VERSIONS[kind]:
-        assert json.loads(encode(event)) == json.loads(path.read_bytes())
+        body = json.loads(path.read_bytes())
+        assert without_later_fields(json.loads(encode(event)), body) == body
+
+
+def without_later_fields(again: Any, body: Any) -> Any:
+    """Return what was written again without fields that a body from before them does not have: null, for nothing is known."""
+    if isinstance(again, list) and isinstance(body, list):
+        return [without_later_fields(one, known) for one, known in zip(again, body, strict=True)]
+    if isinstance(again, dict) and isinstance(body, dict):
+        kept = {name: value for name, value in again.items() if name in body or value is not None}
+        return {name: without_later_fields(value, body.get(name)) for name, value in kept.items()}
+    return again
+
+
+def test_a_later_field_of_a_golden_body_may_be_null_and_nothing_else() -> None:
+    assert without_later_fields([{"a": 1, "b": None}], [{"a": 1}]) == [{"a": 1}]
+    assert without_later_fields([{"a": 1, "b": 0}], [{"a": 1}]) != [{"a": 1}]
+    assert without_later_fields([{"a": None}], [{"a": 1}]) != [{"a": 1}]
 
 
 def test_every_version_of_every_kind_has_a_golden_file() -> None:

@@ -11,7 +11,7 @@ from cutor.jail.inside import channel
 from cutor.jail.inside.channel import Kind, Program, Report, pack_job, pack_variables, parse_report
 from cutor.jail.inside.measure import KilledBy, Limits, Output, Seen, conclude, cpu_wait_ns, rlimits
 
-LIMITS = Limits(
+LIMITS = Limits(*[1 << 20] * len(Limits._fields))._replace(
     wall_time_ms=1000,
     cpu_time_ms=500,
     processes=10,
@@ -19,7 +19,6 @@ LIMITS = Limits(
     stderr_bytes=100,
     file_size_bytes=4096,
     open_files=64,
-    memory_bytes=1 << 20,
 )
 MS = 1_000_000
 NOTHING = Seen(

@@ -12,15 +12,8 @@ from cutor.nix.inside.job import decode_job, refused, remaining, succeeded, toge
 from cutor.nix.session import encode_job
 from cutor.nix.settings import NixSettings
 
-LIMITS = Limits(
-    wall_time_ms=1000,
-    cpu_time_ms=500,
-    processes=5,
-    stdout_bytes=100,
-    stderr_bytes=50,
-    file_size_bytes=1,
-    open_files=2,
-    memory_bytes=1 << 20,
+LIMITS = Limits(*[1 << 20] * len(Limits._fields))._replace(
+    wall_time_ms=1000, cpu_time_ms=500, stdout_bytes=100, stderr_bytes=50
 )
 FIRST = Result(exit_code=0, cpu_time_ms=200, wall_time_ms=300, stdout=Output([b"ab"], 2), stderr=Output([b"x", b"yz"], 9))
 

@@ -6,23 +6,32 @@ The page is docs/explanation/architecture.md, "Where to change what". A message 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import msgspec
 import pytest
 import yaml
 
 from cutor.bus import topology_promises
-from cutor.config import Config
 from cutor.jail.inside import measure
-from cutor.jail.report import Report
 from cutor.metrics import table
 from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import EVENT_TYPES, KINDS, TERMINAL_KINDS, Event, Interrupted, Parked, Stage, Submitted, Terminal
 from cutor.model.limit_settings import LimitsSettings
-from cutor.model.limits import LIMIT_WORDS, STAGE_KINDS, UNITS, Limit, LimitPolicies, RequestedLimit, RequestedLimits
+from cutor.model.limits import (
+    DEFAULT_LIMITS,
+    LIMIT_WORDS,
+    STAGE_KINDS,
+    UNITS,
+    Limit,
+    LimitPolicies,
+    RequestedLimit,
+    RequestedLimits,
+    StageKind,
+    of_stage,
+)
 from cutor.model.outcome import StageOutcome
 from cutor.model.reported import reported
 from cutor.model.result import Result
@@ -33,6 +42,7 @@ from cutor.projections.folds import incoming
 from cutor.projections.folds.small_batch import StageRow
 from cutor.projections.schema import SQL, TABLES, fold_statements, session_script
 from docs.pages.views import VIEWS
+from tests.integration.test_limits import CASES, HOOKS
 from tests.property.submission_histories import OF_TYPE
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +65,7 @@ def same(found: Iterable[Any], wanted: Iterable[Any], where: str) -> None:
     assert left == right, f"{where}: missing {sorted(map(str, right - left))}, too much {sorted(map(str, left - right))}"
 
 
-# -- an event: `Event` in cutor/model/events.py --------------------------------------------------------------------------
+# -- an event of a submission: `Event` in cutor/model/events.py ------------------------------------------------------------
 
 
 def test_each_event_has_its_transition_and_nothing_else_has_one() -> None:
@@ -182,10 +192,6 @@ def test_each_stage_stands_in_the_sql_of_the_fold() -> None:
     same((name for name in STAGE_KINDS if f"'{name}'" in text), STAGE_KINDS, "cutor/projections/sql/fold/6_stages.sql")
 
 
-def test_each_stage_of_a_runner_is_one_that_its_container_runs() -> None:
-    same(get_args(get_type_hints(Report)["kind"]), {*STAGE_KINDS} - {"dependencies"}, "cutor/jail/report.py: Report.kind")
-
-
 def test_each_stage_and_limit_is_explained() -> None:
     for page in ("docs/reference/request.md", "docs/explanation/limits.md"):
         text = (ROOT / page).read_text()
@@ -204,6 +210,25 @@ def test_each_limit_can_be_asked_for_and_has_a_unit() -> None:
 
 def test_each_limit_is_known_where_it_is_enforced() -> None:
     same(measure.Limits._fields, Limit.__struct_fields__, "cutor/jail/inside/measure.py: Limits")
+
+
+@pytest.mark.parametrize("kind", STAGE_KINDS)
+def test_each_limit_has_a_default_and_a_maximum(kind: StageKind) -> None:
+    """A limit that events from before it do not have is null in them, and so it would be here, where it is left out."""
+    policy = of_stage(DEFAULT_LIMITS, kind)
+    for numbers in (policy.default, policy.maximum):
+        without = [name for name in UNITS if not isinstance(getattr(numbers, name), int)]
+        assert not without, f"cutor/model/limits.py: DEFAULT_LIMITS.{kind}: {without}"
+
+
+def test_each_limit_is_tried_by_a_program_that_keeps_to_it_and_one_that_does_not() -> None:
+    same((case.limit for case in CASES), UNITS, "tests/integration/test_limits.py: CASES")
+    same((case.limit for case in HOOKS), UNITS, "tests/integration/test_limits.py: HOOKS")
+
+
+def test_why_each_limit_has_its_defaults_is_explained() -> None:
+    heads = [row[0] for row in rows("Where the defaults come from", (ROOT / "docs/explanation/limits.md").read_text())]
+    same((word for head in heads for word in head.split(", ")), LIMIT_WORDS.values(), "docs/explanation/limits.md")
 
 
 @pytest.mark.parametrize("name", Limit.__struct_fields__)
@@ -274,29 +299,6 @@ def test_each_metric_gets_a_value_somewhere(name: str) -> None:
     assert [path for path in files if "cutor.metrics" in path.read_text()], f"cutor/metrics/table.py: nothing observes {name}"
 
 
-# -- a setting: the structs of cutor/config.py ------------------------------------------------------------------------------
-
-
-def settings(section: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the key of every setting, and the name of its field."""
-    for field in msgspec.structs.fields(section):
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            yield from settings(field.type, f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}", field.name
-
-
-SOURCES = {path: path.read_text() for path in CUTOR.rglob("*.py")}
-BY_NAME = ("limits.", "bounds.")
-"""Those are read by their names, all of them alike."""
-
-
-@pytest.mark.parametrize(("key", "name"), [one for one in settings(Config) if not one[0].startswith(BY_NAME)])
-def test_each_setting_is_read_by_somebody(key: str, name: str) -> None:
-    used = [path for path, text in SOURCES.items() if re.search(rf"\.{name}\b", text)]
-    assert used, f"{key}: nothing in cutor/ reads it"
-
-
 # -- an event of environments: `EnvironmentEvent` in cutor/model/environments.py ----------------------------------------------
 
 
@@ -317,20 +319,20 @@ FILES = {
 }
 
 
-def rows(heading: str) -> list[list[str]]:
-    """Return the cells of the table below a heading of the page."""
-    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+def rows(heading: str, page: str = PAGE) -> list[list[str]]:
+    """Return the cells of the table below a heading of the page, but for its first line."""
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("| ")][1:]
 
 
 @pytest.mark.parametrize("row", rows("The way of the data through the code"), ids=lambda row: str(row[0])[:40])
 def test_each_hop_of_the_walk_is_there(row: list[str]) -> None:
+    """As many names as files, in their order: a name that goes leaves a file without one."""
     files, names = (re.findall(r"`([^`]+)`", cell) for cell in row[1:])
-    assert files
-    texts = [(ROOT / path).read_text() for path in files]
-    for name in names:
+    assert len(files) == len(names) > 0, f"docs/explanation/architecture.md: a name for each file: {files}, {names}"
+    for path, name in zip(files, names, strict=True):
         defined = re.compile(rf"(def|class|TABLE) {name}\b|^{name}: Final", re.MULTILINE)
-        assert any(defined.search(text) for text in texts), f"docs/explanation/architecture.md: {name} is not in {files}"
+        assert defined.search((ROOT / path).read_text()), f"docs/explanation/architecture.md: {name} is not in {path}"
 
 
 @pytest.mark.parametrize("row", rows("Where to change what"), ids=lambda row: str(row[0]))
@@ -352,3 +354,21 @@ def test_each_name_that_the_page_says_to_change_is_defined(row: list[str]) -> No
     for name in {*re.findall(r"`(\w+)`", "|".join(row))} - NO_NAMES:
         defined = re.search(rf"^ *(?:(?:async )?def |class )?{name}\b *(?:\(|=|:)", DEFINING, re.MULTILINE)
         assert defined, f"docs/explanation/architecture.md, {row[0]}: nothing defines {name}"
+
+
+CHECKS = Path(__file__).read_text()
+
+
+def named_by_checks(concept: str) -> set[str]:
+    """Return the files that the messages of this file's section on a concept name."""
+    section = re.search(rf"^# -- {re.escape(concept)}: .*?(?=^# -- )", CHECKS, re.MULTILINE | re.DOTALL)
+    assert section is not None, f"tests/unit/test_one_place.py: nothing on {concept}"
+    there = {path.rpartition("/")[2] for path in FILES}
+    return {path.rpartition("/")[2] for path in re.findall(r"[\w/]+\.(?:py|sql|yaml|conf|md)\b", section[0])} & there
+
+
+@pytest.mark.parametrize("concept", re.findall(r"^# -- (an? [^:]+): ", CHECKS, re.MULTILINE))
+def test_the_page_names_each_file_that_a_check_names(concept: str) -> None:
+    (cells,) = (row for row in rows("Where to change what") if row[0] == concept)
+    left_out = {name for name in named_by_checks(concept) if name not in "|".join(cells)}
+    assert not left_out, f"docs/explanation/architecture.md, {concept}: {sorted(left_out)}"

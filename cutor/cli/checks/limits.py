@@ -12,7 +12,7 @@ from cutor.cli.checks.findings import Finding, ok, warn
 from cutor.cli.limits_table import ShownLimits
 from cutor.config import Config
 from cutor.containers.host_config import Resources
-from cutor.model.limits import GIB, STAGE_KINDS, LimitPolicies
+from cutor.model.limits import GIB, STAGE_KINDS, LimitPolicies, of_stage
 from cutor.model.units import counted, size, span
 
 WALL_FACTOR: Final = 2
@@ -47,7 +47,7 @@ def check_wall_time(stages: LimitPolicies, *, build_cpus: int) -> Finding:
     cpus = {"dependencies": build_cpus, "compile": Resources.cpus, "run": Resources.cpus}
     short: list[tuple[str, int]] = []
     for kind in STAGE_KINDS:
-        limit = getattr(stages, kind).default
+        limit = of_stage(stages, kind).default
         needed_ms = int(WALL_FACTOR * limit.cpu_time_ms / cpus[kind])
         if limit.wall_time_ms < needed_ms:
             said = f"limits.{kind}.default.wall_time_ms is {span(limit.wall_time_ms)} for {span(limit.cpu_time_ms)} of CPU time"
@@ -102,7 +102,7 @@ def check_largest_memory(stages: LimitPolicies, machine: Machine) -> Finding:
     over = [
         f"limits.{kind}.maximum.memory_bytes is {size(maximum)}"
         for kind in STAGE_KINDS
-        if (maximum := getattr(stages, kind).maximum.memory_bytes) > machine.memory_bytes
+        if (maximum := of_stage(stages, kind).maximum.memory_bytes) > machine.memory_bytes
     ]
     if over:
         detail = f"{', '.join(over)}; this machine has {_gib(machine)}"

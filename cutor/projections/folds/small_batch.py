@@ -120,6 +120,11 @@ class StageRow(NamedTuple):
         return (*head, *measured, *limits), (*texts, signal and signal.name, self.message, self.worker)
 
 
+_ANY_ROW: Final = StageRow(Address("", ""), "run", 0, None, None, "SKIPPED", None, None, 0, 0, is_current=False)
+STAGE_NUMBERS, STAGE_TEXTS = map(len, _ANY_ROW.laid_out())
+"""How many numbers and how many texts a row of ``stages`` is laid out as."""
+
+
 class Correction(NamedTuple):
     """Rows of ``stages`` from batches before this one that no longer hold.
 

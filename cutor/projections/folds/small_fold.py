@@ -20,7 +20,7 @@ from cutor.model.subjects import Address
 from cutor.projections import schema
 from cutor.projections.folds.inserts import JSON_TEXT, LIST, MAP, Insert, Kind, Row, numbers, texts
 from cutor.projections.folds.planning import Planning
-from cutor.projections.folds.small_batch import Correction, Plain, SmallBatch, gather
+from cutor.projections.folds.small_batch import STAGE_NUMBERS, STAGE_TEXTS, Correction, Plain, SmallBatch, gather
 from cutor.projections.folds.standing import Standing
 
 SMALL: Final = 2000
@@ -42,7 +42,7 @@ _SHAPES: Final[dict[str, dict[str, Kind]]] = {
     "requests": {"numbers": numbers(3), "texts": texts(2), "labels": MAP, "test_case_names": LIST},
     "builds": {"numbers": numbers(3), "texts": texts(2)},
     "ends": {"numbers": numbers(2), "texts": texts(3)},
-    "stages": {"numbers": numbers(23), "texts": texts(8)},
+    "stages": {"numbers": numbers(STAGE_NUMBERS), "texts": texts(STAGE_TEXTS)},
     "moving": {"heads": numbers(2), "texts": texts(5), "numbers": numbers(14)},
 }
 """The relations that ``sql/small`` reads, each by its statement's name."""

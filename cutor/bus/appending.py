@@ -1,7 +1,7 @@
 """Appending one message under a fence, exactly once as far as a log allows it.
 
-What an answer means, `judge` decides; the loop here repeats the same message, with the same id, for as long as nothing definite
-was heard.
+What an answer means, `read_ack` decides; the loop here repeats the same message, with the same id, for as long as nothing
+definite was heard.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from cutor.bus.api import ATTEMPT_S, Api, Deadline
 from cutor.bus.errors import ApiRefused, AppendRefused, AppendUnconfirmed, BusUnreachable, FenceConflict
 from cutor.bus.link import Link
 from cutor.bus.message import EXPECTED, MESSAGE_ID
+from cutor.bus.publish_ack import Appended, Conflict, Passing, Refused, read_ack
 from cutor.bus.reading import Reading
-from cutor.bus.verdict import Appended, Conflict, Passing, Refused, judge
 from cutor.bus.waiting import NoAnswer, NoResponders, NotConnected
 
 DEFAULT_TIMEOUT_S: Final = 15.0
@@ -37,14 +37,14 @@ class Appending:
 
     async def fenced(self, subject: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> Appended:
         """Send until something definite is heard; errors as in `Bus.append`."""
-        verdict = await self._send(subject, body, headers, timeout_s)
-        if isinstance(verdict, Appended):
-            return verdict
-        if verdict.last_sequence > 0:
-            newest = await self._reading.leader(verdict.stream, {"seq": verdict.last_sequence})
+        ack = await self._send(subject, body, headers, timeout_s)
+        if isinstance(ack, Appended):
+            return ack
+        if ack.last_sequence > 0:
+            newest = await self._reading.leader(ack.stream, {"seq": ack.last_sequence})
             if newest is not None and newest.subject == subject and newest.message_id == headers[MESSAGE_ID]:
                 return Appended(newest.sequence, duplicate=True)
-        raise FenceConflict(verdict.last_sequence)
+        raise FenceConflict(ack.last_sequence)
 
     async def once(self, subject: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> bool:
         """Write to a subject that holds one message for ever: True if it was stored now, False if one was there already."""
@@ -52,10 +52,10 @@ class Appending:
 
     async def plain(self, subject: str, body: bytes, *, timeout_s: float) -> Appended:
         """Write without a fence; after a lost answer it may be stored twice."""
-        verdict = await self._send(subject, body, {}, timeout_s)
-        if isinstance(verdict, Appended):
-            return verdict
-        raise FenceConflict(verdict.last_sequence)
+        ack = await self._send(subject, body, {}, timeout_s)
+        if isinstance(ack, Appended):
+            return ack
+        raise FenceConflict(ack.last_sequence)
 
     async def _send(self, subject: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Appended | Conflict:
         """Repeat one publish until the server has stored it, or has said that it cannot; no less than the link's patience."""
@@ -64,17 +64,17 @@ class Appending:
         unanswered = False
         while True:
             try:
-                verdict = await self._attempt(subject, body, headers, deadline.at)
+                ack = await self._attempt(subject, body, headers, deadline.at)
             except NoAnswer as error:
                 unanswered = unanswered or not isinstance(error, NotConnected)
-                verdict = Passing(NOT_SENT, str(error))
-            match verdict:
+                ack = Passing(NOT_SENT, str(error))
+            match ack:
                 case Appended() | Conflict():
-                    return verdict
+                    return ack
                 case Refused():
-                    self._give_up(subject, verdict, unanswered)
+                    self._give_up(subject, ack, unanswered)
                 case Passing() if deadline.passed:
-                    self._give_up(subject, verdict, unanswered)
+                    self._give_up(subject, ack, unanswered)
                 case Passing():
                     await deadline.pause()
 
@@ -83,7 +83,7 @@ class Appending:
     ) -> Appended | Conflict | Passing | Refused:
         try:
             answer = await self._link.ask(subject, body, until=until, headers=headers, again_every_s=ATTEMPT_S)
-            return judge(answer.data)
+            return read_ack(answer.data)
         except NoResponders:
             return await self._nobody_listens(subject)
 

@@ -17,10 +17,10 @@ from cutor.bus.following import Followed, Follower
 from cutor.bus.link import Link
 from cutor.bus.message import Stored
 from cutor.bus.moments import first_since
+from cutor.bus.publish_ack import Appended, fence_headers
 from cutor.bus.reader import DEFAULT_BATCH, Range, Reader
 from cutor.bus.reading import Reading
 from cutor.bus.subscription import Notices
-from cutor.bus.verdict import Appended, fence_headers
 from cutor.bus.waiting import NoAnswer
 
 EVENTS: Final = "EVENTS"

@@ -174,8 +174,8 @@ def without_doubt(block: bytes, headers: dict[str, str]) -> dict[str, str]:
     """Return the headers of a raw block, without the fence where the server may have read another one than stands among them.
 
     A sender writes what he likes, and of two headers of a name, say, the server compares the first one. So a fence counts where
-    the block begins as that of a fenced append does (`verdict.fence_headers`), and the headers' names stand nowhere else in it,
-    in whatever case.
+    the block begins as that of a fenced append does (`publish_ack.fence_headers`), and the headers' names stand nowhere else in
+    it, in whatever case.
     """
     if EXPECTED in headers:
         begins = "NATS/1.0\r\n" + "".join(f"{name}: {headers.get(name)}\r\n" for name in _OF_A_FENCE)

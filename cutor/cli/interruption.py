@@ -11,23 +11,23 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Interrupted(KeyboardInterrupt):
+class CommandInterrupted(KeyboardInterrupt):
     """One of the signals ended the work of a command; its message, which may be empty, says what is so now."""
 
 
 def run(work: Coroutine[Any, Any, T], leaves: str = "") -> T:
-    """Run work on an event loop of its own. Raises `Interrupted` for any of the signals, once the work has ended.
+    """Run work on an event loop of its own. Raises `CommandInterrupted` for any of the signals, once the work has ended.
 
     ``leaves`` is what users are told then: how things stand after work that was cut short. A timer or a shutdown sends SIGTERM,
     a terminal that is closed SIGHUP: by themselves they would end the process where it stands. What was told to ignore SIGHUP
     (`nohup`) goes on.
     """
-    import asyncio  # noqa: PLC0415 - `Interrupted` is of the overview of commands, which is to be there at once
+    import asyncio  # noqa: PLC0415 - `CommandInterrupted` is of the overview of commands, which is to be there at once
 
     try:
         return asyncio.run(_told(work))
     except (asyncio.CancelledError, KeyboardInterrupt):
-        raise Interrupted(leaves) from None
+        raise CommandInterrupted(leaves) from None
 
 
 async def _told(work: Coroutine[Any, Any, T]) -> T:

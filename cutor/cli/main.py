@@ -16,7 +16,7 @@ import msgspec
 
 from cutor.bus.lean import import_without_websockets
 from cutor.cli.failures import bug_line, exit_code_of, line_of
-from cutor.cli.interruption import Interrupted
+from cutor.cli.interruption import CommandInterrupted
 from cutor.cli.options import Wanted, server_option, traceback_option
 from cutor.errors import DONE, INTERRUPTED, UNAVAILABLE, CutorError
 from cutor.logs import last_words
@@ -135,9 +135,9 @@ def _fail(error: Exception, wanted: Wanted) -> int:
 
 def _interrupted(error: BaseException, wanted: Wanted) -> int:
     """Say that a command was interrupted, and how things stand now."""
-    said = isinstance(error, Interrupted) and str(error)
+    said = isinstance(error, CommandInterrupted) and str(error)
     line = f"interrupted: {said}" if said else "interrupted"
-    if wanted.done_so_far is not None or isinstance(error, Interrupted):  # any other has printed what it had to say
+    if wanted.done_so_far is not None or isinstance(error, CommandInterrupted):  # any other has printed what it had to say
         _print_error(wanted, line, INTERRUPTED)
     click.echo(f"cutor: {line}", err=True)
     return INTERRUPTED

@@ -1,4 +1,4 @@
-"""``cutor top``: a live view of queues, workers, rates and times."""
+"""``cutor top``: queues, workers, rates and times, live."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from rich.live import Live
 from cutor.bus.connection import Bus
 from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option
 from cutor.cli.output import NARROW_COLUMNS, print_json
+from cutor.cli.top_document import TELLING_S, Shown, document
 from cutor.cli.top_frame import frame
 from cutor.cli.top_look import Looking
-from cutor.cli.top_view import TELLING_S, View, view
 from cutor.errors import DONE
 from cutor.metrics.heard import Heard
 from cutor.metrics.statistics import EVERYBODY, HEARTBEAT_S
@@ -73,7 +73,7 @@ async def _look_once(wanted: Wanted, interval_s: float) -> None:
     async with _listening(wanted.find_server()) as (heard, looking):
         await asyncio.sleep(max(ONCE_S, interval_s))
         await looking.look(wait=True)
-        shown = view(looking.bus.address, heard, looking.looked, time.monotonic())
+        shown = document(looking.bus.address, heard, looking.looked, time.monotonic())
     if wanted.json:
         print_json(shown)
         return
@@ -92,7 +92,7 @@ async def _look_on(wanted: Wanted, interval_s: float) -> None:
             Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
         ):
             while not ended.is_set():
-                shown = view(looking.bus.address, heard, looking.looked, time.monotonic())
+                shown = document(looking.bus.address, heard, looking.looked, time.monotonic())
                 live.update(_picture(shown, console), refresh=True)
                 again.clear()
                 await _first(ended, again, interval_s)
@@ -100,7 +100,7 @@ async def _look_on(wanted: Wanted, interval_s: float) -> None:
                     await looking.look()
 
 
-def _picture(shown: View, console: Console) -> Group:
+def _picture(shown: Shown, console: Console) -> Group:
     return frame(shown, console.width, console.height, keys=KEYS, clock=time.strftime("%H:%M:%S"))
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
-from cutor.cli.top_view import Looked, QueueView
+from cutor.cli.top_document import Looked, ShownQueue
 from cutor.errors import CutorError
 from cutor.journal.journal import Journal
 from cutor.journal.parked import ParkedSubmissions
@@ -85,11 +85,11 @@ class Looking:
             dead_letters=None if dead is None else dead["messages"],
         )
 
-    async def _queue(self, role: str, tenant: str) -> QueueView:
+    async def _queue(self, role: str, tenant: str) -> ShownQueue:
         depth = await _known(partial(self.bus.api.queue, EVENTS, f"{role}-{tenant}"))
         if depth is None:
-            return QueueView(role=role, tenant=tenant)
-        return QueueView(role=role, tenant=tenant, pending=depth.pending, unacknowledged=depth.unacknowledged)
+            return ShownQueue(role=role, tenant=tenant)
+        return ShownQueue(role=role, tenant=tenant, pending=depth.pending, unacknowledged=depth.unacknowledged)
 
     async def _state(self, stream: str) -> dict[str, int]:
         state: dict[str, int] = (await self.bus.stream_info(stream))["state"]

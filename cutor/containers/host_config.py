@@ -27,9 +27,9 @@ from cutor.containers.labels import (
 )
 from cutor.containers.settings import OPEN_FILES_CEILING
 
-Role = Literal["builder", "runner", "store", "pause"]
+Purpose = Literal["builder", "runner", "store", "pause"]
 StoreUser = Literal["builder", "runner", "command"]
-"""Whom a store's container serves: a role of the instance, or a command such as ``cutor gc``."""
+"""Whom a store's container serves: a purpose of the instance, or a command such as ``cutor gc``."""
 
 STORE_DIRECTORY: Final = "/nix/store"
 BOX_DIRECTORY: Final = "/box"
@@ -363,17 +363,17 @@ def _cache_mount(cache: Mount) -> dict[str, Any]:
     return {"Type": "bind", "Source": cache.source, "Target": CACHE_DIRECTORY, "ReadOnly": cache.read_only}
 
 
-def _labels(identity: Identity, role: Role) -> dict[str, str]:
-    labels = {INSTANCE_LABEL: identity.instance, ROLE_LABEL: role}
+def _labels(identity: Identity, purpose: Purpose) -> dict[str, str]:
+    labels = {INSTANCE_LABEL: identity.instance, ROLE_LABEL: purpose}
     if identity.data is not None:
         labels[DATA_LABEL] = str(identity.data)
     return labels
 
 
 def _spec(
-    identity: Identity, role: Role, image: str, user: str, command: list[str], host_config: dict[str, Any]
+    identity: Identity, purpose: Purpose, image: str, user: str, command: list[str], host_config: dict[str, Any]
 ) -> ContainerSpec:
-    labels = _labels(identity, role)
+    labels = _labels(identity, purpose)
     if identity.submission is not None:
         labels[SUBMISSION_LABEL] = identity.submission
     body = {
@@ -392,4 +392,4 @@ def _spec(
         "AttachStderr": True,
         "HostConfig": host_config,
     }
-    return ContainerSpec(f"cutor-{identity.instance}-{role}-{identity.token}", body)
+    return ContainerSpec(f"cutor-{identity.instance}-{purpose}-{identity.token}", body)

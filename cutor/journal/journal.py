@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from cutor.bus.bodies import Bodies
 from cutor.bus.connection import Bus
 from cutor.bus.errors import AppendUnconfirmed, BusUnreachable, FenceConflict
-from cutor.bus.verdict import Appended as BusAppended
+from cutor.bus.publish_ack import Appended as BusAppended
 from cutor.journal.contents import Contents
 from cutor.journal.errors import (
     JournalBusy,

@@ -1,7 +1,7 @@
 """The time that all stages of one submission share: whatever each of them may take, a slot is not held for longer.
 
 Counted are compile and runs of one attempt, with what the container takes around each: a box that is slow to copy holds a slot
-like a program that is slow. Not counted is the dependencies stage: a verdict must not depend on whether an environment was
+like a program that is slow. Not counted is the dependencies stage: an outcome must not depend on whether an environment was
 there already, and a build has a limit of its own.
 """
 

@@ -65,7 +65,7 @@ class Letters:
         done = await self._resume()
         while True:
             self._news.clear()
-            committed = self._writer.position(self._stream).sequence
+            committed = self._writer.checkpoint(self._stream).sequence
             while some := await self._writer.dead_letters(self._stream, done, BATCH):
                 await self._write(some, complete_to=done)
                 done = some[-1].sequence

@@ -42,7 +42,7 @@ async def measured(context: RoleContext, bus: Bus, writer: Writer, streams: Sequ
 
     async def views() -> list[Observation]:
         try:
-            found = [Observation(table.SEQUENCE, float(writer.position(stream).sequence), (stream,)) for stream in streams]
+            found = [Observation(table.SEQUENCE, float(writer.checkpoint(stream).sequence), (stream,)) for stream in streams]
             found += [Observation(table.WAITS, float(writer.waits_for(stream) is not None), (stream,)) for stream in streams]
         except ViewsRejected:
             return []
@@ -79,7 +79,7 @@ async def measured(context: RoleContext, bus: Bus, writer: Writer, streams: Sequ
 
 def _behind(writer: Writer, stream: str, last_sequence: int) -> float:
     try:
-        return float(max(0, last_sequence - writer.position(stream).sequence))
+        return float(max(0, last_sequence - writer.checkpoint(stream).sequence))
     except ViewsRejected:  # they are made anew
         return float(last_sequence)
 

@@ -33,24 +33,24 @@ class Origin:
 
     async def check(self, stream: str) -> Reach:
         """Return how far a stream reaches that the views belong to. Raises `ViewsRejected` where they do not."""
-        position = self._writer.position(stream)
+        checkpoint = self._writer.checkpoint(stream)
         state = await self._state(stream)
         first, last = int(state["first_seq"]), int(state["last_seq"])
-        if position.sequence > last:
-            raise ViewsRejected(f"{stream} ends at {last}, before the {position.sequence} that the views have come to")
-        if 0 < position.sequence < first - 1 and self._sealed.gone(stream, position.sequence + 1):
-            raise ViewsRejected(f"{stream} begins at {first}: what came after {position.sequence} is gone")
-        if position.sequence >= max(first, 1):
-            await self._compare(stream, position.sequence, position.fingerprint)
+        if checkpoint.sequence > last:
+            raise ViewsRejected(f"{stream} ends at {last}, before the {checkpoint.sequence} that the views have come to")
+        if 0 < checkpoint.sequence < first - 1 and self._sealed.gone(stream, checkpoint.sequence + 1):
+            raise ViewsRejected(f"{stream} begins at {first}: what came after {checkpoint.sequence} is gone")
+        if checkpoint.sequence >= max(first, 1):
+            await self._compare(stream, checkpoint.sequence, checkpoint.fingerprint)
         return Reach(last, await self._newest(stream, state))
 
-    async def _compare(self, stream: str, sequence: int, mark: str | None) -> None:
+    async def _compare(self, stream: str, sequence: int, known: str | None) -> None:
         message = await self._bus.get(stream, sequence, consistent=True)
         if message is None:
             if sequence < int((await self._state(stream))["first_seq"]):
                 return  # its limits have taken it meanwhile
             raise ViewsRejected(f"{stream} has no message at {sequence} any more, and the views have come to it")
-        if fingerprint(message) != mark:
+        if fingerprint(message) != known:
             raise ViewsRejected(f"{stream} holds another message at {sequence} than the one that was folded in")
 
     async def _newest(self, stream: str, state: Mapping[str, Any]) -> int:

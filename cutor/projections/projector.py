@@ -132,7 +132,7 @@ class Projector:
             async with self._file_in_use:
                 self._pause.clear()
                 await self._writer.settle()
-                await fresh.fold_to({stream: self._writer.position(stream).sequence for stream in STREAMS})
+                await fresh.fold_to({stream: self._writer.checkpoint(stream).sequence for stream in STREAMS})
                 return await to_the_end(self._put_in_place(fresh))
         finally:
             self._pause.clear()
@@ -204,7 +204,7 @@ class Projector:
 
     async def _keep_pace(self, stream: str) -> None:
         """Follow a stream as long as that is not far ahead."""
-        start = self._writer.position(stream).sequence + 1
+        start = self._writer.checkpoint(stream).sequence + 1
         anew, pace = partial(self._followed_anew.add, stream), self.paces.of(stream)
         follow = self._bus.follow_columns(stream, from_sequence=start, batch=FOLLOWED, anew=anew, pace=pace)
         async with aclosing(follow) as batches:
@@ -216,7 +216,7 @@ class Projector:
 
     async def _catch_up(self, stream: str) -> None:
         """Fold in what lies far behind the stream's end, as a rebuild does."""
-        position = self._writer.position(stream).sequence
+        position = self._writer.checkpoint(stream).sequence
         if self._progress.ends[stream] - position < BULK_FROM:
             return
         reading = read_batches(self._bus, stream, position + 1, self._progress.ends[stream])
@@ -230,7 +230,7 @@ class Projector:
         """Look at a batch, fold it in, and say so."""
         if not self._verified.is_set():
             await self._verify()
-        position, scratch = self._writer.position(stream).sequence, self._from_scratch_to[stream]
+        position, scratch = self._writer.checkpoint(stream).sequence, self._from_scratch_to[stream]
         if position and stream in self._followed_anew:
             await self._verify_stream(stream)
         self._followed_anew.discard(stream)
@@ -247,7 +247,7 @@ class Projector:
         self._tell_ready()
 
     def _note_behind(self, stream: str) -> None:
-        self._progress.fold(stream, self._writer.position(stream).sequence)
+        self._progress.fold(stream, self._writer.checkpoint(stream).sequence)
         if self._progress.has_caught_up():
             self._rejected_in_a_row = 0
             self._began_with_fold = False
@@ -295,7 +295,7 @@ class Projector:
 
     async def _verify_stream(self, stream: str) -> None:
         reach = await self._origin.check(stream)
-        position = self._writer.position(stream).sequence
+        position = self._writer.checkpoint(stream).sequence
         self._progress.compare(stream, reach.newest, position)
         if position == 0:
             self._from_scratch_to[stream] = reach.last

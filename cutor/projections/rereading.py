@@ -35,7 +35,7 @@ class Rereading:
     def _missing(self, stream: str) -> _Missed | None:
         """Return what the views lack still: others may have been put in their place that have it."""
         missed = self._missed.get(stream)
-        return None if missed is None or missed.sequence <= self._writer.position(stream).sequence else missed
+        return None if missed is None or missed.sequence <= self._writer.checkpoint(stream).sequence else missed
 
     async def note(self, left: LeftOut) -> float:
         """Note that something was left out; return for how many seconds to wait. Raises `ViewsRejected` as `Writer.apply`."""

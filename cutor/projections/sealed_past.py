@@ -59,7 +59,7 @@ class SealedPast:
         Returns whether that was done. Whatever is wrong with it is in the log, and costs time alone. Raises the errors of the
         bus.
         """
-        if self._archive is None or any(self._writer.position(stream).sequence for stream in FOLDS):
+        if self._archive is None or any(self._writer.checkpoint(stream).sequence for stream in FOLDS):
             return False
         beginning, error = await find(self._bus, self._archive), None
         if beginning is not None and (error := await self._put(beginning)) is not None:
@@ -88,22 +88,22 @@ class SealedPast:
     async def fold(
         self, stream: str, *, folded: Callable[[], None], waiting: Callable[[], None], otherwise: Callable[[], str | None]
     ) -> None:
-        """Fold in what the archive has behind the views' position, until the stream has what comes next.
+        """Fold in what the archive has behind the views' checkpoint, until the stream has what comes next.
 
         It calls ``folded`` after each commit. Where what comes next cannot be had, it calls ``waiting``, and tries again until
         it can; then ``otherwise`` tells what keeps the views from going on.
         """
-        pause_s, position = FIRST_PAUSE_S, self._writer.position(stream).sequence
-        if self._archive is None and not position and (begins := (await state_of(self._bus, stream)).first) > 1:
+        pause_s, checkpoint = FIRST_PAUSE_S, self._writer.checkpoint(stream).sequence
+        if self._archive is None and not checkpoint and (begins := (await state_of(self._bus, stream)).first) > 1:
             log.warning(
                 "%s begins at %d, and no archive is configured: the views begin there, too, and not before", stream, begins
             )
         while (reason := await self._lacking(stream, folded)) is not None:
             waiting()
-            reached = self._writer.position(stream).sequence
+            reached = self._writer.checkpoint(stream).sequence
             await self._tell(stream, f"{reason}; the views go on from {reached} once that can be read")
-            pause_s = FIRST_PAUSE_S if reached > position else min(2 * pause_s, LONGEST_PAUSE_S)
-            position = reached
+            pause_s = FIRST_PAUSE_S if reached > checkpoint else min(2 * pause_s, LONGEST_PAUSE_S)
+            checkpoint = reached
             await asyncio.sleep(pause_s)
         await self._tell(stream, None, otherwise())
 
@@ -119,8 +119,8 @@ class SealedPast:
                 reason = f"nothing of it is in the archive {self._archive.directory}: is that mounted?"
         except ArchiveError as error:
             reason = str(error)
-        position, first = self._writer.position(stream).sequence, (await state_of(self._bus, stream)).first
-        if reason is None or position >= first - 1:
+        checkpoint, first = self._writer.checkpoint(stream).sequence, (await state_of(self._bus, stream)).first
+        if reason is None or checkpoint >= first - 1:
             return None
         return f"{stream} begins at {first}, and {reason}"
 

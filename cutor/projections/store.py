@@ -44,7 +44,7 @@ FOLD_ERRORS: Final = (duckdb.DataError, duckdb.ProgrammingError)
 """What a message can do to the fold; anything else is a fault of disk, memory or cutor's, and ends the projector."""
 
 
-class Position(NamedTuple):
+class Checkpoint(NamedTuple):
     """How far the views have come in a stream: the last message folded in (0: none) and its fingerprint (empty: none)."""
 
     sequence: int
@@ -74,8 +74,8 @@ class Store:
             self._small.prepare()
         self.small = SMALL
         """Most messages of a batch that is folded in Python; 0 for tests that want the SQL."""
-        self._positions = self._read_positions()
-        self._doubtful = dict.fromkeys(self._positions, 0)
+        self._checkpoints = self._read_checkpoints()
+        self._doubtful = dict.fromkeys(self._checkpoints, 0)
         self._waits: dict[str, str | None] = dict.fromkeys(schema.FOLDS)
         self._waits.update(connection.execute("SELECT stream, reason FROM folds.waits").fetchall())
         self.commits = 0
@@ -108,17 +108,17 @@ class Store:
             self._log.close()
         self._connection.close()
 
-    def position(self, stream: str) -> Position:
+    def checkpoint(self, stream: str) -> Checkpoint:
         """Return how far the views have come in a stream."""
-        return self._positions[stream]
+        return self._checkpoints[stream]
 
     def doubtful(self, stream: str) -> int:
         """Return up to which sequence dead letters may have come since the file was opened; behind it there are none."""
         return self._doubtful[stream]
 
-    def _read_positions(self) -> dict[str, Position]:
+    def _read_checkpoints(self) -> dict[str, Checkpoint]:
         found = self._connection.execute("SELECT stream, sequence, fingerprint FROM checkpoint").fetchall()
-        return {stream: Position(sequence, mark) for stream, sequence, mark in found}
+        return {stream: Checkpoint(*at) for stream, *at in found}
 
     def first(self, stream: str) -> int | None:
         """Return the first sequence of a stream that is folded in; None where nothing is."""
@@ -237,7 +237,7 @@ class Store:
         return self._folds[stream]
 
     def _committed(self, stream: str, last: Message, *, all_count: bool = False) -> None:
-        self._positions[stream] = Position(last.sequence, fingerprint(last))
+        self._checkpoints[stream] = Checkpoint(last.sequence, fingerprint(last))
         if not all_count:
             self._doubtful[stream] = last.sequence
         self.commits += 1

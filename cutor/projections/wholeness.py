@@ -68,7 +68,7 @@ class Wholeness:
     async def _held(self, stream: str, found: Sequence[Gap]) -> list[Gap]:
         """Return what of gaps the stream should hold."""
         first = int((await self._bus.stream_info(stream))["state"]["first_seq"])
-        position = self._writer.position(stream).sequence
+        position = self._writer.checkpoint(stream).sequence
         if position and found[0].first == position + 1 < first:
             raise StreamLetGo(stream, first, position)
         return held(found, first)

@@ -18,7 +18,7 @@ from cutor.projections.errors import ViewsRejected
 from cutor.projections.folds.batch import Batch
 from cutor.projections.folds.gaps import Gap
 from cutor.projections.session import Foreign
-from cutor.projections.store import WAL_BYTES, DeadLetter, Position, Store
+from cutor.projections.store import WAL_BYTES, Checkpoint, DeadLetter, Store
 from cutor.projections.views_file import is_same_file, make_unlogged, open_or_make_anew, put_in_place, remove_views, set_aside
 from cutor.undisturbed import to_the_end
 
@@ -63,9 +63,9 @@ class Writer:
         async with self._no_copy:
             return self.version
 
-    def position(self, stream: str) -> Position:
+    def checkpoint(self, stream: str) -> Checkpoint:
         """Return how far the views have come in a stream."""
-        return self._open_store().position(stream)
+        return self._open_store().checkpoint(stream)
 
     def doubtful(self, stream: str) -> int:
         """Return up to which sequence dead letters may have come; see `Store`."""
@@ -202,7 +202,7 @@ class Writer:
                 await to_the_end(self._call(end))
 
     async def settle(self) -> None:
-        """Wait for what was under way: afterwards `position` is that of the file, until the next call."""
+        """Wait for what was under way: afterwards `checkpoint` is that of the file, until the next call."""
         await self._call(lambda: None)
 
     async def replace_by(self, draft: Path) -> None:

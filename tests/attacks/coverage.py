@@ -18,7 +18,7 @@ INTRODUCTION: Final = """\
 # The attacks
 
 Made from the files of `tests/attacks` by `python docs/generate.py`. `make attacks` hands all of them in to a live stack, alone
-and beside normal submissions whose verdicts must not change, and looks for leftovers; `ONLY='kernel/*'` takes some. First what
+and beside normal submissions whose outcomes must not change, and looks for leftovers; `ONLY='kernel/*'` takes some. First what
 is to be tried and by what, then every attack with what must come of it: the outcome of the submission, or the stage that
 decides and its outcome, with `→` between those of several test cases. After OK stands what it must print, which shows that it
 was tried. What else it must and must not do (exit codes, words in outputs, times) stands in its file."""

@@ -1,4 +1,4 @@
-"""Normal submissions that run beside attacks, and the verdicts that they must get whatever happens beside them. Pure."""
+"""Normal submissions that run beside attacks, and the outcomes that they must get whatever happens beside them. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Neighbour(NamedTuple):
         }
 
     def changed(self, result: Result) -> str | None:
-        """Return how a verdict differs from what it must be, or None."""
+        """Return how an outcome differs from what it must be, or None."""
         stages = tuple(stage.outcome for stage in (result.dependencies, result.compile, *result.run) if stage is not None)
         if (result.outcome, stages) == (self.outcome, self.stages):
             return None

@@ -9,7 +9,7 @@ from tests.attacks.runner import PASSES, Reporter, Scale, run
 
 SECONDS = 1800
 LOUD = ("processes/*", "memory/*", "output/*", "nix/*-fork*", "nix/*-hog*", "service/c*")
-"""What could change a neighbour's verdict; `make attacks` tries all of them beside normal submissions."""
+"""What could change a neighbour's outcome; `make attacks` tries all of them beside normal submissions."""
 
 
 @pytest.mark.timeout(SECONDS)

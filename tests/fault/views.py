@@ -33,7 +33,7 @@ async def differences(bus: Bus, database: Path) -> list[str]:
         if lag := await caught_up(bus):
             return [lag]
         await asyncio.to_thread(copy_of_the_views, database, kept)
-        await _rebuild(bus, await asyncio.to_thread(_positions, kept), rebuilt)
+        await _rebuild(bus, await asyncio.to_thread(_checkpoints, kept), rebuilt)
         return await asyncio.to_thread(compare, kept, rebuilt)
 
 
@@ -53,13 +53,13 @@ async def caught_up(bus: Bus) -> str | None:
     return f"the projector has not caught up in {CAUGHT_UP_S:g} s: {said}"
 
 
-def _positions(kept: Path) -> dict[str, int]:
+def _checkpoints(kept: Path) -> dict[str, int]:
     with duckdb.connect(kept, read_only=True) as opened:
         return dict(opened.execute("SELECT stream, sequence FROM checkpoint").fetchall())
 
 
 async def _rebuild(bus: Bus, positions: dict[str, int], path: Path) -> None:
-    """Fold every stream up to a position into a new file."""
+    """Fold every stream up to a checkpoint into a new file."""
     streams: dict[str, list[Message]] = {}
     for stream, until in positions.items():
         found: list[Message] = streams.setdefault(stream, [])

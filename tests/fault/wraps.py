@@ -25,7 +25,7 @@ from cutor.nix import session as nix
 from cutor.nix import store_session
 from cutor.nix.cache_session import CacheSession
 from cutor.projections import projector, store, views_file, writer
-from cutor.projections.queries import keeper, snapshots
+from cutor.projections.queries import copies, keeper
 from cutor.roles import former_life, handler, in_hand, poison, private
 from tests.fault.arming import Injected, armed, around, passed, soon
 
@@ -319,7 +319,7 @@ def _wrap_projector(role: str) -> None:
 
 def wrap_queries(role: str) -> None:
     """The points of the process that a role's queries are answered by."""
-    _wrap_call(snapshots, "copy", f"{role}.snapshot")
+    _wrap_call(copies, "copy", f"{role}.snapshot")
     _wrap_rename(role)
 
 

@@ -116,10 +116,10 @@ async def _begin(directory: Path) -> None:
     writer.path.parent.mkdir(exist_ok=True)
     remove_leftovers(writer.path)
     await writer.open()
-    if not writer.position(EVENTS).sequence:
+    if not writer.checkpoint(EVENTS).sequence:
         beginning = Beginning(fold, FoldPlace(archive).path_of(fold), {})
         assert await SealedPast(None, writer, archive)._put(beginning) is None  # type: ignore[arg-type]
-    if behind := messages((SEGMENTS + 1) * LIVES)[writer.position(EVENTS).sequence :]:
+    if behind := messages((SEGMENTS + 1) * LIVES)[writer.checkpoint(EVENTS).sequence :]:
         await writer.apply(EVENTS, behind)
     await writer.close()
 

@@ -1,4 +1,4 @@
-"""Submissions beside each other: a neighbour's load does not change a verdict, and no more run at once than there are slots."""
+"""Submissions beside each other: a neighbour's load changes no outcome, and no more run at once than there are slots."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def cpu_quotas(ids: list[str]) -> list[float]:
     return [container["HostConfig"]["NanoCpus"] / 1e9 for container in json.loads(shown.stdout)]
 
 
-def test_a_neighbours_load_changes_no_verdict(stack: Stack) -> None:
+def test_a_neighbours_load_changes_no_outcome(stack: Stack) -> None:
     """All other slots burn CPU with all the processes that they may have: each has one CPU and no more."""
     others = SLOTS["runner"] - 1
     assert others >= 1

@@ -67,12 +67,12 @@ def test_a_kill_while_the_log_is_worked_in_loses_no_commit(times: int, tmp_path:
     told = [int(line) for line in said if line.isdecimal()]
     copy = copy_of_resting(path, tmp_path / "scratch")
     with closing(Store.open(path)) as store:
-        last = store.position(EVENTS).sequence
+        last = store.checkpoint(EVENTS).sequence
         assert last in {told[-1], told[-1] + BATCH}
         query = "SELECT count(*), max(sequence), bool_and(counts) FROM events"
         assert store._connection.execute(query).fetchall() == [(last, last, True)]
         with closing(Store.open(copy)) as copied:
-            assert copied.position(EVENTS) == store.position(EVENTS), "all that is committed is in it"
+            assert copied.checkpoint(EVENTS) == store.checkpoint(EVENTS), "all that is committed is in it"
         found = store._connection.execute("SELECT * FROM folds.submissions ORDER BY ALL").fetchall()
     with closing(Store.open(tmp_path / "anew.duckdb")) as anew:
         anew.apply(EVENTS, [*lives(last)])
@@ -230,7 +230,7 @@ def test_half_a_block_that_is_written_in_place_makes_the_views_anew_loudly(
             caplog.clear()
             with closing(open_or_make_anew(torn)) as store:
                 loudly = "the file is damaged" in caplog.text and "the views are made anew" in caplog.text
-                assert store.position(EVENTS).sequence == (0 if loudly else 1500)
+                assert store.checkpoint(EVENTS).sequence == (0 if loudly else 1500)
                 found.add(loudly)
     assert True in found, "DuckDB writes nothing in place any more: decision 0042 and the page about projections say it does"
 

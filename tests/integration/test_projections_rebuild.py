@@ -188,7 +188,7 @@ async def test_new_views_that_cannot_be_put_in_place_cost_nothing(own_bus: Bus, 
             await fresh.finish()
             with pytest.raises(RebuildFailed, match="the old ones stay"):
                 await writer.replace_by(tmp_path / "not there")
-            assert (writer.position("EVENTS").sequence, path.stat().st_ino) == (len(FINISHED), inode)
+            assert (writer.checkpoint("EVENTS").sequence, path.stat().st_ino) == (len(FINISHED), inode)
             await writer.note_wait("EVENTS", None)
             reached = True
             raise RebuildFailed("as who swaps is told")
@@ -268,7 +268,7 @@ async def test_a_full_disk_costs_no_views(own_bus: Bus, tmp_path: Path) -> None:
         async with opened(killed):
             pass
     async with opened(killed) as writer:
-        assert (writer.position("EVENTS").sequence, writer.waits_for("EVENTS")) == (MANY * len(FINISHED), "noted")
+        assert (writer.checkpoint("EVENTS").sequence, writer.waits_for("EVENTS")) == (MANY * len(FINISHED), "noted")
     assert names(tmp_path) == ["killed.duckdb", "views.duckdb", "views.duckdb.lock"]
 
 

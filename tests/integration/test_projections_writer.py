@@ -60,7 +60,7 @@ async def test_who_writes_waits_for_a_copy_once_the_log_is_at_its_bound(
     async with writer.copying():
         await finished(commit(writer, messages[:1]))
         waits = commit(writer, messages[1:300])
-        while writer.position(EVENTS).sequence < 300:
+        while writer.checkpoint(EVENTS).sequence < 300:
             await writer.settle()
         done, _ = await asyncio.wait([waits], timeout=0.1)
         assert not done, "it waits for the copy"
@@ -73,7 +73,7 @@ async def test_who_writes_waits_for_a_copy_once_the_log_is_at_its_bound(
 async def test_a_short_log_lets_commits_go_on_beside_a_copy(writer: Writer) -> None:
     async with writer.copying():
         await finished(by_messages(writer, [*lives(300)]))
-    assert writer.position(EVENTS).sequence == 300
+    assert writer.checkpoint(EVENTS).sequence == 300
 
 
 class Held:
@@ -112,7 +112,7 @@ async def test_the_log_is_worked_in_once_at_a_time_while_commits_go_on(writer: W
     async with asyncio.timeout(PATIENCE_S):
         assert await copy == writer.version
     assert not wal_path(writer.path).exists() or log_bytes(writer) < 100 * SHORT_BYTES
-    assert writer.position(EVENTS).sequence == 300
+    assert writer.checkpoint(EVENTS).sequence == 300
 
 
 async def test_what_hinders_it_is_told_to_who_writes_next(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ async def test_what_hinders_it_is_told_to_who_writes_next(writer: Writer, monkey
         await asyncio.wait([writer._working_in])
     with pytest.raises(ViewsUnwritable, match="the disk is full"):
         await finished(by_messages(writer, messages[200:201]))
-    assert writer.position(EVENTS).sequence == 201, "what was to be written is"
+    assert writer.checkpoint(EVENTS).sequence == 201, "what was to be written is"
     held.error = None
     await finished(by_messages(writer, messages[201:]))
 

@@ -119,7 +119,7 @@ def test_the_whole_log_is_a_file_that_a_projector_goes_on_with(log: Log, tmp_pat
     assert file.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["all.duckdb"]
     store = Store.open(file)
-    assert store.position(EVENTS).sequence == len(log.events)
+    assert store.checkpoint(EVENTS).sequence == len(log.events)
     store.close()
 
 

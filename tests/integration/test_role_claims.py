@@ -20,7 +20,7 @@ import pytest
 
 from cutor.bus.connection import Bus
 from cutor.bus.errors import BusUnreachable
-from cutor.bus.verdict import Appended
+from cutor.bus.publish_ack import Appended
 from cutor.journal.environments import Environments, Known
 from cutor.journal.journal import Journal
 from cutor.journal.stack_policy import publish_policy

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cutor.bus.connection import Bus
-from cutor.bus.verdict import Appended
+from cutor.bus.publish_ack import Appended
 from cutor.journal.journal import Journal
 from cutor.journal.stack_policy import publish_policy
 from cutor.model.events import Event

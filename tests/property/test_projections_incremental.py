@@ -110,7 +110,7 @@ class Lives:
         except Dead:
             self._reopen(torn=torn if fate == "killed while it is written" else 1.0, wal_before=wal_before)
         except Raised:
-            assert self.store.position(stream).sequence < messages[-1].sequence
+            assert self.store.checkpoint(stream).sequence < messages[-1].sequence
         finally:
             self._mortal.fate = "committed"
 
@@ -171,9 +171,9 @@ def test_what_was_folded_in_pieces_equals_what_was_folded_at_once(
     messages = data.draw(both_streams())
     lives = Lives(directory, empty)
     deaths = 0
-    while waiting := [stream for stream in messages if lives.store.position(stream).sequence < len(messages[stream])]:
+    while waiting := [stream for stream in messages if lives.store.checkpoint(stream).sequence < len(messages[stream])]:
         stream = data.draw(st.sampled_from(waiting))
-        begin = lives.store.position(stream).sequence
+        begin = lives.store.checkpoint(stream).sequence
         batch = messages[stream][begin : begin + data.draw(st.integers(1, 12))]
         fate = data.draw(st.sampled_from(FATES)) if deaths < 3 else "committed"
         deaths += fate != "committed"

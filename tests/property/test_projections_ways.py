@@ -55,7 +55,7 @@ def test_every_way_to_fold_leaves_the_same_rows(ways: list[Views], data: st.Data
         assert rows(one_by_one, table, column, before) == expected, table
         assert rows(mixed, table, column, before) == expected, table
     for views in ways:
-        assert views.store._read_positions() == {stream: views.store.position(stream) for stream in FOLDS}
+        assert views.store._read_checkpoints() == {stream: views.store.checkpoint(stream) for stream in FOLDS}
 
 
 def rows(views: Views, table: str, column: str, after: int) -> list[tuple[object, ...]]:

@@ -102,7 +102,7 @@ def test_views_that_begin_with_a_fold_equal_those_that_were_folded_at_once(
         new = [gap for gap in gaps[stream] if gap not in store.gaps(stream)]
         if new:
             store.note_gaps(stream, new)
-        rest = [one for one in kept[stream] if one.sequence > store.position(stream).sequence]
+        rest = [one for one in kept[stream] if one.sequence > store.checkpoint(stream).sequence]
         while rest:
             count = data.draw(st.integers(1, 12))
             store.apply(stream, rest[:count])

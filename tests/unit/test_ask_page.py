@@ -13,7 +13,7 @@ import pytest
 from cutor.model.events import Stage, Submitted
 from cutor.model.limits import DEFAULT_LIMITS
 from cutor.model.subjects import EVENTS, Address
-from cutor.projections.queries.worker import ask, connect
+from cutor.projections.queries.executor import ask, connect
 from cutor.projections.store import Store
 from tests.many_lives import write_views
 from tests.unit.histories import BUILT, REQUEST, SUBMITTED, finished, lease, leased, ran

@@ -17,7 +17,7 @@ BOUNDARIES = {
     "jail/inside/worker_init.py main": "the init of a runner's container: its host is told, as of a fault",
     "nix/inside/namespace.py _inside": "a forked child: printed, and its exit code says so",
     "projections/folds/feeder.py feed": "the process that reads for the fold: its parent is told, and raises",
-    "projections/queries/worker.py work": "the process that answers one question: who asked is told",
+    "projections/queries/executor.py work": "the process that answers one question: who asked is told",
     # a thread or a task whose error is raised by who waits for it
     "bus/bulk/puller.py Puller._run": "a thread: kept, and raised at the next take",
     "stack/supervisor.py Supervisor._keep.watched": "a task: kept, the others end, and it is raised behind them",

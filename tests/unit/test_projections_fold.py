@@ -181,7 +181,7 @@ def test_given_a_message_that_breaks_the_fold_then_only_it_is_left_out(
         (4, "cannot be folded: Invalid Input Error: boom")
     ]
     assert views.query("SELECT status, test_cases_run, strays FROM submissions") == [("DEPENDENCIES_INSTALLED", 1, 1)]
-    assert views.store.position(EVENTS).sequence == 6
+    assert views.store.checkpoint(EVENTS).sequence == 6
     [said] = [document for document in map(json.loads, caplog.text.splitlines()) if "boom" in document["message"]]
     assert "EVENTS 4 (cutor.ev.default.s1.cancelled): Invalid Input Error: boom" in said["message"]
     assert (said["submission"], said["event"], said["sequence"]) == ("s1", "cancelled", 4)
@@ -258,7 +258,7 @@ def test_views_and_checkpoint_commit_together_or_not_at_all(views: Views) -> Non
     assert views.query("SELECT count(*) FROM events") == [(4,)]
     assert views.query("SELECT sequence, messages FROM checkpoint WHERE stream = 'EVENTS'") == [(4, 4)]
     assert views.query("SELECT test_cases_run FROM submissions") == [(0,)]
-    assert views.store.position(EVENTS).sequence == 4
+    assert views.store.checkpoint(EVENTS).sequence == 4
     views.sequence = 4
     views.happen(ran(0, "OK"))
     assert views.query("SELECT test_cases_run FROM submissions") == [(1,)]
@@ -277,8 +277,8 @@ def test_a_file_that_is_opened_again_knows_its_last_message(tmp_path: Path) -> N
     last[0].message_id = None
     for message in last:
         views.apply([message])
-        assert views.store._read_positions()[EVENTS] == (message.sequence, rows.fingerprint(message))
-        assert views.store.position(EVENTS) == (message.sequence, rows.fingerprint(message))
+        assert views.store._read_checkpoints()[EVENTS] == (message.sequence, rows.fingerprint(message))
+        assert views.store.checkpoint(EVENTS) == (message.sequence, rows.fingerprint(message))
     views.store.close()
 
 

@@ -28,13 +28,13 @@ def views(tmp_path: Path) -> Path:
 def test_it_is_folded_on(views: Path) -> None:
     rest = Columns.of([*lives(1000)][600:])
     store = Store.open(views, logged=False, foreign=Foreign())
-    assert store.position(EVENTS).sequence == 600
+    assert store.checkpoint(EVENTS).sequence == 600
     store.apply_batch(EVENTS, batch_of(EVENTS, rest.part(0, 300)))
     store.apply(EVENTS, rest.part(300, 400).each(EVENTS))
     store.work_all_in()
     store.close()
     again = Store.open(views)
-    assert again.position(EVENTS).sequence == 1000
+    assert again.checkpoint(EVENTS).sequence == 1000
     again.close()
     with duckdb.connect(views, read_only=True) as connection:
         assert connection.execute("SELECT count(*) FILTER (counts), count(DISTINCT id) FROM events").fetchall() == [(1000, 200)]

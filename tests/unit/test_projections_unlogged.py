@@ -52,7 +52,7 @@ def test_its_views_are_those_of_one_with_a_log(
         for view in TABLES:
             connection.execute(f"SELECT * FROM other.{view}").fetchone()
     with closing(Store.open(moved)) as store:
-        assert store.position(EVENTS).sequence == BATCH * BATCHES
+        assert store.checkpoint(EVENTS).sequence == BATCH * BATCHES
 
 
 def test_what_cannot_be_worked_in_is_no_silent_loss(tmp_path: Path) -> None:

@@ -173,4 +173,4 @@ def test_the_bus_knows_nothing_of_what_is_in_it() -> None:
 def test_there_is_a_core_to_look_at() -> None:
     names = {module.removeprefix("cutor.") for module in PURE}
     assert {"model.state", "model.decide", "model.events", "model.request", "model.messages"} <= names
-    assert {"errors", "client.progress", "text", "nix.key", "nix.settings", "bus.verdict", "bus.topology_file"} <= names
+    assert {"errors", "client.progress", "text", "nix.key", "nix.settings", "bus.publish_ack", "bus.topology_file"} <= names

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from cutor.cli.top_document import Looked, Shown, ShownQueue, document
 from cutor.cli.top_frame import frame
-from cutor.cli.top_view import Looked, QueueView, View, view
 from cutor.metrics import table
 from cutor.metrics.heard import GONE_S, STALE_S, WINDOW_S, WORKERS_AT_MOST, Heard, quantile, submissions
 from cutor.metrics.statistics import DOCUMENT_BYTES, ENTRIES_AT_MOST, Statistics, read, statistics_of, subject_of
@@ -35,7 +35,7 @@ def heard(*samples: tuple[float, Statistics], began_s: float = 0.0) -> Heard:
     return found
 
 
-def drawn(shown: View, columns: int = 80, rows: int = 24) -> list[str]:
+def drawn(shown: Shown, columns: int = 80, rows: int = 24) -> list[str]:
     console = Console(width=columns, height=rows, force_terminal=False, color_system=None)
     with console.capture() as captured:
         console.print(frame(shown, columns, rows, keys="q ends", clock="12:00:00"))
@@ -157,19 +157,19 @@ def test_the_history_has_the_newest_last() -> None:
 # -- the picture ---------------------------------------------------------------------------------------------------------
 
 
-def busy(workers: int = 3, tenants: int = 1, name: str = "worker") -> View:
+def busy(workers: int = 3, tenants: int = 1, name: str = "worker") -> Shown:
     samples = [
         (at, told(f"{name}{number}", slots=4, busy=3, submissions={"OK": 10 * at, "WRONG_ANSWER": at}))
         for number in range(workers)
         for at in (0, 10)
     ]
     queues = tuple(
-        QueueView(role=role, tenant=f"t{number}", pending=number, unacknowledged=1)
+        ShownQueue(role=role, tenant=f"t{number}", pending=number, unacknowledged=1)
         for number in range(tenants)
         for role in ("builder", "runner")
     )
     looked = Looked(queues=queues, used_bytes=900, limit_bytes=1000, parked=100, parked_more=True, dead_letters=2)
-    return view("nats://example.org:4222", heard(*sorted(samples, key=lambda one: one[0])), looked, 10.0)
+    return document("nats://example.org:4222", heard(*sorted(samples, key=lambda one: one[0])), looked, 10.0)
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40), (200, 60), (40, 24), (10, 5)])
@@ -192,27 +192,27 @@ def test_it_shows_what_matters() -> None:
 
 
 def test_it_says_over_how_long_it_was_heard() -> None:
-    quiet = "\n".join(drawn(view("nats://a:1", heard((0, told())), Looked(), 3.1)))
+    quiet = "\n".join(drawn(document("nats://a:1", heard((0, told())), Looked(), 3.1)))
     assert "none ended in the last 3 s" in quiet
     assert "last 3 s  " in quiet
-    assert "none ended in the last minute" in "\n".join(drawn(view("nats://a:1", heard((0, told())), Looked(), 61.0)))
-    assert view("nats://a:1", heard(began_s=100.0), Looked(), 104.26).window_s == 4.3
-    assert view("nats://a:1", Heard(0), Looked(), 1000.0).window_s == WINDOW_S
+    assert "none ended in the last minute" in "\n".join(drawn(document("nats://a:1", heard((0, told())), Looked(), 61.0)))
+    assert document("nats://a:1", heard(began_s=100.0), Looked(), 104.26).window_s == 4.3
+    assert document("nats://a:1", Heard(0), Looked(), 1000.0).window_s == WINDOW_S
 
 
 def test_nobody_and_a_lost_server_are_said() -> None:
-    silent = view("nats://a:1", Heard(0), Looked(), 7.0)
+    silent = document("nats://a:1", Heard(0), Looked(), 7.0)
     assert "no roles heard in the last 7 s" in drawn(silent)[0]
     assert "nobody tells of itself: is a builder, runner or projector running?" in "\n".join(drawn(silent))
-    lost = view("nats://a:1", Heard(0), Looked(connected=False), 0.0)
+    lost = document("nats://a:1", Heard(0), Looked(connected=False), 0.0)
     assert "not connected" in drawn(lost)[0]
 
 
 def test_hostile_names_are_shown_and_obeyed_by_nobody() -> None:
     samples = heard((0, told(HOSTILE, submissions={HOSTILE: 0})), (10, told(HOSTILE, submissions={HOSTILE: 3})))
     samples.take(*notice(told(HOSTILE, role="projector", sequences={HOSTILE: 3})), 10.0)
-    queue = QueueView(role="builder", tenant=HOSTILE, pending=1, unacknowledged=0)
-    shown = view(f"nats://{HOSTILE}", samples, Looked(queues=(queue,)), 10.0)
+    queue = ShownQueue(role="builder", tenant=HOSTILE, pending=1, unacknowledged=0)
+    shown = document(f"nats://{HOSTILE}", samples, Looked(queues=(queue,)), 10.0)
     lines = drawn(shown, 160, 40)
     assert all(line.isprintable() for line in lines)
     assert r"w\x1b[2J\x07\u202e[bold red]x[/]\n" in "\n".join(lines)

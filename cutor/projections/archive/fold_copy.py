@@ -17,7 +17,7 @@ from cutor.projections import schema
 from cutor.projections.archive.sealed_fold import NOT_WHAT_WAS_SEALED, Part, SealedFold, open_plain
 from cutor.projections.definitions import DefinedOtherwise, check_definitions, enclosed
 from cutor.projections.session import FULL, one_line
-from cutor.projections.store import Position
+from cutor.projections.store import Checkpoint
 from cutor.projections.writer import Writer
 
 PIECE_BYTES: Final = 4 << 20
@@ -115,8 +115,8 @@ def check_copy(path: Path, fold: SealedFold) -> None:
     except duckdb.Error as error:
         kind = FoldUnreadable if any(words in str(error) for words in FULL) else FoldUnusable
         raise kind(f"{fold.file_name}: it cannot be read as views: {one_line(error)}") from error
-    if rules != [(schema.rules_digest(),)] or {stream: Position(*at) for stream, *at in found} != {
-        stream: position_of(part) for stream, part in fold.streams.items()
+    if rules != [(schema.rules_digest(),)] or {stream: Checkpoint(*at) for stream, *at in found} != {
+        stream: checkpoint_of(part) for stream, part in fold.streams.items()
     }:
         raise FoldUnusable(f"{fold.file_name}: it is not the fold of {fold.named()}, as the index says")
 
@@ -124,13 +124,13 @@ def check_copy(path: Path, fold: SealedFold) -> None:
 def check_positions(writer: Writer, parts: Mapping[str, Part]) -> None:
     """Raise `FoldUnusable` where open views do not stand where a fold of these parts does."""
     for stream, part in parts.items():
-        if writer.position(stream) != position_of(part):
+        if writer.checkpoint(stream) != checkpoint_of(part):
             raise FoldUnusable(f"{writer.path.name}: it does not stand at {part.last} of {stream}, as it should")
 
 
-def position_of(part: Part) -> Position:
+def checkpoint_of(part: Part) -> Checkpoint:
     """Return how far views are that hold this of a stream."""
-    return Position(part.last, part.fingerprint)
+    return Checkpoint(part.last, part.fingerprint)
 
 
 @contextmanager

@@ -194,7 +194,7 @@ async def _made(work: Work, draft: Path, at: Progress) -> tuple[SealedFold, Arch
             await asyncio.to_thread(check_copy, draft, at.fold)
         await writer.make()
         hindered = await _fold(work, writer, at)
-        parts = {stream: part_of(work.manifests[stream], writer.position(stream).sequence) for stream in FOLDS}
+        parts = {stream: part_of(work.manifests[stream], writer.checkpoint(stream).sequence) for stream in FOLDS}
         check_positions(writer, parts)
         await writer.work_all_in()
     except (FoldUnusable, ViewsRejected) as error:

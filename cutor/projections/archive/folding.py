@@ -39,7 +39,7 @@ async def fold_sealed(
 
     Raises `ArchiveDamaged`, and what `Store.apply` raises.
     """
-    start = max(first, writer.position(joined.stream).sequence + 1)
+    start = max(first, writer.checkpoint(joined.stream).sequence + 1)
     pieces = joined.pieces(start, last)
     known = {gap.last for gap in await writer.gaps(joined.stream)} if pieces else set()
     missing = await joined.missing(start, last) if pieces else []
@@ -47,7 +47,7 @@ async def fold_sealed(
         await writer.note_gaps(joined.stream, gaps)
     async with aclosing(_checked(joined, pieces, from_bodies=from_bodies)) as checked:
         async for piece, files in checked:
-            begin = max(first, writer.position(joined.stream).sequence + 1)
+            begin = max(first, writer.checkpoint(joined.stream).sequence + 1)
             if begin < piece.first:
                 again = ahead(in_row_groups(_kept(joined, begin, piece.first - 1)), joined.stream)
                 await _fold_batches(writer, joined.stream, again, tell)
@@ -89,7 +89,7 @@ async def _fold_piece(writer: Writer, stream: str, piece: Piece, files: DecodedF
             log.error("%s: what was decoded cannot be read (%s): the bodies are read in its place", piece.path, error)
         else:
             return
-    rest = piece._replace(first=max(piece.first, writer.position(stream).sequence + 1))
+    rest = piece._replace(first=max(piece.first, writer.checkpoint(stream).sequence + 1))
     await _fold_batches(writer, stream, ahead(in_row_groups(_columns(rest)), stream), tell)
 
 

@@ -1,4 +1,4 @@
-"""By which rules the bodies of a segment were decoded: one mark for all that decides what comes of them.
+"""By which rules the bodies of a segment were decoded: one digest of all that decides what comes of them.
 
 The code is told by its files as they are when this module is imported, which is before or with the modules that they are of. An
 update in place puts other files there while a process goes on with the code that it has: `check` tells that, and what runs then

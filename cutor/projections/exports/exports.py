@@ -20,37 +20,37 @@ import msgspec
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
 from cutor.projections.errors import ViewsRejected
+from cutor.projections.queries.copies import Copies
+from cutor.projections.queries.executors import Moment
 from cutor.projections.queries.link import Tell
-from cutor.projections.queries.snapshots import Snapshots
-from cutor.projections.queries.workers import Moment
 from cutor.projections.views_paths import COPIES, beside, wal_path
 
 STORAGE_VERSION: Final = "v1.0.0"
 """DuckDB 1.0 and newer open the file."""
 MEMORY_BYTES: Final = 1 << 30
-_PROGRAM: Final = Path(__file__).with_name("worker.py")
+_PROGRAM: Final = Path(__file__).with_name("exporter.py")
 
 
 class Exports:
     """Makes one file at a time, beside the views."""
 
-    def __init__(self, snapshots: Snapshots, database: Path, tell: Tell) -> None:
+    def __init__(self, copies: Copies, database: Path, tell: Tell) -> None:
         self._tell = tell
-        self._snapshots = snapshots
+        self._copies = copies
         self._source = beside(database, "exported")
         self._target = beside(database, "export")
         self._one_at_a_time = asyncio.Lock()
 
     async def as_of(self) -> list[Moment]:
-        """Return up to where a file that is made now would hold each stream. Raises as `Snapshots.current`."""
-        return (await self._snapshots.current(0.0)).as_of
+        """Return up to where a file that is made now would hold each stream. Raises as `Copies.current`."""
+        return (await self._copies.current(0.0)).as_of
 
     @asynccontextmanager
     async def made(self) -> AsyncIterator[tuple[Path, list[Moment]]]:
         """Give a file with all that was committed before this was called, and up to where it holds each stream.
 
         It is there as long as this lasts; who wants to keep it opens, links or renames it. Raises `ViewsRejected`, OSError and
-        what `Snapshots.current` raises.
+        what `Copies.current` raises.
         """
         async with self._one_at_a_time:
             self._remove()
@@ -63,7 +63,7 @@ class Exports:
     async def _make(self) -> list[Moment]:
         result = "failed"
         try:
-            await self._snapshots.link_to(self._source)
+            await self._copies.link_to(self._source)
             as_of = await self._export()
             self._remove_source()
             result = "made"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.exports.exports import Exports
+from cutor.projections.queries.executors import ExecutorsGone, Moment
 from cutor.projections.queries.link import LinkClosed, Settings
-from cutor.projections.queries.workers import Moment, WorkersGone
 from cutor.projections.views_paths import beside
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ async def _publish_on_schedule(exports: Exports, path: Path, interval_s: float) 
             trouble = ""
         except LinkClosed:
             return
-        except (ViewsRejected, WorkersGone, OSError) as error:
+        except (ViewsRejected, ExecutorsGone, OSError) as error:
             if str(error) != trouble:
                 log.error("the views cannot be published at %s: %s", path, error)
                 trouble = str(error)

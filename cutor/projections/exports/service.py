@@ -21,8 +21,8 @@ from cutor.bus.service import Service
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.exports.exports import Exports
 from cutor.projections.exports.orders import PART_BYTES, PATIENCE_S, SUBJECT, Begin, End, Order, Part, Report
+from cutor.projections.queries.executors import ExecutorsGone
 from cutor.projections.queries.link import LinkClosed
-from cutor.projections.queries.workers import WorkersGone
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class _File:
         try:
             async with self._exports.made() as (path, moments):
                 self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except (ViewsRejected, WorkersGone, LinkClosed) as error:
+        except (ViewsRejected, ExecutorsGone, LinkClosed) as error:
             self.report = Report(state="failed", id=self.id, error=str(error))
         except OSError as error:
             log.error("a snapshot cannot be made: %s", error)

@@ -1,4 +1,4 @@
-"""Messages as a stream hands them out, by which rules they are read, and a mark that tells one from all others. Pure."""
+"""Messages as a stream hands them out, by which rules they are read, and a fingerprint of each that no other has. Pure."""
 
 from __future__ import annotations
 

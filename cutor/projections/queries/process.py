@@ -23,10 +23,10 @@ from cutor.bus.errors import BusError
 from cutor.projections.exports.exports import Exports, remove_copies
 from cutor.projections.exports.publishing import publishing
 from cutor.projections.exports.service import giving_away
+from cutor.projections.queries.copies import Copies
+from cutor.projections.queries.executors import NICE
 from cutor.projections.queries.link import LINE_BYTES, Link, LinkClosed, Ready, Settings
 from cutor.projections.queries.service import QueryService
-from cutor.projections.queries.snapshots import Snapshots
-from cutor.projections.queries.workers import NICE
 
 log = logging.getLogger("cutor.projections.queries.process")
 
@@ -61,15 +61,15 @@ async def _serve(bus: Bus, link: Link, settings: Settings) -> None:
     database = Path(settings.database)
     if removed := remove_copies(database):
         log.warning("removed what a former life left behind: %s", ", ".join(map(str, removed)))
-    snapshots = Snapshots(link, database)
+    copies = Copies(link, database)
     try:
-        exports = Exports(snapshots, database, link.tell)
-        queries = QueryService(bus, snapshots, link.tell, max_age_s=settings.snapshot_age_ms / 1000)
+        exports = Exports(copies, database, link.tell)
+        queries = QueryService(bus, copies, link.tell, max_age_s=settings.snapshot_age_ms / 1000)
         async with queries, giving_away(bus, exports), publishing(exports, settings):
             await link.send(Ready())
             await asyncio.Event().wait()
     finally:
-        await snapshots.close()
+        await copies.close()
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Answers questions in SQL while the projector writes, over the wire as `questions` has it.
 
-Runs in a process of its own (`process`); every question runs in another one (`workers`), on a copy of the views
-(`snapshots`) that holds all that was committed when it came, or some time before, if that is enough for who asks.
+Runs in a process of its own (`process`); every question runs in another one (`executors`), on a copy of the views
+(`copies`) that holds all that was committed when it came, or some time before, if that is enough for who asks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from cutor.bus.service import Service
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
 from cutor.projections.errors import ViewsRejected
+from cutor.projections.queries.copies import Copies
+from cutor.projections.queries.executors import ExecutorsGone, Holder
 from cutor.projections.queries.link import LinkClosed, Tell
 from cutor.projections.queries.questions import (
     LONGEST_TIMEOUT_S,
@@ -33,9 +35,7 @@ from cutor.projections.queries.questions import (
     Question,
     Standing,
 )
-from cutor.projections.queries.snapshots import Snapshots
 from cutor.projections.queries.turns import TurnOver, Turns
-from cutor.projections.queries.workers import Holder, WorkersGone
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class _NotAnswered(Exception):
 
 
 class _Refusal(msgspec.Struct):
-    """What a worker says where it has no answer; ``stopped``: for want of memory."""
+    """What an executor says where it has no answer; ``stopped``: for want of memory."""
 
     error: str
     stopped: bool = False
@@ -68,8 +68,8 @@ class _Refusal(msgspec.Struct):
 class QueryService:
     """Serves questions as long as its ``async with`` lasts."""
 
-    def __init__(self, bus: Bus, snapshots: Snapshots, tell: Tell, *, max_age_s: float) -> None:
-        self._snapshots = snapshots
+    def __init__(self, bus: Bus, copies: Copies, tell: Tell, *, max_age_s: float) -> None:
+        self._copies = copies
         self._tell = tell
         self._max_age_s = max_age_s
         self._ends = _Ends(bus)
@@ -137,7 +137,7 @@ class QueryService:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + timeout_s
         max_age_s = self._max_age_s if question.max_age_s is None else max(0.0, question.max_age_s)
-        views = await self._snapshots.current(max_age_s)
+        views = await self._copies.current(max_age_s)
         head = msgspec.json.encode(await self._standing(views))
         rows = min(max(question.rows, 1), MOST_ROWS)
         begin()  # the copy, for which all wait, is nobody's turn
@@ -166,7 +166,7 @@ class QueryService:
 def _why_unavailable(error: Exception) -> str:
     """Return why there is no answer whatever was asked, in one line; what is not foreseen goes into the log."""
     match error:
-        case ViewsRejected() | WorkersGone():
+        case ViewsRejected() | ExecutorsGone():
             return f"{error}: ask again"
         case LinkClosed():
             return "the projector stops: ask again"

@@ -215,8 +215,8 @@ class FreshViews:
     async def _fold_stream(self, stream: str, first: int, last: int) -> None:
         """Fold a stream in; where its limits take what is not read yet, or a reading ends early, go on behind what was read."""
         self._created.setdefault(stream, (await state_of(self._bus, stream)).created)
-        if self._writer.position(stream).sequence < last:
-            self._count(stream, self._writer.position(stream).sequence, last, 0, 0)
+        if self._writer.checkpoint(stream).sequence < last:
+            self._count(stream, self._writer.checkpoint(stream).sequence, last, 0, 0)
         for _ in range(ATTEMPTS):
             try:
                 await self._fold_sealed(stream, first, last)
@@ -229,10 +229,10 @@ class FreshViews:
             except LeftOut as error:
                 log.error("%s", error)
             except _EndedEarly:
-                log.warning("reading %s ended at %d, before %d", stream, self._writer.position(stream).sequence, last)
+                log.warning("reading %s ended at %d, before %d", stream, self._writer.checkpoint(stream).sequence, last)
             else:
                 return
-        position = self._writer.position(stream).sequence
+        position = self._writer.checkpoint(stream).sequence
         raise RebuildFailed(f"{stream} was to be folded up to {last}; {ATTEMPTS} readings came to {position} only; {STAY}")
 
     async def _check_all(self, stream: str, first: int, last: int) -> None:
@@ -241,7 +241,7 @@ class FreshViews:
         Raises `RebuildFailed` where the stream is another or has become shorter, `StreamLetGo`, and `_EndedEarly` where the
         rest is there.
         """
-        position, state = self._writer.position(stream).sequence, await state_of(self._bus, stream)
+        position, state = self._writer.checkpoint(stream).sequence, await state_of(self._bus, stream)
         if self._created.setdefault(stream, state.created) != state.created:
             raise RebuildFailed(f"{stream} was made anew while it was read; {STAY}")
         if position >= last:
@@ -269,7 +269,7 @@ class FreshViews:
             await fold_sealed(self._writer, joined, first, last, tell, from_bodies=self._from_bodies)
 
     async def _fold_rest(self, stream: str, first: int, last: int) -> None:
-        start = max(first, self._writer.position(stream).sequence + 1)
+        start = max(first, self._writer.checkpoint(stream).sequence + 1)
         if start > last:
             return
         async with self._start.tail(stream, start, last) as batches:
@@ -290,7 +290,7 @@ class FreshViews:
         Where the beginning of a stream was not to be had, that is said in the log, and in what is returned.
         """
         self._writer.check_in_place()
-        positions = {stream: self._writer.position(stream).sequence for stream in FOLDS}
+        positions = {stream: self._writer.checkpoint(stream).sequence for stream in FOLDS}
         begins = await self._begin_late()
         await self._writer.work_all_in()
         await self._writer.close()

@@ -1,4 +1,4 @@
-"""The processes that run queries (`worker`), as the query service sees them.
+"""The processes that run queries (`executor`), as the query service sees them.
 
 One starts the others and has DuckDB loaded; one holds each copy of the views that is in use; one runs each question. A
 question's process is ended by the kernel when its time is over, and all of them when the service ends.
@@ -31,10 +31,10 @@ NICE: Final = 10
 """Steps of priority by which the query service stands behind the writer (nice(2))."""
 _READ_BYTES: Final = 1 << 20
 _PACKET_BYTES: Final = 64 << 10
-_PROGRAM: Final = Path(__file__).with_name("worker.py")
+_PROGRAM: Final = Path(__file__).with_name("executor.py")
 
 
-class WorkersGone(Exception):
+class ExecutorsGone(Exception):
     """The process that starts others has ended; it is to be started again."""
 
 
@@ -51,7 +51,7 @@ class Moment(NamedTuple):
         return AsOf(sequence=self.sequence, time=self.time, waits_for=self.waits_for)
 
 
-class Workers:
+class Executors:
     """The process that starts others. Made by `start`, ended by `end`."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
@@ -59,7 +59,7 @@ class Workers:
         self._control = control
 
     @classmethod
-    def start(cls) -> Workers:
+    def start(cls) -> Executors:
         """Start it. From the main thread: it ends with the thread that started it."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -80,9 +80,9 @@ class Workers:
         """Whether it can start others."""
         return self._process.poll() is None
 
-    async def hold(self, snapshot: Path, views_bytes: int) -> Holder:
-        """Have a copy opened. Raises `ViewsRejected` where it is none, `WorkersGone`."""
-        control = _hand_over(self._control, {"snapshot": str(snapshot), "memory_bytes": MEMORY_BYTES}, socket.SOCK_SEQPACKET)
+    async def hold(self, copy: Path, views_bytes: int) -> Holder:
+        """Have a copy opened. Raises `ViewsRejected` where it is none, `ExecutorsGone`."""
+        control = _hand_over(self._control, {"copy": str(copy), "memory_bytes": MEMORY_BYTES}, socket.SOCK_SEQPACKET)
         try:
             async with asyncio.timeout(OPEN_S):
                 said = await asyncio.get_running_loop().sock_recv(control, _PACKET_BYTES)
@@ -117,7 +117,7 @@ class Holder:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still start a worker."""
+        """Whether it can still start an executor."""
         try:
             return bool(self._control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         except BlockingIOError:
@@ -126,7 +126,7 @@ class Holder:
             return False
 
     async def ask(self, sql: str, parameters: Parameters, *, rows: int, time_s: float) -> bytes:
-        """Return what a worker of its own wrote about a question; empty where it died."""
+        """Return what an executor of its own wrote about a question; empty where it died."""
         question = {
             "sql": sql,
             "parameters": parameters,
@@ -153,7 +153,7 @@ class Holder:
 
 
 def _hand_over(control: socket.socket, order: dict[str, Any], kind: socket.SocketKind) -> socket.socket:
-    """Send an order with the other end of a new socket. Raises `WorkersGone`."""
+    """Send an order with the other end of a new socket. Raises `ExecutorsGone`."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
     ours.setblocking(False)
     with theirs:
@@ -161,7 +161,7 @@ def _hand_over(control: socket.socket, order: dict[str, Any], kind: socket.Socke
             socket.send_fds(control, [json.dumps(order).encode()], [theirs.fileno()])
         except OSError as error:
             ours.close()
-            raise WorkersGone(f"no process takes the question: {error.strerror}") from error
+            raise ExecutorsGone(f"no process takes the question: {error.strerror}") from error
     return ours
 
 

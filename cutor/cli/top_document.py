@@ -16,7 +16,7 @@ TELLING_S: Final = 3.0
 """Without any notice for so long, that is said."""
 
 
-class QueueView(msgspec.Struct, frozen=True, kw_only=True):
+class ShownQueue(msgspec.Struct, frozen=True, kw_only=True):
     """One queue. Null: not known at the moment, or not for this user."""
 
     role: str
@@ -25,7 +25,7 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     unacknowledged: int | None = None
 
 
-class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
+class ShownWorker(msgspec.Struct, frozen=True, kw_only=True):
     """One worker, as it was heard last."""
 
     role: str
@@ -41,7 +41,7 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     leases_lost: int
 
 
-class TimesView(msgspec.Struct, frozen=True, kw_only=True):
+class ShownTimes(msgspec.Struct, frozen=True, kw_only=True):
     """Times within the window."""
 
     number: int
@@ -49,7 +49,7 @@ class TimesView(msgspec.Struct, frozen=True, kw_only=True):
     p95_s: float | None
 
 
-class ProjectorView(msgspec.Struct, frozen=True, kw_only=True):
+class ShownProjector(msgspec.Struct, frozen=True, kw_only=True):
     """The views: ``behind`` by stream, null where the stream's end is not known; ``commit_ms``: the mean of the window."""
 
     behind: dict[str, int | None]
@@ -64,7 +64,7 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     connected: bool = True
-    queues: tuple[QueueView, ...] = ()
+    queues: tuple[ShownQueue, ...] = ()
     last: dict[str, int] = {}
     used_bytes: int | None = None
     limit_bytes: int | None = None
@@ -73,15 +73,15 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     parked_more: bool = False
 
 
-class View(msgspec.Struct, frozen=True, kw_only=True):
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """The document of ``--json``. Rates, times and outcomes are of the last ``window_s``, a minute at the most."""
 
     address: str
     connected: bool
     silent_s: float
     window_s: float
-    queues: tuple[QueueView, ...]
-    workers: tuple[WorkerView, ...]
+    queues: tuple[ShownQueue, ...]
+    workers: tuple[ShownWorker, ...]
     finished_per_s: float
     outcomes: dict[str, int]
     history: tuple[float, ...]
@@ -89,9 +89,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     builds_per_min: float
     kills_per_min: float
     leases_lost_per_min: float
-    durations: TimesView
-    waits: dict[str, TimesView]
-    projector: ProjectorView | None
+    durations: ShownTimes
+    waits: dict[str, ShownTimes]
+    projector: ShownProjector | None
     parked: int | None
     parked_more: bool
     dead_letters: int | None
@@ -106,9 +106,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return self.silent_s >= TELLING_S
 
 
-def view(address: str, heard: Heard, looked: Looked, now_s: float) -> View:
+def document(address: str, heard: Heard, looked: Looked, now_s: float) -> Shown:
     """Return what is to be shown."""
-    return View(
+    return Shown(
         address=address,
         connected=looked.connected,
         silent_s=round(heard.silent_s(now_s), 1),
@@ -135,13 +135,13 @@ def view(address: str, heard: Heard, looked: Looked, now_s: float) -> View:
     )
 
 
-def _times(times: Times) -> TimesView:
-    return TimesView(number=times.number, p50_s=times.p50_s, p95_s=times.p95_s)
+def _times(times: Times) -> ShownTimes:
+    return ShownTimes(number=times.number, p50_s=times.p50_s, p95_s=times.p95_s)
 
 
-def _workers(heard: Heard, now_s: float) -> tuple[WorkerView, ...]:
+def _workers(heard: Heard, now_s: float) -> tuple[ShownWorker, ...]:
     return tuple(
-        WorkerView(
+        ShownWorker(
             role=one.told.role,
             worker=one.told.worker,
             version=one.told.version,
@@ -158,7 +158,7 @@ def _workers(heard: Heard, now_s: float) -> tuple[WorkerView, ...]:
     )
 
 
-def _projector(heard: Heard, last: Mapping[str, int], now_s: float) -> ProjectorView | None:
+def _projector(heard: Heard, last: Mapping[str, int], now_s: float) -> ShownProjector | None:
     """Return how far the views are: of several projectors, each with a file of its own, the one that is furthest."""
     told = [one.told for one in heard.workers(now_s) if one.told.role == "projector" and one.told.sequences]
     if not told:
@@ -167,7 +167,7 @@ def _projector(heard: Heard, last: Mapping[str, int], now_s: float) -> Projector
     behind = {
         stream: max(0, last[stream] - sequence) if stream in last else None for stream, sequence in best.sequences.items()
     }
-    return ProjectorView(behind=behind, commit_ms=_mean_commit_ms(heard, now_s))
+    return ShownProjector(behind=behind, commit_ms=_mean_commit_ms(heard, now_s))
 
 
 def _mean_commit_ms(heard: Heard, now_s: float) -> float | None:

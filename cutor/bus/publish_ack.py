@@ -63,7 +63,7 @@ class _Answer(msgspec.Struct):
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
-def judge(body: bytes) -> Appended | Conflict | Passing | Refused:
+def read_ack(body: bytes) -> Appended | Conflict | Passing | Refused:
     """What the server's acknowledgement of a publish means."""
     try:
         answer = _decode_answer(body)

@@ -20,8 +20,8 @@ from typing import Final, NamedTuple
 from cutor.metrics import table
 from cutor.metrics.tally import Observation
 from cutor.projections.errors import ViewsRejected
+from cutor.projections.queries.executors import Executors, ExecutorsGone, Holder
 from cutor.projections.queries.link import Held, Hold, Link, Release
-from cutor.projections.queries.workers import Holder, Workers, WorkersGone
 from cutor.projections.views_paths import beside, wal_path
 
 log = logging.getLogger(__name__)
@@ -55,14 +55,14 @@ class Base(NamedTuple):
         return cls(held.version[0], held.inode, os.pread(descriptor, HEADER_BYTES, 0), changed_ns, is_settled)
 
 
-class Snapshots:
+class Copies:
     """The newest copy of the views, held open by a process that starts those which read it."""
 
     def __init__(self, link: Link, database: Path) -> None:
         self._link = link
         self._database = database
         self._path = beside(database, "snapshot")
-        self._workers: Workers | None = Workers.start()  # DuckDB loads while nobody asks yet
+        self._executors: Executors | None = Executors.start()  # DuckDB loads while nobody asks yet
         self._holder: Holder | None = None
         self._holder_of_files: Holder | None = None
         self._version: tuple[int, int] | None = None
@@ -75,7 +75,7 @@ class Snapshots:
         """Return a copy that holds everything that was committed ``max_age_s`` before this was called.
 
         One that is made serves all who came before it was begun, and is made to its end whoever still waits for it. Raises
-        `ViewsRejected`, `WorkersGone`, `LinkClosed` and OSError.
+        `ViewsRejected`, `ExecutorsGone`, `LinkClosed` and OSError.
         """
         wanted_s = asyncio.get_running_loop().time() - max_age_s
         for _ in range(ATTEMPTS):
@@ -86,7 +86,7 @@ class Snapshots:
             await asyncio.shield(self._refreshing)
         if (holder := self._true_since(wanted_s)) is not None:
             return holder
-        raise WorkersGone("the process that holds the copy of the views dies again and again")
+        raise ExecutorsGone("the process that holds the copy of the views dies again and again")
 
     async def link_to(self, path: Path) -> None:
         """Have file and log of a copy that holds all that is committed, for as long as the links last. Raises as `current`."""
@@ -137,10 +137,10 @@ class Snapshots:
                 await self._link.send(Release())
 
     async def _open(self, version: tuple[int, int], views_bytes: int) -> None:
-        if self._workers is None or not self._workers.alive:
+        if self._executors is None or not self._executors.alive:
             self._end_workers()
-            self._workers = Workers.start()
-        holder = await self._workers.hold(self._path, views_bytes)
+            self._executors = Executors.start()
+        holder = await self._executors.hold(self._path, views_bytes)
         if not holder.is_shut_in and not self._has_told:
             log.warning("the kernel allows neither chroot nor user namespaces: questions can read where the views lie")
             self._has_told = True
@@ -172,9 +172,9 @@ class Snapshots:
         return size_bytes + held.wal_bytes, file_bytes
 
     def _end_workers(self) -> None:
-        if self._workers is not None:
-            self._workers.end()
-        self._workers = self._holder = self._holder_of_files = None
+        if self._executors is not None:
+            self._executors.end()
+        self._executors = self._holder = self._holder_of_files = None
 
     async def close(self) -> None:
         """End whoever reads the copy, and remove it."""

@@ -3,11 +3,11 @@
 import pytest
 
 from cutor.bus.errors import BusError
-from cutor.bus.verdict import Appended, Conflict, Passing, Refused, fence_headers, judge
+from cutor.bus.publish_ack import Appended, Conflict, Passing, Refused, fence_headers, read_ack
 
 
 @pytest.mark.parametrize(
-    ("answer", "verdict"),
+    ("answer", "ack"),
     [
         (b'{"stream":"EVENTS","seq":5}', Appended(5, duplicate=False)),
         (b'{"stream":"EVENTS","seq":5,"duplicate":true}', Appended(5, duplicate=True)),
@@ -25,12 +25,12 @@ from cutor.bus.verdict import Appended, Conflict, Passing, Refused, fence_header
         (b'{"stream":"EVENTS"}', Refused(0, "the acknowledgement has no sequence")),
     ],
 )
-def test_every_answer_has_one_meaning(answer: bytes, verdict: object) -> None:
-    assert judge(answer) == verdict
+def test_every_answer_has_one_meaning(answer: bytes, ack: object) -> None:
+    assert read_ack(answer) == ack
 
 
 def test_an_unreadable_answer_is_no_success() -> None:
-    assert isinstance(judge(b"+OK"), Refused)
+    assert isinstance(read_ack(b"+OK"), Refused)
 
 
 def test_the_fence_is_sent_as_it_is_given() -> None:

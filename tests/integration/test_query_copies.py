@@ -16,10 +16,10 @@ from typing import Final
 import pytest
 
 from cutor.cli.checks.answers import judge
-from cutor.projections.queries import workers
+from cutor.projections.queries import executors
+from cutor.projections.queries.copies import ATTEMPTS, Copies
+from cutor.projections.queries.executors import Executors, ExecutorsGone, Holder
 from cutor.projections.queries.link import LINE_BYTES, Held, Hold, Link
-from cutor.projections.queries.snapshots import ATTEMPTS, Snapshots
-from cutor.projections.queries.workers import Holder, Workers, WorkersGone
 from cutor.projections.store import Store
 
 DIES = """
@@ -38,14 +38,14 @@ while True:
 CONFINED = """
 import sys
 sys.path.insert(0, sys.argv.pop())
-import worker
+import executor
 
 def refused(directory):
     raise PermissionError
 
-worker.os.chroot = refused
-worker.CLONE_NEWUSER = -1
-worker.main()
+executor.os.chroot = refused
+executor.CLONE_NEWUSER = -1
+executor.main()
 """
 """Where the kernel allows neither."""
 
@@ -56,9 +56,9 @@ async def test_a_holder_says_whether_it_is_shut_in(tmp_path: Path, monkeypatch: 
     database, program = tmp_path / "views.duckdb", tmp_path / "confined.py"
     Store.open(database).close()
     if not allowed:
-        program.write_text(CONFINED.replace("sys.argv.pop()", repr(str(workers._PROGRAM.parent))))
-        monkeypatch.setattr(workers, "_PROGRAM", program)
-    started = Workers.start()
+        program.write_text(CONFINED.replace("sys.argv.pop()", repr(str(executors._PROGRAM.parent))))
+        monkeypatch.setattr(executors, "_PROGRAM", program)
+    started = Executors.start()
     try:
         holder = await started.hold(database, 0)
         assert holder.is_shut_in is allowed
@@ -71,7 +71,7 @@ async def test_a_holder_says_whether_it_is_shut_in(tmp_path: Path, monkeypatch: 
 
 
 @asynccontextmanager
-async def copied(database: Path, held: Callable[[], Held]) -> AsyncIterator[Snapshots]:
+async def copied(database: Path, held: Callable[[], Held]) -> AsyncIterator[Copies]:
     """Copies of a file of views, made beside a projector that lets its log be copied as ``held`` says."""
     ours, theirs = socket.socketpair()
     link = Link(*await asyncio.open_connection(sock=ours, limit=LINE_BYTES))
@@ -83,13 +83,13 @@ async def copied(database: Path, held: Callable[[], Held]) -> AsyncIterator[Snap
                 await projector.send(held())
 
     holding = asyncio.create_task(hold())
-    snapshots = Snapshots(link, database)
+    copies = Copies(link, database)
     try:
         async with asyncio.timeout(180):
-            yield snapshots
+            yield copies
     finally:
         holding.cancel()
-        await snapshots.close()
+        await copies.close()
         link.close()
         projector.close()
 
@@ -118,12 +118,12 @@ async def test_a_copy_has_what_a_large_commit_wrote_past_the_log(tmp_path: Path,
         change("CHECKPOINT")
     changed_ns = time.time_ns() if at_once else 10**18
     os.utime(database, ns=(changed_ns, changed_ns))
-    async with copied(database, held) as snapshots:
-        await snapshots.current(0.0)
+    async with copied(database, held) as copies:
+        await copies.current(0.0)
         change(f"CREATE TABLE large AS SELECT hash(i + 1) AS number FROM range({ROWS}) AS _(i)")
         if at_once:
             os.utime(database, ns=(changed_ns, changed_ns))
-        holder = await snapshots.current(0.0)
+        holder = await copies.current(0.0)
         question = "SELECT count(*), sum(number)::VARCHAR FROM large"
         answer = await holder.ask(question, {}, rows=1, time_s=60)
         assert json.loads(answer)["rows"] == [list(change(question).fetchall()[0])]
@@ -133,16 +133,16 @@ async def test_a_copy_has_what_a_large_commit_wrote_past_the_log(tmp_path: Path,
 async def test_a_copy_whose_holder_always_dies_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program, database = tmp_path / "dies.py", tmp_path / "views.duckdb"
     program.write_text(DIES)
-    monkeypatch.setattr(workers, "_PROGRAM", program)
-    hold_copy = Workers.hold
+    monkeypatch.setattr(executors, "_PROGRAM", program)
+    hold_copy = Executors.hold
 
-    async def hold_and_die(self: Workers, snapshot: Path, views_bytes: int) -> Holder:
+    async def hold_and_die(self: Executors, snapshot: Path, views_bytes: int) -> Holder:
         holder = await hold_copy(self, snapshot, views_bytes)
         while holder.alive:
             await asyncio.sleep(0.01)
         return holder
 
-    monkeypatch.setattr(Workers, "hold", hold_and_die)
+    monkeypatch.setattr(Executors, "hold", hold_and_die)
     Store.open(database).close()
     holds = 0
 
@@ -151,7 +151,7 @@ async def test_a_copy_whose_holder_always_dies_is_given_up(tmp_path: Path, monke
         holds += 1
         return Held(inode=database.stat().st_ino)
 
-    async with copied(database, held) as snapshots:
-        with pytest.raises(WorkersGone, match="dies again and again"):
-            await snapshots.current(0.0)
+    async with copied(database, held) as copies:
+        with pytest.raises(ExecutorsGone, match="dies again and again"):
+            await copies.current(0.0)
         assert holds == ATTEMPTS

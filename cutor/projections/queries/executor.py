@@ -1,19 +1,19 @@
-"""The processes that run queries on a copy of the views. Started by `workers`; imports nothing of cutor.
+"""The processes that run queries on a copy of the views. Started by `executors`; imports nothing of cutor.
 
 Three generations, each a fork of the one before, so that none pays again for what its parent has:
 
-start   has DuckDB loaded, and no database open; a packet on standard input, ``{"snapshot": PATH, "memory_bytes": N}`` with a
-        socket, makes a holder
-holder  has a copy open, the log beside it replayed, and no thread but one; it says ``{"as_of": …, "shut_in": BOOL}`` or
-        ``{"error": …}`` on its socket, and a packet there, with a socket, makes a worker
-worker  runs one question and ends
+start     has DuckDB loaded, and no database open; a packet on standard input, ``{"copy": PATH, "memory_bytes": N}`` with
+          a socket, makes a holder
+holder    has a copy open, the log beside it replayed, and no thread but one; it says ``{"as_of": …, "shut_in": BOOL}`` or
+          ``{"error": …}`` on its socket, and a packet there, with a socket, makes an executor
+executor  runs one question and ends
 
 What somebody asks is code: it gets a process of its own with an empty environment that can write no file, whose memory and
 time are bounded by the kernel, and a database opened for reading, without access to files or network, whose settings are
 locked. Where the kernel lets it, it sees no directory but the copy's, as its root: what a database tells of itself has no path.
 It ends when nobody waits for its answer any more.
 
-The worker's socket brings one line of JSON: ``sql``, ``parameters`` (values by name), ``rows`` (most of them),
+The executor's socket brings one line of JSON: ``sql``, ``parameters`` (values by name), ``rows`` (most of them),
 ``answer_bytes``, ``memory_bytes``, ``time_s``. It takes one document: ``columns`` (name and type), ``rows``, ``truncated``; or
 ``error``, one line, with ``stopped`` where it wanted more memory. Every process ends with its parent.
 """
@@ -51,7 +51,7 @@ FETCH_ROWS = 1000
 PACKET_BYTES = 64 << 10
 AS_OF = "SELECT stream, sequence, time::VARCHAR, waits_for FROM checkpoint"
 END = b"\n"
-"""Behind a whole answer: one whose worker was ended in between lacks it."""
+"""Behind a whole answer: one whose executor was ended in between lacks it."""
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -129,14 +129,14 @@ def serve(control: socket.socket, name: bytes, work: Callable[[bytes, socket.soc
 
 
 def hold(packet: bytes, control: socket.socket) -> None:
-    """Hold a copy open for workers."""
+    """Hold a copy open for executors."""
     order = json.loads(packet)
-    snapshot = Path(order["snapshot"])
+    copy = Path(order["copy"])
     statm = os.open("/proc/self/statm", os.O_RDONLY)
-    os.chdir(snapshot.parent)
-    is_shut_in = shut_in(snapshot.parent)
+    os.chdir(copy.parent)
+    is_shut_in = shut_in(copy.parent)
     try:
-        connection = connect(snapshot.name, order["memory_bytes"])
+        connection = connect(copy.name, order["memory_bytes"])
         as_of = [list(row) for row in connection.execute(AS_OF).fetchall()]
     except duckdb.Error as error:
         control.sendall(failed(one_line(error)))
@@ -180,13 +180,13 @@ def limit_to(question: dict[str, Any], statm: int) -> None:
 # -- the database ------------------------------------------------------------------------------------------------------------
 
 
-def connect(snapshot: str, memory_bytes: int) -> duckdb.DuckDBPyConnection:
+def connect(copy: str, memory_bytes: int) -> duckdb.DuckDBPyConnection:
     """Open the copy for reading, without a thread that a fork would lack, and lock the door.
 
     What the replayed log takes of memory does not count against what a query may have.
     """
     connection = duckdb.connect(
-        snapshot,
+        copy,
         read_only=True,
         config={
             "threads": 1,

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from cutor.bus.server_file import ALWAYS_SYNC
 from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.options import Wanted, config_option, data_option, examples
-from cutor.config import Config
+from cutor.config import Config, InvalidConfig, Loaded
 from cutor.errors import DONE, UNAVAILABLE
 from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.detach import Report, report, start_detached
@@ -91,6 +91,7 @@ def command(
     all of it is handed back now, in the same order. A third Ctrl-C kills: what ran is done again after the next start.
     """
     loaded = wanted.loaded_for_docker
+    _check_copies(loaded)
     settings = StackSettings(
         data=DataDirectory(wanted.surroundings.data_directory(loaded.config, data)),
         config=_durable(loaded.config) if durable else loaded.config,
@@ -109,6 +110,16 @@ def command(
         stop = "cutor down" if by_itself else command_for("down", settings.data.path)
         return _up_for_report(settings, report_fd, stop)
     return _up(settings, lambda ready: click.echo(f"{ready}; Ctrl-C stops it"))
+
+
+def _check_copies(loaded: Loaded) -> None:
+    """Raise InvalidConfig where streams are to have more copies than one server keeps."""
+    copies = loaded.config.server.replicas or 1
+    if copies > 1:
+        raise InvalidConfig(
+            f"{loaded.file}: `server.replicas` is {copies}, which is for a cluster: the one server of `cutor up` keeps one copy; "
+            "take it out, or give another file by --config"
+        )
 
 
 def _durable(config: Config) -> Config:

@@ -263,6 +263,29 @@ def test_a_password_that_has_no_address_is_refused(tmp_path: Path, arguments: li
     assert "chem:p.a_s~s-w0rd@" in (tmp_path / "chem.url").read_text()
 
 
+def test_secrets_are_for_the_addresses_that_the_nodes_have(tmp_path: Path) -> None:
+    """Whoever changes a port in a node's configuration has it in the addresses, too."""
+    home = tmp_path / "with a space"
+    shutil.copytree(DEPLOYED, home, ignore=shutil.ignore_patterns("secrets", "store"))
+    configuration = home / "n2.conf"
+    text = configuration.read_text()
+
+    def make() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([home / "make-secrets"], capture_output=True, text=True, check=False)
+
+    configuration.write_text(text.replace("127.0.0.1:4223", "192.0.2.7:4999"))
+    assert make().returncode == 0
+    servers = (home / "secrets" / "admin.url").read_text().strip().split(",")
+    assert [server.rpartition("@")[2] for server in servers] == ["127.0.0.1:4222", "192.0.2.7:4999", "127.0.0.1:4224"]
+    known = "n1=127.0.0.1:4222,localhost\nn2=192.0.2.7:4999\nn3=127.0.0.1:4224,localhost\n"
+    assert (home / "secrets" / "nodes").read_text() == known
+    shutil.rmtree(home / "secrets")
+    configuration.write_text(text.replace("client_address:", "address:"))
+    refused = make()
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "n2.conf has no client_address" in refused.stderr
+
+
 def test_a_stranger_cannot_join_as_a_node(cluster: DeployedCluster) -> None:
     """One with a certificate of another CA is refused by the routes of all."""
     home = cluster.directory / "stranger"

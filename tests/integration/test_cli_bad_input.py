@@ -269,6 +269,14 @@ def test_up_with_a_bad_streams_yaml_starts_nothing(user: User) -> None:
     assert not (user.home / "cutor" / "current.json").exists()
 
 
+def test_up_with_the_configuration_of_a_cluster_starts_nothing(user: User) -> None:
+    config = user.home / "c.toml"
+    config.write_text("[server]\nreplicas = 3\n")
+    line = one_line(user.up("--config", str(config)), 2)
+    assert f"{config}: `server.replicas` is 3" in line
+    assert not (user.stack.data / "nats").exists()
+
+
 def test_up_without_docker_starts_nothing(user: User) -> None:
     done = user.cutor(
         "up", "--detach", "--data", str(user.stack.data), "--roles", "builder", DOCKER_HOST=f"unix://{user.home}/no.sock"

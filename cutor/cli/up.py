@@ -117,8 +117,8 @@ def _check_copies(loaded: Loaded) -> None:
     copies = loaded.config.server.replicas or 1
     if copies > 1:
         raise InvalidConfig(
-            f"{loaded.file}: `server.replicas` is {copies}, which is for a cluster: the one server of `cutor up` keeps one copy; "
-            "take it out, or give another file by --config"
+            f"{loaded.file}: `server.replicas` is {copies}, which is for a cluster: the one server of `cutor up` keeps one "
+            "copy; take it out, or give another file by --config"
         )
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 NS_PER_S: Final = 1_000_000_000
 GAPS_SHOWN: Final = 5
 """Gaps of a stream that are shown; the others are counted."""
+LEFT: Final = "left for later is what fills no file yet, and what is younger than ten minutes; `--all` seals that, too"
 LARGEST: Final = (1 << 63) - 1
 """The largest sequence that can be written: a signed number of 64 bits."""
 
@@ -82,7 +83,7 @@ def seal_command(wanted: Wanted, directory: Path | None, everything: bool, begin
     """
     server, archive = wanted.find_server(), archive_of(wanted, directory)
     with StatusLine() as line:
-        sealed, hindered = interruption.run(
+        sealed, left, hindered = interruption.run(
             _seal(server, archive, wanted, line, everything=everything, begin=begin),
             leaves="files that were sealed by then stay; the next `cutor archive seal` goes on behind them",
         )
@@ -92,7 +93,9 @@ def seal_command(wanted: Wanted, directory: Path | None, everything: bool, begin
         print_json({"directory": str(archive.directory), "streams": streams, "hindered": said})
         return UNAVAILABLE if hindered else DONE
     for one in sealed.values():
-        click.echo(f"{one.stream}: {_range_text(one)}")
+        click.echo(f"{one.stream}: {_range_text(one)}{_left_text(left[one.stream])}")
+    if any(left.values()) and not everything:
+        click.echo(f"note: {LEFT}", err=True)
     for error in hindered.values():
         raise error
     return DONE
@@ -229,7 +232,8 @@ def verify_command(wanted: Wanted, directory: Path | None, everything: bool, off
 
 async def _seal(
     server: str, archive: Archive, wanted: Wanted, line: StatusLine, *, everything: bool, begin: bool
-) -> tuple[dict[str, Manifest], dict[str, ArchiveError]]:
+) -> tuple[dict[str, Manifest], dict[str, int], dict[str, ArchiveError]]:
+    """Seal what there is to seal. Returns, by stream, what is sealed, how many messages are not, and what hindered it."""
     from cutor.projections.archive.belonging import check_mark, check_place  # noqa: PLC0415 - as above
     from cutor.projections.archive.decoding import decode  # noqa: PLC0415 - as above
     from cutor.projections.archive.errors import ArchiveError  # noqa: PLC0415 - as above
@@ -247,6 +251,7 @@ async def _seal(
         with archive.held():
             warn(await check_mark(bus, archive, begin=begin))
             sealed, hindered = await seal_each(bus, archive, cut.everything() if everything else cut, tell)
+        left = {stream: await _left(bus, one) for stream, one in sealed.items()}
         for stream in sealed:
             try:
                 for error in (await decode(archive, stream, partial(_tell_decoding, line))).hindered:
@@ -257,7 +262,15 @@ async def _seal(
             await archive_fold.bring_on(archive, line)
         except ArchiveError as error:
             warn(str(error))  # what is sealed is sealed: rebuilds take longer
-        return sealed, hindered
+        return sealed, left, hindered
+
+
+async def _left(bus: Bus, manifest: Manifest) -> int:
+    """Return how many messages a stream has behind what is sealed of it."""
+    from cutor.projections.archive.sealing import state_of  # noqa: PLC0415 - as above
+
+    state = await state_of(bus, manifest.stream)
+    return state.last + 1 - (manifest.next if manifest.segments else state.first)
 
 
 async def _decode(archive: Archive, line: StatusLine) -> list[Decoding]:
@@ -351,6 +364,10 @@ def _range_text(manifest: Manifest) -> str:
         return "nothing is sealed"
     files = f"{counted(len(manifest.segments), 'file')}, {about(manifest.file_bytes)} of {about(manifest.body_bytes)}"
     return f"{manifest.first:,} to {manifest.last:,} are sealed, {files}"
+
+
+def _left_text(messages: int) -> str:
+    return f"; {counted(messages, 'message')} {'is' if messages == 1 else 'are'} left for later" if messages else ""
 
 
 def _gaps_text(manifest: Manifest) -> str:

@@ -10,6 +10,7 @@ import click
 from cutor.bus.connection import Bus
 from cutor.cli import interruption
 from cutor.cli.archive_options import archive_of, warn
+from cutor.cli.asking import agreed, check_answerer
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import StatusLine, print_json
 from cutor.cli.quantities import Span
@@ -59,16 +60,17 @@ def expire_command(wanted: Wanted, stream: str, keep_s: int | None, dry_run: boo
     """
     server, archive = wanted.find_server(), archive_of(wanted, None)
     keep_s = _kept_for(wanted, stream) if keep_s is None else keep_s
-    asks = not (yes or dry_run)
+    if asks := not (yes or dry_run):
+        check_answerer(wanted)
     work = partial(_expire, server, archive, stream, keep_s, announced=not dry_run)
     with StatusLine() as line:
         expiry = interruption.run(work(line, most=None if yes and not dry_run else 0))
     if not wanted.json:
         click.echo(_expiry_text(expiry, "have gone" if yes and not dry_run else "may go"))
-    if asks and expiry.messages:
-        click.confirm("let go of them?", abort=True, err=True)
+    if asks and expiry.messages and agreed("Let go of them?", "nothing has gone"):
         with StatusLine() as line:
             expiry = interruption.run(work(line, most=expiry.last))
+        click.echo(_expiry_text(expiry, "have gone"))
     if wanted.json:
         print_json(expiry._asdict() | {"messages": expiry.messages, "expired": bool(expiry.messages) and not dry_run})
 

@@ -11,6 +11,7 @@ from typing import Final
 import click
 import msgspec
 
+from cutor.cli.asking import agreed, check_answerer
 from cutor.cli.env_list import KEY_CHARACTERS, since
 from cutor.cli.host_store import Store, collecting, store_of, warn_of_another_store
 from cutor.cli.interruption import run
@@ -142,10 +143,8 @@ def _check_options(wanted: Wanted, *, ask: bool, everything: bool, by: Sequence[
     context = click.get_current_context()
     if everything and any(wish is not None for wish in by):
         raise click.UsageError("--all takes all that may go, --older-than and --max-size a part of it: give one", context)
-    if ask and wanted.json:
-        raise click.UsageError("--json asks nobody: give --yes, or --dry-run", context)
-    if ask and not sys.stdin.isatty():
-        raise click.UsageError("there is nobody to ask: give --yes, or --dry-run", context)
+    if ask:
+        check_answerer(wanted)
 
 
 async def _plan(wanted: Wanted, wish: Wish, work: Work, wait_s: float) -> Planned:
@@ -157,21 +156,8 @@ async def _plan(wanted: Wanted, wish: Wish, work: Work, wait_s: float) -> Planne
 
 
 def _agreed(plan: Plan) -> bool:
-    """Return whether a plan that was shown is to be done: what is no answer is asked about again."""
-    if not (plan.take or plan.frees_bytes):
-        return False
-    while True:
-        try:
-            answer = click.prompt("Delete this? [y/N]", default="", show_default=False, err=True).strip().lower()
-        except click.Abort:
-            click.echo(f"\n{NOTHING_DELETED}", err=True)  # the cursor still stands behind the question
-            raise
-        if answer in ("y", "yes"):
-            return True
-        if answer in ("", "n", "no"):
-            click.echo(NOTHING_DELETED, err=True)
-            return False
-        click.echo("answer with y or n", err=True)
+    """Return whether a plan that was shown is to be done."""
+    return bool(plan.take or plan.frees_bytes) and agreed("Delete this?", NOTHING_DELETED)
 
 
 async def _collect(wanted: Wanted, wish: Wish, work: Work, wait_s: float, *, local: bool, replan: bool) -> None:

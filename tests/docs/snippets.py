@@ -67,7 +67,7 @@ def snippets(page: Path, *kinds: str) -> list[Snippet]:
 
 RUN = {README: {"sh", "python"}, START: {"sh"}, REQUEST: {"json", "toml"}, OWN_NATS: {"sh", "toml"}, PARKED: {"sh", "python"}}
 RUN |= {CLUSTER: {"sh", "toml", "text"}, MANY_HOSTS: {"sh", "toml"}, ENVIRONMENTS: {"sh", "toml"}, REPLAY: {"sh"}}
-RUN |= {OBSERVE: {"sh", "toml", "yaml"}, SNAPSHOTS: {"sh", "toml"}}
+RUN |= {OBSERVE: {"sh", "toml", "yaml"}, SNAPSHOTS: {"sh", "toml", "sql"}}
 RUN |= {page: {"sh", "text", "python", "sql"} for page in TUTORIALS}
 RUN |= {ARCHIVE: {"sh", "toml", "python"}, REPORT: {"sh"}, ASK: {"sql", "sh"}, DELIVERY: {"python"}}
 """Kinds of snippets of a page that a test runs, in this directory (SQL of ASK: test_ask_page.py)."""

@@ -9,17 +9,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import yaml
 
 from cutor import Client, InvalidRequest
 from cutor.bus.permission import Violation, describe
 from cutor.nix.settings import NixSettings
-from tests.bare_stack import User, request
+from tests.bare_stack import User
 from tests.cluster import DeployedCluster
 from tests.docs.record import user as user_of
 from tests.docs.snippets import (
-    ARCHIVE,
     ASK,
     CLUSTER,
     DELIVERY,
@@ -145,6 +145,11 @@ def test_the_views_are_taken_away(tmp_path: Path) -> None:
     finally:
         assert user.down().returncode == 0
     assert done.returncode == 0, (done.stdout, done.stderr)
+    [question] = snippets(SNAPSHOTS, "sql")
+    with duckdb.connect(tmp_path / "views.duckdb", read_only=True) as views:
+        columns = views.execute(question.text).fetchall()
+    assert ("tenant", "VARCHAR", "Whose submission it is") in columns
+    assert [name for name, _, comment in columns if not comment] == [], "those of `folds` are without"
     for said in ("views.duckdb: ", "up to EVENTS 0, ENVIRONMENTS 0", "0 rows"):
         assert said in done.stdout, (said, done.stdout)
 
@@ -210,25 +215,6 @@ def test_a_report_is_written(stack: Stack, tmp_path: Path) -> None:
     assert "week.html: " in done.stdout
     written = {path.stem for path in tmp_path.glob("*.html")}
     assert written == {"report", "week", "algorithms", "all", "then"}
-
-
-def test_the_archive_is_sealed_and_verified(bare: User, tmp_path: Path) -> None:
-    assert bare.cutor("submit", "-", stdin=request()).returncode == 0
-    script = "".join(one.text for one in snippets(ARCHIVE, "sh"))
-    archive, config = tmp_path / "archive", tmp_path / "config.toml"
-    config.write_text(f'[archive]\ndirectory = "{archive}"\n')
-    done = run(script, bare.stack.environment | {"ARCHIVE": str(archive), "CUTOR_CONFIG": str(config)})
-    assert done.returncode == 0, (done.stdout, done.stderr)
-    [program] = snippets(ARCHIVE, "python")
-    read = run(
-        'exec python -c "$PROGRAM"',
-        {**bare.stack.environment, "PROGRAM": program.text.replace("/srv/cutor/archive", str(archive))},
-    )
-    assert '"kind":"submitted"' in read.stdout, (read.stdout, read.stderr)
-    assert "nothing is sealed" in done.stdout
-    assert re.search(r"EVENTS: 1 to \d+ are sealed, 1 file", done.stdout), done.stdout
-    assert "EVENTS: nothing may go" in done.stdout
-    assert re.search(r"EVENTS: 1 file, (\d+) messages?, \d+ of them compared", done.stdout), done.stdout
 
 
 def test_environments_are_seen_kept_and_given_up(tmp_path: Path, nix_settings: NixSettings) -> None:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+from cutor.cli.archive import LEFT
 from cutor.projections.archive.place import Archive
 from tests.bare_stack import User, one_line, request
+
+
+def test_seal_says_what_it_leaves_for_later_and_how_to_have_that_too(bare: User, tmp_path: Path) -> None:
+    assert bare.cutor("submit", "-", stdin=request()).returncode == 0
+    named = ("--directory", str(tmp_path / "archive"))
+    done = bare.cutor("archive", "seal", *named)
+    assert re.search(r"^EVENTS: nothing is sealed; (\d+ messages are|1 message is) left for later$", done.stdout, re.MULTILINE)
+    assert "BODIES: nothing is sealed\n" in done.stdout
+    assert (done.returncode, done.stderr) == (0, f"note: {LEFT}\n")
+    done = bare.cutor("archive", "seal", "--all", *named)
+    assert (done.returncode, done.stderr) == (0, ""), "of what comes meanwhile nobody is told"
 
 
 def test_seal_status_and_verify(bare: User, tmp_path: Path) -> None:
@@ -105,6 +118,7 @@ def test_what_expires_is_said(bare: User, tmp_path: Path) -> None:
     assert json.loads(done.stdout) == {
         "stream": "EVENTS", "first": 1, "last": 0, "held_by": None, "messages": 0, "expired": False,
     }  # fmt: skip
+    assert "there is nobody to ask: give --yes" in one_line(bare.cutor("archive", "expire", "--keep", "1d", *named), 2)
     bodies = bare.cutor("archive", "expire", "--stream", "BODIES", "--keep", "1d", "--dry-run", *named)
     assert bodies.stdout == "BODIES: nothing may go\n"
     assert "how long are contents kept?" in bare.cutor("archive", "expire", "--stream", "BODIES", *named).stderr

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.exports.exports import Exports
@@ -18,6 +19,10 @@ from cutor.projections.queries.link import LinkClosed, Settings
 from cutor.projections.views_paths import beside
 
 log = logging.getLogger(__name__)
+
+RETRY_S: Final = 300.0
+"""So long after a failure it is tried again, or after the interval where that is shorter: whoever made the directory that was
+missing waits for no day, and where a disk is full no file is made for nothing all the time."""
 
 
 @asynccontextmanager
@@ -36,10 +41,11 @@ async def publishing(exports: Exports, settings: Settings) -> AsyncIterator[None
 
 
 async def _publish_on_schedule(exports: Exports, path: Path, interval_s: float) -> None:
-    """Publish now and then; what hinders it is said once, and tried again the next time."""
+    """Publish now and then; what hinders it is said once, and tried again soon."""
     trouble = ""
     published: list[Moment] = []
     while True:
+        pause_s = interval_s
         try:
             if published != await exports.as_of() or not await asyncio.to_thread(path.exists):
                 published = await publish(exports, path)
@@ -52,11 +58,14 @@ async def _publish_on_schedule(exports: Exports, path: Path, interval_s: float) 
             if str(error) != trouble:
                 log.error("the views cannot be published at %s: %s", path, error)
                 trouble = str(error)
-        await asyncio.sleep(interval_s)
+            pause_s = min(interval_s, RETRY_S)
+        await asyncio.sleep(pause_s)
 
 
 async def publish(exports: Exports, path: Path) -> list[Moment]:
-    """Make a file, and put it at a path atomically. Whoever has the former one open keeps that."""
+    """Make a file, and put it at a path atomically. Whoever has the former one open keeps that. Raises `OSError`."""
+    if not await asyncio.to_thread(path.parent.is_dir):  # before a file is made for nothing
+        raise OSError(f"{path.parent} is no directory")
     async with exports.made() as (made, as_of):
         await asyncio.to_thread(_put_in_place, made, path)
     return as_of

@@ -78,16 +78,16 @@ check: environment ## lint, format and types
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 
-docs: environment ## write the pages that are made from code anew, then the site of all pages into .docs/site
+docs: man ## write the pages that are made from code anew, then the site of all pages into .docs/site
 	@$(VENV)/python -m cutor.cli.reference
 	@$(VENV)/python docs/generate.py
 	@$(VENV)/python -m docs.drawing
 	@$(VENV)/python -m sphinx -b html -c docs -d .docs/doctrees --fresh-env --jobs auto --fail-on-warning --keep-going --quiet . .docs/site
 	@printf 'the site: .docs/site/index.html\n'
 
-man: environment ## the manual page cutor(1), of the page of the command line, into .docs/man
-	@$(VENV)/python -m sphinx -b man -c docs -d .docs/man-doctrees --jobs auto --fail-on-warning --keep-going --quiet . .docs/man
-	@printf 'the manual page: man -l .docs/man/cutor.1\n'
+man: environment ## the manual page cutor(1), of the page of the command line, into docs/man
+	@$(VENV)/python -m cutor.cli.reference
+	@$(VENV)/python -m sphinx -b man -c docs -d .docs/man-doctrees --jobs auto --fail-on-warning --keep-going --quiet . docs/man
 
 record: setup ## run the tutorials and the demonstration, and write what they print into their pages
 	@$(VENV)/python -m tests.docs.record

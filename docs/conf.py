@@ -4,6 +4,7 @@ The source directory is the repository itself, so that README, CONTRIBUTING and 
 the same in the repository and in the site.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent / "site"))
 project = "cutor"
 version = release = RELEASE
 html_title = "cutor"
+[today, *_] = re.findall(r"^## \[\d.*\] - (\S+)$", (Path(__file__).parents[1] / "CHANGELOG.md").read_text(), re.MULTILINE)
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md"]
 exclude_patterns = [".*", "build", "dist", "cutor", "deploy", "examples", "tests"]

@@ -73,10 +73,13 @@ RUN |= {ARCHIVE: {"sh", "toml", "python"}, REPORT: {"sh"}, ASK: {"sql", "sh"}, D
 """Kinds of snippets of a page that a test runs, in this directory (SQL of ASK: test_ask_page.py)."""
 
 RUN |= {
-    HOW_TO / f"{name}.md": {"sh"} for name in ("backup", "limits", "nixpkgs", "own-environment", "set-up", "tenants", "upgrade")
+    HOW_TO / f"{name}.md": {"sh"}
+    for name in ("backup", "limits", "install", "nixpkgs", "own-environment", "set-up", "tenants", "upgrade")
 }
 RUN |= {HOW_TO / "event-versions.md": {"python"}}
 RUN |= {HOW_TO / "follow-events.md": {"sh", "python"}, ROOT / "docs" / "reference" / "python-client.md": {"python"}}
+
+RUN |= {ROOT / "docs" / "explanation" / f"{name}.md": {"sh"} for name in ("faults", "performance", "scale")}
 
 PATIENCE_S = 500
 """How long a page's commands may take on a busy machine: none of them waits for anything else."""

@@ -98,7 +98,9 @@ def names(archive: Path) -> list[str]:
 def test_the_wheel_holds_what_cutor_needs_and_nothing_else(wheel: Path) -> None:
     held = names(wheel)
     assert [name for name in MUST_BE_IN_THE_WHEEL if name not in held] == []
-    assert {name.partition("/")[0] for name in held} == {"cutor", f"cutor-{__version__}.dist-info"}
+    manual = f"cutor-{__version__}.data/data/share/man/man1/cutor.1"
+    assert manual in held
+    assert {name.partition("/")[0] for name in held if name != manual} == {"cutor", f"cutor-{__version__}.dist-info"}
     of_git = subprocess.run(["git", "ls-files", "cutor"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert set(of_git) <= set(held), "what is in the repository is in the wheel"
 
@@ -147,6 +149,17 @@ def test_the_metadata_says_who_what_and_under_which_licence(wheel: Path) -> None
     required = [line.partition(";")[0].strip() for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert sorted(required) == sorted(PROJECT["dependencies"])
     assert "License ::" not in str(metadata.get_all("Classifier")), "beside a licence expression no classifier may name one"
+
+
+def test_man_finds_the_manual_page_of_an_environment_on_the_path(installed: Path, user: dict[str, str]) -> None:
+    page = installed.parents[1] / "share/man/man1/cutor.1"
+    assert page.read_text() == (ROOT / "docs/man/cutor.1").read_text()
+    if (program := shutil.which("man")) is None:
+        return  # where it is, it looks beside the directories of the PATH
+    variables = {name: value for name, value in user.items() if name != "MANPATH"}
+    path = f"{installed.parent}:{user['PATH']}"
+    done = subprocess.run([program, "-w", "cutor"], env=variables | {"PATH": path}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, str(page)), done.stderr
 
 
 def test_the_installed_command_is_the_wheels(installed: Path, user: dict[str, str]) -> None:

@@ -23,7 +23,9 @@ from cutor.text import escape
 LogFormat = Literal["text", "json"]
 
 MESSAGE_CHARACTERS: Final = 16_384
+"""Of a line in a log: users decide how long some are, and Docker's own logs split what is over 16 KiB."""
 TRACEBACK_CHARACTERS: Final = 32_768
+"""The end of a traceback, where the error is: a few hundred lines. A choice."""
 EVENTS_LOGGER: Final = "cutor.events"
 """Has a line for each event that a role appends: in JSON, for machines. People have `cutor events`."""
 

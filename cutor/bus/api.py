@@ -18,6 +18,7 @@ ATTEMPT_S: Final = 2.0
 PAUSE_S: Final = 0.02
 """Pause before the first repetition; it doubles up to `PAUSE_MAX_S`."""
 PAUSE_MAX_S: Final = 0.5
+"""A choice: a server that has no leader elects one within seconds, so half a second is soon enough and asks little."""
 DEFAULT_TIMEOUT_S: Final = 10.0
 """A link on which every message takes 3 s each way, and a server that restarts, are waited for."""
 

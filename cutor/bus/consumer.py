@@ -34,6 +34,7 @@ ASK_S: Final = 1.0
 RETRY_S: Final = 0.25
 """First pause after a consumer could not be reached; doubles up to `RETRY_MAX_S`."""
 RETRY_MAX_S: Final = 2.0
+"""A choice: so late at the most a consumer is seen that is back, and one that is away is asked for every two seconds."""
 SHELF_S: Final = 0.02
 """How long a message without a caller is kept for the next one: the gap between two calls of one task."""
 COMPLAIN_EVERY_S: Final = 30.0

@@ -19,6 +19,7 @@ from cutor.bus.waiting import NoAnswer, NoResponders
 log = logging.getLogger("cutor.bus")
 
 CONFIRM_TIMEOUT_S: Final = 5.0
+"""How long the server is asked to confirm an answer to a delivery. A choice: what is not confirmed is delivered again."""
 BEAT_TIMEOUT_S: Final = 4.0
 """How long a heartbeat waits for its confirmation (0.3 ms) before the next one is sent."""
 BEAT_PAUSE_S: Final = 0.5

@@ -32,13 +32,16 @@ from cutor.private_files import write_privately
 PORT_FILE: Final = "nats-port"
 LOCK_FILE: Final = "nats-server.lock"
 START_TIMEOUT_S: Final = 30.0
+"""An empty server is ready within a second: the rest is for a busy machine. What it holds adds to it, as below."""
 RECOVERY_BYTES_PER_S: Final = 8 << 20
 """How much of its streams a server recovers in a second at the least, on top of that: a million events (400 MB) took 3.3 s, a
 fifteenth of what it has. One that is ended for being slow would begin anew each time."""
 STOP_TIMEOUT_S: Final = 10.0
+"""A server that is told to end writes what is in memory and goes, at once where the disk is idle; then it is killed."""
 ABANDONED_STOP_TIMEOUT_S: Final = 1.0
 """For one that never was ready: nobody wrote into it."""
 POLL_S: Final = 0.02
+"""Between two looks: short beside a start or a stop, and no load. A choice."""
 ATTEMPTS_AT_A_PORT: Final = 5
 """Free ports that are tried: another program may take one before the server has it."""
 FLAGS_SINCE: Final = (2, 14)

@@ -24,6 +24,7 @@ SILENCE_S: Final = 3.0
 GRACE_S: Final = 1.0
 """How much later than its expiry the end of a pull may be heard."""
 NS_PER_S: Final = 1_000_000_000
+"""Nanoseconds of a second."""
 
 
 @dataclass(slots=True)

@@ -38,6 +38,7 @@ BATCH_BYTES: Final = 16 << 20
 FORGOTTEN_AFTER_S: Final = 30
 """The server drops the consumer of a reader that has not pulled for so long; the reader makes a new one when it goes on."""
 TICK_S: Final = 0.5
+"""Without a message for so long it is looked whether a pull is due. A choice: shorter than a pull lasts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ log = logging.getLogger("cutor.bus")
 LIMIT: Final = 65_536
 """Most notices that wait for their reader; further ones are dropped, which counts as a gap."""
 CONFIRM_TIMEOUT_S: Final = 5.0
+"""How long the server may take to say that it has a subscription: one round trip, however busy the machine is."""
 
 
 class Notice(msgspec.Struct, frozen=True):

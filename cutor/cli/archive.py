@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cutor.projections.archive.verification import Verified
 
 NS_PER_S: Final = 1_000_000_000
+"""Nanoseconds of a second."""
 GAPS_SHOWN: Final = 5
 """Gaps of a stream that are shown; the others are counted."""
 LEFT: Final = "left for later is what fills no file yet, and what is younger than ten minutes; `--all` seals that, too"

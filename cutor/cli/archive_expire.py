@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cutor.projections.archive.retention import Expiry
 
 DAY_S: Final = 86_400
+"""Seconds of a day."""
 EXPIRING: Final = (EVENTS, BODIES)
 
 

@@ -46,6 +46,7 @@ REASON: Final = "it is to be built anew"
 TRIES: Final = 10
 """How often the old one's roots are asked for: the run that tried the new one may just be ending."""
 TRY_S: Final = 1.0
+"""Between two of them. A choice: a run that ends takes a second or less to be cleared away."""
 
 
 WAS: Final = "is what it was: submissions are given that"

@@ -26,6 +26,7 @@ from cutor.operations.collection import WAIT_S, Done, Planned
 HEADINGS: Final = ("key", "frees", "last touched", "why")
 NOTHING_DELETED: Final = "nothing is deleted"
 LONGEST_WAIT_S: Final = 86_400.0
+"""A day. A bound, so that a slip of the keyboard is told."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from cutor.model.build_progress import BuildProgress, Lines
 from cutor.text import cut, escape, uncoloured
 
 TICK_S: Final = 1.0
+"""The line shows whole seconds."""
 DIM: Final = "2"
 TOLD_CHARACTERS: Final = 200
 """Of the line that an error repeats."""

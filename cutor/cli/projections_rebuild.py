@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 MIB: Final = 1 << 20
+"""Bytes of a MiB."""
 
 
 class HowFar(Protocol):

@@ -30,6 +30,7 @@ from cutor.report.words import share
 from cutor.text import escape
 
 DEFAULT_TIMEOUT_S: Final = 60.0
+"""For all questions of a report together, each over the whole history: six times that of one question. A choice."""
 DEFAULT_OUTPUT: Final = "report.html"
 STDOUT: Final = Path("-")
 TIME: Final = "TIME"

@@ -17,6 +17,7 @@ LINE_CHARACTERS: Final = 400
 """Of a line that are shown; of a longer one its size is told."""
 UNKNOWN: Final = "\N{EN DASH}"
 MIB: Final = 1 << 20
+"""Bytes of a MiB."""
 
 
 class Row(NamedTuple):

@@ -30,6 +30,7 @@ from cutor.model.versions import announcing
 from cutor.stack.streams import wanted as wanted_topology
 
 BETWEEN_TRIES_S: Final = 0.5
+"""A choice: a server that starts answers within seconds, and half a second later nobody minds."""
 
 
 class Difference(NamedTuple):

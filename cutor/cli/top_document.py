@@ -11,7 +11,9 @@ from cutor.metrics.heard import Heard, Times, submissions
 from cutor.metrics.statistics import Statistics
 
 HISTORY_S: Final = 60
+"""The last minute, as all rates are of it."""
 HISTORY_STEP_S: Final = 2.0
+"""One bar of the history: two seconds, so that a minute has thirty of them and fits half a narrow terminal."""
 TELLING_S: Final = 3.0
 """Without any notice for so long, that is said."""
 

@@ -22,7 +22,9 @@ from cutor.model.subjects import DEADLETTERS, ENVIRONMENTS, EVENTS
 LOOK_S: Final = 2.0
 """How long one look may take; what is not answered by then is not known."""
 PARKED_EVERY_S: Final = 15.0
+"""Looking reads the histories of parked submissions, which is dear where they are many: not at each look. A choice."""
 PARKED_S: Final = 10.0
+"""How long that may take: less than until the next time."""
 PARKED_AT_MOST: Final = 100
 """Each that is counted is read."""
 TENANTS_AT_MOST: Final = 64

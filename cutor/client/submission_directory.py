@@ -23,7 +23,9 @@ from cutor.model.request_checks import check_file_name
 
 SETTINGS_FILE: Final = "submission.toml"
 SHOWN_PATH_CHARACTERS: Final = 200
+"""Two lines of a terminal: enough to know a path by. A choice."""
 _CHUNK_BYTES: Final = 1 << 20
+"""Read at one time: most files are shorter. A choice."""
 _KINDS: Final = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISLNK, "a link"),

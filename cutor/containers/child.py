@@ -20,6 +20,7 @@ from yarl import URL
 from cutor.containers.errors import EngineFailure, one_line
 
 STDERR_TAIL_BYTES: Final = 4096
+"""The end of a traceback, which says what went wrong. A choice: init programs print nothing else."""
 _STDOUT, _STDERR = 1, 2
 T = TypeVar("T")
 

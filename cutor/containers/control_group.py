@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 ROOT: Final = Path("/sys/fs/cgroup")
 _READ_BYTES: Final = 64
+"""A number of 64 bits has 20 digits."""
 
 
 class _Files(NamedTuple):

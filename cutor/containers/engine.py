@@ -35,6 +35,7 @@ from cutor.undisturbed import to_the_end
 
 DEFAULT_SOCKET: Final = "unix:///var/run/docker.sock"
 REQUEST_TIMEOUT_S: Final = 60.0
+"""Docker answers in milliseconds, on a busy machine in seconds: one that takes a minute hangs."""
 DISCARD_PAUSES_S: Final = (0.0, 0.2, 1.0)
 """When to look for a container whose creation Docker never answered: it may still be at it."""
 GONE_PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)

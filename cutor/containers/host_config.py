@@ -57,6 +57,7 @@ OPEN_FILES: Final = 1024
 """Soft limit of open files in a container that is made with no other one: each process may raise its own to the ceiling."""
 
 _MIB: Final = 1 << 20
+"""Bytes of a MiB."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ COLLECTS_LABEL: Final = "cutor.collects"
 KEEPS_LABEL: Final = "cutor.keeps"
 """The environments that a collection keeps for certain, by the first `KEPT_CHARACTERS` of their keys, between spaces."""
 KEPT_CHARACTERS: Final = 16
+"""Enough to tell keys apart (64 bits), and few, since a label holds them for every environment that stands."""
 RELEASES_LABEL: Final = "cutor.releases"
 """The store volume in which a store's container removes roots."""
 

@@ -14,6 +14,7 @@ from cutor.containers.control_group import PLACES, ROOT
 from cutor.jail.inside.cgroup import CgroupError, Version, parse_held_bytes, parse_number
 
 _READ_BYTES: Final = 16_384
+"""Far above what memory.stat has: about a KiB."""
 
 
 class Occupancy:

@@ -32,6 +32,7 @@ LATE_S: Final = 10.0
 """So long after Docker was asked for it, what has not come is not waited for any more: Docker makes a container in 0.1 s, in a
 few where the machine is busy, and who was killed before its request was out has asked for none."""
 POLL_S: Final = 0.05
+"""A choice: short beside the making of a container."""
 _BENEATH: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 log = logging.getLogger(__name__)

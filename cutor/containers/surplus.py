@@ -24,6 +24,7 @@ SURPLUS_BYTES: Final = 2 << 20
 TAKE_BACK_S: Final = 2.0
 """How long the kernel is given. What stays then is believed to stay: it is not asked for again."""
 _LOOK_S: Final = 0.005
+"""Between two looks. A choice: a look is one read of a file."""
 
 
 class _Files(NamedTuple):

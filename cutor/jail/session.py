@@ -42,10 +42,13 @@ from cutor.model.outcome import StageReport
 from cutor.model.request import COMPILE_SCRIPT, RUN_SCRIPT
 
 READY_S: Final = 30.0
+"""An init is ready within a second: the rest is for a busy machine. Then it is a fault."""
 HAND_OVER_S: Final = 60.0
+"""Files are written to memory and paths of the closure looked at, which takes milliseconds; the rest is for a busy machine."""
 STAGE_GRACE_S: Final = 45.0
 """Beyond a stage's wall time: a jail may take 20 s to stand and 10 to vanish on a busy machine, then its report is sent."""
 REST_S: Final = 15.0
+"""Above what the init's own bounds come to (`SETTLE_S`, `resting.REST_S`): it says itself what is wrong."""
 RESET_S: Final = 10.0
 """How long clearing a container away may take before it is removed instead."""
 LEFT_BYTES: Final = 4 * MIB

@@ -22,6 +22,7 @@ from cutor.model.build_progress import BuildProgress, Printed, decode_progress
 from cutor.model.subjects import Address, progress_subject
 
 INTERVAL_S: Final = 0.25
+"""People who watch see it at once, and a build costs the server four messages a second at the most. A choice."""
 WAITING: Final = 256
 """Most pieces that wait for a listener."""
 

@@ -36,7 +36,9 @@ from cutor.model.subjects import EVENTS, Address, event_subject, fence
 CONFLICTS_AT_MOST: Final = 100
 """Times an append is decided anew before `JournalBusy`, about 9 s: more than any healthy submission has events in that time."""
 CONFLICT_PAUSE_S: Final = 0.005
+"""For each conflict so far. A choice: a read and an append take a few milliseconds."""
 CONFLICT_PAUSE_MAX_S: Final = 0.1
+"""The pause grows no further: with it the conflicts that an append may meet take the 9 s above."""
 
 
 Seen = Callable[[Submission, Event, Submission], None]

@@ -16,9 +16,11 @@ BOTH: Final = ("builder", "runner")
 EVERY: Final = ("builder", "runner", "projector", "archiver")
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""Upper bounds of the buckets of a histogram, from a delivery that is answered at once to a build of half an hour. A choice."""
 BYTES: Final = tuple(float(1 << shift) for shift in range(20, 35, 2))
 ANSWERS: Final = tuple(float(1 << shift) for shift in range(10, 27, 2))
 MESSAGES: Final = (1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0)
+"""Likewise, from one event to the largest batch of a fold."""
 
 
 class Metric(NamedTuple):

@@ -31,6 +31,7 @@ from cutor.model.state import STEP_OF_ROLE, Submission
 HELD_FIRST_S: Final = 0.1
 """How long a builder without a free slot keeps a delivery at first; it doubles each time, up to `HELD_MAX_S`."""
 HELD_MAX_S: Final = 10.0
+"""So late at the most a slot that comes free elsewhere is found by a delivery. A choice."""
 
 Owner = Literal["alive", "failed", "dead"]
 BuildAction = Literal["use", "wait", "claim", "build"]

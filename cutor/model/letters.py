@@ -14,6 +14,7 @@ import msgspec
 from cutor.model.result import rfc3339
 
 REASON_CHARACTERS: Final = 300
+"""It stands in a header of the letter; a stranger's words are part of it. Two or three lines. A choice."""
 MESSAGE_ID_CHARACTERS: Final = 300
 """Most of a message id that a letter keeps: its sender may have made it as long as a message."""
 _WHERE: Final = ("Cutor-Stream", "Cutor-Sequence", "Cutor-Subject", "Cutor-Time", "Cutor-Reason")

@@ -54,7 +54,9 @@ def of_stage(stages: ByStage[Of_co], kind: StageKind) -> Of_co:
 
 
 MIB: Final = 1 << 20
+"""Bytes of a MiB."""
 GIB: Final = 1 << 30
+"""Bytes of a GiB."""
 
 MAX_LIMIT: Final = 1 << 62
 """The largest number of a policy. Beyond it numbers are none of the kernel's, with what cutor itself needs beside a limit."""

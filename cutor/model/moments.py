@@ -10,6 +10,7 @@ from cutor.model.errors import InvalidRequest
 from cutor.model.quoting import shown
 
 NS_PER_S: Final = 1_000_000_000
+"""Nanoseconds of a second."""
 LAST_SEQUENCE: Final = (1 << 63) - 1
 """The largest sequence that can be written: a signed number of 64 bits."""
 PLACE_FORMS: Final = "a sequence (1042), a time (2026-11-26T23:00:00Z, without a zone in UTC), or how long ago (-2h, 1d12h)"

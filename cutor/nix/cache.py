@@ -13,9 +13,11 @@ from cutor.model.errors import InvalidPolicy
 MOUNTED: Final = "file:///cache"
 """How Nix in a store container is told of a volume or directory that is mounted there."""
 PUBLIC_BYTES: Final = 32
+"""Of the public key of an Ed25519 key pair."""
 SECRET_BYTES: Final = 64
 """Of an Ed25519 key pair; the second half of the secret is the public key (libsodium)."""
 MAX_KEY_CHARACTERS: Final = 300
+"""A name of 128 characters, a colon and 88 of base64 are 217."""
 KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _VOLUME: Final = re.compile(r"volume:([A-Za-z0-9][A-Za-z0-9_.-]*)")

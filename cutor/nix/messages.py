@@ -10,8 +10,11 @@ from cutor.model.outcome import StageReport, signal_name
 from cutor.model.units import size
 
 MAX_MESSAGE_CHARACTERS: Final = 2000
+"""A screen of text: the whole output stands in the stage's stderr. A choice."""
 MAX_MESSAGE_LINES: Final = 40
+"""Of an error, from its cause on. A choice; the characters bound it, too."""
 MAX_LAST_LINES: Final = 5
+"""Of an output in which no error is found: its end. A choice."""
 
 _ERROR: Final = re.compile(r"^(\s*)error: *(.*)$")
 _CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")

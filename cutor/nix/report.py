@@ -23,8 +23,11 @@ from cutor.nix.inside.store import MAX_CLOSURE_PATHS
 from cutor.nix.inside.variables import MAX_TOTAL_BYTES, CaptureError, Variables, check_size
 
 MAX_HEADER_BYTES: Final = 1 << 20
+"""Everything of a frame but its body: names, numbers, a message of some KiB. Far above what an init sends."""
 MAX_CLOSURE_TEXT_BYTES: Final = MAX_CLOSURE_PATHS * (MAX_PATH_BYTES + 1)
+"""The largest closure, a path a line."""
 MAX_PROGRESS_BYTES: Final = 64 << 10
+"""The body of a frame while a build is under way: four times a piece of what Nix prints."""
 
 _PROGRAM: Final = re.compile(r"(/nix/store/[^/\0]+)(?:/[^/\0]+)+")
 

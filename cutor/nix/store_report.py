@@ -25,6 +25,7 @@ from cutor.nix.inside.store import KEY
 MAX_KEYS: Final = 1_000_000
 """Most keys with roots that one report of a store may tell of: what a container says has a bound."""
 MAX_FRAME_BYTES: Final = 8 << 20
+"""Eight times a piece of a listing: what is longer comes of no init of ours."""
 
 _LINE: Final = re.compile(r"(/nix/store/[^ ]+) ([0-9]{1,18})")
 _KEY_LINE: Final = re.compile(rf"({KEY.pattern}) ([0-9]{{1,18}})")

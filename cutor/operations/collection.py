@@ -32,6 +32,7 @@ from cutor.roles.collections import AT_WORK, give_up_roots, keys_in_use, runs_in
 WAIT_S: Final = 120.0
 """How long a collection waits for builds, and for runs that nothing would protect from it; builds wait for it meanwhile."""
 PAUSE_S: Final = 0.5
+"""Between two looks at who is in the way, each one request to Docker. A choice."""
 TELLING_S: Final = 60.0
 """How long a collection may tell the log of environments that go, alone with the store: builds wait. The rest stays for now."""
 CHANGES_AT_MOST: Final = 5

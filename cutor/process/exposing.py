@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 DIRECTORY: Final = "metrics"
 _FILE_BYTES: Final = 1 << 16
+"""Far above what cutor writes there: others' files are not read whole."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ AT_ONCE: Final = 4
 GATHER_S: Final = 0.2
 """Pause after news, so that a flood is asked for in few questions."""
 RETRY_S: Final = 10.0
+"""A choice: nobody waits for a dead letter, and a server that refuses is not pressed."""
 TOLD_AT_MOST: Final = 20
 """Dead letters with a line of their own in the log within `TOLD_SPAN_S`."""
 TOLD_SPAN_S: Final = 60.0

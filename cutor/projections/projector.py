@@ -53,6 +53,7 @@ COMPARE_S: Final = 10.0
 RETRY_S: Final = 1.0
 """Pause after a server that was not reached; what that after rejected views grows from, up to `LONGEST_RETRY_S`."""
 LONGEST_RETRY_S: Final = 60.0
+"""Views that are rejected again and again are made anew once a minute: it costs a pass over the streams each time."""
 
 
 class Projector:

@@ -10,6 +10,7 @@ from cutor.projections.writer import Writer
 FIRST_PAUSE_S: Final = 1.0
 """Pause before the first reading anew; it doubles up to `LONGEST_PAUSE_S`."""
 LONGEST_PAUSE_S: Final = 60.0
+"""So late at the most what was left out is read once its cause is gone; each try reads the stream from there. A choice."""
 
 
 class _Missed(NamedTuple):

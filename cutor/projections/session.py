@@ -18,6 +18,7 @@ from cutor.projections.views_paths import beside, literal, wal_paths
 NEVER_BYTES: Final = 1 << 60
 """DuckDB is told to leave checkpoints to us: none may happen while the file is being copied."""
 MEMORY_BYTES: Final = 2 << 30
+"""Of DuckDB in the projector. A choice: with less it spills to the disk sooner, and folds more slowly then."""
 UNLOGGED: Final = "views"
 """What a file without a log is called while it is open; nothing in the file depends on that."""
 STORAGE_ERRORS: Final = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException, duckdb.FatalException)

@@ -95,8 +95,11 @@ def span_ticks(low_ms: float, high_ms: float) -> list[Tick]:
 
 
 _DAY_S: Final = 86_400
+"""Seconds of a day."""
 _WEEK_S: Final = 7 * _DAY_S
+"""Seconds of a week."""
 _PARTS_OF_A_DAY_S: Final = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200)
+"""Steps of an axis of time that divide a day: ticks fall on full minutes and hours."""
 _STEPS_S: Final = (*_PARTS_OF_A_DAY_S, _DAY_S, 2 * _DAY_S, 4 * _DAY_S, _WEEK_S, 2 * _WEEK_S)
 _MONDAY_S: Final = 4 * _DAY_S
 """The first Monday since 1970 began, on a Thursday: Monday, the 5th of January."""

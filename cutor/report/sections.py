@@ -14,7 +14,7 @@ from cutor.report.figures import Column, Curve, Heading, Part, Strip, columns, c
 from cutor.report.outcomes import OF_STAGES, OF_SUBMISSIONS, UNENDED, Kind, parts
 from cutor.report.words import NONE, count, day, duration, fit, moment, share, size, span, utc
 
-FULL: Final = (1040, 640, 344)
+FULL: Final = (1040, 640, 344)  # pixels: a desk, a tablet, a telephone
 HALF: Final = (508, 344)
 """Widths in which a figure of the page's whole width, and one of half of it, are drawn: the style sheet shows one of them."""
 PHASES: Final = {

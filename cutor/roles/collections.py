@@ -28,9 +28,11 @@ from cutor.roles.step import StepFault
 log = logging.getLogger(__name__)
 
 PAUSE_S: Final = 0.5
+"""Between two looks at a collection that is waited for, each one request to Docker. A choice."""
 LINGERS_S: Final = 1.0
 """How long the mark of a run stays behind its end, for the next one in the same environment."""
 LOOK_PAUSE_S: Final = 0.1
+"""Between two looks at a mark that lingers: it does for a second at the most. A choice."""
 LOOKS_S: Final = 2 * LINGERS_S
 """How long is looked whether a mark only lingers: the runner may be busy, and Docker takes its time to remove it."""
 AT_WORK: Final = frozenset({"running", "paused", "restarting", "removing"})

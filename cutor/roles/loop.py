@@ -39,6 +39,7 @@ from cutor.roles.sweep import NOTHING, Swept
 log = logging.getLogger(__name__)
 
 RETRY_DELAY_S: Final = 2.0
+"""What a step that failed through no fault of its own waits before its next lease: most causes pass in seconds. A choice."""
 STOP_CHECK_S: Final = 0.5
 """How long each wait for a place or a delivery takes at the most, so that a stop is noticed."""
 

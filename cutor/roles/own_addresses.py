@@ -17,6 +17,7 @@ from cutor.bus.address import read_address
 from cutor.roles.step import StepFault
 
 RESOLVE_S: Final = 10.0
+"""How long the servers' names may take to be looked up: two tries of a resolver (5 s each, resolv.conf(5))."""
 _LOCAL_V4: Final = re.compile(r"\|-- (\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
 
 

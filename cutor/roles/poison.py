@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 POISON_DELIVERIES: Final = 5
 """So many deliveries of an event that fail by a bug in one process are the last."""
 DELAY_MAX_S: Final = 60.0
+"""Of a delivery that fails by a bug, before the next: a minute leaves time to look, and does not fill the log. A choice."""
 FORGOTTEN_AFTER_S: Final = 3600.0
 """Since the last bug of an event: what waits for days and meets one now and then, when a server stumbles, is not poison."""
 REMEMBERED: Final = 10_000

@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 CLEANED_SUBJECT: Final = "cutor.ev.*.*.cleaned"
 NAME: Final = re.compile(rf"[0-9a-f]{{{KEY_CHARACTERS}}}", re.ASCII)
 NOTE_BYTES: Final = 4096
+"""Far above what a note has: what is longer is not read."""
 LOOK_EVERY_S: Final = 30.0
 """Between two looks at all submissions whose environments are still there: a notice may have been missed."""
 RETRY_S: Final = 5.0

@@ -50,6 +50,7 @@ BESIDE_AT_MOST: Final = 16
 PAUSE_S: Final = 5.0
 """How long a cache that failed is left alone; twice as long each time, up to `PAUSE_MAX_S`."""
 PAUSE_MAX_S: Final = 30.0
+"""So late at the most a cache is used again that is back. A choice: each try waits for a cache that does not answer."""
 FAILURES: Final = 3
 """What fails so often where the cache has just taken something else is given up: it is to blame itself."""
 DENIED: Final = os.strerror(errno.EACCES)

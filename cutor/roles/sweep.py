@@ -24,6 +24,7 @@ from cutor.roles.step import WorkerUnable
 log = logging.getLogger(__name__)
 
 CHECK_S: Final = 5.0
+"""Docker answers this in milliseconds. A worker whose engine takes so long takes no submission up: it would fail it."""
 ANSWERED_S: Final = 0.5
 """How long an answer of the engine counts for the question whether it answers, while it is listened to."""
 ANSWERED_HERE_S: Final = 5.0

@@ -15,6 +15,7 @@ STARTED_AT = time.monotonic()
 LOG_LINES = 20
 """How much of a failed program's output is shown."""
 TELL_EVERY_S = 5.0
+"""A line every five seconds says that it goes on, and fills no log of CI. A choice."""
 LINE_BYTES = 64 << 20
 """The longest line that a program may print."""
 

@@ -31,7 +31,9 @@ PID_FILES = {Path("/var/run/docker.pid"): "dockerd", Path("/var/run/docker/conta
 """What a killed engine leaves behind: file to the name of the process whose number it holds."""
 
 ANSWER_TIMEOUT_S = 5.0
+"""A choice: an engine answers in milliseconds."""
 START_TIMEOUT_S = 60.0
+"""A choice: an engine starts within seconds, and takes longer where it finds many containers."""
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """dockerd calls iptables and runc, which an ordinary user's PATH may lack."""
 

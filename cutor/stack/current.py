@@ -20,7 +20,9 @@ from cutor.stack.leftovers import remove_drafts
 from cutor.stack.lock import POLL_S, is_free
 
 _FILE_BYTES: Final = 1 << 16
+"""Far above what cutor writes there: others' files are not read whole."""
 LOCK_TIMEOUT_S: Final = 5.0
+"""Whoever has the lock reads and writes a small file under it, which takes milliseconds."""
 STACKS_AT_MOST: Final = 16
 """Stacks of one user that are remembered at one time."""
 

@@ -16,8 +16,11 @@ from cutor.errors import DONE, UNAVAILABLE
 from cutor.stack.logs import last_lines, open_log
 
 LAST_LINES: Final = 5
+"""Of the log of a stack that did not start: its last line says why, those before what led to it. A choice."""
 END_TIMEOUT_S: Final = 10.0
+"""It has nothing left to do when it has reported: after this nobody waits for it any more."""
 _REPORT_BYTES: Final = 1 << 16
+"""What a pipe of Linux holds by default; a report is one line, with warnings."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

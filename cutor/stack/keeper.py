@@ -24,9 +24,11 @@ from cutor.stack.stop_times import HURRIED, StopTimes
 from cutor.text import escape
 
 DRAIN_TIMEOUT_S: Final = 1.0
+"""What a role printed last is in its pipe when it ends. Its children may hold the pipe open, and are not waited for."""
 LAST_WORDS: Final = 300
 """Characters of the last line of a role that are repeated when it is started again."""
 _CHUNK_BYTES: Final = 1 << 16
+"""What a pipe of Linux holds by default; a longer line is cut there."""
 
 
 class RoleGivenUp(CutorError):

@@ -33,9 +33,11 @@ from cutor.stack.place import boot
 from cutor.stack.stop_times import ORPHANS_S
 
 POLL_S: Final = 0.02
+"""Between two tries at a lock: nobody notices, and it is no load. A choice."""
 ENDED: Final = b"ended\n"
 """What the file says after an orderly end."""
 _HOLDER_BYTES: Final = 4096
+"""Far above what a holder has: two numbers, or a word."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
 
 

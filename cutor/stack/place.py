@@ -21,6 +21,7 @@ import msgspec
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _PLACE_BYTES: Final = 4096
+"""A path has 4,095 bytes at the most (Linux, PATH_MAX); a document that is longer tells no directory of ours."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):

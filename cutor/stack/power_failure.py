@@ -16,6 +16,7 @@ from cutor.journal.redelivery import CannotRedeliver, describe, redeliver
 from cutor.stack.data import DataDirectory
 
 TELL_EVERY_S: Final = 5.0
+"""Who waits for a start is told how far it is. A choice."""
 
 
 async def see_to_deliveries(data: DataDirectory, bus: Bus, say: Callable[[str], None]) -> None:

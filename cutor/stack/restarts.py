@@ -11,10 +11,13 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 QUICK_S: Final = 10.0
+"""A role serves within seconds: one that dies before this did no work worth the name. A choice."""
 QUICK_DEATHS: Final = 5
 """Quick deaths in a row that end a stack which was never ready."""
 FIRST_PAUSE_S: Final = 0.1
+"""The first death is taken for an accident: hardly any pause. A choice."""
 LONGEST_PAUSE_S: Final = 15.0
+"""So late at the most a role is back once its cause is gone; four starts a minute cost little. A choice."""
 _DOUBLINGS_AT_MOST: Final = 16
 """Doublings of the pause that are computed: `LONGEST_PAUSE_S` is reached long before, and no power overflows."""
 

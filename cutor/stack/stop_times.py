@@ -14,10 +14,13 @@ from typing import Final, NamedTuple
 HAND_BACK_S: Final = 15.0
 """A role that has not ended so long after its grace, or after it was told to hurry, is ended: its work is done again."""
 MARGIN_S: Final = 5.0
+"""Each waits this much longer than who ends before it: on a busy machine a process takes seconds to end and be reaped."""
 SERVER_S: Final = 10.0
+"""As `cutor.bus.embedded.STOP_TIMEOUT_S`: what is in memory is written within a second where the disk is idle."""
 SWEEP_S: Final = 60.0
 """Removing a container takes Docker 0.1 s, or several where a machine is busy; more than this is an engine that hangs."""
 HALTED_SWEEP_S: Final = 5.0
+"""Who asked twice wants an end: enough for Docker to remove containers of an idle machine. The next start finds the rest."""
 FORMER_SWEEP_S: Final = 20.0
 """How long a start waits for Docker to remove what a former life left; what stays then is left to the roles."""
 ORPHANS_S: Final = 2 * HAND_BACK_S

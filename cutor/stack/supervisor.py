@@ -50,6 +50,7 @@ ARCHIVER: Final = "archiver"
 SUPERVISOR: Final = "cutor"
 """Its name before the lines that it shows."""
 READY_TIMEOUT_S: Final = 60.0
+"""A role serves within seconds. A choice for a busy machine; what goes wrong ends it sooner."""
 
 
 class NotReady(CutorError):

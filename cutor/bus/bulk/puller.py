@@ -19,6 +19,7 @@ HELD_BYTES: Final = 24 << 20
 MESSAGE_BYTES: Final = 500
 """What a message takes beside its body."""
 WAIT_S: Final = 0.25
+"""How long the thread waits for messages, or for room, before it looks whether it is to end: nobody waits for it longer."""
 
 
 class Puller:

@@ -30,11 +30,13 @@ log = logging.getLogger("cutor.bus")
 BATCH: Final = 20_000
 """Most messages in one batch of columns, unless the caller says another number."""
 BATCH_BYTES: Final = 16 << 20
+"""Two messages of the largest size that streams.yaml lets in: what a reader holds stays small, whatever messages weigh."""
 ATTEMPTS: Final = 3
 """So often in a row a wire may be of no use, with neither a message nor a heartbeat, before the ordinary reader goes on."""
 ORDINARY_S: Final = 60.0
 """So long it follows before a wire is tried again."""
 LOOK_S: Final = 1.0
+"""Where nothing comes for so long, the connection is looked at and a pull made anew, if it is due. A choice."""
 LOST: Final = (WireFailed, Garbled, DeliveryLost)
 
 

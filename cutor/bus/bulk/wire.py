@@ -22,9 +22,11 @@ from cutor.bus.tls import NO_TLS, client_context
 PORT: Final = 4222
 """The port of NATS, for an address that names none."""
 LINE_BYTES: Final = 64 << 10
+"""Most of a line of the protocol before messages come. The longest is INFO, which names the servers of a cluster."""
 CONNECT_S: Final = 8.0
 """Of a connect, each step."""
 RECEIVE_BYTES: Final = 1 << 20
+"""Taken of the socket at one time: hundreds of events for one system call, and small beside a batch. A choice."""
 RECORD_BYTES: Final = 16 << 10
 """Longest piece of data that TLS hands over; of a record that was received nothing is left behind by who takes so much."""
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from cutor.projections.archive.reports import StreamReport
 
 NS_PER_S: Final = 1_000_000_000
+"""Nanoseconds of a second."""
 SETTLED_S: Final = 600
+"""What may be late without a word: an archiver that is started anew, or seals a large range. A choice."""
 ROUNDS: Final = 3
 """An archiver is behind when it has not sealed for so many of its intervals what it should have."""
 GAPS_SHOWN: Final = 3

@@ -17,6 +17,7 @@ from cutor.containers.control_group import hindrance
 from cutor.model.units import about
 
 OLDEST_PYTHON: Final = (3, 11)
+"""As ``requires-python`` in pyproject.toml: asyncio.timeout and TaskGroup are used."""
 DISK_WARNING_PERCENT: Final = 80
 """The check warns of a disk of which so much is used."""
 

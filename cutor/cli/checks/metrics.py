@@ -12,6 +12,7 @@ from cutor.metrics.settings import MetricsSettings
 from cutor.process.exposing import addresses
 
 ASK_S: Final = 2.0
+"""How long an endpoint on this host may take: it answers in milliseconds, and `doctor` asks several. A choice."""
 _QUESTION: Final = b"GET /healthz HTTP/1.1\r\nHost: cutor\r\n\r\n"
 _SERVES: Final = b"HTTP/1.1 200 "
 

@@ -17,6 +17,7 @@ from cutor.projections.errors import is_left_out
 from cutor.projections.queries.client import query
 
 PROJECTOR_TIMEOUT_S: Final = 5.0
+"""A question for one number is answered in milliseconds; a projector that takes longer is not well. A choice."""
 BRING_BACK: Final = "bring an archive back that is away"
 LAG_WARNING_EVENTS: Final = 10_000
 """Events that the projector may be behind before the check warns."""

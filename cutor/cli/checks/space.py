@@ -21,6 +21,7 @@ USED_WARNING_PERCENT: Final = 80
 OLD_DAYS: Final = 30
 """Environments that nothing has touched for so long are counted, since `cutor gc --older-than` may take them."""
 TIMEOUT_S: Final = 5.0
+"""How long the projector may take to count environments; without its answer the rest is said all the same. A choice."""
 REMEDY: Final = "`cutor gc` makes room; `--older-than` and `--max-size` have environments go, too"
 SQL: Final = """
 SELECT count(*), count(*) FILTER (pinned), count(*) FILTER (NOT pinned AND greatest(built_at, last_used_at) < '{moment}')

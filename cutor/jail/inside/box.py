@@ -20,10 +20,12 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE_BYTES: Final = 1 << 20
+"""Written by one call: the process looks after nothing else meanwhile. A choice."""
 INODE_BYTES: Final = 1024
 """About what the kernel holds for a file beside its data (measured: 950 for an empty one with a short name)."""
 
 _PROGRESS: Final = 64
+"""Entries that a removal without any time left takes away all the same: who tries again and again comes to an end."""
 
 
 class BoxError(Exception):

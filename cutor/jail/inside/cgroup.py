@@ -16,6 +16,7 @@ from cutor.jail.inside.lean import Final, Literal, NamedTuple
 ROOT: Final = "/sys/fs/cgroup"
 Version = Literal["v1", "v2"]
 _READ_BYTES: Final = 16_384
+"""Far above what memory.stat has, the longest of these files: about a KiB."""
 
 
 class CgroupError(Exception):

@@ -18,6 +18,7 @@ REPORT_BYTES: Final = _REPORT.size
 # resource numbers of Linux (asm-generic/resource.h); Debian's python3-minimal has no module "resource"
 FSIZE, STACK, CORE, NPROC, NOFILE = 1, 3, 4, 6, 7
 UNLIMITED: Final = (1 << 64) - 1
+"""RLIM_INFINITY of setrlimit(2), 64 bits."""
 
 
 class Kind:

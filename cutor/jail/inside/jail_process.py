@@ -13,8 +13,11 @@ from cutor.jail.inside.lean import SIGCONT, SIGKILL, SIGSTOP, Final, NamedTuple,
 from cutor.jail.inside.nsjail_args import CHANNEL_FD, LOG_FD
 
 LOG_BYTES: Final = 2048
+"""The end of what nsjail says where no jail came about: its last lines tell why. A choice."""
 _CREDENTIALS: Final = struct.Struct("=3i")
 _FIRST_FREE_FD: Final = 10
+"""Above every number that nsjail is started with (0, 1, 2, the channel, the log): none is overwritten while they are put
+there."""
 
 
 class Ids(NamedTuple):

@@ -29,6 +29,7 @@ FILES_BYTES: Final = 1 << 40
 """Size of a jail's directories in memory, which is built before its submission's limit is known: more than any, so that filling
 them is answered by the OOM killer like any other memory. They die with the jail, and their memory is free again."""
 TMP_INODES: Final = 65_536
+"""An inode of a tmpfs takes a KiB of memory beside its pages: 64 MiB at the most. A choice above what programs make."""
 ETC_FILES: Final = {
     "passwd": "cutor:x:1000:1000::/tmp:/bin/sh\n",
     "group": "cutor:x:1000:\n",

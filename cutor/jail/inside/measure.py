@@ -11,7 +11,9 @@ from cutor.jail.inside.lean import SIGKILL, Any, Final, Literal, NamedTuple, Seq
 KilledBy = Literal["wall_time", "cpu_time", "memory", "stdout", "stderr", "store", "cancel"]
 
 MIN_CPU_WAIT_NS: Final = 1_000_000
+"""The counter of CPU time is read once a millisecond at the most, however little of a limit is left. A choice."""
 QUOTA_PERIOD_NS: Final = 100_000_000
+"""Docker's period of a CPU quota (cpu.cfs_period_us), 100 ms."""
 JAIL_TASKS: Final = 1
 """Tasks in a jail beside the program's own: jail-init."""
 STACK_BYTES: Final = 64 << 20
@@ -19,6 +21,7 @@ STACK_BYTES: Final = 64 << 20
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """Exit codes, as shells give them, where the environment's own program can't be executed."""
 MS_NS: Final = 1_000_000
+"""Nanoseconds of a millisecond."""
 _OUR_ERRORS: Final = frozenset({errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EPERM})
 
 

@@ -7,6 +7,7 @@ import os
 from cutor.jail.inside.lean import Final
 
 _PIECE_BYTES: Final = 1 << 17
+"""Twice what a pipe of Linux holds by default: one call takes all that is there. More changes nothing."""
 _PIECE: Final = memoryview(bytearray(_PIECE_BYTES))
 """What every read goes into: an object for each would be mapped and unmapped each time, and the kernel, which frees what it
 held for a mapping only after a while, would count thousands of them as memory of a container whose program prints byte by byte.

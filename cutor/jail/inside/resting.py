@@ -12,8 +12,9 @@ REST_NOISE_BYTES: Final = 1 << 20
 REST_SLACK_BYTES: Final = 2 << 20
 """How much more than expected is believed to be held: the rest, a program made the kernel keep, and it can be had back."""
 REST_QUIET_S: Final = 0.02
+"""After so long without a change the kernel is believed to be done. A choice: ten looks."""
 REST_S: Final = 1.0
-"""How long the kernel is given to free what a stage had, and after how long without a change it is believed to be done."""
+"""How long the kernel is given to free what a stage had, at the most. A choice: it is waited for between any two stages."""
 
 
 def resting_bytes(cgroup: Cgroup, expected_bytes: int) -> int:

@@ -37,6 +37,7 @@ what is left of it after the kernel chose is of no use to anybody."""
 MEMORY_SLACK_BYTES: Final = 1 << 20
 """How much more than its limit a program may hold when it is looked at: the init's own objects are in the number too."""
 _S_NS: Final = 1_000_000_000
+"""Nanoseconds of a second."""
 
 
 class Host(Protocol):

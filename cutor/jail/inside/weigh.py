@@ -16,15 +16,19 @@ from cutor.jail.inside.lean import Final, Iterable
 NAME_BYTES: Final = 256
 """What a further name of a file takes (measured: 205), and what is believed of a file that could not be looked at."""
 FEW_FILES: Final = 2048
+"""Up to so many names, every file counts as `INODE_BYTES`, unseen: 2 MiB at the most."""
 FEW_PAGES: Final = 2048
-"""Up to so many, every file counts as `INODE_BYTES` and every page as one, unseen."""
+"""Up to so many pages (8 MiB), what their index takes is not counted."""
 INLINE_NAME_BYTES: Final = 31
 """A longer name has an allocation of its own, of the next power of two."""
 NAME_HEAD_BYTES: Final = 24
+"""What the kernel keeps in front of such a name, rounded up (Linux: ``struct external_name``)."""
 PAGE_BYTES: Final = 4096
+"""A page of memory on x86-64."""
 NODE_BYTES: Final = 592
 """A node of the index of a file's pages: 64 places, each for a page or a node (Linux: ``xa_node``, 7 of them in a page)."""
 NODE_BITS: Final = 6
+"""Of a page's number, that a node decides by: 64 places are 2**6."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -46,11 +46,13 @@ from cutor.jail.inside.weigh import weigh
 CLEAR_S: Final = 3.0
 """How long clearing a box away may take: 65,000 files take a tenth of it."""
 SETTLE_S: Final = 5.0
+"""Killed processes are gone in milliseconds, later where the machine is busy or they held much. Then it is a fault."""
 MASKED_SINCE: Final = (5, 11)
 """The first Linux that mounts an overlay in a user namespace."""
 KEPT_BYTES: Final = 3 << 20
 """What a kept jail may be believed to hold (measured: 1.7 MiB)."""
 MESSAGE_BYTES: Final = 1000
+"""Of an error, for one line of the host's log. A choice."""
 
 
 class WorkerFault(Exception):

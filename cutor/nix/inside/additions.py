@@ -44,9 +44,11 @@ DESCRIPTORS_AT_ONCE: Final = 4096
 As many again of all further threads, which mostly have the same files open as the first.
 """
 THREADS_AT_ONCE: Final = 64
+"""Threads between two pauses of a look, so that a slice is not passed by much. A choice."""
 KNOWN_AT_MOST: Final = 1 << 16
 """Files whose size is remembered from when they were seen open: the latest, while others may still turn out to be mapped."""
 PIECE_BYTES: Final = 1 << 20
+"""Read at one time of the temporary roots: some ten thousand paths. A choice."""
 DERIVATION_BYTES: Final = 16 << 20
 """Of a derivation that is read for its outputs."""
 LOCK: Final = ".lock"

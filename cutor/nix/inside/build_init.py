@@ -54,9 +54,11 @@ from cutor.nix.inside.variables import MAX_TOTAL_BYTES, CaptureError, Variables,
 IN_NAMESPACE: Final = "CUTOR_IN_NAMESPACE"
 JAILED: Final = Ids(namespace.JAIL_ID, namespace.JAIL_ID)
 MAX_RESULT_BYTES: Final = 4096
+"""What the evaluation says is two store paths of at most 255 bytes each."""
 TASKS_BESIDE: Final = 16
 """More processes than the container has beside a jail's: as many as the host gives it for them (`session.OWN_PROCESSES`)."""
 MAX_CAPTURE_BYTES: Final = MAX_TOTAL_BYTES + (64 << 10)
+"""The variables, and what else stands around them in the file: somewhat more than is taken, so that too much is told."""
 
 
 class Refused(Exception):

@@ -35,6 +35,7 @@ UNREACHED: Final = "unable to download"
 REPAIR_SECONDS: Final = 120.0
 """For one path that Nix believes to be there."""
 PROBE_SECONDS: Final = 20.0
+"""A choice: a cache that takes longer for one question counts as away."""
 NO_REPAIR: Final = "{path} went from this host's store, and the cache, from which it could be had again, does not answer"
 NEVER_USED: Final = "nothing was published to the cache yet"
 NARINFO_BYTES: Final = 1 << 20

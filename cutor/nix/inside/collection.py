@@ -20,6 +20,7 @@ from cutor.nix.inside.store import BuildsLock, StoreError
 TURN_SECONDS: Final = 60.0
 """How long a turn may take: no build that waits for a collection gives up before its own patience (minutes) is at an end."""
 PAUSE_SECONDS: Final = 0.5
+"""Between two turns of deleting, in which the lock is free: builds that wait for it have it then. A choice."""
 COMMAND: Final = (nix.STORE, "--gc", "--option", "keep-derivations", "false", "--option", "keep-outputs", "false")
 DELETING: Final = b"deleting '/nix/store/"
 

@@ -26,17 +26,22 @@ ROOTS: Final = RUN / "daemon-roots"
 """Nix wants no parent of its build directory to be writable by all, as nsjail's own root directory is. A new one each time."""
 LOG: Final = RUN / "daemon.log"
 LOG_TAIL_BYTES: Final = 4096
+"""The end of the daemon's log, in a message: its last lines tell why. A choice."""
 DATABASE: Final = Path("/nix/var/nix/db/db.sqlite")
 DATABASE_ROOM_BYTES: Final = 64 << 20
+"""By how much Nix's database may grow in one build: 6 KiB for each path of the largest closure (10,000)."""
 JOURNAL_BYTES: Final = 192 << 20
 """Nix lets the journal of its database grow to 40,000 pages, 160 MB, before it is folded in."""
 OPEN_FILES: Final = 256
 """What the daemon needs itself: sockets, the database, locks and pseudoterminals of its builders."""
 START_SECONDS: Final = 20.0
+"""A choice for a busy machine: else it answers at once."""
 END_SECONDS: Final = 10.0
+"""A choice for a busy machine: what is killed is gone in milliseconds. What takes longer is a fault."""
 NAME: Final = "nix-daemon"
 DAEMON: Final = (f"/usr/bin/{NAME}",)
 SCORE_SECONDS: Final = 5.0
+"""A choice for a busy machine: a program's start, in which the file can't be written, takes milliseconds."""
 OOM_SCORE: Final = 500
 """Between the jails, which go first, and the build init, which has to report."""
 

@@ -21,6 +21,7 @@ MAX_DEPTH: Final = 200
 MAX_LINKED: Final = 100_000
 """Files with several names that are remembered, to count each once; of more, every name counts."""
 ENTRIES_AT_ONCE: Final = 64
+"""Between two pauses, 2 µs each: 0.1 ms, short beside a slice of a look. A choice."""
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

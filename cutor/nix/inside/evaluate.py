@@ -25,6 +25,7 @@ PROGRESS: Final = Path("/home/progress")
 PIECE_BYTES: Final = 4096
 """What a named pipe takes whole or not at all (pipe(7), PIPE_BUF)."""
 EXIT_REFUSED: Final = 1
+"""As Nix ends where an evaluation fails: the stage's outcome is the same."""
 MAX_OUTPUT_BYTES: Final = 4096
 """Of an evaluation: two store paths as JSON."""
 EXPRESSION: Final = """

@@ -18,12 +18,16 @@ from cutor.nix.inside.store import StoreError
 INDEX: Final = "I"
 """The type of an index in `array`: 4 bytes, in the byte order of the machine that both ends run on."""
 MAX_PATHS: Final = 4_000_000
+"""A bound of what is counted, far above real stores: a store container's memory is used up before (a million take a third)."""
 MAX_REFERENCES: Final = 50_000_000
+"""Four bytes each, so 200 MB: a tenth of a store container's memory."""
 MAX_INDICES: Final = 50_000_000
 """Of all closures together."""
 _LINE_BYTES: Final = 4096
+"""The longest line of a dump is a path of 255 bytes, or a number."""
 
 PIECE_BYTES: Final = 1 << 20
+"""Of a listing, in one frame: an eighth of what the host takes."""
 
 
 class Contents(NamedTuple):

@@ -23,7 +23,9 @@ CAPTURE_FILE: Final = "/capture/variables"
 """Written once the hook has ended: no descriptor that the hook could close or print to leads there."""
 
 TMP_BYTES: Final = 256 << 20
+"""Evaluation and capture write little there, and it is memory of the build's. A choice."""
 TMP_INODES: Final = 65_536
+"""As in the jails of a runner: an inode takes 1 KiB of memory outside the pages, 64 MiB at the most."""
 
 _TMP: Final = (Tmpfs("/tmp", TMP_BYTES, TMP_INODES), Tmpfs("/dev/shm", TMP_BYTES, 1024))  # noqa: S108 - the jail's own
 _ETC: Final = ("nix", "passwd", "group", "nsswitch.conf", "ld.so.cache", "ssl")

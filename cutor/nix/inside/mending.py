@@ -31,6 +31,7 @@ REPAIR_SECONDS: Final = 120.0
 MAX_OUTPUT_BYTES: Final = 256 << 20
 """Of a listing of the whole store: a million paths."""
 TAIL_BYTES: Final = 500
+"""The end of what a program of Nix said, in one line of a message. A choice."""
 
 NIX: Final = ("/usr/bin/nix", "--extra-experimental-features", "nix-command")
 STORE: Final = "/usr/bin/nix-store"

@@ -17,7 +17,9 @@ from typing import Final
 HOST_ID_BASE: Final = 200_000
 """Uid and gid of the host that root of the namespace is; owner of the store volumes."""
 ID_COUNT: Final = 65_536
+"""What a user namespace usually has: every uid of 16 bits, nobody's included."""
 NOBODY: Final = 65_534
+"""The uid of nobody, as Linux and Debian have it."""
 JAIL_ID: Final = 1000
 """Uid and gid, in the namespace, of what is jailed."""
 

@@ -20,6 +20,7 @@ ARGUMENT: Final = "--refuse"
 """Of the container's command (`host_config.REFUSE_ARGUMENT`): networks follow that are refused beside the usual ones."""
 NFT: Final = "/usr/sbin/nft"
 PORT: Final = 9
+"""Discard (RFC 863): nothing is to come of a probe, whichever number it has."""
 PROBES: Final = {socket.AF_INET: "240.0.0.1", socket.AF_INET6: "fe80::1"}
 """Refused by every filter, and nobody's: should there be none, nothing comes of what is sent there."""
 

@@ -17,11 +17,13 @@ VARIABLES: Final = {"NIX_REMOTE": "local", "HOME": "/tmp", "PATH": "/usr/bin", "
 NIX: Final = ("/usr/bin/nix", "--extra-experimental-features", "nix-command")
 STORE: Final = "/usr/bin/nix-store"
 TAIL_BYTES: Final = 2000
+"""The end of what a program of Nix said: it names the cause last, in a few lines. A choice."""
 STOP_SECONDS: Final = 30.0
 """How long a program that is interrupted may take to end; then it is killed, which the store survives as well."""
 ASK_SECONDS: Final = 0.5
 """Between two questions whether a program is to give way."""
 _PIECE_BYTES: Final = 64 << 10
+"""What a pipe of Linux holds by default: one call takes all that is there."""
 
 
 class Done(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Final, Literal
 from cutor.jail.inside.host_link import HostLink
 
 PIECE_BYTES: Final = 16 << 10
+"""At five pieces a second at most 80 KiB/s go to who listens, however much Nix prints. What is older is left out."""
 INTERVAL_NS: Final = 200_000_000
 """At most one piece this often: 80 KiB a second, whatever a builder prints."""
 

@@ -24,6 +24,7 @@ DUMP_PROGRAM: Final = "/opt/cutor/bin/bash-static"
 """Prints the variables: static, so that LD_LIBRARY_PATH or LD_PRELOAD of a hook mean nothing to it."""
 
 EXIT_TOO_LARGE: Final = 126
+"""As a shell ends that found a program and could not execute it (POSIX): here, since the variables are too large."""
 END_OF_CAPTURE: Final = b"end of capture"
 
 _BUILD_TOP: Final = (b"NIX_BUILD_TOP", b"TMPDIR", b"TEMPDIR", b"TMP", b"TEMP")

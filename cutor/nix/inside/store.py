@@ -37,8 +37,10 @@ HALF_MADE: Final = ".half-made-"
 ASIDE: Final = ".removing-"
 """Begins the name of a builder's directory that is being removed."""
 CLEANING_SECONDS: Final = 1.0
+"""Of a build's own time, for what others left. A choice: the rest is left for the next build."""
 KEY: Final = re.compile(r"[0-9a-f]{32,64}")
 MAX_DERIVATION_BYTES: Final = 16 << 20
+"""A derivation is some KiB of text: what is larger than this is somebody's who wants memory. A choice in between."""
 MAX_CLOSURE_PATHS: Final = 10_000
 """Each path of a closure is checked before a run, and stands in the event of its environment."""
 _CLOSURE_BYTES: Final = MAX_CLOSURE_PATHS * (MAX_PATH_BYTES + 32)
@@ -46,6 +48,7 @@ _CLOSURE_BYTES: Final = MAX_CLOSURE_PATHS * (MAX_PATH_BYTES + 32)
 BATCH: Final = 2000
 """Paths for one command: Linux takes 2 MiB of arguments, and the longest path is 255 bytes."""
 _PIECE_BYTES: Final = 64 << 10
+"""What a pipe of Linux holds by default: one call takes all that is there."""
 _INSIDE_STORE: Final = re.compile(r"(/nix/store/[^/\0]+)(/[^/\0]+)*")
 
 

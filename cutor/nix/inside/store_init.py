@@ -31,7 +31,9 @@ from cutor.nix.inside.roots import key_times, other_roots, remove_links, remove_
 from cutor.nix.inside.store import StoreError
 
 HOST_GONE: Final = 3
+"""The container's exit code, for whoever looks at it in Docker: none that the init ends with otherwise. A choice."""
 COUNT_INTERVAL_NS: Final = 200_000_000
+"""Between two counts of what is done: five a second are as good as all, and no load. A choice."""
 ANSWER_SECONDS: Final = 300.0
 """How long a collection that is alone with the store waits for the host's word; builds wait meanwhile."""
 FAULTS: Final = (StoreError, ProtocolError, OSError)

@@ -18,21 +18,25 @@ from cutor.nix.inside.additions import Additions
 from cutor.nix.inside.disk_usage import MAX_DEPTH, TooDeep, free_bytes, unwritten_bytes
 
 SLICE_NS: Final = 5_000_000
+"""Of one look, in one go: the build's output and end wait no longer than that for the init."""
 PAUSE_NS: Final = 10_000_000
 """Between two slices of one look: a third of a CPU at the most."""
 INTERVAL_NS: Final = 100_000_000
 """Between two looks at the least, else `REST` times the CPU time of one: a busy machine is no reason to look less."""
 REST: Final = 4
+"""So a fifth of a CPU at the most goes into looking, over a while."""
 REST_AT_MOST_NS: Final = 2_000_000_000
 """Whatever a look took: who makes looking slow is not looked at less for it."""
 ROOM_INTERVAL_NS: Final = 100_000_000
 """Between two looks at what is free on the disk, which take no time: before each slice, and while there is none, too."""
 FINISH_NS: Final = 5_000_000_000
+"""For the last look, which a build that is over waits for. A million files take two seconds."""
 TURN_NS: Final = 10_000_000_000
 """How long a build that ends for want of room waits for others that do: of several, each is measured by itself."""
 GIVEN_BACK_NS: Final = 500_000_000
 """How long it is looked what a build's end gives back: of files in sockets and mounts the kernel lets go a little later."""
 ASK_SECONDS: Final = 0.02
+"""Between two looks at what the kernel gives back. A choice: a look is one call."""
 
 TOO_MUCH: Final = "the build adds more than {limit} to the store (nix.store_bytes): {added} when it was ended"
 TOO_DEEP: Final = f"the build makes directories more than {MAX_DEPTH} deep in the store: they can't be counted"

@@ -27,6 +27,7 @@ from cutor.nix.inside.files import FilesError
 from cutor.nix.inside.store import ASIDE, StoreError, is_lock, read_outputs
 
 REMOVAL_SECONDS: Final = 10.0
+"""Of the time of a build whose daemon was killed. What it does not suffice for is put aside, for the next build."""
 PLACE: Final = "/nix/store/"
 NIX_TIME_S: Final = 1
 """Time of change of what is in the store: Nix sets it before a path becomes valid (Nix manual, "Store object")."""
@@ -34,6 +35,7 @@ CHROOT: Final = ".chroot"
 TEMPORARY: Final = "tmp-"
 """Begins the name of a directory in which Nix unpacks a source; it holds a lock (flock) of the directory itself meanwhile."""
 LOCKS_AT_ONCE: Final = 64
+"""Locks that are held at one time, a descriptor each, and paths of one question to Nix's database. A choice."""
 
 Unknown = Callable[[Sequence[str]], frozenset[str]]
 """Returns which of these names in the store Nix's database does not know; none where it can't be asked."""

@@ -36,6 +36,7 @@ from cutor.projections.settings import ArchiveSettings
 log = logging.getLogger(__name__)
 
 DAY_S: Final = 86_400
+"""Seconds of a day."""
 AGAIN_S: Final = 10.0
 """What is waited after a round that failed, and twice as long after each that fails behind it, up to ``archive.interval_s``."""
 DECODING_S: Final = 60.0

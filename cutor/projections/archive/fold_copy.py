@@ -21,6 +21,7 @@ from cutor.projections.store import Checkpoint
 from cutor.projections.writer import Writer
 
 PIECE_BYTES: Final = 4 << 20
+"""Copied and hashed at one time; Python's lock is free meanwhile. A choice."""
 
 T = TypeVar("T")
 Tell = Callable[[int], None]

@@ -37,6 +37,7 @@ PRIVATE: Final = 0o700
 RESERVE_BYTES: Final = 64 << 20
 """What a file system must have left beside a segment: other programs may write to it, too."""
 CHUNK_BYTES: Final = 1 << 20
+"""Read at one time for a hash. A choice."""
 
 
 class _Lacking(NamedTuple):

@@ -32,6 +32,7 @@ BATCH: Final = 20_000
 STEP: Final = 1_000_000
 """Most messages that go at one time: their submissions are in memory by name."""
 NS_PER_S: Final = 1_000_000_000
+"""Nanoseconds of a second."""
 
 
 class RetentionRefused(ArchiveError):

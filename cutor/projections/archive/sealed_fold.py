@@ -38,6 +38,7 @@ VERSION: Final = 1
 DIRECTORY: Final = "fold"
 INDEX: Final = "index.json"
 INDEX_BYTES: Final = 16 << 20
+"""Far above what an index has, a few lines a stream: what is larger is none that cutor wrote."""
 RULES_SHOWN: Final = 16
 """Hexadecimal digits (64 bits) of the rules' digest in the name of a file."""
 NOT_WHAT_WAS_SEALED: Final = {0, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}

@@ -31,6 +31,7 @@ BODIES: Final = "BODIES"
 STREAMS: Final = (EVENTS, ENVIRONMENTS, BODIES)
 """What is sealed, in this order: what is referred to comes after what refers to it, so that all of it is in the archive."""
 NS_PER_S: Final = 1_000_000_000
+"""Nanoseconds of a second."""
 AHEAD_S: Final = 600
 """What a server's time may be ahead of that of others which lead after it."""
 BATCH: Final = 5000

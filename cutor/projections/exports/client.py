@@ -25,6 +25,7 @@ from cutor.projections.views_paths import beside
 LOOK_S: Final = 0.1
 """Between two looks at whether the file is made."""
 ANSWER_S: Final = 20.0
+"""A piece comes from the disk of a machine that may be busy. A choice below `PATIENCE_S`, after which the file is given up."""
 AT_ONCE: Final = 2
 """Pieces that are on their way at one time."""
 

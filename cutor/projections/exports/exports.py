@@ -28,6 +28,7 @@ from cutor.projections.views_paths import COPIES, beside, wal_path
 STORAGE_VERSION: Final = "v1.0.0"
 """DuckDB 1.0 and newer open the file."""
 MEMORY_BYTES: Final = 1 << 30
+"""Of DuckDB while it copies tables, beside the projector's 2 GiB: it spills to the disk beyond. A choice."""
 _PROGRAM: Final = Path(__file__).with_name("exporter.py")
 
 

@@ -15,6 +15,7 @@ from cutor.projections.queries.questions import AsOf
 
 SUBJECT: Final = "cutor.projector.snapshot"
 PART_BYTES: Final = 4 << 20
+"""Half of the largest message that a server of ours takes."""
 PATIENCE_S: Final = 30.0
 """A file for which nobody asks for so long is given up."""
 

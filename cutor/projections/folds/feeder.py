@@ -32,14 +32,17 @@ from cutor.projections.folds.sharing import Alive, Ended, write
 from cutor.projections.folds.streams import INCOMING
 
 ORDER_BYTES: Final = 64 << 10
+"""Far above what an order has, one line of JSON."""
 AHEAD: Final = 2
 """Pieces that nobody has taken; then it waits."""
 WAIT_S: Final = 0.25
+"""How long it waits for messages before it looks whether its parent wants something else. A choice."""
 ALIVE_S: Final = 2.0
 """Between two signs of life of one that has nothing to hand over."""
 CONNECTING_S: Final = 60.0
 """So long it says that it is alive while it connects, to one server after the other."""
 FAULT_CHARACTERS: Final = 1000
+"""Of an error, for one line of the projector's log. A choice."""
 GARBAGE: Final = (100_000, 20, 50)
 """Thresholds of the garbage collector: what is made for each message holds no cycles."""
 

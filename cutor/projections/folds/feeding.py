@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 PROGRAM: Final = ("-P", "-m", "cutor.projections.folds.feeder")
 """What is run, by the same Python."""
 PACKET_BYTES: Final = 128 << 10
+"""A packet tells where columns lie, some bytes each; the columns themselves are in shared memory."""
 END_S: Final = 1.0
 """So long a process that has closed its socket may take to end."""
 SILENT_S: Final = 30.0

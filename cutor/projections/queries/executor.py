@@ -49,6 +49,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 FETCH_ROWS = 1000
 """Rows that are fetched at one time, before the size of the answer is looked at."""
 PACKET_BYTES = 64 << 10
+"""An order is one line of JSON: a path, or a few numbers."""
 AS_OF = "SELECT stream, sequence, time::VARCHAR, waits_for FROM checkpoint"
 END = b"\n"
 """Behind a whole answer: one whose executor was ended in between lacks it."""

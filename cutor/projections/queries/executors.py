@@ -30,7 +30,9 @@ OPEN_S: Final = 60.0
 NICE: Final = 10
 """Steps of priority by which the query service stands behind the writer (nice(2))."""
 _READ_BYTES: Final = 1 << 20
+"""Taken of an answer at one time. A choice: most answers are shorter."""
 _PACKET_BYTES: Final = 64 << 10
+"""What a process says of a copy: a line of JSON, with a time for each stream."""
 _PROGRAM: Final = Path(__file__).with_name("executor.py")
 
 

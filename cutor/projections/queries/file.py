@@ -14,6 +14,7 @@ from cutor.projections.queries.questions import Parameters
 from cutor.projections.session import one_line
 
 MEMORY_BYTES: Final = 2 << 30
+"""As the projector's own connection has: the same statements are asked."""
 
 
 def query_file(path: Path, statements: Sequence[str], parameters: Parameters) -> list[Mapping[str, Any]]:

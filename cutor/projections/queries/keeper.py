@@ -43,6 +43,7 @@ HOLD_S: Final = 300.0
 FIRST_PAUSE_S: Final = 0.1
 """Pause before a service that had served is started anew; of one that never did it doubles, up to `LONGEST_PAUSE_S`."""
 LONGEST_PAUSE_S: Final = 15.0
+"""So late at the most queries are answered again once the cause is gone; as with a role of a stack."""
 
 
 @asynccontextmanager

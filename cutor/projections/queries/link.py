@@ -17,6 +17,7 @@ from cutor.logs import LogFormat
 from cutor.metrics.tally import Observation
 
 LINE_BYTES: Final = 64 << 10
+"""A line of JSON: settings, or measurements of one moment. Above what either side sends."""
 
 T = TypeVar("T")
 

@@ -31,6 +31,7 @@ from cutor.projections.queries.service import QueryService
 log = logging.getLogger("cutor.projections.queries.process")
 
 RETRY_S: Final = 1.0
+"""Pause after a server that was not reached. A choice, as the projector's."""
 
 
 async def serve(own: socket.socket) -> None:

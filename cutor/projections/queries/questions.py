@@ -17,12 +17,15 @@ import msgspec
 
 SUBJECT: Final = "cutor.query"
 DEFAULT_TIMEOUT_S: Final = 10.0
+"""About so long a person waits. A choice, and an option of each question."""
 LONGEST_TIMEOUT_S: Final = 120.0
+"""A choice of what others can bear: questions share a few turns."""
 DEFAULT_ROWS: Final = 10_000
 """Rows of an answer, unless the question says another number; more of them are cut off, and the answer says so."""
 MOST_ROWS: Final = 1_000_000
 """Most rows that a question can ask for."""
 SQL_CHARACTERS: Final = 100_000
+"""Longer than statements of people; what a program would inline belongs into parameters. A choice."""
 PARAMETERS: Final = 100
 """Most values beside a statement."""
 

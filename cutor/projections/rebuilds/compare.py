@@ -20,6 +20,7 @@ from cutor.projections.views_paths import literal
 SLICE: Final = 50_000
 """Sequences that are compared at one time."""
 MEMORY_BYTES: Final = 1 << 30
+"""Of DuckDB while it compares, beside a projector that works. A choice: it holds some sequences at one time."""
 SHOWN_CHARACTERS: Final = 200
 """Of a value that differs, so much is shown, from where it does."""
 KEYS: Final = {

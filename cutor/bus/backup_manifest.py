@@ -110,7 +110,7 @@ class State(msgspec.Struct, frozen=True):
         return cls(messages, int(state["first_seq"]) if messages else last + 1, last)
 
     def __str__(self) -> str:
-        return f"{self.messages} messages with sequences {self.first} to {self.last}"
+        return f"{self.messages:,} message{'' if self.messages == 1 else 's'} with sequences {self.first} to {self.last}"
 
 
 class _Version(msgspec.Struct):

@@ -17,7 +17,7 @@ from cutor.journal.dead_letters import LIST_DEFAULT, LetterStream, Listing, list
 from cutor.model.content import encode_text
 from cutor.model.events import output
 from cutor.model.letters import Letter
-from cutor.model.units import size
+from cutor.model.units import counted, size
 from cutor.text import cut, escape
 
 SUBJECT_COLUMNS: Final = 60
@@ -123,7 +123,7 @@ def _print_letter(letter: Letter, body: bytes) -> None:
         ("time", letter.time),
         ("message id", letter.message_id or ""),
         ("reason", letter.reason),
-        ("size", f"{letter.size_bytes} bytes{kept}"),
+        ("size", f"{counted(letter.size_bytes, 'byte')}{kept}"),
     ]
     out = console()
     for name, value in facts:

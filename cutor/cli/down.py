@@ -10,6 +10,7 @@ import click
 from cutor.cli.options import Seconds, Wanted, config_option, data_option, examples
 from cutor.config import Config, load
 from cutor.errors import CutorError
+from cutor.model.units import counted
 from cutor.stack import current
 from cutor.stack.data import DataDirectory, command_for
 from cutor.stack.stop_times import HURRIED, StopTimes
@@ -70,5 +71,7 @@ def _describe(stopped: Stopped, data: Path) -> str:
             "should that one have left containers, `cutor doctor` tells of them"
         )
     if stopped.was_dead:
-        return f"the stack of {data} had died; what it left behind is removed ({stopped.containers_removed} containers)"
+        return (
+            f"the stack of {data} had died; what it left behind is removed ({counted(stopped.containers_removed, 'container')})"
+        )
     return f"the stack of {data} is stopped" if stopped.was_running else f"no stack is running in {data}"

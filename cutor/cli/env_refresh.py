@@ -32,10 +32,12 @@ from cutor.errors import INTERRUPTED, CutorError, WaitedTooLong
 from cutor.journal.environments import Environments, Known
 from cutor.model.catalogue import Entry
 from cutor.model.environments import EnvironmentBuilt, EnvironmentRemoved
-from cutor.model.limits import RequestedLimits
+from cutor.model.errors import InvalidRequest
+from cutor.model.limits import Policy, RequestedLimits
 from cutor.model.request import SHELL_NIX, Request
+from cutor.model.request_checks import check_tenant, some_tenants
 from cutor.model.result import Result
-from cutor.model.subjects import Address
+from cutor.model.subjects import DEFAULT_TENANT, Address
 from cutor.operations.catalogue import Catalogue, EnvironmentUnknown
 from cutor.projections.queries.client import query
 from cutor.undisturbed import to_the_end
@@ -82,13 +84,18 @@ class Refreshed(NamedTuple):
     held: str | None = None
 
 
-@click.command("refresh", epilog=examples("cutor env refresh 3f2a9c01", "cutor env refresh 3f2a9c01 --json"))
+@click.command("refresh", epilog=examples("cutor env refresh 3f2a9c01", "cutor env refresh 3f2a9c01 --tenant courses --json"))
 @click.argument("key", metavar="KEY")
+@click.option(
+    "--tenant",
+    metavar="NAME",
+    help="Who hands it in, else the tenant of the last submission that used it, else default, where that is declared no more.",
+)
 @partial(timeout_option, then="then it is cancelled, and the old one stands again")
 @json_option
 @server_option
 @click.pass_obj
-def refresh_command(wanted: Wanted, key: str, timeout_s: float | None) -> int:
+def refresh_command(wanted: Wanted, key: str, tenant: str | None, timeout_s: float | None) -> int:
     """Build an environment anew.
 
     For one that leads somewhere else by now: a channel, or an address without a hash. The files are those of the last
@@ -103,14 +110,14 @@ def refresh_command(wanted: Wanted, key: str, timeout_s: float | None) -> int:
     """
     attempt = RefreshSubmission(timeout_s)
     try:
-        done = interruption.run(_refresh(wanted, attempt, key))
+        done = interruption.run(_refresh(wanted, attempt, key, tenant))
     except KeyboardInterrupt:
         return attempt.ended_early()
     _report(wanted, done, attempt)
     return exit_code_of_outcome(done.result)
 
 
-async def _refresh(wanted: Wanted, attempt: RefreshSubmission, prefix: str) -> Refreshed:
+async def _refresh(wanted: Wanted, attempt: RefreshSubmission, prefix: str, tenant: str | None) -> Refreshed:
     async with Client(wanted.find_server(), archive=wanted.archive_directory) as client:
         bus = client.journal.bus
         environments = Environments(bus)
@@ -119,13 +126,15 @@ async def _refresh(wanted: Wanted, attempt: RefreshSubmission, prefix: str) -> R
         if entry.private_to is not None:
             raise EnvironmentUnknown(f"{entry.key[:12]} is of {entry.private_to} alone (`cache: false`): no other will use it")
         address = await _last_user(bus, entry.key)
-        request = await _request(client, address)
+        policy = await client.policy()
+        for_tenant = _tenant(address, tenant, policy)
+        request = await _request(client, address, policy)
         async with _kept(environments, entry.key):
             old = await environments.find(entry.key, consistent=True)
             attempt.left = f"`cutor env show {entry.key[:12]}` says what stands now"
             try:
                 await to_the_end(environments.append_removed(EnvironmentRemoved(key=entry.key, reason=REASON), "refresh"))
-                result = await attempt.run(client, request, address.tenant)
+                result = await attempt.run(client, request, for_tenant)
                 built = await environment_of(client, result)
             except BaseException as error:
                 await to_the_end(_give_up(client, environments, attempt, entry.key, old))
@@ -210,10 +219,23 @@ async def _last_user(bus: Bus, key: str) -> Address:
     )
 
 
-async def _request(client: Client, address: Address) -> Request:
+def _tenant(last_user: Address, named: str | None, policy: Policy) -> str:
+    """Return for which tenant it is handed in. Raises `InvalidRequest`, before anything is changed, where none is left."""
+    wanted = last_user.tenant if named is None else named
+    if named is not None or wanted in policy.tenants:
+        check_tenant(wanted, policy)
+        return wanted
+    undeclared = f"tenant {wanted!r} of the last submission that used it is not declared any more"
+    if DEFAULT_TENANT not in policy.tenants:
+        raise InvalidRequest(f"{undeclared}: name another one by --tenant; this stack has: {some_tenants(policy)}")
+    click.echo(f"note: {undeclared}: this is handed in for {DEFAULT_TENANT}", err=True)
+    return DEFAULT_TENANT
+
+
+async def _request(client: Client, address: Address, policy: Policy) -> Request:
     """Return a request of what decides the environment of a submission. Raises `InvalidRequest`, `SubmissionUnknown`."""
     state = await client.journal.known(address)
-    stored = await client.journal.contents.load_request(address, state.request, (await client.policy()).bounds)
+    stored = await client.journal.contents.load_request(address, state.request, policy.bounds)
     names = dict.fromkeys((SHELL_NIX, *stored.environment_files))
     files = tuple(file_of(name, stored.files[name]) for name in names)
     request = Request(

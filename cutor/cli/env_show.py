@@ -84,8 +84,8 @@ def lines(detail: Detail, now: datetime) -> Iterator[str]:
     if one.private_to is not None:
         yield f"private to   {escape(one.private_to)} (`cache: false`)"
     yield f"derivation   {escape(one.derivation or UNKNOWN)}"
-    if one.closure_bytes is not None:
-        yield f"size         {about(one.closure_bytes)} in {one.closure_paths} store paths"
+    if one.closure_bytes is not None and one.closure_paths is not None:
+        yield f"size         {about(one.closure_bytes)} in {counted(one.closure_paths, 'store path')}"
     if detail.programs is not None:
         yield f"bash         {escape(detail.programs.bash)}"
     if (claim := detail.building) is not None:

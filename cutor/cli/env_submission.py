@@ -30,7 +30,7 @@ from cutor.model.limits import Policy, RequestedLimits
 from cutor.model.request import RUN_SCRIPT, Request, TestCase
 from cutor.model.result import Result
 from cutor.model.subjects import Address
-from cutor.model.units import about
+from cutor.model.units import about, counted
 from cutor.text import escape
 
 NOTHING: Final = "exit 0\n"
@@ -179,7 +179,7 @@ def print_facts(result: Result, built: EnvironmentBuilt | None, *more: tuple[str
     lines = [
         ("environment", result.environment.key + ("" if kept or result.environment.hit else " (of this try alone)")),
         ("derivation", result.environment.derivation),
-        ("size", "" if built is None else f"{about(built.closure_bytes)} in {len(built.closure)} store paths"),
+        ("size", "" if built is None else f"{about(built.closure_bytes)} in {counted(len(built.closure), 'store path')}"),
         ("built", f"no, {how}" if result.environment.hit else f"yes{took_s}"),
         ("submission", f"{result.tenant}/{result.id}"),
         *more,

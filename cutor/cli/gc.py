@@ -178,7 +178,7 @@ async def _collect(wanted: Wanted, wish: Wish, work: Work, wait_s: float, *, loc
                 local=local,
                 on_removed=lambda count: status.show(f"gave up {count} of {counted(total, 'environment')}"),
                 on_wait=lambda: status.show("waiting for builds that are at work"),
-                on_count=lambda count: status.show(f"deleted {count} paths"),
+                on_count=lambda count: status.show(f"deleted {counted(count, 'path')}"),
             )
 
 

@@ -16,7 +16,7 @@ from cutor.cli import interruption
 from cutor.cli.options import Wanted, data_option, examples, json_option, server_option
 from cutor.cli.output import print_json
 from cutor.errors import CutorError
-from cutor.model.units import about
+from cutor.model.units import about, counted
 from cutor.projections.rebuilds.client import order_rebuild
 from cutor.projections.status import lateness
 
@@ -133,8 +133,8 @@ def database_of(wanted: Wanted, data: Path | None) -> Path:
 
 def rate(messages: int, body_bytes: int, took_s: float | None) -> str:
     """Return what is in the views, and how fast it was folded; None: not all of it was."""
-    per_s = f" ({messages / took_s:,.0f}/s, {body_bytes / MIB / took_s:.1f} MiB/s)" if took_s else ""
-    return f"{messages:,} events, {body_bytes / MIB:.1f} MiB{per_s}"
+    per_s = f" ({messages / took_s:,.0f}/s, {about(round(body_bytes / took_s))}/s)" if took_s else ""
+    return f"{counted(messages, 'event')}, {about(body_bytes)}{per_s}"
 
 
 def _document(done: Done) -> dict[str, Any]:
@@ -191,7 +191,7 @@ class Shown:
         at = time.monotonic()
         self._began = self._began or at
         took_s = max(at - self._began, 0.001)
-        speed = f"{now.messages / took_s:,.0f}/s {now.body_bytes / MIB / took_s:.1f} MiB/s" if now.messages else ""
+        speed = f"{now.messages / took_s:,.0f}/s {about(round(now.body_bytes / took_s))}/s" if now.messages else ""
         self._show(f"{self._doing} {now.stream}", now.sequence, now.last, speed)
 
     def fetched(self, come: int, of: int) -> None:

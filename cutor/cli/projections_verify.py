@@ -16,6 +16,7 @@ from cutor.cli.options import Wanted, data_option, examples, json_option, server
 from cutor.cli.output import print_json
 from cutor.cli.projections_rebuild import Shown, database_of, rate
 from cutor.errors import DONE
+from cutor.model.units import counted
 from cutor.projections.errors import QueryUnavailable
 from cutor.projections.exports.client import fetch_snapshot
 from cutor.projections.status import lateness
@@ -70,7 +71,10 @@ def verify_command(wanted: Wanted, database: Path | None, scratch: Path | None, 
     else:
         rows, tables = sum(verified.comparison.rows.values()), len(verified.comparison.rows)
         folded = rate(verified.messages, verified.body_bytes, verified.folded_s)
-        click.echo(f"the views are what the streams say: {rows:,} rows of {tables} tables are equal; folded {folded}")
+        click.echo(
+            f"the views are what the streams say: {counted(rows, 'row')} of {counted(tables, 'table')} are equal; "
+            f"folded {folded}"
+        )
     if not wanted.json:
         for stream, first in verified.begins.items():
             click.echo(f"note: folded anew, {lateness(stream, first)}")
@@ -113,7 +117,7 @@ def _told(difference: Difference) -> str:
     at = f"{table} ({where})" if where else table
     used, folded = ("null" if value is None else escape(value) for value in (difference.used, difference.folded))
     if difference.column is None:
-        return f"{escape(at)} is there {used} times, by the streams {folded} times"
+        return f"{escape(at)}: there are {used} such rows, by the streams {folded}"
     return f"{escape(at)} has {difference.column} = {used}, by the streams {folded}"
 
 

@@ -14,6 +14,7 @@ from cutor.bus.connection import Bus
 from cutor.cli import interruption
 from cutor.cli.options import Seconds, Wanted, examples, json_option, server_option
 from cutor.cli.whole_file import check_output, write_whole
+from cutor.model.units import counted
 from cutor.projections.format import to_csv, to_json, to_text, waits
 from cutor.projections.queries.client import Table, query
 from cutor.projections.queries.questions import DEFAULT_ROWS, DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, MOST_ROWS, SQL_CHARACTERS
@@ -106,7 +107,7 @@ def _write(answer: Table, form: str, output: Path | None) -> None:
         text = to_text(answer, columns) if form == "table" else to_json(answer) if form == "json" else to_csv(answer)
         content = text.removesuffix("\n").encode(errors="backslashreplace") + b"\n"
     if answer.truncated and form in ("csv", "parquet"):
-        click.echo(f"note: the answer has more than these {len(answer.rows)} rows: ask for more with --rows", err=True)
+        click.echo(f"note: the answer has more than {counted(len(answer.rows), 'row')}: ask for more with --rows", err=True)
     if form in ("csv", "parquet"):
         for reason in waits(answer):
             click.echo(f"note: the views are not whole: {escape(reason)}", err=True)

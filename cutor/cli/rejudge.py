@@ -53,7 +53,8 @@ def command(
     """Submit requests that were judged before anew.
 
     Which ones: by their ids, or all for which each of --where, --label and --tenant holds, as far as the projector has come.
-    What has not ended yet is left out. Without --yes nothing is handed in: it is only said what would be, and what today's
+    What has not ended yet is left out, and so is what commands of `cutor env` handed in, which judges nothing: an ID or
+    `--label cutor=env-build` takes it. Without --yes nothing is handed in: it is only said what would be, and what today's
     limits would refuse.
 
     Each new submission has the same request, the old id in `caused_by`, the old labels and the label `rejudge=NAME`. Its id is

@@ -15,13 +15,13 @@ from cutor.bus.connection import Bus
 from cutor.cli import interruption
 from cutor.cli.options import Wanted, examples, json_option, server_option
 from cutor.cli.output import print_json
-from cutor.cli.projections_rebuild import MIB, Shown
+from cutor.cli.projections_rebuild import Shown
 from cutor.errors import INTERRUPTED
 from cutor.journal.replay import BeginningGone, Past, begins_late, check_reached, lines, span_of, spans_of
 from cutor.model.errors import InvalidRequest
 from cutor.model.moments import Place, parse_place
 from cutor.model.subjects import ENVIRONMENTS, EVENTS, check_address
-from cutor.model.units import counted
+from cutor.model.units import about, counted
 from cutor.projections.archive.sealed import Sealed
 from cutor.text import escape
 
@@ -237,7 +237,7 @@ def _say(path: Path, folded: Folded, took_s: float) -> None:
     for part in folded.parts:
         span = f", {part.first_sequence} to {part.last_sequence}, the last of {part.last_time} UTC" if part.messages else ""
         click.echo(f"{part.stream}: {counted(part.messages, 'message')}{span}")
-    click.echo(f"{path}: {path.stat().st_size / MIB:.1f} MiB in {took_s:.1f} s")
+    click.echo(f"{path}: {about(path.stat().st_size)} in {took_s:.1f} s")
     if folded.begun_before:
         many = f"{counted(folded.begun_before_messages, 'message')} of {counted(folded.begun_before, 'submission')}"
         click.echo(

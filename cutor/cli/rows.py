@@ -98,7 +98,7 @@ def excerpt(printed: Output, *, tail: bool) -> str:
     missing += ["the rest was not kept"] if printed.truncated else []
     if not missing:
         return "\n".join(kept)
-    note = f"… {', '.join(missing)}, {printed.bytes_total} bytes in all"
+    note = f"… {', '.join(missing)}, {counted(printed.bytes_total, 'byte')} in all"
     return "\n".join([note, *kept] if tail else [*kept, note])
 
 

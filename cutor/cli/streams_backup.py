@@ -18,6 +18,7 @@ from cutor.cli.output import StatusLine, print_json
 from cutor.errors import INTERRUPTED, CutorError
 from cutor.journal import backup
 from cutor.journal.redelivery import Redelivered, describe, redeliver
+from cutor.model.units import about, counted
 
 
 class RestoreInterrupted(CutorError):
@@ -157,13 +158,9 @@ class _Progress:
         if stream != self._stream:
             self._stream, self._since = stream, time.monotonic()
         took_s = time.monotonic() - self._since
-        rate = f", {_megabytes(done_bytes / took_s)}/s" if took_s > 1 else ""
-        of = "" if total_bytes is None else f" of {_megabytes(total_bytes)}"
-        self._line.show(f"{self._doing} {stream}: {_megabytes(done_bytes)}{of}{rate}")
-
-
-def _megabytes(count: float) -> str:
-    return f"{count / (1 << 20):.1f} MiB"
+        rate = f", {about(round(done_bytes / took_s))}/s" if took_s > 1 else ""
+        of = "" if total_bytes is None else f" of {about(total_bytes)}"
+        self._line.show(f"{self._doing} {stream}: {about(done_bytes)}{of}{rate}")
 
 
 def _print(wanted: Wanted, directory: Path, manifest: Manifest, took_s: float) -> None:
@@ -172,9 +169,9 @@ def _print(wanted: Wanted, directory: Path, manifest: Manifest, took_s: float) -
         return
     for one in manifest.streams:
         last = f", up to sequence {one.last_sequence}" if one.messages else ""
-        click.echo(f"{one.name}: {one.messages} messages{last}, {_megabytes(one.size_bytes)}")
+        click.echo(f"{one.name}: {counted(one.messages, 'message')}{last}, {about(one.size_bytes)}")
     total = sum(one.size_bytes for one in manifest.streams)
-    click.echo(f"{directory}: {_megabytes(total)} in {took_s:.1f} s, taken at {manifest.made_at}")
+    click.echo(f"{directory}: {about(total)} in {took_s:.1f} s, taken at {manifest.made_at}")
 
 
 def _document(directory: Path, manifest: Manifest, took_s: float) -> dict[str, Any]:

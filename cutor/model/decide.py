@@ -31,6 +31,7 @@ from cutor.model.events import (
 )
 from cutor.model.state import STEP_OF_ROLE, Submission, continues, next_stage
 from cutor.model.subjects import Address, message_id, submitted_message_id
+from cutor.model.units import counted
 
 REASON_CHARACTERS: Final = 1000
 """Most of what an event says that stands in the message of another one."""
@@ -78,7 +79,7 @@ def decide_step(state: Submission, role: Role, sequence: int, *, worker: str, to
     if state.environment_losses > max_leases:
         return Park(_parked(state, role, _losses(state)))
     if taken >= max_leases + state.environment_losses:
-        return Park(_parked(state, role, f"{taken} {role} leases ended without a result"))
+        return Park(_parked(state, role, f"{counted(taken, f'{role} lease')} ended without a result"))
     return TakeLease(Leased(lease=Lease(role=role, worker=worker, token=token, number=taken + 1)))
 
 
@@ -108,12 +109,12 @@ def decide_fault(state: Submission, lease: Lease, *, reason: str, max_leases: in
     """Return whether a fault of cutor's own in a step parks the submission; None where the step is to be retried."""
     if not holds(state, lease) or lease.number < max_leases + state.environment_losses:
         return None
-    return Park(_parked(state, lease.role, f"{lease.number} {lease.role} leases failed; the last: {reason}"))
+    return Park(_parked(state, lease.role, f"{counted(lease.number, f'{lease.role} lease')} failed; the last: {reason}"))
 
 
 def _losses(state: Submission) -> str:
     """Return how often the environment was lost, and what the newest loss says was missing, and why."""
-    told = f"the environment was lost {state.environment_losses} times between build and run"
+    told = f"the environment was lost {counted(state.environment_losses, 'time')} between build and run"
     missing = state.lost_missing
     if not missing:
         return told

@@ -21,7 +21,7 @@ from cutor.model.large_numbers import decode_request
 from cutor.model.limits import RequestedLimits, stored_limits
 from cutor.model.outcome import Compare
 from cutor.model.quoting import visible
-from cutor.model.subjects import Address
+from cutor.model.subjects import DEFAULT_TENANT, Address
 
 SHELL_NIX: Final = "shell.nix"
 COMPILE_SCRIPT: Final = "cutor-compile.sh"
@@ -65,7 +65,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """one at least; the run script runs once for each"""
     id: str | None = None
     """the idempotency key: the same id and body is the same submission; made up where there is none"""
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
     """must be declared in the stack's configuration"""
     environment_files: tuple[str, ...] = ()
     """names of files that `shell.nix` imports: they go to the build and into the environment's key"""

@@ -62,8 +62,7 @@ def check(request: ValidRequest, policy: Policy) -> None:
     Raises `InvalidRequest` that names field, value, bound and unit.
     """
     bounds = policy.bounds
-    if request.address.tenant not in policy.tenants:
-        raise InvalidRequest(f"tenant {request.address.tenant!r} is not declared; this stack has: {_some(policy.tenants)}")
+    check_tenant(request.address.tenant, policy)
     check_counts(len(request.files), len(request.test_cases), bounds)
     _check_files(request.files, bounds)
     _check_environment_files(request.environment_files, request.files)
@@ -75,9 +74,15 @@ def check(request: ValidRequest, policy: Policy) -> None:
     _check_names(request.files)
 
 
-def _some(tenants: Iterable[str]) -> str:
-    """Return the names of the first few tenants, and how many more there are."""
-    names = sorted(tenants)
+def check_tenant(tenant: str, policy: Policy) -> None:
+    """Raise `InvalidRequest` for a tenant that the policy does not declare."""
+    if tenant not in policy.tenants:
+        raise InvalidRequest(f"tenant {tenant!r} is not declared; this stack has: {some_tenants(policy)}")
+
+
+def some_tenants(policy: Policy) -> str:
+    """Return the names of the first few declared tenants, and how many more there are."""
+    names = sorted(policy.tenants)
     more = len(names) - SHOWN_TENANTS
     return ", ".join(names[:SHOWN_TENANTS]) + (f" and {more} more" if more > 0 else "")
 

@@ -16,6 +16,8 @@ PARKED: Final = "PARKED"
 DEADLETTERS: Final = "DEADLETTERS"
 POLICY_SUBJECT: Final = "cutor.stack.policy"
 
+DEFAULT_TENANT: Final = "default"
+"""Whose a submission is that names no tenant."""
 TENANT: Final = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 SUBMISSION_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 

@@ -18,6 +18,7 @@ from cutor.model.catalogue import KEY_PREFIX, Entry
 from cutor.model.quoting import shown
 from cutor.model.state import TERMINAL
 from cutor.model.subjects import ENVIRONMENTS, EVENTS
+from cutor.model.units import counted
 from cutor.projections.queries.client import Table, query
 from cutor.projections.queries.questions import MOST_ROWS
 
@@ -208,7 +209,9 @@ class Catalogue:
                 return
             if loop.time() > deadline:
                 stream, number = max(behind.items(), key=lambda item: item[1])
-                raise ViewsBehind(f"the projector is {number} messages of {stream} behind: try again, its log says more")
+                raise ViewsBehind(
+                    f"the projector is {counted(number, 'message')} of {stream} behind: try again, its log says more"
+                )
             await asyncio.sleep(PAUSE_S)
 
 

@@ -18,6 +18,7 @@ from cutor.errors import REFUSED, CutorError
 from cutor.journal.errors import SubmissionConflict
 from cutor.journal.journal import Journal
 from cutor.journal.stack_policy import read_policy
+from cutor.model import catalogue
 from cutor.model.errors import InvalidRequest
 from cutor.model.limits import Policy
 from cutor.model.rejudgement import LABEL, Rejudged, labelled, rejudged_id
@@ -65,10 +66,15 @@ class Rejudging:
     async def select(self, where: str | None, labels: Mapping[str, str], tenant: str | None) -> list[Address]:
         """Return the submissions for which all of this holds, in the order of the log, as far as the views have come.
 
-        ``where`` is a condition in SQL over the view ``submissions``. Those of this re-judging itself are left out. Raises
-        `QueryError`, `QueryTimeout`, `QueryUnavailable`, `TooManySelected`.
+        ``where`` is a condition in SQL over the view ``submissions``. Those of this re-judging itself are left out, and those
+        that commands of `cutor env` handed in, which judge nothing, unless ``labels`` has theirs. Raises `QueryError`,
+        `QueryTimeout`, `QueryUnavailable`, `TooManySelected`.
         """
         conditions, values = ["labels[$of_label] IS DISTINCT FROM $of_name"], {"of_label": LABEL, "of_name": self.name}
+        if catalogue.LABEL not in labels:
+            names = ", ".join(f"$purpose{number}" for number in range(len(catalogue.PURPOSES)))
+            conditions.append(f"coalesce(labels[$of_purpose] NOT IN ({names}), TRUE)")
+            values |= {"of_purpose": catalogue.LABEL, **{f"purpose{n}": one for n, one in enumerate(catalogue.PURPOSES)}}
         if where is not None:
             conditions.append(f"(\n{where}\n)")  # whoever wrote it may read all that the answer could have
         if tenant is not None:

@@ -191,7 +191,7 @@ def _omissions(facts: Facts, scope: Scope) -> Iterator[str]:
     for gap in facts.gaps:
         yield f"{counted(gap.messages, 'message')} of {gap.stream} that the server lost: the views were made without."
     if unended := facts.count_of(None):
-        yield f"Times to the end of {count(unended)} submissions: they had not ended."
+        yield f"Times to the end of {counted(unended, 'submission')} that had not ended."
     yield "Submissions that were cancelled, rejected or parked, where times to the end are shown."
     yield "Stages of attempts that came to nothing, everywhere but in the leases of workers."
     for shown, of, things in (

@@ -84,7 +84,7 @@ class Poison:
     async def _end(self, delivery: Delivery, bug: Exception, seen: int) -> None:
         """Park the submission where its log lets that be decided; else end the delivery, of which a dead letter tells."""
         text = " ".join(f"{type(bug).__name__}: {bug}".split())[:REASON_LENGTH]
-        reason = f"{seen} deliveries to a {self._role} failed; the last by a bug: {text}"
+        reason = f"{seen} {'delivery' if seen == 1 else 'deliveries'} to a {self._role} failed; the last by a bug: {text}"
         log.critical("%s: %s; it is not tried again", delivery.stored.subject, reason, exc_info=bug)
         try:
             settled = await self._settle(delivery, reason)

@@ -13,6 +13,7 @@ from aiodocker.exceptions import DockerError
 
 from cutor.config import Surroundings
 from cutor.installation import ROOT, image_note
+from cutor.model.units import counted
 from cutor.setup import base_image, child_image, engine, package_set, purge, volumes, warm
 from cutor.setup.console import SetupError, cache_directory, say
 from cutor.setup.docker_api import OWNER, sweep, volume_labels
@@ -47,7 +48,7 @@ async def _set_up(*, refresh: bool) -> None:
     await engine.ensure()
     async with Docker() as docker:
         if left := await sweep(docker):
-            say(f"removed {left} containers that a killed set-up left behind")
+            say(f"removed {counted(left, 'container')} that a killed set-up left behind")
         base = await base_image.ensure(docker, refresh=refresh)
         await child_image.ensure(docker, ROOT, base, image_note(Surroundings.read().state_home))
         await volumes.ensure(docker)

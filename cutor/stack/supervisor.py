@@ -28,6 +28,7 @@ from cutor.containers.connecting import connected
 from cutor.containers.errors import ContainerError
 from cutor.errors import CutorError
 from cutor.journal.stack_policy import publish_policy
+from cutor.model.units import counted
 from cutor.private_files import write_privately
 from cutor.stack import current, images, restoring, streams
 from cutor.stack.data import DataDirectory, command_for
@@ -212,7 +213,7 @@ class Supervisor:
 
     async def _sweep_former(self, engine: Engine, instance: str) -> None:
         if removed := await remove_containers(engine, instance, self._data.path, within_s=FORMER_SWEEP_S):
-            self._say(f"removed {removed} containers that a former life of this stack left behind")
+            self._say(f"removed {counted(removed, 'container')} that a former life of this stack left behind")
         self._left_behind = False
 
     async def _sweep_without_need(self, instance: str) -> None:

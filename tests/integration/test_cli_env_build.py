@@ -254,6 +254,9 @@ def test_refreshing_says_where_nothing_changed_and_what_it_cannot_refresh(stack:
     done = stack.cutor("env", "refresh", key)
     assert done.returncode == 0, done.stderr
     assert "\nbefore      the same derivation\n" in done.stdout.decode()
+    said = one_line(plain(stack.cutor("env", "refresh", key, "--tenant", "nobody")), 2)
+    assert "tenant 'nobody' is not declared; this stack has: default" in said
+    assert stack.cutor("env", "refresh", key, "--tenant", "default").returncode == 0
     assert "no key of an environment" in one_line(plain(stack.cutor("env", "refresh", "xyz")), 2)
     assert "no environment has a key" in one_line(plain(stack.cutor("env", "refresh", "0" * 20)), 2)
     (directory / "versions.nix").write_text('{ TOKEN = "of one alone"; }')

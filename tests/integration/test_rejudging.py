@@ -16,6 +16,7 @@ from cutor import Client
 from cutor.bus.connection import Bus
 from cutor.journal.journal import Journal
 from cutor.journal.stack_policy import publish_policy
+from cutor.model.catalogue import PURPOSES
 from cutor.model.limits import Bounds, Policy
 from cutor.model.rejudgement import Rejudged
 from cutor.model.subjects import BODIES, EVENTS, Address
@@ -120,6 +121,20 @@ async def test_what_is_chosen_is_handed_in_once_and_compared(court: Court) -> No
     await until(court.journal.bus, "SELECT count(*) FROM rejudgements WHERE name = 'n' AND NOT changed", 3)
     labels = (await court.journal.known(Address("default", "b1-rejudge-n"))).request.labels
     assert labels == {"course": "b", "rejudge": "n"} | HOSTILE
+
+
+async def test_what_was_handed_in_for_its_environment_alone_is_left_out(court: Court) -> None:
+    """As `cutor env build` does it, with the labels of a course; a label of a user's own that is called so means nothing."""
+    await court.submit("judged", labels={"course": "a"})
+    await court.submit("own", labels={"course": "a", "cutor": "mine"})
+    for purpose in PURPOSES:
+        await court.submit(f"{purpose}-1", labels={"course": "a", "cutor": purpose})
+    await court.projected()
+    assert acted(await court.rejudge("n", labels={"course": "a"}, plan=True)) == {"judged": "planned", "own": "planned"}
+    assert acted(await court.rejudge("n", where="TRUE", plan=True)) == {"judged": "planned", "own": "planned"}
+    assert acted(await court.rejudge("n", "env-build-1", plan=True)) == {"env-build-1": "planned"}
+    named = await court.rejudge("n", labels={"course": "a", "cutor": "env-build"}, plan=True)
+    assert acted(named) == {"env-build-1": "planned"}
 
 
 async def test_hostile_labels_and_conditions_choose_and_do_nothing_else(court: Court) -> None:

@@ -68,5 +68,7 @@ async def check_projector(bus: Bus) -> Finding:
     seen = int(answer.rows[0][0] or 0)
     behind = int((await bus.stream_info(EVENTS))["state"]["last_seq"]) - seen
     if behind > LAG_WARNING_EVENTS:
-        return warn("projector", f"{behind} events behind the stream", "it catches up by itself; its log says why if not")
+        return warn(
+            "projector", f"{counted(behind, 'event')} behind the stream", "it catches up by itself; its log says why if not"
+        )
     return ok("projector", f"answers; its views hold the events up to sequence {seen}")

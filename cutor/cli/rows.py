@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -15,6 +16,8 @@ EXCERPT_LINES: Final = 20
 """Lines that are shown of an output; the others are counted."""
 LINE_CHARACTERS: Final = 400
 """Of a line that are shown; of a longer one its size is told."""
+SKIPPED_ROWS: Final = 10
+"""Rows of test cases that were skipped, and have names; those behind them share one."""
 UNKNOWN: Final = "\N{EN DASH}"
 MIB: Final = 1 << 20
 """Bytes of a MiB."""
@@ -40,15 +43,31 @@ def rows(result: Result) -> list[Row]:
 
 
 def _runs(stages: Sequence[Stage]) -> Iterator[Row]:
-    """Yield a row a test case; those at the end that were skipped share one."""
+    """Yield a row a test case; of those at the end that were skipped, who has a name has one, and the others share some."""
     ran = len(stages)
     while ran and stages[ran - 1].outcome == "SKIPPED":
         ran -= 1
     for number, stage in enumerate(stages[:ran], 1):
-        yield _row(f"run {number}" + (f" {escape(stage.name)}" if stage.name else ""), stage)
-    if ran < len(stages):
-        span = f"run {ran + 1}" if ran + 1 == len(stages) else f"run {ran + 1}…{len(stages)}"
+        yield _row(_run(number, stage), stage)
+    yield from _skipped(stages, ran)
+
+
+def _skipped(stages: Sequence[Stage], first: int) -> Iterator[Row]:
+    """Yield rows of the test cases from ``first`` on, none of which was run; behind `SKIPPED_ROWS` the rest share one."""
+    for shown in itertools.count():
+        if first >= len(stages):
+            return
+        last, all_share = first, shown >= SKIPPED_ROWS
+        if all_share or not stages[first].name:
+            while last + 1 < len(stages) and (all_share or not stages[last + 1].name):
+                last += 1
+        span = _run(first + 1, stages[first]) if first == last else f"run {first + 1}…{last + 1}"
         yield Row(span, "SKIPPED", "", "", "", "", "", "")
+        first = last + 1
+
+
+def _run(number: int, stage: Stage) -> str:
+    return f"run {number}" + (f" {escape(stage.name)}" if stage.name else "")
 
 
 def _row(name: str, stage: Stage) -> Row:

@@ -94,7 +94,7 @@ def test_show_tells_all_about_one(garbled: User) -> None:
     second = garbled.cutor("dead-letters", "show", "2").stdout
     assert "subject     cutor.ev.default.a\\x1b[2J.cancelled" in second
     assert '    "reason":"\\x1b[31m"}' in second
-    assert "180 lines below, 3900 bytes in all" in second
+    assert "180 lines below, 3,900 bytes in all" in second
     assert "\x1b" not in second
     document = json.loads(garbled.cutor("dead-letters", "show", "1", "--json").stdout)
     assert (document["reason"], document["body"]["encoding"]) == ("not UTF-8", "base64")

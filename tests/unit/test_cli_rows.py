@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from cutor.cli.render import print_result
-from cutor.cli.rows import EXCERPT_LINES, LINE_CHARACTERS, UNKNOWN, excerpt, rows
+from cutor.cli.rows import EXCERPT_LINES, LINE_CHARACTERS, SKIPPED_ROWS, UNKNOWN, excerpt, rows
 from cutor.model.events import Output, Signal, Stage, output
 from cutor.model.result import Result
 from cutor.model.state import Attempts
@@ -48,6 +48,18 @@ def test_skipped_test_cases_share_a_row() -> None:
     shown = rows(result(Stage(outcome="RE", exit_code=1), *[skipped] * 999))
     assert [(row.stage, row.outcome) for row in shown[1:]] == [("run 1", "RE"), ("run 2…1000", "SKIPPED")]
     assert [row.stage for row in rows(result(skipped))[1:]] == ["run 1"]
+
+
+def test_skipped_test_cases_that_have_names_show_them() -> None:
+    def stages(*names: str | None) -> list[str]:
+        return [
+            row.stage for row in rows(result(Stage(outcome="WA"), *(Stage(outcome="SKIPPED", name=name) for name in names)))
+        ]
+
+    assert stages("small", "\x1b[2Jlarge")[2:] == ["run 2 small", "run 3 \\x1b[2Jlarge"]
+    assert stages(None, None, "odd", None)[2:] == ["run 2…3", "run 4 odd", "run 5"]
+    many = stages(*(f"case {number}" for number in range(1000)))[2:]
+    assert (len(many), many[0], many[-1]) == (SKIPPED_ROWS + 1, "run 2 case 0", f"run {SKIPPED_ROWS + 2}…1001")
 
 
 def test_unknown_is_not_zero() -> None:
@@ -93,7 +105,7 @@ def test_bytes_that_are_no_text_are_shown_as_escapes() -> None:
 
 
 def test_a_truncated_output_says_how_much_there_was() -> None:
-    assert excerpt(output(b"abc", 1000), tail=False) == "abc\n… the rest was not kept, 1000 bytes in all"
+    assert excerpt(output(b"abc", 1000), tail=False) == "abc\n… the rest was not kept, 1,000 bytes in all"
 
 
 NOW = datetime(2026, 1, 31, 12, 3, 20, tzinfo=UTC)

@@ -16,6 +16,7 @@ THINGS = (
 NUMBER = re.compile(rf"{{(?![A-Z_]+}})[^{{}}]*}} (?:[a-z]+ )?(?:{'|'.join(THINGS)})s\b(?! already)")
 SIZE = re.compile(r"{[^{}]*:,?\.\df} [KMG]iB")
 KNOWN = {
+    'return f"{escape(at)}: there are {used} such rows, by the streams {folded}"': "two numbers, as text",
     'return UNKNOWN if peak_bytes is None else f"{peak_bytes / MIB:.1f} MiB"': "a column of one unit",
     'return f"{machine.memory_bytes / GIB:.1f} GiB"': "what a machine has",
     'raise TooManySelected(f"more than {SELECTED_AT_MOST:,} submissions are selected: narrow the choice")': "a bound",

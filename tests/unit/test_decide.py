@@ -116,7 +116,7 @@ def test_leases_of_a_role_are_bounded_whatever_becomes_of_each(max_leases: int) 
 def test_environments_lost_again_and_again_park() -> None:
     decided = step("builder", *RUNNING, LOST, max_leases=0)
     assert isinstance(decided, Park)
-    assert decided.event.message == "the environment was lost 1 times between build and run; the last: /nix/store/y"
+    assert decided.event.message == "the environment was lost 1 time between build and run; the last: /nix/store/y"
 
 
 def test_what_a_loss_says_is_cut_in_the_message() -> None:
@@ -250,7 +250,7 @@ def test_the_last_lease_that_fails_parks_with_the_reason() -> None:
     assert decide_fault(state, lease("runner"), reason="no nsjail", max_leases=2) is None
     parked = decide_fault(state, lease("runner"), reason="no nsjail", max_leases=1)
     assert parked is not None
-    assert (parked.event.message, parked.event.stage) == ("1 runner leases failed; the last: no nsjail", "run")
+    assert (parked.event.message, parked.event.stage) == ("1 runner lease failed; the last: no nsjail", "run")
 
 
 def test_a_lost_lease_that_fails_parks_nothing() -> None:

@@ -35,13 +35,13 @@ from tests.docs.snippets import (
     ROOT,
     SNAPSHOTS,
     START,
-    on_another_port,
     run,
     script_of,
     snippets,
 )
 from tests.live_stack import EXAMPLES, Stack, surroundings
 from tests.parking import park
+from tests.ports import free_port
 from tests.stores import write_config
 
 
@@ -79,9 +79,15 @@ def test_roles_by_themselves_on_a_server_of_ones_own(tmp_path: Path) -> None:
     [settings] = snippets(OWN_NATS, "toml")
     archive = tmp_path / "archive"
     config.write_text(f'{settings.text}\n[archive]\ndirectory = "{archive}"\n')
-    script = on_another_port(script_of(OWN_NATS), tmp_path)
-    end = "trap 'kill $(jobs -p) && wait' EXIT"
-    done = run(f"{end}\n{script}\nuntil [ -e {archive}/mark ]; do sleep 0.2; done", environment)
+    copied, away = "cp -r deploy/nats ~/cutor-nats\n", "kill $(jobs -p); wait\nunset CUTOR_SERVER"
+    script, port = script_of(OWN_NATS), str(free_port())
+    assert (script.count(copied), script.count(away)) == (1, 1)
+    script = script.replace("4222", port).replace(copied, f"{copied}sed -i s/4222/{port}/ ~/cutor-nats/*.conf\n")
+    script = script.replace(away, f"until [ -e {archive}/mark ]; do sleep 0.2; done\n{away}")
+    home = tmp_path / "a home"
+    home.mkdir()
+    end = "trap 'kill $(jobs -p) 2> /dev/null && wait || true' EXIT"
+    done = run(f"{end}\n{script}", environment | {"HOME": str(home)})
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "batch/own-user OK" in done.stdout
     assert "does not let the user" not in done.stderr
@@ -89,6 +95,7 @@ def test_roles_by_themselves_on_a_server_of_ones_own(tmp_path: Path) -> None:
     assert "publish limits: none are published yet" in done.stdout
     assert "FAIL" not in done.stdout
     assert "(2 rows)" in done.stdout
+    assert [*home.iterdir()] == [], "what the page made is gone"
     assert not (tmp_path / "XDG_STATE_HOME" / "cutor" / "current.json").exists()
 
 

@@ -9,7 +9,14 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
 from cutor.cli.options import examples
 
-SHELLS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+
+class Fish(FishComplete):
+    """click's script for fish, which takes a description for its end where that has a comma."""
+
+    source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
+
+
+SHELLS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": Fish}
 
 
 @click.command(

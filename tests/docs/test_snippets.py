@@ -260,16 +260,19 @@ def test_a_cluster_of_three_and_many_hosts(tmp_path: Path) -> None:
     shutil.rmtree(copy.home / "secrets")
     *commands, _ = snippets(CLUSTER, "sh")  # the last is for a cluster without streams: test_howto_cluster.py
     script = "".join(one.text for one in commands)
-    script += 'export CUTOR_SERVER="$(cat $secrets/analyst.url)"\n' + snippets(MANY_HOSTS, "sh")[-1].text
-    script = script.replace("$PWD/deploy/nats/cluster", str(copy.home)).replace("deploy/nats/cluster", str(copy.home))
-    script = script.replace("make-secrets ./secrets", f"make-secrets {tmp_path}/three-machines")
-    done = run(f"trap 'kill $(jobs -p) && wait' EXIT\n{script}", environment)
+    copied, away = "cp -r deploy/nats/cluster ~/cutor-cluster\n", "kill $(jobs -p); wait\n"
+    assert (script.count(copied), script.count(away)) == (1, 1)
+    asked = 'export CUTOR_SERVER="$(cat "$secrets/analyst.url")"\n' + snippets(MANY_HOSTS, "sh")[-1].text
+    script = script.replace(copied, "").replace(away, f"{asked}{away}").replace("~/cutor-cluster", str(copy.home))
+    script = script.replace("~/cutor-secrets", f"{tmp_path}/three-machines")
+    done = run(f"trap 'kill $(jobs -p) 2> /dev/null && wait || true' EXIT\n{script}", environment)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "(2 rows)" in done.stdout
     assert "FAIL" not in done.stdout, done.stdout
     assert "nats3.example.org:4222" in (tmp_path / "three-machines" / "admin.url").read_text()
     assert "copies" in done.stdout
     assert secrets.exists() == before, "the page makes its secrets in the copy"
+    assert not copy.home.exists(), "what the page made is gone"
 
 
 def test_the_refusal_that_the_page_on_clusters_shows(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -108,9 +107,7 @@ def _print_indented(out: Console, text: str, *, first: str = "", indent: str = "
 
 def _notes(result: Result) -> Iterable[str]:
     """Yield the messages of stages, each with its stage, and the submission's own where no stage says the same."""
-    runs = itertools.count(1)
-    named = [(f"run {next(runs)}" if kind == "run" else kind, stage) for kind, stage in stages_of(result)]
-    said = [(name, stage.message) for name, stage in named if stage.message and stage.outcome != "OK"]
+    said = [(name, stage.message) for name, stage in stages_of(result) if stage.message and stage.outcome != "OK"]
     if result.message and result.message not in (message for _, message in said):
         yield escape(result.message, keep="\n")
     for name, message in said:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from cutor.model.events import Output, Stage
-from cutor.model.result import Result, stages_of
+from cutor.model.limits import STAGE_KINDS, StageKind, of_stage
+from cutor.model.result import Result, StageOrStages
 from cutor.model.units import counted
 from cutor.text import escape
 
@@ -38,21 +39,27 @@ class Row(NamedTuple):
 
 def rows(result: Result) -> list[Row]:
     """Return the rows of a result in the order of its stages."""
-    known = [_row(kind, stage) for kind, stage in stages_of(result) if kind != "run"]
-    return [*known, *_runs(result.run)]
+    return [row for kind in STAGE_KINDS for row in _rows(kind, of_stage(result, kind))]
 
 
-def _runs(stages: Sequence[Stage]) -> Iterator[Row]:
+def _rows(kind: StageKind, found: StageOrStages) -> Iterator[Row]:
+    if isinstance(found, Stage):
+        yield _row(kind, found)
+    elif found is not None:
+        yield from _numbered(kind, found)
+
+
+def _numbered(kind: StageKind, stages: Sequence[Stage]) -> Iterator[Row]:
     """Yield a row a test case; of those at the end that were skipped, who has a name has one, and the others share some."""
     ran = len(stages)
     while ran and stages[ran - 1].outcome == "SKIPPED":
         ran -= 1
     for number, stage in enumerate(stages[:ran], 1):
-        yield _row(_run(number, stage), stage)
-    yield from _skipped(stages, ran)
+        yield _row(_name(kind, number, stage), stage)
+    yield from _skipped(kind, stages, ran)
 
 
-def _skipped(stages: Sequence[Stage], first: int) -> Iterator[Row]:
+def _skipped(kind: StageKind, stages: Sequence[Stage], first: int) -> Iterator[Row]:
     """Yield rows of the test cases from ``first`` on, none of which was run; behind `SKIPPED_ROWS` the rest share one."""
     for shown in itertools.count():
         if first >= len(stages):
@@ -61,13 +68,13 @@ def _skipped(stages: Sequence[Stage], first: int) -> Iterator[Row]:
         if all_share or not stages[first].name:
             while last + 1 < len(stages) and (all_share or not stages[last + 1].name):
                 last += 1
-        span = _run(first + 1, stages[first]) if first == last else f"run {first + 1}…{last + 1}"
+        span = _name(kind, first + 1, stages[first]) if first == last else f"{kind} {first + 1}…{last + 1}"
         yield Row(span, "SKIPPED", "", "", "", "", "", "")
         first = last + 1
 
 
-def _run(number: int, stage: Stage) -> str:
-    return f"run {number}" + (f" {escape(stage.name)}" if stage.name else "")
+def _name(kind: StageKind, number: int, stage: Stage) -> str:
+    return f"{kind} {number}" + (f" {escape(stage.name)}" if stage.name else "")
 
 
 def _row(name: str, stage: Stage) -> Row:

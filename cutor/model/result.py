@@ -12,6 +12,9 @@ from cutor.model.limits import STAGE_KINDS, StageKind, of_stage
 from cutor.model.outcome import SubmissionOutcome
 from cutor.model.state import Attempts, Status, Submission
 
+StageOrStages = Stage | tuple[Stage, ...] | None
+"""What a result has of a kind of stage: one, or null; or one for each test case."""
+
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is known of a submission. ``run`` has one stage a test case once the submission has ended."""
@@ -69,12 +72,14 @@ def result(state: Submission) -> Result:
     )
 
 
-def stages_of(document: Result) -> Iterator[tuple[StageKind, Stage]]:
-    """Yield the stages that there are in a result, in their order, each with its kind; of runs one for each test case."""
+def stages_of(document: Result) -> Iterator[tuple[str, Stage]]:
+    """Yield the stages of a result, in their order, each with its name: ``run 1`` where a kind may have several."""
     for kind in STAGE_KINDS:
-        found: Stage | tuple[Stage, ...] | None = of_stage(document, kind)
-        if found is not None:
-            yield from ((kind, stage) for stage in (found if isinstance(found, tuple) else (found,)))
+        found: StageOrStages = of_stage(document, kind)
+        if isinstance(found, Stage):
+            yield kind, found
+        else:
+            yield from ((f"{kind} {number}", stage) for number, stage in enumerate(found or (), 1))
 
 
 def _or_stopped(state: Submission, kind: StageKind, known: Stage | None) -> Stage | None:

@@ -1,5 +1,7 @@
 """Short ways to write histories in tests: events with sequences and times, given / when / then."""
 
+from typing import Any
+
 import msgspec
 
 from cutor.model.content import pack
@@ -19,6 +21,7 @@ from cutor.model.events import (
     Submitted,
 )
 from cutor.model.outcome import StageOutcome, SubmissionOutcome
+from cutor.model.result import Result, result
 from cutor.model.state import Stamp, Submission, fold
 from cutor.model.subjects import Address
 
@@ -64,3 +67,9 @@ def after(*events: Event) -> Submission:
     state = fold(ADDRESS, stamped)
     assert state is not None
     return state
+
+
+def ended(**fields: Any) -> Result:
+    """Return the result of a submission that ended well, with other values in some of its fields."""
+    known = result(after(*RUNNING, ran(0, "OK"), finished()))
+    return msgspec.structs.replace(known, **fields)

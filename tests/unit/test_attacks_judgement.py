@@ -15,30 +15,14 @@ from tests.attacks.attack import Attack, Kill, generated
 from tests.attacks.campaign import Verdict, load_attacks
 from tests.attacks.judgement import differences, expected, got, repeated
 from tests.attacks.neighbours import NEIGHBOURS
+from tests.unit.histories import ended
 
 OK = Stage(outcome="OK", exit_code=0, stdout=Output(data="refused\n", bytes_total=8))
 MLE = Stage(outcome="MLE", signal=Signal(number=9, name="SIGKILL"), wall_time_ms=20)
 
 
 def result(**more: Any) -> Result:
-    known: dict[str, Any] = {
-        "id": "x",
-        "tenant": "default",
-        "status": "FINISHED",
-        "outcome": "OK",
-        "dependencies": Stage(outcome="OK"),
-        "compile": None,
-        "run": (OK,),
-        "environment": None,
-        "attempts": Attempts(builder=1, runner=1),
-        "caused_by": None,
-        "labels": {},
-        "submitted_at": "2026",
-        "finished_at": "2026",
-        "cleaned_at": "2026",
-        "message": None,
-    }
-    return Result(**known | more)
+    return ended(**{"run": (OK,), "cleaned_at": "2026", **more})
 
 
 def attack(**more: Any) -> Attack:

@@ -10,27 +10,12 @@ from cutor.cli.render import print_result
 from cutor.cli.rows import EXCERPT_LINES, LINE_CHARACTERS, SKIPPED_ROWS, UNKNOWN, excerpt, rows
 from cutor.model.events import Output, Signal, Stage, output
 from cutor.model.result import Result
-from cutor.model.state import Attempts
+from tests.unit.histories import ended
 
 
 def result(*runs: Stage, compile_stage: Stage | None = None) -> Result:
-    return Result(
-        id="s1",
-        tenant="default",
-        status="FINISHED",
-        outcome="OK",
-        dependencies=Stage(outcome="OK", exit_code=0, wall_time_ms=3),
-        compile=compile_stage,
-        run=runs,
-        environment=None,
-        attempts=Attempts(),
-        caused_by=None,
-        labels={},
-        submitted_at="",
-        finished_at=None,
-        cleaned_at=None,
-        message=None,
-    )
+    built = Stage(outcome="OK", exit_code=0, wall_time_ms=3)
+    return ended(dependencies=built, compile=compile_stage, run=runs, environment=None, submitted_at="", finished_at=None)
 
 
 def test_a_row_a_stage_in_order() -> None:

@@ -44,11 +44,10 @@ def check_limits(shown: ShownLimits, config: Config, machine: Machine) -> list[F
 
 def check_wall_time(stages: LimitPolicies, *, build_cpus: int) -> Finding:
     """Check that a stage which may use its CPU time has the wall time for it, also where it has to share a CPU."""
-    cpus = {"dependencies": build_cpus, "compile": Resources.cpus, "run": Resources.cpus}
     short: list[tuple[str, int]] = []
     for kind in STAGE_KINDS:
         limit = of_stage(stages, kind).default
-        needed_ms = int(WALL_FACTOR * limit.cpu_time_ms / cpus[kind])
+        needed_ms = int(WALL_FACTOR * limit.cpu_time_ms / (build_cpus if kind == "dependencies" else Resources.cpus))
         if limit.wall_time_ms < needed_ms:
             said = f"limits.{kind}.default.wall_time_ms is {span(limit.wall_time_ms)} for {span(limit.cpu_time_ms)} of CPU time"
             short.append((said, needed_ms))

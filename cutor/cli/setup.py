@@ -22,7 +22,7 @@ from cutor.setup.console import SetupError
     ),
 )
 @click.option("--refresh", is_flag=True, help="Take today's packages of Debian, for the child image and for the package set.")
-@click.option("--purge", is_flag=True, help="Remove what set-up made, for every cutor of this machine.")
+@click.option("--purge", is_flag=True, help="List what set-up made, for every cutor of this machine, and remove it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(*, refresh: bool, purge: bool, yes: bool) -> None:
     """Set this machine up for submissions: Docker, child image, Nix volumes, package set.
@@ -31,8 +31,10 @@ def command(*, refresh: bool, purge: bool, yes: bool) -> None:
     answers, Debian's is installed and started; where no C compiler is, one is installed. That takes root, is said before it is
     done, and on a terminal somebody is asked.
 
-    The first time takes a few minutes. It can be interrupted, and called again: it goes on. --purge removes images, volumes and
-    downloads; it leaves Docker Engine, what was installed with apt, and the data directories of stacks.
+    The first time takes a few minutes. It can be interrupted, and called again: it goes on. --purge lists images,
+    volumes and downloads, asks, and removes them: what has set-up's label, and not what has its name alone. It refuses while
+    a stack runs, this user's or one that has containers on the same engine; it leaves Docker Engine, what was installed with
+    apt, and the data directories of stacks.
 
     Environment: CUTOR_DEBIAN_MIRROR is where packages are fetched from, else the mirror of Debian in this machine's apt
     sources; DOCKER_HOST is the Docker Engine to use, and where that does not answer, none is installed; downloads are kept in
@@ -47,7 +49,6 @@ def command(*, refresh: bool, purge: bool, yes: bool) -> None:
         console.AGREE.set(_ask)
     try:
         if purge:
-            console.announce("removing every child and base image, the Nix store's volumes, the package set and the downloads")
             steps.undo()
         else:
             steps.set_up(refresh=refresh)

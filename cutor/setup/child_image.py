@@ -190,7 +190,7 @@ def keep(note: Path, name: str) -> None:
 async def remove_superseded(docker: Docker, base: str, own: str) -> None:
     """Remove images that lost their name, old ones of `superseded`, and bases on which none is left, but no image in use."""
     await remove_unnamed_images(docker, "cutor.nix-version")
-    children = await images(docker, REPOSITORY)
+    children = [image for image in await images(docker, REPOSITORY) if SETUP_LABEL in image.labels]  # no hand-made ones
     for name in superseded(children, own):
         await remove_image(docker, name)
     left = await images(docker, REPOSITORY)

@@ -15,7 +15,7 @@ from aiodocker.exceptions import DockerError
 from cutor.setup.console import SetupError
 
 SETUP_LABEL = "cutor.setup"
-"""On set-up's own containers, with the owner as value."""
+"""On set-up's own containers, with the owner as value, and on the images and volumes that it makes."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,12 @@ async def delete_volume(docker: Docker, name: str) -> bool:
             return False
         raise
     return True
+
+
+async def running_labels(docker: Docker, label: str) -> list[dict[str, str]]:
+    """Labels of each running container that has `label`."""
+    found = await docker.containers.list(filters=json.dumps({"label": [label]}))
+    return [dict(container["Labels"] or {}) for container in found]
 
 
 async def volume_users(docker: Docker, name: str) -> list[str]:

@@ -22,7 +22,16 @@ from cutor.setup.apt import Repository, machine_sources, mirror_override, releas
 from cutor.setup.child_image import NAME as IMAGE
 from cutor.setup.console import SetupError, cache_directory, say, step
 from cutor.setup.debian_set import ASSUMED, RELEASE, Chosen
-from cutor.setup.docker_api import OneShot, create_volume, created, delete_volume, put_files, volume_labels, volume_users
+from cutor.setup.docker_api import (
+    SETUP_LABEL,
+    OneShot,
+    create_volume,
+    created,
+    delete_volume,
+    put_files,
+    volume_labels,
+    volume_users,
+)
 from cutor.setup.rootfs import read_member
 from cutor.setup.volumes import PACKAGES as VOLUME
 
@@ -133,7 +142,7 @@ async def replace_volume(docker: Docker, labels: Mapping[str, str]) -> None:
             raise SetupError(f"volume {VOLUME} is to be replaced, but is in use by {users}: stop those (`cutor down`)")
         say(f"package set: waiting for {users or 'a container that just ended'}, which uses the volume to be replaced")
         await asyncio.sleep(2)
-    await create_volume(docker, VOLUME, labels)
+    await create_volume(docker, VOLUME, {**labels, SETUP_LABEL: ""})
 
 
 async def fill_volume(docker: Docker, contents: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from aiodocker import Docker
 
 from cutor.setup.child_image import NAME
-from cutor.setup.docker_api import OneShot, create_volume, run_once
+from cutor.setup.docker_api import SETUP_LABEL, OneShot, create_volume, run_once
 
 STORE = "cutor-nix-store"
 VAR = "cutor-nix-var"
@@ -36,7 +36,7 @@ class Contents:
 async def ensure(docker: Docker, store: str = STORE, var: str = VAR) -> None:
     """Make the volumes of store and database unless they are there."""
     for name in (store, var):
-        await create_volume(docker, name)
+        await create_volume(docker, name, {SETUP_LABEL: ""})
 
 
 async def claim(docker: Docker, store: str = STORE, var: str = VAR) -> Contents:

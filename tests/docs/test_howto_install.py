@@ -119,7 +119,7 @@ def test_cutor_is_installed_brought_up_to_date_and_removed(
     assert done.stdout.count("is ready at") == 2, done.stdout
     assert newest in done.stdout
     assert "run 3 no input" in done.stdout
-    assert "removing every child and base image" in (checkout.parent / "purge").read_text()
+    assert "removing all of that, for every cutor of this machine" in (checkout.parent / "purge").read_text()
     assert not (tmp_path / "XDG_STATE_HOME/cutor/child-images").exists()
     assert (tmp_path / "XDG_DATA_HOME/cutor").exists(), "submissions stay"
 

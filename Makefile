@@ -19,7 +19,7 @@ VENV := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help environment setup demo test attacks fault soak bench bench-scale bench-server bench-env bench-projections bench-fold bench-live bench-queries check docs man record lock clean purge
+.PHONY: help environment setup demo test test-tools compose-base attacks fault soak bench bench-scale bench-server bench-env bench-projections bench-fold bench-live bench-queries check docs man record lock clean purge
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,9 +35,15 @@ setup: environment ## all that submissions need: engine, child image, Nix volume
 demo: setup ## set-up, then the examples on an embedded stack
 	@$(VENV)/python deploy/demo.py
 
-test: setup ## set-up, then the whole test-suite on real parts; three failures at the most are looked at again
+test: setup test-tools ## set-up, then the whole test-suite on real parts; three failures at the most are looked at again
 	@$(VENV)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25 || \
 		$(VENV)/python -m tests.second_look $$?
+
+test-tools: environment ## what tests need of the machine beyond set-up: docker-compose, of Debian, where there is none
+	@$(VENV)/python -m deploy.test_tools
+
+compose-base: environment ## an image to build deploy/compose on, of Debian's packages, where no registry of images can be reached
+	@$(VENV)/python -m deploy.compose.base
 
 attacks: setup ## set-up, then every attack of tests/attacks on a stack of its own (ONLY='kernel/*': some; REUSE=100)
 	@$(VENV)/python -m tests.attacks.runner $(if $(ONLY),'$(ONLY)') $(if $(REUSE),--reuse $(REUSE))

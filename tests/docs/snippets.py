@@ -74,7 +74,7 @@ RUN |= {ARCHIVE: {"sh", "toml", "python"}, REPORT: {"sh"}, ASK: {"sql", "sh"}, D
 
 RUN |= {
     HOW_TO / f"{name}.md": {"sh"}
-    for name in ("backup", "limits", "install", "nixpkgs", "own-environment", "set-up", "tenants", "upgrade")
+    for name in ("backup", "compose", "install", "limits", "nixpkgs", "own-environment", "set-up", "tenants", "upgrade")
 }
 RUN |= {HOW_TO / "event-versions.md": {"python"}}
 RUN |= {HOW_TO / "follow-events.md": {"sh", "python"}, ROOT / "docs" / "reference" / "python-client.md": {"python"}}

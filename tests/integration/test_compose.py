@@ -1,7 +1,8 @@
-"""The compose file against what it starts: commands, users, ports, files that there are. Its page has what a run printed."""
+"""The compose file against what it starts: commands, users, ports, files. tests/docs/test_howto_compose.py starts it."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -36,32 +37,49 @@ def mounts(service: str) -> dict[str, str]:
     return {words[1]: words[0] for words in (one.split(":") for one in SERVICES[service].get("volumes", []))}
 
 
+def writable(service: str) -> set[str]:
+    """What is mounted so that a service can write there."""
+    return {words[0] for words in (one.split(":") for one in SERVICES[service].get("volumes", [])) if words[2:] != ["ro"]}
+
+
 def health(service: str) -> list[str]:
-    """What asks whether a service works, behind the script: kind, port."""
+    """What asks whether a service works, behind the script: kind, configuration or role."""
     cmd, python, script, *rest = SERVICES[service]["healthcheck"]["test"]
     assert (cmd, python, mounts(service)[script]) == ("CMD", "python3", "./health.py")
     return [str(word) for word in rest]
 
 
-def run_health(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run_health(*words: str, cwd: Path, config: str = "") -> subprocess.CompletedProcess[str]:
     script = [sys.executable, str(COMPOSE / "health.py"), *words]
-    return subprocess.run(script, cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
+    environment = os.environ | {"CUTOR_CONFIG": config}
+    return subprocess.run(script, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def run_prepare(deploy: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    prepare = [deploy / "compose" / "prepare.py", *words]
+    return subprocess.run(prepare, capture_output=True, text=True, check=False, timeout=60)
+
+
+def copied(directory: Path) -> Path:
+    """Return a copy of `deploy` in which nobody prepared anything."""
+    for part in ("compose", "nats"):
+        ignored = shutil.ignore_patterns("secrets", "store", "made", ".env")
+        shutil.copytree(ROOT / "deploy" / part, directory / "deploy" / part, ignore=ignored)
+    return directory / "deploy"
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`deploy` with what `prepare` makes in it."""
-    deploy = tmp_path_factory.mktemp("compose") / "deploy"
-    for part in ("compose", "nats"):
-        ignored = shutil.ignore_patterns("secrets", "store", "made")
-        shutil.copytree(ROOT / "deploy" / part, deploy / part, ignore=ignored)
-    subprocess.run([deploy / "compose" / "prepare", IMAGE], check=True, capture_output=True, timeout=60)
+    """`deploy` with what `prepare.py` makes in it."""
+    deploy = copied(tmp_path_factory.mktemp("compose"))
+    done = run_prepare(deploy, IMAGE)
+    assert done.returncode == 0, done.stderr
     return deploy
 
 
 @pytest.fixture(scope="module")
 def config(prepared: Path) -> Config:
-    file = prepared / "compose" / "made" / "cutor.toml"
+    file = prepared / "compose" / "made" / "cutor" / "cutor.toml"
     return parse(file.read_bytes(), str(file))
 
 
@@ -81,26 +99,59 @@ def test_a_command_of_cutor_is_one(service: str) -> None:
 def test_a_service_has_the_credential_of_its_user_alone(service: str, prepared: Path) -> None:
     user = "admin" if service == "streams" else service
     file = prepared / "compose" / SERVICES[service]["env_file"]
-    address = (prepared / "nats" / "cluster" / "secrets" / f"{user}.url").read_text()
+    address = (prepared / "compose" / "made" / "secrets" / f"{user}.url").read_text()
     assert file.read_text() == f"CUTOR_SERVER={address}"
     assert f"tls://{user}:" in address
     assert file.stat().st_mode & 0o077 == 0
-    assert [source for source in mounts(service).values() if "secrets" in source] == ["../nats/cluster/secrets/ca.pem"]
+    assert [source for source in mounts(service).values() if "secrets" in source or source == "./made"] == []
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_a_node_is_asked_where_it_listens(node: str) -> None:
+def test_a_node_is_asked_where_it_listens(node: str, prepared: Path) -> None:
     assert SERVICES[node]["command"] == ["nats-server", "-c", f"{node}.conf"]
-    found = re.search(r'^client_address: "127\.0\.0\.1:(\d+)"$', (DEPLOYED / f"{node}.conf").read_text(), re.MULTILINE)
-    assert found is not None
-    assert health(node) == ["node", found[1]]
-    assert mounts(node)[SERVICES[node]["working_dir"]] == "../nats/cluster"
-    assert mounts(node)[f"{SERVICES[node]['working_dir']}/store"] == node, "a volume of its own"
+    assert health(node) == ["node", f"{node}.conf"]
+    assert mounts(node)[SERVICES[node]["working_dir"]] == f"./made/{node}"
+    mine = (prepared / "compose" / "made" / node / f"{node}.conf").read_text()
+    assert re.findall('^store: *"(.+)"$', mine, re.MULTILINE) == ["/var/lib/cutor/nats"]
+    assert mounts(node)["/var/lib/cutor/nats"] == node, "a volume of its own"
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_a_node_is_configured_as_that_of_the_cluster(node: str, prepared: Path) -> None:
+    """But for where its store is."""
+    made = prepared / "compose" / "made" / node
+    delivered = {file.name for file in DEPLOYED.glob("*.conf") if file.stem not in NODES} | {f"{node}.conf"}
+    assert {file.name for file in made.glob("*.conf")} == delivered
+    for name in delivered:
+        lines = [line for line in (DEPLOYED / name).read_text().splitlines() if not line.startswith("store:")]
+        assert [line for line in (made / name).read_text().splitlines() if not line.startswith("store:")] == lines
+    assert {file.name for file in (made / "secrets").iterdir()} == {"ca.pem", f"{node}.pem", f"{node}.key", "passwords.conf"}
+
+
+def test_what_was_made_is_closed_to_other_users_of_the_machine(prepared: Path) -> None:
+    assert (prepared / "compose" / "made").stat().st_mode & 0o077 == 0
+
+
+def test_nothing_of_the_checkout_can_be_written() -> None:
+    assert {source for service in SERVICES for source in writable(service) if source.startswith(".")} == set()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_is_held_down(service: str) -> None:
+    known = SERVICES[service]
+    assert known["read_only"] is True
+    assert known["cap_drop"] == ["ALL"]
+    assert "cap_add" not in known
+    assert known["security_opt"] == ["no-new-privileges:true"]
+    assert known["pids_limit"] > 0
+    assert known["mem_limit"]
+    assert known.get("user") == ("0:0" if service == "runner" else None), "that of the image"
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_is_asked_where_its_metrics_are(role: str, config: Config) -> None:
-    assert health(role) == ["role", str(getattr(config.metrics, f"{role}_port"))]
+    assert health(role) == ["role", role]
+    assert getattr(config.metrics, f"{role}_port") is not None
     assert config.metrics.listen == "127.0.0.1"
 
 
@@ -108,8 +159,9 @@ def test_the_configuration_is_that_of_the_cluster(config: Config) -> None:
     assert config.server.replicas == len(NODES)
     assert (config.docker.image, config.nix.image) == (IMAGE, IMAGE)
     for service in (*ROLES, "streams"):
-        assert mounts(service)[str(config.server.tls_ca)] == "../nats/cluster/secrets/ca.pem"
-        assert mounts(service)[SERVICES[service]["environment"]["CUTOR_CONFIG"]] == "./made/cutor.toml"
+        home = mounts(service)["/etc/cutor"]
+        assert (home, str(config.server.tls_ca)) == ("./made/cutor", "/etc/cutor/ca.pem")
+        assert SERVICES[service]["environment"]["CUTOR_CONFIG"] == "/etc/cutor/cutor.toml"
 
 
 def test_the_archive_that_is_offered_is_where_archiver_and_projector_have_it() -> None:
@@ -156,18 +208,76 @@ def test_the_image_is_made_of_what_the_context_has() -> None:
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert set(copied) == let_in
     assert [name for name in copied if not (ROOT / name).exists()] == []
-    assert {service["image"] for service in SERVICES.values()} == {"cutor-roles:local"}
+    assert {service["image"] for service in SERVICES.values()} == {"${CUTOR_ROLES_IMAGE:-cutor-roles:local}"}
 
 
-def test_prepare_without_a_child_image_says_what_to_do(prepared: Path) -> None:
-    done = subprocess.run([prepared / "compose" / "prepare"], capture_output=True, text=True, check=False, timeout=60)
+def test_prepare_without_a_child_image_says_what_to_do(tmp_path: Path) -> None:
+    done = run_prepare(copied(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "prepare: no child image yet: run `make setup` first, or name one: ./prepare IMAGE\n"
+    assert done.stderr == "prepare.py: no child image yet: run `make setup` first, or name one: ./prepare.py IMAGE\n"
+
+
+@pytest.mark.parametrize("name", ['x"\n[nix]\nnetwork = true #', "a|b", "a&b", r"a\1", "-x/y z", "é", "a" * 300])
+def test_prepare_takes_no_image_that_is_none(name: str, tmp_path: Path) -> None:
+    deploy = copied(tmp_path)
+    done = run_prepare(deploy, "--", name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"prepare.py: {name!r} is no name of an image\n"
+    assert not (deploy / "compose" / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--client-port", "65534"], "--client-port 65534: 3 ports from there have to be within 1 to 65535"),
+        (["--route-port", "0"], "--route-port 0: 3 ports from there have to be within 1 to 65535"),
+        (["--metrics-port", "65533"], "--metrics-port 65533: 4 ports from there have to be within 1 to 65535"),
+        (["--client-port", "6220"], "two of the ports 6220 to 6222, 6222 to 6224, 9111 to 9114 are one"),
+    ],
+)
+def test_prepare_takes_no_port_that_is_none(words: list[str], said: str, tmp_path: Path) -> None:
+    done = run_prepare(copied(tmp_path), IMAGE, *words)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"prepare.py: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("compose/cutor.toml", "[server]", "[server", "cutor.toml: Expected ']'"),
+        ("compose/cutor.toml", "runner_port = 9112", "", "cutor.toml: [metrics] has no runner_port"),
+        ("nats/cluster/n2.conf", "client_address:", "# client_address:", "n2.conf has 0 lines that match client_address:.*"),
+        ("nats/cluster/routes.conf", "routes: [", "routes: {", "routes.conf has no routes"),
+    ],
+)
+def test_prepare_says_what_it_cannot_read(file: str, old: str, new: str, said: str, tmp_path: Path) -> None:
+    deploy = copied(tmp_path)
+    changed = deploy / file
+    text = changed.read_text()
+    assert old in text
+    changed.write_text(text.replace(old, new))
+    done = run_prepare(deploy, IMAGE)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert said in done.stderr
+
+
+def test_prepare_remembers_ports_and_keeps_credentials(tmp_path: Path) -> None:
+    deploy = copied(tmp_path)
+    made = deploy / "compose" / "made"
+    assert run_prepare(deploy, IMAGE, "--client-port=14222", "--route-port=16222", "--metrics-port=19111").returncode == 0
+    first = {file: file.read_bytes() for file in made.rglob("*") if file.is_file()}
+    assert run_prepare(deploy, IMAGE).returncode == 0
+    assert {file: file.read_bytes() for file in made.rglob("*") if file.is_file()} == first
+    assert "127.0.0.1:14224" in (made / "secrets" / "producer.url").read_text()
+    assert 'client_address: "127.0.0.1:14223"' in (made / "n2" / "n2.conf").read_text()
+    assert 'route_address:  "127.0.0.1:16224"' in (made / "n3" / "n3.conf").read_text()
+    assert re.findall(r"127\.0\.0\.1:(\d+)", (made / "n1" / "routes.conf").read_text()) == ["16222", "16223", "16224"]
+    metrics = parse((made / "cutor" / "cutor.toml").read_bytes(), "cutor.toml").metrics
+    assert (metrics.builder_port, metrics.archiver_port) == (19111, 19114)
 
 
 def test_a_node_is_healthy_while_it_runs(tmp_path: Path) -> None:
     cluster = DeployedCluster(tmp_path)
-    words = ("node", str(cluster.port(0)))
+    words = ("node", f"{cluster.name(0)}.conf")
     assert run_health(*words, cwd=cluster.home).returncode == 1
     cluster.start(0)
     try:
@@ -200,8 +310,9 @@ def endpoint() -> Iterator[HTTPServer]:
 def test_a_role_is_healthy_while_it_says_that_it_serves(
     endpoint: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("role", str(endpoint.server_port))
-    assert run_health(*words, cwd=tmp_path).returncode == 0
+    config = tmp_path / "cutor.toml"
+    config.write_text(f"[metrics]\nrunner_port = {endpoint.server_port}\nbuilder_port = {free_port('127.0.0.1')}\n")
+    assert run_health("role", "runner", cwd=tmp_path, config=str(config)).returncode == 0
     monkeypatch.setattr(Answering, "status", 503)
-    assert run_health(*words, cwd=tmp_path).returncode == 1
-    assert run_health("role", str(free_port("127.0.0.1")), cwd=tmp_path).returncode == 1
+    assert run_health("role", "runner", cwd=tmp_path, config=str(config)).returncode == 1
+    assert run_health("role", "builder", cwd=tmp_path, config=str(config)).returncode == 1

@@ -90,7 +90,7 @@ def _announce(file: Path, target: Target) -> None:
     draft = file.with_name(f".{file.name}")
     try:
         file.parent.mkdir(mode=0o700, exist_ok=True)
-        draft.write_bytes(msgspec.json.encode([target]))
+        draft.write_bytes(msgspec.json.encode([target]) + b"\n")
         draft.replace(file)
     except OSError as error:
         log.warning("%s cannot be written, so nobody finds the metrics by it: %s", file, error.strerror)

@@ -15,7 +15,7 @@ def test_a_builder_publishes_what_stands(tmp_path: Path, nix_settings: NixSettin
     """The key, the directory, the configuration, a look, and what was built before there was a cache."""
     environment = surroundings(tmp_path)
     config = write_config(Path(environment["XDG_CONFIG_HOME"]) / "cutor" / "config.toml", nix_settings)
-    key, directory, look, publish, *_ = [one.text for one in snippets(MANY_HOSTS, "sh")]
+    _, _, key, directory, look, publish, *_ = [one.text for one in snippets(MANY_HOSTS, "sh")]
     builder, *_ = [one.text.removeprefix("[nix]\n") for one in snippets(MANY_HOSTS, "toml")]
     before = "trap 'cutor down > /dev/null' EXIT; cutor up --detach; cutor env build examples/shell-hook; cutor down"
     configure = f"cat >> '{config}' <<'EOF'\n{builder}EOF\ncutor up --detach"
@@ -30,7 +30,7 @@ def test_a_builder_publishes_what_stands(tmp_path: Path, nix_settings: NixSettin
 
 def test_what_one_host_built_runs_on_the_other(tmp_path: Path, nix_settings: NixSettings) -> None:
     environment = surroundings(tmp_path)
-    trial, clean = [one.text for one in snippets(MANY_HOSTS, "sh")][-3:-1]
+    trial, clean, *_ = [one.text for one in snippets(MANY_HOSTS, "sh")]
     host_a = '[nix]\ncache_url = "volume:trial-cache"\ncache_secret'
     assert host_a in trial
     trial = trial.replace(host_a, f'{section(nix_settings)}cache_url = "volume:trial-cache"\ncache_secret')

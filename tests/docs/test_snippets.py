@@ -163,12 +163,11 @@ def test_the_views_are_taken_away(tmp_path: Path) -> None:
 
 def test_a_stack_is_observed(tmp_path: Path) -> None:
     """On a stack of its own, in the user's default data directory."""
-    live, *others = (one.text for one in snippets(OBSERVE, "sh"))
-    environment = surroundings(tmp_path) | {"CUTOR_LOG_FORMAT": "json"}
+    up, live, *others = (one.text for one in snippets(OBSERVE, "sh"))
     look = f"timeout --foreground --signal INT 5 script --quiet --return --command {live.strip()!r} top || test $? -le 130"
-    script = f"trap 'cutor down > /dev/null' EXIT\ncutor up --detach\n(cd '{tmp_path}'; {look})\ncutor down\n{''.join(others)}"
+    script = f"trap 'cutor down > /dev/null' EXIT\n{up}(cd '{tmp_path}'; {look})\n{''.join(others)}"
     script += f"cp -r \"$data/metrics\" '{tmp_path}/metrics'"
-    done = run(script, environment | {"TERM": "xterm"})
+    done = run(script, surroundings(tmp_path) | {"TERM": "xterm"})
     assert done.returncode == 0, (done.stdout, done.stderr)
     seen = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", (tmp_path / "top").read_text())
     [shown] = snippets(OBSERVE, "text")

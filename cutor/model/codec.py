@@ -17,7 +17,7 @@ from cutor.errors import CutorError
 from cutor.model.decisions import ParkedResolved, check_decision
 from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import EVENT_TYPES, KINDS, Event
-from cutor.model.limits import Bounds, Policy
+from cutor.model.limits import DEFAULT_LIMITS, Bounds, Policy
 from cutor.model.nesting import check_nesting
 from cutor.model.request import UNREADABLE, explain
 
@@ -131,6 +131,8 @@ class _PublishedPolicy(Policy, frozen=True, kw_only=True):
 
 
 _POLICY: Final = msgspec.json.Decoder(_PublishedPolicy)
+_BUILT_IN: Final = {"limits": msgspec.to_builtins(DEFAULT_LIMITS)}
+"""What holds of a limit, or a kind of stage, that a stack of an older cutor does not know, and so says nothing of."""
 
 
 def encode(event: Event | EnvironmentEvent | ParkedResolved | Policy) -> bytes:
@@ -178,9 +180,19 @@ def decode_decision(body: bytes) -> ParkedResolved:
 
 
 def decode_policy(body: bytes) -> Policy:
-    """Return the policy that a stack publishes, without what this cutor does not know. Raises `EventError`."""
+    """Return the policy that a stack publishes: without what this cutor does not know, with its own number for a limit that
+    the stack does not know. Raises `EventError`.
+    """
     try:
         check_nesting(body)
-        return msgspec.convert(msgspec.to_builtins(_POLICY.decode(body)), Policy)
+        whole = msgspec.json.encode(_filled_up(msgspec.json.decode(body), _BUILT_IN))
+        return msgspec.convert(msgspec.to_builtins(_POLICY.decode(whole)), Policy)
     except UNREADABLE as error:
         raise EventError(f"the published policy cannot be read: {explain(error)}") from error
+
+
+def _filled_up(document: Any, known: Any) -> Any:
+    """Return a document with what a known one has and it leaves out."""
+    if not isinstance(document, dict) or not isinstance(known, dict):
+        return document
+    return known | {name: _filled_up(value, known.get(name)) for name, value in document.items()}

@@ -24,7 +24,7 @@ from cutor.model.codec import (
 )
 from cutor.model.environments import EnvironmentRemoved
 from cutor.model.events import EVENT_TYPES, KINDS, PASSING_KINDS, TERMINAL_KINDS, Leased, kind_of
-from cutor.model.limits import Bounds, Policy
+from cutor.model.limits import DEFAULT_LIMITS, Bounds, Policy
 from tests.unit.histories import RUNNING, ran
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -170,6 +170,16 @@ def test_a_policy_of_a_newer_stack_is_read_without_what_this_cutor_does_not_know
 def test_a_policy_of_an_older_stack_is_filled_up_with_what_is_built_in() -> None:
     assert decode_policy(b"{}") == Policy()
     assert decode_policy(b'{"bounds": {"files": 7}}').bounds == Bounds(files=7)
+
+
+def test_what_a_stack_of_before_a_limit_or_a_stage_publishes_is_filled_up() -> None:
+    """Else the first client that is newer than its stack could hand in nothing."""
+    document = json.loads(encode(Policy()))
+    del document["limits"]["compile"], document["limits"]["run"]["maximum"]["open_files"]
+    document["limits"]["run"]["maximum"]["processes"] = 7
+    read = decode_policy(json.dumps(document).encode()).limits
+    assert read.compile == DEFAULT_LIMITS.compile
+    assert read.run.maximum == msgspec.structs.replace(DEFAULT_LIMITS.run.maximum, processes=7)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b'{"tenants": {"\xff": 1}}', b'{"bounds": {"files": "7"}}'])

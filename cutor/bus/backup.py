@@ -63,7 +63,7 @@ HELD_IN_PART: Final = "the server holds part of the backup now, and nothing of i
 _DONE: Final = frozenset({None, "204"})
 
 
-class SnapshotFailed(BusError):
+class StreamSnapshotFailed(BusError):
     """The server ended a snapshot early, or did not get through with it; the message names the stream."""
 
 
@@ -71,7 +71,7 @@ class RestoreFailed(BusError):
     """A stream was not restored whole. What the server holds of it must not be used."""
 
 
-class Snapshot(NamedTuple):
+class StreamSnapshot(NamedTuple):
     """What a snapshot was of: configuration and state of the stream, and where its consumers stood before."""
 
     config: Config
@@ -130,11 +130,11 @@ def _own(config: Config) -> Config:
 # -- backup ------------------------------------------------------------------------------------------------------------
 
 
-async def snapshot(bus: Bus, stream: str, write: Callable[[bytes], Awaitable[None]]) -> Snapshot:
+async def snapshot(bus: Bus, stream: str, write: Callable[[bytes], Awaitable[None]]) -> StreamSnapshot:
     """Hand a snapshot of a stream to `write`, chunk by chunk, and return what it is of.
 
-    The server checks every message's checksum on the way. Errors: StreamMissing, SnapshotFailed, ApiRefused, BusUnreachable,
-    and what `write` raises; the server ends a transfer that nobody listens to any more.
+    The server checks every message's checksum on the way. Errors: StreamMissing, StreamSnapshotFailed, ApiRefused,
+    BusUnreachable, and what `write` raises; the server ends a transfer that nobody listens to any more.
     """
     link = bus.link
     consumers = [_position(one) for one in await consumers_of(bus, stream)]
@@ -149,7 +149,7 @@ async def snapshot(bus: Bus, stream: str, write: Callable[[bytes], Awaitable[Non
     finally:
         end_watch()
         await link.unsubscribe(subscription)
-    return Snapshot(_own(begun["config"]), State.of(begun["state"]), int(begun["state"]["bytes"]), consumers)
+    return StreamSnapshot(_own(begun["config"]), State.of(begun["state"]), int(begun["state"]["bytes"]), consumers)
 
 
 async def _receive(
@@ -162,7 +162,7 @@ async def _receive(
             async with asyncio.timeout(NEXT_CHUNK_S):
                 message = await arrived.get()
         except TimeoutError:
-            raise SnapshotFailed(f"stream {stream}: no chunk of the snapshot within {NEXT_CHUNK_S:.0f} s") from None
+            raise StreamSnapshotFailed(f"stream {stream}: no chunk of the snapshot within {NEXT_CHUNK_S:.0f} s") from None
         if message is None:
             raise bus.link.unreachable(f"the connection was lost during the snapshot of {stream}")
         if not message.data:
@@ -176,14 +176,14 @@ async def _receive(
 
 def _check_end(stream: str, headers: dict[str, str]) -> None:
     if headers.get("Status") not in _DONE:
-        raise SnapshotFailed(f"stream {stream}: the server gave the snapshot up: {headers.get('Description') or headers}")
+        raise StreamSnapshotFailed(f"stream {stream}: the server gave the snapshot up: {headers.get('Description') or headers}")
 
 
 def _check_number(stream: str, number: int, reply: str) -> None:
     """Refuse a gap: the subject that acknowledges a chunk ends with its number. The last one may come without."""
     said = reply.rpartition(".")[2]
     if said.isdecimal() and int(said) != number:
-        raise SnapshotFailed(f"stream {stream}: chunk {said} of the snapshot came where {number} was expected")
+        raise StreamSnapshotFailed(f"stream {stream}: chunk {said} of the snapshot came where {number} was expected")
 
 
 # -- restore -----------------------------------------------------------------------------------------------------------

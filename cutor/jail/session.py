@@ -25,6 +25,7 @@ from cutor.installation import setup_command
 from cutor.jail.frames import Frames
 from cutor.jail.inside.closure import LOOK_BYTES
 from cutor.jail.inside.protocol import PROTOCOL_VERSION, ProtocolError, encode
+from cutor.jail.job import EnvironmentMissing, RunnerJob
 from cutor.jail.memory import (
     INIT_MEMORY_BYTES,
     KEPT_MEMORY_BYTES,
@@ -35,7 +36,6 @@ from cutor.jail.memory import (
 )
 from cutor.jail.report import MAX_HEADER_BYTES, Accepted, Fault, Ready, Report, Rested, WorkerFrame, decode_frame, report_of
 from cutor.jail.room import OWN_TASKS, Room
-from cutor.jail.submission import EnvironmentMissing, Submission
 from cutor.model.environments import pack_variables
 from cutor.model.limits import MIB, JailedStage, Limit
 from cutor.model.outcome import StageReport
@@ -140,7 +140,7 @@ class WorkerSession:
             return f"{self._child.name}: its init said something unasked"
         return f"{self._child.name}: {await self._lost()}"
 
-    async def hand_over(self, submission: Submission) -> None:
+    async def hand_over(self, submission: RunnerJob) -> None:
         """Send files and environment; they are in the box when this returns.
 
         Raises `EnvironmentMissing`, `SessionFault`, `EngineFailure`.

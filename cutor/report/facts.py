@@ -79,9 +79,9 @@ class Busiest(_Fact, frozen=True, kw_only=True):
 
 
 class Latency(_Fact, frozen=True, kw_only=True):
-    """How long a phase took: 101 quantiles, from the least to the most."""
+    """How long a span of a submission's life took: 101 quantiles, from the least to the most."""
 
-    phase: str
+    span: str
     count: int
     quantiles_us: tuple[int, ...]
 
@@ -217,9 +217,9 @@ class Facts(_Fact, frozen=True, kw_only=True):
         """The one row of ``scope``."""
         return self.scope[0]
 
-    def latency(self, phase: str) -> Latency | None:
-        """Return the distribution of a phase; None where nothing of it was measured."""
-        return next((one for one in self.latencies if one.phase == phase), None)
+    def latency(self, span: str) -> Latency | None:
+        """Return the distribution of a span; None where nothing of it was measured."""
+        return next((one for one in self.latencies if one.span == span), None)
 
     def count_of(self, outcome: str | None) -> int:
         """Return how many submissions had an outcome."""

@@ -17,7 +17,7 @@ from cutor.report.words import NONE, count, day, duration, fit, moment, share, s
 FULL: Final = (1040, 640, 344)  # pixels: a desk, a tablet, a telephone
 HALF: Final = (508, 344)
 """Widths in which a figure of the page's whole width, and one of half of it, are drawn: the style sheet shows one of them."""
-PHASES: Final = {
+LATENCIES: Final = {
     "builder": "wait for a builder",
     "found": "environment found",
     "built": "environment built",
@@ -162,26 +162,26 @@ def work(facts: Facts) -> Figure:
 
 
 def _distributions(facts: Facts, name: str, shown: Sequence[tuple[str, str]], title: str) -> Figure:
-    known = [(found, style) for phase, style in shown if (found := facts.latency(phase)) is not None]
+    known = [(found, style) for span, style in shown if (found := facts.latency(span)) is not None]
     lines = [Curve(style, [us / 1000 for us in found.quantiles_us]) for found, style in known]
     return Figure(
         title,
         "Read a point as: so many of them took this long or less.",
-        [Entry(swatch(style, line=True), PHASES[found.phase]) for found, style in known],
+        [Entry(swatch(style, line=True), LATENCIES[found.span]) for found, style in known],
         _drawn(name, HALF, lambda name, width: curves(Heading(name, title), lines, width)),
         latency_table([found for found, _ in known]),
     )
 
 
 def latency_table(latencies: Iterable[Latency]) -> Table:
-    """The quantiles of phases that people compare."""
-    order = list(PHASES)
-    known = sorted((one for one in latencies if one.phase in PHASES), key=lambda one: order.index(one.phase))
+    """The quantiles of latencies that people compare."""
+    order = list(LATENCIES)
+    known = sorted((one for one in latencies if one.span in LATENCIES), key=lambda one: order.index(one.span))
     return Table(
         ("", "number", "p10", "p50", "p90", "p99", "most"),
         [
             (
-                PHASES[one.phase],
+                LATENCIES[one.span],
                 count(one.count),
                 *(duration(one.quantiles_us[place] / 1000) for place in (10, 50, 90, 99, 100)),
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cutor.containers.engine import Engine
-from cutor.jail.submission import EnvironmentMissing
+from cutor.jail.job import EnvironmentMissing
 from cutor.model.environments import EnvironmentBuilt
 from cutor.model.events import Lease
 from cutor.nix.cache_session import CacheSession, DirectoryMissing

@@ -21,10 +21,10 @@ from cutor.containers.errors import ContainerError, EngineFailure, SessionFault
 from cutor.containers.facts import Facts
 from cutor.containers.host_config import Resources
 from cutor.jail.inside.closure import LOOK_BYTES
+from cutor.jail.job import EnvironmentMissing, RunnerJob
 from cutor.jail.memory import first_memory_bytes
 from cutor.jail.room import OWN_TASKS
 from cutor.jail.session import WorkerSession
-from cutor.jail.submission import EnvironmentMissing, Submission
 from cutor.journal.environments import Known
 from cutor.journal.journal import Journal
 from cutor.model.budget import WallTimeBudget
@@ -78,10 +78,10 @@ class Work:
     variables: tuple[tuple[bytes, bytes], ...]
     limits: dict[StageKind, Limit]
 
-    def hand_over(self) -> Submission:
+    def hand_over(self) -> RunnerJob:
         """Return what the container is given."""
         environment = self.environment
-        return Submission(self.request.files, self.variables, environment.programs, environment.closure)
+        return RunnerJob(self.request.files, self.variables, environment.programs, environment.closure)
 
     @property
     def first_stage(self) -> StageKind:

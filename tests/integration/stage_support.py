@@ -21,8 +21,8 @@ from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
 from cutor.containers.host_config import ContainerSpec, Identity, Resources, RunnerStorage, runner_spec
 from cutor.containers.surplus import Surplus
+from cutor.jail.job import RunnerJob
 from cutor.jail.session import WorkerSession
-from cutor.jail.submission import Submission
 from cutor.model.environments import Programs
 from cutor.model.limits import DEFAULT_LIMITS, MIB, Limit
 from cutor.model.outcome import StageReport
@@ -109,11 +109,11 @@ def without_attributes(made: ContainerSpec) -> ContainerSpec:
     return made
 
 
-async def submission(engine: Engine, files: Mapping[str, str | bytes]) -> Submission:
+async def submission(engine: Engine, files: Mapping[str, str | bytes]) -> RunnerJob:
     """Return a submission with bash, coreutils, Python and gcc on its PATH."""
     found = await packages(engine)
     path = ":".join(f"{found[name]}/bin" for name in ("bash", "coreutils", "python3", "gcc"))
-    return Submission(
+    return RunnerJob(
         files={name: text.encode() if isinstance(text, str) else text for name, text in files.items()},
         variables=((b"HOME", b"/tmp"), (b"PATH", path.encode())),
         programs=Programs(bash=f"{found['bash']}/bin/bash", sh=f"{found['bash']}/bin/sh", env=f"{found['coreutils']}/bin/env"),

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from cutor.bus import backup as transfer
-from cutor.bus.backup import RestoreFailed, SnapshotFailed
+from cutor.bus.backup import RestoreFailed, StreamSnapshotFailed
 from cutor.bus.backup_manifest import RestoreRefused
 from cutor.bus.bodies import Bodies, BodyRef
 from cutor.bus.connection import Bus
@@ -330,7 +330,7 @@ async def test_a_server_that_dies_during_a_backup_ends_it_and_leaves_nothing(
             assert own_server.server
             os.kill(own_server.server.pid, signal.SIGKILL)
 
-    with pytest.raises((BusUnreachable, SnapshotFailed)):
+    with pytest.raises((BusUnreachable, StreamSnapshotFailed)):
         await backup.make(own_bus, tmp_path / "backup", kill)
     assert not (tmp_path / "backup").exists()
 

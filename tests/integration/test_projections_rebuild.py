@@ -19,7 +19,7 @@ from cutor.projections.folds import batches, tail
 from cutor.projections.folds.batch import Batch
 from cutor.projections.queries.client import query
 from cutor.projections.rebuilds.client import order_rebuild
-from cutor.projections.rebuilds.orders import Report
+from cutor.projections.rebuilds.orders import RebuildReport
 from cutor.projections.rebuilds.rebuild import FreshViews, Progress, Rebuilt, rebuild, rebuild_in_place
 from cutor.projections.rebuilds.service import RebuildService
 from cutor.projections.views_file import check_room, draft_of, held
@@ -160,7 +160,7 @@ async def test_a_living_projector_swaps_while_events_come_and_answers_all_the_ti
 
         asking = asyncio.create_task(ask())
         happening = asyncio.create_task(happen_to_many(own_bus, MANY, "during"))
-        reports: list[Report] = []
+        reports: list[RebuildReport] = []
         done = await order_rebuild(own_bus, reports.append)
         await happening
         await until(own_bus, "SELECT count(*) FROM events", 2 * MANY * len(FINISHED))

@@ -10,10 +10,10 @@ import pytest
 from cutor.containers.control_group import PLACES, ROOT
 from cutor.containers.errors import SessionFault
 from cutor.containers.host_config import Resources
+from cutor.jail.job import RunnerJob
 from cutor.jail.memory import first_memory_bytes
 from cutor.jail.room import OWN_TASKS
 from cutor.jail.session import WorkerSession
-from cutor.jail.submission import Submission
 from cutor.model.environments import Programs
 from cutor.model.limits import MIB
 from cutor.model.outcome import classify
@@ -62,7 +62,7 @@ async def test_a_hundred_thousand_variables_are_held_as_they_came() -> None:
             await session.ready()
             path = f"{(await packages(engine))['coreutils']}/bin/true"
             variables = tuple((b"V%05d" % number, b"") for number in range(100_000))
-            await session.hand_over(Submission({}, variables, Programs(bash=path, sh=path, env=path)))
+            await session.hand_over(RunnerJob({}, variables, Programs(bash=path, sh=path, env=path)))
             for index in range(2):
                 report = await session.run_test(index, args=(), stdin=b"", limit=limit(memory_bytes=16 * MIB))
                 assert facts(report) == EXIT_0

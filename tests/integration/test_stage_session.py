@@ -13,8 +13,8 @@ import pytest
 from cutor.containers.engine import Engine
 from cutor.containers.errors import EngineFailure, EngineUnreachable, ImageMissing, SessionFault
 from cutor.jail.inside.protocol import encode
+from cutor.jail.job import RunnerJob
 from cutor.jail.session import WorkerSession
-from cutor.jail.submission import Submission
 from cutor.model.environments import Programs
 from cutor.model.limits import MIB
 from cutor.model.outcome import classify
@@ -71,7 +71,7 @@ async def test_what_is_no_frame_ends_the_init_with_a_word() -> None:
             await session.ready()
             await child.send(encode({"type": "dance"}))
             with pytest.raises(SessionFault, match="a command dance that this init does not know"):
-                await session.hand_over(Submission({}, (), Programs(bash="/b", sh="/s", env="/e")))
+                await session.hand_over(RunnerJob({}, (), Programs(bash="/b", sh="/s", env="/e")))
         finally:
             await child.remove()
 
@@ -93,9 +93,9 @@ async def test_an_environment_whose_bash_is_gone_or_too_large_is_judged_as_a_she
         whole = await submission(engine, {"cutor-run.sh": "echo hello"})
         gone = msgspec.structs.replace(whole.programs, bash="/nix/store/none/bin/bash")
         for changed, exit_code in (
-            (Submission(whole.files, whole.variables, gone), 127),
-            (Submission(whole.files, ((b"BIG", b"x" * (1 << 18)),), whole.programs), 126),
-            (Submission(whole.files, ((b"BIG", b"x" * (1 << 16)),), whole.programs), 0),
+            (RunnerJob(whole.files, whole.variables, gone), 127),
+            (RunnerJob(whole.files, ((b"BIG", b"x" * (1 << 18)),), whole.programs), 126),
+            (RunnerJob(whole.files, ((b"BIG", b"x" * (1 << 16)),), whole.programs), 0),
         ):
             child = await engine.start(spec())
             try:
@@ -180,7 +180,7 @@ async def test_a_program_at_an_odd_path_is_a_fault_with_a_word_and_no_traceback(
             session = WorkerSession(child, RESOURCES)
             await session.ready()
             with pytest.raises(SessionFault, match="init failed: ValueError: not a path that a jail can be given") as caught:
-                await session.hand_over(Submission(whole.files, whole.variables, odd))
+                await session.hand_over(RunnerJob(whole.files, whole.variables, odd))
             assert "\n" not in str(caught.value)
             assert child.stderr_tail == b""
         finally:

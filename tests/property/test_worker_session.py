@@ -17,10 +17,10 @@ from cutor.containers.host_config import Resources
 from cutor.jail import session as session_module
 from cutor.jail.inside.protocol import PROTOCOL_VERSION
 from cutor.jail.inside.resting import REST_SLACK_BYTES
+from cutor.jail.job import EnvironmentMissing, RunnerJob
 from cutor.jail.memory import KEPT_MEMORY_BYTES, NEW_ROOM_BYTES, hand_over_memory_bytes, stage_memory_bytes
 from cutor.jail.room import LOWERING, OWN_TASKS, ROOM_MEMORY_BYTES
 from cutor.jail.session import WorkerSession
-from cutor.jail.submission import EnvironmentMissing, Submission
 from cutor.model.codec import decode, encode
 from cutor.model.environments import Programs
 from cutor.model.events import Lease, Ran
@@ -30,7 +30,7 @@ from cutor.model.stages import judge
 from tests.property.hostile import Frame, Header, HostileChild, sent, told
 
 LIMIT: Final[Limit] = msgspec.structs.replace(DEFAULT_LIMITS.run.default, wall_time_ms=1, stdout_bytes=10, stderr_bytes=5)
-SUBMISSION: Final = Submission({"cutor-run.sh": b"exit 0"}, ((b"A", b"1"),), Programs(bash="/b", sh="/s", env="/e"), ("/nix",))
+SUBMISSION: Final = RunnerJob({"cutor-run.sh": b"exit 0"}, ((b"A", b"1"),), Programs(bash="/b", sh="/s", env="/e"), ("/nix",))
 MADE_WITH: Final = Resources(512 * MIB, 64)
 TESTS: Final = 3
 SILENCE_S: Final = 0.05

@@ -14,6 +14,7 @@ from cutor.containers.host_config import Resources
 from cutor.jail import session as session_module
 from cutor.jail.inside.protocol import PROTOCOL_VERSION, FrameReader, decode_header, encode
 from cutor.jail.inside.resting import REST_SLACK_BYTES
+from cutor.jail.job import EnvironmentMissing, RunnerJob
 from cutor.jail.memory import (
     INIT_MEMORY_BYTES,
     KEPT_MEMORY_BYTES,
@@ -24,7 +25,6 @@ from cutor.jail.memory import (
 )
 from cutor.jail.room import LOWERING, OWN_TASKS, ROOM_MEMORY_BYTES
 from cutor.jail.session import WorkerSession
-from cutor.jail.submission import EnvironmentMissing, Submission
 from cutor.model.environments import Programs
 from cutor.model.limits import DEFAULT_LIMITS, HANDED_TEXT_BYTES, MIB, Limit
 from cutor.model.request_checks import handed_names_bytes
@@ -32,7 +32,7 @@ from cutor.nix.session import encode_job
 from cutor.nix.settings import NixSettings
 
 LIMIT: Limit = msgspec.structs.replace(DEFAULT_LIMITS.run.default, stdout_bytes=10, stderr_bytes=10)
-SUBMISSION = Submission({"cutor-run.sh": b"exit 0"}, ((b"A", b"1"),), Programs(bash="/b", sh="/s", env="/e"))
+SUBMISSION = RunnerJob({"cutor-run.sh": b"exit 0"}, ((b"A", b"1"),), Programs(bash="/b", sh="/s", env="/e"))
 READY = {"type": "ready", "protocol": PROTOCOL_VERSION, "cgroup": "v2", "kernel": "6.18", "box": "overlay", "store": "masked"}
 ACCEPTED = {"type": "accepted", "missing": None}
 RESTED = {"type": "rested", "resting_bytes": 7 * MIB, "copy_bytes": 0}
@@ -279,7 +279,7 @@ async def test_a_limit_that_is_nearly_low_enough_is_not_raised_on_the_way() -> N
 async def test_a_large_submission_gets_room_to_be_taken_apart() -> None:
     files = {"cutor-run.sh": bytes(240 * MIB)}
     session, child = made(encode(ACCEPTED))
-    await session.hand_over(Submission(files, (), SUBMISSION.programs))
+    await session.hand_over(RunnerJob(files, (), SUBMISSION.programs))
     ((given, processes),) = child.updates
     assert given is not None
     assert INIT_MEMORY_BYTES + 480 * MIB < given < 530 * MIB
@@ -295,7 +295,7 @@ async def test_as_many_names_as_a_request_may_have_are_told_to_runner_and_builde
     assert HANDED_TEXT_BYTES - 2000 < handed_names_bytes(files) <= HANDED_TEXT_BYTES
     programs = Programs(bash="/b" * 120, sh="/s" * 120, env="/e" * 120)
     session, child = made(encode(ACCEPTED))
-    await session.hand_over(Submission(files, (), programs))
+    await session.hand_over(RunnerJob(files, (), programs))
     assert len(child.commands[0]["files"]) == len(files)
     encode_job(NixSettings(), "k" * 64, files, LIMIT)
 

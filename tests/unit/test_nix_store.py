@@ -15,7 +15,7 @@ from cutor.jail.inside.measure import Limits, Result
 from cutor.nix.inside import build_init, jails, store
 from cutor.nix.inside.build_init import Build, Refused
 from cutor.nix.inside.derivation import Derivation
-from cutor.nix.inside.job import Job
+from cutor.nix.inside.job import BuildJob
 from cutor.nix.inside.store import (
     MAX_CLOSURE_PATHS,
     OutOfTime,
@@ -268,7 +268,7 @@ def test_a_closure_that_passes_a_limit_is_no_fault(
     monkeypatch.setattr(jails, "HOME", str(tmp_path))
     monkeypatch.setattr(store, "read_derivation", lambda _: Derivation({}, {}, (), {}))
     monkeypatch.setattr(store, "closure_of", closure)
-    job = Job("k", (), LIMITS, "", 1, (), "", "", False, 1 << 30, 1)
+    job = BuildJob("k", (), LIMITS, "", 1, (), "", "", False, 1 << 30, 1)
     build = Build(job, None, Counters(), None)  # type: ignore[arg-type]
     with pytest.raises(Refused) as caught:
         build._realised(FIRST, build_init.time.monotonic_ns() - 2_000_000)

@@ -57,7 +57,7 @@ def test_a_life_in_time(views: Views) -> None:
     found = facts(views)
     totals = found.totals
     assert (totals.submissions, totals.ended, totals.ok, totals.first_us, totals.last_us) == (1, 1, 0, 1_000_000, 6_000_000)
-    spans = {one.phase: (one.count, one.quantiles_us[0], one.quantiles_us[100]) for one in found.latencies}
+    spans = {one.span: (one.count, one.quantiles_us[0], one.quantiles_us[100]) for one in found.latencies}
     assert spans == {
         "builder": (1, 1_000_000, 1_000_000),
         "runner": (1, 1_000_000, 1_000_000),

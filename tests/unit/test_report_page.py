@@ -133,7 +133,7 @@ def test_whatever_others_wrote_is_text(lived: list[dict[str, list[dict[str, obje
     assert len("".join(page.text)) < 200_000
 
 
-KEPT = {"phase", "what", "outcome", "stage", "measure"}
+KEPT = {"span", "what", "outcome", "stage", "measure"}
 CHOSEN = {"name", "value", "key", "worker", "role", "tenant", "id", "message", "reason", *KEPT}
 
 

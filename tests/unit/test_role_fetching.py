@@ -13,7 +13,7 @@ import pytest
 
 from cutor.containers.engine import Engine
 from cutor.containers.errors import SessionFault
-from cutor.jail.submission import EnvironmentMissing
+from cutor.jail.job import EnvironmentMissing
 from cutor.model.environments import EnvironmentBuilt, Programs
 from cutor.model.events import Lease, Role
 from cutor.nix.cache import CachePlace

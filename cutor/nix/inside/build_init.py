@@ -42,7 +42,7 @@ from cutor.nix.inside.additions import Additions
 from cutor.nix.inside.daemon import Daemon, DaemonError
 from cutor.nix.inside.derivation import Derivation
 from cutor.nix.inside.files import FilesError, make_directory, read_file
-from cutor.nix.inside.job import Job, decode_job, refused, remaining, succeeded, together
+from cutor.nix.inside.job import BuildJob, decode_job, refused, remaining, succeeded, together
 from cutor.nix.inside.mending import MENDINGS_AT_MOST
 from cutor.nix.inside.network_filter import FilterError
 from cutor.nix.inside.progress import ProgressLink
@@ -88,7 +88,7 @@ class Realised(NamedTuple):
 class Build:
     """One build: its job, its clocks, its way through the two jails."""
 
-    def __init__(self, job: Job, link: HostLink, cgroup: Cgroup, lock: BuildsLock) -> None:
+    def __init__(self, job: BuildJob, link: HostLink, cgroup: Cgroup, lock: BuildsLock) -> None:
         self._job = job
         self._link = link
         self._cgroup = cgroup

@@ -12,7 +12,7 @@ from cutor.jail.inside.worker_init import stage_limits
 COMMAND: Final = "build"
 
 
-class Job(NamedTuple):
+class BuildJob(NamedTuple):
     """What the host asks for. The host is trusted; the contents of ``files`` are its user's."""
 
     key: str
@@ -28,11 +28,11 @@ class Job(NamedTuple):
     min_free_bytes: int
 
 
-def decode_job(command: Command) -> Job:
+def decode_job(command: Command) -> BuildJob:
     """Return the job in a command. Raises `ProtocolError` for any other command: the host and the image don't match."""
     if command.name != COMMAND:
         raise ProtocolError(f"a build init can't {command.name}")
-    return Job(
+    return BuildJob(
         key=command.field("key", str),
         files=_files(command.field("files", list), command.body),
         limits=stage_limits(command.field("limit", dict)),

@@ -18,7 +18,7 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.bus.service import NobodyServes, NoReply, request
 from cutor.projections.errors import QueryUnavailable, SnapshotFailed
-from cutor.projections.exports.orders import PART_BYTES, SUBJECT, Begin, End, Look, Order, Part, Report
+from cutor.projections.exports.orders import PART_BYTES, SUBJECT, Begin, End, ExportReport, Look, Order, Part
 from cutor.projections.queries.questions import AsOf
 from cutor.projections.views_paths import beside
 
@@ -67,7 +67,7 @@ def check_path(path: Path) -> None:
 
 
 @asynccontextmanager
-async def _ordered(bus: Bus) -> AsyncIterator[Report]:
+async def _ordered(bus: Bus) -> AsyncIterator[ExportReport]:
     """Have a file made, and give it up in the end."""
     report = await _ask(bus, Begin())
     if report.state == "busy":
@@ -79,7 +79,7 @@ async def _ordered(bus: Bus) -> AsyncIterator[Report]:
             await _ask(bus, End(id=report.id))
 
 
-async def _until_ready(bus: Bus, report: Report, tell: Tell) -> Report:
+async def _until_ready(bus: Bus, report: ExportReport, tell: Tell) -> ExportReport:
     while report.state == "making":
         tell(0, 0)
         await asyncio.sleep(LOOK_S)
@@ -89,7 +89,7 @@ async def _until_ready(bus: Bus, report: Report, tell: Tell) -> Report:
     return report
 
 
-async def _fetch(bus: Bus, ready: Report, descriptor: int, tell: Tell) -> None:
+async def _fetch(bus: Bus, ready: ExportReport, descriptor: int, tell: Tell) -> None:
     """Write the file, some pieces at a time."""
     offsets = range(0, ready.size_bytes, PART_BYTES)
     come = 0
@@ -124,8 +124,8 @@ def _draft_of(path: Path) -> Iterator[int]:
         raise SnapshotFailed(f"{path}: cannot be written: {error.strerror}") from error
 
 
-async def _ask(bus: Bus, order: Order) -> Report:
-    return msgspec.json.decode(await _request(bus, order), type=Report)
+async def _ask(bus: Bus, order: Order) -> ExportReport:
+    return msgspec.json.decode(await _request(bus, order), type=ExportReport)
 
 
 async def _request(bus: Bus, order: Order) -> bytes:

@@ -48,7 +48,7 @@ class End(msgspec.Struct, tag="end", tag_field="order", kw_only=True):
 Order = Begin | Look | Part | End
 
 
-class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
+class ExportReport(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How far a file is; ``error`` is one line where it failed."""
 
     state: State

@@ -20,7 +20,7 @@ from cutor.bus.errors import NotPermitted
 from cutor.bus.service import Service
 from cutor.projections.errors import ViewsRejected
 from cutor.projections.exports.exports import Exports
-from cutor.projections.exports.orders import PART_BYTES, PATIENCE_S, SUBJECT, Begin, End, Order, Part, Report
+from cutor.projections.exports.orders import PART_BYTES, PATIENCE_S, SUBJECT, Begin, End, ExportReport, Order, Part
 from cutor.projections.queries.executors import ExecutorsGone
 from cutor.projections.queries.link import LinkClosed
 
@@ -49,7 +49,7 @@ class _File:
 
     def __init__(self, exports: Exports) -> None:
         self.id = secrets.token_hex(8)
-        self.report = Report(state="making", id=self.id)
+        self.report = ExportReport(state="making", id=self.id)
         self._exports = exports
         self._descriptor: int | None = None
         self._asked = asyncio.Event()
@@ -74,14 +74,14 @@ class _File:
             async with self._exports.made() as (path, moments):
                 self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except (ViewsRejected, ExecutorsGone, LinkClosed) as error:
-            self.report = Report(state="failed", id=self.id, error=str(error))
+            self.report = ExportReport(state="failed", id=self.id, error=str(error))
         except OSError as error:
             log.error("a snapshot cannot be made: %s", error)
-            self.report = Report(state="failed", id=self.id, error=f"the file cannot be made: {error.strerror or error}")
+            self.report = ExportReport(state="failed", id=self.id, error=f"the file cannot be made: {error.strerror or error}")
         else:
             as_of = {moment.stream: moment.as_of() for moment in moments}
             size_bytes = os.fstat(self._descriptor).st_size
-            self.report = Report(state="ready", id=self.id, size_bytes=size_bytes, as_of=as_of)
+            self.report = ExportReport(state="ready", id=self.id, size_bytes=size_bytes, as_of=as_of)
 
     def asked(self) -> None:
         """Note that somebody asks for it still."""
@@ -108,25 +108,25 @@ class _Service:
         self._files: dict[str, _File] = {}
 
     async def serve(self, body: bytes) -> bytes:
-        """Return the answer to an order: bytes for a `Part`, a `Report` for the others."""
+        """Return the answer to an order: bytes for a `Part`, a `ExportReport` for the others."""
         try:
             order = _ORDERS.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return msgspec.json.encode(Report(state="failed", error=f"no order: {error}"))
+            return msgspec.json.encode(ExportReport(state="failed", error=f"no order: {error}"))
         if isinstance(order, Begin):
             return msgspec.json.encode(self._begin())
         file = self._files.get(order.id)
         if file is None:
-            return b"" if isinstance(order, Part) else msgspec.json.encode(Report(state="unknown", id=order.id))
+            return b"" if isinstance(order, Part) else msgspec.json.encode(ExportReport(state="unknown", id=order.id))
         if isinstance(order, End):
             file.task.cancel()
             return msgspec.json.encode(file.report)
         file.asked()
         return await file.part(order.offset) if isinstance(order, Part) else msgspec.json.encode(file.report)
 
-    def _begin(self) -> Report:
+    def _begin(self) -> ExportReport:
         if len(self._files) >= AT_ONCE:
-            return Report(state="busy")
+            return ExportReport(state="busy")
         file = _File(self._exports)
         self._files[file.id] = file
         file.task.add_done_callback(lambda _: self._files.pop(file.id, None))

@@ -138,7 +138,7 @@ class Copies:
 
     async def _open(self, version: tuple[int, int], views_bytes: int) -> None:
         if self._executors is None or not self._executors.alive:
-            self._end_workers()
+            self._end_executors()
             self._executors = Executors.start()
         holder = await self._executors.hold(self._path, views_bytes)
         if not holder.is_shut_in and not self._has_told:
@@ -171,7 +171,7 @@ class Copies:
                 copy(source.fileno(), wal_path(self._path), held.wal_bytes)
         return size_bytes + held.wal_bytes, file_bytes
 
-    def _end_workers(self) -> None:
+    def _end_executors(self) -> None:
         if self._executors is not None:
             self._executors.end()
         self._executors = self._holder = self._holder_of_files = None
@@ -180,7 +180,7 @@ class Copies:
         """End whoever reads the copy, and remove it."""
         if self._refreshing is not None:
             await asyncio.wait([self._refreshing])
-        self._end_workers()
+        self._end_executors()
         for path in (self._path, wal_path(self._path)):
             path.unlink(missing_ok=True)
 

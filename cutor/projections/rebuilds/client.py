@@ -13,14 +13,14 @@ from cutor.bus.connection import Bus
 from cutor.bus.errors import BusError
 from cutor.bus.service import NobodyServes, NoReply, request
 from cutor.projections.errors import RebuildFailed
-from cutor.projections.rebuilds.orders import ANSWER_S, SUBJECT, Order, Report, subject_of
+from cutor.projections.rebuilds.orders import ANSWER_S, SUBJECT, Order, RebuildReport, subject_of
 from cutor.undisturbed import to_the_end
 
 LOOK_S: Final = 0.2
 """Between two questions how far it is."""
 
 
-async def order_rebuild(bus: Bus, tell: Callable[[Report], None], *, from_events: bool = False) -> Report:
+async def order_rebuild(bus: Bus, tell: Callable[[RebuildReport], None], *, from_events: bool = False) -> RebuildReport:
     """Have the views made anew, and return what the projector reports in the end. Cancelled, it calls the rebuild off.
 
     ``from_events``: every event is folded, none comes from a sealed fold.
@@ -36,7 +36,7 @@ async def order_rebuild(bus: Bus, tell: Callable[[Report], None], *, from_events
         raise RebuildFailed(f"the projector does not answer any more ({error}): it has the old views, or new ones") from error
 
 
-async def _until_done(bus: Bus, report: Report, tell: Callable[[Report], None]) -> Report:
+async def _until_done(bus: Bus, report: RebuildReport, tell: Callable[[RebuildReport], None]) -> RebuildReport:
     subject = subject_of(report.id)
     try:
         while report.state == "working":
@@ -56,5 +56,5 @@ async def _call_off(bus: Bus, subject: str) -> None:
         await _ask(bus, subject, Order(cancel=True))
 
 
-async def _ask(bus: Bus, subject: str, order: Order = Order()) -> Report:  # noqa: B008 - it is never changed
-    return msgspec.json.decode(await request(bus, subject, msgspec.json.encode(order), timeout_s=ANSWER_S), type=Report)
+async def _ask(bus: Bus, subject: str, order: Order = Order()) -> RebuildReport:  # noqa: B008 - it is never changed
+    return msgspec.json.decode(await request(bus, subject, msgspec.json.encode(order), timeout_s=ANSWER_S), type=RebuildReport)

@@ -1,6 +1,6 @@
 """What goes over the wire between who wants the views made anew and the projector that does it; without DuckDB.
 
-A message on `SUBJECT`, an `Order`, begins a rebuild; the answer, a `Report`, has its ``id``. From then on messages on
+A message on `SUBJECT`, an `Order`, begins a rebuild; the answer, a `RebuildReport`, has its ``id``. From then on messages on
 `subject_of` that id are answered with how far it has come; an `Order` with ``cancel`` ends it. Nobody's wish is worked on:
 where no message came for `PATIENCE_S`, the rebuild is given up.
 """
@@ -27,7 +27,7 @@ class Order(msgspec.Struct, kw_only=True, omit_defaults=True):
     from_events: bool = False
 
 
-class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
+class RebuildReport(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How far a rebuild is: in ``stream`` up to ``sequence`` of ``last``; ``messages`` and ``body_bytes`` of all streams.
 
     ``busy``: there is one already, for somebody else. ``error`` is the one line of one that failed. ``took_s``, ``positions``

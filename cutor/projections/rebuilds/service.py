@@ -22,7 +22,7 @@ from cutor.bus.errors import NotPermitted
 from cutor.bus.service import Service
 from cutor.errors import CutorError
 from cutor.projections.archive.place import Archive
-from cutor.projections.rebuilds.orders import PATIENCE_S, SUBJECT, Order, Report, subject_of
+from cutor.projections.rebuilds.orders import PATIENCE_S, SUBJECT, Order, RebuildReport, subject_of
 from cutor.projections.rebuilds.rebuild import FreshViews, Progress, Rebuilt, ends
 from cutor.projections.rebuilds.start import Way
 from cutor.projections.views_file import check_room, draft_of
@@ -41,7 +41,7 @@ class RebuildService:
         self._path = path
         self._swap = swap
         self._archive = archive
-        self._job: _Job | None = None
+        self._rebuild: _Rebuild | None = None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -55,21 +55,21 @@ class RebuildService:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
-        if self._job is not None:
-            await self._job.end()
+        if self._rebuild is not None:
+            await self._rebuild.end()
 
     async def _begin(self, body: bytes) -> bytes:
-        if self._job is not None and not self._job.over:
-            return msgspec.json.encode(Report(state="busy"))
+        if self._rebuild is not None and not self._rebuild.over:
+            return msgspec.json.encode(RebuildReport(state="busy"))
         order = Order()
         with suppress(msgspec.DecodeError):
             order = msgspec.json.decode(body, type=Order)
-        self._job = _Job(self._bus, self._path, self._swap, Way(self._archive, from_events=order.from_events))
-        await self._job.begin()
-        return self._job.report()
+        self._rebuild = _Rebuild(self._bus, self._path, self._swap, Way(self._archive, from_events=order.from_events))
+        await self._rebuild.begin()
+        return self._rebuild.report()
 
 
-class _Job:
+class _Rebuild:
     """One rebuild, and who asks about it."""
 
     def __init__(self, bus: Bus, path: Path, swap: Swap, way: Way) -> None:
@@ -78,7 +78,7 @@ class _Job:
         self._way = way
         self._swap = swap
         self._id = secrets.token_hex(8)
-        self._report = Report(state="working", id=self._id)
+        self._report = RebuildReport(state="working", id=self._id)
         self._service = Service(bus, subject_of(self._id), self._asked)
         self._was_asked = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
@@ -141,7 +141,7 @@ class _Job:
             async with FreshViews.making(self._bus, draft_of(self._path), self._tell, self._way) as fresh:
                 await fresh.fold_to(await ends(self._bus))
                 done = await self._swap(fresh)
-            self._report = Report(
+            self._report = RebuildReport(
                 state="done",
                 id=self._id,
                 messages=done.messages,
@@ -154,7 +154,7 @@ class _Job:
             log.info("the views were made anew of %d messages in %.1f s", done.messages, done.took_s)
         except asyncio.CancelledError:
             log.warning("the rebuild was called off: the old views stay as they are")
-            self._report = Report(state="failed", id=self._id, error="the rebuild was called off: the old views stay")
+            self._report = RebuildReport(state="failed", id=self._id, error="the rebuild was called off: the old views stay")
             raise
         except CutorError as error:
             self._fail(str(error))
@@ -164,7 +164,7 @@ class _Job:
 
     def _fail(self, error: str) -> None:
         log.error("the views were not made anew, the old ones stay: %s", error)
-        self._report = Report(state="failed", id=self._id, error=error)
+        self._report = RebuildReport(state="failed", id=self._id, error=error)
 
     def _tell(self, now: Progress) -> None:
-        self._report = Report(state="working", id=self._id, **now._asdict())
+        self._report = RebuildReport(state="working", id=self._id, **now._asdict())

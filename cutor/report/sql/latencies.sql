@@ -1,6 +1,6 @@
--- A hundred and one quantiles of every phase are its distribution.
+-- A hundred and one quantiles of every span are its distribution.
 WITH spans AS (
-    SELECT 'builder' AS phase, epoch_us(time) - epoch_us(submitted_at) AS us
+    SELECT 'builder' AS span, epoch_us(time) - epoch_us(submitted_at) AS us
     FROM (FROM events WHERE counts AND kind = 'leased' AND role = 'builder' AND lease_number = 1) AS leased
     JOIN chosen USING (tenant, id)
     UNION ALL
@@ -20,9 +20,9 @@ WITH spans AS (
     WHERE is_current AND wall_time_ms IS NOT NULL
 )
 SELECT
-    phase,
+    span,
     count(*) AS count,
     quantile_disc(greatest(us, 0), [percent / 100.0 FOR percent IN range(101)]) AS quantiles_us
 FROM spans
-GROUP BY phase
-ORDER BY phase
+GROUP BY span
+ORDER BY span

@@ -35,10 +35,10 @@ from cutor.containers.host_config import (
 from cutor.containers.seccomp import program_policy
 from cutor.containers.surplus import Surplus
 from cutor.jail.inside.protocol import Frame, FrameReader, encode
+from cutor.jail.job import RunnerJob
 from cutor.jail.memory import first_memory_bytes
 from cutor.jail.room import OWN_TASKS
 from cutor.jail.session import WorkerSession
-from cutor.jail.submission import Submission
 from cutor.model.environments import EnvironmentBuilt, pack_variables
 from cutor.model.limits import MIB, Limit
 from cutor.model.request import COMPILE_SCRIPT, RUN_SCRIPT
@@ -218,7 +218,7 @@ async def runner_calls(engine: Engine, there: There, network: str, case: Case, t
     """Return what the calls of a runner to one container in a network take, each by itself: one run, no compile stage."""
     lives: list[dict[str, float]] = []
     files = {name: text.encode() for name, text in case.files.items()}
-    submission = Submission(files, there.variables, there.environment.programs, there.environment.closure)
+    submission = RunnerJob(files, there.variables, there.environment.programs, there.environment.closure)
     others = len(pack_variables(there.variables)) + sum(map(len, there.environment.closure))
     resources = Resources(
         memory_bytes=first_memory_bytes(there.limit, files, others, 0),

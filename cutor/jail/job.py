@@ -1,4 +1,4 @@
-"""What a runner's container is given, and the one thing that it may miss."""
+"""What a runner's container is handed as its job, and the one thing that it may miss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class EnvironmentMissing(Exception):
 
 
 @dataclass(frozen=True)
-class Submission:
+class RunnerJob:
     """What a runner's container is given: the files by name, the exact variables of every stage, and where its programs are.
 
     ``closure`` is every store path of the environment: the init looks whether they are there before anything runs.

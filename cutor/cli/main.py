@@ -40,7 +40,7 @@ COMMANDS: Final = {
     "cancel": Entry("cancel", "Stop a submission."),
     "events": Entry("events", "List the events of a submission, or the newest of all."),
     "parked": Entry("parked", "List, show, retry or drop submissions that are parked."),
-    "query": Entry("query", "Ask the projections in SQL."),
+    "query": Entry("query", "Ask the views in SQL."),
     "projections": Entry("projections", "Look after the views that queries ask."),
     "rejudge": Entry("rejudge", "Submit requests that were judged before anew."),
     "replay": Entry("replay", "Read a range of the log again."),

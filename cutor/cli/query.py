@@ -70,7 +70,7 @@ FORMATS: Final = ("table", "json", "csv", "parquet")
 def command(
     wanted: Wanted, sql: str, form: str, output: Path | None, rows: int, timeout_s: float, max_age_s: float | None
 ) -> None:
-    """Ask the projections in SQL.
+    """Ask the views in SQL.
 
     The projector answers, in DuckDB's SQL, from everything that had come to it when the question did (or `snapshot_age_ms`
     before, where it is configured so); nothing can be changed. `show tables` and `describe submissions` say what there is. A

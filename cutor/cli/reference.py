@@ -115,7 +115,7 @@ def configuration_page() -> str:
     ]
     for name, section in SECTIONS:
         lines += ["", f"## [{name}]", "", *_keys(section)]
-    lines += ["", "## Environment", "", "| variable | |", "|---|---|"]
+    lines += ["", "## Environment", "", "| variable | what it does |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in ENVIRONMENT]
     return "\n".join(lines) + "\n"
 
@@ -133,7 +133,7 @@ def _limits() -> Iterator[str]:
 
 def _keys(struct: type[msgspec.Struct], only: tuple[str, ...] = ()) -> Iterator[str]:
     """Yield the table of a struct's keys."""
-    yield from ("| key | type | built in | |", "|---|---|---|---|")
+    yield from ("| key | type | built in | meaning |", "|---|---|---|---|")
     for field in msgspec.inspect.type_info(struct).fields:  # type: ignore[attr-defined]
         if only and field.name not in only:
             continue

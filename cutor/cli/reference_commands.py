@@ -32,12 +32,12 @@ def cli_page() -> str:
     """Return the page of the command line."""
     context = click.Context(cli, info_name="cutor")
     lines = ["# Command line", "", MADE_BY, "", "```text", "cutor [OPTIONS] COMMAND [ARGS]...", "```", ""]
-    lines += ["| command | |", "|---|---|"]
+    lines += ["| command | what it does |", "|---|---|"]
     for purpose, names in PURPOSES.items():
         lines.append(f"| **{purpose}** | |")
         lines += [row for name in names for row in _overview(_of(name, context))]
     lines += ["", "## Options of every command", "", *_table(_options(cli, context))]
-    lines += ["", "## Exit codes", "", "| code | |", "|--:|---|", *_exit_codes(), "", *ERRORS.splitlines()]
+    lines += ["", "## Exit codes", "", "| code | meaning |", "|--:|---|", *_exit_codes(), "", *ERRORS.splitlines()]
     for names in PURPOSES.values():
         for name in names:
             lines += _section(_of(name, context), level=2)
@@ -115,4 +115,4 @@ def _options(command: click.Command, context: click.Context) -> dict[str, str]:
 
 def _table(options: Mapping[str, str]) -> list[str]:
     """Return a table of options."""
-    return ["| option | |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in options.items())]
+    return ["| option | what it does |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in options.items())]

@@ -57,7 +57,11 @@ def table(
     out.
     """
     docs = (field_docs(borrowed) if borrowed else {}) | field_docs(kind)
-    yield from ("| field | type | |", "|---|---|---|") if whole else ("| field | type | left out | |", "|---|---|---|---|")
+    yield from (
+        ("| field | type | meaning |", "|---|---|---|")
+        if whole
+        else ("| field | type | left out | meaning |", "|---|---|---|---|")
+    )
     config = kind.__struct_config__
     if config.tag is not None:
         yield f"| `{config.tag_field}` | `{config.tag}` | must be there | what it is |"

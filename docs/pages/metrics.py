@@ -18,7 +18,7 @@ moment, because the server is away, has no value.
 
 def page() -> str:
     """Return the page of the metrics: name, kind, labels, roles, meaning."""
-    lines = [*ABOUT_METRICS.splitlines(), "", "| metric | kind | labels | roles | |", "|---|---|---|---|---|"]
+    lines = [*ABOUT_METRICS.splitlines(), "", "| metric | kind | labels | roles | what it says |", "|---|---|---|---|---|"]
     for metric in METRICS:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         roles = "every" if metric.roles == EVERY else ", ".join(metric.roles)

@@ -20,7 +20,7 @@ def page() -> str:
     """Return the page: a table a package, in the order of their names, the modules at the top of cutor first."""
     lines = ABOUT_MODULES.splitlines()
     for package in sorted({path.parent for path in _modules()}, key=_name):
-        lines += ["", f"## `{_name(package)}`", "", _opening(package), "", "| module | |", "|---|---|"]
+        lines += ["", f"## `{_name(package)}`", "", _opening(package), "", "| module | what it has |", "|---|---|"]
         lines += [
             f"| `{path.stem}` | {_in_table(summary(path))} |"
             for path in sorted(package.glob("*.py"))

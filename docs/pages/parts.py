@@ -13,7 +13,7 @@ only what stands beneath it; [architecture](../explanation/architecture.md) says
 
 ![{components.ABOUT}](../diagrams/components.svg)
 
-| part | | packages and modules | runs as | foreign libraries of it alone |
+| part | what it does | packages and modules | runs as | foreign libraries of it alone |
 |---|---|---|---|---|
 """
 IMPORTS = """

@@ -79,7 +79,7 @@ def page() -> str:
 
 
 def _contents(values: list[type[Any]], errors: list[type[Any]]) -> Iterator[str]:
-    yield "| | |"
+    yield "| what | names |"
     yield "|---|---|"
     for what, kinds in (("client", [Client]), ("values", values), ("errors", errors)):
         yield f"| {what} | {', '.join(f'[{kind.__name__}](#{kind.__name__.lower()})' for kind in kinds)} |"
@@ -123,7 +123,7 @@ def _value(kind: type[Any]) -> Iterator[str]:
         yield from (part, "")
     docs = (field_docs(Limit) if kind is RequestedLimit else {}) | field_docs(kind)
     annotations = {name: getattr(text, "__forward_arg__", text) for name, text in inspect.get_annotations(kind).items()}
-    yield from ("| attribute | type | |", "|---|---|---|")
+    yield from ("| attribute | type | meaning |", "|---|---|---|")
     fields = kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else kind._fields
     for name in fields:
         yield f"| `{name}` | `{cell(annotations[name])}` | {cell(docs[name])} |"

@@ -61,7 +61,7 @@ EXIT_CODES: Final = """
 
 What a command ends with: `submit --wait`, `watch` and `status` by the submission's outcome, and with 0 while it has none.
 
-| exit code | |
+| exit code | meaning |
 |---|---|
 """
 
@@ -84,7 +84,7 @@ def page() -> str:
     lines += ["", "## Outcomes of a stage", "", "| outcome | the program … |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in STAGE_OUTCOMES.items()]
     lines += ["", f"Where several hold, the first of this order counts: {', '.join(PRECEDENCE)}.", *OUTCOMES.splitlines()]
-    lines += ["", "## Outcomes of a submission", "", "| outcome | |", "|---|---|"]
+    lines += ["", "## Outcomes of a submission", "", "| outcome | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in SUBMISSION_OUTCOMES.items()]
     lines += [
         "",

@@ -43,6 +43,6 @@ def page() -> str:
                 [view],
             ).fetchall()
             assert all([comment, *(text for _, _, text in columns)]), f"{view}: a comment is missing"
-            lines += ["", f"## {view}", "", f"{comment}.", "", "| column | type | |", "|---|---|---|"]
+            lines += ["", f"## {view}", "", f"{comment}.", "", "| column | type | meaning |", "|---|---|---|"]
             lines += [f"| `{name}` | `{kind}` | {text} |" for name, kind, text in columns]
     return "\n".join(lines) + "\n"

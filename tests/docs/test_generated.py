@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,14 @@ def test_make_docs_runs_both_generators() -> None:
     rules = (ROOT / "Makefile").read_text().partition("\ndocs:")[2].partition("\n\n")[0]
     assert "-m cutor.cli.reference" in rules
     assert "docs/generate.py" in rules
+
+
+def test_every_column_of_a_reference_table_has_a_heading() -> None:
+    """The row above the line of dashes; a page that is written by hand may part pairs without headings."""
+    found = [
+        f"{path.name}: {row}"
+        for path in sorted((ROOT / "docs/reference").glob("*.md"))
+        for row, line in pairwise(path.read_text().splitlines())
+        if re.fullmatch(r"\|(:?-+:?\|)+", line) and not all(cell.strip() for cell in row.strip("|").split("|"))
+    ]
+    assert found == []

@@ -151,7 +151,7 @@ def page(points: Sequence[Point]) -> str:
 def _lines(points: Sequence[Point]) -> Iterator[str]:
     yield from HEAD.splitlines()
     for role, title in TITLES.items():
-        yield from ("", f"## {title}", "", "| point | where | |", "|---|---|---|")
+        yield from ("", f"## {title}", "", "| point | where | what is done there |", "|---|---|---|")
         groups: dict[str, list[Point]] = {}
         for point in points:
             if point.role == role:

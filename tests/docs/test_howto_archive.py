@@ -23,7 +23,8 @@ def test_an_archive_is_kept(tmp_path: Path, nix_settings: NixSettings) -> None:
     first, *_ = snippets(ARCHIVE, "toml")
     begun = "cutor up --detach\ncutor submit examples/python-three-tests --wait\n"
     begun += f"cat >> '{config}' <<'EOF'\n{first.text}EOF\n"
-    commands = here(begun + "".join(one.text for one in snippets(ARCHIVE, "sh")))
+    texts = (one.text for one in snippets(ARCHIVE, "sh"))
+    commands = here(begun + "".join(text for text in texts if "acknowledge-gap" not in text))  # test_howto_archive_gap.py
     done = run(f"trap 'cutor down > /dev/null' EXIT\n{commands}", environment)
     assert done.returncode == 0, (done.stdout, done.stderr)
     for said in (

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from cutor.containers.engine import DEFAULT_SOCKET
+from cutor.containers.remedies import DEFAULT_SOCKET
 
 DOCKER = DEFAULT_SOCKET.removeprefix("unix://")
 CREATES = (b"/containers/create", b"/volumes/create")

@@ -7,11 +7,9 @@ everything else is a bug.
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
 import json
 import logging
-import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -30,18 +28,15 @@ from cutor.containers.control_group import limit_sockets
 from cutor.containers.errors import EngineFailure, EngineRefused, EngineUnreachable, ImageMissing, one_line
 from cutor.containers.host_config import ContainerSpec, VolumeSpec
 from cutor.containers.labels import ENVIRONMENT_LABEL, INSTANCE_LABEL
-from cutor.installation import setup_command
+from cutor.containers.remedies import DEFAULT_SOCKET, image_missing, unreachable
 from cutor.undisturbed import to_the_end
 
-DEFAULT_SOCKET: Final = "unix:///var/run/docker.sock"
 REQUEST_TIMEOUT_S: Final = 60.0
 """Docker answers in milliseconds, on a busy machine in seconds: one that takes a minute hangs."""
 DISCARD_PAUSES_S: Final = (0.0, 0.2, 1.0)
 """When to look for a container whose creation Docker never answered: it may still be at it."""
 GONE_PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between two tries to remove a container that Docker would not let go; the last one stays."""
-SET_UP_MAKES: Final = "cutor-child:"
-"""How names of images begin that set-up makes."""
 _CANNOT_CONNECT: Final = 900  # aiodocker's number for "no answer at all"
 
 T = TypeVar("T")
@@ -103,10 +98,10 @@ class Engine:
             if keep_status is not None and error.status in keep_status:
                 raise
             if error.status == _CANNOT_CONNECT:
-                raise self._unreachable(error) from error
+                raise unreachable(self.address, error) from error
             raise EngineRefused(f"Docker could not {what}: {one_line(str(error.message))} (status {error.status})") from error
         except (OSError, aiohttp.ClientError) as error:
-            raise self._unreachable(error) from error
+            raise unreachable(self.address, error) from error
         self._answered_s = time.monotonic()
         return answer
 
@@ -118,10 +113,6 @@ class Engine:
     def answered_within(self, seconds: float) -> bool:
         """Return whether the engine did something that it was asked for so short a time ago."""
         return time.monotonic() - self._answered_s < seconds
-
-    def _unreachable(self, error: Exception) -> EngineUnreachable:
-        reason = _reason(error)
-        return EngineUnreachable(f"no Docker Engine answers at {self.address} ({reason}): {_remedy(self.address, reason)}")
 
     def post(self, path: str, body: dict[str, Any]) -> Awaitable[Any]:
         """Return a POST request that aiodocker has no method for."""
@@ -154,7 +145,7 @@ class Engine:
             async for noticed in response.content.iter_any():
                 yield noticed
         except (OSError, aiohttp.ClientError) as error:
-            raise self._unreachable(error) from error
+            raise unreachable(self.address, error) from error
         finally:
             response.close()
 
@@ -215,7 +206,7 @@ class Engine:
             return await self.call(f"create {spec.name}", request, keep_status={404})
         except DockerError as error:
             image = spec.body["Image"]
-            raise _missing(image) from error
+            raise image_missing(image) from error
 
     async def labelled(self, label: str, value: str | None = None) -> list[ContainerSummary]:
         """Return every container with a label, of a certain value where one is given, running or not (1 ms).
@@ -331,7 +322,7 @@ class Engine:
         try:
             return await self.call(f"inspect image {image}", self._docker.images.inspect(image), keep_status={404})
         except DockerError as error:
-            raise _missing(image) from error
+            raise image_missing(image) from error
 
     async def volume_labels(self, name: str) -> dict[str, str] | None:
         """Return the labels of a volume, or null where there is no such volume."""
@@ -370,36 +361,3 @@ def _seconds(moment: object) -> float | None:
     with suppress(ValueError):
         return datetime.fromisoformat(str(moment)).timestamp()
     return None
-
-
-def _reason(error: BaseException) -> str:
-    """Return why there was no connection: the operating system's word, which the client library wraps several times over."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, OSError) and inner.strerror and "[" not in inner.strerror:
-            return inner.strerror
-        inner = inner.__cause__ or inner.__context__
-    return one_line(str(error))
-
-
-def _remedy(address: str, reason: str) -> str:
-    """Return what to do where no engine answers: the first message that many see, so it says what Docker is there for."""
-    if reason == os.strerror(errno.EACCES):
-        return "let this user talk to it (as root: `usermod --append --groups docker USER`; then log in again), or be root"
-    if address != DEFAULT_SOCKET:
-        return f"start it, or name another one by DOCKER_HOST or `docker.host`; with neither, `{setup_command()}` sees to one"
-    return (
-        "cutor builds and runs submissions in containers of Docker, so start it if it is installed, "
-        f"let `{setup_command()}` install and start it, or name another one by DOCKER_HOST"
-    )
-
-
-def _missing(image: str) -> ImageMissing:
-    """Return the error for an image that is not here: set-up makes those of its own name alone."""
-    made = image.startswith(SET_UP_MAKES)
-    remedy = (
-        f"make it with `{setup_command()}`"
-        if made
-        else f"fetch or build it, or leave docker.image and nix.image out for that of `{setup_command()}`"
-    )
-    return ImageMissing(f"the child image {image!r} is not on this host: {remedy}")

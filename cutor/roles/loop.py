@@ -42,6 +42,8 @@ RETRY_DELAY_S: Final = 2.0
 """What a step that failed through no fault of its own waits before its next lease: most causes pass in seconds. A choice."""
 STOP_CHECK_S: Final = 0.5
 """How long each wait for a place or a delivery takes at the most, so that a stop is noticed."""
+STOPS_PULLING_S: Final = 1.0
+"""How long a stop waits for the server to confirm that nothing is pulled any more (1 ms), before work is handed back."""
 
 Beside = Callable[[Journal], AbstractAsyncContextManager[None]]
 """What a role does beside its steps."""
@@ -90,7 +92,7 @@ class Loop:
                 while not self._context.stop.is_set():
                     await self._take_next(pulled)
             finally:
-                await self._drain()
+                await self._drain(pulled)
                 self._ability.close()
 
     async def _take_next(self, pulled: WeightedQueues) -> None:
@@ -128,15 +130,21 @@ class Loop:
             await self._poison.answer(delivery, bug)
             self._in_hand.forget(delivery.stored.sequence)
 
-    async def _drain(self) -> None:
-        """Let running steps finish for the configured time, unless told to hurry; then hand back what is left."""
+    async def _drain(self, pulled: WeightedQueues) -> None:
+        """Let running steps finish for the configured time, unless told to hurry; then hand back what is left.
+
+        Nothing is pulled any more by then: else what is handed back is delivered to this process, which is about to end.
+        """
         if not self._deliveries:
             return
+        closing = asyncio.create_task(pulled.aclose(), name="stop pulling")
         self._places.close()
         if not self._journal.bus.link.closed:  # else nothing that runs could tell what came of it
             await grace(self._deliveries, self._context.config.shutdown_grace_s, self._context.hurry)
+        await asyncio.wait({closing}, timeout=STOPS_PULLING_S)
         await cut_short(self._deliveries)
         try:
+            await closing
             await self._journal.bus.flush()
         except BusError as error:
             log.warning("what was handed back may come again only after its ack_wait: %s", error)

@@ -14,6 +14,7 @@ import pytest
 from msgspec import UNSET
 
 from cutor.bus.connection import Bus
+from cutor.bus.consumer import WeightedQueues
 from cutor.bus.embedded import EmbeddedServer
 from cutor.bus.errors import BusUnreachable
 from cutor.bus.topology import apply, default_text
@@ -28,7 +29,7 @@ from cutor.model.limits import Policy
 from cutor.model.messages import Unreadable
 from cutor.model.result import result
 from cutor.model.state import Submission
-from cutor.model.subjects import Address, event_subject, fence
+from cutor.model.subjects import EVENTS, Address, event_subject, fence
 from cutor.roles.results import Results
 from cutor.roles.step import LeasedStep, StepFault, WorkerUnable
 from cutor.undisturbed import to_the_end
@@ -339,6 +340,34 @@ async def test_a_notice_that_comes_before_its_event_is_stored_is_not_forgotten(j
         await journal.settle(await journal.known(submitted.address), lambda state: decide_cancel(state, None))
         async with asyncio.timeout(SOON_S):
             await work.stopped.wait()
+
+
+async def test_what_a_stop_hands_back_is_not_delivered_to_who_stops(journal: Journal) -> None:
+    """A slot is free, so that a pull waits; and the stop goes on, as another one's work takes its time to end."""
+    await journal.submit(request("quick"))
+    slow = await journal.submit(request("slow"))
+    began: list[str] = []
+
+    async def work(leased: LeasedStep) -> None:
+        began.append(leased.state.address.id)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if leased.state.address == slow.address:
+                await to_the_end(asyncio.sleep(1))
+
+    async with role(journal, work, slots=3, grace_s=0):
+        async with asyncio.timeout(SOON_S):
+            while len(began) < 2:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(1)  # the third slot has asked
+    counts = {}
+    async with WeightedQueues(journal.bus, EVENTS, [("builder-default", 1)]) as pulled:
+        for _ in range(2):
+            delivery = await pulled.next(SOON_S)
+            assert delivery is not None
+            counts[delivery.stored.subject.split(".")[3]] = delivery.delivered_count
+    assert counts == {"quick": 2, "slow": 2}
 
 
 async def test_a_read_that_fails_does_not_end_the_listening(journal: Journal) -> None:

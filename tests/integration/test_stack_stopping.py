@@ -359,7 +359,7 @@ def test_a_new_life_waits_until_the_dead_one_is_cleaned_up(
 ) -> None:
     name = read_holder(died.lock)
 
-    async def remove(instance: str, _: str | None) -> int:
+    async def remove(instance: str, _data: Path, _host: str | None) -> int:
         assert instance == died.instance()
         assert not is_free(died.lock)
         assert read_holder(died.lock) == name, "who waits for the lock sees that its holder died"

@@ -91,9 +91,9 @@ docs: man ## write the pages that are made from code anew, then the site of all 
 	@$(VENV)/python -m sphinx -b html -c docs -d .docs/doctrees --fresh-env --jobs auto --fail-on-warning --keep-going --quiet . .docs/site
 	@printf 'the site: .docs/site/index.html\n'
 
-man: environment ## the manual page cutor(1), of the page of the command line, into docs/man
+man: environment ## the manual page cutor(1), of the page of the command line, into cutor/cli
 	@$(VENV)/python -m cutor.cli.reference
-	@$(VENV)/python -m sphinx -b man -c docs -d .docs/man-doctrees --jobs auto --fail-on-warning --keep-going --quiet . docs/man
+	@$(VENV)/python -m sphinx -b man -c docs -d .docs/man-doctrees --jobs auto --fail-on-warning --keep-going --quiet . cutor/cli
 
 record: setup ## run the tutorials and the demonstration, and write what they print into their pages
 	@$(VENV)/python -m tests.docs.record

@@ -145,7 +145,7 @@ def test_completion_and_manual_page_go_where_shell_and_man_look(checkout: Path, 
     assert "_cutor_completion" in done.stdout
     assert "complete --no-files --command cutor" in (tmp_path / ".config/fish/completions/cutor.fish").read_text()
     assert "CUTOR(1)" in done.stdout
-    assert (tmp_path / ".local/share/man/man1/cutor.1").read_text() == (ROOT / "docs/man/cutor.1").read_text()
+    assert (tmp_path / ".local/share/man/man1/cutor.1").read_text() == (ROOT / "cutor/cli/cutor.1").read_text()
 
 
 def test_what_set_up_made_is_taken_away(checkout: Path, tmp_path: Path, engine: str) -> None:

@@ -201,7 +201,7 @@ def test_the_manual_page_has_every_command_with_its_options_and_examples(tmp_pat
     assert {f"cutor {name}" for name in COMMANDS} <= {one.lower() for one in headings}
     assert ".TS" not in manual, "tables are lists"
     assert "Made by" not in manual
-    assert (ROOT / "docs/man/cutor.1").read_text() == manual, "run `make man`: the package brings this file along"
+    assert (ROOT / "cutor/cli/cutor.1").read_text() == manual, "run `make man`: the package brings this file along"
     assert r"\-\-refresh" in manual
     assert "cutor setup               # the second time takes half a second" in manual.replace("\\", "")
 

@@ -153,7 +153,7 @@ def test_the_metadata_says_who_what_and_under_which_licence(wheel: Path) -> None
 
 def test_man_finds_the_manual_page_of_an_environment_on_the_path(installed: Path, user: dict[str, str]) -> None:
     page = installed.parents[1] / "share/man/man1/cutor.1"
-    assert page.read_text() == (ROOT / "docs/man/cutor.1").read_text()
+    assert page.read_text() == (ROOT / "cutor/cli/cutor.1").read_text()
     if (program := shutil.which("man")) is None:
         return  # where it is, it looks beside the directories of the PATH
     variables = {name: value for name, value in user.items() if name != "MANPATH"}

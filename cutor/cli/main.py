@@ -17,7 +17,7 @@ import msgspec
 from cutor.bus.lean import import_without_websockets
 from cutor.cli.failures import bug_line, exit_code_of, line_of
 from cutor.cli.interruption import CommandInterrupted
-from cutor.cli.options import Wanted, server_option, traceback_option
+from cutor.cli.options import Wanted, server_option, traceback_option, with_examples
 from cutor.errors import DONE, INTERRUPTED, UNAVAILABLE, CutorError
 from cutor.logs import last_words
 from cutor.release import RELEASE
@@ -83,8 +83,15 @@ class Commands(click.Group):
 @click.command(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 done and OK; 1 the submission's outcome is not OK; 2 bad usage, invalid request, unknown id, or "
-    "REJECTED; 3 a service cannot be reached or failed; 4 waited too long; 130 ended by Ctrl-C.",
+    epilog=with_examples(
+        "cutor up --detach",
+        "cutor submit DIR --wait",
+        'cutor query "SELECT id, outcome FROM submissions"',
+        "cutor down",
+        end="Exit codes: 0 done and OK; 1 the submission's outcome is not OK; 2 bad usage, invalid request, unknown id, or "
+        "REJECTED; 3 a service cannot be reached or failed; 4 waited too long; 130 ended by Ctrl-C.\n\n"
+        "`cutor COMMAND --help` has more of each, with examples.",
+    ),
 )
 @click.version_option(RELEASE, prog_name="cutor", message="%(prog)s %(version)s")
 @server_option

@@ -227,7 +227,12 @@ EXIT_CODES: Final = "What exit codes mean, where nothing else is said above: `cu
 
 def examples(*lines: str) -> str:
     """Return the end of a help text: one example a line, each as it would be typed, and where exit codes are listed."""
-    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines), "", EXIT_CODES])
+    return with_examples(*lines, end=EXIT_CODES)
+
+
+def with_examples(*lines: str, end: str) -> str:
+    """Return examples as `examples` does, and ``end`` below them."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines), "", end])
 
 
 LIST_AT_MOST: Final = 100_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -70,8 +71,8 @@ def _overview(context: click.Context) -> Iterator[str]:
 
 def _exit_codes() -> Iterator[str]:
     """Yield the rows of the exit codes, from what the command's own help says of them."""
-    said = " ".join(str(cli.epilog).split()).removeprefix("Exit codes: ").removesuffix(".")
-    for one in said.split("; "):
+    [text] = re.findall(r"^Exit codes: (.+)\.$", str(cli.epilog), re.MULTILINE)
+    for one in str(text).split("; "):
         code, _, meaning = one.partition(" ")
         yield f"| {int(code)} | {meaning} |"
 

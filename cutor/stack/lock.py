@@ -286,12 +286,6 @@ def _found_holder(path: Path) -> Holder | None:
     return None if pid is None or started_ticks is None else Holder(pid=pid, started_ticks=started_ticks, boot=boot())
 
 
-def send_to_holder(path: Path, number: signal.Signals) -> bool:
-    """Signal the process that holds the lock; False where it is gone."""
-    with opened_holder(path) as holder:
-        return holder is not None and send(holder, number)
-
-
 def send(holder: int, number: signal.Signals) -> bool:
     """Signal the process of a pidfd; False where it has ended."""
     try:

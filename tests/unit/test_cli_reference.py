@@ -6,11 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cutor.cli.main import COMMANDS
+from cutor.cli.main import COMMANDS, cli
 from cutor.cli.reference import PAGES, SECTIONS, configuration_page
 from cutor.cli.reference_commands import PURPOSES
 from cutor.config import Config, Surroundings
 from cutor.errors import DONE, INTERRUPTED, NOT_OK, REFUSED, UNAVAILABLE, WAITED_TOO_LONG
+from tests.docs.command_lines import check, of_cutor
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -35,6 +36,14 @@ def test_the_overview_has_every_command_and_leads_to_its_section() -> None:
     sections = re.findall(r"^##+ cutor (.*)$", rest, re.MULTILINE)
     assert [name for name, _ in listed] == sections
     assert all(anchor == f"cutor-{name.replace(' ', '-')}" for name, anchor in listed)
+
+
+def test_the_first_help_has_examples_that_are_commands() -> None:
+    shown = str(cli.epilog).partition("Examples:\n")[2].partition("\n\n")[0]
+    examples = of_cutor(shown)
+    assert len(examples) == len(shown.splitlines()) > 3
+    for arguments in examples:
+        check(arguments)
 
 
 def test_every_exit_code_has_a_row() -> None:

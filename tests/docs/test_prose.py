@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 import msgspec
-import pytest
 
 from cutor.cli.main import cli
 from cutor.config import Config
@@ -30,9 +29,6 @@ DECISIONS = ROOT / "docs" / "decisions"
 """They name settings, too, that were thought of and not made."""
 FILE = re.compile(r"\w+\.(py|io|toml)")
 """What is no setting, either: a module, a package of Debian, a file."""
-
-ALL = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-SOURCES = sorted((ROOT / "cutor").rglob("*.py"))
 
 
 def named(text: str) -> list[str]:
@@ -92,35 +88,38 @@ def no_settings(text: str) -> list[str]:
     return [key for key in keys if key.partition(".")[0] in SECTIONS and key not in SETTINGS and not FILE.fullmatch(key)]
 
 
-@ALL
-def test_a_page_names_commands_that_are_there(page: Path) -> None:
-    assert no_commands(FENCE.sub("", page.read_text())) == []
+def prose(page: Path) -> str:
+    """Return what stands between the blocks of a page."""
+    return FENCE.sub("", page.read_text())
 
 
-@ALL
-def test_a_page_names_options_that_are_there(page: Path) -> None:
-    assert set(no_options(FENCE.sub("", page.read_text()))) - OF_OTHERS == set()
+def test_pages_name_commands_that_are_there() -> None:
+    assert {page: found for page in PAGES if (found := no_commands(prose(page)))} == {}
 
 
-@ALL
-def test_a_page_names_settings_that_are_there(page: Path) -> None:
-    if page != POINTS and page.parent != DECISIONS:
-        assert no_settings(FENCE.sub("", page.read_text())) == []
+def test_pages_name_options_that_are_there() -> None:
+    assert {page: found for page in PAGES if (found := set(no_options(prose(page))) - OF_OTHERS)} == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_message_names_commands_and_settings_that_are_there(path: Path) -> None:
-    """Docstrings, too; what is put into a text stands for a word."""
+def test_pages_name_settings_that_are_there() -> None:
+    pages = [page for page in PAGES if page != POINTS and page.parent != DECISIONS]
+    assert {page: found for page in pages if (found := no_settings(prose(page)))} == {}
+
+
+def texts(path: Path) -> Iterator[str]:
+    """Yield the texts of a module, docstrings among them; for what is put into one stands a word."""
     tree = ast.parse(path.read_text())
     within = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "status" for part in node.values)
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "status" for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in within:
-            text = node.value
-        else:
-            continue
-        assert no_commands(text) + no_settings(text) == [], f"line {node.lineno}"
+            yield node.value
+
+
+def test_messages_name_commands_and_settings_that_are_there() -> None:
+    found = [(path, text) for path in (ROOT / "cutor").rglob("*.py") for text in texts(path)]
+    assert [(path, wrong) for path, text in found if (wrong := no_commands(text) + no_settings(text))] == []
 
 
 def test_what_is_not_there_is_found() -> None:

@@ -22,10 +22,15 @@ except ModuleNotFoundError:
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
+sys.path.insert(0, str(TOP))
+from cutor.containers.seccomp import container_profile  # noqa: E402 - of this checkout, which need not be installed
+
 CLUSTER = HERE.parent / "nats" / "cluster"
 MADE = HERE / "made"
 SECRETS = MADE / "secrets"
 SETTINGS = HERE / ".env"
+SYSTEM_CALLS = MADE / "projector" / "system-calls.json"
+"""What the projector may call: with Docker's own profile, the processes that answer questions could not be shut in."""
 SOCKET = Path("/var/run/docker.sock")
 NODES = ("n1", "n2", "n3")
 ROLES = ("builder", "runner", "projector", "archiver")
@@ -161,10 +166,13 @@ def note_settings(given: argparse.Namespace) -> None:
     """What compose.yaml has variables for, where compose looks for them."""
     if not SOCKET.is_socket():
         fail(f"{SOCKET} is missing: builder and runner need the Docker Engine of this machine there")
+    if SOCKET.stat().st_mode & 0o060 != 0o060:
+        fail(f"{SOCKET} is closed to its group, which the builder is in: chgrp it to one that may use Docker, and chmod g+rw")
     base = TOP / ".setup" / "compose-base"
     lines = [
         "# Written by prepare.py. A variable of the shell wins over its line here.",
         f"DOCKER_GID={SOCKET.stat().st_gid}",
+        f"CUTOR_SYSTEM_CALLS={SYSTEM_CALLS}",
         f"CUTOR_CLIENT_PORT={given.client_port}",
         f"CUTOR_ROUTE_PORT={given.route_port}",
         *([f"CUTOR_METRICS_PORT={given.metrics_port}"] if given.metrics_port is not None else []),
@@ -189,6 +197,7 @@ def main() -> None:
         make_node(name, client_port, route_ports, own_route)
     write(MADE / "cutor" / "cutor.toml", text)
     write(MADE / "cutor" / "ca.pem", (SECRETS / "ca.pem").read_text())
+    write(SYSTEM_CALLS, container_profile())
     make_credentials()
     note_settings(given)
     print(f"child image: {values.get('docker', {}).get('image')}\nconfiguration and credentials are in {MADE}")

@@ -193,6 +193,7 @@ def test_services_are_healthy_and_streams_have_three_copies(composed: Composed) 
     doctor = composed.cutor("admin", "doctor").stdout.decode()
     assert "3 of every stream, all current" in doctor, doctor
     assert "FAIL" not in doctor, doctor
+    assert "warn  answers" not in doctor, "who answers questions is shut in"
 
 
 @pytest.mark.parametrize("service", [*NODES, *ROLES])

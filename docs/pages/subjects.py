@@ -68,11 +68,16 @@ NOTICES: Final = (
 )
 """Plain messages: whoever listens at the moment hears them, and nobody else ever does."""
 
+EXPORTS: Final = (exports.Begin, exports.Look, exports.Part, exports.End)
+"""What may be asked of who makes the views as a file."""
+
 REQUESTS: Final = (
     Subject(questions.SUBJECT, "a question in SQL", "[Question](#question)"),
-    Subject(exports.SUBJECT, "the views as a file: orders `begin`, `look`, `part`, `end`", "for `cutor projections snapshot`"),
-    Subject(rebuilds.SUBJECT, "have the views made anew", "for `cutor projections rebuild`"),
-    Subject(rebuilds.subject_of("<rebuild>"), "how far that is, or an end to it", "for `cutor projections rebuild`"),
+    Subject(
+        exports.SUBJECT, "the views as a file", ", ".join(f"[{kind.__name__}](#{kind.__name__.lower()})" for kind in EXPORTS)
+    ),
+    Subject(rebuilds.SUBJECT, "have the views made anew", "[Order](#order)"),
+    Subject(rebuilds.subject_of("<rebuild>"), "how far that is, or an end to it", "[Order](#order)"),
 )
 """Requests that the projector answers."""
 
@@ -137,6 +142,24 @@ do this.
 """
 
 
+EXPORTING: Final = f"""
+## The views as a file
+
+Each request on `{exports.SUBJECT}` is answered by an [ExportReport](#exportreport), but `part`: that by up to
+{exports.PART_BYTES} bytes of the file, and by none where there is no such file. A file for which nobody asks for
+{exports.PATIENCE_S:g} s is given up.
+`cutor projections snapshot` does this.
+"""
+
+REBUILDING: Final = f"""
+## The views made anew
+
+Each request is answered by a [RebuildReport](#rebuildreport). Where nobody asks for {rebuilds.PATIENCE_S:g} s, the rebuild is
+given up.
+`cutor projections rebuild` does this.
+"""
+
+
 def page() -> str:
     """Return the page."""
     lines = [
@@ -155,6 +178,12 @@ def page() -> str:
     lines += [f"| `<{place}>` | {cell(PLACES[place])} |" for place in used]
     lines += [*CONTENTS.splitlines(), *LETTERS.splitlines(), "", *_letter_headers(), *QUERY.splitlines()]
     for kind in (questions.Question, questions.Standing, questions.AsOf, questions.Failure):
+        lines += section(kind)
+    lines += EXPORTING.splitlines()
+    for kind in (*EXPORTS, exports.ExportReport):
+        lines += section(kind)
+    lines += REBUILDING.splitlines()
+    for kind in (rebuilds.Order, rebuilds.RebuildReport):
         lines += section(kind)
     lines += ["", "## Bodies of notices", *section(BuildProgress), "", *body(encode(PROGRESS))]  # type: ignore[arg-type]
     lines += [*section(statistics.Statistics), "", *body(encode(STATISTICS))]  # type: ignore[arg-type]

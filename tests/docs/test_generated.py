@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import cutor
@@ -17,6 +18,8 @@ from cutor.bus.topology_file import overlap, parse
 from cutor.containers import labels as host_labels
 from cutor.model.codec import DECISION_KINDS, ENVIRONMENT_KINDS, VERSIONS, decode, decode_decision, decode_environment
 from cutor.model.events import kind_of
+from cutor.projections.exports import orders as exports
+from cutor.projections.rebuilds import orders as rebuilds
 from docs.generate import PAGES
 from docs.pages.modules import summary
 from docs.pages.subjects import ALL, wildcard
@@ -162,3 +165,14 @@ def test_every_column_of_a_reference_table_has_a_heading() -> None:
         if re.fullmatch(r"\|(:?-+:?\|)+", line) and not all(cell.strip() for cell in row.strip("|").split("|"))
     ]
     assert found == []
+
+
+def test_every_body_that_goes_to_the_projector_or_comes_from_it_has_its_fields_on_the_page() -> None:
+    page = (ROOT / "docs" / "reference" / "subjects.md").read_text()
+    for module in (exports, rebuilds):
+        structs = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+        own = [one for one in structs if one.__module__ == module.__name__]
+        assert len(own) >= 2
+        for struct in own:
+            section = page.split(f"\n### {struct.__name__}\n")[1].partition("\n#")[0]
+            assert all(f"| `{name}` |" in section for name in struct.__struct_fields__), struct

@@ -70,8 +70,8 @@ ANSWERED: Final = ("append-", "publish-", "stream-", "consumer-")
 VARIANTS: Final = (
     ("cleaned", re.compile(rb'"by":"sweep"'), "append-cleaned-by-sweep"),
     ("cleaned", re.compile(rb'"by":"takeover"'), "append-cleaned-by-takeover"),
-    ("parked", re.compile(rb"leases ended without a result"), "append-parked-by-step"),
-    ("parked", re.compile(rb"deliveries to a [a-z]+ failed"), "append-parked-by-poison"),
+    ("parked", re.compile(rb"leases? ended without a result"), "append-parked-by-step"),
+    ("parked", re.compile(rb"deliver(?:y|ies) to a [a-z]+ failed"), "append-parked-by-poison"),
 )
 """Events of one kind that different places append, known by what stands in them."""
 ACKS: Final = {b"+ACK": "ack", b"-NAK": "nak", b"+WPI": "heartbeat", b"+TERM": "term"}

@@ -89,7 +89,7 @@ def test_an_order_is_carried_out_once_at_its_pass(tmp_path: Path, monkeypatch: p
         ("cutor.ev.default.id.cleaned", b'{"kind":"cleaned","worker":"w","by":"sweep"}', "append-cleaned-by-sweep"),
         ("cutor.ev.default.id.cleaned", b'{"kind":"cleaned","worker":"w","by":"takeover"}', "append-cleaned-by-takeover"),
         ("cutor.ev.default.id.parked", b'{"message":"1 runner lease failed; the last: no"}', "append-parked"),
-        ("cutor.ev.default.id.parked", b'{"message":"1 runner leases ended without a result"}', "append-parked-by-step"),
+        ("cutor.ev.default.id.parked", b'{"message":"1 runner lease ended without a result"}', "append-parked-by-step"),
         ("cutor.ev.default.id.parked", b'{"message":"5 deliveries to a runner failed; the"}', "append-parked-by-poison"),
         ("$JS.API.CONSUMER.CREATE.EVENTS.runner-default", b"{}", "consumer-apply"),
         ("$JS.API.CONSUMER.RESET.EVENTS.runner-default", b"{}", "consumer-reset"),

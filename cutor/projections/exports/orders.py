@@ -30,19 +30,23 @@ class Look(msgspec.Struct, tag="look", tag_field="order", kw_only=True):
     """Say how far it is."""
 
     id: str
+    """of the file, as the answer to `begin` has it"""
 
 
 class Part(msgspec.Struct, tag="part", tag_field="order", kw_only=True):
     """Give the `PART_BYTES` behind an offset, or what there is of them."""
 
     id: str
+    """of the file"""
     offset: int
+    """in bytes, from 0 on"""
 
 
 class End(msgspec.Struct, tag="end", tag_field="order", kw_only=True):
     """Give it up."""
 
     id: str
+    """of the file"""
 
 
 Order = Begin | Look | Part | End
@@ -52,7 +56,12 @@ class ExportReport(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How far a file is; ``error`` is one line where it failed."""
 
     state: State
+    """`busy`: as many files are made as may be; `unknown`: there is none of that id, or not any more"""
     id: str = ""
+    """what the orders that follow name it by"""
     size_bytes: int = 0
+    """of the file, once it is `ready`"""
     as_of: dict[str, AsOf] = {}
+    """up to where it holds each stream, once it is `ready`"""
     error: str = ""
+    """why it failed, in one line"""

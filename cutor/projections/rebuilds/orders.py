@@ -24,7 +24,9 @@ class Order(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What is asked of a rebuild: of one that is to begin, to fold ``from_events`` alone; of one under way, to ``cancel``."""
 
     cancel: bool = False
+    """end the rebuild that the subject names"""
     from_events: bool = False
+    """begin with the first event, whatever sealed fold an archive has"""
 
 
 class RebuildReport(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -36,17 +38,29 @@ class RebuildReport(msgspec.Struct, kw_only=True, omit_defaults=True):
     """
 
     state: State
+    """`busy`: there is a rebuild already, for somebody else"""
     id: str = ""
+    """the last word of the subject on which it is asked"""
     error: str = ""
+    """why it failed, in one line"""
     stream: str = ""
+    """the one that is folded now"""
     sequence: int = 0
+    """up to which that is folded"""
     last: int = 0
+    """up to which that is to be folded"""
     messages: int = 0
+    """folded so far, of all streams"""
     body_bytes: int = 0
+    """of their bodies"""
     took_s: float = 0.0
+    """how long all of it took, in seconds, once it is `done`"""
     positions: dict[str, int] = {}
+    """the last sequence of each stream that the views hold, once it is `done`"""
     begins: dict[str, int] = {}
+    """the first one, of streams whose beginning could not be had"""
     from_fold: dict[str, tuple[int, int]] = {}
+    """first and last sequence of each stream that came from the sealed fold of an archive"""
 
 
 def subject_of(rebuild_id: str) -> str:

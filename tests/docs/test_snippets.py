@@ -46,7 +46,7 @@ from tests.stores import write_config
 
 
 @pytest.mark.parametrize(
-    ("page", "also"), [(README, ("[   0.", "c-primes: OK", "cache-built")), (START, ())], ids=["README", "index"]
+    ("page", "also"), [(README, ("set-up is complete", "c-primes: OK", "cache-built")), (START, ())], ids=["README", "index"]
 )
 def test_the_commands_of_who_sees_cutor_first(page: Path, also: tuple[str, ...], tmp_path: Path) -> None:
     """Those of the README begin with `make demo`."""

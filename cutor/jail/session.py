@@ -24,7 +24,7 @@ from cutor.containers.surplus import Surplus
 from cutor.installation import setup_command
 from cutor.jail.frames import Frames
 from cutor.jail.inside.closure import LOOK_BYTES
-from cutor.jail.inside.protocol import PROTOCOL_VERSION, ProtocolError, encode
+from cutor.jail.inside.protocol import CHANGING, PROTOCOL_VERSION, ProtocolError, encode
 from cutor.jail.job import EnvironmentMissing, RunnerJob
 from cutor.jail.memory import (
     INIT_MEMORY_BYTES,
@@ -272,7 +272,7 @@ class WorkerSession:
         """Let the container have what a stage may take, beside what it holds."""
         if self._surplus is not None:
             await self._surplus.take_back(self._held.resting_bytes)
-        held_bytes = self._held.resting_bytes + (self._held.copy_bytes if kind == "run" else KEPT_MEMORY_BYTES)
+        held_bytes = self._held.resting_bytes + (KEPT_MEMORY_BYTES if kind == CHANGING else self._held.copy_bytes)
         await self._room.make(stage_memory_bytes(limit, held_bytes, stdin_bytes), limit.processes + OWN_TASKS)
 
     async def _reported(self, kind: str, index: int, limit: Limit) -> StageReport:

@@ -16,6 +16,7 @@ import yaml
 
 from cutor.bus import topology_promises
 from cutor.jail.inside import measure
+from cutor.jail.inside.protocol import CHANGING
 from cutor.metrics import table
 from cutor.model.environments import EnvironmentEvent
 from cutor.model.events import EVENT_TYPES, KINDS, TERMINAL_KINDS, Event, Interrupted, Parked, Stage, Submitted, Terminal
@@ -25,6 +26,7 @@ from cutor.model.limits import (
     LIMIT_WORDS,
     STAGE_KINDS,
     UNITS,
+    JailedStage,
     Limit,
     LimitPolicies,
     RequestedLimit,
@@ -201,6 +203,11 @@ def test_each_stage_stands_in_a_result() -> None:
 def test_each_stage_stands_in_the_sql_of_the_fold() -> None:
     text = (SQL / "fold/6_stages.sql").read_text()
     same((name for name in STAGE_KINDS if f"'{name}'" in text), STAGE_KINDS, "cutor/projections/sql/fold/6_stages.sql")
+
+
+def test_the_stage_whose_changes_to_the_box_stay_is_one_of_a_runners() -> None:
+    """By another name every stage would have a box that is thrown away, and no run what was compiled."""
+    assert CHANGING in get_args(JailedStage), "cutor/jail/inside/protocol.py: CHANGING"
 
 
 def test_each_stage_and_limit_is_explained() -> None:

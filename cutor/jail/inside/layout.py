@@ -13,6 +13,7 @@ import os
 from cutor.jail.inside import box
 from cutor.jail.inside.lean import Final, suppress
 from cutor.jail.inside.nsjail_args import DEVICES, Bind, Layered, Masked, Mount, Tmpfs, check_path
+from cutor.jail.inside.protocol import CHANGING
 
 STORE: Final = "/nix/store"
 BASE: Final = "/box/base"
@@ -71,7 +72,7 @@ def mounts_of(kind: str, *, masked: bool, layered: bool) -> tuple[Mount, ...]:
     """
     store: Mount = Masked(STORE, MASK, STORE) if masked else Bind(STORE, STORE)
     working: Mount
-    if kind == "compile":
+    if kind == CHANGING:
         working = Bind(BASE, "/box", writable=True)
     elif layered:
         working = Layered(BASE, "/box", FILES_BYTES, TMP_INODES)

@@ -22,6 +22,9 @@ MAX_HEADER_BYTES: Final = 1 << 20
 MAX_BODY_BYTES: Final = 256 << 20
 """The hard maximum of a body; readers set lower ones where they can."""
 
+CHANGING: Final = "compile"
+"""The kind of stage whose changes to the box stay. Those of any other go with its jail, whatever it is called."""
+
 _LENGTHS: Final = struct.Struct(">II")
 
 

@@ -37,7 +37,7 @@ from cutor.jail.inside.layout import BASE, COPIES, COPY, mounts_of, prepare, put
 from cutor.jail.inside.lean import SIGKILL, Any, Final
 from cutor.jail.inside.measure import NOT_EXECUTABLE, Limits, Output, Result
 from cutor.jail.inside.nsjail_args import Jail, nsjail_command
-from cutor.jail.inside.protocol import PROTOCOL_VERSION, ProtocolError
+from cutor.jail.inside.protocol import CHANGING, PROTOCOL_VERSION, ProtocolError
 from cutor.jail.inside.resting import resting_bytes
 from cutor.jail.inside.stage import run_stage
 from cutor.jail.inside.traces import Traces, left_behind, traces
@@ -170,19 +170,19 @@ class Worker:
 
     def _stage(self, command: Command) -> None:
         kind = command.field("kind", str)
-        result = self._run_in_copy(command) if kind == "run" and not self._layered else self._run_jailed(command, kind)
+        result = self._run_jailed(command, kind) if kind == CHANGING or self._layered else self._run_in_copy(command)
         self._settle()
-        if kind == "compile":
+        if kind == CHANGING:
             self._box_bytes = weigh(BASE)  # it stays what it is: no run can change it
         missing = vanished(self._closure)
         header = {"type": "report", "kind": kind, "index": command.field("index", int), "missing": missing, **result.header()}
         self._link.send(header, result.body())
 
     def _run_in_copy(self, command: Command) -> Result:
-        """Run a test case in a copy of the box. One that can't be copied is what compile made it: its own fault, said so."""
+        """Run a stage in a copy of the box. One that can't be copied is what compile made it: its own fault, said so."""
         try:
             box.copy_tree(BASE, f"{COPIES}/{COPY}")
-            return self._run_jailed(command, "run")
+            return self._run_jailed(command, command.field("kind", str))
         except BoxError as error:
             return not_copied(str(error), stage_limits(command.field("limit", dict)))
         finally:
@@ -191,7 +191,7 @@ class Worker:
 
     def _run_jailed(self, command: Command, kind: str) -> Result:
         """Run a stage in the jail that stands, if there is one for its kind, else in one that is built for it."""
-        kept = self._kept.lend() if self._kept is not None and kind == "run" else None
+        kept = self._kept.lend() if self._kept is not None and kind != CHANGING else None
         try:
             return run_stage(
                 kept or nsjail_command(self._jail(kind)),

@@ -100,7 +100,7 @@ is named with the maximum and its unit.
 LIMITS: Final = """
 A limit that is left out takes the stack's default; the built-in defaults and maxima stand in
 [configuration](configuration.md#limitsstagedefault-and-limitsstagemaximum), how they are chosen and what a busy machine does to
-a verdict in [limits](../explanation/limits.md). Zero, a negative number and more than the maximum are refused.
+an outcome in [limits](../explanation/limits.md). Zero, a negative number and more than the maximum are refused.
 
 `memory_bytes` is exact to 1 MiB for what a program holds for 0.1 s or longer, in its processes and its files. For moments it
 may have up to about 6 MiB more, and the part of `stdout_bytes` and `stderr_bytes` that it has not printed: that is what cutor

@@ -16,7 +16,7 @@ from cutor.projections.archive.errors import CodeChanged
 FORM: Final = 2
 """Counts up when a sealed fold is laid out in another way, or made of something else: those of 1 were of what was decoded."""
 _CUTOR: Final = Path(__file__).parents[2]
-_FOLDERS: Final = (
+_FOLD_CODE: Final = (
     "bus/bulk/columns.py",
     "model/**/*.py",
     "projections/sql/**/*.sql",
@@ -28,7 +28,7 @@ _FOLDERS: Final = (
 
 def code_of(cutor: Path) -> dict[str, str]:
     """Return the SHA-256 of each file that has a say, in a directory with the package."""
-    paths = sorted({path for pattern in _FOLDERS for path in cutor.glob(pattern)})
+    paths = sorted({path for pattern in _FOLD_CODE for path in cutor.glob(pattern)})
     return {str(path.relative_to(cutor)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 

@@ -1,4 +1,4 @@
-#: what = "words of a verdict on stderr decide nothing"
+#: what = "words of an outcome on stderr decide nothing"
 #: outcome = ["RUN_ERROR"]
 #: run = ["RE"]
 #: exit_code = 137

@@ -37,9 +37,11 @@ def archive_of(wanted: Wanted, directory: Path | None, *, is_there: bool = False
     from cutor.projections.archive.errors import ArchiveUnnamed, ArchiveUnusable  # noqa: PLC0415 - it imports duckdb
     from cutor.projections.archive.place import Archive  # noqa: PLC0415 - as above
 
-    configured = wanted.loaded_of_stack.config.archive.directory
+    loaded = wanted.loaded_of_stack
+    configured = loaded.config.archive.directory
     if directory is None and configured is None:
-        raise ArchiveUnnamed("no archive is configured: name its directory by --directory, or set [archive] directory")
+        where = "as there is no configuration file" if loaded.file is None else f"in {escape(str(loaded.file))}"
+        raise ArchiveUnnamed(f"no archive is configured, {where}: name its directory by --directory, or set archive.directory")
     archive = Archive((directory or Path(str(configured))).absolute())
     if is_there and not archive.directory.is_dir():
         raise ArchiveUnusable(f"{archive.directory}: there is no such directory, and so no archive: is its disk mounted?")

@@ -238,6 +238,8 @@ def _say(path: Path, folded: Folded, took_s: float) -> None:
         span = f", {part.first_sequence} to {part.last_sequence}, the last of {part.last_time} UTC" if part.messages else ""
         click.echo(f"{part.stream}: {counted(part.messages, 'message')}{span}")
     click.echo(f"{path}: {about(path.stat().st_size)} in {took_s:.1f} s")
+    if not any(part.messages for part in folded.parts):
+        click.echo("cutor: note: the log has nothing from then or before: these views are empty", err=True)
     if folded.begun_before:
         many = f"{counted(folded.begun_before_messages, 'message')} of {counted(folded.begun_before, 'submission')}"
         click.echo(

@@ -152,3 +152,15 @@ def test_what_is_no_archive_is_not_taken_for_a_sound_one(bare: User, tmp_path: P
     found = bare.cutor("archive", "verify", "--offline", "--directory", str(directory))
     assert (found.returncode, found.stdout) == (0, f"nothing is sealed in {directory}\n")
     assert "compared with the stream" in bare.cutor("archive", "verify", "--directory", str(away)).stdout
+
+
+def test_where_no_archive_is_configured_it_is_said_whose_configuration_was_read(tmp_path: Path) -> None:
+    user = User(tmp_path)
+    assert "no archive is configured, as there is no configuration file: name its directory" in one_line(
+        user.cutor("archive", "verify", "--offline"), 2
+    )
+    config = tmp_path / "other.toml"
+    config.write_text("")
+    assert f"no archive is configured, in {config}: name its directory" in one_line(
+        user.cutor("archive", "verify", "--offline", CUTOR_CONFIG=str(config)), 2
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -23,3 +24,10 @@ def test_its_second_version_of_an_event_reads_a_body_of_the_first() -> None:
     assert (read.version, len(read.results)) == (2, len(old["stages"]))
     assert read.results == msgspec.convert(old, events.Ran).stages
     assert not codec.UPCASTERS, "the codec itself is as it was"
+
+
+def test_the_files_that_it_names_are_there() -> None:
+    text = (HOW_TO / "event-versions.md").read_text()
+    named = set(re.findall(r"(?:cutor|tests|docs)/[\w/.*-]+\.(?:py|v1\.json)", text))
+    assert len(named) >= 10
+    assert sorted(name for name in named if not [*ROOT.glob(name)]) == []

@@ -41,7 +41,8 @@ def archive_of(wanted: Wanted, directory: Path | None, *, is_there: bool = False
     configured = loaded.config.archive.directory
     if directory is None and configured is None:
         where = "as there is no configuration file" if loaded.file is None else f"in {escape(str(loaded.file))}"
-        raise ArchiveUnnamed(f"no archive is configured, {where}: name its directory by --directory, or set archive.directory")
+        remedy = "name its directory by --directory, or set [archive] directory"
+        raise ArchiveUnnamed(f"no archive is configured, {where}: {remedy}")
     archive = Archive((directory or Path(str(configured))).absolute())
     if is_there and not archive.directory.is_dir():
         raise ArchiveUnusable(f"{archive.directory}: there is no such directory, and so no archive: is its disk mounted?")

@@ -19,7 +19,9 @@ from cutor.setup.console import SetupError, announce, cache_directory, say
 from cutor.setup.docker_api import SETUP_LABEL, delete_volume, images, remove_image, running_labels, sweep, volume_labels
 from cutor.stack import current
 
-REPOSITORIES = (child_image.REPOSITORY, base_image.REPOSITORY)
+COMPOSE_BASE = "cutor-compose-base"
+"""What `make compose-base` makes in a checkout, with set-up's label."""
+REPOSITORIES = (child_image.REPOSITORY, base_image.REPOSITORY, COMPOSE_BASE)
 VOLUMES = (volumes.STORE, volumes.VAR, volumes.PACKAGES)
 DIGEST_LABEL = "cutor.packages"
 """On a package set that was made before volumes had set-up's own label."""

@@ -20,9 +20,9 @@ from cutor.setup import engine, rootfs
 from cutor.setup.apt import Package, Repository, machine_sources, mirror_override, release_sources
 from cutor.setup.base_image import CODENAME
 from cutor.setup.console import SetupError, cache_directory, show_log, step
-from cutor.setup.docker_api import build, image_labels
+from cutor.setup.docker_api import SETUP_LABEL, build, image_labels
+from cutor.setup.purge import COMPOSE_BASE
 
-REPOSITORY = "cutor-compose-base"
 PACKAGES = (
     "base-files",
     "libc-bin",
@@ -48,7 +48,7 @@ def tag() -> str:
     """The name of the image, by the digest of what decides it but the day."""
     files = (Path(__file__), Path(rootfs.__file__), CERTIFICATES)
     sources = b"\0".join(file.read_bytes() for file in files if file.is_file())
-    return f"{REPOSITORY}:{hashlib.sha256(sources).hexdigest()[:16]}"
+    return f"{COMPOSE_BASE}:{hashlib.sha256(sources).hexdigest()[:16]}"
 
 
 def write_root(output: Path, packages: list[Package], archives: list[Path]) -> None:
@@ -72,7 +72,8 @@ def write_root(output: Path, packages: list[Package], archives: list[Path]) -> N
 def write_context(output: Path, root: Path) -> None:
     """Write the build context: a recipe, and the root file system that it unpacks."""
     recipe = output.with_name("Dockerfile")
-    recipe.write_text(f'FROM scratch\nADD rootfs.tar /\nRUN ["/usr/sbin/ldconfig"]\nENV LANG=C.UTF-8 PIP_CERT={CERTIFICATES}\n')
+    lines = ("FROM scratch", "ADD rootfs.tar /", 'RUN ["/usr/sbin/ldconfig"]', f"ENV LANG=C.UTF-8 PIP_CERT={CERTIFICATES}")
+    recipe.write_text("\n".join((*lines, f"LABEL {SETUP_LABEL}=compose-base", "")))
     with tarfile.open(output, "w") as context:
         context.add(recipe, "Dockerfile")
         context.add(root, root.name)

@@ -55,6 +55,8 @@ PATIENCE_S: Final = 60.0
 """Without an answer of the server for so long, a transfer has failed. It gives up itself after 5 s without one of ours."""
 NEXT_CHUNK_S: Final = 20.0
 """Likewise for the next chunk of a snapshot that has begun: in a cluster, its leader may be dead."""
+COPIED_LOOK_S: Final = 0.2
+"""Between two looks whether the copies of a cluster have all of a restored stream. A choice: each is one request."""
 ELECTION_S: Final = 15.0
 """For what may be asked again: a cluster needs up to 9 s to choose a new leader."""
 SUBJECTS: Final = "cutor.>"
@@ -317,7 +319,7 @@ async def _read_back(bus: Bus, one: StreamBackup) -> None:
             return
         if asyncio.get_running_loop().time() > until or not bus.link.clustered:
             raise RestoreFailed(f"it holds {found}, and had {state_of(one)}")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(COPIED_LOOK_S)
 
 
 async def _place(bus: Bus, stream: str, consumer: ConsumerPosition) -> None:

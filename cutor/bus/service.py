@@ -27,6 +27,8 @@ log = logging.getLogger("cutor.bus")
 
 PART_BYTES: Final = 512 << 10
 """Half of NATS's default largest message."""
+CONFIRM_TIMEOUT_S: Final = 5.0
+"""How long the server may take to say that it has the subscription: as with that of notices, one round trip."""
 ANSWER_ID: Final = "Cutor-Answer"
 _LAST_PART: Final = {"Status": "200"}
 
@@ -66,7 +68,7 @@ class Service:
 
     async def __aenter__(self) -> Self:
         self._subscription = await self._bus.link.subscribe_raw(self._subject, self._arrived)
-        await self._bus.link.confirm(self._subject, 5.0)
+        await self._bus.link.confirm(self._subject, CONFIRM_TIMEOUT_S)
         return self
 
     async def __aexit__(

@@ -31,6 +31,8 @@ from cutor.containers.labels import ENVIRONMENT_LABEL, INSTANCE_LABEL
 from cutor.containers.remedies import DEFAULT_SOCKET, image_missing, unreachable
 from cutor.undisturbed import to_the_end
 
+REMOVED_LOOK_S: Final = 0.05
+"""Between two tries at a container whose removal is under way already. A choice: Docker takes tenths of a second for one."""
 REQUEST_TIMEOUT_S: Final = 60.0
 """Docker answers in milliseconds, on a busy machine in seconds: one that takes a minute hangs."""
 DISCARD_PAUSES_S: Final = (0.0, 0.2, 1.0)
@@ -283,7 +285,7 @@ class Engine:
                             return False
                     else:
                         return True
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(REMOVED_LOOK_S)
         except TimeoutError as error:
             raise EngineFailure(
                 f"Docker still has container {container_id[:12]} {REQUEST_TIMEOUT_S:.0f} s after its removal"

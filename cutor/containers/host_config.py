@@ -55,9 +55,13 @@ BUILD_UID: Final = 200_000
 
 OPEN_FILES: Final = 1024
 """Soft limit of open files in a container that is made with no other one: each process may raise its own to the ceiling."""
-
-_MIB: Final = 1 << 20
-"""Bytes of a MiB."""
+_MIB: Final = 1 << 20  # bytes of a MiB
+PAUSE_MEMORY_BYTES: Final = 16 * _MIB  # one small process sleeps there; a choice: Docker takes no less than 6 MiB
+PAUSE_PROCESSES: Final = 4  # a choice: one sleeps, and what starts it and looks at it counts, too
+SMALL_INODES: Final = 1024  # of a directory of sockets, pipes and mount points; a choice: an inode takes a KiB beside its pages
+STORE_RUN_BYTES: Final = 16 * _MIB  # of /run in a store container; a choice: memory of the container's, for what programs say
+STORE_TMP_BYTES: Final = 256 * _MIB  # of /tmp there, for what programs of Nix put there; a choice, as above
+STORE_TMP_INODES: Final = 65_536  # of the same: 64 MiB of memory at the most
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,7 @@ def runner_spec(
         Tmpfs(BOX_DIRECTORY, storage.box_bytes, storage.box_inodes, uid, executable=True),
         # for a box that is copied for every run: as large, and the directory that holds it
         Tmpfs(COPIES_DIRECTORY, storage.box_bytes + _MIB, storage.box_inodes + 16, uid, executable=True),
-        Tmpfs("/tmp", _MIB, 1024, uid),  # noqa: S108 (the container's own: nsjail puts its mount points there)
+        Tmpfs("/tmp", _MIB, SMALL_INODES, uid),  # noqa: S108 (the container's own: nsjail puts its mount points there)
     )
     store = Volume(storage.store_volume, STORE_DIRECTORY, read_only=True)
     host = _host_config(resources, writable, (store,), open_files=OPEN_FILES_CEILING)
@@ -227,7 +231,7 @@ def use_mark(identity: Identity, store_volume: str, key: str) -> VolumeSpec:
 
 def pause_spec(identity: Identity, *, image: str) -> ContainerSpec:
     """Return a container that does nothing: others join its network namespace, which has a loopback and nothing behind it."""
-    host = _host_config(Resources(memory_bytes=16 * _MIB, processes=4), (), ())
+    host = _host_config(Resources(PAUSE_MEMORY_BYTES, PAUSE_PROCESSES), (), ())
     _mask_system_paths(host)
     return _spec(identity, "pause", image, f"{PAUSE_UID}:{PAUSE_UID}", PAUSE_COMMAND, host)
 
@@ -254,7 +258,7 @@ def builder_spec(
     (networks or addresses) before it does that.
     """
     writable = (
-        Tmpfs("/run", storage.run_bytes, 1024, BUILD_UID, "0755"),
+        Tmpfs("/run", storage.run_bytes, SMALL_INODES, BUILD_UID, "0755"),
         Tmpfs("/tmp", storage.tmp_bytes, storage.inodes, BUILD_UID, "1777"),  # noqa: S108 (the container's own)
         Tmpfs("/build", storage.build_bytes, storage.inodes, BUILD_UID, "0755", executable=True),
         *storage.extra,
@@ -293,8 +297,8 @@ def store_spec(
     reaches a cache on HTTP. ``labels`` say what others must know of the job (`collection_labels`, `release_labels`).
     """
     writable = (
-        Tmpfs("/run", 16 * _MIB, 1024, BUILD_UID, "0755"),
-        Tmpfs("/tmp", 256 * _MIB, 65_536, BUILD_UID, "1777"),  # noqa: S108 (the container's own)
+        Tmpfs("/run", STORE_RUN_BYTES, SMALL_INODES, BUILD_UID, "0755"),
+        Tmpfs("/tmp", STORE_TMP_BYTES, STORE_TMP_INODES, BUILD_UID, "1777"),  # noqa: S108 (the container's own)
     )
     volumes = (Volume(store_volume, STORE_DIRECTORY, read_only=False), Volume(var_volume, "/nix/var", read_only=False))
     host = _host_config(resources, writable, volumes)

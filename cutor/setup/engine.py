@@ -32,6 +32,8 @@ PID_FILES = {Path("/var/run/docker.pid"): "dockerd", Path("/var/run/docker/conta
 
 ANSWER_TIMEOUT_S = 5.0
 """A choice: an engine answers in milliseconds."""
+LOOK_S = 0.2
+"""Between two looks whether an engine that was started answers. A choice: it takes seconds."""
 START_TIMEOUT_S = 60.0
 """A choice: an engine starts within seconds, and takes longer where it finds many containers."""
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -211,7 +213,7 @@ async def wait_until_answers(failure: Callable[[], str | None], log: str) -> Non
         reason = failure() or ("no answer after a minute" if time.monotonic() > deadline else None)
         if reason:
             raise SetupError(f"the Docker Engine did not start: {reason}; see {log}", tail(Path(log)))
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(LOOK_S)
 
 
 def tail(log: Path) -> str:

@@ -33,7 +33,7 @@ BOUNDARIES = {
     "bus/service.py Service._serve": "one request: logged, and nobody is answered",
     "metrics/endpoint.py Endpoint._converse": "one scrape: logged, and the connection closed",
     "projections/queries/service.py QueryService._serve": "one question: logged, and who asked is told",
-    "projections/rebuilds/service.py _Job._rebuild": "one rebuild: logged, told, and the old views stay",
+    "projections/rebuilds/service.py _Rebuild._rebuild": "one rebuild: logged, told, and the old views stay",
     "cli/checks/examination.py _guarded": "one part of doctor's: a finding of its own",
     # what a role does beside its work, and does again
     "containers/facts.py Facts._listen": "Docker is asked each time meanwhile",

@@ -150,7 +150,7 @@ def test_a_question_from_standard_input(projected: User) -> None:
 def test_more_rows_than_asked_for_are_said_to_be_missing(projected: User) -> None:
     done = projected.cutor("query", "select * from range(10)", "--rows", "2", "--format", "csv")
     assert len(done.stdout.splitlines()) == 3
-    assert "more than these 2 rows" in done.stderr
+    assert "the answer has more than 2 rows" in done.stderr
 
 
 BAD_QUESTIONS = [

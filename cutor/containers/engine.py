@@ -181,8 +181,10 @@ class Engine:
         except (EngineRefused, ImageMissing):
             requested.forget(spec.name, spec.labels)
             raise
-        except BaseException:
+        except BaseException as error:
             await to_the_end(self._discard(spec))
+            if not _unanswered(error):
+                requested.forget(spec.name, spec.labels)
             raise
         requested.forget(spec.name, spec.labels)
         return container
@@ -356,6 +358,15 @@ class Engine:
             self.call("say where its files are", self._docker._query_json("info")),
         )
         return str(shown["Mountpoint"]), str(info["DockerRootDir"])
+
+
+def _unanswered(error: BaseException | None) -> bool:
+    """Return whether a request failed for want of an answer alone: Docker may still be at it."""
+    while error is not None:
+        if isinstance(error, TimeoutError):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _seconds(moment: object) -> float | None:

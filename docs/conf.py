@@ -15,7 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent / "site"))
 project = "cutor"
 version = release = RELEASE
 html_title = "cutor"
-[today, *_] = re.findall(r"^## \[\d.*\] - (\S+)$", (Path(__file__).parents[1] / "CHANGELOG.md").read_text(), re.MULTILINE)
+changelog = Path(__file__).parents[1] / "CHANGELOG.md"
+released = re.findall(r"^## \[\d.*\] - (\S+)$", changelog.read_text() if changelog.exists() else "", re.MULTILINE)
+today = released[0] if released else "unreleased"  # in the head of the manual page
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md"]
 exclude_patterns = [".*", "build", "dist", "cutor", "deploy", "examples", "tests"]

@@ -187,7 +187,7 @@ def test_terms_of_the_glossary_can_be_referred_to(tmp_path: Path) -> None:
 
 def test_options_begin_with_two_hyphens(site: Path) -> None:
     text = (site / "docs/reference/cli.html").read_text()
-    assert "--purge removes" in text
+    assert "--purge lists" in text
     assert re.findall(r"(?<!\w)[\u2013\u2014][a-z]+", text) == []
 
 

@@ -18,25 +18,31 @@ from cutor.nix.inside.turns import BEHIND_LOOKS
 
 MIB: Final = 1 << 20
 
-FEW_INODES: Final = r"""
+OWN_DISK: Final = r"""
 import ctypes, json, mmap, os, signal, sys
 from cutor.nix.inside.additions import Additions
 NEW_USER, NEW_MOUNTS = 0x10000000, 0x20000
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-place, maps = sys.argv[1], {"uid_map": f"0 {os.getuid()} 1", "setgroups": "deny", "gid_map": f"0 {os.getgid()} 1"}
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+place, options = sys.argv[1:]
+maps = {"uid_map": f"0 {os.getuid()} 1", "setgroups": "deny", "gid_map": f"0 {os.getgid()} 1"}
 if libc.unshare(NEW_USER | NEW_MOUNTS):
     raise SystemExit(f"no namespace: {os.strerror(ctypes.get_errno())}")
 for name, ids in maps.items():
     with open(f"/proc/self/{name}", "w") as file:
         file.write(ids)
-if libc.mount(b"few", place.encode(), b"tmpfs", 0, b"size=256m,nr_inodes=64"):
+if libc.mount(b"own", place.encode(), b"tmpfs", 0, options.encode()):
     raise SystemExit(f"no tmpfs: {os.strerror(ctypes.get_errno())}")
 store, proc = place + "/store", place + "/proc"
 os.mkdir(store)
 os.mkdir(proc)
 os.symlink("/proc/self", proc + "/self")
+"""
+"""Of which nobody else frees anything meanwhile: that would hide as much of what is taken."""
+
+FEW_INODES: Final = r"""
 additions = Additions(store, proc, 123456, 123456)
 ready, tell = os.pipe()
 pid = os.fork()
@@ -59,17 +65,7 @@ print(json.dumps([additions.total_bytes, additions.keeps_mapped]))
 
 
 BEHIND_OTHERS: Final = r"""
-import ctypes, json, os, signal, sys
-from cutor.nix.inside.additions import Additions
 SIZE = 64 << 20
-libc = ctypes.CDLL(None, use_errno=True)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-store, proc = sys.argv[1] + "/store", sys.argv[1] + "/proc"
-os.mkdir(store)
-os.mkdir(proc)
-os.symlink("/proc/self", proc + "/self")
 os.chdir(store)
 for _ in range(14):
     os.mkdir(chr(10) * 250)
@@ -125,9 +121,10 @@ print(json.dumps([most_bytes, additions.keeps_mapped]))
 """
 
 
-def answer_of(script: str, place: Path) -> list[object]:
-    """Run a script for a place of its own; return what it printed at its end."""
-    done = subprocess.run([sys.executable, "-c", script, str(place)], check=False, capture_output=True, text=True, timeout=60)
+def answer_of(script: str, place: Path, disk: str) -> list[object]:
+    """Run a script on a tmpfs of its own, with these options; return what it printed at its end."""
+    command = [sys.executable, "-c", OWN_DISK + script, str(place), disk]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     if done.stderr.startswith("no ") and os.environ.get("CI") != "true":
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
@@ -137,7 +134,7 @@ def answer_of(script: str, place: Path) -> list[object]:
 
 def test_what_a_mapping_keeps_is_seen_where_the_disk_has_few_inodes(tmp_path: Path) -> None:
     """There the room is what the inodes are good for, and no byte that is written changes it."""
-    total_bytes, keeps_mapped = answer_of(FEW_INODES, tmp_path)
+    total_bytes, keeps_mapped = answer_of(FEW_INODES, tmp_path, "size=256m,nr_inodes=64")
     assert isinstance(total_bytes, int)
     assert 64 * MIB <= total_bytes < 65 * MIB
     assert keeps_mapped
@@ -145,7 +142,7 @@ def test_what_a_mapping_keeps_is_seen_where_the_disk_has_few_inodes(tmp_path: Pa
 
 def test_what_a_mapping_keeps_is_seen_behind_long_lists_of_others(tmp_path: Path) -> None:
     """Of each of which one look reads one or two. Who keeps the file is a new process each time, the latest."""
-    most_bytes, keeps_mapped = answer_of(BEHIND_OTHERS, tmp_path)
+    most_bytes, keeps_mapped = answer_of(BEHIND_OTHERS, tmp_path, "size=256m")
     assert isinstance(most_bytes, int)
     assert most_bytes >= 64 * MIB
     assert keeps_mapped

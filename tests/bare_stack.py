@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +51,10 @@ def user(tmp_path: Path) -> Iterator[User]:
         assert ended.returncode == 0, ended.stderr
 
 
-@pytest.fixture(scope="session")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
-    """One stack without roles for the whole run of tests; its request size is bounded to 64 KiB."""
-    user = User(tmp_path_factory.mktemp("bare"))
+@contextmanager
+def bare_stack(home: Path) -> Iterator[User]:
+    """Run a stack without roles; its request size is bounded to 64 KiB."""
+    user = User(home)
     config = user.home / "config.toml"
     config.write_text("[bounds]\nrequest_bytes = 65536\n")
     started = user.up("--config", str(config))
@@ -63,6 +64,13 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
     finally:
         ended = user.down()
         assert ended.returncode == 0, ended.stderr
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+    """One stack without roles for the whole run of tests: whoever starts one beside it takes what other tests left there."""
+    with bare_stack(tmp_path_factory.mktemp("bare")) as user:
+        yield user
 
 
 def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:

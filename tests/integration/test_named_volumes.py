@@ -17,7 +17,7 @@ from aiodocker import Docker
 
 from cutor.containers.engine import Engine
 from cutor.nix.settings import NixSettings
-from tests.bare_stack import User, one_line
+from tests.bare_stack import User, bare_stack, one_line
 from tests.live_stack import Stack
 from tests.stores import builder_container, own_volumes, remove_store, run_in_store, section
 
@@ -33,6 +33,13 @@ def named() -> Iterator[NixSettings]:
     settings = own_volumes("named-")
     yield settings
     asyncio.run(remove_store(settings))
+
+
+@pytest.fixture(scope="module")
+def unused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+    """A stack to which nobody submits, for roles by themselves: what they found there they would build into the store."""
+    with bare_stack(tmp_path_factory.mktemp("unused")) as user:
+        yield user
 
 
 def config(user: User, settings: NixSettings, **nix: str) -> str:
@@ -133,7 +140,7 @@ def test_a_volume_that_is_nobodys_yet_is_told_of_and_looked_at_alone(named: NixS
 
 
 def test_a_directory_of_a_cache_and_a_key_that_are_missing_are_told_of_at_the_start(
-    bare: User, nix_settings: NixSettings, user: User
+    unused: User, nix_settings: NixSettings, user: User
 ) -> None:
     there, gone = user.home / "closed", user.home / "gone"
     there.mkdir(0o700)
@@ -159,7 +166,7 @@ def test_a_directory_of_a_cache_and_a_key_that_are_missing_are_told_of_at_the_st
         f"there is no directory {gone}"
     }
     file.write_text(section(nix_settings, **nix | {"cache_url": f"file://{there}"}))
-    role = by_itself(bare, user, str(file))
+    role = by_itself(unused, user, str(file))
     try:
         wait_for(user.home / "log", "the builder is ready")
     finally:
@@ -171,15 +178,15 @@ def test_a_directory_of_a_cache_and_a_key_that_are_missing_are_told_of_at_the_st
     )
 
 
-def by_itself(bare: User, user: User, file: str) -> subprocess.Popen[bytes]:
-    environment = Stack(user.stack.data, user.stack.environment).environment | {"CUTOR_SERVER": bare.stack.server}
+def by_itself(unused: User, user: User, file: str) -> subprocess.Popen[bytes]:
+    environment = Stack(user.stack.data, user.stack.environment).environment | {"CUTOR_SERVER": unused.stack.server}
     command = [sys.executable, "-m", "cutor", "builder", "--config", file, "--data", str(user.home / "role")]
     with (user.home / "log").open("wb") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
-def test_a_builder_by_itself_makes_its_store_or_refuses_it(bare: User, named: NixSettings, user: User) -> None:
-    role = by_itself(bare, user, config(user, named))
+def test_a_builder_by_itself_makes_its_store_or_refuses_it(unused: User, named: NixSettings, user: User) -> None:
+    role = by_itself(unused, user, config(user, named))
     try:
         wait_for(user.home / "log", "the builder is ready")
     finally:
@@ -189,7 +196,7 @@ def test_a_builder_by_itself_makes_its_store_or_refuses_it(bare: User, named: Ni
     assert owner(named).split() == ["200000"]
     asyncio.run(remove_store(named))
     put_something_into(named)
-    assert by_itself(bare, user, config(user, named)).wait(PATIENCE_S) == 3
+    assert by_itself(unused, user, config(user, named)).wait(PATIENCE_S) == 3
     last = (user.home / "log").read_text().splitlines()[-1]
     assert last.startswith(f"cutor: the Docker volume {named.store_volume!r}")
 

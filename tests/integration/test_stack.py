@@ -303,7 +303,7 @@ def test_a_killed_supervisor_takes_all_processes_with_it_and_down_cleans_up(user
     ended = user.down()
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "had died" in ended.stdout
-    assert "(1 containers)" in ended.stdout
+    assert "(1 container)" in ended.stdout
     assert container not in containers(instance)
     check_nothing_left(user)
     assert "no stack is running" in user.down().stdout

@@ -53,7 +53,10 @@ def settings() -> dict[str, str]:
 
 def options() -> argparse.Namespace:
     """What is asked for. Ports are remembered from run to run."""
-    noted = {name: int(port) for name, port in (STANDARD_PORTS | settings()).items() if name.endswith("_PORT")}
+    try:
+        noted = {name: int(port) for name, port in (STANDARD_PORTS | settings()).items() if name.endswith("_PORT")}
+    except ValueError as error:
+        fail(f"{SETTINGS}: a port is no number ({error}): mend the line, or remove the file, which is written anew")
     parser = argparse.ArgumentParser(prog="prepare.py", description="Makes what compose.yaml needs, into deploy/compose/made.")
     parser.add_argument("image", nargs="?", help="the child image; else the one of `make setup` in this checkout")
     first = "the first of three ports on 127.0.0.1, for"

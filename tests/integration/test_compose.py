@@ -262,6 +262,16 @@ def test_prepare_says_what_it_cannot_read(file: str, old: str, new: str, said: s
     assert said in done.stderr
 
 
+def test_prepare_says_which_port_it_noted_is_none(tmp_path: Path) -> None:
+    """The file is beside compose.yaml, so people edit it."""
+    deploy = copied(tmp_path)
+    (deploy / "compose" / ".env").write_text("CUTOR_CLIENT_PORT=one\n")
+    done = run_prepare(deploy, IMAGE)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"prepare.py: {deploy / 'compose' / '.env'}: a port is no number")
+    assert done.stderr.count("\n") == 1
+
+
 def test_prepare_remembers_ports_and_keeps_credentials(tmp_path: Path) -> None:
     deploy = copied(tmp_path)
     made = deploy / "compose" / "made"
